@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import said, served_answer
+from judged import judgement, said, served_answer
 from registered import DRAFT
 from typer.testing import CliRunner
 
@@ -25,6 +25,7 @@ from trimtab.base.task import Task, load_task
 from trimtab.base.versions import VersionScore
 from trimtab.cli.main import app
 from trimtab.data.documents import read_documents
+from trimtab.serving.feedback import store_of
 from trimtab.upkeep.drift import drift
 from trimtab.upkeep.labels import label
 from trimtab.upkeep.registry import registry
@@ -266,6 +267,22 @@ def test_without_a_target_the_measured_score_is_what_quality_is_held_to(make: Ma
     found = drift(task=task)
     assert found.quality is not None
     assert (found.quality.floor, found.quality.fell) == (0.7, True)
+
+
+def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> None:
+    task = make()
+    keep(task, asked(2 * WINDOW))
+    kinds = [*(["like"] * 45 + ["dislike"] * 15), *["dislike"] * 40]
+    with store_of(task) as store:
+        for number, kind in enumerate(kinds):
+            store.add(judgement(kind, "anna", at=number, id=f"j{number}"))
+    code, output = shown(task=task)
+    assert (code, "judgements of users" in output) == (0, False)  # of another version than the answers
+    keep(task, asked(2 * WINDOW, 1, version="1"))
+    code, output = shown(task=task)
+    assert code == 1
+    assert "Users like fewer answers" in output
+    assert "Label" in output
 
 
 def error(task: Task) -> str:

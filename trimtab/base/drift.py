@@ -64,7 +64,10 @@ class DriftExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityPoint:
-    """The share of right answers by the labels of one batch, and what the quality is at most; `window`: the last one of the batch."""
+    """The share of right answers by the labels of one batch, and what the quality is at most.
+
+    `window`: the last one of the batch, the reference being number 0; of judgements, which stand in no window, the number of the batch.
+    """
 
     window: int
     labels: int
@@ -76,7 +79,8 @@ class QualityPoint:
 class QualityWatch:
     """The quality in use, held against `floor` after every batch of labels; `fell` is false with probability at most `delta`, ever.
 
-    `floor_of`: where the floor comes from. `contradicted`: answers that one person calls right and another wrong.
+    `floor_of`: where the floor comes from; `labels` are people's labels, or users' judgements. `contradicted`: answers that one person calls
+    right and another wrong. `since`: the `window` of the point from which on it is shown to be lower.
     """
 
     floor: float
@@ -87,6 +91,15 @@ class QualityWatch:
     points: tuple[QualityPoint, ...]
     fell: bool
     since: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserJudgement:
+    """What a user said of one answer of a version on the server's page."""
+
+    arm: str
+    version: str
+    good: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +130,8 @@ class DriftReport(Shown):
     """Whether what is asked and answered still is as it was when a version came into production.
 
     The reference is the first `window` answers of the version, the windows are those behind it. Without drift the expected number of
-    windows before a false alarm is at least `alarm_free`. `missing`: answers that the next window lacks. `quality` is None without labels
-    or without a figure to hold them to, `documents` where the version's own are not known; `affected_questions` counts all, of which
+    windows before a false alarm is at least `alarm_free`. `missing`: answers that the next window lacks. `quality` is None without
+    a figure to hold labels to, `judgements` with too few of them, `documents` where the version's own are not known; `affected_questions` counts all, of which
     `affected` has the first. `sentence` says what was found, `action` is what to do, and `advice` says that.
     """
 
@@ -133,6 +146,7 @@ class DriftReport(Shown):
     missing: int
     examples: tuple[DriftExample, ...]
     quality: QualityWatch | None
+    judgements: QualityWatch | None
     documents: tuple[ChangedDocument, ...] | None
     affected_questions: int
     affected: tuple[AffectedQuestion, ...]

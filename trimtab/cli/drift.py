@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.base.errors import EXIT_NO
+from trimtab.base.errors import EXIT_NO, MissingError
 from trimtab.cli.options import (
     DEFAULT_TASK,
     AddressOption,
@@ -24,7 +25,8 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trimtab.base.drift import DriftReport
+    from trimtab.base.drift import DriftReport, UserJudgement
+    from trimtab.base.task import Task
 
 
 def command(
@@ -68,11 +70,26 @@ def command(
             store=store,
             address=registry,
             artifacts=artifacts,
+            judgements=_judgements(own, store),
             allow=allow or (),
         )
         output.show(found, lambda console: _draw(found, console))
     if found.must_act:
         raise typer.Exit(EXIT_NO)
+
+
+def _judgements(task: Task, store: str | None) -> list[UserJudgement]:
+    """What users said of single answers on the server's page, the oldest first."""
+    from trimtab.base.drift import UserJudgement
+    from trimtab.serving.feedback import store_of
+
+    with suppress(MissingError), store_of(task, store, make=False) as kept:
+        return [
+            UserJudgement(arm=one.answers[0].arm, version=one.answers[0].version, good=one.kind == "like")
+            for one in kept
+            if one.kind != "prefer"
+        ]
+    return []
 
 
 def _draw(found: DriftReport, console: Console) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from trimtab.arms.saved import find_saved, read_result, study_of
 from trimtab.arms.traffic import ServedAnswer, TrafficStore, traffic_of
@@ -25,6 +26,7 @@ from trimtab.base.drift import (
     QualityWatch,
     Signal,
     SignalChange,
+    UserJudgement,
 )
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
@@ -47,6 +49,7 @@ from trimtab.measurement.sequential import RiskBatch, risk_bounds
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
+from trimtab.studies.consent import require_consent
 from trimtab.upkeep.changed_documents import affected_questions, ask_again, compare_documents, version_documents
 from trimtab.upkeep.labels import TRAFFIC, labelled
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
@@ -54,6 +57,7 @@ from trimtab.upkeep.registry import PRODUCTION, Registry, registry
 DELTA = 0.05  # probability that quality ever is said to have fallen where it has not
 SHARES = ("accuracy", "contains", "exact_match")  # metrics that are shares of right answers, as labels are
 EXAMPLES, SHOWN = 5, 20  # questions that show a change, and those that a document touched
+JUDGED = 50  # judgements of users that later ones are held to
 HALF_WIDTH = 0.1  # of the interval that the labels which are asked for give
 INPUTS: tuple[Signal, ...] = ("questions", "classifier")
 RETRIEVAL: tuple[Signal, ...] = ("similarity", "support")
@@ -68,28 +72,42 @@ def drift(
     store: str | None = None,
     address: str | None = None,
     artifacts: str | None = None,
+    judgements: Sequence[UserJudgement] = (),
     allow: Sequence[str] = (),
 ) -> DriftReport:
     """Compare the answers that `serve` keeps with the first ones of the version in production, and say what to do.
 
     `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose passages changed are asked
     again, of the version's arm with the documents as they are. `page`: a file for the same as an HTML page. `store`, `address` and
-    `artifacts`: of `serve` and `registry`. Raises MissingError where no traffic was kept or the embedding model is not there, InputError
+    `artifacts`: of `serve` and `registry`. `judgements`: what users said, the oldest first. `allow` is that of `study`. Raises MissingError where no traffic was kept or the embedding model is not there, InputError
     where there is too little to say anything.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
+    require_consent(own, (), allow=allow, scores=False)
     with ExitStack() as opened:
         traffic = opened.enter_context(traffic_of(own, store, make=False))
-        versions: Registry | None = None
-        with suppress(MissingError):
-            versions = opened.enter_context(registry(own, address, artifacts=artifacts, make=False))
-        found = _look(own, traffic, versions, after=after, ask=ask, allow=allow)
+        versions = _registry_of(own, address, artifacts)
+        if versions:
+            opened.enter_context(versions)
+        used = _in_use(traffic, versions)
+        watched = _judged(judgements, used)
+        found = _look(own, traffic, versions, used, watched, after=after, ask=ask, allow=allow)
     if page is None:
         return found
     from trimtab.reports.drift import render
 
     write_atomic(Path(page), render(found))
     return replace(found, page=str(page))
+
+
+def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Registry | None:
+    """The registry of a task, None where it has none and nobody named one."""
+    try:
+        return registry(task, address, artifacts=artifacts, make=False)
+    except MissingError:
+        if address is not None:
+            raise
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +121,24 @@ class _InUse:
 
 
 def _look(
-    task: Task, traffic: TrafficStore, versions: Registry | None, *, after: int, ask: bool, allow: Sequence[str]
+    task: Task,
+    traffic: TrafficStore,
+    versions: Registry | None,
+    used: _InUse,
+    judged: QualityWatch | None,
+    *,
+    after: int,
+    ask: bool,
+    allow: Sequence[str],
 ) -> DriftReport:
     settings = task.upkeep.drift
-    used = _in_use(traffic, versions)
     signals = _Signals(task, used.answers, settings.window)
     count = max(0, len(used.answers) // settings.window - 1)
     windows = tuple(_window(signals, number, settings.alarm_free) for number in range(1, count + 1))
     quality = _quality(task, traffic, used, settings.window)
     documents, affected = _knowledge(task, versions, used)
     missing = settings.window * (count + 2) - len(used.answers)
-    if not (windows or documents or (quality and quality.points)):
+    if not (windows or documents or judged or (quality and quality.points)):
         raise InputError(
             f"too few answers of version {used.version} to compare: {len(used.answers):,} are kept, and {missing:,} more are needed",
             f"wait for them, or set a smaller window than {settings.window} under [upkeep] drift",
@@ -123,7 +148,7 @@ def _look(
     first = affected[:SHOWN]
     if ask and first and used.registered:
         first = ask_again(task, used.registered, first, allow)
-    action, advice = _advice(alarms, quality, affected)
+    action, advice = _advice(alarms, quality, judged, affected)
     return DriftReport(
         task=task.task.name,
         arm=used.arm,
@@ -136,11 +161,12 @@ def _look(
         missing=missing,
         examples=tuple(_examples(signals, alarms[0])) if alarms else (),
         quality=quality,
+        judgements=judged,
         documents=documents,
         affected_questions=len(affected),
         affected=tuple(first),
         action=action,
-        sentence=_sentence(windows, alarms, quality, documents, affected),
+        sentence=_sentence(windows, alarms, quality, judged, documents, affected),
         advice=advice,
         notes=tuple(_notes(windows, missing, after, quality, documents)),
     )
@@ -337,12 +363,7 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
             ends.append(part)
             labels.append(len(waiting))
             waiting = []
-    bounds = risk_bounds(batches, 1 - floor.value, DELTA)
-    points = tuple(
-        QualityPoint(window=end, labels=count, quality=1 - batch.risk, at_most=1 - bound.low)
-        for end, count, batch, bound in zip(ends, labels, batches, bounds, strict=True)
-    )
-    fell = next((place for place, point in enumerate(points) if point.at_most < floor.value), None)
+    points, fell, since = _watched(batches, ends, labels, floor.value, DELTA)
     ids = {one.id for one in used.answers}
     against = [set(said.values()) >= {True, False} for item, said in found.judged.items() if item in ids]
     return QualityWatch(
@@ -352,8 +373,8 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
         labels=sum(one.id in known for one in used.answers),
         contradicted=sum(against),
         points=points,
-        fell=fell is not None,
-        since=None if fell is None else ends[bounds[fell].since],
+        fell=fell,
+        since=since,
     )
 
 
@@ -364,6 +385,46 @@ def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
     effective = float(weight.sum() ** 2 / (weight @ weight))
     smooth = (effective * risk + 1) / (effective + 2)
     return RiskBatch(risk=risk, variance=smooth * (1 - smooth) / effective, labels=effective)
+
+
+def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch | None:
+    """What users say of the version, held to what the first JUDGED of them said; None with too few.
+
+    Who judges chooses to, so these are compared with each other alone. The floor is the lower 1 - DELTA/2 bound of the first share that
+    was good (Clopper & Pearson 1934), and the bound of the later ones has the other half of DELTA.
+    """
+    versions = {used.version, used.registered.source if used.registered else used.version}
+    own = [one.good for one in judgements if one.arm == used.arm and one.version in versions]
+    first, later = own[:JUDGED], own[JUDGED:]
+    if len(later) < FEWEST:
+        return None
+    floor = float(stats.beta.ppf(DELTA / 2, sum(first), JUDGED - sum(first) + 1)) if any(first) else 0.0
+    groups = [later[start : start + FEWEST] for start in range(0, len(later) - FEWEST + 1, FEWEST)]
+    batches = [_batch([(float(good), 1.0) for good in group]) for group in groups]
+    points, fell, since = _watched(batches, range(1, len(batches) + 1), [FEWEST] * len(batches), floor, DELTA / 2)
+    return QualityWatch(
+        floor=floor,
+        floor_of=f"what the first {JUDGED} judgements of users say at the least",
+        delta=DELTA,
+        labels=len(own),
+        contradicted=0,
+        points=points,
+        fell=fell,
+        since=since,
+    )
+
+
+def _watched(
+    batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float
+) -> tuple[tuple[QualityPoint, ...], bool, int | None]:
+    """The points of a watch, whether it ever fell below its floor, and since which one."""
+    bounds = risk_bounds(batches, 1 - floor, delta)
+    points = tuple(
+        QualityPoint(window=end, labels=count, quality=1 - batch.risk, at_most=1 - bound.low)
+        for end, count, batch, bound in zip(ends, labels, batches, bounds, strict=True)
+    )
+    fell = next((place for place, point in enumerate(points) if point.at_most < floor), None)
+    return points, fell is not None, None if fell is None else ends[bounds[fell].since]
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +472,7 @@ def _sentence(
     windows: Sequence[DriftWindow],
     alarms: Sequence[DriftWindow],
     quality: QualityWatch | None,
+    judged: QualityWatch | None,
     documents: Sequence[ChangedDocument] | None,
     affected: Sequence[AffectedQuestion],
 ) -> str:
@@ -425,6 +487,10 @@ def _sentence(
         first = alarms[0]
         what = "; ".join(change.sentence for change in first.changes) or "several signals together"
         found.append(f"Drift since window {first.number} ({first.began:%Y-%m-%d}), p = {first.p:.4f}: {what}.")
+    if judged and judged.fell:
+        found.append(
+            f"Users like fewer answers: at most {judged.points[-1].at_most:.0%}, and {judged.floor:.0%} is {judged.floor_of}."
+        )
     if documents:
         found.append(
             f"Documents that changed: {len(documents):,}; questions answered from what is gone: {len(affected):,}."
@@ -435,7 +501,10 @@ def _sentence(
 
 
 def _advice(
-    alarms: Sequence[DriftWindow], quality: QualityWatch | None, affected: Sequence[AffectedQuestion]
+    alarms: Sequence[DriftWindow],
+    quality: QualityWatch | None,
+    judged: QualityWatch | None,
+    affected: Sequence[AffectedQuestion],
 ) -> tuple[DriftAction, str]:
     """The one thing to do first."""
     if quality and quality.fell:
@@ -445,10 +514,10 @@ def _advice(
             "refresh",
             f"Refresh: {len(affected):,} questions rest on passages that are gone. Make a new version from the present documents.",
         )
-    if not alarms:
+    if not alarms and not (judged and judged.fell):
         return "nothing", "Nothing has to be done."
     changed = {change.signal for one in alarms for change in one.changes}
-    if changed and changed <= set(RETRIEVAL):
+    if changed and changed <= set(RETRIEVAL) and not (judged and judged.fell):
         return (
             "retrieval",
             "Look at the retriever and the documents: the questions are as before, what is found for them is not.",
