@@ -7,7 +7,7 @@ embedded once. Counted without drift: alarms among all windows, and the run leng
 shift: the windows up to the first alarm, at most CAP. What Evidently says of the first window of each of PAIRS replays stands beside
 what we say of the same ones; its interpreter is named with --peer, and without one that part stays as it was.
 
-    python benchmarks/drift_alarms.py [--replays 1000] [--source FOLDER] [--peer PYTHON] [--out FILE]
+    python benchmarks/drift_alarms.py [shifts without evidently] [--replays 1000] [--source FOLDER] [--peer PYTHON] [--out FILE]
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from trimtab.upkeep.drift import window_statistics
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "drift_alarms.json"
 SOURCE = HERE.parents[1] / "shared" / "data"
+PARTS = ("shifts", "without", "evidently")
+SIZES = (200, 100)  # of windows
 ALARM_FREE = 100
 WINDOWS = 12  # looked at in each replay without drift
 CAP = 10  # windows after which a shift counts as not found
@@ -291,6 +293,7 @@ def beside(python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; others stay")
     parser.add_argument("--replays", type=int, default=1_000)
     parser.add_argument("--source", type=Path, default=SOURCE)
     parser.add_argument("--peer", help="a Python with evidently")
@@ -312,18 +315,18 @@ def main() -> None:
         print(*path, value, flush=True)
 
     keep("alarm_free", value=ALARM_FREE)
-    for size in (200, 100):
+    for size in SIZES if "shifts" in options.parts else ():
         for name, replay in replays.items():
             for share in SHARES:
                 keep("shifts", str(size), name, str(share), value=with_shift(replay, size, share))
-    for size in (200, 100):
+    for size in SIZES if "without" in options.parts else ():
         keep("without", "banking77", str(size), value=without_drift(null, size, options.replays))
-    if (options.source / "endoflife").is_dir():
+    if "without" in options.parts and (options.source / "endoflife").is_dir():
         keep(
             "without", "endoflife", "100", value=without_drift(releases(options.source, embedder), 100, options.replays)
         )
-    if options.peer:
-        size = 200
+    if options.peer and "evidently" in options.parts:
+        size = SIZES[0]
         cells = {"none": (null.pool, pairs_of(null, size, 0.0, NULL_PAIRS))}
         for name, replay in replays.items():
             for share in SHARES:

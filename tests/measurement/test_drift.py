@@ -120,6 +120,14 @@ def test_without_drift_the_family_p_is_at_most_alpha_in_at_most_alpha_of_windows
     assert 0.4 < np.mean(found) < 0.62  # nor are alarms rarer than they may be
 
 
+def test_questions_that_are_all_the_same_are_no_drift() -> None:
+    random = np.random.default_rng(4)
+    own = np.tile(vectors(random, 1), (80, 1))
+    own = np.nextafter(own, random.choice([-10, 10], own.shape).astype(np.float32))  # but for the last bit
+    same = {"discrepancy": mean_discrepancy(own), "classifier": classifier_margin(own), "labels": label_mix(["a"] * 80)}
+    assert drift_test(same, 40, 40, alarm_free=FREE).p == 1
+
+
 def test_with_drift_it_is_small() -> None:
     assert np.mean([simulated(seed, 1.5) <= 1 / FREE for seed in range(20)]) > 0.8
 

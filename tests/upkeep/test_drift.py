@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from judged import judgement, said, served_answer
 from registered import DRAFT
+from safetensors.numpy import load_file, save_file
+from transformers import BertTokenizerFast
 from typer.testing import CliRunner
 
 from trimtab.arms.bundle import DOCUMENTS_FILE, Documents
@@ -35,16 +38,31 @@ CITIES = ("rome", "oslo", "lima", "cairo", "paris")
 Make = Callable[..., Task]
 
 
+@pytest.fixture(scope="module")
+def embedding_folder(tiny_embedding_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny embedding model with a tokenizer that reads letters, and larger weights: different texts have different vectors."""
+    folder = tmp_path_factory.mktemp("embedding") / "model"
+    shutil.copytree(tiny_embedding_folder, folder)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?'+="
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(words[:85])}).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    larger = {name: value * (10 if value.ndim == 2 else 1) for name, value in weights.items()}
+    save_file(larger, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 @pytest.fixture
-def make(tmp_path: Path, tiny_embedding_folder: Path) -> Make:
+def make(tmp_path: Path, embedding_folder: Path) -> Make:
     def made(kind: str = "answer", more: str = "", embedding: str | None = None) -> Task:
         (tmp_path / "docs").mkdir(exist_ok=True)
         for city in CITIES:
             (tmp_path / "docs" / f"{city}.md").write_text(f"# {city}\n\nThe mayor of {city} is anna.\n")
-        (tmp_path / "rows.jsonl").write_text('{"question": "who rules rome", "answer": "anna"}\n')
+        rows = ({"question": f"who rules {city}", "answer": "anna"} for city in CITIES)
+        (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         (tmp_path / "trimtab.toml").write_text(
-            f'[task]\nname = "cities"\nkind = "{kind}"\n[data]\nexamples = ["rows.jsonl"]\ndocuments = ["docs"]\n'
-            f'[base]\nmodel = "none"\nembedding = "{embedding or tiny_embedding_folder}"\n'
+            f'[task]\nname = "cities"\nkind = "{kind}"\noutput_tokens = 16\n[data]\nexamples = ["rows.jsonl"]\ndocuments = ["docs"]\n'
+            f'[base]\nmodel = "none"\nembedding = "{embedding or embedding_folder}"\n'
             f"[upkeep]\ndrift = {{ window = {WINDOW}, alarm_free = 20 }}\n{more}"
         )
         return load_task(tmp_path / "trimtab.toml")
@@ -340,7 +358,7 @@ def test_a_missing_embedding_model_is_named_with_the_command_that_fetches_it(
 def test_settings_that_are_nonsense_are_refused(make: Make, setting: str) -> None:
     task = make()
     file = task.folder / "trimtab.toml"
-    file.write_text(file.read_text().replace(f"window = {WINDOW}", setting))
+    file.write_text(file.read_text().replace(f"window = {WINDOW}, alarm_free = 20", setting))
     with pytest.raises(InputError, match=r"upkeep\.drift"):
         load_task(file)
 

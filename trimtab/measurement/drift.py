@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 # The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among ten.
 PERMUTATIONS = 20
+# Of a statistic: beyond these it is rounding errors, which the column that is not permuted has in another order than the others.
+DECIMALS = 5
+LEAST_VARIANCE = 1e-5  # of vectors, in shares of their squared length: below it they are equal but for rounding errors
 RIDGE = 0.1  # of the classifier, in shares of the whole variance of the pooled vectors (`benchmarks/drift_alarms.py`)
 Vectors = NDArray[np.float32]
 Members = NDArray[
@@ -55,7 +58,7 @@ def drift_test(
     if not signals or min(reference, window) < 2:
         raise ValueError("give at least one signal, and two answers on each side")
     members = _members(reference, window, PERMUTATIONS * alarm_free - 1, seed)
-    found = {name: statistic(members) for name, statistic in signals.items()}
+    found = {name: np.round(statistic(members), DECIMALS) for name, statistic in signals.items()}
     ranks = {name: _upper_ranks(values) for name, values in found.items()}
     least = np.min(list(ranks.values()), axis=0)
     return DriftTest(
@@ -93,7 +96,7 @@ def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
     norms_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
     squared_NN = np.maximum(norms_N[:, None] + norms_N - 2 * (vectors_ND @ vectors_ND.T), 0.0)
     apart = squared_NN[np.triu_indices(len(vectors_ND), 1)]
-    scale = float(np.median(apart)) or float(apart.mean()) or 1.0
+    scale = max(float(np.median(apart)), LEAST_VARIANCE * float(norms_N.mean())) or 1.0
     kernel_NN: Vectors = np.exp(squared_NN / (-2 * scale)).astype(np.float32)
     return kernel_NN
 
@@ -123,7 +126,8 @@ def _left_out(vectors_ND: Vectors) -> Callable[[Members], Members]:
     """From labels ±1 to the prediction of each by a classifier that was fitted to all others."""
     centred_ND = (vectors_ND - vectors_ND.mean(0)).astype(np.float64)
     gram_NN = centred_ND @ centred_ND.T
-    ridge = RIDGE * float(np.trace(gram_NN)) or 1.0
+    whole = float(np.einsum("nd,nd->", vectors_ND, vectors_ND))
+    ridge = RIDGE * max(float(np.trace(gram_NN)), LEAST_VARIANCE * whole) or 1.0
     # What is left of the labels once the classifier is fitted: I - 1/N - G(G + r)^-1, which is r(G + r)^-1 - 1/N.
     left_NN = ridge * np.linalg.inv(gram_NN + ridge * np.eye(len(gram_NN))) - 1 / len(gram_NN)
     residual_NN = (left_NN / np.diagonal(left_NN)[:, None]).astype(np.float32)

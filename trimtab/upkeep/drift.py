@@ -446,7 +446,7 @@ def _floor(task: Task, used: _InUse) -> _Floor | None:
         if saved is not None and saved.result is not None and saved.result.score is not None:
             study = read_result(study_of(saved))
             metric, low = study.metric if study else None, saved.result.score.low
-    metric = metric or task.task.metric
+    metric = metric or task.metric
     if metric not in SHARES:
         return None
     if task.target.quality is not None:
