@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 PERMUTATIONS = 20
 # Of a statistic: beyond these it is rounding errors, which the column that is not permuted has in another order than the others.
 DECIMALS = 5
-LEAST_VARIANCE = 1e-5  # of vectors, in shares of their squared length: below it they are equal but for rounding errors
+LEAST_VARIANCE = 1e-3  # of vectors, in shares of their squared length: below it they are equal but for rounding errors
 RIDGE = 0.1  # of the classifier, in shares of the whole variance of the pooled vectors (`benchmarks/drift_alarms.py`)
 Vectors = NDArray[np.float32]
 Members = NDArray[
