@@ -104,7 +104,7 @@ def p_of(pool: Pool, reference: Rows, window: Rows) -> tuple[float, Signal]:
         {name: values.tolist() for name, values in both.numbers.items()}, labels, both.vectors
     )
     found = drift_test(statistics, len(reference), len(window), alarm_free=ALARM_FREE)
-    return found.p, min(found.signals, key=lambda name: found.signals[name].p)  # type: ignore[return-value]
+    return found.p, min(found.signals, key=lambda name: found.signals[name].p)
 
 
 def without_drift(replay: Replay, size: int, replays: int) -> dict[str, Any]:

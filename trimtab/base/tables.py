@@ -521,9 +521,9 @@ class TrafficTable(Settings):
 class DriftTable(Settings):
     """How answers in use are compared with the first ones of their version."""
 
-    window: int = Field(200, ge=30, le=5_000, description="Answers of the reference, and of each window behind it.")
+    window: int = Field(200, ge=30, le=1_000, description="Answers of the reference, and of each window behind it.")
     alarm_free: int = Field(
-        100, ge=10, le=1_000, description="Expected number of windows before a false alarm, at the least."
+        100, ge=10, le=500, description="Expected number of windows before a false alarm, at the least."
     )
 
 

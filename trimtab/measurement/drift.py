@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ Members = NDArray[
 ]  # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted
 Values = NDArray[np.float64]
 Statistic = Callable[[Members], Values]  # of each column
+Name = TypeVar("Name", bound=str)  # of a signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +42,16 @@ class SignalTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DriftTest:
+class DriftTest(Generic[Name]):
     """The test of a window: the p-value of the whole family, and every signal's own."""
 
     p: float
-    signals: Mapping[str, SignalTest]
+    signals: Mapping[Name, SignalTest]
 
 
 def drift_test(
-    signals: Mapping[str, Statistic], reference: int, window: int, *, alarm_free: int, seed: int = 0
-) -> DriftTest:
+    signals: Mapping[Name, Statistic], reference: int, window: int, *, alarm_free: int, seed: int = 0
+) -> DriftTest[Name]:
     """Test whether the last `window` of the pooled answers differ from the first `reference`; alarm where p ≤ 1 / alarm_free.
 
     `signals`: statistics of the pooled answers, in that order, greater the more the two differ. `alarm_free`: the promised expected number
@@ -86,7 +88,9 @@ def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
         inside_B = _quadratic(kernel_NN, members_NB)
         across_B = (rows_N @ members_NB).astype(float) - inside_B
         outside_B = whole - inside_B - 2 * across_B
-        return inside_B / (size * (size - 1)) + outside_B / (other * (other - 1)) - 2 * across_B / (size * other)
+        squared_B: Values = inside_B / (size * (size - 1)) + outside_B / (other * (other - 1))
+        squared_B -= 2 * across_B / (size * other)
+        return squared_B
 
     return statistic
 
@@ -111,7 +115,8 @@ def classifier_margin(vectors_ND: Vectors) -> Statistic:
 
     def statistic(members_NB: Members) -> Values:
         sign_NB = 2 * members_NB - 1
-        return np.einsum("nb,nb->b", predicted(sign_NB), sign_NB).astype(float) / len(sign_NB)
+        margin_B: Values = np.einsum("nb,nb->b", predicted(sign_NB), sign_NB).astype(float) / len(sign_NB)
+        return margin_B
 
     return statistic
 
@@ -174,13 +179,14 @@ def typical(vectors_ND: Vectors, reference: int) -> Values:
     np.fill_diagonal(kernel_NN, 0.0)
     count = len(vectors_ND)
     in_window_N = (np.arange(count) >= reference).astype(float)
-    window_N = kernel_NN @ in_window_N / (count - reference - in_window_N)
-    reference_N = kernel_NN @ (1 - in_window_N) / (reference - 1 + in_window_N)
+    window_N: Values = kernel_NN @ in_window_N / (count - reference - in_window_N)
+    reference_N: Values = kernel_NN @ (1 - in_window_N) / (reference - 1 + in_window_N)
     return window_N - reference_N
 
 
 def _quadratic(matrix_NN: Vectors, members_NB: Members) -> Values:
-    return np.einsum("nb,nb->b", matrix_NN @ members_NB, members_NB).astype(float)
+    found_B: Values = np.einsum("nb,nb->b", matrix_NN @ members_NB, members_NB).astype(float)
+    return found_B
 
 
 def _upper_ranks(values_B: Values) -> Values:

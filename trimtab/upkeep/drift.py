@@ -291,8 +291,8 @@ def _change(
         share = classifier_accuracy(vectors, size)
         return f"a classifier tells {share:.0%} of the questions apart from the first ones; 50% would be chance"
     if name == "labels":
-        label, before, now = _moved_label(labels or [], size)
-        return f"{label!r} is answered in {now:.0%} of cases, at first in {before:.0%}"
+        label, first_share, share = _moved_label(labels or [], size)
+        return f"{label!r} is answered in {share:.0%} of cases, at first in {first_share:.0%}"
     before, now = (np.array(part) for part in (numbers[name][:size], numbers[name][size:]))
     if name == "length":
         return f"answers have {np.median(now):.0f} words (median), at first {np.median(before):.0f}"
