@@ -728,6 +728,82 @@ def _users(count: float | None, cell: dict[str, Any]) -> str:
     return f"more than {cell['users']:,}" if count is None else f"{count:,.0f}"
 
 
+def _table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+SHIFTS = {
+    "topic": "intents that are new",
+    "typos": "typing errors",
+    "script": "another script",
+    "labels": "one intent more often",
+    "retriever": "passages at random",
+}
+
+
+def drift_alarms() -> str:
+    """False alarms of `trimtab drift` without drift, and the run length."""
+    found = load("drift_alarms")
+    if not found:
+        return "Not measured yet."
+    rows = [
+        [
+            {"banking77": "bank customers' messages", "endoflife": "questions about releases"}[source],
+            size,
+            f"{one['replays']:,} × {one['windows']}",
+            f"{one['alarms']:,} ({one['rate']:.2%})",
+            f"{one['run_length']:,.0f} windows",
+            f"{one['promised']:,}",
+        ]
+        for source, sizes in found["without"].items()
+        for size, one in sizes.items()
+    ]
+    head = ["questions", "window", "replays × windows", "false alarms", "run length", "promised at least"]
+    return _table_of(head, rows)
+
+
+def drift_delays() -> str:
+    """How soon `trimtab drift` finds an injected shift."""
+    found = load("drift_alarms")
+    if not found:
+        return "Not measured yet."
+    shifts = found["shifts"]
+    sizes = list(shifts)
+    rows = []
+    for name, title in SHIFTS.items():
+        for share in shifts[sizes[0]][name]:
+            cells = [shifts[size][name][share] for size in sizes]
+            rows.append(
+                [
+                    title,
+                    f"{float(share):.0%}",
+                    *(f"{one['windows']:.1f} windows, {one['questions']:,.0f} questions" for one in cells),
+                    *(f"{one['first_window']:.0%}" for one in cells),
+                ]
+            )
+    head = ["shift", "of the questions", *(f"mean delay, windows of {size}" for size in sizes)]
+    head += [f"found in the first {size}" for size in sizes]
+    first = next(iter(shifts[sizes[0]]["topic"].values()))
+    return _table_of(head, rows) + f"\n\n{first['replays']} replays each; what is not found in 10 windows counts as 10."
+
+
+def drift_peer() -> str:
+    """The same windows through Evidently."""
+    found = load("drift_alarms")
+    if not found or "evidently" not in found:
+        return "Not measured yet."
+    told = found["evidently"]
+    rows = []
+    for cell, one in told.items():
+        name, _, share = cell.partition(" ")
+        title = f"{SHIFTS[name]}, {float(share):.0%}" if share else "none"
+        shares = (one["trimtab"], one["embeddings"], one["dataset"], one["any_column"])
+        rows.append([title, str(one["windows"]), *(f"{share:.1%}" for share in shares)])
+    head = ["shift", "windows", "`trimtab drift`", "its embedding drift", "its data set drift", "any of its columns"]
+    version = next(iter(told.values()))["version"]
+    return _table_of(head, rows) + f"\n\nShare of windows with an alarm; Evidently {version}."
+
+
 def redecided() -> str:
     """The verdicts of finished studies under the rules of before and of now."""
     found = load("redecided")
@@ -744,6 +820,11 @@ PAGES = {
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
     "docs/how-to/canary.md": {"canary-false": canary_false, "canary-users": canary_users},
+    "docs/how-to/drift.md": {
+        "drift-alarms": drift_alarms,
+        "drift-delays": drift_delays,
+        "drift-peer": drift_peer,
+    },
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {

@@ -518,6 +518,15 @@ class TrafficTable(Settings):
         return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
 
 
+class DriftTable(Settings):
+    """How answers in use are compared with the first ones of their version."""
+
+    window: int = Field(200, ge=30, le=1_000, description="Answers of the reference, and of each window behind it.")
+    alarm_free: int = Field(
+        100, ge=10, le=500, description="Expected number of windows before a false alarm, at the least."
+    )
+
+
 class UpkeepTable(Settings):
     """What keeps an arm in use true."""
 
@@ -536,3 +545,4 @@ class UpkeepTable(Settings):
         "",
         description="Where the files of versions lie: a folder, or s3://BUCKET/FOLDER; beside an SQLite registry unless named.",
     )
+    drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")

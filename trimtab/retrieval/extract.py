@@ -88,6 +88,7 @@ class Extractor:
                         passage=self.index.passages[names[place]],
                         rank=rank,
                         score=answer_probability(scores_C[place], features_CF[place, 0], unknown),
+                        similarity=cosines[names[place]],
                     )
                     for rank, place in enumerate(order, 1)
                 )

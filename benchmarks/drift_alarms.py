@@ -1,0 +1,338 @@
+"""How often `trimtab drift` alarms without drift, and how soon with it; beside it Evidently on the same windows.
+
+Two sources of real questions are replayed: Banking77's test messages, answered by a linear classifier on embeddings, and the questions
+about releases of `endoflife`, with the passages found for them. A replay draws a reference and then window after window, with
+replacement, so that nothing changes but by chance; or from the window on a share of the questions is of a shift. Each text is
+embedded once. Counted without drift: alarms among all windows, and the run length (windows looked at per first alarm). Counted with a
+shift: the windows up to the first alarm, at most CAP. What Evidently says of the first window of each of PAIRS replays stands beside
+what we say of the same ones; its interpreter is named with --peer, and without one that part stays as it was.
+
+    python benchmarks/drift_alarms.py [shifts without evidently] [--replays 1000] [--source FOLDER] [--peer PYTHON] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from trimtab.base.drift import Signal
+from trimtab.base.files import write_json
+from trimtab.base.records import Document
+from trimtab.data.markdown import parse_markdown
+from trimtab.measurement.drift import Vectors, drift_test
+from trimtab.model.catalog import resolve
+from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.embed import Embedder, embedded_text
+from trimtab.upkeep.drift import window_statistics
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "drift_alarms.json"
+SOURCE = HERE.parents[1] / "shared" / "data"
+PARTS = ("shifts", "without", "evidently")
+SIZES = (100, 200)  # of windows
+ALARM_FREE = 100
+WINDOWS = 5  # looked at in each replay without drift
+CAP = 10  # windows after which a shift counts as not found
+SHIFTED = 100  # replays of each shift
+PAIRS, NULL_PAIRS = 10, 60  # windows that Evidently is asked about: of each shift, and without one
+SHARES = (0.1, 0.3)
+NEW_INTENTS = 10  # that neither the classifier nor the reference knows
+UNSURE = 0.3  # probability below which the classifier's answer counts as an abstention
+CYRILLIC = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстуввхыз")
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Questions with what each signal has of them."""
+
+    vectors: Vectors
+    numbers: Mapping[Signal, NDArray[np.float64]]
+    labels: NDArray[np.str_] | None
+
+    def take(self, rows: Rows) -> Pool:
+        """Some of them."""
+        return Pool(
+            vectors=self.vectors[rows],
+            numbers={name: values[rows] for name, values in self.numbers.items()},
+            labels=None if self.labels is None else self.labels[rows],
+        )
+
+    def beside(self, other: Pool) -> Pool:
+        """These, and then others."""
+        return Pool(
+            vectors=np.concatenate([self.vectors, other.vectors]),
+            numbers={name: np.concatenate([values, other.numbers[name]]) for name, values in self.numbers.items()},
+            labels=None if self.labels is None else np.concatenate([self.labels, other.labels]),  # type: ignore[list-item]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Where rows of a pool come from: any of `usual`, and in a share of a shifted window any of `shifted`."""
+
+    pool: Pool
+    usual: Rows
+    shifted: Rows
+
+    def drawn(self, generator: np.random.Generator, size: int, share: float = 0.0) -> Rows:
+        """One window of rows."""
+        is_shifted = generator.random(size) < share
+        found = generator.choice(self.usual, size)
+        return np.where(is_shifted, generator.choice(self.shifted, size), found) if share else found
+
+
+def p_of(pool: Pool, reference: Rows, window: Rows) -> tuple[float, Signal]:
+    """The p-value of the family, and the signal with the least."""
+    both = pool.take(np.concatenate([reference, window]))
+    labels = None if both.labels is None else both.labels.tolist()
+    statistics = window_statistics(
+        {name: values.tolist() for name, values in both.numbers.items()}, labels, both.vectors
+    )
+    found = drift_test(statistics, len(reference), len(window), alarm_free=ALARM_FREE)
+    return found.p, min(found.signals, key=lambda name: found.signals[name].p)
+
+
+def without_drift(replay: Replay, size: int, replays: int) -> dict[str, Any]:
+    """False alarms of every window, and the run length up to the first of each replay."""
+    alarms, before, first, none = 0, 0, 0, 0
+    by_place = np.zeros(WINDOWS, dtype=int)
+    for seed in range(replays):
+        generator = np.random.default_rng([1, seed])
+        reference = replay.drawn(generator, size)
+        told = [
+            p_of(replay.pool, reference, replay.drawn(generator, size))[0] <= 1 / ALARM_FREE for _ in range(WINDOWS)
+        ]
+        by_place += told
+        alarms += sum(told)
+        before += told.index(True) + 1 if any(told) else WINDOWS
+        first += any(told)
+        none += not any(told)
+    return {
+        "replays": replays,
+        "windows": WINDOWS,
+        "alarms": alarms,
+        "rate": alarms / (replays * WINDOWS),
+        "run_length": before / max(1, first),
+        "promised": ALARM_FREE,
+        "replays_without_alarm": none,
+        "by_place": by_place.tolist(),
+    }
+
+
+def with_shift(replay: Replay, size: int, share: float) -> dict[str, Any]:
+    """How many windows it takes."""
+    delays, signals = [], []
+    for seed in range(SHIFTED):
+        generator = np.random.default_rng([2, seed])
+        reference = replay.drawn(generator, size)
+        delay = None
+        for window in range(1, CAP + 1):
+            p, signal = p_of(replay.pool, reference, replay.drawn(generator, size, share))
+            if p <= 1 / ALARM_FREE:
+                signals.append(signal)
+                delay = window
+                break
+        delays.append(delay)
+    found = [one for one in delays if one is not None]
+    return {
+        "replays": SHIFTED,
+        "first_window": sum(one == 1 for one in found) / SHIFTED,
+        "found": len(found) / SHIFTED,
+        "windows": float(np.mean([one or CAP for one in delays])),
+        "questions": float(np.mean([one or CAP for one in delays])) * size,
+        "signals": {name: signals.count(name) for name in sorted(set(signals))},
+    }
+
+
+def pairs_of(replay: Replay, size: int, share: float, count: int) -> list[tuple[Rows, Rows]]:
+    """A reference and one window behind it, for the comparison with the peer."""
+    found = []
+    for seed in range(count):
+        generator = np.random.default_rng([3, seed])
+        found.append((replay.drawn(generator, size), replay.drawn(generator, size, share)))
+    return found
+
+
+def banking(source: Path, embedder: Embedder) -> dict[str, Replay]:
+    """Messages of bank customers; by shift, what is drawn. The arm and its passages know all intents but NEW_INTENTS."""
+    rows = {split: _csv(source / f"banking77.{split}.csv") for split in ("train", "test")}
+    new = set(sorted({label for _, label in rows["train"]})[:: 77 // NEW_INTENTS][:NEW_INTENTS])
+    known = [(text, label) for text, label in rows["train"] if label not in new]
+    names = sorted({label for _, label in known})  # as the classifier orders them
+    passages = embedder.encode([text for text, _ in known])
+    arm = LogisticRegression(C=10, max_iter=300).fit(passages, [label for _, label in known])
+    label_of = np.array([names.index(label) for _, label in known])
+
+    def answered(texts: Sequence[str]) -> Pool:
+        vectors = embedder.encode(texts)
+        odds, cosines = arm.predict_proba(vectors), vectors @ passages.T
+        probability, chosen = odds.max(1), odds.argmax(1)
+        return Pool(
+            vectors=vectors,
+            numbers={
+                "confidence": probability,
+                "abstained": (probability < UNSURE).astype(float),
+                "similarity": cosines.max(1).astype(float),
+                "support": (label_of[cosines.argmax(1)] == chosen).astype(float),
+            },
+            labels=np.array([names[place] for place in chosen]),
+        )
+
+    own = random.Random(0)
+    texts = [text for text, _ in rows["test"]]
+    pool = answered(texts)
+    count = len(texts)
+    usual = np.array([place for place, (_, label) in enumerate(rows["test"]) if label not in new])
+    fresh = np.array([place for place, (_, label) in enumerate(rows["test"]) if label in new])
+    one_intent = np.array([place for place, (_, label) in enumerate(rows["test"]) if label == names[5]])
+    shuffled = np.random.default_rng(0).integers(len(passages), size=count)
+    broken = replace(
+        pool,
+        numbers={
+            **pool.numbers,
+            "similarity": np.einsum("nd,nd->n", pool.vectors, passages[shuffled]).astype(float),
+            "support": (np.array(names)[label_of[shuffled]] == pool.labels).astype(float),
+        },
+    )
+    beside = count + usual
+    return {
+        "topic": Replay(pool=pool, usual=usual, shifted=fresh),
+        "typos": Replay(pool=pool.beside(answered([_typos(text, own) for text in texts])), usual=usual, shifted=beside),
+        "script": Replay(
+            pool=pool.beside(answered([text.lower().translate(CYRILLIC) for text in texts])),
+            usual=usual,
+            shifted=beside,
+        ),
+        "labels": Replay(pool=pool, usual=usual, shifted=one_intent),
+        "retriever": Replay(pool=pool.beside(broken), usual=usual, shifted=beside),
+    }
+
+
+def releases(source: Path, embedder: Embedder) -> Replay:
+    """Questions about releases, with the best of the passages of July 2026; `support`: it holds the answer."""
+    passages = []
+    for line in (source / "endoflife" / "documents-2026-07.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        sections = parse_markdown(row["text"], row["title"])[1]
+        document = Document(id=row["name"], title=row["title"], source=row["name"], sections=sections, digest="")
+        passages += chunk(document)
+    found = embedder.encode([embedded_text(passage) for passage in passages])
+    lines = (source / "endoflife" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if row["answers"].get("2026-07")]
+    vectors = embedder.encode([row["question"] for row in rows])
+    cosines = vectors @ found.T
+    answers = [row["answers"]["2026-07"] for row in rows]
+    best = [passages[place].text for place in cosines.argmax(1)]
+    numbers: dict[Signal, NDArray[np.float64]] = {
+        "similarity": cosines.max(1).astype(float),
+        "support": np.array([float(answer in text) for answer, text in zip(answers, best, strict=True)]),
+        "length": np.array([float(len(answer.split())) for answer in answers]),
+    }
+    every = np.arange(len(rows))
+    return Replay(pool=Pool(vectors=vectors, numbers=numbers, labels=None), usual=every, shifted=every)
+
+
+def _csv(file: Path) -> list[tuple[str, str]]:
+    with open(file, encoding="utf-8", newline="") as rows:
+        return [(row["text"], row["category"]) for row in csv.DictReader(rows)]
+
+
+def _typos(text: str, own: random.Random) -> str:
+    """One letter in ten dropped, doubled or swapped with the next."""
+    found, letters = [], list(text)
+    for place, letter in enumerate(letters):
+        kind = own.choice(("drop", "double", "swap")) if letter.isalpha() and own.random() < 0.1 else ""
+        if kind == "double":
+            found += [letter, letter]
+        elif kind == "swap" and place + 1 < len(letters):
+            letters[place + 1], letter = letter, letters[place + 1]
+            found.append(letter)
+        elif kind != "drop":
+            found.append(letter)
+    return "".join(found) or text
+
+
+def beside(python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]]) -> dict[str, Any]:
+    """What Evidently says of the same windows, and what we say."""
+    with tempfile.TemporaryDirectory() as scratch:
+        told = {}
+        for name, (pool, pairs) in cells.items():
+            file = Path(scratch) / f"{name}.npz"
+            columns = {f"number {signal}": values for signal, values in pool.numbers.items()}
+            labels = {} if pool.labels is None else {"labels": pool.labels}
+            rows = np.array([np.stack(pair) for pair in pairs])
+            np.savez(file, vectors=pool.vectors, rows=rows, **columns, **labels)
+            done = subprocess.run(
+                [python, str(HERE / "peers" / "evidently_drift.py"), str(file)],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "DO_NOT_TRACK": "1"},
+            )
+            own = [p_of(pool, *pair)[0] <= 1 / ALARM_FREE for pair in pairs]
+            told[name] = {"windows": len(pairs), "trimtab": float(np.mean(own)), **json.loads(done.stdout)}
+            print(name, told[name], flush=True)
+        return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; others stay")
+    parser.add_argument("--replays", type=int, default=1_000)
+    parser.add_argument("--source", type=Path, default=SOURCE)
+    parser.add_argument("--peer", help="a Python with evidently")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    if not (options.source / "banking77.test.csv").is_file():
+        sys.exit(f"{options.source} holds no banking77.test.csv; name the folder of the public files with --source")
+    embedder = Embedder(resolve("minilm-l6"))
+    replays = banking(options.source, embedder)
+    null = Replay(pool=replays["topic"].pool, usual=replays["topic"].usual, shifted=replays["topic"].usual)
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
+
+    def keep(*path: str, value: Any) -> None:
+        place = result
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = value
+        write_json(options.out, result)
+        print(*path, value, flush=True)
+
+    keep("alarm_free", value=ALARM_FREE)
+    for size in SIZES:
+        if "without" in options.parts:
+            keep("without", "banking77", str(size), value=without_drift(null, size, options.replays))
+        for name, replay in replays.items() if "shifts" in options.parts else ():
+            for share in SHARES:
+                keep("shifts", str(size), name, str(share), value=with_shift(replay, size, share))
+    if "without" in options.parts and (options.source / "endoflife").is_dir():
+        keep(
+            "without", "endoflife", "100", value=without_drift(releases(options.source, embedder), 100, options.replays)
+        )
+    if options.peer and "evidently" in options.parts:
+        size = SIZES[-1]
+        cells = {"none": (null.pool, pairs_of(null, size, 0.0, NULL_PAIRS))}
+        for name, replay in replays.items():
+            for share in SHARES:
+                cells[f"{name} {share}"] = (replay.pool, pairs_of(replay, size, share, PAIRS))
+        keep("evidently", value=beside(options.peer, cells))
+
+
+if __name__ == "__main__":
+    main()
