@@ -694,14 +694,7 @@ def staleness_periods() -> str:
     found = load("staleness")
     if not found:
         return "Not measured yet."
-    head = [
-        "may be lost",
-        "one rate [95%]",
-        "a rate by kind [95%]",
-        "spread rates",
-        "happened",
-        "to `extract`, not updated",
-    ]
+    head = ["may be lost", "one rate [95%]", "a rate by kind [95%]", "spread rates", "happened"]
 
     def months(value: float | str | None) -> str:
         return (
@@ -718,7 +711,6 @@ def staleness_periods() -> str:
             *(f"{months(entry[way])} [{', '.join(map(months, entry[f'{way}, 95%']))}]" for way in WAYS[:2]),
             months(entry["spread"]),
             months(entry["happened"]),
-            months(entry.get("happened to extract")),
         ]
         for entry in found["rates"]["periods"]
     ]
