@@ -226,7 +226,7 @@ def run(world: World, name: str) -> None:
     folder.mkdir(exist_ok=True)
     if arm.retrieves:
         world.session.index_of(context_for(arm).words)
-        world.session.take_documents(world.documents[first], {})
+    world.session.take_documents(world.documents[first], {})
     began = time.perf_counter()
     context, training = made(world, arm, folder)
     print(f"{name}: built in {time.perf_counter() - began:.0f} s", flush=True)
