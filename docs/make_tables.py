@@ -802,6 +802,96 @@ def drift_peer() -> str:
     head = ["shift", "windows", "`trimtab drift`", "its embedding drift", "its data set drift", "any of its columns"]
     version = next(iter(told.values()))["version"]
     return _table_of(head, rows) + f"\n\nShare of windows with an alarm; Evidently {version}."
+AGES = (0, 1, 2, 3, 5, 8, 11)  # months after the first, of which accuracies are shown
+WAYS = ("one rate", "by kind", "spread")  # to estimate how fast facts change
+KINDS_OF_FACTS = {"eol": "end of support", "latest": "latest release", "when": "date of the latest release"}
+
+
+def staleness() -> str:
+    """Accuracy of each arm by months since it was built, under each policy."""
+    found = load("staleness")
+    if not found:
+        return "Not measured yet (`benchmarks/staleness.py`)."
+    head = ["arm", "documents", *("at first" if age == 0 else f"after {age}" for age in AGES), "outdated at the end"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for arm, policies in found["arms"].items():
+        for policy in ("replaced", "kept beside", "not updated"):
+            if policy not in policies:
+                continue
+            at = {found["months"].index(one["month"]): one for one in policies[policy]}
+            cells = [
+                f"{at[age]['accuracy']:.2f} [{at[age]['low']:.2f}, {at[age]['high']:.2f}]" if age in at else ""
+                for age in AGES
+            ]
+            told = policy if "replaced" in policies else "in the weights"
+            lines.append(f"| `{arm}` | {told} | {' | '.join(cells)} | {policies[policy][-1]['outdated']:.2f} |")
+    one = next(iter(found["arms"].values()))
+    return "\n".join(
+        [*lines, "", f"{one['questions']} questions about {one['products']} products. Processor: {one['processor']}."]
+    )
+
+
+def staleness_periods() -> str:
+    """The safe period that the first months foretell, by what may be lost, beside what happened."""
+    found = load("staleness")
+    if not found:
+        return "Not measured yet."
+    head = ["may be lost", "one rate [95%]", "a rate by kind [95%]", "spread rates", "happened"]
+
+    def months(value: float | str | None) -> str:
+        return (
+            f"not in {len(found['months']) - 1}"
+            if value is None
+            else value
+            if isinstance(value, str)
+            else f"{value:.1f}"
+        )
+
+    rows = [
+        [
+            f"{entry['loss']:.0%}",
+            *(f"{months(entry[way])} [{', '.join(map(months, entry[f'{way}, 95%']))}]" for way in WAYS[:2]),
+            months(entry["spread"]),
+            months(entry["happened"]),
+        ]
+        for entry in found["rates"]["periods"]
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def staleness_kinds() -> str:
+    """Rates by kind of fact, and what they and one rate for all foretell of the last month."""
+    found = load("staleness")
+    if not found:
+        return "Not measured yet."
+    rates = found["rates"]
+    head = ["facts", "number", "share that changes", "times a month", "changed at the end: by its own rate"]
+    head += ["by one rate", "happened"]
+    rows = [
+        [
+            KINDS_OF_FACTS[kind],
+            str(own["questions"]),
+            f"{own['share']:.2f}",
+            f"{own['per_month']:.2g}",
+            f"{own['foretold'][-1]:.2f}",
+            f"{own['by one rate'][-1]:.2f}",
+            f"{rates['changed'][kind][-1]:.2f}",
+        ]
+        for kind, own in rates["estimates"]["by kind"].items()
+    ]
+    one = rates["estimates"]["one rate"]
+    rows.append(
+        [
+            "**all**",
+            f"{rates['facts']:,}",
+            f"{one['share']:.2f}",
+            f"{one['per_month']:.2g}",
+            f"{rates['foretold']['by kind'][-1]:.2f}",
+            f"{rates['foretold']['one rate'][-1]:.2f}",
+            f"{rates['changed']['all'][-1]:.2f}",
+        ]
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def redecided() -> str:
@@ -824,6 +914,10 @@ PAGES = {
         "drift-alarms": drift_alarms,
         "drift-delays": drift_delays,
         "drift-peer": drift_peer,
+    "docs/concepts/staleness.md": {
+        "staleness": staleness,
+        "staleness-periods": staleness_periods,
+        "staleness-kinds": staleness_kinds,
     },
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
