@@ -802,6 +802,8 @@ def drift_peer() -> str:
     head = ["shift", "windows", "`trimtab drift`", "its embedding drift", "its data set drift", "any of its columns"]
     version = next(iter(told.values()))["version"]
     return _table_of(head, rows) + f"\n\nShare of windows with an alarm; Evidently {version}."
+
+
 AGES = (0, 1, 2, 3, 5, 8, 11)  # months after the first, of which accuracies are shown
 WAYS = ("one rate", "by kind", "spread")  # to estimate how fast facts change
 KINDS_OF_FACTS = {"eol": "end of support", "latest": "latest release", "when": "date of the latest release"}
@@ -914,6 +916,7 @@ PAGES = {
         "drift-alarms": drift_alarms,
         "drift-delays": drift_delays,
         "drift-peer": drift_peer,
+    },
     "docs/concepts/staleness.md": {
         "staleness": staleness,
         "staleness-periods": staleness_periods,

@@ -14,10 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -179,11 +179,10 @@ class _Story:
             ) as process,
         ):
             try:
-                line = process.stdout.readline() if process.stdout else ""
-                if not line:
+                told = _first_object(process.stdout)
+                if told is None:
                     log.seek(0)
                     raise RemoteError(f"the server of the story did not begin: {log.read().strip()[-300:]}")
-                told = json.loads(line)
                 self._add("A server follows production", shlex.join(["trimtab", *words]), told["url"], 0, began)
                 headers = {"Authorization": f"Bearer {told['token']}"}
                 with httpx.Client(base_url=told["url"], headers=headers, timeout=60) as client:
@@ -284,6 +283,17 @@ class _Server:
         reply.raise_for_status()
         found: dict[str, Any] = reply.json()
         return found
+
+
+def _first_object(lines: IO[str] | None) -> dict[str, Any] | None:
+    """The first JSON object that a process prints; None where it ends without one."""
+    text = ""
+    for line in lines or ():
+        text += line
+        with suppress(ValueError):
+            found: dict[str, Any] = json.loads(text)
+            return found
+    return None
 
 
 def _environment() -> dict[str, str]:
