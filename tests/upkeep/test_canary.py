@@ -77,7 +77,7 @@ def judges(canary: Canary, said: list[UserOutcome], candidate: float, production
 
 
 def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
-    opening: Open, opened: Registry, said: list[UserOutcome]
+    opening: Open, opened: Registry, said: list[UserOutcome], tmp_path: Path
 ) -> None:
     one = opening()
     begun = one.start(share=0.5, why="fresher documents").canary
@@ -95,6 +95,8 @@ def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
     gate = GateRecord(old_test=None, new_test=None, forgetting=None, latency=None, passed=True)
     assert from_plain(Move, to_plain(replace(move, evidence=gate))).evidence == gate
     assert opened.canary() is None
+    opened.lineage(tmp_path / "lineage.html")
+    assert "promoted, after a canary" in (tmp_path / "lineage.html").read_text()
     assert one.status().record == record
     assert opening().status().record == record
 
