@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from trimtab.studies.train import train
     from trimtab.upkeep.drift import drift
     from trimtab.upkeep.labels import label
+    from trimtab.upkeep.refresh import refresh
     from trimtab.upkeep.registry import registry
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
@@ -87,6 +88,7 @@ __all__ = [
     "load_task",
     "open_study",
     "pull",
+    "refresh",
     "registry",
     "runs",
     "serve",
@@ -106,6 +108,7 @@ _HOME = {
     "label": "trimtab.upkeep.labels",
     "load_task": "trimtab.base.task",
     "pull": "trimtab.model.catalog",
+    "refresh": "trimtab.upkeep.refresh",
     "registry": "trimtab.upkeep.registry",
     "serve": "trimtab.serving.serve",
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},

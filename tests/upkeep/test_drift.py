@@ -236,7 +236,7 @@ def test_documents_that_changed_are_named_with_the_questions_that_rest_on_them(m
     assert "oslo.md: removed" in output
     assert "who is the mayor of rome" in output
     assert "who is the mayor of lima" not in output
-    assert "Make a new version from the present documents" in output
+    assert "Refresh (trimtab refresh)" in output
 
 
 def test_questions_are_asked_again_with_the_documents_as_they_are(make: Make) -> None:

@@ -21,7 +21,7 @@ from registered import DRAFT, Add
 
 import trimtab
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.errors import InputError, MissingError, RemoteError, VersionError, in_words
+from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError, VersionError, in_words
 from trimtab.base.task import Task, load_task
 from trimtab.base.versions import GateRecord, Move, Version
 from trimtab.upkeep import registry as module
@@ -31,7 +31,7 @@ from trimtab.upkeep.tables import FORM
 
 
 def gate(passed: bool | None) -> GateRecord:
-    return GateRecord(old_test={"difference": 0.01}, new_test={}, forgetting={}, latency=None, passed=passed)
+    return GateRecord(old_test=None, new_test=None, forgetting=None, latency=None, passed=passed)
 
 
 def test_versions_come_back_as_they_were_registered(opened: Registry, add: Add) -> None:
@@ -484,3 +484,26 @@ def test_lineage_leads_from_data_to_aliases_and_is_a_page(own: Registry, add: Ad
     assert "<b>rag" not in text
     assert "production (now)" in text
     assert text.count("<table") == 3
+
+
+def test_a_task_file_may_say_where_versions_are_kept(task: Task, add: Add, tmp_path: Path) -> None:
+    text = task.file.read_text()
+    task.file.write_text(text + '[upkeep]\nregistry = "sqlite:///kept/versions.db"\nartifacts = "files"\n')
+    with registry(tmp_path) as own:
+        add(own)
+    assert (tmp_path / "kept" / "versions.db").is_file()
+    assert (tmp_path / "files").is_dir()
+    assert not (tmp_path / ".trimtab" / "registry.db").exists()
+    with registry(tmp_path, tmp_path / "other.db") as own:  # who says otherwise at the keyboard is right
+        assert own.list() == ()
+
+
+@pytest.mark.parametrize("place", ["postgresql://jo:secret@db.example/versions", "../elsewhere.db", "/elsewhere.db"])
+def test_a_place_outside_its_folder_needs_consent(
+    task: Task, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    task.file.write_text(task.file.read_text() + f'[upkeep]\nregistry = "{place}"\n')
+    with pytest.raises(ConsentError, match=r"asks to keep versions at .* add: --registry") as refused:
+        registry(task.folder)
+    assert "secret" not in str(refused.value)

@@ -28,6 +28,7 @@ from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
+from trimtab.base.files import sha256_once
 from trimtab.base.grammar import (
     DISTILL,
     JUDGED,
@@ -44,7 +45,7 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Reward
-from trimtab.model.adapters import put_on, save_adapter
+from trimtab.model.adapters import load_adapter, put_on, save_adapter
 from trimtab.model.classifier import save_head
 from trimtab.model.laid_out import answering
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
@@ -60,9 +61,12 @@ class Search:
     seconds: float
 
 
-def prepare(session: Session, plan: Recipe) -> None:
-    """Put what may move onto a fresh base."""
+def prepare(session: Session, plan: Recipe, begin: Path | None = None) -> None:
+    """Put what may move onto a fresh base, as it is at the start or as it was saved in the folder `begin`."""
     base = session.fresh_base()
+    if begin is not None:
+        load_adapter(base, begin)
+        return
     usual = int(METHODS[plan.method].usual.get("layers", 0))
     layers = plan.layers or min(usual, base.model.config.num_hidden_layers)
     put_on(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
@@ -82,13 +86,14 @@ def train_weights(
     search: Search | None = None,
     found: Recipe | None = None,
     like: Path | None = None,
+    begin: Path | None = None,
 ) -> Trained:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
     The latest weights whose loss on dev is within one standard error of the lowest are kept (for labels of a closed set the loss of
     the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards or pairs. `reward_program` is that of `reward_for`. `epochs` is the
     most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
-    another seed found, and `like` is the folder of that run. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
+    another seed found, and `like` is the folder of that run. `begin`: a folder with saved weights of this arm to go on from, in place of the base's. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
     """
     if not is_trained(arm):
         return NOTHING
@@ -98,7 +103,7 @@ def train_weights(
     # what is wrong with the reward or the teacher is told before the stages that come first are trained
     reward = reward_for(session, arm, scorer=scorer, program=reward_program) if is_rewarded(arm) else None
     teacher = Teacher(session, folder, progress) if is_taught(arm) else None
-    making = _Making(session, arm, context, folder, progress, scorer, reward, teacher, plan)
+    making = _Making(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
@@ -134,7 +139,9 @@ class _Making:
         reward: Reward | None,
         teacher: Teacher | None,
         plan: Recipe,
+        begin: Path | None = None,
     ) -> None:
+        self.begin = begin
         self.session, self.arm, self.context, self.folder = session, arm, context, folder
         self.progress, self.scorer, self.plan = progress, scorer, plan
         self.reward, self.teacher = reward, teacher
@@ -148,7 +155,7 @@ class _Making:
 
     def _begin(self, plan: Recipe) -> None:
         """Put what may move onto the base as it is at the start."""
-        prepare(self.session, plan)
+        prepare(self.session, plan, self.begin)
         self.head = new_head(self.session, self.arm, plan.seed)
         self._on, self._start = plan.rank, copied({})
 
@@ -215,8 +222,13 @@ class _Making:
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
+        begun = (
+            [] if self.begin is None else [sha256_once(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
+        )
         return digest_of(
-            self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name
+            self.depends,
+            *(repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name),
+            *begun,
         )
 
     def search(self, number: int, search: Search, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:

@@ -534,3 +534,15 @@ class UpkeepTable(Settings):
         None, description="A sample of questions and answers is kept by serve; without it nothing is."
     )
     drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
+    promote: Literal["ask", "if-better"] = Field(
+        "ask",
+        description="What refresh does with a candidate that passed its gate: leave it to you, or put it into production.",
+    )
+    registry: str = Field(
+        "",
+        description="Where versions are kept: sqlite:///FILE, below the task's folder, or postgresql://USER@HOST/DATABASE.",
+    )
+    artifacts: str = Field(
+        "",
+        description="Where the files of versions lie: a folder, or s3://BUCKET/FOLDER; beside an SQLite registry unless named.",
+    )

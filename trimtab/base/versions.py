@@ -12,8 +12,6 @@ from trimtab.base.records import Setting
 from trimtab.base.results import Flip
 from trimtab.base.show import Row, Shown
 
-Findings = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionScore:
@@ -81,14 +79,72 @@ class Version(Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateRecord:
-    """What a comparison of a candidate with production found; `passed` None is "not shown", and never a pass."""
+class GateTest:
+    """One paired test of a gate: `claim` is what had to be shown of the candidate's score, `shown` whether it was.
 
-    old_test: Findings
-    new_test: Findings
-    forgetting: Findings
-    latency: Findings | None
+    `difference`: the candidate's mean score less production's over `questions` questions, with its 95% interval. `p`: one-sided, of the
+    claim being false, held against `level`; `look`: which study of the same questions this is, the last of so many.
+    """
+
+    claim: Literal["better", "not worse"]
+    questions: int
+    candidate: float
+    production: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    level: float
+    look: int
+    shown: bool
+    shown_worse: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgetting:
+    """What general text costs the candidate's weights and production's: mean nats per token of `passages` passages, and the paired
+    difference with its 95% interval. Tuned weights whose loss rises have forgotten something that the task's questions do not ask for.
+    """
+
+    passages: int
+    candidate: float
+    production: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLatency:
+    """Milliseconds of a question alone, of candidate and production, and the limit that the candidate is held to.
+
+    With a limit in the task file `percentile` is 95 and `high` the upper 95% bound of the candidate's, None with too few timings.
+    Else it is 50, and the limit a multiple of production's. `fits` is None where that cannot be told.
+    """
+
+    percentile: Literal[50, 95]
+    candidate: float | None
+    production: float | None
+    high: float | None
+    limit: float
+    fits: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRecord:
+    """What a comparison of a candidate with production found; `passed` None is "not shown", and never a pass.
+
+    `old_test`: on the questions that production was measured on, None where none of them still holds; `new_test`: on questions that came
+    or changed since, None where there are none. `forgetting`: None where neither changes the base's weights. `reasons`: why it was not
+    passed, a sentence each.
+    """
+
+    old_test: GateTest | None
+    new_test: GateTest | None
+    forgetting: Forgetting | None
+    latency: GateLatency | None
     passed: bool | None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
-from trimtab.base.records import Example, Message, Split
+from trimtab.base.records import Example, Split
 from trimtab.base.task import Task
-from trimtab.data.chat import SkipRow
-from trimtab.data.columns import Asked, Wish, find_columns
+from trimtab.data.corrections import Correction, Row, correction_rows, turns_of
 from trimtab.data.duplicates import compare, compared_text, plain_words
-from trimtab.data.formats import SAMPLE
-from trimtab.data.readers import RawRow
-from trimtab.data.rows import Reader
 from trimtab.data.split import LedgerRow
 from trimtab.serving.judgement import Judgement
 
@@ -31,8 +25,6 @@ ASKED = "corrections of a question that a dev or test row asks: it must not be t
 EARLIER = 'corrections behind earlier answers, which would be trained on too; data.train_on = "last" takes them'
 NO_LABEL = "corrections that are no label of the task"
 UNWRITABLE = "corrections that the columns of the task file have no place for"
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +42,6 @@ class FeedbackRows:
     left_out: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Corrected:
-    """A corrected answer as an example would be."""
-
-    id: str
-    messages: tuple[Message, ...]
-    answer: str
-    group: str | None = None
-
-
 def feedback_rows(
     judgements: Iterable[Judgement], task: Task, splits: Mapping[Split, Sequence[Example]]
 ) -> FeedbackRows:
@@ -72,7 +54,7 @@ def feedback_rows(
     left_out: Counter[str] = Counter()
     preferences: list[Row] = []
     judged: list[Row] = []
-    corrected: list[_Corrected] = []
+    corrected: list[Correction] = []
     for one in (_without_instruction(one, task) for one in _standing(judgements, left_out)):
         if one.kind in ("like", "dislike"):
             judged += _judged_alone(one, left_out)
@@ -80,10 +62,10 @@ def feedback_rows(
         preferences += _pairs(one, left_out)
         if one.correction is not None:
             corrected.append(
-                _Corrected(id=f"{_name(one)}-example", messages=one.messages, answer=one.correction.strip())
+                Correction(id=f"{_name(one)}-example", messages=one.messages, answer=one.correction.strip())
             )
     usable = _usable(corrected, task, splits, left_out)
-    examples = _as_rows(usable, task)
+    examples = correction_rows(usable, task, SOURCE)
     left_out[UNWRITABLE] += len(usable) - len(examples)
     return FeedbackRows(
         preferences=tuple(preferences),
@@ -113,7 +95,7 @@ def _without_instruction(one: Judgement, task: Task) -> Judgement:
     return replace(one, messages=tuple(rest))
 
 
-def _place(one: _Corrected, task: Task) -> LedgerRow:
+def _place(one: Correction, task: Task) -> LedgerRow:
     label = one.answer if task.task.kind == "classify" else ""
     return LedgerRow(one.id, one.group or f"row:{one.id}", label, "train")
 
@@ -122,16 +104,12 @@ def _name(judgement: Judgement) -> str:
     return f"{SOURCE}-{judgement.id}"
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [asdict(message) for message in messages]
-
-
 def _judged_alone(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
     text = one.answers[0].text.strip()
     if not text:
         left_out[SAME] += 1
         return
-    said = {"prompt": _turns(one.messages), "answer": text, "good": one.kind == "like"}
+    said = {"prompt": turns_of(one.messages), "answer": text, "good": one.kind == "like"}
     yield {"id": _name(one), **said, "source": SOURCE}
 
 
@@ -146,19 +124,19 @@ def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
     worse = [text for text in others if text not in ("", chosen)] if chosen else []
     left_out[SAME] += not worse
     for number, rejected in enumerate(worse, 1):
-        pair = {"prompt": _turns(one.messages), "chosen": chosen, "rejected": rejected}
+        pair = {"prompt": turns_of(one.messages), "chosen": chosen, "rejected": rejected}
         yield {"id": f"{_name(one)}-pair{number}", **pair, "source": SOURCE}
 
 
 def _usable(
-    corrected: Sequence[_Corrected],
+    corrected: Sequence[Correction],
     task: Task,
     splits: Mapping[Split, Sequence[Example]],
     left_out: Counter[str],
-) -> list[_Corrected]:
+) -> list[Correction]:
     """Those that may be trained on, each with its group where the task has groups."""
     labels = _labels(task, splits)
-    fit: dict[object, _Corrected] = {}
+    fit: dict[object, Correction] = {}
     for one in corrected:
         reason = ""
         if labels is not None and one.answer not in labels:
@@ -191,12 +169,12 @@ def _labels(task: Task, splits: Mapping[Split, Sequence[Example]]) -> frozenset[
     return frozenset(task.task.labels or seen) or None
 
 
-def _asked(one: _Corrected) -> str:
+def _asked(one: Correction) -> str:
     return compared_text(Example(id=one.id, messages=one.messages, references=(one.answer,)))
 
 
 def _repeats(
-    corrected: Sequence[_Corrected], splits: Mapping[Split, Sequence[Example]]
+    corrected: Sequence[Correction], splits: Mapping[Split, Sequence[Example]]
 ) -> tuple[frozenset[str], dict[str, str]]:
     """The ids of those that ask, whole or in any turn, what a held-out row asks; and the groups of the training rows that others repeat."""
     held = [row for name in HELD_OUT for row in splits[name]]
@@ -216,59 +194,3 @@ def _repeats(
         if group is not None:
             groups.setdefault(owner[pair.b], group)
     return kept_out, groups
-
-
-def _as_rows(corrected: Sequence[_Corrected], task: Task) -> list[tuple[_Corrected, Row]]:
-    """Rows in the first shape that the task's own reader reads back as what was meant; its columns hold for every file of examples."""
-    named: dict[str, Asked] = {"group": task.data.group, "slice": task.data.slice}
-    asked: dict[str, Asked] = {**task.data.columns, **{role: name for role, name in named.items() if name}}
-    wish = Wish(layout=task.data.layout, columns=asked, kind=task.task.kind)
-    for shape in (_conversation, _question_and_answer) if corrected else ():
-        made: list[tuple[_Corrected, Row]] = [(one, {**_extras(one, asked), **shape(one, task)}) for one in corrected]
-        kept = [pair for pair, same in zip(made, _read_back(made, wish), strict=True) if same]
-        if kept:
-            return kept
-    return []
-
-
-def _extras(one: _Corrected, asked: Mapping[str, Asked]) -> dict[str, Any]:
-    """What a row carries beside question and answer: every column that the task file names must be there, if only empty."""
-    known = {"id": one.id, "source": SOURCE, "group": one.group, "output": one.answer, "label": one.answer}
-    roles = {"id": "id", "source": "source"} | {role: name for role, name in asked.items() if isinstance(name, str)}
-    return {name: known.get(role) for role, name in roles.items() if role != "input"}
-
-
-def _conversation(one: _Corrected, task: Task) -> dict[str, Any]:
-    name = task.data.columns.get("input", "messages")
-    return {str(name): [*_turns(one.messages), {"role": "assistant", "content": one.answer}]}
-
-
-_NAMES = {"prompt-completion": ("prompt", "completion"), "instruction": ("instruction", "output")}
-
-
-def _question_and_answer(one: _Corrected, task: Task) -> dict[str, Any]:
-    columns = task.data.columns
-    usual = ("input", "label") if task.task.kind == "classify" else ("question", "answer")
-    question, answer = _NAMES.get(task.data.layout, usual)
-    answer = str(columns.get("label") or columns.get("output") or answer)
-    return {str(columns.get("input", question)): one.messages[-1].content, answer: one.answer}
-
-
-def _read_back(made: Sequence[tuple[_Corrected, Row]], wish: Wish) -> list[bool]:
-    """Whether each row says, to the task's own reader, what it was made of."""
-    raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(made, 1)]
-    try:
-        reader = Reader(find_columns(raws[:SAMPLE], wish), wish.kind)
-        return [_says(reader, raw, one) for raw, (one, _) in zip(raws, made, strict=True)]
-    except InputError:
-        return [False] * len(made)
-
-
-def _says(reader: Reader, raw: RawRow, one: _Corrected) -> bool:
-    try:
-        content = reader.content(raw)
-    except SkipRow:
-        return False
-    return (
-        content.messages == one.messages and content.references == (one.answer,) and reader.text_of(raw, "id") == one.id
-    )

@@ -119,6 +119,31 @@ def request_of(task: Task, name: str, *, rows: bool) -> Request:
     return Request(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
+def require_places(task: Task, places: Sequence[tuple[str, str]], allow: Sequence[str] = ()) -> None:
+    """Raise ConsentError for places that a task file names outside its folder, where they are not allowed.
+
+    `places`: each a file, a folder or the address of a database or an object store, and the option that names it on the command line.
+    """
+    allowed = (*allow, *configuration().allow)
+    folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
+    for place, option in places:
+        known = place in allowed if "://" in place else _holds(folders, (task.folder / place).resolve())
+        if not known:
+            shown = _without_password(place)
+            raise ConsentError(
+                visible(
+                    f"{task.file}: asks to keep versions at {shown}; if you want that, add: {option} {shlex.quote(shown)} "
+                    f"(for good, name it in {config_file()}, see docs/how-to/task-file.md#consent)"
+                )
+            )
+
+
+def _without_password(address: str) -> str:
+    """An address as it may be shown."""
+    head, at, host = address.rpartition("@")
+    return f"{head.partition('://')[0]}://{head.partition('://')[2].partition(':')[0]}@{host}" if at else address
+
+
 def _commands(task: Task, scores: bool, rewards: Sequence[str]) -> Iterator[Request]:
     """What would be run: programs of the task file, and code that a model writes."""
     programs = [task.task.scorer] if scores and task.task.scorer else []

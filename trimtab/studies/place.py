@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
+from trimtab.arms.made_from import write_rows
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.errors import InputError, MissingError
@@ -64,5 +65,6 @@ def dependencies(session: Session, folder: Path, selected: Depends, *, resumed: 
         refuse_changed(folder, read_object(file), now, anew)
     elif resumed and (folder / PLAN).exists():
         raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
+    write_rows(folder, session.workspace.splits)
     write_json(file, now)
     return now

@@ -26,6 +26,7 @@ from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import Variation, smallest_difference
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
+EXPORTED = "export-"  # how the openings of an export begin
 SHARED = 0.2  # share of the test questions that makes a former opening a look at the same ones
 
 
@@ -73,6 +74,15 @@ def looks_at(workspace: Workspace) -> list[str]:
     items = _test_items(workspace)
     entries = read_lines(workspace.folder / OPENINGS, "study")
     return list(dict.fromkeys(entry["study"] for entry in entries if _shares(entry, items)))
+
+
+def look_at(openings: Path, items: Sequence[str], study: str) -> int:
+    """Which look at these questions a study's is: the first, and one more for each other study that opened at least a fifth of them.
+
+    An export asks them too, but tells no score, so that nobody can choose by it.
+    """
+    entries = [one for one in read_lines(openings, "study") if not one["study"].startswith(EXPORTED)] if items else []
+    return 1 + len({entry["study"] for entry in entries if entry["study"] != study and _shares(entry, items)})
 
 
 def opened_items(workspace: Workspace) -> set[str]:

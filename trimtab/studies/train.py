@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
 from trimtab.arms.made import Trained
+from trimtab.arms.made_from import write_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
@@ -20,7 +21,7 @@ from trimtab.arms.weights import train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, locked, new_folder
-from trimtab.base.grammar import is_rewarded, is_trained, method_of
+from trimtab.base.grammar import HEAD, REWARD, is_rewarded, is_trained, method_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
@@ -72,13 +73,16 @@ def train(
     reward: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
     track: str | None = None,
+    begin: Path | None = None,
+    only: Collection[str] | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
 
     `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` and `reward` are
     functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
-    standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training. Raises InputError for an
-    arm without weights of its own and where a run to go on with was begun with others,
+    standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training.
+    `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to go on from, in place of the base's; `only`: ids of the
+    rows to train on, all unless given. Raises InputError for an arm without weights of its own, for one with a head where `begin` is given, and where a run to go on with was begun with others,
     StoppedError after a signal.
     """
     own = loaded(task)
@@ -98,11 +102,13 @@ def train(
         if not is_trained(chosen):
             score = opening.task.command(f"eval {arm}")
             raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
+        if begin is not None and {HEAD, REWARD} & set(chosen.stages):
+            raise InputError(f"arm {arm} has a head, which is trained anew", "leave out begin", field="begin")
         folder = _run_folder(opening.workspace, chosen, seed, resume)
         allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
         opening.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
         with locked(folder):
-            record, trained = _trained(opening, chosen, folder, seed)
+            record, trained = _trained(opening, chosen, folder, seed, begin, only)
     return TrainedRun(
         id=folder.name,
         arm=chosen.name,
@@ -119,14 +125,20 @@ def train(
     )
 
 
-def _trained(opening: Opening, arm: Arm, folder: Path, seed: int) -> tuple[RunRecord, Trained]:
+def _trained(
+    opening: Opening, arm: Arm, folder: Path, seed: int, begin: Path | None, only: Collection[str] | None
+) -> tuple[RunRecord, Trained]:
     """Make the weights in the run's folder, going on where a former sitting stopped; its record and what came of it."""
     begun = read_run(folder)
     session = opening.session(begun.precision if begun else None)
+    if only is not None:
+        train = tuple(row for row in session.workspace.splits["train"] if row.id in only)
+        session.workspace = replace(session.workspace, splits={**session.workspace.splits, "train": train})
     record = _record(session, arm, begun.seed if begun else seed)
     if begun is not None:
         refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {arm.name}"))
     write_run(folder, record)
+    write_rows(folder, session.workspace.splits)
     progress = opening.progress(folder / "metrics.jsonl", arm.name)
     progress.seed = record.seed
     context = context_for(arm, record.chosen)
@@ -135,6 +147,7 @@ def _trained(opening: Opening, arm: Arm, folder: Path, seed: int) -> tuple[RunRe
         seed=record.seed,
         scorer=opening.scorer,
         reward_program=opening.reward_program if is_rewarded(arm) else None,
+        begin=begin,
     )
     calibrate(session, arm, context, folder, progress)
     write_run(folder, replace(record, result=trained))

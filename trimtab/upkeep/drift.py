@@ -106,7 +106,7 @@ def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Regi
     try:
         return registry(task, address, artifacts=artifacts, make=False)
     except MissingError:
-        if address is not None:
+        if address is not None or task.upkeep.registry:
             raise
         return None
 
@@ -522,11 +522,14 @@ def _advice(
 ) -> tuple[DriftAction, str]:
     """The one thing to do first."""
     if quality and quality.fell:
-        return "refresh", "Refresh: the arm is worse than it has to be. Make a new version from newer labelled rows."
+        return (
+            "refresh",
+            "Refresh (trimtab refresh): the arm is worse than it has to be. Newer labelled rows make a new version.",
+        )
     if affected:
         return (
             "refresh",
-            f"Refresh: {len(affected):,} questions rest on passages that are gone. Make a new version from the present documents.",
+            f"Refresh (trimtab refresh): {len(affected):,} questions rest on passages that are gone.",
         )
     if not alarms and not (judged and judged.fell):
         return "nothing", "Nothing has to be done."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,9 +13,11 @@ from typing import Any
 
 from trimtab.arms.bundle import RUN
 from trimtab.arms.identity import ROWS, WEIGHTS, digest_of, settings_of
+from trimtab.arms.made_from import ROWS_FILE
 from trimtab.arms.saved import (
     RUN_FILE,
     RUNS,
+    STUDIES,
     Pick,
     SavedArm,
     find_saved,
@@ -94,9 +97,18 @@ def written(
                 "see trimtab export",
                 field="arm",
             )
+        made_from = _made_from(task, draft.source) / ROWS_FILE
+        if made_from.is_file():  # the version says which rows it knew, whatever becomes of the study's folder
+            shutil.copyfile(made_from, folder / ROWS_FILE)
         weights = sorted((folder / RUN / "adapter").rglob("*"))
         index = sorted(path for path in folder.glob("index*/**/*"))
         yield folder, replace(draft, weights_sha256=_digest(folder, weights), index_sha256=_digest(folder, index))
+
+
+def _made_from(task: Task, source: str) -> Path:
+    """The folder of the study or the run of this ID."""
+    home = task.folder / FOLDER
+    return next((home / kind / source for kind in (STUDIES, RUNS) if (home / kind / source).is_dir()), home)
 
 
 def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Mapping[str, str]]:

@@ -21,8 +21,9 @@ from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version
+from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
 from trimtab.base.visible import printable
+from trimtab.studies.consent import require_places
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import COLLECTED, MOVES, SCHEMA, VERSIONS, table
 
@@ -50,20 +51,31 @@ def registry(
     artifacts: str | Path | None = None,
     make: bool = True,
 ) -> Registry:
-    """The registry of a task: `.trimtab/registry.db` beside its file unless `address` names another file or a `postgresql://` URL.
+    """The registry of a task: where `[upkeep] registry` says, or `address`, a file or a `postgresql://` URL; else `.trimtab/registry.db`.
 
     `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
     SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
     made where there is no registry, and MissingError is raised. Raises as `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
-    home = own.folder / FOLDER
+    home, stated = own.folder / FOLDER, own.upkeep
+    if address is None and stated.registry:
+        address = _stated_place(own, stated.registry, "--registry")
+    if artifacts is None and stated.artifacts:
+        artifacts = _stated_place(own, stated.artifacts, "--artifacts")
     place = str(address) if address is not None else str(home / FILE)
     if address is None:
         refuse_links(home)
     if artifacts is None and not is_address(place):
         artifacts = Path(place).absolute().parent / ARTIFACTS
     return Registry(place, artifacts, task=own, make=make)
+
+
+def _stated_place(task: Task, place: str, option: str) -> str:
+    """A place that the task file names: paths begin in its folder; ConsentError for what is outside it and was not allowed."""
+    path = place.removeprefix("sqlite:///")
+    require_places(task, [(path, option)])
+    return path if "://" in path else str(task.folder / path)
 
 
 class Registry(Closing):
@@ -96,16 +108,20 @@ class Registry(Closing):
         allow: Sequence[str] = (),
         listeners: Sequence[Listener] | None = None,
         dry_run: bool = False,
+        score: VersionScore | None = None,
     ) -> Version:
         """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
+        named. `score`: what weights that were trained alone have been measured with since. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
         MissingError where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
-        draft = replace(described(self.task, arm, run), parent=self._parent(parent), created=_now(), by=by or _user())
+        draft = described(self.task, arm, run)
+        draft = replace(
+            draft, parent=self._parent(parent), created=_now(), by=by or _user(), score=draft.score or score
+        )
         if dry_run:
             return draft
         with written(self.task, draft, run, allow, listeners) as (folder, whole):

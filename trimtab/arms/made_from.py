@@ -1,0 +1,61 @@
+"""Which rows an arm was made from and measured on: their ids with a digest of each, so that later rows are told from these."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text, write_atomic
+from trimtab.base.records import Example, Split
+
+ROWS_FILE = "rows.parquet"
+_COLUMNS = ("id", "split", "digest")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRow:
+    """The split of a row, and a digest of its question and its right answers."""
+
+    split: str
+    digest: str
+
+
+def digest_of_row(row: Example) -> str:
+    """A digest of what a row asks and of the answers that count as right."""
+    said = (part for message in row.messages for part in (message.role, message.content))
+    return sha256_text(*said, "", *row.references)[:16]
+
+
+def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
+    """Keep which rows stand in which split, atomically."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [(row.id, split, digest_of_row(row)) for split, part in splits.items() for row in part]
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    table = pyarrow.table(
+        {name: pyarrow.array(column, pyarrow.string()) for name, column in zip(_COLUMNS, columns, strict=True)}
+    )
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    write_atomic(folder / ROWS_FILE, buffer.getvalue())
+
+
+def read_rows(folder: Path) -> dict[str, KnownRow] | None:
+    """The rows that were kept, by id; None where none were. Raises InputError for a file that is damaged."""
+    file = folder / ROWS_FILE
+    if not file.is_file():
+        return None
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(io.BytesIO(file.read_bytes())).select(_COLUMNS).to_pylist()
+    except (pyarrow.ArrowInvalid, KeyError, OSError) as error:
+        raise InputError(
+            f"cannot be read ({error})", "restore it from a copy, or make the study again", file=file
+        ) from None
+    return {row["id"]: KnownRow(row["split"], row["digest"]) for row in rows}

@@ -1,0 +1,122 @@
+"""`trimtab refresh`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AddressOption,
+    AllowOption,
+    ArtifactsOption,
+    CommandsOption,
+    JsonOption,
+    StoreOption,
+    TaskOption,
+    loaded,
+)
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.base.versions import GateTest
+    from trimtab.upkeep.refresh import Refreshed
+
+_KINDS = "cron, systemd, github or kubernetes"
+
+
+def command(
+    task: TaskOption = DEFAULT_TASK,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="End with the plan: what is new, and what could be shown.")
+    ] = False,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="For making the candidate: 30m, 2h.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the refresh that was stopped.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Make the candidate even where nothing could be shown.")
+    ] = False,
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", metavar="KIND", help=f"Print what runs this every week: {_KINDS}.")
+    ] = None,
+    registry: AddressOption = None,
+    artifacts: ArtifactsOption = None,
+    store: StoreOption = None,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")
+    ] = None,
+    allow: AllowOption = None,
+    allow_commands: CommandsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the next version of the arm in production from new rows, labels and documents, and hold it against production.
+
+    The candidate has to be better on test questions that came or changed since, and not worse on those before, by the margin. Only then
+    does the alias candidate name it, and with [upkeep] promote = "if-better" production too. Exits 1 where it does not come to that.
+
+    \b
+    Example:
+      trimtab refresh --dry-run
+      trimtab refresh --budget 30m
+      trimtab refresh --schedule systemd
+    """
+    if schedule is not None:
+        from trimtab.upkeep.schedule import scheduled
+
+        typer.echo(scheduled(schedule, task), nl=False)
+        return
+    with Output(as_json) as output:
+        own = loaded(task)
+        from trimtab.upkeep.refresh import refresh
+
+        done = refresh(
+            own,
+            budget=budget,
+            resume=resume,
+            anyway=anyway,
+            dry_run=dry_run,
+            address=registry,
+            artifacts=artifacts,
+            store=store,
+            by=by,
+            allow=allow or (),
+            allow_commands=allow_commands,
+        )
+        output.show(done, lambda console: _print(console, done))
+    refused = done.outcome in ("not passed", "not worth it") or (dry_run and done.plan and not done.plan.worth_it)
+    if refused:
+        raise typer.Exit(EXIT_NO)
+
+
+def _print(console: Console, done: Refreshed) -> None:
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    if done.outcome != "nothing new":
+        line(done.news.sentence)
+    for reason, count in done.news.labelled.left_out.items():
+        line(f"{count:,} labels left out: {reason}")
+    if done.gate is not None:
+        for name, test in (("old questions", done.gate.old_test), ("new questions", done.gate.new_test)):
+            if test is not None:
+                line(f"{name}: {_said(test)}")
+        if (forgot := done.gate.forgetting) is not None:
+            line(
+                f"general text: {forgot.difference:+.3f} [{forgot.low:+.3f}, {forgot.high:+.3f}] nats a token against production, "
+                f"on {forgot.passages} passages"
+            )
+    line(done.sentence)
+
+
+def _said(test: GateTest) -> str:
+    claim = f"{'shown' if test.shown else 'not shown'} to be {test.claim}"
+    look = f", look {test.look} at these questions" if test.look > 1 else ""
+    return (
+        f"candidate {test.candidate:.3f}, production {test.production:.3f}, difference {test.difference:+.3f} "
+        f"[{test.low:+.3f}, {test.high:+.3f}] on {test.questions:,}: {claim} (tested at {test.level:.3g}{look})"
+    )
