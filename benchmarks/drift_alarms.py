@@ -7,7 +7,7 @@ embedded once. Counted without drift: alarms among all windows, and the run leng
 shift: the windows up to the first alarm, at most CAP. What Evidently says of the first window of each of PAIRS replays stands beside
 what we say of the same ones; its interpreter is named with --peer, and without one that part stays as it was.
 
-    python benchmarks/drift_alarms.py [shifts without evidently] [--replays 1000] [--source FOLDER] [--peer PYTHON] [--out FILE]
+    python benchmarks/drift_alarms.py [without shifts releases evidently] [--replays 1000] [--source FOLDER] [--peer PYTHON] [--out FILE]
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ from trimtab.measurement.drift import Vectors, drift_test
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import chunk
 from trimtab.retrieval.embed import Embedder, embedded_text
-from trimtab.upkeep.drift import window_statistics
+from trimtab.upkeep.drift import REFERENCE, window_statistics
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "drift_alarms.json"
 SOURCE = HERE.parents[1] / "shared" / "data"
-PARTS = ("shifts", "without", "evidently")
-SIZES = (100, 200)  # of windows
+PARTS = ("without", "shifts", "releases", "evidently")
+SIZES = {100: 1, 200: 5}  # of windows, and how many times fewer replays there are of them
 ALARM_FREE = 100
-WINDOWS = 5  # looked at in each replay without drift
-CAP = 10  # windows after which a shift counts as not found
-SHIFTED = 100  # replays of each shift
-PAIRS, NULL_PAIRS = 10, 60  # windows that Evidently is asked about: of each shift, and without one
+WINDOWS = 3  # looked at in each replay without drift
+CAP = 6  # windows after which a shift counts as not found
+SHIFTED = 30  # replays of each shift
+PAIRS, NULL_PAIRS = 8, 40  # windows that Evidently is asked about: of each shift, and without one
 SHARES = (0.1, 0.3)
+PASSAGES, REWRITTEN = 2_000, 1_500  # messages that the arm knows, and that are written anew by a shift
 NEW_INTENTS = 10  # that neither the classifier nor the reference knows
 UNSURE = 0.3  # probability below which the classifier's answer counts as an abstention
 CYRILLIC = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхийклмнопкрстуввхыз")
@@ -108,38 +109,35 @@ def p_of(pool: Pool, reference: Rows, window: Rows) -> tuple[float, Signal]:
 
 
 def without_drift(replay: Replay, size: int, replays: int) -> dict[str, Any]:
-    """False alarms of every window, and the run length up to the first of each replay."""
-    alarms, before, first, none = 0, 0, 0, 0
-    by_place = np.zeros(WINDOWS, dtype=int)
+    """False alarms among the windows looked at: in each replay up to the first alarm, and WINDOWS at the most."""
+    looked, alarms = np.zeros(WINDOWS, dtype=int), np.zeros(WINDOWS, dtype=int)
     for seed in range(replays):
         generator = np.random.default_rng([1, seed])
-        reference = replay.drawn(generator, size)
-        told = [
-            p_of(replay.pool, reference, replay.drawn(generator, size))[0] <= 1 / ALARM_FREE for _ in range(WINDOWS)
-        ]
-        by_place += told
-        alarms += sum(told)
-        before += told.index(True) + 1 if any(told) else WINDOWS
-        first += any(told)
-        none += not any(told)
+        before = replay.drawn(generator, size)
+        for place in range(WINDOWS):
+            window = replay.drawn(generator, size)
+            looked[place] += 1
+            if p_of(replay.pool, before[: REFERENCE * size], window)[0] <= 1 / ALARM_FREE:
+                alarms[place] += 1
+                break
+            before = np.concatenate([before, window])
     return {
         "replays": replays,
-        "windows": WINDOWS,
-        "alarms": alarms,
-        "rate": alarms / (replays * WINDOWS),
-        "run_length": before / max(1, first),
+        "windows": int(looked.sum()),
+        "alarms": int(alarms.sum()),
+        "rate": float(alarms.sum() / looked.sum()),
+        "run_length": float(looked.sum() / max(1, alarms.sum())),
         "promised": ALARM_FREE,
-        "replays_without_alarm": none,
-        "by_place": by_place.tolist(),
+        "alarms_by_place": alarms.tolist(),
     }
 
 
 def with_shift(replay: Replay, size: int, share: float) -> dict[str, Any]:
-    """How many windows it takes."""
+    """How many windows it takes behind a whole reference."""
     delays, signals = [], []
     for seed in range(SHIFTED):
         generator = np.random.default_rng([2, seed])
-        reference = replay.drawn(generator, size)
+        reference = replay.drawn(generator, REFERENCE * size)
         delay = None
         for window in range(1, CAP + 1):
             p, signal = p_of(replay.pool, reference, replay.drawn(generator, size, share))
@@ -151,6 +149,7 @@ def with_shift(replay: Replay, size: int, share: float) -> dict[str, Any]:
     found = [one for one in delays if one is not None]
     return {
         "replays": SHIFTED,
+        "cap": CAP,
         "first_window": sum(one == 1 for one in found) / SHIFTED,
         "found": len(found) / SHIFTED,
         "windows": float(np.mean([one or CAP for one in delays])),
@@ -164,15 +163,16 @@ def pairs_of(replay: Replay, size: int, share: float, count: int) -> list[tuple[
     found = []
     for seed in range(count):
         generator = np.random.default_rng([3, seed])
-        found.append((replay.drawn(generator, size), replay.drawn(generator, size, share)))
+        found.append((replay.drawn(generator, REFERENCE * size), replay.drawn(generator, size, share)))
     return found
 
 
-def banking(source: Path, embedder: Embedder) -> dict[str, Replay]:
+def banking(source: Path, embedder: KeptVectors) -> dict[str, Replay]:
     """Messages of bank customers; by shift, what is drawn. The arm and its passages know all intents but NEW_INTENTS."""
     rows = {split: _csv(source / f"banking77.{split}.csv") for split in ("train", "test")}
     new = set(sorted({label for _, label in rows["train"]})[:: 77 // NEW_INTENTS][:NEW_INTENTS])
     known = [(text, label) for text, label in rows["train"] if label not in new]
+    known = random.Random(1).sample(known, PASSAGES)
     names = sorted({label for _, label in known})  # as the classifier orders them
     passages = embedder.encode([text for text, _ in known])
     arm = LogisticRegression(C=10, max_iter=300).fit(passages, [label for _, label in known])
@@ -198,6 +198,7 @@ def banking(source: Path, embedder: Embedder) -> dict[str, Replay]:
     pool = answered(texts)
     count = len(texts)
     usual = np.array([place for place, (_, label) in enumerate(rows["test"]) if label not in new])
+    np.random.default_rng(1).shuffle(usual)
     fresh = np.array([place for place, (_, label) in enumerate(rows["test"]) if label in new])
     one_intent = np.array([place for place, (_, label) in enumerate(rows["test"]) if label == names[5]])
     shuffled = np.random.default_rng(0).integers(len(passages), size=count)
@@ -209,21 +210,24 @@ def banking(source: Path, embedder: Embedder) -> dict[str, Replay]:
             "support": (np.array(names)[label_of[shuffled]] == pool.labels).astype(float),
         },
     )
-    beside = count + usual
+    beside, some = count + usual, usual[:REWRITTEN]
+    rewritten = count + np.arange(len(some))
     return {
         "topic": Replay(pool=pool, usual=usual, shifted=fresh),
-        "typos": Replay(pool=pool.beside(answered([_typos(text, own) for text in texts])), usual=usual, shifted=beside),
+        "typos": Replay(
+            pool=pool.beside(answered([_typos(texts[place], own) for place in some])), usual=usual, shifted=rewritten
+        ),
         "script": Replay(
-            pool=pool.beside(answered([text.lower().translate(CYRILLIC) for text in texts])),
+            pool=pool.beside(answered([texts[place].lower().translate(CYRILLIC) for place in some])),
             usual=usual,
-            shifted=beside,
+            shifted=rewritten,
         ),
         "labels": Replay(pool=pool, usual=usual, shifted=one_intent),
         "retriever": Replay(pool=pool.beside(broken), usual=usual, shifted=beside),
     }
 
 
-def releases(source: Path, embedder: Embedder) -> Replay:
+def releases(source: Path, embedder: KeptVectors) -> Replay:
     """Questions about releases, with the best of the passages of July 2026; `support`: it holds the answer."""
     passages = []
     for line in (source / "endoflife" / "documents-2026-07.jsonl").read_text(encoding="utf-8").splitlines():
@@ -246,6 +250,25 @@ def releases(source: Path, embedder: Embedder) -> Replay:
     }
     every = np.arange(len(rows))
     return Replay(pool=Pool(vectors=vectors, numbers=numbers, labels=None), usual=every, shifted=every)
+
+
+class KeptVectors:
+    """The vectors of texts, kept in a file: parts that run beside each other embed nothing twice."""
+
+    def __init__(self, embedder: Embedder, file: Path | None) -> None:
+        self._embedder, self._file = embedder, file
+        self._held: dict[str, Any] = {}
+        if file is not None and file.is_file():
+            found = np.load(file)
+            self._held = dict(zip(found["texts"].tolist(), found["vectors"], strict=True))
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """As Embedder."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._held]
+        self._held.update(zip(new, self._embedder.encode(new), strict=True))
+        if new and self._file is not None:
+            np.savez(self._file, texts=np.array(list(self._held)), vectors=np.stack(list(self._held.values())))
+        return np.stack([self._held[text] for text in texts])
 
 
 def _csv(file: Path) -> list[tuple[str, str]]:
@@ -276,8 +299,8 @@ def beside(python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]
             file = Path(scratch) / f"{name}.npz"
             columns = {f"number {signal}": values for signal, values in pool.numbers.items()}
             labels = {} if pool.labels is None else {"labels": pool.labels}
-            rows = np.array([np.stack(pair) for pair in pairs])
-            np.savez(file, vectors=pool.vectors, rows=rows, **columns, **labels)
+            references, windows = (np.stack(part) for part in zip(*pairs, strict=True))
+            np.savez(file, vectors=pool.vectors, references=references, windows=windows, **columns, **labels)
             done = subprocess.run(
                 [python, str(HERE / "peers" / "evidently_drift.py"), str(file)],
                 capture_output=True,
@@ -297,11 +320,12 @@ def main() -> None:
     parser.add_argument("--replays", type=int, default=1_000)
     parser.add_argument("--source", type=Path, default=SOURCE)
     parser.add_argument("--peer", help="a Python with evidently")
+    parser.add_argument("--vectors", type=Path, help="a file that keeps the embeddings for further calls")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     if not (options.source / "banking77.test.csv").is_file():
         sys.exit(f"{options.source} holds no banking77.test.csv; name the folder of the public files with --source")
-    embedder = Embedder(resolve("minilm-l6"))
+    embedder = KeptVectors(Embedder(resolve("minilm-l6")), options.vectors)
     replays = banking(options.source, embedder)
     null = Replay(pool=replays["topic"].pool, usual=replays["topic"].usual, shifted=replays["topic"].usual)
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
@@ -315,21 +339,21 @@ def main() -> None:
         print(*path, value, flush=True)
 
     keep("alarm_free", value=ALARM_FREE)
-    for size in SIZES:
+    for size, share_of_replays in SIZES.items():
         if "without" in options.parts:
-            keep("without", "banking77", str(size), value=without_drift(null, size, options.replays))
+            count = options.replays // share_of_replays
+            keep("without", "banking77", str(size), value=without_drift(null, size, count))
         for name, replay in replays.items() if "shifts" in options.parts else ():
             for share in SHARES:
                 keep("shifts", str(size), name, str(share), value=with_shift(replay, size, share))
-    if "without" in options.parts and (options.source / "endoflife").is_dir():
-        keep(
-            "without", "endoflife", "100", value=without_drift(releases(options.source, embedder), 100, options.replays)
-        )
+    if "releases" in options.parts and (options.source / "endoflife").is_dir():
+        replay = releases(options.source, embedder)
+        keep("without", "endoflife", "100", value=without_drift(replay, 100, options.replays))
     if options.peer and "evidently" in options.parts:
-        size = SIZES[-1]
+        size = min(SIZES)
         cells = {"none": (null.pool, pairs_of(null, size, 0.0, NULL_PAIRS))}
         for name, replay in replays.items():
-            for share in SHARES:
+            for share in SHARES[-1:]:
                 cells[f"{name} {share}"] = (replay.pool, pairs_of(replay, size, share, PAIRS))
         keep("evidently", value=beside(options.peer, cells))
 

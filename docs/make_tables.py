@@ -750,15 +750,15 @@ def drift_alarms() -> str:
         [
             {"banking77": "bank customers' messages", "endoflife": "questions about releases"}[source],
             size,
-            f"{one['replays']:,} × {one['windows']}",
-            f"{one['alarms']:,} ({one['rate']:.2%})",
+            f"{one['replays']:,}, {one['windows']:,}",
+            f"{one['alarms']:,} ({one['rate']:.2%} of the windows)",
             f"{one['run_length']:,.0f} windows",
             f"{one['promised']:,}",
         ]
         for source, sizes in found["without"].items()
         for size, one in sizes.items()
     ]
-    head = ["questions", "window", "replays × windows", "false alarms", "run length", "promised at least"]
+    head = ["questions", "window", "replays, windows looked at", "false alarms", "run length", "promised at least"]
     return _table_of(head, rows)
 
 
@@ -784,7 +784,10 @@ def drift_delays() -> str:
     head = ["shift", "of the questions", *(f"mean delay, windows of {size}" for size in sizes)]
     head += [f"found in the first {size}" for size in sizes]
     first = next(iter(shifts[sizes[0]]["topic"].values()))
-    return _table_of(head, rows) + f"\n\n{first['replays']} replays each; what is not found in 10 windows counts as 10."
+    return (
+        _table_of(head, rows)
+        + f"\n\n{first['replays']} replays each; what is not found in {first['cap']} windows counts as {first['cap']}."
+    )
 
 
 def drift_peer() -> str:

@@ -31,7 +31,7 @@ def main(file: Path) -> None:
         columns["labels"] = found["labels"]
     mapping = ColumnMapping(embeddings={"questions": vectors})
     told: dict[str, list[bool]] = {"embeddings": [], "dataset": [], "any_column": []}
-    for reference, window in found["rows"]:
+    for reference, window in zip(found["references"], found["windows"], strict=True):
         report = Report(metrics=[EmbeddingsDriftMetric("questions")])
         report.run(reference_data=embedded.iloc[reference], current_data=embedded.iloc[window], column_mapping=mapping)
         told["embeddings"].append(bool(report.as_dict()["metrics"][0]["result"]["drift_detected"]))

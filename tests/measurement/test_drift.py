@@ -13,6 +13,7 @@ from trimtab.measurement.drift import (
     RIDGE,
     Statistic,
     Vectors,
+    classifier_accuracy,
     classifier_margin,
     distribution_gap,
     drift_test,
@@ -106,15 +107,16 @@ def family(own: Vectors, labels: list[str]) -> dict[str, Statistic]:
     }
 
 
-def simulated(seed: int, shift: float) -> float:
+def simulated(seed: int, shift: float, reference: int = 24) -> float:
     random = np.random.default_rng(seed)
-    own = np.concatenate([vectors(random, 24), vectors(random, 24, shift)])
+    own = np.concatenate([vectors(random, reference), vectors(random, 24, shift)])
     labels = [str(int(value)) for value in np.round(own[:, 0])]
-    return drift_test(family(own, labels), 24, 24, alarm_free=FREE).p
+    return drift_test(family(own, labels), reference, 24, alarm_free=FREE).p
 
 
-def test_without_drift_the_family_p_is_at_most_alpha_in_at_most_alpha_of_windows() -> None:
-    found = np.array([simulated(seed, 0.0) for seed in range(300)])
+@pytest.mark.parametrize("reference", [24, 60])
+def test_without_drift_the_family_p_is_at_most_alpha_in_at_most_alpha_of_windows(reference: int) -> None:
+    found = np.array([simulated(seed, 0.0, reference) for seed in range(300)])
     for alpha in (0.05, 0.2, 0.5):
         assert np.mean(found <= alpha) <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / len(found))
     assert 0.4 < np.mean(found) < 0.62  # nor are alarms rarer than they may be
@@ -130,6 +132,13 @@ def test_questions_that_are_all_the_same_are_no_drift() -> None:
 
 def test_with_drift_it_is_small() -> None:
     assert np.mean([simulated(seed, 1.5) <= 1 / FREE for seed in range(20)]) > 0.8
+
+
+def test_a_classifier_of_equal_samples_is_right_by_chance_and_of_others_more_often() -> None:
+    random = np.random.default_rng(8)
+    same = [classifier_accuracy(vectors(random, 80), 60) for _ in range(30)]
+    assert 0.35 < np.mean(same) < 0.55  # what is left out makes its side the rarer one
+    assert classifier_accuracy(np.concatenate([vectors(random, 60), vectors(random, 20, 3.0)]), 60) > 0.85
 
 
 def test_signals_that_say_the_same_cost_nothing_and_each_is_named_with_its_own_p() -> None:

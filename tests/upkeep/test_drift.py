@@ -206,6 +206,19 @@ def test_the_reference_begins_anew_at_a_promotion(make: Make) -> None:
     assert [one.drifted for one in found.windows] == [False]
 
 
+def test_the_reference_grows_by_what_did_not_drift_and_stays_at_an_alarm(make: Make) -> None:
+    task = make()
+    keep(task, asked(6 * WINDOW))
+    assert [one.reference // WINDOW for one in drift(task=task).windows] == [1, 2, 3, 3, 3]
+    other = make()
+    with traffic_of(other) as store:
+        store.expire(1, now=datetime.now(UTC) + timedelta(days=9))
+    keep(other, asked(2 * WINDOW, 1), asked(3 * WINDOW, 2, topic="7 + 12 = ? {}"))
+    found = drift(task=other).windows
+    assert [one.drifted for one in found] == [False, True, True, True]
+    assert [one.reference // WINDOW for one in found] == [1, 2, 2, 2]
+
+
 def test_documents_that_changed_are_named_with_the_questions_that_rest_on_them(make: Make) -> None:
     task = make()
     registered(task)
@@ -223,7 +236,7 @@ def test_documents_that_changed_are_named_with_the_questions_that_rest_on_them(m
     assert "oslo.md: removed" in output
     assert "who is the mayor of rome" in output
     assert "who is the mayor of lima" not in output
-    assert "Make a new version from the present documents" in output
+    assert "Refresh (trimtab refresh)" in output
 
 
 def test_questions_are_asked_again_with_the_documents_as_they_are(make: Make) -> None:

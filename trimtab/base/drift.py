@@ -40,10 +40,11 @@ class SignalChange:
 class DriftWindow:
     """One window of answers against the reference. `p`: of the family of signals; `signals`: each one's own, adjusted for the family.
 
-    `number` counts from 1, in the order in which answers were kept; `began` and `ended` are the times of its first and last answer.
+    `number` counts from 1, in the order in which answers were kept; `reference`: answers that it is compared with; `began` and `ended` are the times of its first and last answer.
     """
 
     number: int
+    reference: int
     began: datetime
     ended: datetime
     p: float
@@ -129,7 +130,7 @@ class AffectedQuestion:
 class DriftReport(Shown):
     """Whether what is asked and answered still is as it was when a version came into production.
 
-    The reference is the first `window` answers of the version, the windows are those behind it. Without drift the expected number of
+    The reference is the first `window` answers of the version, with the windows that came next and did not drift. Without drift the expected number of
     windows before a false alarm is at least `alarm_free`. `missing`: answers that the next window lacks. `quality` is None without
     a figure to hold labels to, `judgements` with too few of them, `documents` where the version's own are not known; `affected_questions` counts all, of which
     `affected` has the first. `sentence` says what was found, `action` is what to do, and `advice` says that.

@@ -576,6 +576,7 @@ class UpkeepTable(Settings):
     traffic: TrafficTable | None = Field(
         None, description="A sample of questions and answers is kept by serve; without it nothing is."
     )
+    drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
     promote: Literal["ask", "if-better"] = Field(
         "ask",
         description="What refresh does with a candidate that passed its gate: leave it to you, or put it into production.",
@@ -588,4 +589,3 @@ class UpkeepTable(Settings):
         "",
         description="Where the files of versions lie: a folder, or s3://BUCKET/FOLDER; beside an SQLite registry unless named.",
     )
-    drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")

@@ -2,9 +2,10 @@
 
 Every signal is compared under the same random permutations of the pooled answers, and the least p-value of all is compared with the
 least of each permutation (Westfall & Young 1993): without drift the family p is at most α with probability at most α, however the
-signals depend on each other. Given the reference, windows without drift are independent and alike, so the number of windows up to the
-first alarm is geometric with some rate π whose mean is at most α; by Jensen's inequality its expectation E[1/π] is at least 1/α. Where
-windows depend on each other, P(alarm within k windows) ≤ kα still gives an expectation of at least 1/(2α).
+signals depend on each other. While the reference grows by the windows that were tested, these p-values are independent, as the ranks of
+a sequence are; once it is fixed, windows without drift are independent given it, so the number up to the first alarm is geometric with a
+rate π whose mean is at most α, and by Jensen's inequality its expectation E[1/π] is at least 1/α. Where windows depend on each other,
+P(alarm within k windows) ≤ kα still gives an expectation of at least 1/(2α).
 """
 
 from __future__ import annotations
@@ -122,9 +123,10 @@ def classifier_margin(vectors_ND: Vectors) -> Statistic:
 
 
 def classifier_accuracy(vectors_ND: Vectors, reference: int) -> float:
-    """The share of answers that the classifier of `classifier_margin` puts on the right side of the first `reference`; 0.5 is chance."""
+    """The mean of the shares of both sides that the classifier of `classifier_margin` puts right, `reference` first; 0.5 is chance."""
     sign_N1 = np.where(np.arange(len(vectors_ND)) < reference, -1, 1).astype(np.float32)[:, None]
-    return float(np.mean(_left_out(vectors_ND)(sign_N1) * sign_N1 > 0))
+    right_N = ((_left_out(vectors_ND)(sign_N1) > sign_N1.mean()) == (sign_N1 > 0))[:, 0]
+    return float(right_N[:reference].mean() + right_N[reference:].mean()) / 2
 
 
 def _left_out(vectors_ND: Vectors) -> Callable[[Members], Members]:

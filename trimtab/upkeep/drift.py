@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -54,6 +54,7 @@ from trimtab.upkeep.changed_documents import affected_questions, ask_again, comp
 from trimtab.upkeep.labels import TRAFFIC, labelled
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
 
+REFERENCE = 3  # windows that the reference grows to: more of them find little more (`benchmarks/drift_alarms.py`)
 DELTA = 0.05  # probability that quality ever is said to have fallen where it has not
 SHARES = ("accuracy", "contains", "exact_match")  # metrics that are shares of right answers, as labels are
 EXAMPLES, SHOWN = 5, 20  # questions that show a change, and those that a document touched
@@ -105,7 +106,7 @@ def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Regi
     try:
         return registry(task, address, artifacts=artifacts, make=False)
     except MissingError:
-        if address is not None:
+        if address is not None or task.upkeep.registry:
             raise
         return None
 
@@ -134,7 +135,7 @@ def _look(
     settings = task.upkeep.drift
     signals = _Signals(task, used.answers, settings.window)
     count = max(0, len(used.answers) // settings.window - 1)
-    windows = tuple(_window(signals, number, settings.alarm_free) for number in range(1, count + 1))
+    windows = tuple(_windows(signals, count, settings.alarm_free))
     quality = _quality(task, traffic, used, settings.window)
     documents, affected = _knowledge(task, versions, used)
     missing = settings.window * (count + 2) - len(used.answers)
@@ -201,7 +202,7 @@ def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
 
 
 class _Signals:
-    """What every answer gives to each signal, worked out once; number 0 of the parts is the reference."""
+    """What every answer gives to each signal, worked out once. Part 0 begins the reference, part n is window n."""
 
     def __init__(self, task: Task, answers: Sequence[ServedAnswer], window: int) -> None:
         self.task, self.answers, self.window = task, answers, window
@@ -235,9 +236,9 @@ class _Signals:
             found["format"] = [float(one.abstained or fits(one.answer)) for one in answers]
         return found
 
-    def pooled(self, number: int) -> tuple[Mapping[Signal, list[float]], list[str] | None, Vectors]:
-        """The numbers, the labels and the vectors of the reference and of a window behind it; signals that an answer lacks are left out."""
-        both = (self.part(0), self.part(number))
+    def pooled(self, reference: int, number: int) -> tuple[Mapping[Signal, list[float]], list[str] | None, Vectors]:
+        """The numbers, the labels and the vectors of the first `reference` parts and of a window; signals that an answer lacks are left out."""
+        both = (slice(0, reference * self.window), self.part(number))
         numbers = {name: [value for part in both for value in values[part]] for name, values in self.numbers.items()}
         whole = {name: [v for v in values if v is not None] for name, values in numbers.items()}
         labels = [one.answer for part in both for one in self.answers[part]]
@@ -260,15 +261,27 @@ def window_statistics(
     return found if labels is None else {**found, "labels": label_mix(labels)}
 
 
-def _window(signals: _Signals, number: int, alarm_free: int) -> DriftWindow:
-    numbers, labels, vectors = signals.pooled(number)
-    size = signals.window
-    found = drift_test(window_statistics(numbers, labels, vectors), size, size, alarm_free=alarm_free)
+def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWindow]:
+    """Every window against those before it, up to REFERENCE of them and to the first that drifted."""
+    reference = 0
+    drifted = False
+    for number in range(1, count + 1):
+        reference = reference if drifted else min(number, REFERENCE)
+        window = _window(signals, reference, number, alarm_free)
+        drifted = drifted or window.drifted
+        yield window
+
+
+def _window(signals: _Signals, reference: int, number: int, alarm_free: int) -> DriftWindow:
+    numbers, labels, vectors = signals.pooled(reference, number)
+    size = reference * signals.window
+    found = drift_test(window_statistics(numbers, labels, vectors), size, signals.window, alarm_free=alarm_free)
     drifted = found.p <= 1 / alarm_free
     own = signals.answers[signals.part(number)]
     changed = sorted((one.adjusted, name) for name, one in found.signals.items() if one.adjusted <= 1 / alarm_free)
     return DriftWindow(
         number=number,
+        reference=size,
         began=own[0].when,
         ended=own[-1].when,
         p=found.p,
@@ -310,14 +323,15 @@ def _change(
 def _moved_label(labels: list[str], size: int) -> tuple[str, float, float]:
     """The label whose share moved most, with its share in the reference and in the window."""
     before, now = Counter(labels[:size]), Counter(labels[size:])
-    label = max(sorted(set(labels)), key=lambda one: abs(now[one] - before[one]))
-    return label, before[label] / size, now[label] / (len(labels) - size)
+    rest = len(labels) - size
+    label = max(sorted(set(labels)), key=lambda one: abs(now[one] / rest - before[one] / size))
+    return label, before[label] / size, now[label] / rest
 
 
 def _examples(signals: _Signals, window: DriftWindow) -> list[DriftExample]:
     """The answers of a window that are most typical of its strongest change."""
-    numbers, labels, vectors = signals.pooled(window.number)
-    signal, size = window.changes[0].signal, signals.window
+    numbers, labels, vectors = signals.pooled(window.reference // signals.window, window.number)
+    signal, size = window.changes[0].signal, window.reference
     if signal in INPUTS:
         score = typical(vectors, size)[size:]
     elif signal == "labels":
@@ -508,11 +522,14 @@ def _advice(
 ) -> tuple[DriftAction, str]:
     """The one thing to do first."""
     if quality and quality.fell:
-        return "refresh", "Refresh: the arm is worse than it has to be. Make a new version from newer labelled rows."
+        return (
+            "refresh",
+            "Refresh (trimtab refresh): the arm is worse than it has to be. Newer labelled rows make a new version.",
+        )
     if affected:
         return (
             "refresh",
-            f"Refresh: {len(affected):,} questions rest on passages that are gone. Make a new version from the present documents.",
+            f"Refresh (trimtab refresh): {len(affected):,} questions rest on passages that are gone.",
         )
     if not alarms and not (judged and judged.fell):
         return "nothing", "Nothing has to be done."
