@@ -65,7 +65,7 @@ name = "staleness"
 kind = "answer"
 instruction = "Answer with the version or the date (YYYY-MM-DD) alone. If the documents do not say, answer: I don't know."
 unknown = "I don't know"
-output_tokens = 18
+output_tokens = 32
 [data]
 examples = ["questions.jsonl"]
 documents = ["DOCUMENTS/"]

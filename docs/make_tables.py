@@ -831,9 +831,11 @@ def staleness() -> str:
             told = policy if "replaced" in policies else "in the weights"
             lines.append(f"| `{arm}` | {told} | {' | '.join(cells)} | {policies[policy][-1]['outdated']:.2f} |")
     one = next(iter(found["arms"].values()))
-    return "\n".join(
-        [*lines, "", f"{one['questions']} questions about {one['products']} products. Processor: {one['processor']}."]
-    )
+    told = f"{one['questions']} questions about {one['products']} products. Processor: {one['processor']}."
+    missing = [f"`{arm}`" for arm in ("rag", "lora-docs", "lora+rag") if arm not in found["arms"]]
+    if missing:
+        told += f" Not measured yet: {', '.join(missing)} (`benchmarks/staleness.py`)."
+    return "\n".join([*lines, "", told])
 
 
 def staleness_periods() -> str:
