@@ -744,7 +744,7 @@ SHIFTS = {
 def drift_alarms() -> str:
     """False alarms of `trimtab drift` without drift, and the run length."""
     found = load("drift_alarms")
-    if not found:
+    if not found or "without" not in found:
         return "Not measured yet."
     rows = [
         [
@@ -765,10 +765,10 @@ def drift_alarms() -> str:
 def drift_delays() -> str:
     """How soon `trimtab drift` finds an injected shift."""
     found = load("drift_alarms")
-    if not found:
+    shifts = found["shifts"] if found else {}
+    sizes = [size for size, cells in shifts.items() if cells.keys() == SHIFTS.keys()]
+    if not sizes:
         return "Not measured yet."
-    shifts = found["shifts"]
-    sizes = list(shifts)
     rows = []
     for name, title in SHIFTS.items():
         for share in shifts[sizes[0]][name]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -272,3 +273,14 @@ def test_tuned_weights_are_made_in_two_ways_and_dev_chooses(tmp_path: Path, tiny
     assert done.gate is not None
     assert done.gate.forgetting is not None
     assert done.gate.forgetting.passages == 60
+
+
+@pytest.mark.parametrize("name", ["airflow_refresh", "prefect_refresh"])
+def test_the_examples_for_schedulers_run_as_plain_python(
+    task: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIMTAB_TASK", str(task))
+    file = str(Path(__file__).parents[2] / "examples" / f"{name}.py")
+    assert runpy.run_path(file)["outcome"] == "nothing new"
+    add_rows(task, rows([NEW], 200, 60))
+    assert runpy.run_path(file)["outcome"] == "candidate"
