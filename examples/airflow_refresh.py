@@ -14,7 +14,7 @@ except ImportError:
     def task(function):
         return function
 
-    def dag(**settings):
+    def dag(**_):
         return lambda function: function
 
 

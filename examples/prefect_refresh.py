@@ -12,7 +12,7 @@ try:
 except ImportError:
     flow = None
 
-    def task(**settings):
+    def task(**_):
         return lambda function: function
 
 
