@@ -20,7 +20,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -291,10 +291,11 @@ def _typos(text: str, own: random.Random) -> str:
     return "".join(found) or text
 
 
-def beside(python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]]) -> dict[str, Any]:
+def beside(
+    python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """What Evidently says of the same windows, and what we say."""
     with tempfile.TemporaryDirectory() as scratch:
-        told = {}
         for name, (pool, pairs) in cells.items():
             file = Path(scratch) / f"{name}.npz"
             columns = {f"number {signal}": values for signal, values in pool.numbers.items()}
@@ -309,9 +310,7 @@ def beside(python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]
                 env={**os.environ, "DO_NOT_TRACK": "1"},
             )
             own = [p_of(pool, *pair)[0] <= 1 / ALARM_FREE for pair in pairs]
-            told[name] = {"windows": len(pairs), "trimtab": float(np.mean(own)), **json.loads(done.stdout)}
-            print(name, told[name], flush=True)
-        return told
+            yield name, {"windows": len(pairs), "trimtab": float(np.mean(own)), **json.loads(done.stdout)}
 
 
 def main() -> None:
@@ -355,7 +354,8 @@ def main() -> None:
         for name, replay in replays.items():
             for share in SHARES[-1:]:
                 cells[f"{name} {share}"] = (replay.pool, pairs_of(replay, size, share, PAIRS))
-        keep("evidently", value=beside(options.peer, cells))
+        for name, told in beside(options.peer, cells):
+            keep("evidently", name, value=told)
 
 
 if __name__ == "__main__":
