@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from trimtab.base.drift import DriftReport, UserJudgement
     from trimtab.base.task import Task
 
+SHOWN = 8  # documents and questions that are listed in the terminal; --json has all
+
 
 def command(
     after: Annotated[
@@ -103,10 +105,13 @@ def _lines(found: DriftReport) -> Iterator[str]:
     if found.examples:
         yield f"\nMost typical of the change, in window {found.examples[0].window}:"
         yield from (f"  {_short(one.question)} → {_short(one.answer)}" for one in found.examples)
-    for one in found.documents or ():
+    documents = found.documents or ()
+    for one in documents[:SHOWN]:
         gone = f", {one.passages:,} of its passages gone" if one.passages else ""
         yield f"{one.document}: {one.change}{gone}"
-    for question in found.affected:
+    if len(documents) > SHOWN:
+        yield f"and {len(documents) - SHOWN:,} documents more"
+    for question in found.affected[:SHOWN]:
         now = "" if question.now is None else f"; now: {_short(question.now)}"
         yield f"  {_short(question.question)} → {_short(question.answer)}{now}  ({question.source}, {question.document})"
     if found.windows:

@@ -158,10 +158,10 @@ class _Story:
             home = (folder / ".trimtab").absolute()
             made = self.run(
                 "It is registered",
-                *("registry", "register", "extract", "--registry", str(home / "registry.db"), "--json"),
+                *("registry", "register", "extract", "--registry", str(home / "registry.db")),
                 file=file,
             )
-        return str(json.loads(made.output)["number"])
+        return made.output.partition(":")[0].removeprefix("version ")
 
     @contextmanager
     def serving(self) -> Iterator[_Server]:
