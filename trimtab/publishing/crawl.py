@@ -178,6 +178,10 @@ class _Crawler:
 
     async def _first(self, start: str) -> Fetched | None:
         """The first page; where it lies on the `www.` twin or behind https, the crawl goes on there."""
+        if self._robots[self._origin][0] is None:
+            why = self._unfetched.popitem()[1]
+            remedy = "check the address, and that it can be reached from here"
+            raise RemoteError(f"{printable(self._origin, 200)}/robots.txt {why}; {remedy}")
         refusal = self._forbidden(start)
         self._seen.add(start)
         if refusal:
@@ -330,8 +334,6 @@ class _Crawler:
         answer: Fetched | None
         try:
             answer = await self._kept(address, whole=True, elsewhere=True, redirects=5, cap=MOST_BYTES + 1)
-            if 300 <= answer.status < 400:
-                answer = None
         except NotFetchedError as error:
             if "redirects" in str(
                 error

@@ -32,7 +32,11 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NotFetchedError(TrimtabError, ConnectionError):
-    """A request that had no usable answer; the text says why, in words."""
+    """A request that had no usable answer; the text says why, in words. `by_redirect`: since redirects lead nowhere."""
+
+    def __init__(self, why: str, *, by_redirect: bool = False) -> None:
+        self.by_redirect = by_redirect
+        super().__init__(why)
 
 
 def is_public(address: _Address) -> bool:
@@ -124,13 +128,15 @@ class Fetcher:
     def _next_address(self, at: str, target: str, path: list[str], most: int, elsewhere: bool) -> str:
         goal = canonical_address(urljoin(at, target)) if len(target) < 8_000 else None
         if goal is None:
-            raise NotFetchedError(f"redirects to {printable(target, 120)}, which is no http or https address")
+            raise NotFetchedError(
+                f"redirects to {printable(target, 120)}, which is no http or https address", by_redirect=True
+            )
         if goal in path:
-            raise NotFetchedError("redirects in a circle")
+            raise NotFetchedError("redirects in a circle", by_redirect=True)
         if len(path) > most:
-            raise NotFetchedError(f"redirects more than {most} times")
+            raise NotFetchedError(f"redirects more than {most} times", by_redirect=True)
         if not elsewhere and not same_site(host_of(goal), host_of(at)):
-            raise NotFetchedError(f"redirects to another host, {printable(origin_of(goal), 120)}")
+            raise NotFetchedError(f"redirects to another host, {printable(origin_of(goal), 120)}", by_redirect=True)
         return goal
 
     async def _once(
