@@ -27,7 +27,7 @@ from trimtab.publishing.addresses import canonical_address, host_of, origin_of, 
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
 from trimtab.publishing.folder import read_folder
-from trimtab.publishing.page_links import links_of
+from trimtab.publishing.page_links import OddPageError, links_of
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
 from trimtab.publishing.sitemaps import MOST_BYTES as SITEMAP_BYTES
 from trimtab.publishing.sitemaps import read_sitemap
@@ -160,7 +160,7 @@ class _Crawler:
             for entry in entries.values():
                 self._add(entry.url, 1, listed=True)
             if first is not None:
-                self._take(first, 0)
+                await self._take(first, 0)
             await self._follow()
         self._store.finish()
         return Site(
@@ -214,7 +214,7 @@ class _Crawler:
                     break
                 address, depth, task = under_way[0]
                 try:
-                    self._take(await task, depth)
+                    await self._take(await task, depth)
                 except NotFetchedError as error:
                     self._skip(address, str(error))
                 under_way.popleft()
@@ -239,7 +239,7 @@ class _Crawler:
         note = f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
         self._progress.emit("crawl", step=step, of=of, note=note if done >= 5 else "")
 
-    def _take(self, answer: Fetched, depth: int) -> None:
+    async def _take(self, answer: Fetched, depth: int) -> None:
         """Count an answer as a page, and queue the links that it has."""
         if answer.url != answer.asked:
             self._led[answer.asked] = answer.url
@@ -250,7 +250,12 @@ class _Crawler:
         self._bytes += len(answer.content)
         if answer.status >= 400 or origin_of(answer.url) != self._origin:
             return
-        found = links_of(answer)[: max(0, MOST_LINKS - self._linked)]
+        try:  # in a thread: the answers that are under way have a limit of time
+            found = await asyncio.to_thread(links_of, answer)
+        except OddPageError as error:
+            self._skip(answer.url, f"its links are not read: it {error}")
+            return
+        found = found[: max(0, MOST_LINKS - self._linked)]
         self._linked += len(found)
         self._links[answer.url] = found
         for address in found:

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -126,7 +126,7 @@ class Fetcher:
         )
 
     def _next_address(self, at: str, target: str, path: list[str], most: int, elsewhere: bool) -> str:
-        goal = canonical_address(urljoin(at, target)) if len(target) < 8_000 else None
+        goal = canonical_address(target, at)
         if goal is None:
             raise NotFetchedError(
                 f"redirects to {printable(target, 120)}, which is no http or https address", by_redirect=True
