@@ -94,7 +94,7 @@ def access_of(
 def _every(robots: RobotsAnswer, addresses: int) -> int:
     """Of which number of addresses one is looked at, so that a robots.txt made to be slow takes a minute at most."""
     agents = assistant_agents()
-    rules = max(len(robots.rules.rules_for(agent.token)) for agent in agents)
+    rules = max(sum(len(rule.parts) for rule in robots.rules.rules_for(agent.token)) for agent in agents)
     return 1 + len(agents) * rules * addresses // MOST_DECISIONS
 
 
