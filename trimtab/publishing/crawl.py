@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trimtab
 from trimtab.answering.reply import wait_asked
@@ -48,6 +48,7 @@ MOST_REPEATS = 3  # times that a segment may stand in one path: /a/b/a/b/a/b/a i
 FORBIDDEN = "robots.txt forbids it"
 """How the reason begins of an address that was not fetched since robots.txt forbids it for AGENT."""
 _DIGITS = re.compile(r"\d+")
+_Result = TypeVar("_Result")
 
 
 def agent_string() -> str:
@@ -95,7 +96,7 @@ def crawl(
                 store, pages=pages, depth=depth, rate=rate, private=named, progress=progress or Progress()
             )
             try:
-                return _run(crawler.site(start, source))
+                return run_to_end(crawler.site(start, source))
             except sqlite3.DatabaseError as error:
                 remedy = "take it away; the crawl then begins anew"
                 raise InputError(f"is damaged ({error})", remedy, file=store.path) from None
@@ -110,7 +111,7 @@ def _folder(source: str, pages: int, base: str | None) -> Site:
     return read_folder(folder, pages=pages, page_cap=PAGE_CAP, base=base)
 
 
-def _run(work: Coroutine[Any, Any, Site]) -> Site:
+def run_to_end(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run to the end, in a thread of its own where this one has an event loop already, as in a notebook."""
     try:
         asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpx
@@ -75,7 +76,6 @@ class Fetcher:
         self._addresses: dict[str, asyncio.Future[tuple[str, ...]]] = {}
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
         self._turn, self._next = asyncio.Lock(), 0.0
-        self._trusted: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Fetcher:
         return self
@@ -242,10 +242,10 @@ class Fetcher:
     def _transport(self, origin: str) -> httpx.AsyncHTTPTransport:
         """One for each origin: a connection that a certificate was checked for serves its own host alone."""
         if origin not in self._transports:
-            if self._trusted is None:
-                self._trusted = trusted_authorities()
             limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-            self._transports[origin] = httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=limits)
+            self._transports[origin] = httpx.AsyncHTTPTransport(
+                verify=trusted_authorities(), trust_env=False, limits=limits
+            )
         return self._transports[origin]
 
     async def _lookup(self, host: str) -> tuple[str, ...]:
@@ -273,6 +273,7 @@ class Fetcher:
         return public
 
 
+@lru_cache(maxsize=1)  # reading them takes longer than many a request
 def trusted_authorities() -> ssl.SSLContext:
     """The system's authorities and those of certifi."""
     import certifi
