@@ -56,7 +56,7 @@ class Site:
     """A site as it was crawled, or a folder as it would be served: `origin` is the scheme and host that its pages have.
 
     `robots`: its robots.txt, None where it could not be fetched at all. `pages`: every answer that is no redirect, errors included.
-    `links`: by page the addresses that it links to on the same host.
+    `links`: by page the addresses that it links to on the same host. `redirects`: by address where it led, for those that were asked for.
     """
 
     origin: str
@@ -68,6 +68,7 @@ class Site:
     pages: tuple[Fetched, ...]
     unfetched: tuple[Unfetched, ...] = ()
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    redirects: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,39 @@ class AgentAccess:
     decided_by: Mapping[str, int]
     source: str
     checked: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentVisits:
+    """What one agent did by the access logs: `requests`, how many of them by each `status`, and how many different `pages` it got (200).
+
+    `verified`: requests from an address of the vendor's published ranges, None where no ranges of it were given.
+    """
+
+    agent: str
+    vendor: str
+    role: AgentRole
+    requests: int
+    verified: int | None
+    statuses: Mapping[int, int]
+    pages: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
+    """Access logs as they were read: `lines` of them, `unread` of these in no known form, and each agent that came.
+
+    `never_read`: pages of the site that no agent for search or for users got; empty where no site was given.
+    """
+
+    lines: int
+    unread: int
+    first: datetime | None
+    last: datetime | None
+    agents: tuple[AgentVisits, ...]
+    never_read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
