@@ -183,6 +183,39 @@ class AgentAccess:
     checked: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentVisits:
+    """What one agent did by the access logs: `requests`, how many of them by each `status`, and how many different `pages` it got (200).
+
+    `verified`: requests from an address of the vendor's published ranges, None where no ranges of it were given.
+    """
+
+    agent: str
+    vendor: str
+    role: AgentRole
+    requests: int
+    verified: int | None
+    statuses: Mapping[int, int]
+    pages: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
+    """Access logs as they were read: `lines` of them, `unread` of these in no known form, and each agent that came.
+
+    `never_read`: pages of the site that no agent for search or for users got; empty where no site was given.
+    """
+
+    lines: int
+    unread: int
+    first: datetime | None
+    last: datetime | None
+    agents: tuple[AgentVisits, ...]
+    never_read: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceAudit(Shown):
     """What an audit of a site found: who may read it, and facts by severity. No total score is made of them."""
