@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,11 @@ def disagreeing(pages: CrawledPages) -> Iterator[Found]:
             kinds = set(types_of(item))
             for said in _differences(page, item, kinds, shown):
                 yield page.url, said, _line(page)
+
+
+def types_on(pages: CrawledPages) -> Counter[str]:
+    """On how many pages each type stands, within other objects too."""
+    return Counter(name for page in pages.read for name in {kind for item in _objects(page) for kind in types_of(item)})
 
 
 def _differences(page: Page, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
