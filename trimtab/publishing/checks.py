@@ -274,12 +274,13 @@ def _dates_disagree(pages: CrawledPages) -> Iterator[Found]:
         for kind in ("published", "modified"):
             found = _dates(page, pages, kind)
             times = [when for _, _, when in found]
-            if kind == "modified" and times:
+            past = [when for when in times if when <= pages.site.when]
+            if kind == "modified" and past:
                 # A server's date is often that of the last deployment: wrong only where it lies before the change.
                 found += [
                     (one.place, one.written, one.when)
                     for one in page.dates
-                    if one.place == "last-modified" and one.when is not None and one.when < max(times) - DAY
+                    if one.place == "last-modified" and one.when is not None and one.when < max(past) - DAY
                 ]
                 times = [when for _, _, when in found]
             if times and max(times) - min(times) > DAY:

@@ -76,8 +76,8 @@ def _differences(page: Page, item: Mapping[str, Any], kinds: set[str], shown: st
             yield f"the answer {quoted(text)} is not on the page"
     if kinds & {"Offer", "AggregateOffer"}:
         for key in ("price", "lowPrice", "highPrice"):
-            price = _amount(str(item.get(key, "")))
-            if price is not None and price > 0 and price not in _amounts(page.visible):
+            price = _amount(str(item[key])) if _is_price(item.get(key)) else None
+            if price and price not in _amounts(page.visible):
                 yield f"{key} {item[key]} is not on the page"
     if kinds & _EVENTS:
         start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None
