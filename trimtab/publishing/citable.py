@@ -251,18 +251,6 @@ _SAYS_LITTLE = frozenset(
         "pay",
         "pays",
         "priced",
-        "open",
-        "opens",
-        "opened",
-        "close",
-        "closes",
-        "closed",
-        "begin",
-        "begins",
-        "start",
-        "starts",
-        "last",
-        "lasts",
         "take",
         "takes",
         "took",
@@ -394,8 +382,9 @@ def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
         beside = {f"{token.kind} {token.value} {token.unit}" for token in measured if token is not one}
         if one.bound or one.soft or (beside and _says_when(one)):
             continue
+        before = tokens[tokens.index(one) - 1].value if tokens.index(one) else ""
         subject = frozenset(words | ({_stem(one.counted)} if one.counted else set()))
-        if len(subject) < (2 if named else 3) or subject & _NUMBERED:
+        if not words or len(subject | beside) < (2 if named else 3) or _stem(before) in _NUMBERED:
             continue
         measure = (one.kind, one.unit, one.counted, one.bound)
         yield _Statement(subject=subject | beside, measure=measure, value=one.value, sentence=sentence.text, url=url)

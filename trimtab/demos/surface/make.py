@@ -48,10 +48,12 @@ class Source:
     text: str
 
     def get(self, key: str) -> str:
+        """A setting, empty where it is not given."""
         return self.settings.get(key, "")
 
     @property
     def faults(self) -> list[str]:
+        """The checks that should find something on it."""
         return [one.strip() for one in self.get("faults").split(",") if one.strip()]
 
 
