@@ -157,7 +157,7 @@ def _broken_link(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.pages:
         sources = pages.links_to.get(page.url, ())
         if page.status >= 400 and page.status not in _REFUSED and sources:
-            more = f", as do {len(sources) - 1:,} more pages" if len(sources) > 1 else ""
+            more = f"; {len(sources):,} pages do" if len(sources) > 1 else ""
             yield sources[0], f"links to {page.url}, which answers {page.status}{more}", None
 
 

@@ -27,8 +27,10 @@ _VERB = (
 # A bare pronoun as the subject; "this guide" names its subject, "it is possible to" needs none.
 _PRONOUN = re.compile(rf"(?:this|that|these|those|it|they|he|she)(?:['’](?:s|re|ll|ve|d)|\s+(?:{_VERB}))\b", re.I)
 _EXPLETIVE = re.compile(
-    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|impossible|important|necessary|best|better|"
+    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|okay|ok|fine|good|great|impossible|important|necessary|best|better|"
     r"easy|hard|difficult|useful|helpful|safe|clear|common|rare|worth|recommended|advisable|likely|unlikely|true|time|known|said|up to|\w+ed that)\b"
+    r"|it(?:['’]s|\s+is)\s+(?:\w+\s+)?in\s+(?:\w+\s+){1,3}(?:interests?|favou?r)\b"
+    r"|it\s+(?:may|might|can|could|will|would)\s+(?:\w+\s+)?be\s+(?:\w+\s+)?(?:necessary|possible|useful|helpful|better|best|hard|easy)\b"
     r"|it\s+(?:takes?|took|depends|does not matter|doesn['’]t matter|may seem|seems|appears|rains?|snows?)\b|that\s+(?:said|being said)\b|"
     r"(?:this|that)\s+is\s+(?:a|the)\s+(?:guide|page|list|site|document|article)\b",
     re.I,
