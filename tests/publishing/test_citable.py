@@ -8,7 +8,7 @@ from made_pages import article, page, site
 
 from trimtab.publishing.citable import contradictions, dangling_starts, leans_on_others, sentences_of
 
-LONG = f"<p>{'The harbour has a pier of old grey stone with a lamp at its end, a bell below, and a shed in which nets hang until sun and wind dry them. ' * 4}</p>"
+LONG = f"<p>{'The harbour has a pier of old grey stone with a lamp at its end, a bell below, and a shed in which nets hang until sun and wind dry them. ' * 3}</p>"
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,10 @@ LONG = f"<p>{'The harbour has a pier of old grey stone with a lamp at its end, a
         ("<h2>The tide gate</h2><p>It closes when the water is high.</p>", False),
         ("<h2>Overview</h2><p>It is possible to cross on foot at low tide.</p>", False),
         ("<h2>Overview</h2><p>This guide names the harbours of the coast.</p>", False),
-        (f"<h2>The tide gate</h2>{LONG}<p>They are paid in soup.</p>{LONG}", True),
+        (
+            f"<h2>The tide gate</h2>{LONG}<p>They are paid in soup and in bread, {'and in apples and pears ' * 6}of the year.</p>",
+            True,
+        ),
     ],
 )
 def test_a_passage_dangles_where_neither_it_nor_its_heading_names_the_subject(
