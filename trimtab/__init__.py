@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
+    from trimtab.publishing.audit import surface_audit
     from trimtab.serving.feedback_export import feedback_export
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
@@ -93,6 +94,7 @@ __all__ = [
     "runs",
     "serve",
     "study",
+    "surface_audit",
     "train",
 ]
 
@@ -111,6 +113,7 @@ _HOME = {
     "refresh": "trimtab.upkeep.refresh",
     "registry": "trimtab.upkeep.registry",
     "serve": "trimtab.serving.serve",
+    "surface_audit": "trimtab.publishing.audit",
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"

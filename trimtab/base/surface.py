@@ -90,6 +90,32 @@ class Dated:
     when: datetime | None
 
 
+ElementKind = Literal[
+    "title",
+    "canonical",
+    "image",
+    "image-without-alt",
+    "table",
+    "table-without-head",
+    "typed-list",
+    "typed-table",
+    "json-ld",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageElement:
+    """An element that checks look at: its text or address, cut to a few hundred characters, and its line in the HTML.
+
+    `image-without-alt`: no `alt` attribute, of an image in the main content. `typed-list`, `typed-table`: paragraphs or `pre` that draw
+    a list or a table with characters.
+    """
+
+    kind: ElementKind
+    text: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """A page as it reads: what its HTML says of it, and its main text.
@@ -97,6 +123,8 @@ class Page:
     `text`: the main text in blocks, a blank line between two; `words` of the whole visible text, so that the share of the main text is
     known. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the agent that they are for (`*` for all). `json_ld`: every
     object that parses; `broken_json_ld`: the others, as written. `rendered`: the main text after scripts ran, None where nobody looked.
+    `visible`: the whole visible text, a line for each block. `linked`: paragraphs and list items of it that hold a link. `scripts`: external scripts, and `script_bytes` of the inline ones.
+    `unread`: why the page could not be read within limits, None where it could.
     """
 
     url: str
@@ -116,6 +144,12 @@ class Page:
     dates: tuple[Dated, ...]
     links: tuple[str, ...]
     rendered: str | None = None
+    visible: str = ""
+    linked: tuple[str, ...] = ()
+    elements: tuple[PageElement, ...] = ()
+    scripts: int = 0
+    script_bytes: int = 0
+    unread: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,9 +218,27 @@ class LogSummary:
     never_read: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceChanges:
+    """What differs between two audits of a site: findings that are new and gone, and agents that may read more or fewer pages.
+
+    `since`: when the earlier one was made, of `pages_before` pages. `agents`: a sentence for each agent whose share of pages changed.
+    """
+
+    since: datetime
+    pages_before: int
+    new: tuple[Finding, ...]
+    gone: tuple[Finding, ...]
+    agents: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceAudit(Shown):
-    """What an audit of a site found: who may read it, and facts by severity. No total score is made of them."""
+    """What an audit of a site found: who may read it, and facts by severity. No total score is made of them.
+
+    `notes`: what holds of the site and is no fault. `logs`: what agents did by the access logs that were given, `changes`: what differs
+    from an earlier audit that was given. `page`: where its page was written.
+    """
 
     origin: str
     source: str
@@ -196,6 +248,8 @@ class SurfaceAudit(Shown):
     agents: tuple[AgentAccess, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    logs: LogSummary | None = None
+    changes: SurfaceChanges | None = None
     page: str | None = None
 
     @property

@@ -20,11 +20,12 @@ class Example(StrEnum):
     spam = "spam"
     style = "style"
     upkeep = "upkeep"
+    surface = "surface"
 
 
 def command(
     name: Annotated[
-        Example, typer.Argument(metavar="[NAME]", help="handbook, spam or style; or upkeep, a story.")
+        Example, typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface.")
     ] = Example.handbook,
     cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
     folder: Annotated[
@@ -32,7 +33,7 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the main job on a bundled example.
+    """Run the main job on a bundled example; surface is a site, which is audited.
 
     Exits 0 whatever the verdict is.
     upkeep plays how an arm is kept true: documents change, drift is told, a refresh passes its gate, a canary promotes
@@ -44,6 +45,7 @@ def command(
       trimtab demo upkeep
       trimtab demo spam --cut
       trimtab demo spam --folder /tmp/spam
+      trimtab demo surface
     """
     if name is Example.upkeep:
         from trimtab.cli.upkeep_story import play
@@ -55,7 +57,28 @@ def command(
             raise typer.Exit(EXIT_NO)
         return
     with Output(as_json) as output:
+        if name is Example.surface:
+            _surface(output, folder, cut=cut)
+            return
         from trimtab.studies.demo import demo
 
         result = demo(name.value, cut=cut, folder=folder)
         output.study(result)
+
+
+def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
+    from trimtab.base.errors import InputError
+
+    if cut:
+        raise InputError("the audit of a site takes seconds and has no smaller part", "leave it out", field="--cut")
+    from trimtab.base.display import Display
+    from trimtab.base.progress import Progress
+    from trimtab.cli.surface import draw_audit
+    from trimtab.publishing.demo import demo_surface
+
+    display = Display()
+    try:
+        result = demo_surface(folder, progress=Progress(listeners=[display]))
+    finally:
+        display.close()
+    output.show(result, lambda console: draw_audit(console, result))

@@ -50,6 +50,7 @@ from trimtab.cli import (
     runs,
     serve,
     study,
+    surface,
     test,
     traffic,
     train,
@@ -224,3 +225,7 @@ _canary = typer.Typer(help=canary.HELP, rich_markup_mode=None)
 for _name, _command in canary.COMMANDS.items():
     _canary.command(_name)(_guarded(_command))
 app.add_typer(_canary, name="canary")
+_surface = typer.Typer(help=surface.HELP, rich_markup_mode=None)
+for _name, _command in surface.COMMANDS.items():
+    _surface.command(_name)(_guarded(_command))
+app.add_typer(_surface, name="surface")
