@@ -1,0 +1,131 @@
+"""What a publisher and its competitors say: the documents of folders and sites, each known by whose it is and by its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Document, Section
+from trimtab.base.surface import Page, Site
+from trimtab.data.documents import read_folder
+
+CACHE = Path(".trimtab") / "surface"  # fetched pages and vectors, unless another place is given
+OWN = "own"  # whose the publisher's pages are; competitors have the names of their folders or hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """Documents of one publisher: their ids are `{owner}/{page}`; `unread` says of each page that could not be read why."""
+
+    owner: str
+    source: str
+    documents: tuple[Document, ...]
+    unread: tuple[str, ...] = ()
+
+
+def owner_and_page(document: str) -> tuple[str, str]:
+    """Whose a document is, and its page, from its id."""
+    owner, _, page = document.partition("/")
+    return owner, page
+
+
+def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> Content:
+    """What a folder, a file or a site (its http or https address) says. A site is crawled; `cache` keeps its pages.
+
+    Raises InputError where nothing can be read.
+    """
+    if str(source).startswith(("http://", "https://")):
+        return _of_site(str(source), owner, cache)
+    folder = Path(source)
+    documents, errors = read_folder(folder)
+    if not documents:
+        raise errors[0] if errors else InputError("holds no document", "give a folder of pages", file=folder)
+    return Content(
+        owner=owner,
+        source=folder.name or str(folder),
+        documents=tuple(owned(one, owner) for one in documents),
+        unread=tuple(map(str, errors)),
+    )
+
+
+def owned(document: Document, owner: str) -> Document:
+    """A document with an id that says whose it is; its source is its page."""
+    return replace(document, id=f"{owner}/{document.id}", source=document.id)
+
+
+def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tuple[Content, ...]:
+    """The content of each competitor, named by its folder or host, numbered where two have one name."""
+    found: dict[str, Content] = {}
+    for source in sources:
+        name = str(source).split("://")[-1].strip("/").split("/")[0 if "://" in str(source) else -1]
+        name = name.split("?")[0].replace("/", "-") or "competitor"
+        while name in found or name == OWN:
+            name += "-2"
+        found[name] = content_of(source, name, cache=cache)
+    return tuple(found.values())
+
+
+def _of_site(address: str, owner: str, cache: Path) -> Content:
+    from trimtab.publishing.crawl import crawl
+    from trimtab.publishing.pages import read_page
+
+    site: Site = crawl(address, cache=cache)
+    documents: dict[str, Document] = {}
+    for fetched in site.pages:
+        if fetched.status != 200:
+            continue
+        page = read_page(fetched)
+        document = document_of(page)
+        if document is not None:
+            documents.setdefault(page.url, owned(document, owner))
+    if not documents:
+        raise InputError("no page with text was fetched", "see `trimtab surface audit` for why", file=address)
+    unread = tuple(f"{one.url}: {one.why}" for one in site.unfetched)
+    return Content(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
+
+
+def document_of(page: Page) -> Document | None:
+    """A page as a document: its main text under its headings; None where it has no text.
+
+    A block of the text that is the next heading, word for word, begins a section.
+    """
+    sections: list[Section] = []
+    path: list[tuple[int, str]] = []
+    lines: list[str] = []
+    waiting = list(page.headings)
+
+    def close() -> None:
+        if lines:
+            sections.append(Section(path=tuple(name for _, name in path), text="\n\n".join(lines)))
+            lines.clear()
+
+    for block in (part.strip() for part in page.text.split("\n\n")):
+        place = next((n for n, one in enumerate(waiting) if _plain(one.text) == _plain(block)), None)
+        if place is None:
+            if block:
+                lines.append(block)
+            continue
+        close()
+        heading = waiting[place]
+        del waiting[: place + 1]
+        while path and path[-1][0] >= heading.level:
+            path.pop()
+        if heading.level > 1 or heading.text != page.title:
+            path.append((heading.level, heading.text))
+    close()
+    if not sections:
+        return None
+    return Document(
+        id=page.url,
+        title=page.title,
+        source=page.url,
+        sections=tuple(sections),
+        digest=sha256_text(page.title, page.text),
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lstrip("# ").casefold().split())
