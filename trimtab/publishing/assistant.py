@@ -33,6 +33,7 @@ from trimtab.retrieval.search import EVEN, search
 SOURCES = 5  # passages that an answer is written from
 THRESHOLD = 0.15  # least probability with which a sentence is taken as an answer (`benchmarks/extract.py`)
 SENTENCES = 3  # of an answer, at most
+ABOUT = 0.5  # least share of a question's content words for a passage to be about it
 SAME = 0.6  # Jaccard index of stems from which a sentence says nothing new
 OUTPUT_TOKENS = 96
 UNKNOWN = "I don't know."
@@ -160,6 +161,10 @@ class SentenceJudge:
         cosines = {one.id: float(cosine) for (_, one), cosine in zip(cut, vectors_SD @ asked_D, strict=True)}
         ranks = {one.id: rank for rank, one in cut}
         return tuple((ranks[found.passage.id], found) for found in self.scorer.best(question, cosines, k))
+
+    def is_about(self, question: str, passage: Passage) -> bool:
+        """True if a passage with its headings holds at least half of a question's content words, by inverse document frequency."""
+        return self.scorer.shared_terms(question, embedded_text(passage)) >= ABOUT
 
     def each(self, question: str, hits: Sequence[Hit]) -> dict[int, Hit]:
         """By the rank of each hit its most likely sentence; a hit whose sentences all ask has none."""

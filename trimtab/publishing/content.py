@@ -17,7 +17,7 @@ OWN = "own"  # whose the publisher's pages are; competitors have the names of th
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class PublishedContent:
     """Documents of one publisher: their ids are `{owner}/{page}`; `unread` says of each page that could not be read why."""
 
     owner: str
@@ -32,7 +32,7 @@ def owner_and_page(document: str) -> tuple[str, str]:
     return owner, page
 
 
-def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> Content:
+def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> PublishedContent:
     """What a folder, a file or a site (its http or https address) says. A site is crawled; `cache` keeps its pages.
 
     Raises InputError where nothing can be read.
@@ -43,7 +43,7 @@ def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> 
     documents, errors = read_folder(folder)
     if not documents:
         raise errors[0] if errors else InputError("holds no document", "give a folder of pages", file=folder)
-    return Content(
+    return PublishedContent(
         owner=owner,
         source=folder.name or str(folder),
         documents=tuple(owned(one, owner) for one in documents),
@@ -56,9 +56,9 @@ def owned(document: Document, owner: str) -> Document:
     return replace(document, id=f"{owner}/{document.id}", source=document.id)
 
 
-def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tuple[Content, ...]:
+def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tuple[PublishedContent, ...]:
     """The content of each competitor, named by its folder or host, numbered where two have one name."""
-    found: dict[str, Content] = {}
+    found: dict[str, PublishedContent] = {}
     for source in sources:
         name = str(source).split("://")[-1].strip("/").split("/")[0 if "://" in str(source) else -1]
         name = name.split("?")[0].replace("/", "-") or "competitor"
@@ -68,7 +68,7 @@ def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tup
     return tuple(found.values())
 
 
-def _of_site(address: str, owner: str, cache: Path) -> Content:
+def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
     from trimtab.publishing.crawl import crawl
     from trimtab.publishing.pages import read_page
 
@@ -84,7 +84,7 @@ def _of_site(address: str, owner: str, cache: Path) -> Content:
     if not documents:
         raise InputError("no page with text was fetched", "see `trimtab surface audit` for why", file=address)
     unread = tuple(f"{one.url}: {one.why}" for one in site.unfetched)
-    return Content(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
+    return PublishedContent(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
 
 
 def document_of(page: Page) -> Document | None:

@@ -52,7 +52,7 @@ from trimtab.publishing.assistant import (
     remote_engine,
     supports,
 )
-from trimtab.publishing.content import CACHE, OWN, Content, competitors_of, content_of, owner_and_page
+from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
 from trimtab.publishing.questions import UNSTABLE, drawn, grouped, merged_questions, read_questions
 from trimtab.reports.coverage import render_coverage
 from trimtab.retrieval.embed import Embedder, Encoder
@@ -103,8 +103,8 @@ def surface_coverage(
     own, others = content_of(source, cache=cache), competitors_of(competitors, cache=cache)
     with assistant_over(
         (own, *others), engine=engine, task=task, embedding=embedding, cache=cache, k=k, progress=progress
-    ) as room:
-        result = room.coverage(asked, progress=progress)
+    ) as session:
+        result = session.coverage(asked, progress=progress)
     notes = [*result.notes, *(f"not read: {why}" for one in (own, *others) for why in one.unread[:20])]
     if total > len(asked):
         notes.append(
@@ -114,7 +114,7 @@ def surface_coverage(
     if observed is not None:
         result = replace(result, observed=agreement(result, observed))
     if against is not None:
-        result = replace(result, **_since(result, against))
+        result = _since(result, against)
     if page is not None:
         result = replace(result, page=str(page))
         write_atomic(page, render_coverage(result))
@@ -133,10 +133,10 @@ def all_questions(questions: Questions) -> tuple[SurfaceQuestion, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class AssistantSession:
     """A simulated assistant over the content of a publisher and its competitors, ready to be asked."""
 
-    contents: tuple[Content, ...]
+    contents: tuple[PublishedContent, ...]
     assistant: SimulatedAssistant
     judge: SentenceJudge
     encoder: Encoder
@@ -233,7 +233,8 @@ class Room:
         if not cited:
             if answer.sentences and any(one.sources for one in answer.sentences):
                 return "competitor"
-            return "retrieved" if own else "absent"
+            near = any(self.judge.is_about(question.text, hit.passage) for hit in own)
+            return "retrieved" if near else "absent"
         said = " ".join(one.text for one in answer.sentences if set(one.sources) & set(cited))
         if question.references:
             whole = any(stands_in(said, reference) for reference in question.references)
@@ -252,9 +253,9 @@ class Room:
                 if rank in wanted:
                     said = one.text if rank not in best or one.probability is not None else best[rank].passage.text
                     return hits[rank], " ".join(said.split())
-        if not own:
+        if not own or status == "absent":
             return None
-        first = own[0]
+        first = next(hit for hit in own if self.judge.is_about(answer.question, hit.passage))
         said = best[first.rank].passage.text if first.rank in best else first.passage.text
         return first, " ".join(said.split())[:400]
 
@@ -266,7 +267,7 @@ class Room:
 
 @contextmanager
 def assistant_over(
-    contents: Sequence[Content],
+    contents: Sequence[PublishedContent],
     *,
     engine: str = EXTRACT,
     task: Task | None = None,
@@ -275,7 +276,7 @@ def assistant_over(
     k: int = SOURCES,
     progress: Progress | None = None,
     encoder: Encoder | None = None,
-) -> Iterator[Room]:
+) -> Iterator[AssistantSession]:
     """Inside, a simulated assistant can be asked over the contents; the first is the publisher's own."""
     name = task.base.embedding if task is not None else embedding
     near = task.folder if task is not None else Path()
@@ -290,7 +291,7 @@ def assistant_over(
         reranker = None
         if task is not None and task.base.reranker:
             reranker = Reranker(resolve(task.base.reranker, near=near))
-        yield Room(
+        yield AssistantSession(
             contents=tuple(contents),
             assistant=SimulatedAssistant(index, writer, k=k, reranker=reranker),
             judge=judge,
@@ -457,8 +458,8 @@ def _key(question: str) -> str:
     return " ".join(question.casefold().split()).rstrip("?!. ")
 
 
-def _since(result: SurfaceCoverage, file: Path) -> Mapping[str, object]:
-    """The questions whose status has changed since an earlier result."""
+def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
+    """The result with the questions whose status has changed since an earlier result."""
     try:
         earlier = from_plain(SurfaceCoverage, read_object(file))
     except ValueError as error:
@@ -476,4 +477,4 @@ def _since(result: SurfaceCoverage, file: Path) -> Mapping[str, object]:
     ]
     said = [f"compared with a result of another engine or embedding ({earlier.engine}, {earlier.embedding})"]
     same = (earlier.engine, earlier.embedding, earlier.k) == (result.engine, result.embedding, result.k)
-    return {"since": earlier.date, "changes": tuple(changes), "notes": (*result.notes, *([] if same else said))}
+    return replace(result, since=earlier.date, changes=tuple(changes), notes=(*result.notes, *([] if same else said)))

@@ -123,6 +123,21 @@ class SentenceScorer:
             )
         return names, np.array(rows, dtype=float).reshape(len(names), len(FEATURES))
 
+    def shared_terms(self, question: str, text: str) -> float:
+        """The share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
+        wanted, held = {word: self._idf(word) for word in content(question)}, stems(text)
+        return sum(weight for word, weight in wanted.items() if word in held) / (sum(wanted.values()) or 1.0)
+
+    def missing_terms(self, question: str, text: str) -> tuple[str, ...]:
+        """The content words of a question whose stems a text lacks, as they are written there, the rarest in the documents first."""
+        held = stems(text)
+        lacking = {
+            word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in held
+        }
+        return tuple(
+            sorted((word for word in lacking if word.casefold() not in _STOP), key=lambda word: -lacking[word])
+        )
+
     def unknown_names(self, question: str) -> float:
         """The share of the names in a question that occur in no document; 0 for a question without names."""
         named = names_in(question)
