@@ -92,6 +92,32 @@ class Dated:
     when: datetime | None
 
 
+ElementKind = Literal[
+    "title",
+    "canonical",
+    "image",
+    "image-without-alt",
+    "table",
+    "table-without-head",
+    "typed-list",
+    "typed-table",
+    "json-ld",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageElement:
+    """An element that checks look at: its text or address, cut to a few hundred characters, and its line in the HTML.
+
+    `image-without-alt`: no `alt` attribute, of an image in the main content. `typed-list`, `typed-table`: paragraphs or `pre` that draw
+    a list or a table with characters.
+    """
+
+    kind: ElementKind
+    text: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """A page as it reads: what its HTML says of it, and its main text.
@@ -99,6 +125,8 @@ class Page:
     `text`: the main text in blocks, a blank line between two; `words` of the whole visible text, so that the share of the main text is
     known. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the agent that they are for (`*` for all). `json_ld`: every
     object that parses; `broken_json_ld`: the others, as written. `rendered`: the main text after scripts ran, None where nobody looked.
+    `visible`: the whole visible text, a line for each block. `scripts`: external scripts, and `script_bytes` of the inline ones.
+    `unread`: why the page could not be read within limits, None where it could.
     """
 
     url: str
@@ -118,6 +146,11 @@ class Page:
     dates: tuple[Dated, ...]
     links: tuple[str, ...]
     rendered: str | None = None
+    visible: str = ""
+    elements: tuple[PageElement, ...] = ()
+    scripts: int = 0
+    script_bytes: int = 0
+    unread: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +184,39 @@ class AgentAccess:
     decided_by: Mapping[str, int]
     source: str
     checked: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentVisits:
+    """What one agent did by the access logs: `requests`, how many of them by each `status`, and how many different `pages` it got (200).
+
+    `verified`: requests from an address of the vendor's published ranges, None where no ranges of it were given.
+    """
+
+    agent: str
+    vendor: str
+    role: AgentRole
+    requests: int
+    verified: int | None
+    statuses: Mapping[int, int]
+    pages: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
+    """Access logs as they were read: `lines` of them, `unread` of these in no known form, and each agent that came.
+
+    `never_read`: pages of the site that no agent for search or for users got; empty where no site was given.
+    """
+
+    lines: int
+    unread: int
+    first: datetime | None
+    last: datetime | None
+    agents: tuple[AgentVisits, ...]
+    never_read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

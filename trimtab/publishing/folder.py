@@ -1,0 +1,180 @@
+"""A local folder as a web server would serve it: addresses, media types, `_headers`, robots.txt and sitemaps."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from trimtab.base.errors import InputError
+from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
+from trimtab.base.visible import printable
+from trimtab.data.sources import files_below
+from trimtab.publishing.addresses import canonical_address, origin_of, path_of
+from trimtab.publishing.page_links import links_of
+from trimtab.publishing.sitemaps import MOST_BYTES, read_sitemap
+
+NO_ADDRESS = "http://localhost/"  # of a folder whose address nobody gave and no sitemap names
+READ = ("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown")
+"""Media types that are pages; others are served and not read."""
+_TYPES: Mapping[str, str] = {  # what Python's table lacks, or takes from the system
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".xhtml": "application/xhtml+xml",
+    ".pdf": "application/pdf",
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+    ".xml": "application/xml",
+    ".json": "application/json",
+}
+_NOT_PAGES = ("robots.txt", "_headers", "_redirects", "404.html", "CNAME")
+_SITEMAP = re.compile(r"sitemap[\w.-]*\.(xml|xml\.gz|txt)", re.ASCII | re.IGNORECASE)
+
+
+def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = None) -> Site:
+    """Every page of a folder as it would be served below `base`, and the addresses that its pages link to and that are not there (404).
+
+    Without `base` the addresses are those that the folder's sitemap has. At most `pages` pages, each of at most `page_cap` bytes; links
+    out of the folder are not followed. Raises InputError where the folder holds no page.
+    """
+    root = folder.resolve()
+    files = {path.relative_to(folder).as_posix(): path for path in files_below(folder) if _inside(path, root)}
+    where = canonical_address(base) if base else _address_of(files) or NO_ADDRESS
+    if where is None:
+        raise InputError(
+            f"{printable(base or '')} is no http or https address", "give one, such as https://example.com/"
+        )
+    where = where if where.endswith("/") else f"{where}/"
+    rules = _header_rules(files.get("_headers"))
+
+    def served(name: str, status: int = 200, at: str | None = None) -> Fetched:
+        url = where + quote(_served_name(name)) if at is None else at
+        url = canonical_address(url) or url
+        return _fetched(files[name], url, status, page_cap, rules, path_of(where))
+
+    names = [name for name in files if name not in _NOT_PAGES and not _SITEMAP.fullmatch(name)]
+    read = [name for name in names if _media_type(name) in READ]
+    if not read:
+        raise InputError("holds no page", "give the folder that is served, with HTML files in it", file=folder)
+    found = [served(name) for name in read[:pages]]
+    over = [Unfetched(url=where + quote(name), why=f"beyond {pages:,} pages") for name in read[pages:]]
+    links = {page.url: links_of(page) for page in found}
+    missing = _missing(links, files, where)
+    not_there = [
+        served("404.html", 404, address)
+        if "404.html" in files
+        else Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))
+        for address in missing[: max(0, pages - len(found))]
+    ]
+    sitemaps = tuple(served(name) for name in files if _SITEMAP.fullmatch(name))
+    entries: dict[str, SitemapEntry] = {}
+    for sitemap in sitemaps:
+        for entry in read_sitemap(sitemap).entries:
+            entries.setdefault(entry.url, entry)
+    robots_url = f"{origin_of(where)}/robots.txt"
+    none = Fetched(url=robots_url, asked=robots_url, status=404, headers={}, content=b"", when=datetime.now(UTC))
+    return Site(
+        origin=origin_of(where),
+        source=str(folder),
+        when=datetime.now(UTC),
+        robots=served("robots.txt", at=robots_url) if "robots.txt" in files else none,
+        sitemaps=sitemaps,
+        entries=tuple(entries.values()),
+        pages=(*found, *not_there),
+        unfetched=tuple(over),
+        links=links,
+    )
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """True for a regular file that lies in the folder also where a link names it."""
+    return path.is_file() and path.resolve().is_relative_to(root)
+
+
+def _served_name(name: str) -> str:
+    return name[: -len("index.html")] if name == "index.html" or name.endswith("/index.html") else name
+
+
+def _media_type(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def _fetched(
+    path: Path, url: str, status: int, cap: int, rules: Mapping[str, Mapping[str, str]], below: str
+) -> Fetched:
+    with open(path, "rb") as file:
+        content = file.read(cap + 1)
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    headers = {"content-type": _media_type(path.name), "last-modified": format_datetime(changed, usegmt=True)}
+    place = "/" + path_of(url).removeprefix(below)
+    for pattern, lines in rules.items():
+        if re.fullmatch(pattern, place):
+            headers |= lines
+    return Fetched(
+        url=url,
+        asked=url,
+        status=status,
+        headers=headers,
+        content=content[:cap],
+        when=datetime.now(UTC),
+        cut=len(content) > cap,
+    )
+
+
+def _header_rules(path: Path | None) -> dict[str, dict[str, str]]:
+    """Headers by the pattern of paths that they are for: the file `_headers` of Netlify and Cloudflare Pages."""
+    rules: dict[str, dict[str, str]] = {}
+    current: dict[str, str] | None = None
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path else ():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if line[0] not in " \t":
+            current = rules.setdefault(_path_pattern(line.strip()), {})
+        elif current is not None and ":" in line:
+            name, _, value = line.strip().partition(":")
+            name = name.strip().lower()
+            current[name] = f"{current[name]}, {value.strip()}" if name in current else value.strip()
+    return rules
+
+
+def _path_pattern(written: str) -> str:
+    """A regular expression for `/blog/*` and `/:section/page`."""
+    written = path_of(written) if "://" in written else written
+    parts = re.split(r"(\*|:[A-Za-z]\w*)", written)
+    return "".join(".*" if part == "*" else "[^/]+" if part.startswith(":") else re.escape(part) for part in parts)
+
+
+def _address_of(files: Mapping[str, Path]) -> str | None:
+    """The address that a folder's sitemap gives to its home page: what all of its addresses begin with."""
+    for name, path in files.items():
+        if not _SITEMAP.fullmatch(name):
+            continue
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES)
+        at = Fetched(url=NO_ADDRESS, asked=NO_ADDRESS, status=200, headers={}, content=content, when=datetime.now(UTC))
+        addresses = [entry.url for entry in read_sitemap(at).entries]
+        if addresses:
+            shared = min(addresses, key=len)
+            shared = shared[: shared.rfind("/") + 1]
+            return shared if all(one.startswith(shared) for one in addresses) else f"{origin_of(shared)}/"
+    return None
+
+
+def _missing(links: Mapping[str, tuple[str, ...]], files: Mapping[str, Path], where: str) -> list[str]:
+    """Addresses below `where` that pages link to and at which nothing would be served."""
+    linked = dict.fromkeys(address for found in links.values() for address in found if address.startswith(where))
+    return [address for address in linked if not any(name in files for name in _names_for(address, where))]
+
+
+def _names_for(address: str, where: str) -> Iterator[str]:
+    """The files that a static host would serve at an address, the first that there is."""
+    name = unquote(address[len(where) :].partition("?")[0])
+    if name.endswith("/") or not name:
+        yield f"{name}index.html"
+    else:
+        yield from (name, f"{name}.html", f"{name}/index.html")

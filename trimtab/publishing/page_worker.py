@@ -1,0 +1,334 @@
+"""The process that parses HTML pages: a line of JSON and the page's bytes in, a line of JSON out.
+
+Pages come from strangers, and a browser's algorithm takes quadratic time on deep nesting and on many attributes: the limits of this
+process end it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urldefrag, urljoin
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from trimtab.base.worker import limit_memory, limit_time
+
+MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
+CUT = 300  # characters of an element's text
+
+_UNSEEN = frozenset(
+    ("script", "style", "template", "noscript", "svg", "head", "iframe", "object", "textarea", "select")
+)
+_BLOCKS = frozenset(
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "br",
+        "button",
+        "caption",
+        "dd",
+        "details",
+        "dialog",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "li",
+        "main",
+        "nav",
+        "ol",
+        "option",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "tfoot",
+        "thead",
+        "tr",
+        "ul",
+    ]
+)
+_ASIDE = frozenset(("nav", "header", "footer", "aside"))
+_TAG = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|template|textarea|title)\b[^>]*>.*?(?:</\1\b|\Z)|<([a-z][a-z0-9]*)\b",
+    re.I | re.S,
+)
+_BULLET = re.compile(r"\s*(?:[•·▪◦‣●○■–—*-]|\(?\d{1,2}[.)])\s+\S")
+_RULED = re.compile(
+    r"\s*[|+][-=+|: ]{5,}[|+]\s*$|(?:[^|\n]*\|){2,}[^|\n]*$|\S+(?: \S+)*(?:\s{3,}|\t+)\S+(?: \S+)*(?:\s{3,}|\t+)\S+"
+)
+_LEAST_LINES = 3  # that make a typed list or table
+
+
+def main() -> None:
+    """Parse what standard input asks for; each request names its own limits."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        limit_memory(asked["megabytes"], beyond_present=True)
+        limit_time(asked["seconds"])
+        html = sys.stdin.buffer.read(asked["size"]).decode("utf-8", "replace")
+        out.write(json.dumps(_answer(html, asked["url"])).encode() + b"\n")
+        out.flush()
+
+
+def _answer(html: str, url: str) -> dict[str, Any]:
+    try:
+        return parse(html, url)
+    except MemoryError:
+        return {"unread": "takes too much memory to read"}
+    except RecursionError:
+        return {"unread": "is nested too deeply to read"}
+
+
+def parse(html: str, url: str) -> dict[str, Any]:
+    """What the HTML of a page says, as plain values."""
+    html = html.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    tree = LexborHTMLParser(html)
+    lines = _Lines(html)
+    base = tree.css_first("base[href]")
+    base_url = _joined(url, base.attributes.get("href") if base else None) or url
+    title = tree.css_first("head > title") or tree.css_first("title")
+    metas = [
+        [
+            (
+                meta.attributes.get("name")
+                or meta.attributes.get("property")
+                or meta.attributes.get("http-equiv")
+                or ""
+            ).lower(),
+            content,
+        ]
+        for meta in tree.css("meta")
+        if (content := meta.attributes.get("content")) is not None
+    ]
+    root = tree.css_first("html")
+    visible = visible_text(tree.body) if tree.body else ""
+    return {
+        "title": " ".join(title.text().split()) if title else "",
+        "language": (root.attributes.get("lang") or root.attributes.get("xml:lang")) if root else None,
+        "metas": metas,
+        "headings": _headings(tree, lines),
+        "text": main_text(html),
+        "visible": visible,
+        "json_ld": [node.text()[:1_000_000] for node in tree.css('script[type="application/ld+json" i]')][
+            :MOST_JSON_LD
+        ],
+        "times": [[node.attributes.get("datetime") or node.text(), _before(node)] for node in tree.css("time")][:50],
+        "authors": [" ".join(node.text().split())[:CUT] for node in tree.css('[rel~="author"], [itemprop~="author"]')][
+            :5
+        ]
+        + [" ".join(node.text().split())[:CUT] for node in tree.css('[class~="author"], [class~="byline"]')][:5],
+        "links": list(
+            dict.fromkeys(
+                urldefrag(found)[0]
+                for node in tree.css("a[href]")[: 2 * MOST_LINKS]
+                if (found := _joined(base_url, node.attributes.get("href"))) and found.startswith(("http:", "https:"))
+            )
+        )[:MOST_LINKS],
+        "elements": list(_elements(tree, lines, base_url))[:MOST_ELEMENTS],
+        "scripts": len(tree.css("script[src]")),
+        "script_bytes": sum(
+            len(node.text())
+            for node in tree.css("script:not([src])")
+            if "json" not in (node.attributes.get("type") or "")
+        ),
+        "nosnippet": bool(tree.css_first("[data-nosnippet]")),
+    }
+
+
+def main_text(html: str) -> str:
+    """The main text as Markdown in blocks, without menus and footers; empty where there is none."""
+    import trafilatura
+
+    whole = html if "<html" in html[:4096].lower() else f"<html><body>{html}</body></html>"
+    text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True)
+    return (text or trafilatura.html2txt(whole) or "").strip()
+
+
+def visible_text(body: LexborNode) -> str:
+    """The text that a browser shows without scripts, a line for each block; what is hidden by an attribute is left out."""
+    parts: list[str] = []
+    node: LexborNode | None = body
+    while node is not None:
+        tag = node.tag
+        below: LexborNode | None = None
+        if tag == "-text":
+            parts.append(node.text_content or "")
+        elif tag not in _UNSEEN and not _hidden(node):
+            parts.append("\n" if tag in _BLOCKS else " " if tag in ("td", "th") else "")
+            below = node.child
+        if below is not None:
+            node = below
+            continue
+        while node is not None and node.mem_id != body.mem_id and node.next is None:
+            node = node.parent
+            parts.append("\n" if node is not None and node.tag in _BLOCKS else "")
+        node = None if node is None or node.mem_id == body.mem_id else node.next
+    lines = (" ".join(line.split()) for line in "".join(parts).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def _hidden(node: LexborNode) -> bool:
+    attributes = node.attributes
+    if not attributes:
+        return False
+    style = (attributes.get("style") or "").replace(" ", "").lower()
+    return "hidden" in attributes or "display:none" in style
+
+
+class _Lines:
+    """The lines on which the start tags of each name stand, in their order."""
+
+    def __init__(self, html: str) -> None:
+        ends = [found.start() for found in re.finditer("\n", html)]
+        self._lines: dict[str, list[int]] = {}
+        for found in _TAG.finditer(html):
+            if name := found[1] or found[2]:
+                self._lines.setdefault(name.lower(), []).append(bisect_right(ends, found.start()) + 1)
+
+    def of(self, tag: str, place: int) -> int:
+        """The line of the start tag that has so many of its name before it; of the last one where there are fewer."""
+        found = self._lines.get(tag, [1])
+        return found[min(place, len(found) - 1)]
+
+
+def _headings(tree: LexborHTMLParser, lines: _Lines) -> list[tuple[int, str, int]]:
+    seen: dict[str, int] = {}
+    found = []
+    for node in tree.css("h1, h2, h3, h4, h5, h6"):
+        tag = node.tag or ""
+        place = seen[tag] = seen.get(tag, -1) + 1
+        found.append((int(tag[1]), " ".join(node.text().split()).strip("¶# ")[:CUT], lines.of(tag, place)))
+    return found[:MOST_ELEMENTS]
+
+
+def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tuple[str, str, int]]:
+    head = tree.css("title")
+    for place, node in enumerate(head):
+        if not _inside(node, frozenset(("svg",))):
+            yield "title", " ".join(node.text().split())[:CUT], lines.of("title", place)
+    for place, node in enumerate(tree.css("link")):
+        if "canonical" in (node.attributes.get("rel") or "").lower().split():
+            yield "canonical", _joined(base, node.attributes.get("href")) or "", lines.of("link", place)
+    for place, node in enumerate(tree.css("script")):
+        if (node.attributes.get("type") or "").lower() == "application/ld+json":
+            yield "json-ld", node.text()[:CUT], lines.of("script", place)
+    for place, node in enumerate(tree.css("img")):
+        if not _inside(node, _ASIDE):
+            alt, source = node.attributes.get("alt"), node.attributes.get("src") or ""
+            without = "alt" not in node.attributes
+            if node.attributes.get("role") in ("presentation", "none"):
+                continue
+            yield (
+                "image-without-alt" if without else "image",
+                source[:CUT] if without else f"{source[:CUT]} {alt or ''}".strip()[:CUT],
+                lines.of("img", place),
+            )
+    for place, node in enumerate(tree.css("table")):
+        if node.attributes.get("role") in ("presentation", "none"):
+            continue
+        rows = node.css("tr")
+        if len(rows) > 1:
+            shown = " | ".join(" ".join(cell.text().split()) for cell in rows[0].css("td, th"))
+            yield "table" if node.css_first("th") else "table-without-head", shown[:CUT], lines.of("table", place)
+    for tag in ("p", "pre", "div"):
+        for place, node in enumerate(tree.css(tag)):
+            text = (
+                _own_lines(node)
+                if tag != "div"
+                else _own_lines(node)
+                if not node.css_first("p, div, ul, ol, table, pre")
+                else ""
+            )
+            if text and not (tag == "pre" and node.css_first("code")):
+                kind = _typed(text)
+                if kind:
+                    yield kind, " / ".join(text.split("\n"))[:CUT], lines.of(tag, place)
+    yield from _paragraph_lists(tree, lines)
+
+
+def _own_lines(node: LexborNode) -> str:
+    """The text of a paragraph, with its line breaks; of `pre` as it stands."""
+    if node.tag == "pre":
+        return (node.text() or "").strip("\n")
+    return visible_text(node) if node.css_first("br") else ""
+
+
+def _typed(text: str) -> str | None:
+    lines = [line for line in text.split("\n")[:200] if line.strip()]
+    if sum(bool(_BULLET.match(line)) for line in lines) >= _LEAST_LINES:
+        return "typed-list"
+    if sum(bool(_RULED.match(line)) for line in lines) >= _LEAST_LINES:
+        return "typed-table"
+    return None
+
+
+def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[str, str, int]]:
+    """Paragraphs in a row of which each begins with a bullet."""
+    run: list[tuple[str, int]] = []
+    for place, node in enumerate(tree.css("p")):
+        text = " ".join(node.text().split())
+        if _BULLET.match(text) and not _inside(node, frozenset(("li",))):
+            run.append((text, lines.of("p", place)))
+            continue
+        if len(run) >= _LEAST_LINES:
+            yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
+        run = []
+    if len(run) >= _LEAST_LINES:
+        yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
+
+
+def _inside(node: LexborNode, tags: frozenset[str]) -> bool:
+    above = node.parent
+    while above is not None:
+        if above.tag in tags:
+            return True
+        above = above.parent
+    return False
+
+
+def _before(node: LexborNode) -> str:
+    """The words before a `time` element, in its parent: they say which date it is."""
+    above = node.parent
+    if above is None:
+        return ""
+    text, own = above.text(), node.text()
+    return " ".join(text.partition(own)[0].split())[-60:] if own else ""
+
+
+def _joined(base: str, href: str | None) -> str | None:
+    if href is None:
+        return None
+    try:
+        return urljoin(base, href.strip())
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
