@@ -59,7 +59,7 @@ class Site:
     """A site as it was crawled, or a folder as it would be served: `origin` is the scheme and host that its pages have.
 
     `robots`: its robots.txt, None where it could not be fetched at all. `pages`: every answer that is no redirect, errors included.
-    `links`: by page the addresses that it links to on the same host.
+    `links`: by page the addresses that it links to on the same host. `redirects`: by address where it led, for those that were asked for.
     """
 
     origin: str
@@ -71,6 +71,7 @@ class Site:
     pages: tuple[Fetched, ...]
     unfetched: tuple[Unfetched, ...] = ()
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    redirects: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import math
+import re
+import sqlite3
+import time
+from collections import Counter, deque
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from trimtab.base.errors import InputError, MissingError
+import trimtab
+from trimtab.answering.reply import wait_asked
+from trimtab.base.errors import InputError, MissingError, RemoteError
+from trimtab.base.files import locked, refuse_links
 from trimtab.base.progress import Progress
-from trimtab.base.surface import Site
+from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.base.visible import printable
+from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
+from trimtab.publishing.crawl_store import CrawlStore
+from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
 from trimtab.publishing.folder import read_folder
+from trimtab.publishing.page_links import links_of
+from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
+from trimtab.publishing.sitemaps import MOST_BYTES as SITEMAP_BYTES
+from trimtab.publishing.sitemaps import read_sitemap
 
+AGENT = "TrimtabSurface"
+"""Our product token: what a site names in robots.txt to keep this crawl out or to slow it down."""
 PAGE_CAP = 16 * 1024 * 1024  # bytes of one page that are read
+MOST_CONTENT = 1024 * 1024 * 1024  # bytes of all pages, which are held in memory
+MOST_LINKS = 2_000_000  # of all pages
+MOST_SITEMAPS = 200
+MOST_UNFETCHED = 5_000  # addresses that are told one by one
+AT_ONCE = 16  # requests under way
+QUERY_SHARE, NUMBER_SHARE = (
+    20,
+    2,
+)  # of the pages allowed, the part that addresses of one pattern may take: one in 20, one in 2
+MOST_REPEATS = 3  # times that a segment may stand in one path: /a/b/a/b/a/b/a is what a wrong relative link makes
+FORBIDDEN = "robots.txt forbids it"
+"""How the reason begins of an address that was not fetched since robots.txt forbids it for AGENT."""
+_DIGITS = re.compile(r"\d+")
+
+
+def agent_string() -> str:
+    """What the crawl calls itself in `User-Agent`."""
+    return f"{AGENT}/{trimtab.__version__} (audit of a site by the package trimtab; how-to: surface-access)"
 
 
 def crawl(
@@ -21,21 +63,379 @@ def crawl(
     depth: int = 20,
     rate: float = 5.0,
     base: str | None = None,
+    private: bool = False,
     progress: Progress | None = None,
-    render: bool = False,
 ) -> Site:
     """Fetch the pages of one host, or read those of a folder as it would be served.
 
     `source` is an http or https address, or a folder; `base` the address below which the folder's pages go. At most `pages` pages, `depth`
     links from the first page on, at `rate` requests a second (infinite: as fast as they come). Answers are kept in `cache`: a crawl
-    that was stopped goes on there, a later one asks only for what has changed. Raises InputError for a source that is neither,
-    RemoteError where its first page cannot be reached.
+    that was stopped goes on there, a later one asks only for what has changed. `private`: the host may have an address of a private
+    network; one whose name says so (`localhost`, `10.0.0.1`, a name without a dot) may in any case.
+
+    Raises InputError for a source that is neither, MissingError for a folder that is not there, and RemoteError where the first page
+    cannot be fetched.
     """
+    if pages < 1 or depth < 0 or not rate > 0:
+        raise InputError("pages, depth or rate is not positive", "give positive numbers", field="crawl")
     if "://" not in source:
-        folder = Path(source)
-        if not folder.exists():
-            raise MissingError(f"{printable(source)} is no folder; give one, or an address that begins with https://")
-        if not folder.is_dir():
-            raise InputError("is no folder", "give the folder that holds it", file=folder)
-        return read_folder(folder, pages=pages, page_cap=PAGE_CAP, base=base)
-    raise NotImplementedError
+        return _folder(source, pages, base)
+    start = canonical_address(source)
+    if start is None:
+        raise InputError(
+            f"{printable(source, 200)} is no http or https address", "give one, such as https://example.com/"
+        )
+    host = host_of(start)
+    named = frozenset({host}) if private or names_private(host) else frozenset[str]()
+    folder = cache / f"{re.sub(r'[^a-z0-9.-]', '-', host)}-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
+    with locked(folder):
+        refuse_links(folder)
+        with CrawlStore(folder / "answers.sqlite") as store:
+            crawler = _Crawler(
+                store, pages=pages, depth=depth, rate=rate, private=named, progress=progress or Progress()
+            )
+            try:
+                return _run(crawler.site(start, source))
+            except sqlite3.DatabaseError as error:
+                remedy = "take it away; the crawl then begins anew"
+                raise InputError(f"is damaged ({error})", remedy, file=store.path) from None
+
+
+def _folder(source: str, pages: int, base: str | None) -> Site:
+    folder = Path(source)
+    if not folder.exists():
+        raise MissingError(f"{printable(source)} is no folder; give one, or an address that begins with https://")
+    if not folder.is_dir():
+        raise InputError("is no folder", "give the folder that holds it", file=folder)
+    return read_folder(folder, pages=pages, page_cap=PAGE_CAP, base=base)
+
+
+def _run(work: Coroutine[Any, Any, Site]) -> Site:
+    """Run to the end, in a thread of its own where this one has an event loop already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+class _Crawler:
+    """One crawl: breadth first, answers taken in the order in which they were asked for, so that two crawls of a site are the same."""
+
+    def __init__(
+        self,
+        store: CrawlStore,
+        *,
+        pages: int,
+        depth: int,
+        rate: float,
+        private: frozenset[str],
+        progress: Progress,
+    ) -> None:
+        self._store, self._most, self._depth, self._progress = store, pages, depth, progress
+        self._rate, self._private = rate, private
+        self._fetcher: Fetcher  # made where the event loop runs
+        self._robots: dict[str, tuple[Fetched | None, RobotsAnswer]] = {}
+        self._queue: deque[tuple[str, int]] = deque()
+        self._seen: set[str] = set()
+        self._patterns: Counter[str] = Counter()
+        self._pages: dict[str, Fetched] = {}
+        self._links: dict[str, tuple[str, ...]] = {}
+        self._led: dict[str, str] = {}
+        self._unfetched: dict[str, str] = {}
+        self._left_out: Counter[str] = Counter()
+        self._bytes = self._linked = 0
+        self._origin = ""
+
+    async def site(self, start: str, source: str) -> Site:
+        began = datetime.now(UTC)
+        interval = 0.0 if math.isinf(self._rate) else 1 / self._rate
+        self._fetcher = Fetcher(agent_string(), interval=interval, private=self._private, cap=PAGE_CAP)
+        async with self._fetcher:
+            await self._robots_at(origin_of(start))
+            self._origin = origin_of(start)
+            first = await self._first(start)
+            sitemaps, entries = await self._sitemaps()
+            for entry in entries.values():
+                self._add(entry.url, 1, listed=True)
+            if first is not None:
+                self._take(first, 0)
+            await self._follow()
+        self._store.finish()
+        return Site(
+            origin=self._origin,
+            source=source,
+            when=began,
+            robots=self._robots[self._origin][0],
+            sitemaps=sitemaps,
+            entries=tuple(entries.values()),
+            pages=tuple(self._pages.values()),
+            unfetched=self._told(),
+            links=self._links,
+            redirects=self._led,
+        )
+
+    async def _first(self, start: str) -> Fetched | None:
+        """The first page; where it lies on the `www.` twin or behind https, the crawl goes on there."""
+        refusal = self._forbidden(start)
+        self._seen.add(start)
+        if refusal:
+            self._unfetched[start] = refusal
+            return None
+        try:
+            first = await self._answer(start)
+        except NotFetchedError as error:
+            raise RemoteError(
+                f"{printable(start, 200)} {error}; check the address, and that it can be reached from here"
+            ) from None
+        self._origin = origin_of(first.url)
+        self._seen.add(first.url)
+        return first
+
+    async def _follow(self) -> None:
+        """Fetch what is in the queue until nothing is left, or as much as is allowed was fetched."""
+        under_way: deque[tuple[str, int, asyncio.Task[Fetched]]] = deque()
+        began, first = time.monotonic(), len(self._pages)
+        try:
+            while self._queue or under_way:
+                while self._queue and len(under_way) < AT_ONCE and len(self._pages) + len(under_way) < self._most:
+                    address, depth = self._queue.popleft()
+                    refusal = self._forbidden(address)
+                    if refusal:
+                        self._skip(address, refusal)
+                    elif address not in self._pages:
+                        under_way.append((address, depth, asyncio.create_task(self._answer(address))))
+                if not under_way:
+                    break
+                address, depth, task = under_way[0]
+                try:
+                    self._take(await task, depth)
+                except NotFetchedError as error:
+                    self._skip(address, str(error))
+                under_way.popleft()
+                if self._bytes > MOST_CONTENT:
+                    self._skip_rest(
+                        f"the pages fetched so far have {MOST_CONTENT // 1024**3} GB, and more are not kept"
+                    )
+                    break
+                self._tell(began, len(self._pages) - first, len(under_way))
+        finally:
+            for _, _, task in under_way:
+                task.cancel()
+            for _, _, task in under_way:
+                with suppress(asyncio.CancelledError, NotFetchedError):
+                    await task
+        self._skip_rest(f"beyond the limit of {self._most:,} pages")
+
+    def _tell(self, began: float, done: int, under_way: int) -> None:
+        step, rest = len(self._pages), len(self._queue) + under_way
+        of = max(step, min(self._most, step + rest))
+        left = (time.monotonic() - began) / max(done, 1) * (of - step)
+        note = f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
+        self._progress.emit("crawl", step=step, of=of, note=note if done >= 5 else "")
+
+    def _take(self, answer: Fetched, depth: int) -> None:
+        """Count an answer as a page, and queue the links that it has."""
+        if answer.url != answer.asked:
+            self._led[answer.asked] = answer.url
+            self._seen.add(answer.url)
+        if answer.url in self._pages:
+            return
+        self._pages[answer.url] = answer
+        self._bytes += len(answer.content)
+        if answer.status >= 400 or origin_of(answer.url) != self._origin:
+            return
+        found = links_of(answer)[: max(0, MOST_LINKS - self._linked)]
+        self._linked += len(found)
+        self._links[answer.url] = found
+        for address in found:
+            if address not in self._seen:
+                self._add(address, depth + 1)
+
+    def _add(self, address: str, depth: int, listed: bool = False) -> None:
+        """Queue an address of the host that was not seen before, unless it looks like one of an endless number."""
+        if address in self._seen or origin_of(address) != self._origin:
+            return
+        self._seen.add(address)
+        if depth > self._depth:
+            self._skip(address, f"more than {self._depth} links away from the first page")
+            return
+        trap = None if listed else self._trap(address)
+        if trap:
+            self._skip(address, trap)
+        elif len(self._queue) >= 10 * self._most:
+            self._left_out["beyond ten times as many addresses as pages that are allowed"] += 1
+        else:
+            self._queue.append((address, depth))
+
+    def _trap(self, address: str) -> str | None:
+        """Why an address looks like one of an endless number: a calendar, a filter, a link that grows."""
+        path, _, query = path_of(address).partition("?")
+        segments = [segment for segment in path.split("/") if segment]
+        if segments and max(Counter(segments).values()) > MOST_REPEATS:
+            return f"one segment stands more than {MOST_REPEATS} times in its path"
+        shape = _DIGITS.sub("#", path)
+        if query:
+            keys = sorted({part.partition("=")[0] for part in query.split("&")})
+            shape, share = f"{shape}?{'&'.join(keys)}", QUERY_SHARE
+        elif "#" in shape:
+            share = NUMBER_SHARE
+        else:
+            return None
+        most = max(20, self._most // share)
+        self._patterns[shape] += 1
+        if self._patterns[shape] <= most:
+            return None
+        return (
+            f"more than {most:,} addresses look like {printable(shape, 120)}; a sitemap that names them has them read"
+        )
+
+    def _skip(self, address: str, why: str) -> None:
+        if len(self._unfetched) < MOST_UNFETCHED:
+            self._unfetched.setdefault(address, why)
+        else:
+            self._left_out[why] += 1
+
+    def _skip_rest(self, why: str) -> None:
+        while self._queue:
+            address, _ = self._queue.popleft()
+            self._skip(address, self._forbidden(address) or why)
+
+    def _told(self) -> tuple[Unfetched, ...]:
+        """What was not fetched: one by one, and beyond that as numbers."""
+        more = (f"{count:,} more: {why}" for why, count in self._left_out.most_common(50))
+        return (
+            *(Unfetched(url=address, why=why) for address, why in self._unfetched.items()),
+            *(Unfetched(url=self._origin, why=why) for why in more),
+        )
+
+    def _forbidden(self, address: str) -> str | None:
+        """Why robots.txt forbids an address to us; of another origin than its robots.txt was read of, that it must be read first."""
+        found = self._robots.get(origin_of(address))
+        if found is None:
+            return "its robots.txt was not read"
+        decision = found[1].decide(AGENT, address)
+        if decision.allowed:
+            return None
+        if decision.rule is None:
+            return f"{FORBIDDEN}: {decision.why}"
+        return f"{FORBIDDEN}: line {decision.rule.line}, {printable(decision.rule.written, 120)}"
+
+    async def _robots_at(self, origin: str) -> None:
+        """Read the robots.txt of an origin, once; what it asks of us about waiting is done."""
+        if origin in self._robots:
+            return
+        address = f"{origin}/robots.txt"
+        answer: Fetched | None
+        try:
+            answer = await self._kept(address, whole=True, elsewhere=True, redirects=5, cap=MOST_BYTES + 1)
+            if 300 <= answer.status < 400:
+                answer = None
+        except NotFetchedError as error:
+            if "redirects" in str(
+                error
+            ):  # a robots.txt that cannot be reached so is unavailable, says RFC 9309, section 2.3.1.2
+                answer = _no_robots(address)
+            else:
+                answer = None
+                self._unfetched[address] = str(error)
+        robots = robots_of(answer)
+        self._robots[origin] = answer, robots
+        delay = robots.rules.crawl_delay(AGENT)
+        if delay:
+            self._fetcher.interval = max(self._fetcher.interval, delay)
+
+    async def _sitemaps(self) -> tuple[tuple[Fetched, ...], dict[str, SitemapEntry]]:
+        """The sitemaps that robots.txt names, else /sitemap.xml, with those that they name, and the pages that these name."""
+        await self._robots_at(self._origin)
+        named = [
+            canonical_address(written, self._origin + "/") for written in self._robots[self._origin][1].rules.sitemaps
+        ]
+        queue = deque(dict.fromkeys(one for one in named if one)) or deque([f"{self._origin}/sitemap.xml"])
+        seen, found = set(queue), list[Fetched]()
+        entries: dict[str, SitemapEntry] = {}
+        while queue:
+            address = queue.popleft()
+            why = "lies on another host" if origin_of(address) != self._origin else self._forbidden(address)
+            if not why and (len(found) >= MOST_SITEMAPS or self._bytes > MOST_CONTENT // 4):
+                why = f"beyond the limit of {MOST_SITEMAPS} sitemaps, or of {MOST_CONTENT // 4 // 1024**2} MB of them"
+            if why:
+                self._skip(address, f"a sitemap that {why}" if why.startswith("lies") else why)
+                continue
+            try:
+                answer = await self._kept(address, whole=True, cap=SITEMAP_BYTES)
+            except NotFetchedError as error:
+                self._skip(address, str(error))
+                continue
+            found.append(answer)
+            self._bytes += len(answer.content)
+            if answer.status != 200:
+                continue
+            sitemap = read_sitemap(answer)
+            for entry in sitemap.entries:
+                if len(entries) < 10 * self._most:
+                    entries.setdefault(entry.url, entry)
+            for other in sitemap.sitemaps:
+                if other not in seen and len(seen) < 10 * MOST_SITEMAPS:
+                    seen.add(other)
+                    queue.append(other)
+        return tuple(found), entries
+
+    async def _answer(self, address: str) -> Fetched:
+        """A page's answer; one that asks to wait is asked again, twice at most."""
+        for attempt in range(3):
+            answer = await self._kept(address, again=attempt > 0)
+            wait = wait_asked(answer.headers.get("retry-after"))
+            if answer.status not in (429, 503) or wait is None:
+                break
+            if attempt < 2:
+                self._fetcher.pause(wait)
+                await asyncio.sleep(wait)
+        return answer
+
+    async def _kept(
+        self,
+        address: str,
+        *,
+        whole: bool = False,
+        elsewhere: bool = False,
+        redirects: int = 10,
+        again: bool = False,
+        cap: int | None = None,
+    ) -> Fetched:
+        """An answer of this crawl from before it was stopped, else a new one, asked for only where it has changed."""
+        fresh = None if again else self._store.fresh(address)
+        if fresh is not None:
+            return fresh
+        earlier = self._store.earlier(address)
+        conditions = {}
+        if earlier is not None and earlier.status == 200 and earlier.url == address:
+            tag, changed = earlier.headers.get("etag"), earlier.headers.get("last-modified")
+            conditions = {
+                name: value for name, value in (("If-None-Match", tag), ("If-Modified-Since", changed)) if value
+            }
+            conditions = {name: value for name, value in conditions.items() if value.isascii() and value.isprintable()}
+        answer = await self._fetcher.get(
+            address,
+            headers=conditions,
+            may_follow=_anywhere if elsewhere else self._may_follow,
+            whole=whole,
+            elsewhere=elsewhere,
+            redirects=redirects,
+            cap=cap,
+        )
+        return self._store.keep(answer)
+
+    async def _may_follow(self, address: str) -> str | None:
+        """Why a redirect must not be followed; the `www.` twin has a robots.txt of its own."""
+        await self._robots_at(origin_of(address))
+        return self._forbidden(address)
+
+
+async def _anywhere(_: str) -> None:
+    return None
+
+
+def _no_robots(address: str) -> Fetched:
+    return Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))

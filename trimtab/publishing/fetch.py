@@ -1,0 +1,276 @@
+"""Requests to sites that nobody has vetted: bounded in bytes, time and redirects, and never to an address of the own network by accident."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from trimtab.base.errors import TrimtabError
+from trimtab.base.surface import Fetched
+from trimtab.base.visible import printable, said
+from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of, same_site
+
+SECONDS = 30.0  # that a request may take from the search for the host's address to the last byte
+STALL = 10.0  # seconds without a byte
+MOST_REDIRECTS = 10
+CONNECTIONS = 8
+READ = ("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown")
+"""Media types that are pages; of others the headers are read and no content."""
+_PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".test", ".lan", ".home.arpa", ".intranet", ".corp")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_REDIRECTS = (301, 302, 303, 307, 308)
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class NotFetchedError(TrimtabError, ConnectionError):
+    """A request that had no usable answer; the text says why, in words."""
+
+
+def is_public(address: _Address) -> bool:
+    """True for an address of the internet: not loopback, private, link-local, multicast, or an IPv6 form of such a one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def names_private(host: str) -> bool:
+    """True for a host that says itself that it is not of the internet: a private address, `localhost`, a name without a dot."""
+    try:
+        return not is_public(ipaddress.ip_address(host))
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_NAMES)
+
+
+async def _anywhere(_: str) -> None:
+    return None
+
+
+class Fetcher:
+    """Fetches addresses of a site, one request each `interval` seconds; no cookies, no proxies, nothing of the environment.
+
+    `private`: hosts whose addresses may be private. A host's addresses are looked up once, checked, and connected to by number, so that
+    an answer of the name server cannot change in between. To be used as an asynchronous context manager.
+    """
+
+    def __init__(self, agent: str, *, interval: float, private: frozenset[str] = frozenset(), cap: int) -> None:
+        self.interval = interval
+        self._agent, self._private, self._cap = agent, private, cap
+        self._addresses: dict[str, asyncio.Future[tuple[str, ...]]] = {}
+        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._turn, self._next = asyncio.Lock(), 0.0
+        self._trusted: ssl.SSLContext | None = None
+
+    async def __aenter__(self) -> Fetcher:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+
+    async def get(
+        self,
+        address: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        may_follow: Callable[[str], Awaitable[str | None]] = _anywhere,
+        whole: bool = False,
+        elsewhere: bool = False,
+        redirects: int = MOST_REDIRECTS,
+        cap: int | None = None,
+    ) -> Fetched:
+        """The answer at a canonical address, behind its redirects on the same host or its `www.` twin.
+
+        `may_follow` gives for the address of a redirect why it must not be asked for, or None; `whole`: read the content whatever its
+        media type; `elsewhere`: follow redirects to other hosts; `cap`: the most bytes that
+        are read, where they are not those of the fetcher. Raises NotFetchedError with the reason.
+        """
+        path: list[str] = []
+        at, started = address, time.perf_counter()
+        while True:
+            status, found, content, cut = await self._once(at, headers or {}, whole, cap or self._cap)
+            target = found.get("location") if status in _REDIRECTS else None
+            if target is None:
+                break
+            path.append(at)
+            at = self._next_address(at, target, path, redirects, elsewhere)
+            refusal = await may_follow(at)
+            if refusal:
+                raise NotFetchedError(f"redirects to {printable(at, 200)}: {refusal}")
+        return Fetched(
+            url=at,
+            asked=address,
+            status=status,
+            headers=found,
+            content=content,
+            when=datetime.now(UTC),
+            redirects=tuple(path[1:]),
+            cut=cut,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _next_address(self, at: str, target: str, path: list[str], most: int, elsewhere: bool) -> str:
+        goal = canonical_address(urljoin(at, target)) if len(target) < 8_000 else None
+        if goal is None:
+            raise NotFetchedError(f"redirects to {printable(target, 120)}, which is no http or https address")
+        if goal in path:
+            raise NotFetchedError("redirects in a circle")
+        if len(path) > most:
+            raise NotFetchedError(f"redirects more than {most} times")
+        if not elsewhere and not same_site(host_of(goal), host_of(at)):
+            raise NotFetchedError(f"redirects to another host, {printable(origin_of(goal), 120)}")
+        return goal
+
+    async def _once(
+        self, address: str, headers: Mapping[str, str], whole: bool, cap: int
+    ) -> tuple[int, dict[str, str], bytes, bool]:
+        """One request: status, headers, content, and whether there was more of it; a connection that breaks is tried once more."""
+        for last in (False, True):
+            await self._wait()
+            try:
+                async with asyncio.timeout(SECONDS):
+                    return await self._asked(address, headers, whole, cap)
+            except TimeoutError:
+                raise NotFetchedError(f"no whole answer within {SECONDS:g} s") from None
+            except httpx.TimeoutException:
+                raise NotFetchedError(f"no byte for {STALL:g} s") from None
+            except ssl.SSLError as error:
+                raise NotFetchedError(f"has no valid certificate ({said(error)})") from None
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+                if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
+                    raise NotFetchedError(f"has no valid certificate ({said(error)})") from None
+                if last or not isinstance(error, httpx.TransportError):
+                    raise NotFetchedError(f"no answer ({said(error)})") from None
+        raise NotFetchedError("no answer")
+
+    async def _wait(self) -> None:
+        """Wait for the turn of a request."""
+        if self.interval <= 0:
+            return
+        async with self._turn:
+            now = time.monotonic()
+            wait = self._next - now
+            self._next = max(now, self._next) + self.interval
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def pause(self, seconds: float) -> None:
+        """Let no request begin for so long, as a server has asked for."""
+        self._next = max(self._next, time.monotonic() + seconds)
+
+    async def _asked(
+        self, address: str, headers: Mapping[str, str], whole: bool, cap: int
+    ) -> tuple[int, dict[str, str], bytes, bool]:
+        host = host_of(address)
+        addresses = await self._lookup(host)
+        for number, one in enumerate(addresses, 1):
+            try:
+                response = await self._transport(origin_of(address)).handle_async_request(
+                    self._request(address, host, one, headers)
+                )
+                break
+            except httpx.ConnectError as error:
+                if number == len(addresses) or isinstance(error.__cause__, ssl.SSLError):
+                    raise
+        try:
+            found = {name.lower(): value for name, value in response.headers.items() if name.lower() != "set-cookie"}
+            kind = found.get("content-type", "").partition(";")[0].strip().lower()
+            if response.status_code in _REDIRECTS and "location" in found:
+                return response.status_code, found, b"", False
+            if not whole and kind and kind not in READ:
+                return response.status_code, found, b"", True
+            return response.status_code, found, *(await self._content(response, cap))
+        finally:
+            await response.aclose()
+
+    def _request(self, address: str, host: str, number: str, headers: Mapping[str, str]) -> httpx.Request:
+        """A request that goes to an address by number and names the host, in TLS too."""
+        parts = urlsplit(address)
+        place = f"[{number}]" if ":" in number else number
+        port = f":{parts.port}" if parts.port else ""
+        url = httpx.URL(f"{parts.scheme}://{place}{port}/").copy_with(raw_path=path_of(address).encode("ascii"))
+        fields = {
+            "Host": parts.netloc,
+            "User-Agent": self._agent,
+            "Accept": "text/html,application/xhtml+xml,application/pdf;q=0.9,*/*;q=0.5",
+            "Accept-Encoding": "gzip, identity",
+            **headers,
+        }
+        limits = {"connect": STALL, "read": STALL, "write": STALL, "pool": SECONDS}
+        return httpx.Request("GET", url, headers=fields, extensions={"timeout": limits, "sni_hostname": host})
+
+    async def _content(self, response: httpx.Response, cap: int) -> tuple[bytes, bool]:
+        """The unpacked content, as far as the cap lets it, and whether there was more; gzip is opened piece by piece."""
+        packing = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packing not in ("gzip", "x-gzip", "identity", ""):
+            raise NotFetchedError(f"is packed as {printable(packing, 40)}, which was not asked for")
+        unpacker = zlib.decompressobj(wbits=31) if "gzip" in packing else None
+        content = bytearray()
+        async for piece in response.aiter_raw():
+            while piece:
+                if unpacker is None:
+                    content += piece
+                    piece = b""
+                else:
+                    try:
+                        content += unpacker.decompress(piece, cap + 1 - len(content))
+                    except zlib.error:
+                        raise NotFetchedError("is not the gzip that it says it is") from None
+                    piece = unpacker.unconsumed_tail
+                if len(content) > cap:
+                    return bytes(content[:cap]), True
+        return bytes(content), False
+
+    def _transport(self, origin: str) -> httpx.AsyncHTTPTransport:
+        """One for each origin: a connection that a certificate was checked for serves its own host alone."""
+        if origin not in self._transports:
+            if self._trusted is None:
+                self._trusted = trusted_authorities()
+            limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+            self._transports[origin] = httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=limits)
+        return self._transports[origin]
+
+    async def _lookup(self, host: str) -> tuple[str, ...]:
+        """The addresses of a host that may be connected to, looked up once."""
+        if host not in self._addresses:
+            self._addresses[host] = asyncio.ensure_future(self._checked(host))
+        try:
+            return await asyncio.shield(self._addresses[host])
+        except OSError as error:
+            if isinstance(error, NotFetchedError):
+                raise
+            raise NotFetchedError(f"the host {printable(host, 80)} has no address ({said(error)})") from None
+
+    async def _checked(self, host: str) -> tuple[str, ...]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        numbers = list(dict.fromkeys(str(each[4][0]) for each in found))
+        if host in self._private:
+            return tuple(numbers)
+        public = tuple(one for one in numbers if is_public(ipaddress.ip_address(one.partition("%")[0])))
+        if not public:
+            raise NotFetchedError(
+                f"the host {printable(host, 80)} leads to {numbers[0]}, an address of a private network"
+            )
+        return public
+
+
+def trusted_authorities() -> ssl.SSLContext:
+    """The system's authorities and those of certifi."""
+    import certifi
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
