@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     )
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
+    from trimtab.publishing.coverage import surface_coverage
+    from trimtab.publishing.plan import surface_plan
+    from trimtab.publishing.trial import surface_try
     from trimtab.serving.feedback_export import feedback_export
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
@@ -89,6 +92,9 @@ __all__ = [
     "runs",
     "serve",
     "study",
+    "surface_coverage",
+    "surface_plan",
+    "surface_try",
     "train",
 ]
 
@@ -106,6 +112,9 @@ _HOME = {
     "refresh": "trimtab.upkeep.refresh",
     "registry": "trimtab.upkeep.registry",
     "serve": "trimtab.serving.serve",
+    "surface_coverage": "trimtab.publishing.coverage",
+    "surface_plan": "trimtab.publishing.plan",
+    "surface_try": "trimtab.publishing.trial",
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"

@@ -126,7 +126,118 @@ def coverage(
         output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {"coverage": coverage}
+def plan(
+    source: SourceArgument,
+    questions: QuestionsOption = None,
+    documents: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--documents",
+            metavar="FOLDER",
+            help="Files that are not published, to quote facts from. Several may be given.",
+        ),
+    ] = None,
+    competitor: CompetitorOption = None,
+    traffic: TrafficOption = None,
+    engine: EngineOption = "extract",
+    most: MostOption = 1_000,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write a table to this file.")] = None,
+    markdown: MarkdownOption = None,
+    task: TaskFileOption = None,
+    cache: CacheOption = DEFAULT_CACHE,
+    page: PageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan which questions to answer next: by demand, by what is not answered, by the facts at hand, with a brief for each group.
+
+    A brief quotes what your pages and documents say, with its place. No text is written for publication, no figure is made up.
+
+    \b
+    Example:
+      trimtab surface plan docs/ --questions Queries.csv --markdown plan.md --csv plan.csv
+      trimtab surface plan https://example.com --questions faq.txt --documents notes/ --page plan.html
+    """
+    with Output(as_json) as output:
+        own = _task(task)
+        asked = _asked(questions, traffic)
+        from trimtab.publishing.plan import surface_plan
+
+        result = surface_plan(
+            source,
+            asked,
+            documents=documents or (),
+            competitors=competitor or (),
+            engine=engine,
+            task=own,
+            most=most,
+            csv=csv,
+            markdown=markdown,
+            page=page,
+            cache=cache,
+            progress=_progress(),
+        )
+        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+
+
+def try_edit(
+    edit: Annotated[str, typer.Argument(metavar="EDIT", help="The edited page, or a folder of edited pages.")],
+    source: SourceArgument,
+    questions: QuestionsOption = None,
+    competitor: CompetitorOption = None,
+    traffic: TrafficOption = None,
+    engine: EngineOption = "extract",
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", metavar="N", min=1, help="Simulated assistants, which cut and search pages in other ways."
+        ),
+    ] = 3,
+    margin: Annotated[
+        float,
+        typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="How much worse still counts as not worse."),
+    ] = 0.02,
+    most: MostOption = 300,
+    markdown: MarkdownOption = None,
+    task: TaskFileOption = None,
+    cache: CacheOption = DEFAULT_CACHE,
+    page: PageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try an edit before it is published: is it better, not worse, or is nothing shown?
+
+    The same questions are asked with the present and with the edited page, beside a placebo, and while competitors say the same.
+    Exits 0 where the edit is better or not worse, 1 where it is worse or nothing is shown: a check of a pull request.
+
+    \b
+    Example:
+      trimtab surface try edited/returns.md docs/ --questions Queries.csv --markdown comment.md
+    """
+    with Output(as_json) as output:
+        own = _task(task)
+        asked = _asked(questions, traffic)
+        from trimtab.publishing.trial import surface_try
+
+        result = surface_try(
+            edit,
+            source,
+            asked,
+            competitors=competitor or (),
+            engine=engine,
+            task=own,
+            seeds=seeds,
+            margin=margin,
+            most=most,
+            markdown=markdown,
+            page=page,
+            cache=cache,
+            progress=_progress(),
+        )
+        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+    if result.verdict not in ("better", "not worse"):
+        raise typer.Exit(EXIT_NO)
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {"coverage": coverage, "plan": plan, "try": try_edit}
 
 
 def _task(path: Path | None) -> Task | None:
@@ -194,8 +305,3 @@ def _draw(console: Console, result: Shown, limits: tuple[str, ...], notes: tuple
         line(f"- {text}")
     if page:
         line(f"\nPage: {page}")
-
-
-def _exit_unless(passed: bool) -> None:
-    if not passed:
-        raise typer.Exit(EXIT_NO)

@@ -52,7 +52,7 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     return tuple(documents.values())
 
 
-def read_folder(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, ...], tuple[InputError, ...]]:
+def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, ...], tuple[InputError, ...]]:
     """Every document below a folder, or of one file, without a task; and why each other one could not be read.
 
     Ids are paths below the folder. Raises InputError where there is no file that could be one.

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
-from trimtab.base.records import Document, Section
+from trimtab.base.records import Document
 from trimtab.base.surface import Page, Site
-from trimtab.data.documents import read_folder
+from trimtab.data.documents import read_below
+from trimtab.data.markdown import parse_markdown
+from trimtab.publishing.crawl import crawl
+from trimtab.publishing.pages import read_page
 
 CACHE = Path(".trimtab") / "surface"  # fetched pages and vectors, unless another place is given
 OWN = "own"  # whose the publisher's pages are; competitors have the names of their folders or hosts
@@ -40,7 +43,7 @@ def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> 
     if str(source).startswith(("http://", "https://")):
         return _of_site(str(source), owner, cache)
     folder = Path(source)
-    documents, errors = read_folder(folder)
+    documents, errors = read_below(folder)
     if not documents:
         raise errors[0] if errors else InputError("holds no document", "give a folder of pages", file=folder)
     return PublishedContent(
@@ -69,9 +72,6 @@ def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tup
 
 
 def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
-    from trimtab.publishing.crawl import crawl
-    from trimtab.publishing.pages import read_page
-
     site: Site = crawl(address, cache=cache)
     documents: dict[str, Document] = {}
     for fetched in site.pages:
@@ -88,44 +88,9 @@ def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
 
 
 def document_of(page: Page) -> Document | None:
-    """A page as a document: its main text under its headings; None where it has no text.
-
-    A block of the text that is the next heading, word for word, begins a section.
-    """
-    sections: list[Section] = []
-    path: list[tuple[int, str]] = []
-    lines: list[str] = []
-    waiting = list(page.headings)
-
-    def close() -> None:
-        if lines:
-            sections.append(Section(path=tuple(name for _, name in path), text="\n\n".join(lines)))
-            lines.clear()
-
-    for block in (part.strip() for part in page.text.split("\n\n")):
-        place = next((n for n, one in enumerate(waiting) if _plain(one.text) == _plain(block)), None)
-        if place is None:
-            if block:
-                lines.append(block)
-            continue
-        close()
-        heading = waiting[place]
-        del waiting[: place + 1]
-        while path and path[-1][0] >= heading.level:
-            path.pop()
-        if heading.level > 1 or heading.text != page.title:
-            path.append((heading.level, heading.text))
-    close()
+    """A page as a document: its main text under its headings; None where it has no text."""
+    title, sections = parse_markdown(page.text, page.title)
     if not sections:
         return None
-    return Document(
-        id=page.url,
-        title=page.title,
-        source=page.url,
-        sections=tuple(sections),
-        digest=sha256_text(page.title, page.text),
-    )
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lstrip("# ").casefold().split())
+    digest = sha256_text(page.title, page.text)
+    return Document(id=page.url, title=page.title or title, source=page.url, sections=sections, digest=digest)

@@ -22,7 +22,7 @@ from trimtab.base.task import Task
 from trimtab.measurement.facts import read
 from trimtab.publishing.assistant import SOURCES, THRESHOLD, SentenceJudge, open_index
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
-from trimtab.publishing.coverage import EMBEDDING, EXTRACT, Questions, AssistantSession, all_questions, assistant_over
+from trimtab.publishing.coverage import EMBEDDING, EXTRACT, AssistantSession, Questions, all_questions, assistant_over
 from trimtab.publishing.questions import drawn
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
 from trimtab.retrieval.extract import answer_type, gives
@@ -75,7 +75,11 @@ def surface_plan(
 
 
 def plan_from(
-    covered: SurfaceCoverage, session: AssistantSession, own: PublishedContent, documents: Sequence[PublishedContent], cache: Path
+    covered: SurfaceCoverage,
+    session: AssistantSession,
+    own: PublishedContent,
+    documents: Sequence[PublishedContent],
+    cache: Path,
 ) -> SurfacePlan:
     """The plan that follows from a coverage result; own pages and unpublished documents are searched for facts."""
     at_hand = (*own.documents, *(one for content in documents for one in content.documents))
@@ -85,7 +89,8 @@ def plan_from(
     wanted = [one for one in covered.questions if one.status != "answered"]
     found = search(index, [one.question for one in wanted], DEPTH)
     looked = {
-        one.question: UnansweredQuestion(question=one, hits=hits, judge=judge) for one, hits in zip(wanted, found, strict=True)
+        one.question: UnansweredQuestion(question=one, hits=hits, judge=judge)
+        for one, hits in zip(wanted, found, strict=True)
     }
     texts = _texts(own.documents)
     total = sum(one.demand or 0.0 for one in covered.groups)

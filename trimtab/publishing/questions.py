@@ -195,7 +195,7 @@ def _rows(path: Path, encoding: str) -> Table:
     for row in readers.read_rows(path, encoding):
         if not isinstance(row, readers.RawRow):
             raise InputError(row.reason, row.remedy, file=row.file, line=row.line)
-        found.append((row.line, {name: _cell(value) for name, value in row.values.items()}))
+        found.append((row.line, {name: _cell(value) for name, value in row.fields.items()}))
     return found
 
 

@@ -23,7 +23,15 @@ from trimtab.measurement.statistics import LEVEL, compare, holm, p_noninferior
 from trimtab.model.catalog import resolve
 from trimtab.publishing.assistant import SOURCES, CachingEncoder, SentenceJudge, SimulatedAssistant, open_index
 from trimtab.publishing.content import CACHE, OWN, competitors_of, content_of, owned, owner_and_page
-from trimtab.publishing.coverage import EMBEDDING, EXTRACT, Questions, AssistantSession, all_questions, engine_named, limits
+from trimtab.publishing.coverage import (
+    EMBEDDING,
+    EXTRACT,
+    AssistantSession,
+    Questions,
+    all_questions,
+    engine_named,
+    limits,
+)
 from trimtab.publishing.questions import drawn, grouped
 from trimtab.reports.coverage import render_trial, trial_markdown
 from trimtab.retrieval.chunk import WORDS
