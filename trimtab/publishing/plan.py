@@ -268,7 +268,8 @@ def _texts(documents: Sequence[Document]) -> dict[str, str]:
 
 
 def _place(hit: Hit) -> str:
-    owner, page = owner_and_page(hit.passage.document)
+    """The page or file of a sentence, whose document is the passage that it was cut from."""
+    owner, page = owner_and_page(hit.passage.document.rpartition("#")[0])
     return page if owner == OWN else f"{owner}: {page}"
 
 
