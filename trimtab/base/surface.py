@@ -126,7 +126,7 @@ class Page:
     `text`: the main text in blocks, a blank line between two; `words` of the whole visible text, so that the share of the main text is
     known. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the agent that they are for (`*` for all). `json_ld`: every
     object that parses; `broken_json_ld`: the others, as written. `rendered`: the main text after scripts ran, None where nobody looked.
-    `visible`: the whole visible text, a line for each block. `scripts`: external scripts, and `script_bytes` of the inline ones.
+    `visible`: the whole visible text, a line for each block. `linked`: paragraphs and list items of it that hold a link. `scripts`: external scripts, and `script_bytes` of the inline ones.
     `unread`: why the page could not be read within limits, None where it could.
     """
 
@@ -148,6 +148,7 @@ class Page:
     links: tuple[str, ...]
     rendered: str | None = None
     visible: str = ""
+    linked: tuple[str, ...] = ()
     elements: tuple[PageElement, ...] = ()
     scripts: int = 0
     script_bytes: int = 0

@@ -2,11 +2,332 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 
-from trimtab.base.surface import AgentAccess, Finding, Page, Site
+from trimtab.base.errors import PackageError
+from trimtab.base.surface import AgentAccess, AgentRole, Fetched, Finding, Page, Severity, Site
+from trimtab.base.visible import printable
+from trimtab.publishing.addresses import path_of
+from trimtab.publishing.agents import OLD_AFTER, AssistantAgent, assistant_agents, oldest_check
+from trimtab.publishing.crawl import FORBIDDEN
+from trimtab.publishing.page_links import is_html, media_type
+from trimtab.publishing.robots import MOST_BYTES, Decision, RobotsAnswer, RobotsRule, robots_of
+
+MOST_DECISIONS = 200_000_000  # agents times rules times addresses; beyond that every n-th address is looked at
+MOST_DIFFERENT = 5  # addresses that are told where two readings of robots.txt differ
+_CHALLENGES = {"cf-mitigated": "challenge", "x-amzn-waf-action": ""}
+"""Headers by which a CDN says that it answers with a challenge in place of the page, and the value; any where it is empty."""
+_UNSEEN = (
+    (
+        "google-generative-search",
+        "Google lets the owner of a site decide in Search Console what generative search may show; no crawl sees it",
+        "look in Search Console under Settings (https://support.google.com/webmasters/answer/16908024)",
+    ),
+    (
+        "cdn-bot-rules",
+        "a CDN or firewall may turn agents away by their addresses; a crawl from another address does not see it",
+        "read the bot rules of your CDN, and give access logs: they show what each agent got",
+    ),
+    (
+        "licences",
+        "terms and licences may keep what a page says from being used, whatever robots.txt allows",
+        "ask whoever answers for the site's terms",
+    ),
+)
 
 
-def access_of(site: Site, pages: Sequence[Page]) -> tuple[tuple[AgentAccess, ...], tuple[Finding, ...]]:
-    """Which pages each assistant's agent may read, by role, with the line of robots.txt that decides; and what was found about it."""
-    raise NotImplementedError
+def access_of(
+    site: Site, pages: Sequence[Page], today: date | None = None
+) -> tuple[tuple[AgentAccess, ...], tuple[Finding, ...]]:
+    """Which pages each assistant's agent may read, by role, with the line of robots.txt that decides; and what was found about it.
+
+    The pages are those that were fetched and those that robots.txt kept this crawl from. RFC 9309 decides; where a vendor says that its
+    agent departs from it, that is told, and of an agent that crawls without a readable robots.txt it decides.
+    """
+    robots = robots_of(site.robots)
+    readable = [page.url for page in site.pages if page.status < 300 and _is_page(page)]
+    forbidden = [one.url for one in site.unfetched if one.why.startswith(FORBIDDEN)]
+    addresses = list(dict.fromkeys([*readable, *forbidden]))
+    addresses = addresses[:: _every(robots, len(addresses))]
+    listed = {entry.url for entry in site.entries} | {f"{site.origin}/"}
+    access, found = [], list(_about_robots(site, robots))
+    refused: dict[tuple[RobotsRule | str, Severity], dict[str, list[str]]] = {}
+    decided: dict[str | None, Mapping[str, Decision]] = {}
+    for agent in assistant_agents():
+        token = _group(agent, robots)
+        if token not in decided:
+            decided[token] = {address: robots.decide(token, address) for address in addresses}
+        no = {address: one for address, one in decided[token].items() if not one.allowed}
+        if agent.unreadable == "crawls" and robots.everything is False:
+            no = {}
+        lines = Counter(_line_of(one) for one in no.values())
+        access.append(
+            AgentAccess(
+                agent=agent.token,
+                vendor=agent.vendor,
+                role=agent.role,
+                obeys=agent.obeys,
+                pages=len(addresses),
+                allowed=len(addresses) - len(no),
+                decided_by=dict(lines.most_common()),
+                source=agent.source,
+                checked=agent.checked.isoformat(),
+            )
+        )
+        by_rule: dict[RobotsRule | str, list[str]] = {}
+        for address, one in no.items():
+            by_rule.setdefault(one.rule or one.why, []).append(address)
+        for rule, there in by_rule.items():
+            whole = len(no) == len(addresses) or any(address in listed for address in there)
+            refused.setdefault((rule, _severity(agent, whole)), {})[agent.token] = there
+    found += _refusals(site, refused, len(addresses))
+    found += _departures(site, robots, access)
+    found += _read_differently(site, robots, addresses)
+    found += _directives(site, pages, listed)
+    found += _statuses(site)
+    found += _notes(site, today or date.today())
+    return tuple(access), tuple(found)
+
+
+def _every(robots: RobotsAnswer, addresses: int) -> int:
+    """Of which number of addresses one is looked at, so that a robots.txt made to be slow takes a minute at most."""
+    agents = assistant_agents()
+    rules = max(len(robots.rules.rules_for(agent.token)) for agent in agents)
+    return 1 + len(agents) * rules * addresses // MOST_DECISIONS
+
+
+def _is_page(answer: Fetched) -> bool:
+    return is_html(answer) or media_type(answer) in ("application/pdf", "text/plain", "text/markdown")
+
+
+def _group(agent: AssistantAgent, robots: RobotsAnswer) -> str:
+    """The token whose group of robots.txt holds for an agent."""
+    if agent.follows and robots.rules.group_of(agent.token) in (None, "*"):
+        return agent.follows
+    return agent.token
+
+
+def _line_of(decision: Decision) -> str:
+    rule = decision.rule
+    return decision.why if rule is None else f"line {rule.line}: {printable(rule.written, 120)}"
+
+
+def _severity(agent: AssistantAgent, whole: bool) -> Severity:
+    """How much a refusal matters: `whole` where it is of all pages, of the home page, or of one that the sitemap names."""
+    if not agent.obeys or agent.role == "training" or not whole:
+        return "note"
+    return "blocks" if agent.role == "search" else "hinders"
+
+
+def _refusals(
+    site: Site, refused: Mapping[tuple[RobotsRule | str, Severity], Mapping[str, Sequence[str]]], of: int
+) -> Iterator[Finding]:
+    for (rule, severity), agents in refused.items():
+        pages = max((there for there in agents.values()), key=len)
+        names = ", ".join(agents)
+        said = rule if isinstance(rule, str) else f"line {rule.line}, {printable(rule.written, 120)}"
+        evidence = f"{said}: forbids {len(pages):,} of {of:,} pages to {names}; for example {printable(pages[0], 200)}"
+        remedies: Mapping[Severity, str] = {
+            "blocks": "allow these agents the pages that answers should come from, or take the pages out of the sitemap",
+            "hinders": "allow these agents the pages that users should be able to ask about, or leave it as it is on purpose",
+            "note": "nothing, where this is what you want",
+        }
+        yield Finding(
+            page=site.origin,
+            check="robots-forbids",
+            severity=severity,
+            evidence=evidence,
+            remedy=remedies[severity],
+            line=None if isinstance(rule, str) else rule.line,
+        )
+
+
+def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[Finding]:
+    """What is wrong with robots.txt itself."""
+    answer = site.robots
+    if robots.everything is False:
+        remedy = "let robots.txt be answered with 200, or with 404 where there is none"
+        yield _finding(site, "robots-unreadable", "blocks", robots.why, remedy)
+    if answer is None:
+        return
+    if answer.status == 429:
+        remedy = "answer robots.txt to every agent; Google takes 429 for an error of the server"
+        yield _finding(site, "robots-unreadable", "hinders", "robots.txt answers 429", remedy)
+    if answer.status == 200 and answer.content.lstrip()[:1] == b"<":
+        evidence = f"robots.txt is HTML: {printable(answer.content[:80].decode('utf-8', 'replace'))}"
+        yield _finding(
+            site, "robots-html", "hinders", evidence, "answer it as text, or with 404 where there is none", 1
+        )
+        return
+    if robots.rules.cut or answer.cut:
+        evidence = f"robots.txt has more than {MOST_BYTES // 1024} KiB, and what stands behind them is not read"
+        yield _finding(
+            site, "robots-long", "hinders", evidence, "shorten it: rules of folders in place of rules of pages"
+        )
+    if robots.everything is None and robots.rules.unknown:
+        line, written = robots.rules.unknown[0]
+        more = f" ({len(robots.rules.unknown) - 1:,} more)" if len(robots.rules.unknown) > 1 else ""
+        evidence = f"line {line} is no rule: {printable(written, 120)}{more}"
+        yield _finding(
+            site, "robots-unknown-line", "note", evidence, "write it as RFC 9309 has it, or as a comment", line
+        )
+
+
+def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess]) -> Iterator[Finding]:
+    """What vendors say that is unlike RFC 9309, where it changes something here."""
+    by_token = {one.token: one for one in assistant_agents()}
+    for one in access:
+        agent = by_token[one.agent]
+        if not agent.obeys and one.allowed < one.pages:
+            evidence = f"robots.txt forbids {one.pages - one.allowed:,} pages to {one.agent}. {agent.departs}"
+            remedy = f"to keep it out, refuse it at the server ({agent.source or 'no page of the vendor is known'})"
+            yield _finding(site, "robots-not-binding", "note", evidence, remedy)
+        if agent.unreadable == "crawls" and robots.everything is False:
+            evidence = f"{one.agent} is counted as allowed, unlike RFC 9309. {agent.departs}"
+            yield _finding(site, "vendor-departs", "note", evidence, f"see {agent.source}")
+    delay = next((one for one in by_token.values() if robots.rules.crawl_delay(one.token)), None)
+    if delay is not None:
+        seconds = robots.rules.crawl_delay(delay.token) or 0.0
+        evidence = f"Crawl-delay of {seconds:g} s: RFC 9309 does not know it, Anthropic's agents obey it, Google's and Amazon's do not"
+        yield _finding(
+            site, "crawl-delay", "hinders" if seconds > 10 else "note", evidence, "take it out, or keep it short"
+        )
+
+
+def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]) -> Iterator[Finding]:
+    """Where protego, which scrapy and crawlers built on it use, reads robots.txt otherwise than RFC 9309."""
+    if robots.everything is not None or site.robots is None or not addresses:
+        return
+    try:
+        from protego import Protego
+    except ImportError:
+        raise PackageError("protego", "publish", "reading robots.txt") from None
+    other = Protego.parse(site.robots.content[:MOST_BYTES].decode("utf-8", "replace"))
+    different: dict[str, list[tuple[str, Decision]]] = {}
+    for agent in assistant_agents():
+        if not agent.crawler:
+            continue
+        for address in addresses:
+            ours = robots.decide(agent.token, address)
+            if ours.allowed != other.can_fetch(address, agent.token):
+                different.setdefault(agent.token, []).append((address, ours))
+                if len(different[agent.token]) == MOST_DIFFERENT:
+                    break
+    if different:
+        token, cases = next(iter(different.items()))
+        address, ours = cases[0]
+        said = _line_of(ours)
+        evidence = (
+            f"for {', '.join(different)} two readings differ; RFC 9309 {'allows' if ours.allowed else 'forbids'} {token} "
+            f"{printable(path_of(address), 120)} ({said}), a lenient reader does not agree"
+        )
+        remedy = "name each agent by its whole token, and write Disallow and Allow without misspellings"
+        yield _finding(
+            site, "robots-read-differently", "hinders", evidence, remedy, ours.rule.line if ours.rule else None
+        )
+
+
+def _directives(site: Site, pages: Sequence[Page], listed: set[str]) -> Iterator[Finding]:
+    """`noindex`, `nosnippet`, `max-snippet` and `data-nosnippet`, page by page."""
+    contents = {page.url: page for page in site.pages}
+    for page in pages:
+        for agent, written in page.directives.items():
+            whom = "every agent" if agent == "*" else agent
+            for directive in written:
+                name, _, value = (part.strip().lower() for part in directive.partition(":"))
+                evidence = f"{printable(directive, 80)}, for {whom}"
+                if name in ("noindex", "none"):
+                    severity: Severity = "blocks" if page.url in listed else "note"
+                    why = (
+                        "keeps the page out of indexes, though the sitemap names it"
+                        if severity == "blocks"
+                        else "keeps it out of indexes"
+                    )
+                    yield _page_finding(
+                        page.url,
+                        "noindex",
+                        severity,
+                        f"{evidence}: {why}",
+                        "take it out where the page should be found",
+                    )
+                elif name == "nosnippet" or (name == "max-snippet" and value == "0"):
+                    why = "keeps search from quoting the page, Google's AI Overviews too"
+                    yield _page_finding(
+                        page.url, name, "hinders", f"{evidence}: {why}", "take it out where the page should be cited"
+                    )
+                elif name == "max-snippet" and value.isdigit():
+                    why = f"lets at most {int(value):,} characters be quoted"
+                    yield _page_finding(
+                        page.url, name, "note", f"{evidence}: {why}", "take it out, or set -1, to let all be quoted"
+                    )
+        marked = _marked(contents.get(page.url))
+        if marked:
+            evidence = f"{marked:,} elements with data-nosnippet are not quoted by Google"
+            yield _page_finding(page.url, "data-nosnippet", "note", evidence, "take it off what should be cited")
+
+
+def _marked(answer: Fetched | None) -> int:
+    if answer is None or b"data-nosnippet" not in answer.content or not is_html(answer):
+        return 0
+    from selectolax.lexbor import LexborHTMLParser
+
+    return len(LexborHTMLParser(answer.content).css("[data-nosnippet]"))
+
+
+def _statuses(site: Site) -> Iterator[Finding]:
+    """Pages that turn a crawl away, and challenges in place of pages."""
+    for page in site.pages:
+        challenge = challenged(page)
+        if challenge:
+            remedy = "let the agents that you want through, by their verified addresses"
+            yield _page_finding(
+                page.url, "challenge", "blocks", f"answers {page.status} with a challenge ({challenge})", remedy
+            )
+        elif page.status in (401, 403):
+            severity: Severity = "blocks" if page.url in {entry.url for entry in site.entries} else "hinders"
+            evidence = f"answers {page.status} to a crawler"
+            yield _page_finding(
+                page.url, "refused", severity, evidence, "open the page to agents, or take it out of links and sitemap"
+            )
+        elif page.status == 429:
+            yield _page_finding(
+                page.url, "refused", "hinders", "answers 429: too many requests", "allow more requests a second"
+            )
+
+
+def challenged(answer: Fetched) -> str | None:
+    """The header by which a CDN says that an answer is a challenge and not the page."""
+    for name, value in _CHALLENGES.items():
+        found = answer.headers.get(name)
+        if found is not None and value in found.lower():
+            return printable(f"{name}: {found}", 80)
+    return None
+
+
+def _notes(site: Site, today: date) -> Iterator[Finding]:
+    age = (today - oldest_check()).days
+    if age > OLD_AFTER:
+        evidence = f"the table of agents was last checked {age} days ago ({oldest_check()})"
+        yield _finding(site, "agents-table-old", "note", evidence, "update trimtab, and see the pages of the vendors")
+    for check, evidence, remedy in _UNSEEN:
+        yield _finding(site, check, "note", evidence, remedy)
+
+
+def _finding(
+    site: Site, check: str, severity: Severity, evidence: str, remedy: str, line: int | None = None
+) -> Finding:
+    return Finding(page=site.origin, check=check, severity=severity, evidence=evidence, remedy=remedy, line=line)
+
+
+def _page_finding(page: str, check: str, severity: Severity, evidence: str, remedy: str) -> Finding:
+    return Finding(page=page, check=check, severity=severity, evidence=evidence, remedy=remedy)
+
+
+ROLES: Mapping[AgentRole, str] = {
+    "search": "fills the index that answers are found in",
+    "user": "fetches a page when a user asks",
+    "training": "collects text for training",
+}
+"""What each role of an agent means, in words."""

@@ -20,7 +20,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from trimtab.base.worker import limit_memory, limit_time
 
 MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
-CUT = 300  # characters of an element's text
+CUT, MOST_PARAGRAPH = 300, 5000  # characters of an element's text, and of a paragraph's
 
 _UNSEEN = frozenset(
     ("script", "style", "template", "noscript", "svg", "head", "iframe", "object", "textarea", "select")
@@ -72,6 +72,7 @@ _BLOCKS = frozenset(
     ]
 )
 _ASIDE = frozenset(("nav", "header", "footer", "aside"))
+_PARAGRAPHS = frozenset(("p", "li", "td", "th", "dd", "blockquote", "figcaption"))
 _TAG = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|template|textarea|title)\b[^>]*>.*?(?:</\1\b|\Z)|<([a-z][a-z0-9]*)\b",
     re.I | re.S,
@@ -150,6 +151,7 @@ def parse(html: str, url: str) -> dict[str, Any]:
                 if (found := _joined(base_url, node.attributes.get("href"))) and found.startswith(("http:", "https:"))
             )
         )[:MOST_LINKS],
+        "linked": _linked(tree),
         "elements": list(_elements(tree, lines, base_url))[:MOST_ELEMENTS],
         "scripts": len(tree.css("script[src]")),
         "script_bytes": sum(
@@ -301,6 +303,20 @@ def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[st
         run = []
     if len(run) >= _LEAST_LINES:
         yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
+
+
+def _linked(tree: LexborHTMLParser) -> list[str]:
+    """The texts of paragraphs, list items, cells and quotations of the main content in which a link or a note stands."""
+    found: dict[int, str] = {}
+    for link in tree.css("a[href], sup, cite"):
+        above = link.parent
+        while above is not None and above.tag not in _PARAGRAPHS:
+            above = above.parent
+        if above is not None and above.mem_id not in found and not _inside(above, _ASIDE):
+            found[above.mem_id] = " ".join(above.text().split())[:MOST_PARAGRAPH]
+            if len(found) >= MOST_ELEMENTS:
+                break
+    return list(found.values())
 
 
 def _inside(node: LexborNode, tags: frozenset[str]) -> bool:

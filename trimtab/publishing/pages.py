@@ -147,6 +147,7 @@ def _html(fetched: Fetched) -> Page:
         dates=(*_visible_dates(visible, answer["times"]), *_stated_dates(objects, named), *_header_date(fetched)),
         links=tuple(answer["links"]),
         visible=visible,
+        linked=tuple(answer["linked"]),
         elements=elements,
         scripts=answer["scripts"],
         script_bytes=answer["script_bytes"],
@@ -322,9 +323,19 @@ _SAID_DATE = re.compile(rf"\b(?:({_PUBLISHED})|({_MODIFIED}))(?:\s+(?:on|at|am|l
 _ONLY_DATE = re.compile(rf"^\s*({_DATE})\s*$", re.I)
 
 
+_ANY_DATE = re.compile(rf"(?<![\w.-])(?:{_DATE})(?![\w-])", re.I)
+
+
+def dates_in(text: str) -> tuple[datetime, ...]:
+    """Every date with day, month and year in a text."""
+    found = (moment_of(match[0]) for match in _ANY_DATE.finditer(text))
+    return tuple(when for when in found if when is not None)
+
+
 def moment_of(written: str) -> datetime | None:
     """A date as pages, JSON-LD and headers write it, as a time in UTC; None where it is none, or could be two (03/04/2026)."""
     text = " ".join(written.split()).strip()
+    found: datetime | None
     try:
         found = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
     except ValueError:

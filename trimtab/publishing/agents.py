@@ -1,0 +1,63 @@
+"""The table of assistants' agents: dated data in `agents.toml`, each row with its vendor's page."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from trimtab.base.surface import AgentRole
+
+OLD_AFTER = 90  # days after which a row may no longer hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantAgent:
+    """One row: see the head of `agents.toml` for what each field says."""
+
+    token: str
+    vendor: str
+    role: AgentRole
+    obeys: bool
+    source: str
+    checked: date
+    seen: Literal["vendor", "second-hand"]
+    departs: str = ""
+    unreadable: Literal["stays away", "crawls"] = "stays away"
+    follows: str | None = None
+    crawler: bool = True
+    ranges: str = ""
+
+
+@lru_cache(maxsize=1)
+def assistant_agents() -> tuple[AssistantAgent, ...]:
+    """Every agent of the table, in its order."""
+    with open(Path(__file__).with_name("agents.toml"), "rb") as file:
+        rows = tomllib.load(file)["agent"]
+    return tuple(AssistantAgent(**row) for row in rows)
+
+
+def agent_of(user_agent: str) -> AssistantAgent | None:
+    """The agent that a header `User-Agent` names as a whole word; of several the longest."""
+    found = _tokens().search(user_agent)
+    return None if found is None else _by_token()[found[0].lower()]
+
+
+@lru_cache(maxsize=1)
+def _tokens() -> re.Pattern[str]:
+    tokens = sorted((one.token for one in assistant_agents() if one.crawler), key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, tokens))})(?![\w-])", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1)
+def _by_token() -> dict[str, AssistantAgent]:
+    return {one.token.lower(): one for one in assistant_agents()}
+
+
+def oldest_check() -> date:
+    """The day of the row that was checked longest ago."""
+    return min(one.checked for one in assistant_agents())

@@ -1,0 +1,409 @@
+"""What of a page can be cited: passages that stand alone, claims with their sources, and pages that contradict each other."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trimtab.base.grammar import SENTENCE
+from trimtab.base.records import Document
+from trimtab.base.surface import Page
+from trimtab.data.duplicates import plain_words
+from trimtab.data.markdown import parse_markdown
+from trimtab.measurement.facts import PREPOSITIONS, read
+from trimtab.measurement.lexemes import Token
+from trimtab.measurement.stances import MEASURED
+from trimtab.publishing.pages import headed_passages
+from trimtab.publishing.site_pages import CrawledPages, Found, forbids_listing, quoted
+from trimtab.retrieval.chunk import chunk
+
+_VERB = (
+    r"is|are|was|were|has|have|had|can|could|will|would|must|should|may|might|does|do|did|means|makes|made|allows|lets|gives|gave|"
+    r"costs|applies|apply|includes|include|works|work|runs|run|takes|took|needs|need|opens|open|closes|close|helps|shows|happens|"
+    r"depends|requires|require|also|only|then|usually|always|never|often"
+)
+# A bare pronoun as the subject; "this guide" names its subject, "it is possible to" needs none.
+_PRONOUN = re.compile(rf"(?:this|that|these|those|it|they|he|she)(?:['’](?:s|re|ll|ve|d)|\s+(?:{_VERB}))\b", re.I)
+_EXPLETIVE = re.compile(
+    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|impossible|important|necessary|best|better|"
+    r"easy|hard|difficult|useful|helpful|safe|clear|common|rare|worth|recommended|advisable|likely|unlikely|true|time|known|said|up to|\w+ed that)\b"
+    r"|it\s+(?:takes?|took|depends|does not matter|doesn['’]t matter|may seem|seems|appears|rains?|snows?)\b|that\s+(?:said|being said)\b|"
+    r"(?:this|that)\s+is\s+(?:a|the)\s+(?:guide|page|list|site|document|article)\b",
+    re.I,
+)
+_ELSEWHERE = re.compile(
+    r"(?:as|like)\s+(?:(?:was|is|has been|we|i|already|just|it was)\s+)*(?:mentioned|described|noted|said|shown|discussed|stated|explained|seen|"
+    r"listed|outlined)\s+(?:above|before|earlier|previously|already|in the (?:previous|last) (?:section|chapter|paragraph|page))\b"
+    r"|as\s+(?:above|before)\b|see\s+above\b|the\s+(?:latter|former)\b|the\s+above(?:[- ]mentioned)?\b|the\s+aforementioned\b|"
+    r"(?:the|that)\s+same\s+(?:applies|goes|holds)\b|(?:for|because of|due to)\s+this\s+reason\b|in\s+(?:this|that)\s+case\b|"
+    r"both\s+of\s+(?:these|them)\b|neither\s+of\s+(?:these|them)\b",
+    re.I,
+)
+_NO_SUBJECT = frozenset(
+    [
+        "overview",
+        "introduction",
+        "details",
+        "notes",
+        "note",
+        "more",
+        "summary",
+        "background",
+        "example",
+        "examples",
+        "general",
+        "description",
+        "about",
+        "conclusion",
+        "faq",
+        "information",
+        "further",
+        "other",
+        "miscellaneous",
+        "home",
+        "welcome",
+        "next",
+        "continued",
+    ]
+)
+_LEADING = re.compile(r"^(?:[-*>#|\s]|\d+[.)]\s)+")
+
+
+def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
+    """Passages that begin with a reference to what stands elsewhere.
+
+    "As above", "the latter" and their kin point to another passage wherever they stand. A bare pronoun as the subject ("it closes",
+    "this is why") does so unless the passage is the first below a heading of its own that names something.
+    """
+    for page in pages.listed:
+        before = None
+        for head, text in headed_passages(page):
+            start = _LEADING.sub("", text).replace("*", "").replace("_", "")[:200]
+            nearest = head.rpartition(" > ")[2]
+            headed = head != before and " > " in head and bool(set(plain_words(nearest).split()) - _NO_SUBJECT)
+            before = head
+            if text.startswith(("```", "|")):
+                continue
+            pronoun = _PRONOUN.match(start) and not _EXPLETIVE.match(start) and not headed
+            if _ELSEWHERE.match(start) or pronoun:
+                yield page.url, quoted(start), None
+
+
+_STUDIED = re.compile(
+    r"\b(?:stud(?:y|ies)|survey(?:s|ed)?|research(?:ers)?|polls?|report(?:s)? (?:show|find|found|suggest)\w*|experts?|scientists?|statistics|"
+    r"statistically|analysts?|trials?|evidence|meta-analysis)\b",
+    re.I,
+)
+_ASSERTS = re.compile(
+    r"\b(?:show(?:s|n|ed)?|found|finds?|suggests?|proves?|proven|estimates?d?|agree|confirm(?:s|ed)?|reveal(?:s|ed)?|say|says|report(?:s|ed)?|"
+    r"indicate(?:s|d)?|according)\b",
+    re.I,
+)
+_SHARE_OF_PEOPLE = re.compile(
+    r"\b\d[\d.,]*\s?(?:%|percent|per cent)\s+of\s+(?:all\s+|the\s+|our\s+|\w+\s+)?(?:people|visitors|users|customers|adults|children|families|"
+    r"households|companies|businesses|respondents|patients|students|teachers|workers|employees|members|readers|buyers|consumers|europeans|"
+    r"americans|drivers|farmers|schools|towns|cities)\b|\b(?:nine|eight|seven|two|three|four)\s+(?:out of|in)\s+(?:ten|three|five|four)\s+\w+",
+    re.I,
+)
+_SOURCE = re.compile(
+    r"https?://|\bdoi\b|\[\d+\]|\[\^\w+\]|\([^()]*\b(?:19|20)\d\d[a-z]?\)|\baccording to (?:the |a |an )?[A-Z]|\bsource:|"
+    r"\b[A-Z][\w-]+ (?:et al\.?|and [A-Z][\w-]+) \(|\b(?:by|from|of) (?:the )?(?:[A-Z][\w-]+ ){1,5}(?:University|Institute|Office|Agency|Ministry|"
+    r"Bureau|Council|Association|Society)\b|\b(?:University|Institute|Office|Agency|Ministry|Bureau|Council) (?:of|for) [A-Z]|"
+    r"\bour own\b|\bwe (?:counted|asked|surveyed|measured)\b",
+)
+
+
+def claims_without_source(pages: CrawledPages) -> Iterator[Found]:
+    """Sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a named source beside them."""
+    for page in pages.listed:
+        for sentence in sentences_of(page):
+            if leans_on_others(sentence.text) and not has_source(sentence.text, page):
+                yield page.url, quoted(sentence.text), None
+
+
+def leans_on_others(sentence: str) -> bool:
+    """True if a sentence gives a share of people, or says what studies, surveys or experts found."""
+    return bool(_SHARE_OF_PEOPLE.search(sentence) or (_STUDIED.search(sentence) and _ASSERTS.search(sentence)))
+
+
+def has_source(sentence: str, page: Page) -> bool:
+    """True if a sentence names its source, or a link stands in its paragraph."""
+    words = plain_words(sentence)
+    return bool(_SOURCE.search(sentence)) or any(words in plain_words(paragraph) for paragraph in page.linked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimCount:
+    """How many sentences of a site state a number, a date or a time, and how many of these have a link or a named source beside them."""
+
+    claims: int
+    sourced: int
+
+
+def count_claims(pages: CrawledPages) -> ClaimCount:
+    """Count the sentences that state a number, a date or a time, with and without a source."""
+    claims = sourced = 0
+    for page in pages.listed:
+        linked = " ".join(plain_words(paragraph) for paragraph in page.linked)
+        for sentence in sentences_of(page):
+            if any(token.kind in MEASURED for token in read(sentence.text)):
+                claims += 1
+                sourced += bool(_SOURCE.search(sentence.text)) or plain_words(sentence.text) in linked
+    return ClaimCount(claims=claims, sourced=sourced)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """A sentence of a page, or a row of a table as words, and the heading above it."""
+
+    text: str
+    heading: str
+
+
+def sentences_of(page: Page) -> tuple[Sentence, ...]:
+    """The sentences of a page's main text, each cell of a table with its row's and its column's head; code is left out."""
+    if not page.text:
+        return ()
+    title, sections = parse_markdown(re.sub(r"(?ms)^```.*?(?:^```|\Z)", "", page.text), page.title)
+    document = Document(id=page.url, title=title, source=page.url, sections=sections, digest="")
+    found = []
+    for passage in chunk(document, words=SENTENCE):
+        heading = passage.path[-1] if passage.path else title
+        lines = passage.text.split("\n")
+        if any(line.lstrip().startswith("|") for line in lines):
+            found += [Sentence(text=text, heading=heading) for text in _cells(lines)]
+        else:
+            text = _LEADING.sub("", re.sub(r"[*_]{1,2}", "", " ".join(passage.text.split())))
+            found.append(Sentence(text=text, heading=heading))
+    return tuple(found)
+
+
+def _cells(lines: Sequence[str]) -> Iterator[str]:
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if line.lstrip().startswith("|")
+    ]
+    rows = [row for row in rows if not all(re.fullmatch(r":?-*:?", cell) for cell in row)]
+    for row in rows[1:]:
+        for head, cell in zip(rows[0][1:], row[1:], strict=False):
+            if cell and row[0]:
+                yield f"{row[0]}, {head}: {cell}"
+
+
+# Verbs that say only that a thing has a value: "costs 45 euros" and "the price is 45 euros" say it of the same thing.
+_SAYS_LITTLE = frozenset(
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "has",
+        "have",
+        "had",
+        "will",
+        "can",
+        "do",
+        "does",
+        "did",
+        "it",
+        "its",
+        "he",
+        "she",
+        "they",
+        "we",
+        "you",
+        "i",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "their",
+        "our",
+        "your",
+        "his",
+        "her",
+        "and",
+        "or",
+        "but",
+        "so",
+        "as",
+        "also",
+        "now",
+        "then",
+        "only",
+        "just",
+        "still",
+        "currently",
+        "today",
+        "always",
+        "usually",
+        "cost",
+        "costs",
+        "pay",
+        "pays",
+        "priced",
+        "open",
+        "opens",
+        "opened",
+        "close",
+        "closes",
+        "closed",
+        "begin",
+        "begins",
+        "start",
+        "starts",
+        "last",
+        "lasts",
+        "take",
+        "takes",
+        "took",
+        "get",
+        "gets",
+        "got",
+        "make",
+        "makes",
+        "made",
+        "measure",
+        "measures",
+        "contain",
+        "contains",
+        "hold",
+        "holds",
+        "held",
+        "count",
+        "counts",
+        "number",
+        "amount",
+        "up",
+        "down",
+        "from",
+        "to",
+        "until",
+        "till",
+        "with",
+        "without",
+        "than",
+        "more",
+        "less",
+        "about",
+        "total",
+        "altogether",
+    ]
+)
+_NOT_EXACT = re.compile(
+    r"\b(?:about|around|approximately|approx|nearly|almost|roughly|some|circa|over|under|up to|more than|less than|at least)\b",
+    re.I,
+)
+_NUMBERED = frozenset(
+    [
+        "figure",
+        "fig",
+        "step",
+        "chapter",
+        "example",
+        "listing",
+        "exercise",
+        "question",
+        "part",
+        "table",
+        "section",
+        "page",
+        "line",
+        "item",
+        "release",
+        "note",
+        "version",
+        "level",
+        "lesson",
+        "unit",
+        "day",
+        "week",
+        "phase",
+        "option",
+        "method",
+    ]
+)
+_CODE = re.compile(r"[`{}=<>]|\w\(\)|\w_\w")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Statement:
+    """That a thing has a value: what is said apart from the value, the value, and the sentence."""
+
+    subject: frozenset[str]
+    measure: tuple[str, str, str, str]
+    value: str
+    sentence: str
+    url: str
+
+
+def contradictions(pages: CrawledPages) -> Iterator[Found]:
+    """Pairs of pages that state different values of the same thing: the same words around one number, date or time.
+
+    Only sentences with a single value count, whose other words are at least three (two, where one is a name), and equal. A statement
+    of which a page has several values, or of which there are three values or more on as many pages (a property that each page has its
+    own of), is left out.
+    """
+    by_subject: dict[tuple[frozenset[str], tuple[str, str, str, str]], dict[str, dict[str, _Statement]]] = defaultdict(
+        dict
+    )
+    for page in pages.listed:
+        if forbids_listing(page):
+            continue
+        for sentence in sentences_of(page):
+            statement = _statement(sentence, page.url)
+            if statement is not None:
+                stated = by_subject[statement.subject, statement.measure].setdefault(page.url, {})
+                stated.setdefault(statement.value, statement)
+    for by_page in by_subject.values():
+        single = [next(iter(stated.values())) for stated in by_page.values() if len(stated) == 1]
+        values = list(dict.fromkeys(one.value for one in single))
+        if len(values) < 2 or (len(values) > 2 and len(single) < 2 * len(values)):
+            continue
+        counts = {value: sum(one.value == value for one in single) for value in values}
+        usual = max(values, key=lambda value: counts[value])
+        first = next(one for one in single if one.value == usual)
+        for one in single:
+            if not _agree(one.value, usual):
+                yield one.url, f"{quoted(one.sentence)}, and {quoted(first.sentence)} on {first.url}", None
+
+
+def _statement(sentence: Sentence, url: str) -> _Statement | None:
+    if len(sentence.text) > 400 or _NOT_EXACT.search(sentence.text) or _CODE.search(sentence.text):
+        return None
+    tokens = read(sentence.text)
+    measured = [token for token in tokens if token.kind in MEASURED]
+    if len(measured) != 1 or any(token.stance != "given" for token in tokens) or measured[0].bound or measured[0].soft:
+        return None
+    others = [token for token in tokens if token.kind not in MEASURED]
+    subject = frozenset(_stem(token.value) for token in others if _says_something(token))
+    named = any(token.capital and not token.start for token in others)
+    if len(subject) < (2 if named else 3) or subject & _NUMBERED:
+        return None
+    one = measured[0]
+    return _Statement(
+        subject=subject,
+        measure=(one.kind, one.unit, one.counted, one.bound),
+        value=one.value,
+        sentence=sentence.text,
+        url=url,
+    )
+
+
+def _says_something(token: Token) -> bool:
+    return not token.link and token.value not in _SAYS_LITTLE and token.value not in PREPOSITIONS
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _agree(one: str, other: str) -> bool:
+    """True if two values may be the same: what one leaves open (?) the other may say."""
+    if len(one) != len(other):
+        return one.rstrip("amp?") == other.rstrip("amp?") and ("?" in one or "?" in other)
+    return all("?" in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))

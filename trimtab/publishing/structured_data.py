@@ -1,0 +1,209 @@
+"""JSON-LD of a page: whether it parses, whether it is valid for the types that matter, and whether it says what the page says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab.base.surface import Page
+from trimtab.data.duplicates import plain_words
+from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
+from trimtab.publishing.site_pages import CrawledPages, Found, quoted
+
+_NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0\u202f ]*\d|\d")
+_MOST_OBJECTS = 2000  # of one page, those within others counted
+
+
+def broken(pages: CrawledPages) -> Iterator[Found]:
+    """JSON-LD that is no JSON or no object."""
+    for page in pages.read:
+        for block in page.broken_json_ld:
+            line = next(
+                (one.line for one in page.elements if one.kind == "json-ld" and block.startswith(one.text)), None
+            )
+            yield page.url, quoted(block), line
+
+
+def invalid(pages: CrawledPages) -> Iterator[Found]:
+    """Objects without what their type needs, or with a value of the wrong kind."""
+    for page in pages.read:
+        for item in _objects(page):
+            kinds = types_of(item)
+            for kind in kinds:
+                for rule in _RULES.get(kind, ()):
+                    problem = rule.problem(item)
+                    if problem:
+                        yield page.url, f"{kind}: {problem}", _line(page)
+        for one in page.json_ld:
+            if not types_of(one) and "@id" not in one:
+                yield page.url, f"an object without @type: {quoted(', '.join(one))}", _line(page)
+
+
+def disagreeing(pages: CrawledPages) -> Iterator[Found]:
+    """What JSON-LD says and the visible text does not."""
+    for page in pages.read:
+        shown = f" {plain_words(f'{page.title} {page.visible}')} "
+        for item in _objects(page):
+            kinds = set(types_of(item))
+            for said in _differences(page, item, kinds, shown):
+                yield page.url, said, _line(page)
+
+
+def _differences(page: Page, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
+    if kinds & _ARTICLES:
+        headline, author = item.get("headline"), name_of(item.get("author"))
+        if isinstance(headline, str) and not _stands_in(headline, shown):
+            yield f"headline {quoted(headline)} is not on the page"
+        byline = byline_of(page.visible)
+        if author and byline and plain_words(author) != plain_words(byline) and not _stands_in(author, shown):
+            yield f"author {quoted(author)}, and the page says {quoted(byline)}"
+    if kinds & {"Product", "Event", "Course", "Recipe", "HowTo", "SoftwareApplication"}:
+        name = item.get("name")
+        if isinstance(name, str) and not _stands_in(name, shown):
+            yield f"name {quoted(name)} is not on the page"
+    if "Question" in kinds:
+        answer = item.get("acceptedAnswer")
+        text = answer.get("text") if isinstance(answer, dict) else None
+        if isinstance(text, str) and not _mostly_in(re.sub(r"<[^>]*>", " ", text), shown):
+            yield f"the answer {quoted(text)} is not on the page"
+    if kinds & {"Offer", "AggregateOffer"}:
+        for key in ("price", "lowPrice", "highPrice"):
+            price = _amount(str(item.get(key, "")))
+            if price is not None and price > 0 and price not in _amounts(page.visible):
+                yield f"{key} {item[key]} is not on the page"
+    if kinds & _EVENTS:
+        start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None
+        days = {found.date() for found in dates_in(page.visible)}
+        if start is not None and days and start.date() not in days:
+            yield f"startDate {item['startDate']}, and the page names {', '.join(sorted(map(str, days))[:3])}"
+
+
+def _stands_in(words: str, shown: str) -> bool:
+    return f" {plain_words(words)} " in shown
+
+
+def _mostly_in(words: str, shown: str) -> bool:
+    """True if four fifths of the words stand in the text, whatever their order."""
+    own = plain_words(words).split()
+    known = set(shown.split())
+    return sum(word in known for word in own) >= 0.8 * len(own)
+
+
+def _amounts(text: str) -> set[float]:
+    return {
+        amount
+        for found in _NUMBER.findall(text)
+        for part in (found, *found.split())
+        if (amount := _amount(part)) is not None
+    }
+
+
+def _amount(written: str) -> float | None:
+    """A price as a number, its thousands and its decimals written in either way."""
+    digits = re.sub(r"[^\d.,]", "", written).strip(".,")
+    if not digits:
+        return None
+    if re.search(r"[.,]\d{1,2}$", digits):
+        whole, cents = re.split(r"[.,](?=\d{1,2}$)", digits)
+        digits = f"{re.sub(r'[.,]', '', whole)}.{cents}"
+    else:
+        digits = re.sub(r"[.,]", "", digits)
+    return float(digits)
+
+
+def _objects(page: Page) -> Iterator[Mapping[str, Any]]:
+    """Every object of the page's JSON-LD that has a type, those within others too."""
+    waiting: list[Any] = list(page.json_ld)
+    seen = 0
+    while waiting and seen < _MOST_OBJECTS:
+        value = waiting.pop(0)
+        seen += 1
+        if isinstance(value, dict):
+            if types_of(value):
+                yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _line(page: Page) -> int | None:
+    return next((one.line for one in page.elements if one.kind == "json-ld"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A property that objects of a type have, and what its value is like; `needed` where they have it always."""
+
+    key: str
+    is_right: Callable[[Any], bool]
+    wanted: str
+    needed: bool = True
+
+    def problem(self, item: Mapping[str, Any]) -> str | None:
+        """What is wrong with it in an object, None where nothing is."""
+        if self.key not in item:
+            return f"{self.key} is missing" if self.needed else None
+        value = item[self.key]
+        return None if self.is_right(value) else f"{self.key} {quoted(str(value))} is no {self.wanted}"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_date(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value)) and moment_of(value) is not None
+
+
+def _is_price(value: Any) -> bool:
+    return (isinstance(value, int | float) and not isinstance(value, bool)) or (
+        isinstance(value, str) and bool(re.fullmatch(r"\d+(\.\d+)?", value.strip()))
+    )
+
+
+def _is_currency(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[A-Z]{3}", value))
+
+
+def _is_named(value: Any) -> bool:
+    return (
+        name_of(value) is not None
+        or (isinstance(value, dict) and "@id" in value)
+        or (isinstance(value, list) and any(map(_is_named, value)))
+    )
+
+
+def _is_filled(value: Any) -> bool:
+    return bool(value)
+
+
+_ARTICLES = frozenset(("Article", "NewsArticle", "BlogPosting", "TechArticle", "Report", "ScholarlyArticle"))
+_EVENTS = frozenset(
+    ("Event", "BusinessEvent", "EducationEvent", "Festival", "MusicEvent", "ExhibitionEvent", "TheaterEvent")
+)
+_NAME = _Rule("name", _is_text, "text")
+_ARTICLE = (
+    _Rule("headline", _is_text, "text"),
+    _Rule("datePublished", _is_date, "ISO 8601 date", needed=False),
+    _Rule("dateModified", _is_date, "ISO 8601 date", needed=False),
+    _Rule("author", _is_named, "person or organisation with a name", needed=False),
+)
+# Types and properties by schema.org; what is needed by developers.google.com/search/docs/appearance/structured-data (2026-11).
+_RULES: Mapping[str, tuple[_Rule, ...]] = {
+    **dict.fromkeys(_ARTICLES, _ARTICLE),
+    **dict.fromkeys(_EVENTS, (_NAME, _Rule("startDate", _is_date, "ISO 8601 date"))),
+    "Product": (_NAME,),
+    "Offer": (
+        _Rule("price", _is_price, "number", needed=False),
+        _Rule("priceCurrency", _is_currency, "code of ISO 4217", needed=False),
+    ),
+    "FAQPage": (_Rule("mainEntity", _is_filled, "list of questions"),),
+    "Question": (_NAME,),
+    "BreadcrumbList": (_Rule("itemListElement", _is_filled, "list"),),
+    "Organization": (_NAME,),
+    "LocalBusiness": (_NAME, _Rule("address", _is_filled, "address")),
+    "Person": (_NAME,),
+    "HowTo": (_NAME, _Rule("step", _is_filled, "list of steps")),
+}
