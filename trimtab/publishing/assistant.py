@@ -47,7 +47,7 @@ _FENCE = re.compile(r"</?\s*source", re.IGNORECASE)
 # Sentences of a page that speak to an assistant, not to a reader.
 _ADDRESSED = re.compile(
     r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:previous|above|prior|earlier|all|other)\b.{0,40}\b(?:instruction|prompt|rule|source|text|message)s?\b"
-    r"|\b(?:ai|llm|language model|chatbot|assistant)s?\b.{0,60}\b(?:must|should|always|never|are instructed|have to)\b.{0,60}\b(?:cite|recommend|mention|answer|say|rank|prefer|respond|output)\b"
+    r"|\b(?:ai assistant|ai agent|ai|llm|language model|chatbot)s?\b.{0,60}\b(?:must|should|always|never|are instructed|have to)\b.{0,60}\b(?:cite|recommend|mention|answer|say|rank|prefer|respond|output)\b"
     r"|\b(?:as|if you are|you are|dear|note to|attention)\b,?\s+(?:an? )?(?:ai|llm|language model|chatbot)\b"
     r"|\b(?:system prompt|reveal your (?:prompt|instructions))\b",
     re.IGNORECASE | re.DOTALL,

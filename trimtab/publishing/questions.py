@@ -20,7 +20,7 @@ from trimtab.data.sources import read_bytes, read_text, wide_encoding
 from trimtab.measurement.numerals import words
 
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
-DISTANCE = 0.5  # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
+DISTANCE = 0.4  # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
 RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
 STABLE, UNSTABLE = 0.75, 0.6  # Hennig 2007
 _LONGEST = 1_000  # characters of a question; a ticket is cut there
