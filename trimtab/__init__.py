@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
+    from trimtab.publishing.audit import surface_audit
     from trimtab.publishing.coverage import surface_coverage
     from trimtab.publishing.plan import surface_plan
     from trimtab.publishing.trial import surface_try
@@ -92,6 +93,7 @@ __all__ = [
     "runs",
     "serve",
     "study",
+    "surface_audit",
     "surface_coverage",
     "surface_plan",
     "surface_try",
@@ -112,6 +114,7 @@ _HOME = {
     "refresh": "trimtab.upkeep.refresh",
     "registry": "trimtab.upkeep.registry",
     "serve": "trimtab.serving.serve",
+    "surface_audit": "trimtab.publishing.audit",
     "surface_coverage": "trimtab.publishing.coverage",
     "surface_plan": "trimtab.publishing.plan",
     "surface_try": "trimtab.publishing.trial",

@@ -221,9 +221,27 @@ class LogSummary:
     never_read: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceChanges:
+    """What differs between two audits of a site: findings that are new and gone, and agents that may read more or fewer pages.
+
+    `since`: when the earlier one was made, of `pages_before` pages. `agents`: a sentence for each agent whose share of pages changed.
+    """
+
+    since: datetime
+    pages_before: int
+    new: tuple[Finding, ...]
+    gone: tuple[Finding, ...]
+    agents: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceAudit(Shown):
-    """What an audit of a site found: who may read it, and facts by severity. No total score is made of them."""
+    """What an audit of a site found: who may read it, and facts by severity. No total score is made of them.
+
+    `notes`: what holds of the site and is no fault. `logs`: what agents did by the access logs that were given, `changes`: what differs
+    from an earlier audit that was given. `page`: where its page was written.
+    """
 
     origin: str
     source: str
@@ -233,6 +251,8 @@ class SurfaceAudit(Shown):
     agents: tuple[AgentAccess, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    logs: LogSummary | None = None
+    changes: SurfaceChanges | None = None
     page: str | None = None
 
     @property

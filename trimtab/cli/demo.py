@@ -18,17 +18,20 @@ class Example(StrEnum):
     handbook = "handbook"
     spam = "spam"
     style = "style"
+    surface = "surface"
 
 
 def command(
-    name: Annotated[Example, typer.Argument(metavar="[NAME]", help="handbook, spam or style.")] = Example.handbook,
+    name: Annotated[
+        Example, typer.Argument(metavar="[NAME]", help="handbook, spam, style or surface.")
+    ] = Example.handbook,
     cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the example is copied to and worked in.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the main job on a bundled example.
+    """Run the main job on a bundled example; surface is a site, which is audited.
 
     Exits 0 whatever the verdict is.
 
@@ -37,9 +40,31 @@ def command(
       trimtab demo --cut
       trimtab demo spam --cut
       trimtab demo spam --folder /tmp/spam
+      trimtab demo surface
     """
     with Output(as_json) as output:
+        if name is Example.surface:
+            _surface(output, folder, cut=cut)
+            return
         from trimtab.studies.demo import demo
 
         result = demo(name.value, cut=cut, folder=folder)
         output.study(result)
+
+
+def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
+    from trimtab.base.errors import InputError
+
+    if cut:
+        raise InputError("the audit of a site takes seconds and has no smaller part", "leave it out", field="--cut")
+    from trimtab.base.display import Display
+    from trimtab.base.progress import Progress
+    from trimtab.cli.surface import draw_audit
+    from trimtab.publishing.demo import demo_surface
+
+    display = Display()
+    try:
+        result = demo_surface(folder, progress=Progress(listeners=[display]))
+    finally:
+        display.close()
+    output.show(result, lambda console: draw_audit(console, result))

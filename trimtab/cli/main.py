@@ -48,6 +48,7 @@ from trimtab.cli import (
     runs,
     serve,
     study,
+    surface,
     surface_coverage,
     test,
     traffic,
@@ -218,7 +219,7 @@ for _name, _command in registry.COMMANDS.items():
     _registry.command(_name)(_guarded(_command))
 app.add_typer(_registry, name="registry")
 
-_surface = typer.Typer(help="Whether assistants can find, use and cite what you publish.", rich_markup_mode=None)
-for _name, _command in surface_coverage.COMMANDS.items():
+_surface = typer.Typer(help=surface.HELP, rich_markup_mode=None)
+for _name, _command in {**surface.COMMANDS, **surface_coverage.COMMANDS}.items():
     _surface.command(_name)(_guarded(_command))
 app.add_typer(_surface, name="surface")

@@ -34,6 +34,7 @@ SOURCES = 5  # passages that an answer is written from
 THRESHOLD = 0.15  # least probability with which a sentence is taken as an answer (`benchmarks/extract.py`)
 SENTENCES = 3  # of an answer, at most
 ABOUT = 0.5  # least share of a question's content words for a passage to be about it
+NEAR = 0.55  # or least cosine of the passage and the question
 SAME = 0.6  # Jaccard index of stems from which a sentence says nothing new
 OUTPUT_TOKENS = 96
 UNKNOWN = "I don't know."
@@ -44,6 +45,8 @@ INSTRUCTION = (
 )
 _MARK = re.compile(r"\s*\[(\d{1,2})\]")
 _FENCE = re.compile(r"</?\s*source", re.IGNORECASE)
+_FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)", re.MULTILINE | re.DOTALL)
+_SAID = re.compile(r"[^\W\d_]{2,}")
 # Sentences of a page that speak to an assistant, not to a reader.
 _ADDRESSED = re.compile(
     r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:previous|above|prior|earlier|all|other)\b.{0,40}\b(?:instruction|prompt|rule|source|text|message)s?\b"
@@ -142,13 +145,14 @@ class SentenceJudge:
                     id=name,
                     title=one.title,
                     source=one.source,
-                    sections=(Section(path=one.path, text=one.text),),
+                    sections=(Section(path=one.path, text=_FENCED.sub("\n\n", one.text)),),
                     digest="",
                 ),
                 words=SENTENCE,
             )
             for name, one in passages.items()
         }
+        self._of = {name: tuple(one for one in cut if _says_something(one.text)) for name, cut in self._of.items()}
         self.scorer = SentenceScorer({one.id: one for cut in self._of.values() for one in cut})
 
     def best(self, question: str, hits: Sequence[Hit], k: int) -> tuple[tuple[int, Hit], ...]:
@@ -163,8 +167,15 @@ class SentenceJudge:
         return tuple((ranks[found.passage.id], found) for found in self.scorer.best(question, cosines, k))
 
     def is_about(self, question: str, passage: Passage) -> bool:
-        """True if a passage with its headings holds at least half of a question's content words, by inverse document frequency."""
-        return self.scorer.shared_terms(question, embedded_text(passage)) >= ABOUT
+        """True if a passage with its headings holds at least half of a question's content words, by inverse document frequency.
+
+        So it is where the cosine of their vectors says the same in other words.
+        """
+        text = embedded_text(passage)
+        if self.scorer.shared_terms(question, text) >= ABOUT:
+            return True
+        (asked_D,), (passage_D,) = self.encoder.encode_questions([question]), self.encoder.encode([text])
+        return bool(asked_D @ passage_D >= NEAR)
 
     def each(self, question: str, hits: Sequence[Hit]) -> dict[int, Hit]:
         """By the rank of each hit its most likely sentence; a hit whose sentences all ask has none."""
@@ -306,6 +317,13 @@ class SimulatedAssistant:
             any(canary.casefold() in sentence.text.casefold() for sentence in said)
             for said in self.engine.answer(questions, planted)
         ]
+
+
+def _says_something(text: str) -> bool:
+    """True for a line of three words or more that is no command or output; in scripts without spaces, for three letters."""
+    if text.lstrip().startswith((">>>", "$ ", "...")):
+        return False
+    return len(_SAID.findall(text)) >= 3 or any(letter > "\u2e80" for letter in text)
 
 
 _EMPTY = Passage(id="", document="", title="", path=(), text="", source="")

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
+from trimtab.base.progress import Progress
 from trimtab.base.surface import Finding, Page
 from trimtab.data.duplicates import plain_words
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
@@ -149,16 +150,15 @@ def _orphan(pages: CrawledPages) -> Iterator[Found]:
             yield page.url, f"no page links here; {where}", None
 
 
+_REFUSED = (401, 403, 429)  # told by who may read the site
+
+
 def _broken_link(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.pages:
         sources = pages.links_to.get(page.url, ())
-        if page.status >= 400 and sources:
-            more = f" and {len(sources) - 1:,} more pages" if len(sources) > 1 else ""
-            yield (
-                sources[0],
-                f"links to {page.url}, which answers {page.status}{more and ', as do'}{more.removeprefix(' and')}",
-                None,
-            )
+        if page.status >= 400 and page.status not in _REFUSED and sources:
+            more = f"; {len(sources):,} pages do" if len(sources) > 1 else ""
+            yield sources[0], f"links to {page.url}, which answers {page.status}{more}", None
 
 
 def _server_error(pages: CrawledPages) -> Iterator[Found]:
@@ -199,8 +199,6 @@ def _sitemap_wrong(pages: CrawledPages) -> Iterator[Found]:
             yield entry.sitemap, f"names {entry.url}, which answers {page.status}", None
         elif plain_address(entry.url) in pages.redirected:
             yield entry.sitemap, f"names {entry.url}, which leads on to {page.url}", None
-        elif forbids_listing(page):
-            yield entry.sitemap, f"names {entry.url}, which says noindex", None
         elif page.canonical and not pages.same(page.canonical, page.url):
             yield entry.sitemap, f"names {entry.url}, whose canonical address is {page.canonical}", None
 
@@ -276,12 +274,13 @@ def _dates_disagree(pages: CrawledPages) -> Iterator[Found]:
         for kind in ("published", "modified"):
             found = _dates(page, pages, kind)
             times = [when for _, _, when in found]
-            if kind == "modified" and times:
+            past = [when for when in times if when <= pages.site.when]
+            if kind == "modified" and past:
                 # A server's date is often that of the last deployment: wrong only where it lies before the change.
                 found += [
                     (one.place, one.written, one.when)
                     for one in page.dates
-                    if one.place == "last-modified" and one.when is not None and one.when < max(times) - DAY
+                    if one.place == "last-modified" and one.when is not None and one.when < max(past) - DAY
                 ]
                 times = [when for _, _, when in found]
             if times and max(times) - min(times) > DAY:
@@ -548,9 +547,14 @@ def _no_main_text(pages: CrawledPages) -> Iterator[Found]:
             yield page.url, "no visible text", None
 
 
-def findings_of(pages: CrawledPages) -> tuple[Finding, ...]:
+def findings_of(pages: CrawledPages, progress: Progress | None = None) -> tuple[Finding, ...]:
     """What the checks find on a site, in the order of the table."""
-    return tuple(finding for check in CHECKS for finding in check.findings(pages))
+    found: list[Finding] = []
+    for place, check in enumerate(CHECKS, start=1):
+        found += check.findings(pages)
+        if progress is not None:
+            progress.emit("check", step=place, of=len(CHECKS), note=check.name)
+    return tuple(found)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -697,7 +701,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="sitemap-wrong",
         severity="hinders",
-        says="The sitemap names an address that is an error, a redirect, or asks not to be listed.",
+        says="The sitemap names an address that is an error, a redirect, or names another as canonical.",
         remedy="take the address out, or mend the page",
         find=_sitemap_wrong,
     ),

@@ -16,7 +16,7 @@ from trimtab.measurement.facts import PREPOSITIONS, read
 from trimtab.measurement.lexemes import Token
 from trimtab.measurement.stances import MEASURED
 from trimtab.publishing.pages import headed_passages
-from trimtab.publishing.site_pages import CrawledPages, Found, forbids_listing, quoted
+from trimtab.publishing.site_pages import CrawledPages, Found, quoted
 from trimtab.retrieval.chunk import chunk
 
 _VERB = (
@@ -27,8 +27,10 @@ _VERB = (
 # A bare pronoun as the subject; "this guide" names its subject, "it is possible to" needs none.
 _PRONOUN = re.compile(rf"(?:this|that|these|those|it|they|he|she)(?:['’](?:s|re|ll|ve|d)|\s+(?:{_VERB}))\b", re.I)
 _EXPLETIVE = re.compile(
-    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|impossible|important|necessary|best|better|"
+    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|okay|ok|fine|good|great|impossible|important|necessary|best|better|"
     r"easy|hard|difficult|useful|helpful|safe|clear|common|rare|worth|recommended|advisable|likely|unlikely|true|time|known|said|up to|\w+ed that)\b"
+    r"|it(?:['’]s|\s+is)\s+(?:\w+\s+)?in\s+(?:\w+\s+){1,3}(?:interests?|favou?r)\b"
+    r"|it\s+(?:may|might|can|could|will|would)\s+(?:\w+\s+)?be\s+(?:\w+\s+)?(?:necessary|possible|useful|helpful|better|best|hard|easy)\b"
     r"|it\s+(?:takes?|took|depends|does not matter|doesn['’]t matter|may seem|seems|appears|rains?|snows?)\b|that\s+(?:said|being said)\b|"
     r"(?:this|that)\s+is\s+(?:a|the)\s+(?:guide|page|list|site|document|article)\b",
     re.I,
@@ -91,14 +93,19 @@ def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
                 yield page.url, quoted(start), None
 
 
-_STUDIED = re.compile(
-    r"\b(?:stud(?:y|ies)|survey(?:s|ed)?|research(?:ers)?|polls?|report(?:s)? (?:show|find|found|suggest)\w*|experts?|scientists?|statistics|"
-    r"statistically|analysts?|trials?|evidence|meta-analysis)\b",
-    re.I,
+_SAY = (
+    r"(?:show|shows|showed|shown|find|finds|found|suggest|suggests|suggested|prove|proves|proved|proven|estimate|estimates|estimated|agree|"
+    r"confirm|confirms|confirmed|reveal|reveals|revealed|say|says|indicate|indicates|indicated|recommend|recommends|warn|warns|report)"
 )
-_ASSERTS = re.compile(
-    r"\b(?:show(?:s|n|ed)?|found|finds?|suggests?|proves?|proven|estimates?d?|agree|confirm(?:s|ed)?|reveal(?:s|ed)?|say|says|report(?:s|ed)?|"
-    r"indicate(?:s|d)?|according)\b",
+_OTHERS = (
+    r"(?:(?:many|most|several|some|recent|new|numerous|independent|leading|\d+)\s+)*(?:studies|surveys|researchers|polls|experts|scientists|"
+    r"analysts|statistics|doctors|trials|research)|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*"
+    r"(?:study|survey|poll|report|analysis|trial)"
+)
+# What others found, without saying who: "studies show", "a recent survey found", "according to experts", "scientists say".
+_LEANS = re.compile(
+    rf"\b(?:{_OTHERS})\s+(?:(?:have|has|also|clearly|consistently|often|now)\s+)*{_SAY}\b|\baccording to (?:{_OTHERS})\b"
+    r"|\b(?:scientifically|clinically|statistically) (?:proven|shown)\b|\bit (?:is|has been) (?:scientifically )?proven that\b",
     re.I,
 )
 _SHARE_OF_PEOPLE = re.compile(
@@ -125,7 +132,7 @@ def claims_without_source(pages: CrawledPages) -> Iterator[Found]:
 
 def leans_on_others(sentence: str) -> bool:
     """True if a sentence gives a share of people, or says what studies, surveys or experts found."""
-    return bool(_SHARE_OF_PEOPLE.search(sentence) or (_STUDIED.search(sentence) and _ASSERTS.search(sentence)))
+    return bool(_SHARE_OF_PEOPLE.search(sentence) or _LEANS.search(sentence))
 
 
 def has_source(sentence: str, page: Page) -> bool:
@@ -148,7 +155,7 @@ def count_claims(pages: CrawledPages) -> ClaimCount:
     for page in pages.listed:
         linked = " ".join(plain_words(paragraph) for paragraph in page.linked)
         for sentence in sentences_of(page):
-            if any(token.kind in MEASURED for token in read(sentence.text)):
+            if re.search(r"\d", sentence.text) and any(token.kind in MEASURED for token in read(sentence.text)):
                 claims += 1
                 sourced += bool(_SOURCE.search(sentence.text)) or plain_words(sentence.text) in linked
     return ClaimCount(claims=claims, sourced=sourced)
@@ -246,18 +253,6 @@ _SAYS_LITTLE = frozenset(
         "pay",
         "pays",
         "priced",
-        "open",
-        "opens",
-        "opened",
-        "close",
-        "closes",
-        "closed",
-        "begin",
-        "begins",
-        "start",
-        "starts",
-        "last",
-        "lasts",
         "take",
         "takes",
         "took",
@@ -344,21 +339,18 @@ class _Statement:
 def contradictions(pages: CrawledPages) -> Iterator[Found]:
     """Pairs of pages that state different values of the same thing: the same words around one number, date or time.
 
-    Only sentences with a single value count, whose other words are at least three (two, where one is a name), and equal. A statement
-    of which a page has several values, or of which there are three values or more on as many pages (a property that each page has its
+    Only the first clause of a sentence counts; its words, and its other values, must be equal, and be at least three (two, where one is
+    a name). A statement of which a page has several values, or of which there are three values or more on as many pages (a property that each page has its
     own of), is left out.
     """
     by_subject: dict[tuple[frozenset[str], tuple[str, str, str, str]], dict[str, dict[str, _Statement]]] = defaultdict(
         dict
     )
     for page in pages.listed:
-        if forbids_listing(page):
-            continue
         for sentence in sentences_of(page):
-            statement = _statement(sentence, page.url)
-            if statement is not None:
-                stated = by_subject[statement.subject, statement.measure].setdefault(page.url, {})
-                stated.setdefault(statement.value, statement)
+            for one in _statements(sentence, page.url):
+                stated = by_subject[one.subject, one.measure].setdefault(page.url, {})
+                stated.setdefault(one.value, one)
     for by_page in by_subject.values():
         single = [next(iter(stated.values())) for stated in by_page.values() if len(stated) == 1]
         values = list(dict.fromkeys(one.value for one in single))
@@ -372,26 +364,43 @@ def contradictions(pages: CrawledPages) -> Iterator[Found]:
                 yield one.url, f"{quoted(one.sentence)}, and {quoted(first.sentence)} on {first.url}", None
 
 
-def _statement(sentence: Sentence, url: str) -> _Statement | None:
-    if len(sentence.text) > 400 or _NOT_EXACT.search(sentence.text) or _CODE.search(sentence.text):
-        return None
-    tokens = read(sentence.text)
+_FIRST_CLAUSE = re.compile(r",\s+(?:and|but|so|while|though|although|which|where|because|as|since|who)\s.*|;\s.*", re.S)
+_MOST_VALUES = 3  # of a sentence
+
+
+def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
+    """What the first clause of a sentence states: each of its values by the words and the other values around it."""
+    text = _FIRST_CLAUSE.sub("", sentence.text)
+    if len(text) > 400 or _NOT_EXACT.search(text) or _CODE.search(text) or text.endswith("?"):
+        return
+    tokens = read(text)
     measured = [token for token in tokens if token.kind in MEASURED]
-    if len(measured) != 1 or any(token.stance != "given" for token in tokens) or measured[0].bound or measured[0].soft:
-        return None
+    if not 0 < len(measured) <= _MOST_VALUES or any(token.stance != "given" for token in tokens):
+        return
     others = [token for token in tokens if token.kind not in MEASURED]
-    subject = frozenset(_stem(token.value) for token in others if _says_something(token))
     named = any(token.capital and not token.start for token in others)
-    if len(subject) < (2 if named else 3) or subject & _NUMBERED:
-        return None
-    one = measured[0]
-    return _Statement(
-        subject=subject,
-        measure=(one.kind, one.unit, one.counted, one.bound),
-        value=one.value,
-        sentence=sentence.text,
-        url=url,
+    words = {_stem(token.value) for token in others if _says_something(token)}
+    for one in measured:
+        beside = {f"{token.kind} {token.value} {token.unit}" for token in measured if token is not one}
+        if one.bound or one.soft or (beside and _says_when(one)):
+            continue
+        before = tokens[tokens.index(one) - 1].value if tokens.index(one) else ""
+        subject = frozenset(words | ({_stem(one.counted)} if one.counted else set()))
+        if not words or len(subject | beside) < (2 if named else 3) or _stem(before) in _NUMBERED:
+            continue
+        measure = (one.kind, one.unit, one.counted, one.bound)
+        yield _Statement(subject=subject | beside, measure=measure, value=one.value, sentence=sentence.text, url=url)
+
+
+def _says_when(token: Token) -> bool:
+    """True for a date, and for a number that can be a year: beside another value they say when that one held."""
+    is_year = (
+        token.kind == "number"
+        and not token.unit
+        and not token.counted
+        and bool(re.fullmatch(r"1[5-9]\d\d|20\d\d", token.value))
     )
+    return is_year or token.kind == "date"
 
 
 def _says_something(token: Token) -> bool:

@@ -7,6 +7,7 @@ process end it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -20,6 +21,10 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from trimtab.base.worker import limit_memory, limit_time
 
 MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
+MOST_BEYOND, FEW_WORDS = (
+    1.5,
+    20,
+)  # main text may have so many times the words marked as main, and some signs of Markdown
 CUT, MOST_PARAGRAPH = 300, 5000  # characters of an element's text, and of a paragraph's
 
 _UNSEEN = frozenset(
@@ -134,7 +139,7 @@ def parse(html: str, url: str) -> dict[str, Any]:
         "language": (root.attributes.get("lang") or root.attributes.get("xml:lang")) if root else None,
         "metas": metas,
         "headings": _headings(tree, lines),
-        "text": main_text(html),
+        "text": main_text(html, tree),
         "visible": visible,
         "json_ld": [node.text()[:1_000_000] for node in tree.css('script[type="application/ld+json" i]')][
             :MOST_JSON_LD
@@ -163,16 +168,28 @@ def parse(html: str, url: str) -> dict[str, Any]:
     }
 
 
-def main_text(html: str) -> str:
-    """The main text as Markdown in blocks, without menus and footers; empty where there is none."""
+def main_text(html: str, tree: LexborHTMLParser) -> str:
+    """The main text as Markdown in blocks, without menus and footers; empty where there is none.
+
+    Where trafilatura finds nothing, or more than the page marks as its main content (as it does for pages of few words, whose menus it
+    then takes), it is the text that is marked.
+    """
     import trafilatura
 
     whole = html if "<html" in html[:4096].lower() else f"<html><body>{html}</body></html>"
-    text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True)
-    return (text or trafilatura.html2txt(whole) or "").strip()
+    text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True) or ""
+    main = tree.css_first("article") or tree.css_first("main, [role=main]")
+    if main is not None:
+        marked = visible_text(main, _ASIDE - {"header"})
+        longest = MOST_BEYOND * len(marked.split()) + FEW_WORDS
+    else:
+        marked = visible_text(tree.body, _ASIDE) if tree.body else ""
+        longest = math.inf
+    found = len(text.split())
+    return "\n\n".join(marked.split("\n")) if not found or found > longest else text.strip()
 
 
-def visible_text(body: LexborNode) -> str:
+def visible_text(body: LexborNode, without: frozenset[str] = frozenset()) -> str:
     """The text that a browser shows without scripts, a line for each block; what is hidden by an attribute is left out."""
     parts: list[str] = []
     node: LexborNode | None = body
@@ -181,7 +198,7 @@ def visible_text(body: LexborNode) -> str:
         below: LexborNode | None = None
         if tag == "-text":
             parts.append(node.text_content or "")
-        elif tag not in _UNSEEN and not _hidden(node):
+        elif tag not in _UNSEEN and tag not in without and not _hidden(node):
             parts.append("\n" if tag in _BLOCKS else " " if tag in ("td", "th") else "")
             below = node.child
         if below is not None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
 from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trimtab.base.errors import InputError
+from trimtab.base.progress import Progress
 from trimtab.base.records import Document, Section
+from trimtab.base.share import cores
 from trimtab.base.surface import Dated, Fetched, Heading, Page, PageElement
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
@@ -54,9 +58,13 @@ def read_page(fetched: Fetched) -> Page:
     Parsing happens in a process with limits; a page beyond them comes back with `unread` set and no text. Never raises for what a
     page holds.
     """
+    return _read(fetched, _reader)
+
+
+def _read(fetched: Fetched, reader: Worker) -> Page:
     kind = kind_of(fetched)
     if kind == "html":
-        return _html(fetched)
+        return _html(fetched, reader)
     if kind == "pdf":
         return _pdf(fetched)
     return _plain(fetched)
@@ -108,15 +116,47 @@ def decoded(fetched: Fetched) -> str:
     return content.decode("utf-8", "replace") if fetched.cut else content.decode("cp1252", "replace")
 
 
-_reader = Worker(Path(__file__).with_name("page_worker.py"), [], seconds=120, longest=LONGEST_ANSWER)
+def _new_reader() -> Worker:
+    return Worker(Path(__file__).with_name("page_worker.py"), [], seconds=120, longest=LONGEST_ANSWER)
 
 
-def _html(fetched: Fetched) -> Page:
+_reader = _new_reader()
+"""The process for pages that are read one by one."""
+
+
+def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> tuple[Page, ...]:
+    """Read answers of a site as pages, in their order, in a process for each core that is free."""
+    own = cores()
+    readers: SimpleQueue[Worker] = SimpleQueue()
+    for _ in range(min(own, len(answers))):
+        readers.put(_new_reader())
+
+    def read(fetched: Fetched) -> Page:
+        reader = readers.get()
+        try:
+            return _read(fetched, reader)
+        finally:
+            readers.put(reader)
+
+    pages: list[Page] = []
+    try:
+        with ThreadPoolExecutor(max(1, own)) as pool:
+            for page in pool.map(read, answers):
+                pages.append(page)
+                if progress is not None:
+                    progress.emit("read", step=len(pages), of=len(answers))
+    finally:
+        while not readers.empty():
+            readers.get().close()
+    return tuple(pages)
+
+
+def _html(fetched: Fetched, reader: Worker) -> Page:
     data = decoded(fetched).encode("utf-8", "replace")
     size = len(data) / (1 << 20)
     seconds, megabytes = round(SECONDS + SECONDS_EACH * size), round(MEGABYTES + MEGABYTES_EACH * size)
     asked = {"url": fetched.url, "size": len(data), "seconds": seconds, "megabytes": megabytes}
-    answer = _reader.ask(json.dumps(asked), data, seconds=3 * seconds)
+    answer = reader.ask(json.dumps(asked), data, seconds=3 * seconds)
     if answer is None:
         answer = {"unread": f"takes more than {seconds} s of processor time or {megabytes:,} MB of memory to read"}
     if "unread" in answer:

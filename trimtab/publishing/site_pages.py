@@ -42,10 +42,10 @@ class CrawledPages:
     def by_address(self) -> Mapping[str, Page]:
         """Pages by every address that leads to them."""
         found = {plain_address(page.url): page for page in reversed(self.pages)}
-        for fetched in self.site.pages:
-            page = found.get(plain_address(fetched.url))
+        for asked, url in self.redirected.items():
+            page = found.get(plain_address(url))
             if page is not None:
-                found.setdefault(plain_address(fetched.asked), page)
+                found.setdefault(asked, page)
         return found
 
     @cached_property
@@ -77,11 +77,8 @@ class CrawledPages:
     @cached_property
     def redirected(self) -> Mapping[str, str]:
         """The addresses that were asked for and lead elsewhere."""
-        return {
-            plain_address(one.asked): one.url
-            for one in self.site.pages
-            if one.redirects and plain_address(one.asked) != plain_address(one.url)
-        }
+        asked = {one.asked: one.url for one in self.site.pages if one.redirects} | dict(self.site.redirects)
+        return {plain_address(one): url for one, url in asked.items() if plain_address(one) != plain_address(url)}
 
     @cached_property
     def alike(self) -> tuple[tuple[Page, Page, Pair], ...]:

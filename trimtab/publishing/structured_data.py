@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,11 @@ def disagreeing(pages: CrawledPages) -> Iterator[Found]:
                 yield page.url, said, _line(page)
 
 
+def types_on(pages: CrawledPages) -> Counter[str]:
+    """On how many pages each type stands, within other objects too."""
+    return Counter(name for page in pages.read for name in {kind for item in _objects(page) for kind in types_of(item)})
+
+
 def _differences(page: Page, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
     if kinds & _ARTICLES:
         headline, author = item.get("headline"), name_of(item.get("author"))
@@ -70,8 +76,8 @@ def _differences(page: Page, item: Mapping[str, Any], kinds: set[str], shown: st
             yield f"the answer {quoted(text)} is not on the page"
     if kinds & {"Offer", "AggregateOffer"}:
         for key in ("price", "lowPrice", "highPrice"):
-            price = _amount(str(item.get(key, "")))
-            if price is not None and price > 0 and price not in _amounts(page.visible):
+            price = _amount(str(item[key])) if _is_price(item.get(key)) else None
+            if price and price not in _amounts(page.visible):
                 yield f"{key} {item[key]} is not on the page"
     if kinds & _EVENTS:
         start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None

@@ -72,8 +72,14 @@ def _bring(model: str, near: Path, listeners: Sequence[Listener] | None) -> None
 
 def lay_out(name: str, place: Path, *, cut: bool) -> Path:
     """Copy an example to `place`; its task file. A former copy of the same example is used again. Raises as `demo` does."""
+    copy_example(name, place, "trimtab.toml")
+    return place / (CUT if cut else "trimtab.toml")
+
+
+def copy_example(name: str, place: Path, holds: str) -> None:
+    """Copy a bundled example that holds this file to `place`; a former copy of it is used again. Raises as `demo` does."""
     with as_file(files("trimtab.demos") / name) as source:
-        if not (source / "trimtab.toml").is_file():
+        if not (source / holds).is_file():
             raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
         wanted = {
             item.relative_to(source): item
@@ -91,4 +97,3 @@ def lay_out(name: str, place: Path, *, cut: bool) -> Path:
             own.parent.mkdir(parents=True, exist_ok=True)
             if not own.exists():
                 shutil.copyfile(item, own)
-    return place / (CUT if cut else "trimtab.toml")

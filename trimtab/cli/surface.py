@@ -1,0 +1,132 @@
+"""`trimtab surface`: one command a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import JsonOption
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.base.surface import SurfaceAudit
+
+HELP = "What a site publishes: can assistants read, find and cite it?"
+DEFAULT_CACHE = Path(".trimtab") / "surface"
+
+
+def audit(
+    source: Annotated[
+        str, typer.Argument(metavar="SITE", help="An address that begins with https://, or a folder as it is served.")
+    ],
+    pages: Annotated[int, typer.Option("--pages", metavar="N", min=1, help="At most N pages.")] = 10_000,
+    depth: Annotated[
+        int, typer.Option("--depth", metavar="N", min=0, help="At most N links from the first page.")
+    ] = 20,
+    rate: Annotated[float, typer.Option("--rate", metavar="N", help="At most N requests a second.")] = 5.0,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="URL", help="The address that a folder's pages have when served.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="The host may have an address of a private network.")
+    ] = False,
+    render: Annotated[
+        int,
+        typer.Option(
+            "--render", metavar="N", min=0, help="Render N pages with scripts in Chromium, for what is missing without."
+        ),
+    ] = 0,
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--logs", metavar="FILE", help="Access logs: which assistants' agents came. Several may be given."
+        ),
+    ] = None,
+    ranges: Annotated[
+        Path | None,
+        typer.Option(
+            "--ranges",
+            metavar="PATH",
+            help="Address ranges that vendors publish (JSON), by which visitors are verified.",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="What --json printed before: tell what has changed."),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option("--cache", metavar="FOLDER", help="Where fetched pages are kept.")
+    ] = DEFAULT_CACHE,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find what keeps assistants from reading, finding and citing a site: facts by severity, no total score.
+
+    robots.txt is obeyed, and the crawl is slow by default. Exits 1 where something blocks.
+
+    \b
+    Example:
+      trimtab surface audit https://example.com --page audit.html
+      trimtab surface audit site/ --base https://example.com/ --json > audit.json
+      trimtab surface audit site/ --against audit.json
+    """
+    with Output(as_json) as output:
+        from trimtab.base.display import Display
+        from trimtab.base.progress import Progress
+        from trimtab.publishing.audit import surface_audit
+
+        display = Display()
+        try:
+            result = surface_audit(
+                source,
+                pages=pages,
+                depth=depth,
+                rate=rate,
+                base=base,
+                private=private,
+                render=render,
+                logs=logs or (),
+                ranges=ranges,
+                against=against,
+                page=page,
+                cache=cache,
+                progress=Progress(listeners=[display]),
+            )
+        finally:
+            display.close()
+        output.show(result, lambda console: draw_audit(console, result))
+    if result.blocks:
+        raise typer.Exit(EXIT_NO)
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit}
+
+
+def draw_audit(console: Console, result: SurfaceAudit) -> None:
+    """Print an audit for people: each kind of finding with an example, then what holds of the whole site."""
+    from trimtab.base.show import text_table
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    line(f"{result.headline}\n{text_table(result.screen())}")
+    for note in result.notes:
+        line(f"- {note}")
+    changed = result.changes
+    if changed is not None:
+        line(
+            f"\nSince {changed.since:%Y-%m-%d}: {len(changed.new):,} findings are new, {len(changed.gone):,} are gone."
+        )
+        for sentence in changed.agents:
+            line(f"- {sentence}.")
+        for one in changed.new[:20]:
+            line(f"+ {one.severity}  {one.check}  {one.page}  {one.evidence}")
+    line(f"\nPage: {result.page}" if result.page else "\nEach finding: --page FILE, or --json.")
