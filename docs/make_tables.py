@@ -19,6 +19,7 @@ from typing import Any
 from trimtab.base.codec import from_plain
 from trimtab.base.results import StudyResult
 from trimtab.cli.output import Output
+from trimtab.publishing.agents import assistant_agents
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -672,7 +673,41 @@ def redecided() -> str:
     return "\n".join(lines).rstrip()
 
 
+def agents() -> str:
+    """The table of assistants' agents, as the package holds it."""
+    head = ["agent", "vendor", "role", "says that it obeys", "checked", "departs from RFC 9309"]
+    rows = [
+        [
+            f"`{one.token}`",
+            f"[{one.vendor}]({one.source})" if one.source else one.vendor,
+            one.role,
+            "yes" if one.obeys else "no",
+            f"{one.checked}{'' if one.seen == 'vendor' else ', second-hand'}",
+            one.departs,
+        ]
+        for one in assistant_agents()
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def crawls() -> str:
+    """How long a crawl of 10,000 pages takes, beside scrapy on the same site."""
+    found = load("crawl")
+    if not found:
+        return "Not measured yet (`benchmarks/crawl.py`)."
+    lines = ["| crawl | wall | processor | memory |", "| --- | --- | --- | --- |"]
+    names = {"trimtab": "Trimtab", "scrapy": f"scrapy {found['scrapy']}"}
+    rows = [(names[side], figures) for side, figures in found["median"].items()]
+    for name, one in (*rows, ("Trimtab again, nothing changed", found["again_under_conditions"])):
+        lines.append(f"| {name} | {one['seconds']:.0f} s | {one['processor_seconds']:.0f} s | {one['peak_mb']:,} MB |")
+    said = f"{found['pages']:,} pages of a local server with no limit of rate on either side (`benchmarks/crawl.py`), medians of two runs."
+    loads = ", ".join(f"{one:.0f}" for one in found["load_before_each"])
+    said += f" Processor: {found['machine']['processor']}, {found['machine']['cores']} cores, shared with other work (load {loads} before the runs), so compare processor seconds."
+    return "\n".join([*lines, "", said])
+
+
 PAGES = {
+    "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
     "docs/start/install.md": {"installation": installation},

@@ -12,7 +12,7 @@ from trimtab.base.visible import printable
 from trimtab.publishing.addresses import path_of
 from trimtab.publishing.agents import OLD_AFTER, AssistantAgent, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
-from trimtab.publishing.page_links import is_html, media_type
+from trimtab.publishing.page_links import OddPageError, elements_not_quoted, is_html, media_type
 from trimtab.publishing.robots import MOST_BYTES, Decision, RobotsAnswer, RobotsRule, robots_of
 
 MOST_DECISIONS = 200_000_000  # agents times rules times addresses; beyond that every n-th address is looked at
@@ -94,7 +94,7 @@ def access_of(
 def _every(robots: RobotsAnswer, addresses: int) -> int:
     """Of which number of addresses one is looked at, so that a robots.txt made to be slow takes a minute at most."""
     agents = assistant_agents()
-    rules = max(len(robots.rules.rules_for(agent.token)) for agent in agents)
+    rules = max(sum(len(rule.parts) for rule in robots.rules.rules_for(agent.token)) for agent in agents)
     return 1 + len(agents) * rules * addresses // MOST_DECISIONS
 
 
@@ -269,11 +269,10 @@ def _directives(site: Site, pages: Sequence[Page], listed: set[str]) -> Iterator
 
 
 def _marked(answer: Fetched | None) -> int:
-    if answer is None or b"data-nosnippet" not in answer.content or not is_html(answer):
+    try:
+        return 0 if answer is None else elements_not_quoted(answer)
+    except OddPageError:  # told by the crawl
         return 0
-    from selectolax.lexbor import LexborHTMLParser
-
-    return len(LexborHTMLParser(answer.content).css("[data-nosnippet]"))
 
 
 def _statuses(site: Site) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ def surface_audit(
     before = against if against is None or isinstance(against, SurfaceAudit) else read_audit(Path(against))
     try:
         from trimtab.publishing.access import access_of
-        from trimtab.publishing.checks import findings_of
+        from trimtab.publishing.checks import CHECKS, findings_of
         from trimtab.publishing.crawl import crawl
         from trimtab.publishing.logs import read_logs
         from trimtab.publishing.pages import read_pages
@@ -97,7 +97,7 @@ def surface_audit(
         from trimtab.reports.surface_audit import render as rendered_page
 
         result = replace(result, page=str(page))
-        write_atomic(Path(page), rendered_page(result))
+        write_atomic(Path(page), rendered_page(result, {check.name: check.says for check in CHECKS}))
     return result
 
 

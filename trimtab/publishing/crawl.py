@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trimtab
 from trimtab.answering.reply import wait_asked
@@ -27,7 +27,7 @@ from trimtab.publishing.addresses import canonical_address, host_of, origin_of, 
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
 from trimtab.publishing.folder import read_folder
-from trimtab.publishing.page_links import links_of
+from trimtab.publishing.page_links import OddPageError, links_of
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
 from trimtab.publishing.sitemaps import MOST_BYTES as SITEMAP_BYTES
 from trimtab.publishing.sitemaps import read_sitemap
@@ -48,6 +48,7 @@ MOST_REPEATS = 3  # times that a segment may stand in one path: /a/b/a/b/a/b/a i
 FORBIDDEN = "robots.txt forbids it"
 """How the reason begins of an address that was not fetched since robots.txt forbids it for AGENT."""
 _DIGITS = re.compile(r"\d+")
+_Result = TypeVar("_Result")
 
 
 def agent_string() -> str:
@@ -95,7 +96,7 @@ def crawl(
                 store, pages=pages, depth=depth, rate=rate, private=named, progress=progress or Progress()
             )
             try:
-                return _run(crawler.site(start, source))
+                return run_to_end(crawler.site(start, source))
             except sqlite3.DatabaseError as error:
                 remedy = "take it away; the crawl then begins anew"
                 raise InputError(f"is damaged ({error})", remedy, file=store.path) from None
@@ -110,7 +111,7 @@ def _folder(source: str, pages: int, base: str | None) -> Site:
     return read_folder(folder, pages=pages, page_cap=PAGE_CAP, base=base)
 
 
-def _run(work: Coroutine[Any, Any, Site]) -> Site:
+def run_to_end(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run to the end, in a thread of its own where this one has an event loop already, as in a notebook."""
     try:
         asyncio.get_running_loop()
@@ -160,7 +161,7 @@ class _Crawler:
             for entry in entries.values():
                 self._add(entry.url, 1, listed=True)
             if first is not None:
-                self._take(first, 0)
+                await self._take(first, 0)
             await self._follow()
         self._store.finish()
         return Site(
@@ -178,6 +179,10 @@ class _Crawler:
 
     async def _first(self, start: str) -> Fetched | None:
         """The first page; where it lies on the `www.` twin or behind https, the crawl goes on there."""
+        if self._robots[self._origin][0] is None:
+            why = self._unfetched.popitem()[1]
+            remedy = "check the address, and that it can be reached from here"
+            raise RemoteError(f"{printable(self._origin, 200)}/robots.txt {why}; {remedy}")
         refusal = self._forbidden(start)
         self._seen.add(start)
         if refusal:
@@ -210,7 +215,7 @@ class _Crawler:
                     break
                 address, depth, task = under_way[0]
                 try:
-                    self._take(await task, depth)
+                    await self._take(await task, depth)
                 except NotFetchedError as error:
                     self._skip(address, str(error))
                 under_way.popleft()
@@ -235,7 +240,7 @@ class _Crawler:
         note = f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
         self._progress.emit("crawl", step=step, of=of, note=note if done >= 5 else "")
 
-    def _take(self, answer: Fetched, depth: int) -> None:
+    async def _take(self, answer: Fetched, depth: int) -> None:
         """Count an answer as a page, and queue the links that it has."""
         if answer.url != answer.asked:
             self._led[answer.asked] = answer.url
@@ -246,7 +251,12 @@ class _Crawler:
         self._bytes += len(answer.content)
         if answer.status >= 400 or origin_of(answer.url) != self._origin:
             return
-        found = links_of(answer)[: max(0, MOST_LINKS - self._linked)]
+        try:  # in a thread: the answers that are under way have a limit of time
+            found = await asyncio.to_thread(links_of, answer)
+        except OddPageError as error:
+            self._skip(answer.url, f"its links are not read: it {error}")
+            return
+        found = found[: max(0, MOST_LINKS - self._linked)]
         self._linked += len(found)
         self._links[answer.url] = found
         for address in found:
@@ -330,8 +340,6 @@ class _Crawler:
         answer: Fetched | None
         try:
             answer = await self._kept(address, whole=True, elsewhere=True, redirects=5, cap=MOST_BYTES + 1)
-            if 300 <= answer.status < 400:
-                answer = None
         except NotFetchedError as error:
             if "redirects" in str(
                 error

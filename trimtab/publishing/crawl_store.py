@@ -35,7 +35,9 @@ class CrawlStore:
         self._committed = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = sqlite3.connect(path)
+            self._database = sqlite3.connect(
+                path, check_same_thread=False
+            )  # one thread at a time, not always the first
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = off")  # a killed process loses nothing by it
             self._database.executescript(_TABLES)

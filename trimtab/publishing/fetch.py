@@ -10,7 +10,8 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from urllib.parse import urljoin, urlsplit
+from functools import lru_cache
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -32,7 +33,11 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NotFetchedError(TrimtabError, ConnectionError):
-    """A request that had no usable answer; the text says why, in words."""
+    """A request that had no usable answer; the text says why, in words. `by_redirect`: since redirects lead nowhere."""
+
+    def __init__(self, why: str, *, by_redirect: bool = False) -> None:
+        self.by_redirect = by_redirect
+        super().__init__(why)
 
 
 def is_public(address: _Address) -> bool:
@@ -71,7 +76,6 @@ class Fetcher:
         self._addresses: dict[str, asyncio.Future[tuple[str, ...]]] = {}
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
         self._turn, self._next = asyncio.Lock(), 0.0
-        self._trusted: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Fetcher:
         return self
@@ -122,15 +126,17 @@ class Fetcher:
         )
 
     def _next_address(self, at: str, target: str, path: list[str], most: int, elsewhere: bool) -> str:
-        goal = canonical_address(urljoin(at, target)) if len(target) < 8_000 else None
+        goal = canonical_address(target, at)
         if goal is None:
-            raise NotFetchedError(f"redirects to {printable(target, 120)}, which is no http or https address")
+            raise NotFetchedError(
+                f"redirects to {printable(target, 120)}, which is no http or https address", by_redirect=True
+            )
         if goal in path:
-            raise NotFetchedError("redirects in a circle")
+            raise NotFetchedError("redirects in a circle", by_redirect=True)
         if len(path) > most:
-            raise NotFetchedError(f"redirects more than {most} times")
+            raise NotFetchedError(f"redirects more than {most} times", by_redirect=True)
         if not elsewhere and not same_site(host_of(goal), host_of(at)):
-            raise NotFetchedError(f"redirects to another host, {printable(origin_of(goal), 120)}")
+            raise NotFetchedError(f"redirects to another host, {printable(origin_of(goal), 120)}", by_redirect=True)
         return goal
 
     async def _once(
@@ -236,10 +242,10 @@ class Fetcher:
     def _transport(self, origin: str) -> httpx.AsyncHTTPTransport:
         """One for each origin: a connection that a certificate was checked for serves its own host alone."""
         if origin not in self._transports:
-            if self._trusted is None:
-                self._trusted = trusted_authorities()
             limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-            self._transports[origin] = httpx.AsyncHTTPTransport(verify=self._trusted, trust_env=False, limits=limits)
+            self._transports[origin] = httpx.AsyncHTTPTransport(
+                verify=trusted_authorities(), trust_env=False, limits=limits
+            )
         return self._transports[origin]
 
     async def _lookup(self, host: str) -> tuple[str, ...]:
@@ -267,6 +273,7 @@ class Fetcher:
         return public
 
 
+@lru_cache(maxsize=1)  # reading them takes longer than many a request
 def trusted_authorities() -> ssl.SSLContext:
     """The system's authorities and those of certifi."""
     import certifi

@@ -15,7 +15,7 @@ from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.base.visible import printable
 from trimtab.data.sources import files_below
 from trimtab.publishing.addresses import canonical_address, origin_of, path_of
-from trimtab.publishing.page_links import links_of
+from trimtab.publishing.page_links import OddPageError, links_of
 from trimtab.publishing.sitemaps import MOST_BYTES, read_sitemap
 
 NO_ADDRESS = "http://localhost/"  # of a folder whose address nobody gave and no sitemap names
@@ -62,7 +62,12 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
         raise InputError("holds no page", "give the folder that is served, with HTML files in it", file=folder)
     found = [served(name) for name in read[:pages]]
     over = [Unfetched(url=where + quote(name), why=f"beyond {pages:,} pages") for name in read[pages:]]
-    links = {page.url: links_of(page) for page in found}
+    links = {}
+    for page in found:
+        try:
+            links[page.url] = links_of(page)
+        except OddPageError as error:
+            over.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
     missing = _missing(links, files, where)
     not_there = [
         served("404.html", 404, address)

@@ -113,7 +113,7 @@ def read_logs(
             one.statuses[request.status] += 1
             one.first, one.last = min(one.first, request.when), max(one.last, request.when)
             if request.status in (200, 206, 304) and len(one.got) < MOST_PATHS:
-                one.got.add(request.target)
+                one.got.add(_canonical_path(request.target))
             if agent.token in networks:
                 one.verified += is_from(request.address, agent.token)
         if not read:
@@ -294,24 +294,19 @@ def _request(found: Mapping[str, Any]) -> LogRequest | None:
         return None
     if when is None or not 100 <= status <= 599 or "agent" not in found or "address" not in found:
         return None
-    target = target if target.startswith("/") else _path_of_whole(target)
-    address = canonical_address(f"http://host.invalid{target}") if target else None
     return LogRequest(
         address=str(found["address"]),
         when=when,
-        target=path_of(address) if address else "",
+        target=target,
         status=status,
         agent=str(found["agent"]),
     )
 
 
-def _path_of_whole(target: str) -> str:
-    """Path and query of a whole address in a log, as proxies write it; empty for what is none."""
-    try:
-        parts = urlsplit(target)
-    except ValueError:
-        return ""
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "") if parts.netloc else ""
+def _canonical_path(target: str) -> str:
+    """Path and query in the form of canonical addresses, also of a whole address, as proxies write it; empty for what is none."""
+    address = canonical_address(f"http://host.invalid{target}" if target.startswith("/") else target)
+    return path_of(address) if address else ""
 
 
 def _moment(written: Any) -> datetime | None:

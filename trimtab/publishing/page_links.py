@@ -1,12 +1,27 @@
-"""Links of a page, as canonical addresses on the same host."""
+"""Links of a page, as canonical addresses on the same host; read in a process with limits."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any
+
 from trimtab.base.errors import PackageError
 from trimtab.base.surface import Fetched
-from trimtab.publishing.addresses import canonical_address, origin_of
+from trimtab.base.worker import Worker
+from trimtab.publishing.addresses import LONGEST, canonical_address, origin_of
 
 MOST_LINKS = 5_000  # of one page
+SECONDS, MEGABYTES = 3, 256
+"""Processor time and memory that reading a page may take, beside what its size adds."""
+SECONDS_EACH, MEGABYTES_EACH = 1, 100
+"""What each MB of a page adds; some ten times the usual."""
+
+
+class OddPageError(Exception):
+    """A page that cannot be read within limits."""
 
 
 def is_html(answer: Fetched) -> bool:
@@ -25,24 +40,37 @@ def media_type(answer: Fetched) -> str:
 def links_of(answer: Fetched) -> tuple[str, ...]:
     """The addresses that a page links to on its own host, in their order, each once; at most MOST_LINKS.
 
-    Raises PackageError where selectolax is not installed.
+    Raises OddPageError for a page that is made to take long, and PackageError where selectolax is not installed.
     """
     if not is_html(answer) or not answer.content:
         return ()
-    try:
-        from selectolax.lexbor import LexborHTMLParser
-    except ImportError:
-        raise PackageError("selectolax", "publish", "reading pages") from None
-    tree = LexborHTMLParser(answer.content)
+    read = _read(answer.content)
     base, origin = answer.url, origin_of(answer.url)
-    first = tree.css_first("base[href]")
-    if first is not None:
-        base = canonical_address(first.attributes.get("href") or "", base) or base
-    found: dict[str, None] = {}
-    for anchor in tree.css("a[href], area[href]"):
-        address = canonical_address(anchor.attributes.get("href") or "", base)
-        if address is not None and origin_of(address) == origin:
-            found[address] = None
-            if len(found) >= MOST_LINKS:
-                break
-    return tuple(found)
+    if read["base"] is not None:
+        base = canonical_address(read["base"], base) or base
+    found = (canonical_address(written, base) for written in read["links"])
+    return tuple(dict.fromkeys(address for address in found if address is not None and origin_of(address) == origin))
+
+
+def elements_not_quoted(answer: Fetched) -> int:
+    """How many elements of a page have `data-nosnippet`; raises OddPageError as `links_of` does."""
+    if b"data-nosnippet" not in answer.content or not is_html(answer):
+        return 0
+    return int(_read(answer.content)["nosnippet"])
+
+
+def _read(content: bytes) -> dict[str, Any]:
+    if importlib.util.find_spec("selectolax") is None:
+        raise PackageError("selectolax", "publish", "reading pages")
+    size = len(content) / 1024**2
+    seconds, megabytes = math.ceil(SECONDS + SECONDS_EACH * size), math.ceil(MEGABYTES + MEGABYTES_EACH * size)
+    limits = {"seconds": seconds, "megabytes": megabytes, "most": MOST_LINKS, "longest": LONGEST}
+    asked = json.dumps({"size": len(content), **limits})
+    found: dict[str, Any] | None = _reader.ask(asked, content, seconds=4.0 * seconds)
+    if found is None:
+        raise OddPageError(f"takes more than {seconds} s of processor time or {megabytes:,} MB of memory to read")
+    return found
+
+
+_reader = Worker(Path(__file__).with_name("links_worker.py"), [], seconds=60, longest=8 * LONGEST * MOST_LINKS)
+"""One process for all pages."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.base.surface import AgentAccess, Finding, SurfaceAudit, SurfaceChanges
@@ -21,9 +21,10 @@ _ROLES = {"search": "search", "user": "on a user's behalf", "training": "trainin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckView:
-    """The findings of one check: its name, what to do, and how many there are beyond those in the grid."""
+    """The findings of one check: its name, what it finds, what to do, and how many there are beyond those in the grid."""
 
     name: str
+    says: str
     count: int
     pages: int
     remedy: str
@@ -42,9 +43,9 @@ class SeverityView:
     checks: tuple[CheckView, ...]
 
 
-def render(audit: SurfaceAudit) -> str:
-    """The page as HTML, without a script and without a request."""
-    severities = tuple(_severity(audit, severity) for severity in _TITLES)
+def render(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
+    """The page as HTML, without a script and without a request; `meanings`: what checks find, by their names, in a sentence."""
+    severities = tuple(_severity(audit, severity, meanings) for severity in _TITLES)
     changed = audit.changes
     return filled(
         "surface_audit.html.j2",
@@ -53,6 +54,7 @@ def render(audit: SurfaceAudit) -> str:
         audit=audit,
         severities=severities,
         agents=_agents(audit.agents),
+        sources=_sources(audit.agents),
         logs=_logs(audit),
         changes=changed,
         new=_changed(changed.new, audit.origin, "New findings") if changed else None,
@@ -62,17 +64,17 @@ def render(audit: SurfaceAudit) -> str:
     )
 
 
-def _severity(audit: SurfaceAudit, severity: str) -> SeverityView:
+def _severity(audit: SurfaceAudit, severity: str, meanings: Mapping[str, str]) -> SeverityView:
     by_check: dict[str, list[Finding]] = {}
     for one in audit.findings:
         if one.severity == severity:
             by_check.setdefault(one.check, []).append(one)
     title, lead = _TITLES[severity]
-    checks = tuple(_check(name, found, audit.origin) for name, found in by_check.items())
+    checks = tuple(_check(name, found, audit.origin, meanings.get(name, "")) for name, found in by_check.items())
     return SeverityView(id=severity, title=title, lead=lead, count=sum(map(len, by_check.values())), checks=checks)
 
 
-def _check(name: str, found: Sequence[Finding], origin: str) -> CheckView:
+def _check(name: str, found: Sequence[Finding], origin: str, says: str) -> CheckView:
     remedies = list(dict.fromkeys(one.remedy for one in found))
     alone = len(remedies) == 1
     columns = [Column(title="Page"), Column(title="As it stands there", text=True)]
@@ -91,6 +93,7 @@ def _check(name: str, found: Sequence[Finding], origin: str) -> CheckView:
         rows.append(tuple(row))
     return CheckView(
         name=name,
+        says=says,
         count=len(found),
         pages=len({one.page for one in found}),
         remedy=remedies[0] if alone else "",
@@ -112,7 +115,6 @@ def _agents(agents: Iterable[AgentAccess]) -> Grid:
             "yes" if one.obeys else "no",
             f"{one.allowed:,} of {one.pages:,}",
             "; ".join(f"{line} ({count:,})" for line, count in one.decided_by.items()) or NOTHING,
-            f"{one.source} ({one.checked})",
         )
         for one in agents
     )
@@ -123,9 +125,14 @@ def _agents(agents: Iterable[AgentAccess]) -> Grid:
         Column(title="Obeys robots.txt", text=True),
         Column(title="May read"),
         Column(title="Lines that forbid (pages)", text=True),
-        Column(title="The vendor's page (seen on)", text=True),
     )
     return Grid(label="Agents", columns=columns, rows=rows)
+
+
+def _sources(agents: Iterable[AgentAccess]) -> Grid:
+    columns = (Column(title="Agent"), Column(title="The vendor's page", text=True), Column(title="Seen on"))
+    rows = tuple((one.agent, one.source or NOTHING, one.checked) for one in agents)
+    return Grid(label="Sources", columns=columns, rows=rows)
 
 
 def _logs(audit: SurfaceAudit) -> Grid | None:

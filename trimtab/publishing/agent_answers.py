@@ -1,0 +1,115 @@
+"""What a site answers to the agents of assistants: a few pages, asked for again under each agent's name, where the user wants it."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+
+from trimtab.base.progress import Progress
+from trimtab.base.surface import Fetched, Finding, Severity, Site
+from trimtab.base.visible import printable
+from trimtab.publishing.access import challenged
+from trimtab.publishing.addresses import host_of, path_of
+from trimtab.publishing.agents import AssistantAgent, assistant_agents
+from trimtab.publishing.crawl import AGENT, PAGE_CAP, run_to_end
+from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
+from trimtab.publishing.page_links import is_html
+from trimtab.publishing.robots import robots_of
+
+MOST_LIKE = 0.5  # of the bytes of the page that the crawl got; an answer of fewer is another page
+_LOGINS = ("login", "log-in", "signin", "sign-in", "auth", "sso", "account")
+
+
+def answers_to_agents(
+    site: Site,
+    *,
+    pages: int = 3,
+    rate: float = 5.0,
+    private: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Finding, ...]:
+    """Ask for `pages` pages of a crawled site, and for one that is not there, as each agent that robots.txt allows them; what differs is found.
+
+    The header `User-Agent` names the agent, and this crawl behind it. A server that knows agents by their addresses turns such a request
+    away and the agent not, so a refusal is no proof; access logs are. Nothing is asked of a folder.
+    """
+    if "://" not in site.source:
+        return ()
+    read = [one for one in site.pages if one.status == 200 and is_html(one) and one.content]
+    spread = read[:: max(1, math.ceil(len(read) / pages))][:pages]
+    return run_to_end(_ask(site, spread, rate, private, progress or Progress()))
+
+
+def user_agent_of(agent: AssistantAgent) -> str:
+    """The header that names an agent and says who asks."""
+    return f"Mozilla/5.0 (compatible; {agent.token}/1.0; asked by {AGENT})"
+
+
+async def _ask(
+    site: Site, pages: Sequence[Fetched], rate: float, private: bool, progress: Progress
+) -> tuple[Finding, ...]:
+    robots, host = robots_of(site.robots), host_of(site.origin)
+    named = frozenset({host}) if private or names_private(host) else frozenset[str]()
+    agents = [agent for agent in assistant_agents() if agent.crawler]
+    missing = f"{site.origin}/{secrets.token_hex(12)}"
+    found: list[Finding] = []
+    interval = 0.0 if math.isinf(rate) else 1 / rate
+    for number, agent in enumerate(agents, 1):
+        delay = robots.rules.crawl_delay(agent.token) or 0.0
+        async with Fetcher(user_agent_of(agent), interval=max(interval, delay), private=named, cap=PAGE_CAP) as fetcher:
+            for page in pages:
+                if robots.decide(agent.token, page.url).allowed:
+                    found += await _compared(fetcher, agent, page)
+            if number == 1 and robots.decide(agent.token, missing).allowed:
+                found += await _soft_404(fetcher, site, missing)
+        progress.emit("agents", step=number, of=len(agents), note=agent.token)
+    return tuple(found)
+
+
+async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> list[Finding]:
+    """What an agent of this name gets in place of the page that the crawl got."""
+    remedy = "see in the access logs what the real agent gets, and change the rules of the server or the CDN"
+    severity: Severity = "note" if agent.role == "training" else "hinders"
+
+    def finding(check: str, evidence: str) -> list[Finding]:
+        said = f"under the name {agent.token}, {evidence}"
+        return [Finding(page=page.url, check=check, severity=severity, evidence=said, remedy=remedy)]
+
+    try:
+        answer = await fetcher.get(page.url)
+    except NotFetchedError as error:
+        return finding("agent-answer", f"it {error}")
+    challenge = challenged(answer)
+    if challenge:
+        return finding("agent-challenge", f"it answers {answer.status} with a challenge ({challenge})")
+    if answer.status != 200:
+        return finding("agent-answer", f"it answers {answer.status}; the crawl got 200")
+    if answer.url != page.url:
+        login = any(word in path_of(answer.url).lower() for word in _LOGINS)
+        return finding("agent-login" if login else "agent-redirect", f"it redirects to {printable(answer.url, 200)}")
+    if len(answer.content) < MOST_LIKE * len(page.content):
+        return finding(
+            "agent-other-page", f"it answers {len(answer.content):,} bytes; the crawl got {len(page.content):,}"
+        )
+    return []
+
+
+async def _soft_404(fetcher: Fetcher, site: Site, missing: str) -> list[Finding]:
+    """Whether an address that cannot be there is answered as a page."""
+    try:
+        answer = await fetcher.get(missing)
+    except NotFetchedError:
+        return []
+    if answer.status != 200:
+        return []
+    evidence = f"an address that is not there ({path_of(missing)}) is answered with 200"
+    return [
+        Finding(
+            page=site.origin,
+            check="soft-404",
+            severity="hinders",
+            evidence=evidence,
+            remedy="answer 404 or 410 where there is no page",
+        )
+    ]
