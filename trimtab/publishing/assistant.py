@@ -46,7 +46,7 @@ INSTRUCTION = (
 _MARK = re.compile(r"\s*\[(\d{1,2})\]")
 _FENCE = re.compile(r"</?\s*source", re.IGNORECASE)
 _FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)", re.MULTILINE | re.DOTALL)
-_SAID = re.compile(r"[^\W\d_]{2,}")
+_SAID = re.compile(r"[^\W\d_]{2,}|\d+")
 # Sentences of a page that speak to an assistant, not to a reader.
 _ADDRESSED = re.compile(
     r"\b(?:ignore|disregard|forget)\b.{0,40}\b(?:previous|above|prior|earlier|all|other)\b.{0,40}\b(?:instruction|prompt|rule|source|text|message)s?\b"
@@ -320,10 +320,10 @@ class SimulatedAssistant:
 
 
 def _says_something(text: str) -> bool:
-    """True for a line of three words or more that is no command or output; in scripts without spaces, for three letters."""
+    """True for a line with two words or a number and a word that is no command; in scripts without spaces, for any."""
     if text.lstrip().startswith((">>>", "$ ", "...")):
         return False
-    return len(_SAID.findall(text)) >= 3 or any(letter > "\u2e80" for letter in text)
+    return len(_SAID.findall(text)) >= 2 or any(letter > "\u2e80" for letter in text)
 
 
 _EMPTY = Passage(id="", document="", title="", path=(), text="", source="")
