@@ -20,6 +20,7 @@ from trimtab.base.surface import (
 )
 from trimtab.base.task import Task
 from trimtab.measurement.facts import read
+from trimtab.measurement.numerals import words
 from trimtab.publishing.assistant import SOURCES, THRESHOLD, SentenceJudge, open_index
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
 from trimtab.publishing.coverage import EMBEDDING, EXTRACT, AssistantSession, Questions, all_questions, assistant_over
@@ -33,6 +34,13 @@ DEPTH = 20  # passages that are looked through for facts
 FACTS = 3  # quoted for a question, at most
 LACKED = 4  # words named that a page lacks of a question, at most
 ALIKE = 0.95  # cosine from which two passages say the same
+# Words of questions that name no subject.
+_GENERAL = frozenset(
+    words(
+        "between without difference whole existing add adding use using make get work works find set way kind best good new other "
+        "change changing several once during need want know tell mean means possible same different really just"
+    )
+)
 _WANTED = {"number": "a number", "date": "a date or time", "name": "a name", "other": ""}
 
 
@@ -152,9 +160,12 @@ class UnansweredQuestion:
         )[:FACTS]
 
     def near(self) -> Iterator[tuple[str, float]]:
-        """Own pages about the question, with the reciprocal rank of their best passage."""
+        """Own pages about the question: the one that is cited with weight 1, others with the reciprocal rank of their best passage."""
         seen: set[str] = set()
-        for hit in self.hits:
+        if self.question.cited and self.question.owner == OWN and self.question.page:
+            seen.add(self.question.page)
+            yield self.question.page, 1.0
+        for hit in self.hits[:SOURCES]:
             owner, page = owner_and_page(hit.passage.document)
             if owner == OWN and page not in seen and self.judge.is_about(self.question.question, hit.passage):
                 seen.add(page)
@@ -225,7 +236,8 @@ def _lacks(one: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) 
     if page is None:
         yield f"“{asked}”: no own page is about it"
         return
-    missing = one.judge.scorer.missing_terms(asked, texts.get(page, ""))[:LACKED]
+    missing = one.judge.scorer.missing_terms(asked, texts.get(page, ""))
+    missing = tuple(word for word in missing if word.casefold() not in _GENERAL)[:LACKED]
     if missing:
         yield f"“{asked}”: the page never says {', '.join(f'“{word}”' for word in missing)}"
     kind = answer_type(asked)
