@@ -295,7 +295,9 @@ def _states(effect: float, questions: int = 120, noise: float = 0.1):
     def ask(documents, seed: int) -> StateFigures:
         is_edited = any("edited" in one.digest for one in documents)
         base = np.random.default_rng(0).uniform(0.4, 0.6, questions)
-        moved = base + noise * np.random.default_rng(2 * seed + is_edited).uniform(-1, 1, questions) + effect * is_edited
+        moved = (
+            base + noise * np.random.default_rng(2 * seed + is_edited).uniform(-1, 1, questions) + effect * is_edited
+        )
         rows = np.clip(np.vstack([moved] * 4), 0, 1)
         return StateFigures(figures_OQ=rows, documents=(frozenset({"own/shops.md"}),) * questions)
 
