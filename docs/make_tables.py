@@ -638,6 +638,30 @@ def audits() -> str:
     return f"{table}\n\n{found['studies']:,} studies each. Aims: 95% held, targets claimed falsely in at most 5%."
 
 
+def surface_checks() -> str:
+    """Precision and recall of every check of a site's audit, on the example with planted faults."""
+    found = load("surface_checks")
+    if not found:
+        return "Not measured yet."
+    lines = ["| check | severity | planted | found | told | wrong |", "| --- | --- | --- | --- | --- | --- |"]
+    total = {"planted": 0, "found": 0, "told": 0, "wrong": 0}
+    for name, row in found["checks"].items():
+        total = {key: total[key] + row[key] for key in total}
+        if not row["planted"]:
+            lines.append(f"| `{name}` | {row['severity']} | not planted | | | {row['wrong']} |")
+            continue
+        planted = f"{row['planted']} (in a copy)" if row["in_a_copy"] else str(row["planted"])
+        lines.append(f"| `{name}` | {row['severity']} | {planted} | {row['found']} | {row['told']} | {row['wrong']} |")
+    right = total["told"] - total["wrong"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Of {total['planted']} faults {total['found']} were found; {right} of {total['told']} findings are on a page with the fault.",
+        ]
+    )
+
+
 def production() -> str:
     """Quality in use from few labels, in simulated traffic."""
     found = load("production_simulation")
@@ -793,6 +817,7 @@ def _positions(name: str, found: dict[str, Any]) -> str:
 
 PAGES = {
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
+    "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},

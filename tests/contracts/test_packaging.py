@@ -68,7 +68,9 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
     modules = set().union(*(imported(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")))
     owners = packages_distributions()
     used = {module: {canonicalize_name(name) for name in owners.get(module, [module])} for module in modules}
-    known = declared("hub", "notebook", "office", "qlora", "serve", "structured", "postgres", "export", "sign")
+    known = declared(
+        "hub", "notebook", "office", "qlora", "serve", "structured", "postgres", "export", "sign", "publish", "render"
+    )
     assert {module: names for module, names in used.items() if not names & known} == {}
     assert known - set().union(*used.values()) == set(INDIRECT)
 

@@ -42,6 +42,12 @@ def audit(
             "--render", metavar="N", min=0, help="Render N pages with scripts in Chromium, for what is missing without."
         ),
     ] = 0,
+    as_agents: Annotated[
+        int,
+        typer.Option(
+            "--as-agents", metavar="N", min=0, help="Ask for N pages again under the name of each assistant's agent."
+        ),
+    ] = 0,
     logs: Annotated[
         list[Path] | None,
         typer.Option(
@@ -93,6 +99,7 @@ def audit(
                 base=base,
                 private=private,
                 render=render,
+                as_agents=as_agents,
                 logs=logs or (),
                 ranges=ranges,
                 against=against,

@@ -30,6 +30,7 @@ def surface_audit(
     base: str | None = None,
     private: bool = False,
     render: int = 0,
+    as_agents: int = 0,
     logs: Sequence[str | Path] = (),
     ranges: str | Path | None = None,
     against: str | Path | SurfaceAudit | None = None,
@@ -41,7 +42,7 @@ def surface_audit(
 
     `source`: an address or a folder, whose pages go below the address `base`. At most `pages` pages, `depth` links from the first, at
     `rate` requests a second; `private` lets the host be one of a private network. `render`: of how many pages with scripts Chromium
-    renders the text, for what is missing without. `logs`: access logs, with `ranges`, the address ranges that vendors publish (JSON).
+    renders the text, for what is missing without. `as_agents`: how many pages are asked for again under the name of each agent. `logs`: access logs, with `ranges`, the address ranges that vendors publish (JSON).
     `against`: an earlier audit, or the file of its JSON, to tell what has changed. `page`: a file to which the report is written.
 
     Raises InputError or MissingError for a source, a log or an earlier audit that cannot be used, RemoteError where the site's first page
@@ -50,6 +51,7 @@ def surface_audit(
     before = against if against is None or isinstance(against, SurfaceAudit) else read_audit(Path(against))
     try:
         from trimtab.publishing.access import access_of
+        from trimtab.publishing.agent_answers import answers_to_agents
         from trimtab.publishing.checks import CHECKS, findings_of
         from trimtab.publishing.crawl import crawl
         from trimtab.publishing.logs import read_logs
@@ -76,6 +78,8 @@ def surface_audit(
     crawled = CrawledPages(site=site, pages=read)
     agents, about_access = access_of(site, read)
     found = [*about_access, *findings_of(crawled, progress)]
+    if as_agents:
+        found += answers_to_agents(site, pages=as_agents, rate=rate, private=private, progress=progress)
     summary: LogSummary | None = None
     if logs:
         summary, about_logs = read_logs([Path(one) for one in logs], Path(ranges) if ranges else None, site)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trimtab.base.grammar import SENTENCE
-from trimtab.base.records import Document
+from trimtab.base.records import Document, Section
 from trimtab.base.surface import Page
 from trimtab.data.duplicates import plain_words
 from trimtab.data.markdown import parse_markdown
@@ -169,28 +169,31 @@ class Sentence:
     heading: str
 
 
+_TABLE = re.compile(r"(?:^[^\S\n]*\|.*(?:\n|\Z))+", re.M)
+_FENCED = re.compile(r"^```.*?(?:^```|\Z)", re.M | re.S)
+
+
 def sentences_of(page: Page) -> tuple[Sentence, ...]:
-    """The sentences of a page's main text, each cell of a table with its row's and its column's head; code is left out."""
+    """The sentences of a page's main text, and each cell of its tables with the heads of row and column; code is left out."""
     if not page.text:
         return ()
-    title, sections = parse_markdown(re.sub(r"(?ms)^```.*?(?:^```|\Z)", "", page.text), page.title)
-    document = Document(id=page.url, title=title, source=page.url, sections=sections, digest="")
+    title, sections = parse_markdown(_FENCED.sub("", page.text), page.title)
     found = []
-    for passage in chunk(document, words=SENTENCE):
-        heading = passage.path[-1] if passage.path else title
-        lines = passage.text.split("\n")
-        if any(line.lstrip().startswith("|") for line in lines):
-            found += [Sentence(text=text, heading=heading) for text in _cells(lines)]
-        else:
+    for section in sections:
+        heading = section.path[-1] if section.path else title
+        found += [
+            Sentence(text=text, heading=heading) for table in _TABLE.findall(section.text) for text in _cells(table)
+        ]
+        rest = Section(path=section.path, text=_TABLE.sub("\n", section.text).strip())
+        document = Document(id=page.url, title=title, source=page.url, sections=(rest,), digest="")
+        for passage in chunk(document, words=SENTENCE):
             text = _LEADING.sub("", re.sub(r"[*_]{1,2}", "", " ".join(passage.text.split())))
             found.append(Sentence(text=text, heading=heading))
     return tuple(found)
 
 
-def _cells(lines: Sequence[str]) -> Iterator[str]:
-    rows = [
-        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if line.lstrip().startswith("|")
-    ]
+def _cells(table: str) -> Iterator[str]:
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
     rows = [row for row in rows if not all(re.fullmatch(r":?-*:?", cell) for cell in row)]
     for row in rows[1:]:
         for head, cell in zip(rows[0][1:], row[1:], strict=False):

@@ -13,10 +13,10 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import trimtab
 from trimtab.answering.reply import wait_asked
 from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import locked, refuse_links
@@ -53,7 +53,7 @@ _Result = TypeVar("_Result")
 
 def agent_string() -> str:
     """What the crawl calls itself in `User-Agent`."""
-    return f"{AGENT}/{trimtab.__version__} (audit of a site by the package trimtab; how-to: surface-access)"
+    return f"{AGENT}/{version('trimtab')} (audit of a site by the package trimtab; how-to: surface-access)"
 
 
 def crawl(

@@ -135,8 +135,11 @@ class Fetcher:
             raise NotFetchedError("redirects in a circle", by_redirect=True)
         if len(path) > most:
             raise NotFetchedError(f"redirects more than {most} times", by_redirect=True)
-        if not elsewhere and not same_site(host_of(goal), host_of(at)):
-            raise NotFetchedError(f"redirects to another host, {printable(origin_of(goal), 120)}", by_redirect=True)
+        here, there = urlsplit(at), urlsplit(goal)
+        if not elsewhere and not (same_site(here.hostname or "", there.hostname or "") and here.port == there.port):
+            raise NotFetchedError(
+                f"redirects to another host or port, {printable(origin_of(goal), 120)}", by_redirect=True
+            )
         return goal
 
     async def _once(
@@ -163,7 +166,7 @@ class Fetcher:
 
     async def _wait(self) -> None:
         """Wait for the turn of a request."""
-        if self.interval <= 0:
+        if self.interval <= 0 and self._next <= time.monotonic():
             return
         async with self._turn:
             now = time.monotonic()

@@ -21,10 +21,8 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from trimtab.base.worker import limit_memory, limit_time
 
 MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
-MOST_BEYOND, FEW_WORDS = (
-    1.5,
-    20,
-)  # main text may have so many times the words marked as main, and some signs of Markdown
+LEAST_OF, MOST_BEYOND = 1 / 3, 1.5  # times the words that are marked as main, between which main text has its own
+FEW_WORDS = 20  # signs of Markdown among them
 CUT, MOST_PARAGRAPH = 300, 5000  # characters of an element's text, and of a paragraph's
 
 _UNSEEN = frozenset(
@@ -76,6 +74,7 @@ _BLOCKS = frozenset(
         "ul",
     ]
 )
+_MARKS = {f"h{level}": f"{'#' * level} " for level in range(1, 7)} | {"li": "- "}  # of Markdown
 _ASIDE = frozenset(("nav", "header", "footer", "aside"))
 _PARAGRAPHS = frozenset(("p", "li", "td", "th", "dd", "blockquote", "figcaption"))
 _TAG = re.compile(
@@ -171,8 +170,8 @@ def parse(html: str, url: str) -> dict[str, Any]:
 def main_text(html: str, tree: LexborHTMLParser) -> str:
     """The main text as Markdown in blocks, without menus and footers; empty where there is none.
 
-    Where trafilatura finds nothing, or more than the page marks as its main content (as it does for pages of few words, whose menus it
-    then takes), it is the text that is marked.
+    Where trafilatura finds hardly any of what the page marks as its main content, or more (as it does for pages of few words, whose menus
+    it then takes), it is the text that is marked.
     """
     import trafilatura
 
@@ -181,16 +180,19 @@ def main_text(html: str, tree: LexborHTMLParser) -> str:
     main = tree.css_first("article") or tree.css_first("main, [role=main]")
     if main is not None:
         marked = visible_text(main, _ASIDE - {"header"})
-        longest = MOST_BEYOND * len(marked.split()) + FEW_WORDS
+        least, longest = LEAST_OF * len(marked.split()), MOST_BEYOND * len(marked.split()) + FEW_WORDS
     else:
         marked = visible_text(tree.body, _ASIDE) if tree.body else ""
-        longest = math.inf
+        least, longest = 1, math.inf
     found = len(text.split())
-    return "\n\n".join(marked.split("\n")) if not found or found > longest else text.strip()
+    return "\n\n".join(marked.split("\n")) if not least <= found <= longest else text.strip()
 
 
 def visible_text(body: LexborNode, without: frozenset[str] = frozenset()) -> str:
-    """The text that a browser shows without scripts, a line for each block; what is hidden by an attribute is left out."""
+    """The text that a browser shows without scripts, a line for each block; what is hidden by an attribute is left out.
+
+    Where elements are to be left out, too (`without`), it is for reading: headings and list items have the marks of Markdown.
+    """
     parts: list[str] = []
     node: LexborNode | None = body
     while node is not None:
@@ -200,6 +202,8 @@ def visible_text(body: LexborNode, without: frozenset[str] = frozenset()) -> str
             parts.append(node.text_content or "")
         elif tag not in _UNSEEN and tag not in without and not _hidden(node):
             parts.append("\n" if tag in _BLOCKS else " " if tag in ("td", "th") else "")
+            if without and tag in _MARKS:
+                parts.append(_MARKS[tag])
             below = node.child
         if below is not None:
             node = below

@@ -36,7 +36,7 @@ def with_rendered(
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
-        raise PackageError("playwright", None, "rendering pages") from None
+        raise PackageError("playwright", "render", "rendering pages") from None
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser_path is None:
         raise MissingError(
