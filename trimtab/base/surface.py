@@ -405,7 +405,7 @@ class SurfaceCoverage(Shown):
         return f"{self.source}: {len(self.questions):,} questions to a simulated assistant ({self.engine}, {self.date}): {counts}"
 
     def screen(self) -> Sequence[Row]:
-        """One row for each group, the most asked first."""
+        """One row for all questions, and one for each group of several, the most asked first."""
         return [
             {
                 "group": one.group,
@@ -415,7 +415,7 @@ class SurfaceCoverage(Shown):
                 "cited": in_words(one.cited),
                 "answered": in_words(one.answered),
             }
-            for one in (self.overall, *self.groups)
+            for one in (self.overall, *(group for group in self.groups if group.questions > 1))
         ]
 
 

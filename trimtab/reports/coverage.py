@@ -45,6 +45,8 @@ class PageSection:
 
 def render_coverage(found: SurfaceCoverage) -> str:
     """The page of a coverage result as HTML, without a script and without a request."""
+    several = [one for one in found.groups if one.questions > 1]
+    alone = len(found.groups) - len(several)
     sections = [
         PageSection(
             id="groups",
@@ -52,8 +54,9 @@ def render_coverage(found: SurfaceCoverage) -> str:
             lead=(
                 f"Shares of questions with 95% intervals. Found: a right own passage is among the {found.k} retrieved; first: it is the "
                 "first. Share: of the answer's words that cite own pages, early sentences weighing more."
+                + (f" {alone:,} questions are like no other, and stand below alone." if alone else "")
             ),
-            tables=(_groups((found.overall, *found.groups)),),
+            tables=(_groups((found.overall, *several)),),
         ),
         PageSection(
             id="questions",
