@@ -335,9 +335,9 @@ def main() -> None:
                 known[title] = line
             if title in known:
                 place[name] = known[title]["found"]
-    write_json(
-        RESULT, {**summed(found, clusters), "positions": place, "machine": describe_machine(), "versions": versions()}
-    )
+    if options.only is None:
+        told = summed(found, clusters)
+        write_json(RESULT, {**told, "positions": place, "machine": describe_machine(), "versions": versions()})
 
 
 def summed(found: dict[str, dict[str, Any]], clusters: dict[str, list[str]]) -> dict[str, Any]:
