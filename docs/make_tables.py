@@ -971,7 +971,93 @@ def crawls() -> str:
     return "\n".join([*lines, "", said])
 
 
+def coverage_judging() -> str:
+    """How often coverage judges rightly without labels, on labelled questions."""
+    found = load("surface_coverage")
+    if not found:
+        return "Not measured yet (`benchmarks/surface_coverage.py`)."
+    level = f"{found['sure']:g}"
+    head = ["set", "called answered", "of these, the answer holds the reference", "of partly, the answer holds it"]
+    head += [
+        "called answered without the page that answers",
+        "of passages called right, are",
+        "of right passages, are called so",
+    ]
+    rows = []
+    for name, one in found["sets"].items():
+        at = one["at"][level]
+        cells = (
+            _share(at[key]) for key in ("answered_and_holds", "partly_and_holds", "called_answered_without_document")
+        )
+        called = f"{at['called_answered']:.0%} of {one['questions']}"
+        rows.append([name, called, *cells, *(f"{one['passages'][key]:.0%}" for key in ("precision", "recall"))])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    groups = found["groups"]
+    best = groups["at"][f"{found['distance']:g}"]
+    said = (
+        f"Groups of questions: on {groups['questions']:,} messages of Banking77 with {groups['intents']} intents, the distance in use gives "
+        f"{best['groups']} groups with an adjusted Rand index of {best['adjusted_rand']:.2f}; {best['not_stable']:.0%} of them are not stable."
+    )
+    return f"{table}\n\n95% intervals by document. {said}"
+
+
+def _share(found: dict[str, Any]) -> str:
+    return f"{found['score']:.0%} ({found['low']:.0%} to {found['high']:.0%})" if found else ""
+
+
+def surface_tactics() -> str:
+    """What GEO's tactics do on the simulated assistant, over all sets, and in how many cells by set anything is shown."""
+    found = load("surface_tactics")
+    if not found:
+        return "Not measured yet (`benchmarks/surface_tactics.py`)."
+    cells = found["cells"]
+    tactics = list(dict.fromkeys(cell["tactic"] for cell in cells))
+    outcomes = list(dict.fromkeys(cell["outcome"] for cell in cells))
+    head = ["tactic", "adopted by", *outcomes, "shown, of cells by set"]
+    rows = []
+    for tactic in tactics:
+        for adoption in sorted({cell["adoption"] for cell in cells}):
+            mine = [cell for cell in cells if cell["tactic"] == tactic and cell["adoption"] == adoption]
+            whole = {cell["outcome"]: cell for cell in mine if cell["set"] == "all"}
+            parts = [cell for cell in mine if cell["set"] != "all"]
+            shown = [cell for cell in parts if cell["p_holm"] < 0.05]
+            up = sum(cell["difference"] > 0 for cell in shown)
+            rows.append(
+                [
+                    tactic,
+                    "the page alone" if not adoption else "every page",
+                    *(_moved(whole[outcome]) for outcome in outcomes),
+                    f"{up} up, {len(shown) - up} down, of {len(parts)}",
+                ]
+            )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    asked = ", ".join(
+        f"{count} of {name} ({found['documents'][name]} pages)" for name, count in found["questions"].items()
+    )
+    now = {cell["outcome"]: cell["present"] for cell in cells if cell["set"] == "all"}
+    said = f"Differences from the unedited page with 95% intervals by page; bold where shown after Holm's correction. Questions: {asked}. "
+    said += "Unedited: " + ", ".join(f"{outcome} {value:.3f}" for outcome, value in now.items()) + "."
+    ranks = found["cited_by_rank"]
+    by_rank = f"Cited by rank of the own passage (unedited): {', '.join(f'{rank}: {_share(one)}' for rank, one in ranks.items())}."
+    return "\n\n".join([table, said, by_rank, *(_positions(name, one) for name, one in found["positions"].items())])
+
+
+def _moved(cell: dict[str, Any]) -> str:
+    text = f"{cell['difference']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})"
+    return f"**{text}**" if cell["p_holm"] < 0.05 else text
+
+
+def _positions(name: str, found: dict[str, Any]) -> str:
+    said = ", ".join(f"{place}: {_share(one['holds_reference'])}" for place, one in found["at"].items())
+    gap = found["first_against_last"]
+    return (
+        f"The right passage in each place before {found['model']} ({name}, {found['questions']} questions): the answer holds the reference, "
+        f"by place, {said}. First less last: {gap['difference']:+.2f} ({gap['low']:+.2f} to {gap['high']:+.2f}), p = {gap['p']:.3f}."
+    )
+
+
 PAGES = {
+    "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
     from trimtab.publishing.audit import surface_audit
+    from trimtab.publishing.coverage import surface_coverage
+    from trimtab.publishing.plan import surface_plan
+    from trimtab.publishing.trial import surface_try
     from trimtab.serving.feedback_export import feedback_export
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
@@ -95,6 +98,9 @@ __all__ = [
     "serve",
     "study",
     "surface_audit",
+    "surface_coverage",
+    "surface_plan",
+    "surface_try",
     "train",
 ]
 
@@ -114,6 +120,9 @@ _HOME = {
     "registry": "trimtab.upkeep.registry",
     "serve": "trimtab.serving.serve",
     "surface_audit": "trimtab.publishing.audit",
+    "surface_coverage": "trimtab.publishing.coverage",
+    "surface_plan": "trimtab.publishing.plan",
+    "surface_try": "trimtab.publishing.trial",
     **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"

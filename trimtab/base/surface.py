@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from trimtab.base.results import Estimate
 from trimtab.base.show import Row, Shown
 
 Severity = Literal["blocks", "hinders", "note"]
 AgentRole = Literal["search", "user", "training"]
 CoverageStatus = Literal["answered", "partly", "retrieved", "absent", "competitor"]
+COVERAGE_STATUSES: tuple[CoverageStatus, ...] = ("answered", "partly", "retrieved", "absent", "competitor")
+TrialVerdict = Literal["better", "not worse", "not shown", "worse"]
 SEVERITIES: tuple[Severity, ...] = ("blocks", "hinders", "note")
 
 
@@ -283,11 +286,29 @@ class SurfaceAudit(Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceQuestion:
+    """A question as people ask it, and the file or store that it was read from.
+
+    `demand`: how often it was asked or shown there (impressions, searches, tickets), None where the source does not say.
+    `references`: right answers, `page`: the page that should answer, where the source gives them.
+    """
+
+    text: str
+    source: str
+    demand: float | None = None
+    references: tuple[str, ...] = ()
+    page: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredQuestion:
     """A question asked of a simulated assistant: whether it was answered from the publisher's own pages, and on what.
 
     `rank`: of the first own passage that answers it, None where none was retrieved. `cited`: whether the answer names an own page;
     `page` and `span`: the page, and the words of it that show the status. `engine` and `date`: which assistant was simulated, and when.
+    `answer`: with its numbered sources. `share`: the share of the answer's words that cite own pages, `adjusted_share` with words that
+    come first weighing more (0 where nothing is cited). `supported`: the share of own citations whose passage holds what is cited for
+    it, None without one. `owner`: whose page the span is of. `labelled`: whether the right passage is known from a label.
     """
 
     question: str
@@ -299,3 +320,242 @@ class CoveredQuestion:
     cited: bool
     engine: str
     date: str
+    answer: str = ""
+    share: float = 0.0
+    adjusted_share: float = 0.0
+    supported: float | None = None
+    demand: float | None = None
+    owner: str | None = None
+    labelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCoverage:
+    """The figures of a group of questions that mean alike, with 95% intervals over its questions.
+
+    `demand`: the sum of its questions', None where none has any. `stability`: the mean Jaccard index with the most similar group when
+    a fifth of the questions is left out (Hennig 2007): from .75 on a group is stable, below .6 it is not one. None for all questions.
+    `found`: a right own passage is among those retrieved. `top`: it is the first. `cited`, `answered`: by status. `share`: as of a question.
+    """
+
+    group: str
+    questions: int
+    demand: float | None
+    stability: float | None
+    found: Estimate
+    top: Estimate
+    cited: Estimate
+    answered: Estimate
+    share: Estimate
+    statuses: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedAgreement:
+    """How the simulation orders questions beside real answers that the user collected: Spearman's correlation, and its 95% interval."""
+
+    source: str
+    questions: int
+    correlation: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageChange:
+    """A question whose status is another than in an earlier result; None where it was not asked then, or is not asked now."""
+
+    question: str
+    before: CoverageStatus | None
+    after: CoverageStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SurfaceCoverage(Shown):
+    """How far the publisher's own pages answer the questions that people ask, as a simulated assistant finds and cites them.
+
+    `limits`: what the simulation cannot say about a real assistant. `k`: passages that an answer is written from. `overall`: all
+    questions, its intervals by group. `obeyed`: the share of answers that followed an instruction planted in a passage.
+    """
+
+    source: str
+    engine: str
+    embedding: str
+    date: str
+    limits: tuple[str, ...]
+    k: int
+    pages: int
+    passages: int
+    competitors: tuple[str, ...]
+    overall: GroupCoverage
+    groups: tuple[GroupCoverage, ...]
+    questions: tuple[CoveredQuestion, ...]
+    findings: tuple[Finding, ...]
+    obeyed: Estimate
+    observed: ObservedAgreement | None = None
+    since: str | None = None
+    changes: tuple[CoverageChange, ...] = ()
+    notes: tuple[str, ...] = ()
+    page: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """How many questions have each status, in one line."""
+        counts = ", ".join(f"{self.overall.statuses.get(status, 0):,} {status}" for status in COVERAGE_STATUSES)
+        return f"{self.source}: {len(self.questions):,} questions to a simulated assistant ({self.engine}, {self.date}): {counts}"
+
+    def screen(self) -> Sequence[Row]:
+        """One row for all questions, and one for each group of several, the most asked first."""
+        return [
+            {
+                "group": one.group,
+                "questions": one.questions,
+                "demand": one.demand,
+                "found": in_words(one.found),
+                "cited": in_words(one.cited),
+                "answered": in_words(one.answered),
+            }
+            for one in (self.overall, *(group for group in self.groups if group.questions > 1))
+        ]
+
+
+def in_words(found: Estimate) -> str:
+    """A share with its interval."""
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotedFact:
+    """A sentence word for word, with the document and the headings above it, and the probability that it answers the question."""
+
+    question: str
+    quote: str
+    document: str
+    path: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentBrief:
+    """What to do so that a group of questions is answered: facts that are at hand, quoted; no text for publication.
+
+    `priority` = demand × gap × evidence, each a share: of all demand (of all questions where no demand is known), of the group's
+    questions that are not answered (partly counts half), of these the ones that a document at hand answers. `page`: the own page
+    that should answer, None where no own page is near. `competing`: other own pages retrieved for the same questions.
+    """
+
+    group: str
+    questions: tuple[str, ...]
+    demand: float | None
+    gap: float
+    evidence: float
+    priority: float
+    page: str | None
+    lacks: tuple[str, ...]
+    facts: tuple[QuotedFact, ...]
+    structure: tuple[str, ...]
+    remove: tuple[str, ...]
+    cited_instead: tuple[str, ...]
+    competing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SurfacePlan(Shown):
+    """Which questions to answer next, the most rewarding first, with a brief for each group that is not answered."""
+
+    source: str
+    engine: str
+    date: str
+    demand_known: bool
+    briefs: tuple[ContentBrief, ...]
+    limits: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    page: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """How many groups want work, and for how many the facts are at hand."""
+        ready = sum(one.evidence > 0 for one in self.briefs)
+        return f"{self.source}: {len(self.briefs):,} groups of questions want work; for {ready:,} of them facts are at hand"
+
+    def screen(self) -> Sequence[Row]:
+        """One row for each brief."""
+        return [
+            {
+                "group": one.group,
+                "demand": one.demand,
+                "gap": one.gap,
+                "evidence": one.evidence,
+                "priority": one.priority,
+                "page": one.page or "(a new page)",
+            }
+            for one in self.briefs
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialOutcome:
+    """One figure of an edited page beside the present one, paired by question, while a share of the competitors adopts the edit.
+
+    `difference`: edited less present, with the 95% interval; `p`: two-sided, adjusted over all outcomes (Holm 1979).
+    `p_not_worse`: one-sided, of "worse by the margin or more". `smallest`: the least difference these questions show with 80% power.
+    """
+
+    outcome: str
+    adoption: float
+    present: float
+    edited: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_not_worse: float
+    smallest: float
+    verdict: TrialVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SurfaceTrial(Shown):
+    """What an edit does to how a simulated assistant finds and cites the publisher, and a placebo: the present page against itself.
+
+    `verdict`: of the share of the answer that cites own pages, at no adoption; "not shown" where the placebo differs.
+    `touched`: questions for which a passage of an edited page is retrieved, before or after.
+    """
+
+    source: str
+    edits: tuple[str, ...]
+    engine: str
+    date: str
+    questions: int
+    touched: int
+    seeds: int
+    margin: float
+    outcomes: tuple[TrialOutcome, ...]
+    placebo: tuple[TrialOutcome, ...]
+    verdict: TrialVerdict
+    limits: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    page: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one sentence."""
+        first = self.outcomes[0]
+        return (
+            f"{', '.join(self.edits)}: {self.verdict} (share of the answer that cites {self.source}: {first.present:.3f} → "
+            f"{first.edited:.3f}, difference {first.difference:+.3f}, 95% interval {first.low:+.3f} to {first.high:+.3f})"
+        )
+
+    def screen(self) -> Sequence[Row]:
+        """One row for each outcome and adoption."""
+        return [
+            {
+                "outcome": one.outcome,
+                "adoption": f"{one.adoption:.0%}",
+                "difference": f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+                "p (Holm)": one.p,
+                "smallest": one.smallest,
+                "verdict": one.verdict,
+            }
+            for one in self.outcomes
+        ]

@@ -51,6 +51,7 @@ from trimtab.cli import (
     serve,
     study,
     surface,
+    surface_coverage,
     test,
     traffic,
     train,
@@ -226,6 +227,6 @@ for _name, _command in canary.COMMANDS.items():
     _canary.command(_name)(_guarded(_command))
 app.add_typer(_canary, name="canary")
 _surface = typer.Typer(help=surface.HELP, rich_markup_mode=None)
-for _name, _command in surface.COMMANDS.items():
+for _name, _command in {**surface.COMMANDS, **surface_coverage.COMMANDS}.items():
     _surface.command(_name)(_guarded(_command))
 app.add_typer(_surface, name="surface")

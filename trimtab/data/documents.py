@@ -52,6 +52,21 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     return tuple(documents.values())
 
 
+def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, ...], tuple[InputError, ...]]:
+    """Every document below a folder, or of one file, without a task; and why each other one could not be read.
+
+    Ids are paths below the folder. Raises InputError where there is no file that could be one.
+    """
+    documents: list[Document] = []
+    errors: list[InputError] = []
+    for path, root in resolve(Path(), str(folder), SUFFIXES, "folder"):
+        try:
+            documents += _read(path, path.relative_to(root).as_posix(), encoding)
+        except InputError as error:
+            errors.append(error)
+    return tuple(documents), tuple(errors)
+
+
 def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> None:
     """Read the documents of one file into `documents`, by their ids."""
     # Relative to the task file, so that a source kept in an index holds from whichever folder it is read.

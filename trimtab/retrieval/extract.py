@@ -66,34 +66,29 @@ _ANSWER_TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
 )
 
 
-class Extractor:
-    """Answers questions from an index whose passages are sentences (`chunk` with `words=SENTENCE`)."""
+class SentenceScorer:
+    """Scores sentences (`chunk` with `words=SENTENCE`) as answers to a question; terms are weighted by how many of all sentences hold them."""
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self._counted: Mapping[str, Passage] | None = None  # the version of the index that `_counts` is of
-        self._counts: Counter[str] = Counter()  # in how many sentences each stem occurs
+    def __init__(self, passages: Mapping[str, Passage]) -> None:
+        self.passages = passages
+        # In how many sentences each stem occurs.
+        self._counts = Counter(word for one in passages.values() for word in stems(one.text) | stems(_headings(one)))
 
-    def best(self, questions: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
-        """The `k` sentences that most likely answer each question, best first. The score of a hit is the probability that it answers."""
-        found = []
-        for question, cosines in zip(questions, candidates(self.index, questions, DEPTH), strict=True):
-            unknown = self.unknown_names(question)
-            names, features_CF = self.features(question, cosines)
-            scores_C = features_CF @ np.array(WEIGHTS)
-            order = sorted(range(len(names)), key=lambda place: (-scores_C[place], names[place]))[:k]
-            found.append(
-                tuple(
-                    Hit(
-                        passage=self.index.passages[names[place]],
-                        rank=rank,
-                        score=answer_probability(scores_C[place], features_CF[place, 0], unknown),
-                        similarity=cosines[names[place]],
-                    )
-                    for rank, place in enumerate(order, 1)
-                )
+    def best(self, question: str, cosines: Mapping[str, float], k: int) -> tuple[Hit, ...]:
+        """The `k` sentences of those in `cosines` that most likely answer, best first. The score of a hit is the probability that it answers."""
+        unknown = self.unknown_names(question)
+        names, features_CF = self.features(question, cosines)
+        scores_C = features_CF @ np.array(WEIGHTS)
+        order = sorted(range(len(names)), key=lambda place: (-scores_C[place], names[place]))[:k]
+        return tuple(
+            Hit(
+                passage=self.passages[names[place]],
+                rank=rank,
+                score=answer_probability(scores_C[place], features_CF[place, 0], unknown),
+                similarity=cosines[names[place]],
             )
-        return found
+            for rank, place in enumerate(order, 1)
+        )
 
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
         """The ids of the candidate sentences and their FEATURES [C, F].
@@ -101,8 +96,7 @@ class Extractor:
         `cosines`: of what the searches found, by id. A sentence that asks is no candidate: in a list of questions and answers the answer
         is the next one.
         """
-        self._count()
-        passages = self.index.passages
+        passages = self.passages
         names = [name for name in cosines if not passages[name].text.rstrip().endswith("?")]
         wanted = {word: self._idf(word) for word in content(question)}
         whole = sum(wanted.values()) or 1.0
@@ -130,30 +124,64 @@ class Extractor:
             )
         return names, np.array(rows, dtype=float).reshape(len(names), len(FEATURES))
 
+    def shared_terms(self, question: str, text: str) -> float:
+        """The share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
+        wanted, held = {word: self._idf(word) for word in content(question)}, stems(text)
+        return sum(weight for word, weight in wanted.items() if word in held) / (sum(wanted.values()) or 1.0)
+
+    def missing_terms(self, question: str, text: str) -> tuple[str, ...]:
+        """The content words of a question whose stems a text lacks, as they are written there, the rarest in the documents first."""
+        held = stems(text)
+        lacking = {
+            word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in held
+        }
+        return tuple(
+            sorted((word for word in lacking if word.casefold() not in _STOP), key=lambda word: -lacking[word])
+        )
+
     def unknown_names(self, question: str) -> float:
         """The share of the names in a question that occur in no document; 0 for a question without names."""
-        self._count()
         named = names_in(question)
         return sum(not self._counts[name] for name in named) / len(named) if named else 0.0
 
-    def _count(self) -> None:
-        """Count the sentences that each stem occurs in, once for each version of the index."""
-        if self._counted is not self.index.passages:
-            self._counted = self.index.passages
-            self._counts = Counter(
-                word for one in self._counted.values() for word in stems(one.text) | stems(_headings(one))
-            )
-
     def _idf(self, word: str) -> float:
         """The inverse document frequency of a stem, as in BM25."""
-        count, sentences = self._counts[word], len(self.index.passages)
+        count, sentences = self._counts[word], len(self.passages)
         return math.log(1 + (sentences - count + 0.5) / (count + 0.5))
 
     def _nearby(self, passage: Passage) -> frozenset[str]:
         """The stems of the previous and the next sentence under the same heading."""
         document, _, number = passage.id.rpartition("#")
-        beside = (self.index.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
+        beside = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
         return frozenset().union(*(stems(one.text) for one in beside if one and one.path == passage.path))
+
+
+class Extractor:
+    """Answers questions from an index whose passages are sentences (`chunk` with `words=SENTENCE`)."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._scorer: SentenceScorer | None = None
+
+    @property
+    def scorer(self) -> SentenceScorer:
+        """The scorer of the version of the index that is open; made once for each."""
+        if self._scorer is None or self._scorer.passages is not self.index.passages:
+            self._scorer = SentenceScorer(self.index.passages)
+        return self._scorer
+
+    def best(self, questions: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
+        """The `k` sentences that most likely answer each question, best first. The score of a hit is the probability that it answers."""
+        found = candidates(self.index, questions, DEPTH)
+        return [self.scorer.best(question, cosines, k) for question, cosines in zip(questions, found, strict=True)]
+
+    def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
+        """As `SentenceScorer.features`."""
+        return self.scorer.features(question, cosines)
+
+    def unknown_names(self, question: str) -> float:
+        """As `SentenceScorer.unknown_names`."""
+        return self.scorer.unknown_names(question)
 
 
 def answer_probability(score: float, cosine: float, unknown: float = 0.0) -> float:

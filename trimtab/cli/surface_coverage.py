@@ -1,0 +1,307 @@
+"""`trimtab surface coverage`, `plan` and `try`: one command a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.base.errors import EXIT_NO
+from trimtab.cli.options import JsonOption
+from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trimtab.base.progress import Progress
+    from trimtab.base.show import Shown
+    from trimtab.base.surface import SurfaceQuestion
+    from trimtab.base.task import Task
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(metavar="SITE", help="Your pages: an https address, or a folder of HTML, Markdown, text or PDF."),
+]
+QuestionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--questions",
+        metavar="FILE",
+        help="Questions: one a line, or a table such as Search Console's Queries.csv, Bing's, site search, tickets. Several may be given.",
+    ),
+]
+TrafficOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--traffic",
+        metavar="TASK",
+        help="Also ask what was asked of `trimtab serve`: a task file with traffic or judgements.",
+    ),
+]
+CompetitorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--competitor", metavar="SITE", help="Pages of a competitor, an address or a folder. Several may be given."
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Who writes the answers: extract (sentences word for word), a local model, or api.NAME of the task file.",
+    ),
+]
+TaskFileOption = Annotated[
+    Path | None,
+    typer.Option("--task", "-t", metavar="PATH", help="A task file, for its embedding, re-ranker and endpoints."),
+]
+MostOption = Annotated[
+    int, typer.Option("--most", metavar="N", min=1, help="Ask at most N questions, the most asked first.")
+]
+CacheOption = Annotated[
+    Path, typer.Option("--cache", metavar="FOLDER", help="Where fetched pages and vectors are kept.")
+]
+PageOption = Annotated[
+    Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
+]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Also write Markdown to this file.")
+]
+DEFAULT_CACHE = Path(".trimtab") / "surface"
+
+
+def coverage(
+    source: SourceArgument,
+    questions: QuestionsOption = None,
+    competitor: CompetitorOption = None,
+    traffic: TrafficOption = None,
+    engine: EngineOption = "extract",
+    most: MostOption = 1_000,
+    observed: Annotated[
+        Path | None,
+        typer.Option(
+            "--observed",
+            metavar="FILE",
+            help="Real answers that you collected: a table with `question` and `cited`, `share` or `rank`.",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON): tell what has changed.")
+    ] = None,
+    task: TaskFileOption = None,
+    cache: CacheOption = DEFAULT_CACHE,
+    page: PageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a simulated assistant your users' questions: are your pages found, cited, and enough?
+
+    No real assistant is asked. Questions and pages stay on this machine, unless --engine names an endpoint.
+
+    \b
+    Example:
+      trimtab surface coverage docs/ --questions Queries.csv
+      trimtab surface coverage https://example.com --questions faq.txt --competitor ../other-docs --page coverage.html
+    """
+    with Output(as_json) as output:
+        own = _task(task)
+        asked = _asked(questions, traffic)
+        from trimtab.publishing.coverage import surface_coverage
+
+        result = surface_coverage(
+            source,
+            asked,
+            competitors=competitor or (),
+            engine=engine,
+            task=own,
+            most=most,
+            observed=observed,
+            against=against,
+            page=page,
+            cache=cache,
+            progress=_progress(),
+        )
+        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+
+
+def plan(
+    source: SourceArgument,
+    questions: QuestionsOption = None,
+    documents: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--documents",
+            metavar="FOLDER",
+            help="Files that are not published, to quote facts from. Several may be given.",
+        ),
+    ] = None,
+    competitor: CompetitorOption = None,
+    traffic: TrafficOption = None,
+    engine: EngineOption = "extract",
+    most: MostOption = 1_000,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write a table to this file.")] = None,
+    markdown: MarkdownOption = None,
+    task: TaskFileOption = None,
+    cache: CacheOption = DEFAULT_CACHE,
+    page: PageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan which questions to answer next: by demand, by what is not answered, by the facts at hand, with a brief for each group.
+
+    A brief quotes what your pages and documents say, with its place. No text is written for publication, no figure is made up.
+
+    \b
+    Example:
+      trimtab surface plan docs/ --questions Queries.csv --markdown plan.md --csv plan.csv
+      trimtab surface plan https://example.com --questions faq.txt --documents notes/ --page plan.html
+    """
+    with Output(as_json) as output:
+        own = _task(task)
+        asked = _asked(questions, traffic)
+        from trimtab.publishing.plan import surface_plan
+
+        result = surface_plan(
+            source,
+            asked,
+            documents=documents or (),
+            competitors=competitor or (),
+            engine=engine,
+            task=own,
+            most=most,
+            csv=csv,
+            markdown=markdown,
+            page=page,
+            cache=cache,
+            progress=_progress(),
+        )
+        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+
+
+def try_edit(
+    edit: Annotated[str, typer.Argument(metavar="EDIT", help="The edited page, or a folder of edited pages.")],
+    source: SourceArgument,
+    questions: QuestionsOption = None,
+    competitor: CompetitorOption = None,
+    traffic: TrafficOption = None,
+    engine: EngineOption = "extract",
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", metavar="N", min=1, help="Simulated assistants, which cut and search pages in other ways."
+        ),
+    ] = 3,
+    margin: Annotated[
+        float,
+        typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="How much worse still counts as not worse."),
+    ] = 0.02,
+    most: MostOption = 300,
+    markdown: MarkdownOption = None,
+    task: TaskFileOption = None,
+    cache: CacheOption = DEFAULT_CACHE,
+    page: PageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try an edit before it is published: is it better, not worse, or is nothing shown?
+
+    The same questions are asked with the present and with the edited page, beside a placebo, and while competitors say the same.
+    Exits 0 where the edit is better or not worse, 1 where it is worse or nothing is shown: a check of a pull request.
+
+    \b
+    Example:
+      trimtab surface try edited/returns.md docs/ --questions Queries.csv --markdown comment.md
+    """
+    with Output(as_json) as output:
+        own = _task(task)
+        asked = _asked(questions, traffic)
+        from trimtab.publishing.trial import surface_try
+
+        result = surface_try(
+            edit,
+            source,
+            asked,
+            competitors=competitor or (),
+            engine=engine,
+            task=own,
+            seeds=seeds,
+            margin=margin,
+            most=most,
+            markdown=markdown,
+            page=page,
+            cache=cache,
+            progress=_progress(),
+        )
+        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+    if result.verdict not in ("better", "not worse"):
+        raise typer.Exit(EXIT_NO)
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {"coverage": coverage, "plan": plan, "try": try_edit}
+
+
+def _task(path: Path | None) -> Task | None:
+    if path is None:
+        return None
+    from trimtab.cli.options import loaded
+
+    return loaded(path)
+
+
+def _progress() -> Progress:
+    from trimtab.base.display import Display
+    from trimtab.base.progress import Progress
+
+    return Progress(listeners=[Display()])
+
+
+def _asked(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
+    """The questions that the options name: of files, and of what was asked of a server."""
+    asked: list[str | Path | SurfaceQuestion] = [*(files or [])]
+    if traffic is not None:
+        asked += _served(traffic)
+    return asked
+
+
+def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
+    """What was asked of `trimtab serve`: its traffic, and the questions whose answers users judged."""
+    from trimtab.base.errors import MissingError
+    from trimtab.cli.options import loaded
+
+    task = loaded(path)
+    from trimtab.arms.traffic import traffic_of
+    from trimtab.base.surface import SurfaceQuestion
+    from trimtab.publishing.questions import questions_of_traffic
+    from trimtab.serving.feedback import store_of
+
+    found: list[SurfaceQuestion] = []
+    missing: list[MissingError] = []
+    try:
+        with traffic_of(task, make=False) as store:
+            found += questions_of_traffic(store.answers())
+    except MissingError as error:
+        missing.append(error)
+    try:
+        with store_of(task, make=False) as judgements:
+            asked = ([turn.content for turn in one.messages if turn.role == "user"] for one in judgements)
+            found += [SurfaceQuestion(text=turns[-1], source="judgements") for turns in asked if turns]
+    except MissingError as error:
+        missing.append(error)
+    if len(missing) == 2:
+        raise missing[0]
+    return tuple(found)
+
+
+def _draw(console: Console, result: Shown, limits: tuple[str, ...], notes: tuple[str, ...], page: str | None) -> None:
+    from trimtab.base.show import text_table
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    for text in limits:
+        line(f"! {text}")
+    line(f"\n{result.headline}\n{text_table(result.screen())}")
+    for text in notes:
+        line(f"- {text}")
+    if page:
+        line(f"\nPage: {page}")

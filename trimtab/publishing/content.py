@@ -1,0 +1,96 @@
+"""What a publisher and its competitors say: the documents of folders and sites, each known by whose it is and by its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import sha256_text
+from trimtab.base.records import Document
+from trimtab.base.surface import Page, Site
+from trimtab.data.documents import read_below
+from trimtab.data.markdown import parse_markdown
+from trimtab.publishing.crawl import crawl
+from trimtab.publishing.pages import read_page
+
+CACHE = Path(".trimtab") / "surface"  # fetched pages and vectors, unless another place is given
+OWN = "own"  # whose the publisher's pages are; competitors have the names of their folders or hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedContent:
+    """Documents of one publisher: their ids are `{owner}/{page}`; `unread` says of each page that could not be read why."""
+
+    owner: str
+    source: str
+    documents: tuple[Document, ...]
+    unread: tuple[str, ...] = ()
+
+
+def owner_and_page(document: str) -> tuple[str, str]:
+    """Whose a document is, and its page, from its id."""
+    owner, _, page = document.partition("/")
+    return owner, page
+
+
+def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> PublishedContent:
+    """What a folder, a file or a site (its http or https address) says. A site is crawled; `cache` keeps its pages.
+
+    Raises InputError where nothing can be read.
+    """
+    if str(source).startswith(("http://", "https://")):
+        return _of_site(str(source), owner, cache)
+    folder = Path(source)
+    documents, errors = read_below(folder)
+    if not documents:
+        raise errors[0] if errors else InputError("holds no document", "give a folder of pages", file=folder)
+    return PublishedContent(
+        owner=owner,
+        source=folder.name or str(folder),
+        documents=tuple(owned(one, owner) for one in documents),
+        unread=tuple(map(str, errors)),
+    )
+
+
+def owned(document: Document, owner: str) -> Document:
+    """A document with an id that says whose it is; its source is its page."""
+    return replace(document, id=f"{owner}/{document.id}", source=document.id)
+
+
+def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tuple[PublishedContent, ...]:
+    """The content of each competitor, named by its folder or host, numbered where two have one name."""
+    found: dict[str, PublishedContent] = {}
+    for source in sources:
+        name = str(source).split("://")[-1].strip("/").split("/")[0 if "://" in str(source) else -1]
+        name = name.split("?")[0].replace("/", "-") or "competitor"
+        while name in found or name == OWN:
+            name += "-2"
+        found[name] = content_of(source, name, cache=cache)
+    return tuple(found.values())
+
+
+def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
+    site: Site = crawl(address, cache=cache)
+    documents: dict[str, Document] = {}
+    for fetched in site.pages:
+        if fetched.status != 200:
+            continue
+        page = read_page(fetched)
+        document = document_of(page)
+        if document is not None:
+            documents.setdefault(page.url, owned(document, owner))
+    if not documents:
+        raise InputError("no page with text was fetched", "see `trimtab surface audit` for why", file=address)
+    unread = tuple(f"{one.url}: {one.why}" for one in site.unfetched)
+    return PublishedContent(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
+
+
+def document_of(page: Page) -> Document | None:
+    """A page as a document: its main text under its headings; None where it has no text."""
+    title, sections = parse_markdown(page.text, page.title)
+    if not sections:
+        return None
+    digest = sha256_text(page.title, page.text)
+    return Document(id=page.url, title=page.title or title, source=page.url, sections=sections, digest=digest)

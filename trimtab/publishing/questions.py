@@ -1,0 +1,340 @@
+"""Questions that people ask, from the publisher's own sources: lists, exports of search consoles, site search, tickets, traffic."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.arms.traffic import ServedAnswer
+from trimtab.base.errors import InputError
+from trimtab.base.surface import SurfaceQuestion
+from trimtab.data import readers
+from trimtab.data.sources import read_bytes, read_text, wide_encoding
+from trimtab.measurement.numerals import words
+
+MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
+DISTANCE = 0.4  # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
+RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
+STABLE, UNSTABLE = 0.75, 0.6  # Hennig 2007
+_LONGEST = 1_000  # characters of a question; a ticket is cut there
+
+# Headers as exports have them, in small letters; a console's language decides which.
+_QUESTION = frozenset(
+    words(
+        "question query queries keyword keywords search prompt input text frage anfrage suchanfrage suchbegriff consulta requête "
+        "pergunta domanda vraag zapytanie subject betreff title"
+    )
+) | {
+    *("top queries", "search term", "search query", "search terms", "häufigste suchanfragen"),
+    *("requêtes les plus fréquentes", "principales consultas", "consultas principales", "query più frequenti"),
+    *("principais consultas", "populairste zoekopdrachten", "najczęstsze zapytania", "populära frågor"),
+    *("самые популярные запросы", "上位のクエリ", "热门查询", "인기 검색어"),
+}
+_DEMAND = frozenset(
+    words(
+        "impressions impressionen impresiones impressioni impressões vertoningen wyświetlenia visningar показы 表示回数 展示 노출 "
+        "searches count occurrences frequency anzahl volume demand tickets"
+    )
+) | {"event count", "total searches", "total unique searches", "search count"}
+_ANSWER = frozenset(("answer", "answers", "reference", "answer_text", "antwort"))
+_PAGE = frozenset(("page", "url", "document", "landing page", "expected page"))
+_ADDRESS = re.compile(r"https?://\S+|/\S*")
+_PERCENT = re.compile(r"[\d.,\s]+\s*%")
+_SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind, or by an apostrophe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionGroup:
+    """Questions that mean alike: `name` is the one nearest to their middle, `members` are places in the list that was grouped.
+
+    `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one question alone.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    stability: float | None
+
+
+def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion, ...]:
+    """The questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a column of questions.
+
+    Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search), else by their
+    figures: clicks / impressions = click-through rate holds in every language. Demand is impressions or searches where a column has
+    them, and is never estimated. Raises InputError for a file without questions.
+    """
+    if path.suffix.lower() in (".txt", ".text", ".md"):
+        lines = (line.strip().lstrip("-*").strip() for line in read_text(path, encoding).splitlines())
+        found = [SurfaceQuestion(text=line[:_LONGEST], source=path.name) for line in lines if line and line[0] != "#"]
+    else:
+        found = list(_from_rows(path, _rows(path, encoding)))
+    if not found:
+        raise InputError("holds no question", "give one a line, or a table with a column `question`", file=path)
+    return merged_questions(found)
+
+
+def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestion, ...]:
+    """What users of a served arm asked last in each conversation; demand is the number of times that it was kept, over the share kept."""
+    asked = (
+        (turns[-1].content.strip(), one.share)
+        for one in served
+        if (turns := [turn for turn in one.messages if turn.role == "user"])
+    )
+    return merged_questions(
+        [
+            SurfaceQuestion(text=text[:_LONGEST], source="traffic", demand=1 / share if share > 0 else None)
+            for text, share in asked
+            if text
+        ]
+    )
+
+
+def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuestion, ...]:
+    """Each question once, whatever its case and blanks, in the order of first mention; demands of one question are added up."""
+    found: dict[str, SurfaceQuestion] = {}
+    for one in questions:
+        key = " ".join(one.text.casefold().split()).rstrip("?!. ")
+        if not key:
+            continue
+        known = found.get(key)
+        if known is None:
+            found[key] = one
+            continue
+        demands = [each.demand for each in (known, one) if each.demand is not None]
+        found[key] = replace(
+            known,
+            demand=sum(demands) if demands else None,
+            references=tuple(dict.fromkeys((*known.references, *one.references))),
+            page=known.page or one.page,
+        )
+    return tuple(found.values())
+
+
+def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0) -> tuple[SurfaceQuestion, ...]:
+    """At most `most` questions in their order: those with the greatest demand, then a seeded draw of those without any."""
+    if len(questions) <= most:
+        return tuple(questions)
+    chance = np.random.default_rng(seed).permutation(len(questions))
+    order = sorted(range(len(questions)), key=lambda place: (-(questions[place].demand or 0.0), chance[place]))
+    return tuple(questions[place] for place in sorted(order[:most]))
+
+
+def grouped(
+    texts: Sequence[str], vectors_ND: NDArray[np.float32], *, distance: float = DISTANCE, seed: int = 0
+) -> tuple[QuestionGroup, ...]:
+    """Groups of questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the largest first.
+
+    `vectors_ND`: of length 1. Stability: in each of 20 resamples a fifth of the questions is left out and the rest grouped anew.
+    """
+    if not texts:
+        return ()
+    codes = _linked(vectors_ND, distance)
+    members = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    stability = _stabilities(members, vectors_ND, distance, seed)
+    groups = []
+    for places, stable in zip(members, stability, strict=True):
+        middle = vectors_ND[places].mean(axis=0)
+        name = texts[int(places[int(np.argmax(vectors_ND[places] @ middle))])]
+        groups.append(QuestionGroup(name=name, members=tuple(map(int, places)), stability=stable))
+    return tuple(sorted(groups, key=lambda group: (-len(group.members), group.members)))
+
+
+def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp]:
+    """Each question's group as a number."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
+
+    if len(vectors_ND) == 1:
+        return np.ones(1, dtype=np.intp)
+    apart = np.clip(pdist(vectors_ND.astype(np.float64), "cosine"), 0.0, 2.0)
+    return np.asarray(fcluster(linkage(apart, "average"), distance, "distance"), dtype=np.intp)
+
+
+def _stabilities(
+    members: Sequence[NDArray[np.intp]], vectors_ND: NDArray[np.float32], distance: float, seed: int
+) -> list[float | None]:
+    """Of each group the mean over resamples of the largest Jaccard index with a group there, among the questions that were drawn."""
+    n, random = len(vectors_ND), np.random.default_rng(seed)
+    sums, counts = np.zeros(len(members)), np.zeros(len(members))
+    for _ in range(RESAMPLES if n > 2 else 0):
+        drawn_places = np.sort(random.permutation(n)[: max(2, round(n * (1 - LEFT_OUT)))])
+        code_of = np.full(n, -1, dtype=np.intp)
+        code_of[drawn_places] = _linked(vectors_ND[drawn_places], distance)
+        sizes = np.bincount(code_of[drawn_places])
+        for number, places in enumerate(members):
+            inside = code_of[places]
+            inside = inside[inside >= 0]
+            if len(inside):
+                common = np.bincount(inside, minlength=len(sizes))
+                sums[number] += float((common / np.maximum(len(inside) + sizes - common, 1)).max())
+                counts[number] += 1
+    return [
+        float(sums[number] / counts[number]) if len(places) > 1 and counts[number] else None
+        for number, places in enumerate(members)
+    ]
+
+
+# ---- tables
+
+
+Table = list[tuple[int, dict[str, str | list[str]]]]
+
+
+def _rows(path: Path, encoding: str) -> Table:
+    """The rows of a file by their columns, each with its line; those that cannot be read stop."""
+    lower = path.name.lower()
+    if lower.endswith((".csv", ".tsv", ".csv.gz")):
+        return _csv(path, encoding)
+    found: Table = []
+    for row in readers.read_rows(path, encoding):
+        if not isinstance(row, readers.RawRow):
+            raise InputError(row.reason, row.remedy, file=row.file, line=row.line)
+        found.append((row.line, {name: _cell(value) for name, value in row.fields.items()}))
+    return found
+
+
+def _cell(value: object) -> str | list[str]:
+    if isinstance(value, list | tuple):
+        return [str(part) for part in value]
+    return "" if value is None else str(value)
+
+
+def _csv(path: Path, encoding: str) -> Table:
+    """A table in text; exports are in UTF-16 and parted by tabs or semicolons too, and may have lines of comment above the header."""
+    wide = wide_encoding(read_bytes(path)[:4096])
+    text = read_text(path, wide or encoding)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    head = next((line for line in lines if line.strip()), "")
+    delimiter = max("\t;,", key=head.count)
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    if not rows:
+        return []
+    header, *body = rows
+    return [
+        (number, dict(zip(header, cells, strict=False)))
+        for number, cells in enumerate(body, 2)
+        if len(cells) <= len(header)
+    ]
+
+
+def _from_rows(path: Path, rows: Table) -> Iterator[SurfaceQuestion]:
+    if not rows:
+        return
+    names = list(dict.fromkeys(chain.from_iterable(row for _, row in rows)))
+    columns = {name: [_text(row.get(name, "")) for _, row in rows] for name in names}
+    text, demand = _question_column(path, columns), _demand_column(columns)
+    answer, page = _named(columns, _ANSWER), _named(columns, _PAGE)
+    for line, row in rows:
+        asked = _text(row.get(text, "")).strip()
+        if not asked:
+            continue
+        counted = _text(row.get(demand, "")).strip() if demand else ""
+        number = count(counted) if counted else None
+        if counted and number is None:
+            raise InputError(
+                f"{counted[:40]!r} is no number of impressions or searches",
+                "correct it, or take the column out",
+                file=path,
+                line=line,
+                field=demand,
+            )
+        given = row.get(answer, "") if answer else ""
+        yield SurfaceQuestion(
+            text=asked[:_LONGEST],
+            source=path.name,
+            demand=number,
+            references=tuple(part for part in (given if isinstance(given, list) else [given]) if part.strip()),
+            page=(_text(row.get(page, "")).strip() or None) if page else None,
+        )
+
+
+def _text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def _named(columns: Mapping[str, Sequence[str]], names: frozenset[str]) -> str | None:
+    return next((name for name in columns if name.strip().lstrip("\ufeff").casefold() in names), None)
+
+
+def _question_column(path: Path, columns: Mapping[str, Sequence[str]]) -> str:
+    """The column of questions: by its header, else the only one that is neither figures nor addresses."""
+    named = _named(columns, _QUESTION)
+    if named is not None:
+        return named
+    worded = [name for name, cells in columns.items() if _is_text(cells)]
+    if len(worded) == 1:
+        return worded[0]
+    pages = [
+        name for name, cells in columns.items() if cells and all(_ADDRESS.fullmatch(cell) for cell in cells if cell)
+    ]
+    if pages and not worded:
+        raise InputError("lists pages and no questions", "export its table of queries", file=path, field=pages[0])
+    raise InputError(
+        f"has no column of questions that can be told ({', '.join(list(columns)[:8])})",
+        "name it `question`",
+        file=path,
+    )
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return bool(filled) and all(
+        count(cell) is None and not _PERCENT.fullmatch(cell) and not _ADDRESS.fullmatch(cell) for cell in filled
+    )
+
+
+def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
+    """The column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
+    named = _named(columns, _DEMAND)
+    if named is not None:
+        return named
+    rates = [
+        name for name, cells in columns.items() if cells and all(_PERCENT.fullmatch(cell.strip()) for cell in cells)
+    ]
+    counted = {name: values for name, cells in columns.items() if (values := _counts(cells)) is not None}
+    for rate in rates:
+        shares = [(decimal(cell.rstrip().rstrip("%")) or 0.0) / 100 for cell in columns[rate]]
+        for clicks, shown in ((a, b) for a in counted for b in counted if a != b):
+            if _is_rate(counted[clicks], counted[shown], shares):
+                return shown
+    return None
+
+
+def _is_rate(clicks: Sequence[float], shown: Sequence[float], shares: Sequence[float]) -> bool:
+    """True if clicks / impressions are the shares, as they are rounded in exports, and not all are 0."""
+    holds = all(
+        n > 0 and c <= n and abs(c / n - share) <= 0.006 for c, n, share in zip(clicks, shown, shares, strict=True)
+    )
+    return holds and any(clicks)
+
+
+def _counts(cells: Sequence[str]) -> list[float] | None:
+    values = [count(cell) for cell in cells]
+    return None if any(value is None for value in values) else [value for value in values if value is not None]
+
+
+def count(text: str) -> float | None:
+    """A whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None for anything else."""
+    plain = _SPACES.sub("", text)
+    if re.fullmatch(r"\d+", plain):
+        return float(plain)
+    if re.fullmatch(r"\d{1,3}(?:([.,])\d{3})(?:\1\d{3})*", plain):
+        return float(re.sub(r"[.,]", "", plain))
+    if re.fullmatch(r"\d+[.,]0+", plain):  # a table program has made decimals of it
+        return float(re.split(r"[.,]", plain)[0])
+    return None
+
+
+def decimal(text: str) -> float | None:
+    """A number with a decimal point or comma, whichever stands last; None for anything else."""
+    plain = _SPACES.sub("", text)
+    if not re.fullmatch(r"\d[\d.,]*", plain):
+        return None
+    whole, _, rest = plain.replace(",", ".").rpartition(".")
+    return float(f"{whole.replace('.', '')}.{rest}") if whole else float(rest)
