@@ -685,6 +685,247 @@ def production() -> str:
     return f"{table}\n\n{found['runs']:,} runs each. Aim: 95% held, within what {found['runs']:,} runs can tell."
 
 
+def canary_false() -> str:
+    """How often a canary of versions that are alike ends by a false claim."""
+    found = load("canary_simulation")
+    if not found:
+        return "Not measured yet."
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in found["alike"]:
+        more = "" if cell["correlation"] == 0.3 else f", correlation {cell['correlation']:g}"
+        groups.setdefault(f"Zipf exponent {cell['zipf']:g}{more}", []).append(cell)
+    head = ["users", "said to be better", "worst cell", "said to be worse", "worst cell"]
+    rows = [
+        [name, *(text for key in ("better", "worse") for text in _mean_and_most([cell[key] for cell in cells]))]
+        for name, cells in groups.items()
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    alarms = {
+        guard: max(cell["alarms"] for cell in found["guarded"] if cell["guard"] == guard)
+        for guard in ("errors", "latency")
+    }
+    said = (
+        f"{found['runs']:,} canaries a cell; each row is nine cells: right in 50, 80 and 95% of answers, shares of 5, 10 and 50%. Aim: at most 5%. "
+        f"False alarms of errors in the worst cell: {alarms['errors']:.1%}, of a 95th percentile that is at its limit: {alarms['latency']:.1%}; "
+        f"aim {found['guard_level']:.0%}."
+    )
+    return f"{table}\n\n{said}"
+
+
+def _mean_and_most(shares: Sequence[float]) -> tuple[str, str]:
+    return f"{sum(shares) / len(shares):.1%}", f"{max(shares):.1%}"
+
+
+def canary_users() -> str:
+    """How many users it takes a canary to show what is true."""
+    found = load("canary_simulation")
+    if not found:
+        return "Not measured yet."
+    head = [
+        "candidate right",
+        "share",
+        "said",
+        "users forecast",
+        "decided by then",
+        "users at the decision: median",
+        "80% of canaries",
+    ]
+    rows = []
+    for cell in found["different"]:
+        effect = cell["candidate"] - cell["production"]
+        claim = "worse" if effect < 0 else "better" if effect > 0 else f"not worse by {found['margin']:g}"
+        figures = (_users(cell["median"], cell), _users(cell["eighty"], cell))
+        rows.append(
+            [
+                f"{cell['candidate']:.0%}",
+                f"{cell['share']:.0%}",
+                claim,
+                f"{cell['forecast']:,}",
+                f"{cell['by_forecast']:.0%}",
+                *figures,
+            ]
+        )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    return f"{table}\n\n{found['runs']:,} canaries a row. Users are those of both versions who said something. Aim: 80% decided by the forecast."
+
+
+def _users(count: float | None, cell: dict[str, Any]) -> str:
+    return f"more than {cell['users']:,}" if count is None else f"{count:,.0f}"
+
+
+def _table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+SHIFTS = {
+    "topic": "intents that are new",
+    "typos": "typing errors",
+    "script": "another script",
+    "labels": "one intent more often",
+    "retriever": "passages at random",
+}
+
+
+def drift_alarms() -> str:
+    """False alarms of `trimtab drift` without drift, and the run length."""
+    found = load("drift_alarms")
+    if not found or "without" not in found:
+        return "Not measured yet."
+    rows = [
+        [
+            {"banking77": "bank customers' messages", "endoflife": "questions about releases"}[source],
+            size,
+            f"{one['replays']:,}, {one['windows']:,}",
+            f"{one['alarms']:,} ({one['rate']:.2%} of the windows)",
+            f"{one['run_length']:,.0f} windows",
+            f"{one['promised']:,}",
+        ]
+        for source, sizes in found["without"].items()
+        for size, one in sizes.items()
+    ]
+    head = ["questions", "window", "replays, windows looked at", "false alarms", "run length", "promised at least"]
+    return _table_of(head, rows)
+
+
+def drift_delays() -> str:
+    """How soon `trimtab drift` finds an injected shift."""
+    found = load("drift_alarms")
+    shifts = found["shifts"] if found else {}
+    sizes = [size for size, cells in shifts.items() if cells.keys() == SHIFTS.keys()]
+    if not sizes:
+        return "Not measured yet."
+    rows = []
+    for name, title in SHIFTS.items():
+        for share in shifts[sizes[0]][name]:
+            cells = [shifts[size][name][share] for size in sizes]
+            rows.append(
+                [
+                    title,
+                    f"{float(share):.0%}",
+                    *(f"{one['windows']:.1f} windows, {one['questions']:,.0f} questions" for one in cells),
+                    *(f"{one['first_window']:.0%}" for one in cells),
+                ]
+            )
+    head = ["shift", "of the questions", *(f"mean delay, windows of {size}" for size in sizes)]
+    head += [f"found in the first {size}" for size in sizes]
+    first = next(iter(shifts[sizes[0]]["topic"].values()))
+    return (
+        _table_of(head, rows)
+        + f"\n\n{first['replays']} replays each; what is not found in {first['cap']} windows counts as {first['cap']}."
+    )
+
+
+def drift_peer() -> str:
+    """The same windows through Evidently."""
+    found = load("drift_alarms")
+    if not found or "evidently" not in found:
+        return "Not measured yet."
+    told = found["evidently"]
+    rows = []
+    for cell, one in told.items():
+        name, _, share = cell.partition(" ")
+        title = f"{SHIFTS[name]}, {float(share):.0%}" if share else "none"
+        shares = (one["trimtab"], one["embeddings"], one["dataset"], one["any_column"])
+        rows.append([title, str(one["windows"]), *(f"{share:.1%}" for share in shares)])
+    head = ["shift", "windows", "`trimtab drift`", "its embedding drift", "its data set drift", "any of its columns"]
+    version = next(iter(told.values()))["version"]
+    return _table_of(head, rows) + f"\n\nShare of windows with an alarm; Evidently {version}."
+
+
+AGES = (0, 1, 2, 3, 5, 8, 11)  # months after the first, of which accuracies are shown
+WAYS = ("one rate", "by kind", "spread")  # to estimate how fast facts change
+KINDS_OF_FACTS = {"eol": "end of support", "latest": "latest release", "when": "date of the latest release"}
+
+
+def staleness() -> str:
+    """Accuracy of each arm by months since it was built, under each policy."""
+    found = load("staleness")
+    if not found:
+        return "Not measured yet (`benchmarks/staleness.py`)."
+    head = ["arm", "documents", *("at first" if age == 0 else f"after {age}" for age in AGES), "outdated at the end"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for arm, policies in found["arms"].items():
+        for policy in ("replaced", "kept beside", "not updated"):
+            if policy not in policies:
+                continue
+            at = {found["months"].index(one["month"]): one for one in policies[policy]}
+            cells = [
+                f"{at[age]['accuracy']:.2f} [{at[age]['low']:.2f}, {at[age]['high']:.2f}]" if age in at else ""
+                for age in AGES
+            ]
+            told = policy if "replaced" in policies else "in the weights"
+            lines.append(f"| `{arm}` | {told} | {' | '.join(cells)} | {policies[policy][-1]['outdated']:.2f} |")
+    one = next(iter(found["arms"].values()))
+    told = f"{one['questions']} questions about {one['products']} products. Processor: {one['processor']}."
+    missing = [f"`{arm}`" for arm in ("rag", "lora-docs", "lora+rag") if arm not in found["arms"]]
+    if missing:
+        told += f" Not measured yet: {', '.join(missing)} (`benchmarks/staleness.py`)."
+    return "\n".join([*lines, "", told])
+
+
+def staleness_periods() -> str:
+    """The safe period that the first months foretell, by what may be lost, beside what happened."""
+    found = load("staleness")
+    if not found:
+        return "Not measured yet."
+    head = ["may be lost", "one rate [95%]", "a rate by kind [95%]", "spread rates", "happened"]
+
+    def months(value: float | str | None) -> str:
+        return (
+            f"not in {len(found['months']) - 1}"
+            if value is None
+            else value
+            if isinstance(value, str)
+            else f"{value:.1f}"
+        )
+
+    rows = [
+        [
+            f"{entry['loss']:.0%}",
+            *(f"{months(entry[way])} [{', '.join(map(months, entry[f'{way}, 95%']))}]" for way in WAYS[:2]),
+            months(entry["spread"]),
+            months(entry["happened"]),
+        ]
+        for entry in found["rates"]["periods"]
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def staleness_kinds() -> str:
+    """Rates by kind of fact, and what they and one rate for all foretell of the last month."""
+    found = load("staleness")
+    if not found:
+        return "Not measured yet."
+    rates = found["rates"]
+    head = ["facts", "number", "share that changes", "times a month", "changed at the end: by its own rate"]
+    head += ["by one rate", "happened"]
+    rows = [
+        [
+            KINDS_OF_FACTS[kind],
+            str(own["questions"]),
+            f"{own['share']:.2f}",
+            f"{own['per_month']:.2g}",
+            f"{own['foretold'][-1]:.2f}",
+            f"{own['by one rate'][-1]:.2f}",
+            f"{rates['changed'][kind][-1]:.2f}",
+        ]
+        for kind, own in rates["estimates"]["by kind"].items()
+    ]
+    one = rates["estimates"]["one rate"]
+    rows.append(
+        [
+            "**all**",
+            f"{rates['facts']:,}",
+            f"{one['share']:.2f}",
+            f"{one['per_month']:.2g}",
+            f"{rates['foretold']['by kind'][-1]:.2f}",
+            f"{rates['foretold']['one rate'][-1]:.2f}",
+            f"{rates['changed']['all'][-1]:.2f}",
+        ]
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
 def redecided() -> str:
     """The verdicts of finished studies under the rules of before and of now."""
     found = load("redecided")
@@ -821,6 +1062,17 @@ PAGES = {
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
+    "docs/how-to/canary.md": {"canary-false": canary_false, "canary-users": canary_users},
+    "docs/how-to/drift.md": {
+        "drift-alarms": drift_alarms,
+        "drift-delays": drift_delays,
+        "drift-peer": drift_peer,
+    },
+    "docs/concepts/staleness.md": {
+        "staleness": staleness,
+        "staleness-periods": staleness_periods,
+        "staleness-kinds": staleness_kinds,
+    },
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         BaseTable,
         ChangeTable,
         CostTable,
+        DriftTable,
         HourPrice,
         LabelPrice,
         RewardTable,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from trimtab.studies.runs import runs
     from trimtab.studies.study import study
     from trimtab.studies.train import train
+    from trimtab.upkeep.drift import drift
     from trimtab.upkeep.labels import label
     from trimtab.upkeep.refresh import refresh
     from trimtab.upkeep.registry import registry
@@ -63,6 +65,7 @@ __all__ = [
     "BaseTable",
     "ChangeTable",
     "CostTable",
+    "DriftTable",
     "HourPrice",
     "LabelPrice",
     "RewardTable",
@@ -80,6 +83,7 @@ __all__ = [
     "compare",
     "demo",
     "doctor",
+    "drift",
     "eval",
     "export",
     "feedback_export",
@@ -100,13 +104,14 @@ __all__ = [
     "train",
 ]
 
-_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Reward", "Split", "Target", "Teacher", "Traffic", "Upkeep")
+_TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Drift", "Reward", "Split", "Target", "Teacher", "Traffic", "Upkeep")
 _HOME = {
     "HourPrice": "trimtab.base.tables",
     "LabelPrice": "trimtab.base.tables",
     "Task": "trimtab.base.task",
     "TokenPrice": "trimtab.base.tables",
     "TrimtabError": "trimtab.base.errors",
+    "drift": "trimtab.upkeep.drift",
     "feedback_export": "trimtab.serving.feedback_export",
     "label": "trimtab.upkeep.labels",
     "load_task": "trimtab.base.task",

@@ -305,11 +305,35 @@ def test_a_column_is_not_question_and_answer_at_once(tmp_path: Path):
         'machine_hour = { price = 1e300, as_of = 2026-11-01, source = "list" }',
         "change = { share = 0.5, per_month = 1e300, lead_days = 1 }",
         "change = { share = 0.5, per_month = 1, lead_days = 1e300 }",
+        "change = { kinds = [{ share = 0.5, per_month = 1e300 }], lead_days = 1 }",
     ],
 )
 def test_costs_beyond_all_numbers_are_refused_before_anything_is_counted(tmp_path: Path, setting: str):
     with pytest.raises(InputError, match=r"cost\..*should be (less|greater) than or equal to"):
         load(tmp_path, PLAIN + f"[cost]\n{setting}\n")
+
+
+def test_facts_change_at_one_rate_or_by_kind(tmp_path: Path):
+    kinds = "kinds = [{ share = 0.1, per_month = 4 }, { share = 0.3, per_month = 0.02 }]"
+    change = load(tmp_path, PLAIN + f"[cost]\nchange = {{ {kinds}, lead_days = 3 }}\n").cost.change
+    assert change is not None
+    assert change.rates == ((0.1, 4.0), (0.3, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("share = 0.5, lead_days = 1", "needs either both share and per_month, or kinds"),
+        ("lead_days = 1", "needs either both share and per_month, or kinds"),
+        ("share = 0.5, per_month = 1, kinds = [{ share = 0.1, per_month = 4 }], lead_days = 1", "needs either both"),
+        ("kinds = [{ share = 0.7, per_month = 4 }, { share = 0.4, per_month = 1 }], lead_days = 1", "more than 1"),
+        ("kinds = [{ share = 0.7 }], lead_days = 1", r"cost\.change\.kinds.*per_month"),
+        ("kinds = [{ share = 0.7, per_month = 4 }]", r"cost\.change.*lead_days"),
+    ],
+)
+def test_a_change_that_is_stated_twice_or_in_part_is_refused(tmp_path: Path, stated: str, said: str):
+    with pytest.raises(InputError, match=said):
+        load(tmp_path, PLAIN + f"[cost]\nchange = {{ {stated} }}\n")
 
 
 @pytest.mark.parametrize("side", ["input", "output"])

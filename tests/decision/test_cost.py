@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.tables import ChangeTable, CostTable, HourPrice, LabelPrice, TokenPrice
+from trimtab.base.tables import ChangeTable, ChangingFacts, CostTable, HourPrice, LabelPrice, TokenPrice
 from trimtab.decision.cost import (
     MACHINE_SECONDS,
     SECONDS_A_MONTH,
@@ -188,6 +188,59 @@ def test_accuracy_is_at_the_target_when_a_safe_period_ends(
     else:
         assert accuracy_at_end(low, period, change) == pytest.approx(target)
         assert period >= lead * 12 / 365.25
+
+
+KINDS = st.lists(
+    st.builds(ChangingFacts, share=st.floats(0.01, 0.3), per_month=st.floats(0.0, 30.0)), min_size=1, max_size=3
+)
+
+
+@given(kinds=KINDS, low=st.floats(0.5, 1.0), spare=st.floats(0.001, 0.5), lead=st.floats(0, 60))
+@settings(max_examples=200)
+def test_with_several_kinds_the_accuracy_is_at_the_target_when_a_safe_period_ends(
+    kinds: list[ChangingFacts], low: float, spare: float, lead: float
+) -> None:
+    change, target = ChangeTable(kinds=tuple(kinds), lead_days=lead), low * (1 - spare)
+
+    def left(age: float) -> float:
+        return low * (1 - sum(kind.share * (1 - math.exp(-kind.per_month * age)) for kind in kinds))
+
+    months = lead * 12 / 365.25
+    period = safe_period(low, target, change)
+    if period is None:
+        assert left(2 * months) < target + 1e-9
+    elif math.isinf(period):
+        assert left(1e6) >= target - 1e-9
+    else:
+        assert left(period + months) == pytest.approx(target, abs=1e-9)
+        assert period >= months
+
+
+@given(share=st.floats(0.01, 0.9), rate=st.floats(0.001, 2.0), part=st.floats(0.1, 0.9), spare=st.floats(0.001, 0.3))
+def test_two_kinds_of_one_rate_are_one_kind(share: float, rate: float, part: float, spare: float) -> None:
+    assume(abs(share - spare) > 1e-9)  # where all that changes is just what may be lost, rounding decides
+    one = ChangeTable(share=share, per_month=rate, lead_days=3)
+    halves = [ChangingFacts(share=share * own, per_month=rate) for own in (part, 1 - part)]
+    two = ChangeTable(kinds=tuple(halves), lead_days=3)
+    assert two.changed(4.0) == pytest.approx(one.changed(4.0))
+    found = [safe_period(0.9, 0.9 * (1 - spare), change) for change in (one, two)]
+    assert found[0] == found[1] or found[0] == pytest.approx(found[1])
+
+
+def test_one_rate_for_facts_of_two_rates_misjudges_the_period() -> None:
+    """A tenth of the questions on facts that change weekly, four tenths on ones that change every few years."""
+    kinds = (ChangingFacts(share=0.1, per_month=4.0), ChangingFacts(share=0.4, per_month=0.03))
+    mean = sum(kind.share * kind.per_month for kind in kinds) / 0.5
+    both = safe_period(1.0, 0.95, ChangeTable(kinds=kinds, lead_days=0))
+    slow = safe_period(1.0, 0.95, ChangeTable(share=0.5, per_month=0.03, lead_days=0))
+    at_mean = safe_period(1.0, 0.8, ChangeTable(share=0.5, per_month=mean, lead_days=0))
+    late = safe_period(1.0, 0.8, ChangeTable(kinds=kinds, lead_days=0))
+    assert both is not None
+    assert slow is not None
+    assert both < slow / 10
+    assert at_mean is not None
+    assert late is not None
+    assert late > 5 * at_mean  # the mean rate would have half of the questions change within months
 
 
 def test_safe_period_has_its_cases() -> None:

@@ -95,6 +95,22 @@ def test_a_rate_of_change_flips_to_retrieval() -> None:
         assert verdict([an_arm("lora", 0.95, moved), an_arm("rag", 0.95, moved)], moved).arm == winner
 
 
+def test_rates_of_several_kinds_flip_together() -> None:
+    def changing(factor: float) -> Task:
+        kinds = ({"share": 0.1, "per_month": 0.1 * factor}, {"share": 0.4, "per_month": 0.005 * factor})
+        return a_task(change={"kinds": kinds, "lead_days": 3})
+
+    task = changing(1)
+    found = verdict([an_arm("lora", 0.95, task), an_arm("rag", 0.95, task)], task)
+    assert found.arm == "lora"
+    (flip,) = [flip for flip in found.flips if flip.what.startswith("change.")]
+    assert (flip.what, flip.then) == ("change.kinds", "rag")
+    assert flip.above is not None
+    for factor, winner in ((flip.above * 0.98, "lora"), (flip.above * 1.02, "rag")):
+        moved = changing(factor)
+        assert verdict([an_arm("lora", 0.95, moved), an_arm("rag", 0.95, moved)], moved).arm == winner
+
+
 def test_targets_flip_where_the_test_turns() -> None:
     """The lower target at prompt's one-sided bound alone, as both others pass by far; the higher where lora is one of two left."""
     task = a_task()

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from made_answers import made_answer
+from made_studies import a_task
 
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult
-from trimtab.base.task import Task, load_task
-from trimtab.base.versions import Forgetting, GateLatency, GateRecord
+from trimtab.base.task import Task
+from trimtab.base.versions import Forgetting, GateRecord
 from trimtab.decision.gate import MOST_FORGOTTEN, gate, latency_held
 
 HELD = Forgetting(passages=60, candidate=3.0, production=3.0, difference=0.0, low=-0.01, high=0.01)
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
-    (tmp_path / "trimtab.toml").write_text(
-        '[task]\nname = "small"\nkind = "answer"\nmetric = "exact_match"\n[data]\nexamples = ["x.jsonl"]\n'
-        '[base]\nmodel = "smollm2-135m-q4"\n[target]\nmargin = 0.05\n'
-    )
-    return load_task(tmp_path)
+def task() -> Task:
+    return a_task(margin=0.05)
 
 
 def answers(name: str, scores: list[float]) -> list[Answer]:
@@ -111,23 +107,25 @@ def test_general_text_must_not_be_forgotten(task: Task, low: float, high: float,
     assert (found.reasons == ()) is (passed is True)
 
 
-def arm(p50: float, p95: float | None, high: float | None) -> ArmResult:
-    return ArmResult(arm="rag", status="done", latency_p50_ms=p50, latency_p95_ms=p95, latency_p95_high_ms=high)
+def arm(p95: float | None, high: float | None) -> ArmResult:
+    return ArmResult(arm="rag", status="done", latency_p95_ms=p95, latency_p95_high_ms=high)
 
 
 def test_latency_is_held_to_the_limit_that_is_stated_and_else_to_productions(task: Task) -> None:
-    free = latency_held(arm(140, 200, 300), arm(100, 150, 160), task)
-    assert free is not None
-    assert (free.percentile, free.limit, free.fits) == (50, 150.0, True)
-    slow = latency_held(arm(151, 200, 300), arm(100, 150, 160), task)
+    measured = arm(200, 300), arm(150, 160)
+    fits = latency_held(*measured, [0.14] * 9, [0.1] * 9, task)
+    assert fits is not None
+    assert (fits.percentile, round(fits.limit), fits.fits) == (50, 150, True)
+    slow = latency_held(*measured, [0.151] * 9, [0.1] * 9, task)
     assert held(task, SAME, BETTER, latency=slow).passed is False
+    barely = latency_held(*measured, [0.02] * 9, [0.001] * 9, task)
+    assert held(task, SAME, BETTER, latency=barely).passed is True
     stated = task.model_copy(update={"target": task.target.model_copy(update={"latency_p95_ms": 250.0})})
-    late = latency_held(arm(140, 200, 300), arm(100, 150, 160), stated)
+    late = latency_held(*measured, [0.1], [0.1], stated)
     assert late is not None
     assert (late.percentile, late.limit, late.fits) == (95, 250.0, False)
-    unknown = latency_held(arm(140, None, None), arm(100, 150, 160), stated)
+    unknown = latency_held(arm(None, None), arm(150, 160), [0.1], [0.1], stated)
     assert held(task, SAME, BETTER, latency=unknown).passed is None
-    assert isinstance(unknown, GateLatency)
 
 
 def test_a_candidate_that_is_no_better_passes_seldom_and_one_that_is_worse_hardly_ever(task: Task) -> None:

@@ -92,17 +92,48 @@ def test_unanswered_questions_abstain() -> None:
             assert row["answer"] == [UNKNOWN]
 
 
-def test_the_later_edition_differs_in_the_listed_facts_alone() -> None:
+LATER = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "documents-2026-10").iterdir()}
+SECTIONS = {"annual-leave.md": "\n## Sabbaticals\n", "offices-and-rooms.md": "\n## Dogs\n"}
+RENAMED = {"brannock-headquarters.md": "headquarters.md"}
+
+
+def test_the_later_edition_differs_in_the_listed_facts_two_sections_and_a_name() -> None:
     changes = rows_of("changes.jsonl")
-    later = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "documents-2026-10").iterdir()}
-    assert later.keys() == DOCUMENTS.keys()
-    assert {name for name in later if later[name] != DOCUMENTS[name]} == {change["document"] for change in changes}
+    assert LATER.keys() == {RENAMED.get(name, name) for name in DOCUMENTS}
+    bodies = {name: LATER[RENAMED.get(name, name)].split(SECTIONS.get(name, "\0"))[0] for name in DOCUMENTS}
+    assert all(heading in LATER[name] and heading not in DOCUMENTS[name] for name, heading in SECTIONS.items())
+    assert {name for name in bodies if bodies[name] != DOCUMENTS[name]} == {change["document"] for change in changes}
     answers = {row["group"]: row["answer"] for row in ANSWERED}
     for change in changes:
         assert answers[change["fact"]][0] == change["before"]
         assert change["after"] not in answers[change["fact"]]
-        lines = set(later[change["document"]].splitlines()) - set(DOCUMENTS[change["document"]].splitlines())
+        lines = set(bodies[change["document"]].splitlines()) - set(DOCUMENTS[change["document"]].splitlines())
         assert any(change["after"] in line for line in lines), change
+
+
+def test_later_questions_have_the_answers_of_the_later_edition() -> None:
+    rows, changed = rows_of("questions-2026-10.jsonl"), {change["fact"]: change for change in rows_of("changes.jsonl")}
+    before = {row["group"]: row for row in QUESTIONS}
+    pages = {name: f" {normalised(text)} " for name, text in LATER.items()}
+    for field in ("id", "question"):
+        assert max(Counter(row[field] for row in [*QUESTIONS, *rows]).values()) == 1
+    kinds: Counter[str] = Counter()
+    for row in rows:
+        assert row.keys() == ANSWERED[0].keys()
+        answers = [f" {normalised(answer)} " for answer in row["answer"]]
+        assert answers[0] in pages[row["passage"]], row
+        assert answers[0] not in f" {normalised(row['question'])} ", row
+        if row["group"] in changed:
+            kinds["changed"] += 1
+            assert row["answer"] == [changed[row["group"]]["after"]]
+        elif row["group"] not in before or "passage" not in before[row["group"]]:
+            kinds["new"] += 1
+            assert answers[0] not in f" {normalised(DOCUMENTS[row['passage']])} ", row
+        else:
+            kinds["as before"] += 1
+            assert row["answer"] == before[row["group"]]["answer"]
+    assert kinds == {"changed": 39, "new": 16, "as before": 56}
+    assert {row["group"] for row in rows} >= changed.keys()
 
 
 @pytest.mark.parametrize("name", ["trimtab.toml", "demo.toml"])

@@ -110,6 +110,7 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
             {"what": "change.per_month", "below": 0.01, "above": 0.1},
             "With the monthly rate of change below 0.01 or above 0.1 the",
         ),
+        ({"what": "change.kinds", "above": 2.5}, "With all rates of change above 2.5 times the stated ones the"),
     ],
 )
 def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:

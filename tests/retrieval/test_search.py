@@ -43,6 +43,18 @@ def test_text_search_finds_the_passages_that_have_the_word_in_text_title_or_head
     assert ids(search(index, ["17.md"], 1, vector_weight=0)[0]) == ["17.md#0"]
 
 
+def test_hits_have_the_cosine_of_their_vector_unless_only_words_were_searched(index) -> None:
+    question = "leave and pay"
+    vector = index.encoder.encode_questions([question])[0]
+    hits = search(index, [question], 10)[0]
+    own = index.vectors(ids(hits))
+    known = [hit for hit in hits if hit.similarity is not None]
+    assert known
+    for hit in known:
+        assert hit.similarity == pytest.approx(float(own[hit.passage.id] @ vector), abs=1e-5)
+    assert all(hit.similarity is None for hit in search(index, [question], 5, vector_weight=0)[0])
+
+
 def test_fusion_adds_reciprocal_ranks(index) -> None:
     question = "leave approval by the manager"
     lists = [ids(search(index, [question], 50, vector_weight=weight)[0]) for weight in (1, 0)]

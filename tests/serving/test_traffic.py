@@ -64,6 +64,9 @@ def test_what_was_asked_and_answered_is_kept_masked(recorded: Here) -> None:
     assert first.messages[-1].content == "Write to [email] or [phone]"
     assert (first.arm, first.user, first.masked) == ("rag", user_key("customer-7"), True)
     assert first.passages
+    assert first.similarity is not None
+    assert -1 <= first.similarity <= 1
+    assert isinstance(first.supported, bool)
     assert first.milliseconds > 0
     assert {one.user for one in others} == {user_key(recorded.key)}
     assert len({one.id for one in others}) == 2

@@ -14,33 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from followed import registered, served, version
 from patience import no_patience, timed_once
-from serving_tasks import Here, serving_here, wait_until, writing_task
+from serving_tasks import Here, serving_here, wait_until
 
-from trimtab import registry, study
+from trimtab import registry
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import sha256_file
 from trimtab.cli.main import run
 from trimtab.serving import follow as following
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.registry import Registry
 
-__all__ = ["no_patience", "timed_once"]
+__all__ = ["no_patience", "registered", "timed_once"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
-
-QUESTIONS = ["Where is the bridge of Bonn?", "harbour 17 of Celle?", "Jena?"]
-
-
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Path:
-    """The task file of a study, with three versions: `quick`, `rag` and `prompt`."""
-    task = writing_task(tmp_path_factory.mktemp("registered"), tiny_model_folder, tiny_embedding_folder)
-    study(task, listeners=[])
-    with registry(task) as own:
-        for arm in ("quick", "rag", "prompt"):
-            own.register(arm, by="jo", listeners=[])
-    return task
 
 
 @pytest.fixture
@@ -61,30 +48,6 @@ def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 def followed(task: Path, alias: str = "production") -> Iterator[tuple[Here, Registry]]:
     with registry(task) as own, serving_here(task, follow=own.follow(alias)) as here:
         yield here, own
-
-
-def version(here: Here) -> int:
-    with here.client() as client:
-        return int(client.get("/v1/models").json()["data"][0]["trimtab"]["release"]["version"])
-
-
-def served(here: Here) -> dict[str, Any]:
-    """What is answered, byte for byte but for ids and times, and the hashes of the weights that answer."""
-    (one,) = here.parts.desk.models.values()
-    assert one.release is not None
-    files = {
-        path.relative_to(one.release.folder).as_posix(): sha256_file(path)
-        for path in one.release.folder.rglob("*")
-        if path.is_file()
-    }
-    told = []
-    with here.client() as client:
-        for question in QUESTIONS:
-            body = {"model": "tiny", "messages": [{"role": "user", "content": question}], "logprobs": True}
-            reply = client.post("/v1/chat/completions", json=body)
-            assert reply.status_code == 200, reply.text
-            told.append(json.dumps(reply.json()["choices"], sort_keys=True))
-    return {"model": one.id, "files": files, "answers": told}
 
 
 def test_what_is_served_after_a_rollback_is_what_was_served_before(task: Path) -> None:

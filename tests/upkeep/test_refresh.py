@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 from patience import no_patience, timed_once
-from study_tasks import CITIES, CLASSIFY, LABELLED, THINGS, write_task
+from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
 from trimtab import refresh, registry, study
+from trimtab.arms.made_from import read_rows
+from trimtab.arms.saved import read_run
 from trimtab.arms.traffic import Label, ServedAnswer, traffic_of
 from trimtab.base.errors import BusyError, InputError, MissingError
 from trimtab.base.files import locked
@@ -143,7 +146,7 @@ def test_more_of_the_same_is_made_only_anyway_and_is_not_let_through(task: Path)
             own.show("candidate")
 
 
-@pytest.mark.parametrize("step", ["_study", "_production_answers", "_gate", "_registered", "_promote"])
+@pytest.mark.parametrize("step", ["_study", "_makings", "_asked_once", "_gate", "_registered", "_promote"])
 def test_stopped_after_any_step_it_goes_on_where_it_was(task: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rows(task, rows([NEW], 200, 60))
     whole = getattr(module._Refresh, step)
@@ -243,3 +246,41 @@ def test_without_anything_in_production_it_says_how_to_begin(tmp_path: Path, tin
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     with pytest.raises(MissingError):
         refresh(task, listeners=[])
+
+
+def test_tuned_weights_are_made_in_two_ways_and_dev_chooses(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """From the base on all rows, and from production's weights on new rows with as many old ones; both are runs to look at."""
+    task = write_task(tmp_path, tiny_model_folder, ["quick"], rows=rows(OLD, 0, 60), more=QUICK)
+    study(task, listeners=[])
+    with registry(task) as own:
+        own.promote(own.register("quick", listeners=[]).number or 0, why="the first")
+    add_rows(task, rows([NEW], 100, 30))
+    done = refresh(task, anyway=True, listeners=[])
+    assert [one.way for one in done.makings] == ["from the base", "from production"]
+    assert sum(one.kept for one in done.makings) == 1
+    kept = next(one for one in done.makings if one.kept)
+    assert kept.dev_score == max(one.dev_score for one in done.makings)
+    run = read_run(tmp_path / ".trimtab" / "runs" / done.makings[1].source)
+    assert run is not None
+    new = {f"row{number}" for number in range(100, 130)}
+    trained = {
+        name
+        for name, row in (read_rows(tmp_path / ".trimtab" / "runs" / done.makings[1].source) or {}).items()
+        if row.split == "train"
+    }
+    assert trained & new
+    assert 0 < len(trained - new) <= len(trained & new) + 1
+    assert done.gate is not None
+    assert done.gate.forgetting is not None
+    assert done.gate.forgetting.passages == 60
+
+
+@pytest.mark.parametrize("name", ["airflow_refresh", "prefect_refresh"])
+def test_the_examples_for_schedulers_run_as_plain_python(
+    task: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIMTAB_TASK", str(task))
+    file = str(Path(__file__).parents[2] / "examples" / f"{name}.py")
+    assert runpy.run_path(file)["outcome"] == "nothing new"
+    add_rows(task, rows([NEW], 200, 60))
+    assert runpy.run_path(file)["outcome"] == "candidate"

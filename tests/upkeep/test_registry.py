@@ -252,7 +252,7 @@ def test_the_form_that_comes_next_is_read_and_one_beyond_it_is_refused(
         assert len(newer.list()) == 2
     statement(place, f"UPDATE trimtab_registry_form SET version_num = '{FORM + 2:04}'")
     with pytest.raises(
-        VersionError, match=rf"a newer version of Trimtab \(form {FORM + 2}, this one reads 1 to 2\)"
+        VersionError, match=rf"a newer version of Trimtab \(form {FORM + 2}, this one reads 1 to 3\)"
     ) as told:
         again()
     assert "\n" not in str(told.value)

@@ -19,7 +19,8 @@ from trimtab.upkeep.schedule import KINDS, scheduled
 def test_a_crontab_line_has_five_times_and_the_command(task: Task, tmp_path: Path) -> None:
     odd = tmp_path / "100% $mine"
     odd.mkdir()
-    shutil.copy(task.file, odd / "trimtab.toml")
+    for name in ("trimtab.toml", "rows.jsonl"):
+        shutil.copy(task.folder / name, odd / name)
     line = scheduled("cron", odd / "trimtab.toml").splitlines()[1]
     *times, command = line.split(" ", 5)
     assert times == ["17", "3", "*", "*", "0"]
@@ -65,7 +66,7 @@ def test_the_command_line_prints_each_and_names_them_where_there_is_another(
     for kind in KINDS:
         with pytest.raises(SystemExit) as ended:
             run(["refresh", "--task", str(task.file), "--schedule", kind])
-        assert ended.value.code == 0
+        assert not ended.value.code
         assert capsys.readouterr().out == scheduled(kind, task.file)
-    with pytest.raises(InputError, match="no scheduler at; use one of: cron, systemd, github, kubernetes"):
+    with pytest.raises(InputError, match="no scheduler 'at'; use one of: cron, systemd, github, kubernetes"):
         scheduled("at", task.file)

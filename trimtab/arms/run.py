@@ -255,6 +255,10 @@ class ArmRunner:
         shares = [one for one in (usage.answering_share, share) if one is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
+    def time_alone(self, arm: Arm, made: Made) -> list[float]:
+        """Seconds of test questions, each asked alone."""
+        return self._timed_again(arm, made, None)[0]
+
     def _timed_again(self, arm: Arm, made: Made, number: int | None) -> tuple[list[float], float | None]:
         """Seconds of test questions alone, in a pass or all of them, and what other programs left of the processor."""
         self.progress.arm, self.progress.seed = arm.name, 0

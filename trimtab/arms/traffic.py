@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, MetaData, Table
 
 FILE = "traffic.db"
-FORM = 1  # of the tables; raised whenever they change their meaning
+FORM = 2  # of the tables; raised whenever they change their meaning: from 2 on an answer may say how near its passages were
 _NONE_YET = "answers come in while `trimtab serve` runs with [upkeep] traffic in the task file"
 Drawing = Literal["random", "uncertain"]
 Record = TypeVar("Record")
@@ -34,7 +34,9 @@ class ServedAnswer:
     """One answer that an arm gave in use. `version`: its number in the registry, where the server follows an alias, else its study or run.
 
     `passages`: ids of the passages it was shown. `probability`: the arm's own that its answer is right, None where it gives none.
-    `user`: a hash of who asked, None where nobody is known. `share`: of all requests, the share that was kept at that time.
+    `user`: a hash of who asked, None where nobody is known. `share`: of all requests, the share that was kept at that time. `similarity`:
+    the highest cosine of a passage to the question; `supported`: True if a passage supports the answer. Both are None without passages,
+    and in answers that an earlier version of Trimtab kept.
     """
 
     id: str
@@ -50,6 +52,8 @@ class ServedAnswer:
     user: str | None
     share: float
     masked: bool
+    similarity: float | None = None
+    supported: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +115,16 @@ class TrafficStore(Closing):
         with self._database.begin() as connection:
             connection.execute(_table(TRAFFIC).insert(), rows)
 
-    def answers(self, *, after: int = 0, last: int | None = None) -> list[ServedAnswer]:
-        """Every answer in the order in which they were kept; those with numbers behind `after`, up to `last`, where these are given."""
+    def answers(self, *, after: int = 0, last: int | None = None, since: datetime | None = None) -> list[ServedAnswer]:
+        """Every answer in the order in which they were kept; those with numbers behind `after`, up to `last`, given from `since` on."""
         from sqlalchemy import select
 
         table = _table(TRAFFIC)
         wanted = select(table.c.id, table.c.record).where(table.c.number > after).order_by(table.c.number)
         if last is not None:
             wanted = wanted.where(table.c.number <= last)
+        if since is not None:
+            wanted = wanted.where(table.c.at >= _microseconds(since))
         with self._database.snapshot() as connection:
             return [self._read(ServedAnswer, name, text) for name, text in connection.execute(wanted)]
 
@@ -278,7 +284,9 @@ def _delete_of(table: Table, item: str, by: str) -> Delete:
 
 
 def _make_tables(connection: Connection) -> None:
+    """Make the tables, or bring them to the present form: in that the first differed in what its records may hold alone."""
     _metadata().create_all(connection)
+    connection.execute(_table(_FORM).delete())
     connection.execute(_table(_FORM).insert(), {"number": FORM})
 
 
@@ -302,7 +310,7 @@ _SCHEMA = DatabaseSchema(
     option="--store",
     tables=(_FORM, TRAFFIC, LABELS, DRAWS),
     form=FORM,
-    readable=range(FORM, FORM + 1),
+    readable=range(1, FORM + 1),
     make=_make_tables,
     form_of=_form_number,
 )

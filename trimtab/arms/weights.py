@@ -28,7 +28,7 @@ from trimtab.arms.rewards import reward_for
 from trimtab.arms.search import Menu
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
-from trimtab.base.files import sha256_once, sha256_text
+from trimtab.base.files import sha256_once
 from trimtab.base.grammar import (
     DISTILL,
     JUDGED,
@@ -222,11 +222,13 @@ class _Making:
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
-        begin = (
-            () if self.begin is None else (sha256_text(*(sha256_once(file) for file in sorted(self.begin.iterdir()))),)
+        begun = (
+            [] if self.begin is None else [sha256_once(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
         )
         return digest_of(
-            *begin, self.depends, repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name
+            self.depends,
+            *(repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name),
+            *begun,
         )
 
     def search(self, number: int, search: Search, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:

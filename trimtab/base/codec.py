@@ -91,7 +91,10 @@ def _gathered(hint: Any, plain: Any) -> Any:
         return {name: _gathered(_hints(hint)[name], value) for name, value in plain.items()}
     if get_origin(hint) in (Union, UnionType):
         records = [one for one in arguments if isinstance(one, type) and is_dataclass(one)]
-        return _gathered(records[0], plain) if records and plain is not None else plain
+        if not records or not isinstance(plain, Mapping):
+            return plain
+        meant = (one for one in records if set(plain) <= set(_hints(one)))  # of several that one whose fields these are
+        return _gathered(next(meant, records[0]), plain)
     if get_origin(hint) is tuple and isinstance(plain, list):
         return [_gathered(arguments[0], item) for item in plain]
     if get_origin(hint) is Mapping and isinstance(plain, Mapping):

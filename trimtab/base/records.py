@@ -137,11 +137,15 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A passage as retrieved for one question: rank from 1, score higher is better."""
+    """A passage as retrieved for one question: rank from 1, score higher is better.
+
+    `similarity`: the cosine of its vector to the question's; None where only its words were searched.
+    """
 
     passage: Passage
     rank: int
     score: float
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -448,12 +449,54 @@ class HourPrice(Settings):
     source: str = Field(description="Where the price comes from.")
 
 
-class ChangeTable(Settings):
-    """How fast the facts change."""
+class ChangingFacts(Settings):
+    """Facts of one kind, which change at one rate."""
 
-    share: float = Field(ge=0, le=1, description="Share of the questions that are about facts that change.")
+    share: float = Field(ge=0, le=1, description="Share of the questions that are about facts of this kind.")
     per_month: float = Field(ge=0, le=1_000, description="How often one such fact changes in a month.")
+
+
+class ChangeTable(Settings):
+    """How fast the facts change: share and per_month where one rate is true of all that change, else kinds with a rate each."""
+
+    share: float | None = Field(
+        None, ge=0, le=1, description="Share of the questions that are about facts that change; needs per_month."
+    )
+    per_month: float | None = Field(
+        None, ge=0, le=1_000, description="How often one such fact changes in a month; needs share."
+    )
+    kinds: Annotated[tuple[ChangingFacts, ...], Field(strict=False)] = Field(
+        (),
+        description="Kinds of facts that change at different rates, each with share and per_month, in place of those two keys.",
+    )
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
+
+    @model_validator(mode="after")
+    def _states_rates_once(self) -> Self:
+        one = (self.share is not None, self.per_month is not None)
+        if all(one) == bool(self.kinds) or any(one) != all(one):
+            raise ValueError("needs either both share and per_month, or kinds")
+        if math.fsum(kind.share for kind in self.kinds) > 1 + 1e-9:
+            raise ValueError("the shares of the kinds add up to more than 1; give each its share of all questions")
+        return self
+
+    @property
+    def rates(self) -> tuple[tuple[float, float], ...]:
+        """The share and the monthly rate of each kind of facts that change."""
+        if self.kinds:
+            return tuple((kind.share, kind.per_month) for kind in self.kinds)
+        return ((self.share or 0.0, self.per_month or 0.0),)
+
+    def changed(self, months: float) -> float:
+        """The expected share of the questions whose fact has changed after some months: the sum of w (1 - exp(-lambda t)) over the kinds."""
+        return math.fsum(share * -math.expm1(-rate * months) for share, rate in self.rates)
+
+    def at_pace(self, factor: float) -> ChangeTable:
+        """The same facts with all rates multiplied by `factor`."""
+        if not self.kinds:
+            return self.model_copy(update={"per_month": (self.per_month or 0.0) * factor})
+        faster = tuple(kind.model_copy(update={"per_month": kind.per_month * factor}) for kind in self.kinds)
+        return self.model_copy(update={"kinds": faster})
 
 
 class LabelPrice(Settings):
@@ -518,12 +561,22 @@ class TrafficTable(Settings):
         return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
 
 
+class DriftTable(Settings):
+    """How answers in use are compared with the first ones of their version."""
+
+    window: int = Field(200, ge=30, le=1_000, description="Answers of the reference, and of each window behind it.")
+    alarm_free: int = Field(
+        100, ge=10, le=500, description="Expected number of windows before a false alarm, at the least."
+    )
+
+
 class UpkeepTable(Settings):
     """What keeps an arm in use true."""
 
     traffic: TrafficTable | None = Field(
         None, description="A sample of questions and answers is kept by serve; without it nothing is."
     )
+    drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
     promote: Literal["ask", "if-better"] = Field(
         "ask",
         description="What refresh does with a candidate that passed its gate: leave it to you, or put it into production.",

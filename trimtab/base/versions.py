@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from trimtab.base.canary import CanaryRecord
 from trimtab.base.records import Setting
 from trimtab.base.results import Flip
 from trimtab.base.show import Row, Shown
@@ -162,7 +163,7 @@ class Move(Shown):
     who: str
     why: str
     kind: Literal["promote", "rollback"]
-    evidence: GateRecord | None = None
+    evidence: GateRecord | CanaryRecord | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """As it stands in files."""

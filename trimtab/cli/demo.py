@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import JsonOption
 from trimtab.cli.output import Output
 
@@ -18,12 +19,13 @@ class Example(StrEnum):
     handbook = "handbook"
     spam = "spam"
     style = "style"
+    upkeep = "upkeep"
     surface = "surface"
 
 
 def command(
     name: Annotated[
-        Example, typer.Argument(metavar="[NAME]", help="handbook, spam, style or surface.")
+        Example, typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface.")
     ] = Example.handbook,
     cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
     folder: Annotated[
@@ -34,14 +36,26 @@ def command(
     """Run the main job on a bundled example; surface is a site, which is audited.
 
     Exits 0 whatever the verdict is.
+    upkeep plays how an arm is kept true: documents change, drift is told, a refresh passes its gate, a canary promotes
+    it, and a bad version is taken back.
 
     \b
     Example:
       trimtab demo --cut
+      trimtab demo upkeep
       trimtab demo spam --cut
       trimtab demo spam --folder /tmp/spam
       trimtab demo surface
     """
+    if name is Example.upkeep:
+        from trimtab.cli.upkeep_story import play
+
+        with Output(as_json) as output:
+            story = play(folder or Path("trimtab-demo-upkeep"))
+            output.show(story, lambda console: console.print(f"\n{story.headline}\nPage: {story.page}", markup=False))
+        if not (story.promoted and story.rolled_back and story.same_answers):
+            raise typer.Exit(EXIT_NO)
+        return
     with Output(as_json) as output:
         if name is Example.surface:
             _surface(output, folder, cut=cut)

@@ -33,10 +33,12 @@ from trimtab.base.visible import visible
 from trimtab.cli import (
     ask,
     audit,
+    canary,
     check,
     compare,
     demo,
     doctor,
+    drift,
     eval,
     export,
     feedback,
@@ -198,6 +200,7 @@ for _verb in (
     export,
     serve,
     label,
+    drift,
     refresh,
     runs,
     compare,
@@ -219,6 +222,10 @@ for _name, _command in registry.COMMANDS.items():
     _registry.command(_name)(_guarded(_command))
 app.add_typer(_registry, name="registry")
 
+_canary = typer.Typer(help=canary.HELP, rich_markup_mode=None)
+for _name, _command in canary.COMMANDS.items():
+    _canary.command(_name)(_guarded(_command))
+app.add_typer(_canary, name="canary")
 _surface = typer.Typer(help=surface.HELP, rich_markup_mode=None)
 for _name, _command in {**surface.COMMANDS, **surface_coverage.COMMANDS}.items():
     _surface.command(_name)(_guarded(_command))

@@ -32,7 +32,7 @@ from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
     from trimtab.base.task import Task
-    from trimtab.serving.follow import Follow
+    from trimtab.serving.follow import CanarySource, Follow
     from trimtab.serving.serve import Serving
 
 ArmsArgument = Annotated[
@@ -111,7 +111,8 @@ def command(
 
     With --eight-bit arms answer in 8 bits, once eval --eight-bit has measured on test what that costs them.
     With --alias the server follows an alias of the registry: another version that it comes to name is loaded beside,
-    tried, and takes over between two requests; where that fails the old one goes on.
+    tried, and takes over between two requests; where that fails the old one goes on. With --alias production a canary's
+    candidate answers its share of the users.
     With --json standard output is the server's address, token and arms, once it answers.
 
     \b
@@ -136,13 +137,14 @@ def command(
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 
-    with Output(as_json) as output, _followed(own, alias, registry, artifacts) as follow:
+    with Output(as_json) as output, _followed(own, alias, registry, artifacts, store) as (follow, canaries):
         serve(
             arms,
             task=own,
             bundle=bundle,
             signed_by=signed_by,
             follow=follow,
+            canaries=canaries,
             run=run,
             host=host,
             port=port,
@@ -162,18 +164,23 @@ def command(
 
 @contextmanager
 def _followed(
-    task: Task | Path, alias: str | None, address: str | None, artifacts: str | None
-) -> Iterator[Follow | None]:
-    """What an alias of the registry names, where one is to be followed."""
+    task: Task | Path, alias: str | None, address: str | None, artifacts: str | None, store: str | None
+) -> Iterator[tuple[Follow | None, CanarySource | None]]:
+    """What an alias of the registry names, where one is to be followed; and the canaries, where it is production."""
     if alias is None:
         if address is not None or artifacts is not None:
             raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")
-        yield None
+        yield None, None
         return
-    from trimtab.upkeep.registry import registry
+    from trimtab.cli.canary import opened
+    from trimtab.upkeep.registry import PRODUCTION, registry
 
-    with registry(task, address, artifacts=artifacts, make=False) as opened:
-        yield opened.follow(alias)
+    with registry(task, address, artifacts=artifacts, make=False) as versions:
+        if alias != PRODUCTION:
+            yield versions.follow(alias), None
+            return
+        with opened(versions.task, address, artifacts, store) as canaries:
+            yield versions.follow(alias), canaries
 
 
 def _pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Path] | None:

@@ -129,17 +129,19 @@ def crossings(
 def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
     """Longest months between retrainings that keep the accuracy at `target`, from its lower one-sided 95% bound `low`.
 
-    P = -ln(1 - (1 - target/A)/w)/lambda - L: at the end of a cycle the accuracy is A (1 - w (1 - exp(-lambda (P + L)))). inf: no retraining is ever needed, for
-    w <= 1 - target/A or facts that do not change. None: below the feasible cycle, which is the lead time: a
-    model is ready L after its data, and the next is begun no sooner. Tuning alone then cannot hold the target.
+    At the end of a cycle of P months the accuracy is A (1 - c(P + L)), where c(t) is the share of the questions whose fact has changed
+    after t months and L the lead time: P solves c(P + L) = 1 - target/A. With one rate that is
+    P = -ln(1 - (1 - target/A)/w)/lambda - L. inf: no retraining is ever needed, as the facts that change are at most 1 - target/A of all.
+    None: below the feasible cycle, which is the lead time: a model is ready L after its data, and the next is begun no sooner. Tuning
+    alone then cannot hold the target.
     """
-    slack = _slack(low, target, change)
-    if slack is None:
+    if low < target:
         return None
-    if math.isinf(slack) or change.per_month == 0:
+    age = _months_until(1 - target / low, change)
+    if math.isinf(age):
         return math.inf
     lead = change.lead_days / DAYS_A_MONTH
-    period = slack / change.per_month - lead
+    period = age - lead
     return period if period > 0 and period >= lead else None
 
 
@@ -166,12 +168,21 @@ def floor_of(arm: ArmResult) -> float:
     return arm.score.low if arm.score else 0.0
 
 
-def _slack(low: float, target: float, change: ChangeTable) -> float | None:
-    """lambda * (P + L) at which the accuracy has sunk to the target; inf where it never does, None where it is below."""
-    if low < target:
-        return None
-    spare = 1 - target / low
-    return math.inf if change.share <= spare else -math.log1p(-spare / change.share)
+def _months_until(spare: float, change: ChangeTable) -> float:
+    """The months after which the facts of a share `spare` of the questions have changed; inf where that never comes.
+
+    Newton's steps from 0: what has changed is concave in time, so that each step falls short and none goes beyond.
+    """
+    if math.fsum(share for share, rate in change.rates if rate > 0) <= spare:
+        return math.inf
+    months = 0.0
+    while (lacking := spare - change.changed(months)) > 0:
+        slope = math.fsum(share * rate * math.exp(-rate * months) for share, rate in change.rates)
+        further = months + lacking / slope if slope > 0 else math.inf
+        if further <= months or math.isinf(further):  # no further number
+            return further
+        months = further
+    return months
 
 
 def _second(cost: CostTable) -> float:
@@ -194,7 +205,7 @@ def _retraining(usage: Usage, cost: CostTable, retrainings: int) -> float:
 
 def _changed(cost: CostTable, months: float) -> float:
     """Share of the facts that change within some months."""
-    return cost.change.share * (1 - math.exp(-cost.change.per_month * months)) if cost.change else 0.0
+    return cost.change.changed(months) if cost.change else 0.0
 
 
 def _refresh(usage: Usage, cost: CostTable) -> float:

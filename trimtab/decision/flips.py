@@ -58,8 +58,9 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
         each = cost.label.each
         found += _scan("label", each, winner, study, lambda value: at(_labelled(cost, value)), _steps(each))
     if cost.change:
-        rate = cost.change.per_month
-        found += _scan("change.per_month", rate, winner, study, lambda value: at(_changing(cost, value)), _steps(rate))
+        # one rate is varied itself, several all by one factor
+        what, stated = ("change.kinds", 1.0) if cost.change.kinds else ("change.per_month", cost.change.rates[0][1])
+        found += _scan(what, stated, winner, study, lambda value: at(_changing(cost, value / stated)), _steps(stated))
     if target is not None:
         found += _scan("quality", target, winner, study, at_target, [step / 100 for step in range(1, 100)])
     else:
@@ -160,6 +161,6 @@ def _labelled(cost: CostTable, each: float) -> CostTable:
     return cost.model_copy(update={"label": LabelPrice.model_construct(price=each)})
 
 
-def _changing(cost: CostTable, rate: float) -> CostTable:
-    change = cost.change and cost.change.model_copy(update={"per_month": rate})
-    return cost.model_copy(update={"change": change})
+def _changing(cost: CostTable, factor: float) -> CostTable:
+    """The table with facts that change so many times as fast."""
+    return cost.model_copy(update={"change": cost.change and cost.change.at_pace(factor)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from statistics import median
 
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult
@@ -13,6 +14,7 @@ from trimtab.measurement.statistics import look_level
 
 MOST_FORGOTTEN = 0.1  # nats per token of general text, a tenth more perplexity, that a candidate may lose
 SLOWER = 1.5  # times production's median that a candidate's may be, where the task file states no limit
+BARELY = 20.0  # milliseconds more that nobody notices
 
 
 def gate(
@@ -57,9 +59,12 @@ def gate(
     )
 
 
-def latency_held(candidate: ArmResult, production: ArmResult, task: Task) -> GateLatency | None:
+def latency_held(
+    candidate: ArmResult, production: ArmResult, ours: Sequence[float], theirs: Sequence[float], task: Task
+) -> GateLatency | None:
     """Hold a candidate's latency to the task file's limit at the 95th percentile, by its upper bound; without one hold its median to
-    SLOWER times production's. None where neither was timed.
+    production's: at most SLOWER times as long, or BARELY more. `ours` and `theirs`: seconds of questions alone, asked of the two in turn.
+    None where nothing was timed.
     """
     limit = task.target.latency_p95_ms
     if limit is not None:
@@ -72,16 +77,17 @@ def latency_held(candidate: ArmResult, production: ArmResult, task: Task) -> Gat
             limit=limit,
             fits=None if high is None else high <= limit,
         )
-    ours, theirs = candidate.latency_p50_ms, production.latency_p50_ms
-    if ours is None or theirs is None:
+    if not (ours and theirs):
         return None
+    our_median, their_median = 1000 * median(ours), 1000 * median(theirs)
+    limit = max(SLOWER * their_median, their_median + BARELY)
     return GateLatency(
         percentile=50,
-        candidate=ours,
-        production=theirs,
+        candidate=our_median,
+        production=their_median,
         high=None,
-        limit=SLOWER * theirs,
-        fits=ours <= SLOWER * theirs,
+        limit=limit,
+        fits=our_median <= limit,
     )
 
 
@@ -136,7 +142,7 @@ def _of_latency(found: GateLatency | None) -> list[tuple[bool, str]]:
         return []
     if found.percentile == 50:
         took = f"a question takes {found.candidate or 0:,.0f} ms (median), and production takes {found.production or 0:,.0f}"
-        return [(True, f"{took}: more than {SLOWER:g} times as long")]
+        return [(True, f"{took}: {found.limit:,.0f} are allowed")]
     limit = f"{found.limit:,.0f} ms at the 95th percentile"
     if found.fits is None:
         return [(False, f"the candidate was timed on too few questions to hold it to {limit}")]

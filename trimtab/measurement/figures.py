@@ -140,7 +140,11 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
 
 
 def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate:
-    """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it."""
+    """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it.
+
+    The interval reaches over that of the plain score, too: where the arm is highest because it is the best, nothing has to be corrected,
+    and the measured scores hardly tell which of the two it is.
+    """
     scores = [_scores(own, task) for own in answers]
     figures, items, groups = [set_figure(own, task) for own in scores], len(scores[0].items), scores[0].clusters
     values = np.array([_value(own, figure) for own, figure in zip(scores, figures, strict=True)])
@@ -149,7 +153,9 @@ def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate
         draws = draws_of_figures(known, items, groups)
     else:
         draws = draws_of_means(np.stack([own.values_N for own in scores]), groups, scores[0].weights_N)
-    return corrected_for_picking(values, draws, items)
+    corrected = corrected_for_picking(values, draws, items)
+    plain = score_estimate(answers[int(values.argmax())], task)
+    return replace(corrected, low=min(corrected.low, plain.low), high=max(corrected.high, plain.high))
 
 
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:

@@ -226,10 +226,18 @@ def _form_of(line: str) -> tuple[Callable[[str], LogRequest | None], bool]:
     if line.lstrip().startswith("{"):
         return _json_line, False
     for mark in ("\t", ",", ";"):
-        names = next(csv.reader([line], delimiter=mark), [])
+        names = _cells(line, mark)
         if len(names) >= 4 and {_known(name) for name in names} >= {"address", "status", "agent"}:
             return _columns(names, mark), True
     return _combined_line, False
+
+
+def _cells(line: str, mark: str) -> list[str]:
+    """The values of a line of a table; none where its quotes or bytes are odd."""
+    try:
+        return next(csv.reader([line], delimiter=mark), [])
+    except csv.Error:
+        return []
 
 
 def _known(name: str) -> str | None:
@@ -247,7 +255,7 @@ def _columns(names: Sequence[str], mark: str | None) -> Callable[[str], LogReque
 
     def parse(line: str) -> LogRequest | None:
         tabbed = mark or ("\t" if "\t" in line else " ")
-        values = line.split(tabbed) if w3c else next(csv.reader([line], delimiter=tabbed), [])
+        values = line.split(tabbed) if w3c else _cells(line, tabbed)
         if len(values) <= max(places.values(), default=0):
             return None
         found = {what: values[number] for what, number in places.items()}

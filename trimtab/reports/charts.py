@@ -281,7 +281,7 @@ def curves(chart: Curves, width: int) -> Markup:
     y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
     parts = [_horizontal_grid(y, y_marks, left, width - right)]
     parts += [_text(tick_text(mark), x(mark), height - bottom + 17, "middle", "tick", width) for mark in x_marks]
-    parts.append(_text("step", width - right, height - 6, "end", "axis-title", width))
+    parts.append(_text(chart.x_title, width - right, height - 6, "end", "axis-title", width))
     parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
     for line in series:
         points = _thin(line.points)

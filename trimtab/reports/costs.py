@@ -107,6 +107,7 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
         "questions_per_month": ("questions a month", volume.questions_per_month if volume else None, ""),
         "machine_hour": ("a machine hour", hour.price if hour else None, f" {cost.currency}" if cost else ""),
         "change.per_month": ("the monthly rate of change", change.per_month if change else None, ""),
+        "change.kinds": ("all rates of change", None, " times the stated ones"),
         "horizon_months": ("a horizon in months", volume.horizon_months if volume else None, ""),
         "label": ("a label", cost.label.each if cost and cost.label else None, f" {cost.currency}" if cost else ""),
         "margin": ("a margin", study.limits.margin if study.limits else None, ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from trimtab.base.canary import CanaryRecord
 from trimtab.base.versions import Lineage, Move, Version
 from trimtab.reports.page import filled
 from trimtab.reports.pieces import Column, Grid
@@ -82,10 +83,14 @@ def _move(one: Move) -> tuple[str, ...]:
         one.alias,
         NOTHING if one.previous is None else str(one.previous),
         str(one.version),
-        f"{what}, gate passed" if one.evidence and one.evidence.passed else what,
+        f"{what}, {_proof(one)}" if one.evidence and one.evidence.passed else what,
         one.who,
         one.why,
     )
+
+
+def _proof(one: Move) -> str:
+    return "after a canary" if isinstance(one.evidence, CanaryRecord) else "gate passed"
 
 
 def _hash(value: str | None) -> str:

@@ -181,9 +181,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """Lines over optimizer steps."""
+    """Lines over optimizer steps, or over what `x_title` counts."""
 
     kind: ClassVar[str] = "curves"
     title: str
     y_title: str
     series: tuple[Series, ...]
+    x_title: str = "step"

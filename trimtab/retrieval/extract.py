@@ -85,6 +85,7 @@ class SentenceScorer:
                 passage=self.passages[names[place]],
                 rank=rank,
                 score=answer_probability(scores_C[place], features_CF[place, 0], unknown),
+                similarity=cosines[names[place]],
             )
             for rank, place in enumerate(order, 1)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,13 @@ def search(index: Index, questions: Sequence[str], k: int, *, vector_weight: flo
     questions = list(map(_whole, questions))
     depth = max(DEPTH, k)
     none: list[list[str]] = [[] for _ in questions]
-    alike = [list(found) for found in _by_vector(index, questions, depth)] if vector_weight > 0 else none
+    cosines = _by_vector(index, questions, depth) if vector_weight > 0 else [{} for _ in questions]
     worded = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else none
     shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 where both count the same
-    return [_fuse(index, zip(shares, lists, strict=True), k) for lists in zip(alike, worded, strict=True)]
+    return [
+        _fuse(index, ((shares[0], list(found)), (shares[1], words)), k, found)
+        for found, words in zip(cosines, worded, strict=True)
+    ]
 
 
 def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[str, float]]:
@@ -66,14 +69,17 @@ def _whole(question: str) -> str:
     return question.encode(errors="replace").decode()
 
 
-def _fuse(index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int) -> tuple[Hit, ...]:
+def _fuse(
+    index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int, cosines: Mapping[str, float]
+) -> tuple[Hit, ...]:
     scores: defaultdict[str, float] = defaultdict(float)
     for share, ranked in lists:
         for rank, name in enumerate(ranked, 1):
             scores[name] += share / (FUSION + rank)
     best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
     return tuple(
-        Hit(passage=index.passages[name], rank=rank, score=score) for rank, (name, score) in enumerate(best, 1)
+        Hit(passage=index.passages[name], rank=rank, score=score, similarity=cosines.get(name))
+        for rank, (name, score) in enumerate(best, 1)
     )
 
 

@@ -73,7 +73,7 @@ def chat_routes(desk: Desk) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with an arm."""
-        served, asked = desk.found(body.model), _chat_questions(body)
+        served, asked = await desk.chosen(body.model, request), _chat_questions(body)
         kind = replace(CHAT, logprobs=bool(body.logprobs), call=_call(body), draws=body.n or 1)
         if body.stream:
             events = await _begun(desk, served, asked, request)
@@ -94,7 +94,8 @@ def chat_routes(desk: Desk) -> APIRouter:
     async def completed(
         body: CompletionRequest | RawCompletionRequest, asked: Sequence[Question], request: Request
     ) -> Response:
-        served, kind = desk.found(body.model), replace(PLAIN, logprobs=body.logprobs is not None, draws=body.n or 1)
+        served = await desk.chosen(body.model, request)
+        kind = replace(PLAIN, logprobs=body.logprobs is not None, draws=body.n or 1)
         if body.stream:
             events = await _begun(desk, served, asked, request)
             return _streamed(_stream(events, served, kind, usage=_wants_usage(body)))
@@ -104,7 +105,7 @@ def chat_routes(desk: Desk) -> APIRouter:
     @router.post("/v1/responses")
     async def respond(body: ResponsesRequest, request: Request) -> Response:
         """Answer text or a conversation, in the shape of OpenAI's Responses."""
-        served, question = desk.found(body.model), _response_question(body)
+        served, question = await desk.chosen(body.model, request), _response_question(body)
         if body.stream:
             return _streamed(_response_stream(await _begun(desk, served, [question], request), served))
         told = await desk.told(served, question, request)

@@ -29,7 +29,7 @@ def decision_routes(desk: Desk) -> APIRouter:
     @router.post("/v1/systemone")
     async def systemone(body: SystemOneRequest, request: Request) -> dict[str, Any]:
         """Answer questions by name about one state."""
-        served = _deciding(desk, body.model)
+        served = await _deciding(desk, body.model, request)
         options = {name: _options(served, list(asked.criteria or ()), name) for name, asked in body.questions.items()}
         reply = await _decided(desk, served, _state(body.state), request)
         answers = {}
@@ -47,7 +47,7 @@ def decision_routes(desk: Desk) -> APIRouter:
     @router.post("/v1/decisions")
     async def decisions(body: DecisionsRequest, request: Request) -> dict[str, Any]:
         """Answer a list of questions about one input."""
-        served = _deciding(desk, body.model)
+        served = await _deciding(desk, body.model, request)
         asked = [
             (one.name, _options(served, [option.value for option in one.choices or ()], one.name))
             for one in body.questions
@@ -79,8 +79,8 @@ def decision_routes(desk: Desk) -> APIRouter:
     return router
 
 
-def _deciding(desk: Desk, name: str) -> Served:
-    served = desk.found(name)
+async def _deciding(desk: Desk, name: str, request: Request) -> Served:
+    served = await desk.chosen(name, request)
     if served.kind != "classify":
         raise Refused(400, f"{served.id} writes its answers; decisions are for arms of a closed set", code="model")
     return served

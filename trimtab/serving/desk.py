@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from trimtab.arms.live import Event, Failed, Piece, Question, Reply, SaidToken
+from trimtab.base.canary import Canary
 from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
@@ -22,10 +24,11 @@ from trimtab.reports.words import Family, Shape
 from trimtab.serving.gate import Refused
 from trimtab.serving.meters import Log, Meters
 from trimtab.serving.room import Room
-from trimtab.serving.traffic import Recorder
+from trimtab.serving.traffic import Recorder, user_of
 
 T = TypeVar("T")
 LOOK = 1.0  # seconds between two looks at whether the room still works
+BUCKET = "trimtab.canary"  # in a request: the canary that its user is in, and the user's bucket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +53,24 @@ class Served:
     equal: float | None = None  # share of stored test answers that came out the same at the start
     release: Release | None = None  # the version of a registry that it is, where the server follows an alias
 
+    @property
+    def recorded_version(self) -> str:
+        """The version under which answers and judgements are kept: its number in the registry, else the study or run."""
+        return str(self.release.version) if self.release else self.version
+
 
 class LeftError(Exception):
     """The client is gone; nobody waits for the answer."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Beside:
+    """A candidate that answers the users of a canary, and by bucket of users what they and the others got: answers, and failed ones."""
+
+    canary: Canary
+    served: Served
+    answers: Counter[int] = field(default_factory=Counter)
+    failed: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -81,6 +99,12 @@ class Desk:
     ) -> None:
         self.task, self._meters, self._log, self._traffic = task, meters, log, traffic
         self.models: dict[str, Served] = {one.id: one for one in served}
+        self.beside: Beside | None = None
+        self._released: dict[
+            int, tuple[str, str]
+        ] = {}  # by number the versions that answered here: arm, and version as it is kept
+        for one in served:
+            self._remember(one)
         self._inside: dict[Room, dict[object, Request]] = {one.room: {} for one in served}  # a key for each question
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._share = max(1, most // 2 if len(self._inside) > 1 else most)
@@ -96,14 +120,57 @@ class Desk:
         known = ", ".join(self.models)
         raise Refused(404, f"no model {name[:80]!r} here; there are: {known}", code="model_not_found")
 
+    async def chosen(self, name: str, request: Request) -> Served:
+        """The model that a request names, or the candidate where a canary takes its user; raises as `found`.
+
+        Who is not known is answered by production, and counts for neither.
+        """
+        served = self.found(name)
+        if self.beside is None:
+            return served
+        user, beside = user_of(request, (await request.json()).get("user")), self.beside  # the body was parsed before
+        if user is None or beside is None:
+            return served
+        request.scope[BUCKET] = beside, beside.canary.bucket(user)
+        return beside.served if beside.canary.takes(user) else served
+
+    def judged(self, name: str, user: str | None, version: int | None) -> tuple[str, str]:
+        """The arm and the version that a judgement speaks of: `version`, as the reply named it, else what answers the user now.
+
+        Raises Refused for a version that this server has not served, and as `found`.
+        """
+        if version is not None:
+            if version not in self._released:
+                raise Refused(404, f"no version {version} was served here", code="version_not_found")
+            return self._released[version]
+        served, beside = self.found(name), self.beside
+        if beside is not None and user is not None and beside.canary.takes(user):
+            served = beside.served
+        return served.arm, served.recorded_version
+
     def checked(self, equal: Mapping[str, float | None]) -> None:
         """Take note of how many stored answers came out the same."""
         self.models = {key: replace(one, equal=equal.get(one.arm)) for key, one in self.models.items()}
 
     def take_over(self, served: Served) -> None:
         """Have one model answer from now on; requests that found another go on with that one. Within the event loop alone."""
+        self._inside.setdefault(served.room, {})  # a candidate has answered before
+        self._remember(served)
+        self.models, self.beside = {served.id: served}, None
+
+    def begin_canary(self, canary: Canary, served: Served) -> None:
+        """Have a candidate answer the users whom its canary takes. Within the event loop alone."""
         self._inside[served.room] = {}
-        self.models = {served.id: served}
+        self._remember(served)
+        self.beside = Beside(canary=canary, served=served)
+
+    def end_canary(self) -> None:
+        """Have production answer everybody; requests that found the candidate go on with it. Within the event loop alone."""
+        self.beside = None
+
+    def _remember(self, served: Served) -> None:
+        if served.release:
+            self._released[served.release.version] = served.arm, served.recorded_version
 
     def forget(self, room: Room) -> bool:
         """Take note that a room answers no more; False as long as a request is inside."""
@@ -156,12 +223,17 @@ class Desk:
                     if isinstance(event, Reply):
                         self._meters.whole(served.id, event)
                         self._log.answered(served.id, question, event)
+                        _count(request, failed=False)
                         if self._traffic and request:
                             taken = 1000 * (time.monotonic() - began)
                             await self._traffic.answered(served, question, event, request, taken)
                     yield event
                     if isinstance(event, Reply):
                         return
+        except Refused as refused:
+            if refused.status >= 500:
+                _count(request, failed=True)
+            raise
         finally:
             self._meters.ended(served.id, is_begun=is_begun)
             if is_asked:
@@ -215,6 +287,15 @@ class Desk:
         if refused.status == 500:
             self._log.fault(served.id, error)
         return refused
+
+
+def _count(request: Request | None, *, failed: bool) -> None:
+    """Count an answer of a canary, where its user is in one."""
+    found: tuple[Beside, int] | None = request.scope.get(BUCKET) if request else None
+    if found:
+        beside, bucket = found
+        beside.answers[bucket] += 1
+        beside.failed[bucket] += failed
 
 
 def _asker(request: Request | None) -> str:

@@ -16,6 +16,7 @@ from trimtab.base.database import Closing, Database, DatabaseSchema
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
+from trimtab.measurement.user_comparison import UserOutcome
 from trimtab.serving.judgement import Judgement, JudgementKind, ShownAnswer
 
 if TYPE_CHECKING:
@@ -57,10 +58,15 @@ class Store(Closing):
 
     def __iter__(self) -> Iterator[Judgement]:
         """Every judgement, the oldest first; those that are added meanwhile may be left out."""
+        return self._judgements()
+
+    def _judgements(self, since: datetime | None = None) -> Iterator[Judgement]:
         from sqlalchemy import select
 
         table = _judgements()
         wanted = select(table.c.id, table.c.record).order_by(table.c.at, table.c.number)
+        if since is not None:
+            wanted = wanted.where(table.c.at >= _microseconds(since))
         with self._database.snapshot() as connection:
             for name, text in connection.execution_options(yield_per=500).execute(wanted):
                 try:
@@ -68,6 +74,20 @@ class Store(Closing):
                 except ValueError as error:
                     raise InputError(f"judgement {name} is damaged ({error})", "take it out", file=self.name) from None
                 yield judgement
+
+    def outcomes(self, since: datetime) -> Iterator[UserOutcome]:
+        """What users said of single answers from `since` on: a like is right, a dislike or a correction is not.
+
+        Of several judgements of the same answer by one user the last counts. A comparison of several answers says nothing of one, and is
+        left out; so is what a nameless user said.
+        """
+        last: dict[object, UserOutcome] = {}
+        for one in self._judgements(since):
+            if one.user and one.kind != "prefer":
+                (answer,) = one.answers
+                key = (one.user, one.session, one.messages, answer)
+                last[key] = UserOutcome(user=one.user, version=answer.version, right=float(one.kind == "like"))
+        yield from last.values()
 
     def all(self) -> tuple[Judgement, ...]:
         """Every judgement, the oldest first."""

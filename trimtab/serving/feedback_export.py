@@ -15,9 +15,10 @@ from trimtab.base.files import sha256_file, write_atomic
 from trimtab.base.records import Example, Split
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
+from trimtab.data.corrections import Row
 from trimtab.data.split import SPLITS, read_ledger, write_ledger
 from trimtab.serving.feedback import FILE, store_of
-from trimtab.serving.feedback_rows import FeedbackRows, Row, feedback_rows
+from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
 from trimtab.serving.judgement import Judgement
 from trimtab.studies.opening import loaded, opened
 

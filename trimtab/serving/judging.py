@@ -40,8 +40,8 @@ def _judgement(body: FeedbackRequest, desk: Desk, user: str | None) -> Judgement
     """As it is kept; raises Refused for an answer of a model that is not here, InputError for one that says nothing to learn from."""
     answers = []
     for one in body.answers:
-        served = desk.found(one.model)  # so that no client writes another arm's name, or another version's
-        answers.append(ShownAnswer(arm=served.arm, version=served.version, text=one.text, passages=tuple(one.passages)))
+        arm, version = desk.judged(one.model, user, one.version)  # no client writes an arm's name or version of its own
+        answers.append(ShownAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,
         messages=tuple(Message(role=turn.role, content=turn.text) for turn in body.messages),

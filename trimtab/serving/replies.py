@@ -94,6 +94,8 @@ def known_of(served: Served, reply: Reply) -> dict[str, Any]:
             for hit in reply.hits
         ],
     }
+    if served.release is not None:
+        found["release"] = {"alias": served.release.alias, "version": served.release.version}
     if reply.generation.probabilities:
         found["probabilities"] = dict(reply.generation.probabilities)
     return found

@@ -391,9 +391,13 @@ class DecisionsRequest(Asked):
 
 
 class JudgedAnswer(BaseModel):
-    """An answer as it was shown: the model that gave it, and the ids of the passages that stood beside it."""
+    """An answer as it was shown: the model that gave it, and the ids of the passages that stood beside it.
+
+    `version`: the number in the registry that the reply named (`trimtab.release.version`), where the server follows an alias.
+    """
 
     model: Name
+    version: Annotated[int, Field(ge=1)] | None = None
     text: Text
     passages: Annotated[list[Name], Field(max_length=64)] = []
 

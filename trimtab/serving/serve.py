@@ -51,7 +51,7 @@ from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_to
 from trimtab.serving.app import Embed, Parts, build
 from trimtab.serving.desk import Desk, Served
 from trimtab.serving.feedback import Store, store_of
-from trimtab.serving.follow import Follow, Follower, Loaded, SelfCheckResult
+from trimtab.serving.follow import CanarySource, Follow, Follower, Loaded, SelfCheckResult
 from trimtab.serving.gate import Admission, Refused
 from trimtab.serving.likeness import equal_share, stored_answers
 from trimtab.serving.listen import listening, require_usable
@@ -93,6 +93,7 @@ def serve(
     bundle: Path | None = None,
     signed_by: Path | None = None,
     follow: Follow | None = None,
+    canaries: CanarySource | None = None,
     run: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -112,7 +113,8 @@ def serve(
 
     `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have signed it.
     `follow`: what an alias of a registry names (`Registry.follow`); another version that it comes to name takes over between two requests,
-    once it has been loaded and tried, and where that fails the old one goes on.
+    once it has been loaded and tried, and where that fails the old one goes on. `canaries`: of the same registry, whose candidates answer
+    their share of the users.
     Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
     that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
     test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
@@ -148,7 +150,8 @@ def serve(
         follower: Follower | None = None
         if follow is not None:
             opening.note("Loading the version that the alias names")
-            follower = Follower(follow, partial(_released, near=own.folder, threads=threads, unequal=unequal))
+            load = partial(_released, near=own.folder, threads=threads, unequal=unequal)
+            follower = Follower(follow, load, canaries)
             stack.callback(follower.close)
             own, served = follower.first()
             self_check = follower.self_check

@@ -60,7 +60,7 @@ class Recorder:
             id=question.id,
             when=datetime.now(UTC),
             arm=served.arm,
-            version=str(served.release.version) if served.release else served.version,
+            version=served.recorded_version,
             messages=question.messages,
             passages=tuple(hit.passage.id for hit in reply.hits),
             answer=reply.text,
@@ -70,6 +70,8 @@ class Recorder:
             user=user_of(request, (await request.json()).get("user")),  # the body was parsed before
             share=self._settings.share,
             masked=self._settings.mask,
+            similarity=max((hit.similarity for hit in reply.hits if hit.similarity is not None), default=None),
+            supported=bool(reply.cited) if reply.hits else None,
         )
         if len(reply.text) + sum(len(turn.content) for turn in question.messages) > LONGEST_TEXT:
             self._dropped.labels("long").inc()

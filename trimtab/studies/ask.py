@@ -76,10 +76,14 @@ def conversation(
     bundle: Path | None = None,
     signed_by: Path | None = None,
     arm: str | None = None,
+    run: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> Iterator[Conversation]:
-    """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`."""
+    """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`.
+
+    `run`: the study or training run that its weights come from, the newest one unless it is named.
+    """
     bundled = named_bundle(bundle, signed_by, arm)
     own = bundled.session.task if bundled else loaded(task)
     pick = Pick(bundled.arm.name) if bundled else Pick(arm) if arm else usual_arm(own)
@@ -88,7 +92,7 @@ def conversation(
     with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         for line in bundled.notes if bundled else ():
             opening.note(line)
-        saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, pick.study), chosen, own)
+        saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:
             opening.progress(arm=chosen.name).emit("index")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trimtab.base.display import Display
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import write_atomic
 from trimtab.base.grammar import describe as in_words
 from trimtab.base.progress import Listener
 from trimtab.base.results import StudyResult
@@ -19,6 +20,7 @@ from trimtab.studies.study import study
 
 LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}  # how the data were made, and what work leaves
 CUT = "demo.toml"
+LATER = "2026-10"  # the later edition of an example: its documents, and the questions asked since
 
 
 def demo(
@@ -38,7 +40,7 @@ def demo(
     task = load_task(file)
     sys.stderr.write(describe(task, place))
     for model in (task.base.model, task.base.embedding):
-        _bring(model, place, listeners)
+        bring(model, place, listeners)
     return study(
         task, allow_commands=True, listeners=listeners
     )  # its scorer is the bundled one: lay_out has made sure of that
@@ -57,8 +59,8 @@ def describe(task: Task, place: Path) -> str:
     )
 
 
-def _bring(model: str, near: Path, listeners: Sequence[Listener] | None) -> None:
-    """Fetch a model that is not in the cache."""
+def bring(model: str, near: Path, listeners: Sequence[Listener] | None = None) -> None:
+    """Fetch a model that is not in the cache; `near` is where relative names begin."""
     try:
         resolve(model, near=near)
     except MissingError:
@@ -97,3 +99,42 @@ def copy_example(name: str, place: Path, holds: str) -> None:
             own.parent.mkdir(parents=True, exist_ok=True)
             if not own.exists():
                 shutil.copyfile(item, own)
+
+
+def lay_out_update(name: str, place: Path) -> tuple[str, ...]:
+    """Bring a copy of an example (made by `lay_out`) to its later edition; the names of the documents that differ, sorted.
+
+    Documents are replaced, added and removed so that `documents/` is the later edition; its questions are appended to `questions.jsonl`
+    and `questions-cut.jsonl`, and the old rows stay. Doing it again changes nothing. Raises MissingError for an example with one edition
+    or a folder without the example, InputError for a document that is of neither edition; nothing is written then.
+    """
+    with as_file(files("trimtab.demos") / name) as source:
+        questions = source / f"questions-{LATER}.jsonl"
+        if not questions.is_file():
+            raise MissingError(f"no bundled example {name!r} with a later edition; use handbook")
+        former, later = _texts(source / "documents"), _texts(source / f"documents-{LATER}")
+        new_rows = questions.read_text(encoding="utf-8").splitlines(keepends=True)
+        sheets = [path.name for path in (source / "questions.jsonl", source / "questions-cut.jsonl")]
+    for missing in (path for path in (place / "documents", *(place / sheet for sheet in sheets)) if not path.exists()):
+        raise MissingError(f"{missing} is not there; copy the example with `trimtab demo {name}` first")
+    own = _texts(place / "documents")
+    for path in sorted(former.keys() | later.keys()):
+        if path in own and own[path] not in (former.get(path), later.get(path)):
+            raise InputError(
+                "is of neither edition of the example", "choose another folder", file=place / "documents" / path
+            )
+    for path, text in later.items():
+        if own.get(path) != text:
+            write_atomic(place / "documents" / path, text)
+    for path in former.keys() - later.keys():
+        (place / "documents" / path).unlink(missing_ok=True)
+    for sheet in sheets:
+        rows = (place / sheet).read_text(encoding="utf-8")
+        there = set(rows.splitlines(keepends=True))
+        write_atomic(place / sheet, rows + "".join(row for row in new_rows if row not in there))
+    return tuple(sorted(path for path in former.keys() | later.keys() if former.get(path) != later.get(path)))
+
+
+def _texts(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

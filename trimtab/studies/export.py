@@ -51,7 +51,7 @@ from trimtab.model.signing import sign_folder
 from trimtab.studies.model_card import Facts, card
 from trimtab.studies.opening import loaded, opened
 from trimtab.studies.proof import Asked, Proof, Way, by_head, by_labels, by_text, prove, prove_again
-from trimtab.studies.record import count_opening
+from trimtab.studies.record import EXPORTED, count_opening
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
 QUESTIONS = 100  # of the test set, drawn so that they stand for all of it
@@ -150,7 +150,7 @@ def export(
                     quantize=quantize,
                 )
                 written = fill.write(format)
-            key = f"export-{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
+            key = f"{EXPORTED}{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
             proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
             _tell(fill, format, written, proofs, openings, sign)

@@ -26,6 +26,7 @@ from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import Variation, smallest_difference
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
+EXPORTED = "export-"  # how the openings of an export begin
 SHARED = 0.2  # share of the test questions that makes a former opening a look at the same ones
 
 
@@ -37,6 +38,8 @@ def count_opening(workspace: Workspace, study: str) -> int:
     looks = looks_at(workspace)
     if study in looks:
         return looks.index(study) + 1
+    if any(one["study"] == study for one in read_lines(workspace.folder / OPENINGS, "study")):  # an export, made again
+        return len(looks) + 1
     opening = {"study": study, "items": _test_items(workspace), "plan": frozen_plan(workspace.task)}
     append_line(workspace.folder / OPENINGS, opening)
     return len(looks) + 1
@@ -69,16 +72,21 @@ def changed_since(folder: Path) -> list[str]:
 
 
 def looks_at(workspace: Workspace) -> list[str]:
-    """The studies that have opened at least a fifth of the test questions, in their order."""
-    items = _test_items(workspace)
-    entries = read_lines(workspace.folder / OPENINGS, "study")
-    return list(dict.fromkeys(entry["study"] for entry in entries if _shares(entry, items)))
+    """The studies that have opened at least a fifth of the test questions, in their order.
+
+    An export asks them too, but tells no score, so that nobody can choose by it.
+    """
+    return _looked(workspace.folder / OPENINGS, _test_items(workspace))
 
 
 def look_at(openings: Path, items: Sequence[str], study: str) -> int:
     """Which look at these questions a study's is: the first, and one more for each other study that opened at least a fifth of them."""
-    entries = read_lines(openings, "study") if items else []
-    return 1 + len({entry["study"] for entry in entries if entry["study"] != study and _shares(entry, items)})
+    return 1 + len({*_looked(openings, items)} - {study}) if items else 1
+
+
+def _looked(openings: Path, items: Sequence[str]) -> list[str]:
+    entries = [one for one in read_lines(openings, "study") if not one["study"].startswith(EXPORTED)]
+    return list(dict.fromkeys(entry["study"] for entry in entries if _shares(entry, items)))
 
 
 def opened_items(workspace: Workspace) -> set[str]:

@@ -230,6 +230,15 @@ class Artifacts:
             shutil.rmtree(beside, ignore_errors=True)
         return folder
 
+    def get_file(self, artifact: str, name: str, place: Path) -> bool:
+        """Have one file of a folder that was put as `place`; False where the folder has none of this name. Raises as `check`."""
+        sha256 = self.files(artifact).get(name)
+        if sha256 is None:
+            return False
+        with self._store.open(sha256) as file, open(place, "xb") as written:
+            self._require_whole(_digest(file, written), sha256)
+        return True
+
     def garbage(self, live: Collection[str]) -> dict[str, int]:
         """Files, with their bytes, that none of these folders has."""
         wanted = {*live, *(sha256 for artifact in live for sha256 in self.files(artifact).values())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -23,6 +23,7 @@ from trimtab.data.readers import RawRow, read_rows
 from trimtab.measurement.audit import AuditItem, cohen_kappa
 from trimtab.measurement.production import (
     FEWEST,
+    Numbers,
     ProductionQuality,
     inclusion_probabilities,
     production_quality,
@@ -71,6 +72,39 @@ class LabelSummary:
     agreement: tuple[Agreement, ...]
     quality: ProductionQuality | None
     versions: tuple[VersionQuality, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledAnswers:
+    """The answers of every draw that somebody labelled. `judged`: by answer and labeller what was said, None for "cannot tell".
+
+    `right` [N]: the share of labellers who call an answer right, nan where none can tell; `inclusion` [N]: the probability with which it was
+    drawn, nan where it is not known yet.
+    """
+
+    answers: Sequence[ServedAnswer]
+    judged: Mapping[str, Mapping[str, bool | None]]
+    right: Numbers
+    inclusion: Numbers
+
+
+def labelled(
+    store: TrafficStore, source: str, answers_of: Callable[[LabelDraw], Sequence[ServedAnswer]]
+) -> LabelledAnswers:
+    """What people said of the answers of a source, in the order of its draws; `answers_of` gives those that a draw is of."""
+    said: dict[str, dict[str, bool | None]] = {}
+    for one in store.labels():
+        said.setdefault(one.item, {})[one.by] = one.right
+    drawn = [_Drawn(draw, answers_of(draw)) for draw in store.draws(source)]
+    drawn = [one for one in drawn if any(answer.id in said for answer in one.answers)]
+    answers = [answer for one in drawn for answer in one.answers]
+    judged = {answer.id: said[answer.id] for answer in answers if answer.id in said}
+    return LabelledAnswers(
+        answers=answers,
+        judged=judged,
+        right=np.array([_share(judged.get(answer.id, {})) for answer in answers]),
+        inclusion=np.concatenate([one.inclusion(judged) for one in drawn]) if drawn else np.array([]),
+    )
 
 
 class Labelling(Closing):
@@ -129,15 +163,8 @@ class Labelling(Closing):
 
     def finish(self) -> LabelSummary:
         """What all labels of this source say, from every draw of it."""
-        said: dict[str, dict[str, bool | None]] = {}
-        for label in self._store.labels():
-            said.setdefault(label.item, {})[label.by] = label.right
-        drawn = [_Drawn(draw, self._answers(draw)) for draw in self._store.draws(self.source)]
-        drawn = [one for one in drawn if one.answers and any(answer.id in said for answer in one.answers)]
-        answers = [answer for one in drawn for answer in one.answers]
-        own = {answer.id: said[answer.id] for answer in answers if answer.id in said}
-        right = np.array([_share(own.get(answer.id, {})) for answer in answers])
-        inclusion = np.concatenate([one.inclusion(own) for one in drawn]) if drawn else np.array([])
+        found = labelled(self._store, self.source, self._answers)
+        answers, own, right, inclusion = found.answers, found.judged, found.right, found.inclusion
         confidence = np.array([np.nan if one.probability is None else one.probability for one in answers])
         weight = np.array([1 / answer.share for answer in answers])
 
@@ -219,19 +246,19 @@ class _Drawn:
     def in_order(self) -> list[ServedAnswer]:
         return [self.answers[place] for place in np.argsort(self._priorities)]
 
-    def inclusion(self, said: dict[str, dict[str, bool | None]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def inclusion(self, said: Mapping[str, Mapping[str, bool | None]]) -> Numbers:
         """The probability with which each was drawn, by who labelled so far."""
         asked = np.array([one.id in said for one in self.answers], dtype=bool)
         return inclusion_probabilities(self._priorities, self._sizes, asked)
 
 
-def _share(said: dict[str, bool | None]) -> float:
+def _share(said: Mapping[str, bool | None]) -> float:
     """The share of labellers who call an answer right, nan where none can tell."""
     told = [float(right) for right in said.values() if right is not None]
     return sum(told) / len(told) if told else float("nan")
 
 
-def _agreements(given: Sequence[dict[str, bool | None]]) -> Iterator[Agreement]:
+def _agreements(given: Sequence[Mapping[str, bool | None]]) -> Iterator[Agreement]:
     labellers = sorted({by for said in given for by in said})
     for first, second in combinations(labellers, 2):
         pairs = [(said.get(first), said.get(second)) for said in given]

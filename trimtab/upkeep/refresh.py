@@ -19,11 +19,11 @@ from trimtab.arms.saved import (
     RUNS,
     STUDIES,
     STUDY_FILE,
+    SavedArm,
     find_saved,
     read_arm,
     read_result,
     read_run,
-    require_weights,
 )
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
@@ -52,6 +52,7 @@ from trimtab.upkeep.registry import PRODUCTION, Registry, registry
 
 REFRESHES, RECORD = "refreshes", "refresh.json"
 CANDIDATE = "candidate"
+TURNS = 2  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
 
 Outcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
@@ -318,7 +319,7 @@ class _Refresh:
         seconds = self._seconds()
         price = self.task.cost.machine_hour
         cost = seconds / 3600 * price.price if seconds is not None and price else None
-        worth = smallest is not None and (gain is None or gain >= smallest)
+        worth = smallest is not None and smallest < 1 and (gain is None or gain >= smallest)
         return RefreshPlan(
             production=self.production.number or 0,
             arm=self.production.arm,
@@ -421,12 +422,9 @@ class _Refresh:
     def _ask_run(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Ask weights of a study or a run questions."""
         arm, session = self.bundled.arm, self.session
-        saved = require_weights(find_saved(self.task, parse_arm(arm.name, self.task), source), arm, self.task)
         session.workspace = replace(self.workspace, splits={**self.workspace.splits, "test": tuple(rows)})
-        runner = ArmRunner(session, self.opening.scorer, self.opening.progress(arm=arm.name))
-        outcome = runner.measure(arm, runner.taken(arm, saved), "test") if saved else None
-        if outcome is None:
-            raise MissingError(f"{source}: holds no weights of arm {arm.name}")
+        runner = self._runner(session)
+        outcome = runner.measure(arm, runner.taken(arm, self._saved(source)), "test")
         return list(outcome.answers), outcome.result
 
     def _asked_once(
@@ -449,8 +447,8 @@ class _Refresh:
     def _ask_production(self, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Ask the version in production questions, as it was registered: its own weights, index, documents and shots."""
         session, arm = self.bundled.session, self.bundled.arm
-        _stand_in(session, self.workspace, self.task, rows)
-        runner = ArmRunner(session, self.opening.scorer, self.opening.progress(arm=arm.name))
+        _stand_in(session, arm.name, self.workspace, self.task, rows)
+        runner = self._runner(session)
         outcome = runner.measure(arm, runner.taken(arm, self.bundled.saved), "test")
         return list(outcome.answers), outcome.result
 
@@ -476,16 +474,37 @@ class _Refresh:
             old_look=look_at(home, old, made),
             new_look=look_at(home, sorted(new), made),
             forgetting=self._forgetting(source),
-            latency=latency_held(candidate, production, self.task),
+            latency=latency_held(candidate, production, *self._in_turn(source), self.task),
         )
+
+    def _in_turn(self, source: str) -> tuple[list[float], list[float]]:
+        """Seconds of questions alone, asked of the candidate and of production in turn, so that what else the machine does strikes both."""
+        arm, ours, theirs = self.bundled.arm, [], []
+        candidate, saved = self._runner(self.session), self._saved(source)
+        production = self._runner(self.bundled.session)
+        for _ in range(TURNS):
+            theirs += production.time_alone(arm, production.taken(arm, self.bundled.saved))
+            ours += candidate.time_alone(arm, candidate.taken(arm, saved))
+        return ours, theirs
+
+    def _runner(self, session: Session) -> ArmRunner:
+        return ArmRunner(session, self.opening.scorer, self.opening.progress(arm=self.bundled.arm.name))
+
+    def _saved(self, source: str) -> SavedArm:
+        """The arm with its weights of a study or a run."""
+        saved = find_saved(self.task, parse_arm(self.bundled.arm.name, self.task), source)
+        if saved is None:
+            raise MissingError(f"{source}: holds no arm {self.bundled.arm.name}")
+        return saved
 
     def _forgetting(self, source: str) -> Forgetting | None:
         """How much more general text costs the candidate's weights; None where the base's weights are not changed."""
         arm = self.bundled.arm
-        saved = find_saved(self.task, arm, source)
-        if saved is None or not is_trained(arm) or not method_of(arm).uses_base:
+        if not is_trained(arm) or not method_of(arm).uses_base:
             return None
-        return forgetting(self.bundled.session, saved.folder / "adapter", self.bundled.saved.folder / "adapter")
+        return forgetting(
+            self.bundled.session, self._saved(source).folder / "adapter", self.bundled.saved.folder / "adapter"
+        )
 
     def _registered(self, folder: Path, source: str, measured: ArmResult, found: GateRecord) -> int:
         """The candidate as a version, which the alias `candidate` names; registered once."""
@@ -571,7 +590,7 @@ def _score_of(result: ArmResult, task: Task) -> VersionScore | None:
     return VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=task.metric)
 
 
-def _stand_in(session: Session, workspace: Workspace, task: Task, rows: Sequence[Example]) -> None:
+def _stand_in(session: Session, arm: str, workspace: Workspace, task: Task, rows: Sequence[Example]) -> None:
     """Have a bundle's session answer rows of the task, and be scored as the task says: its own documents, shots and instruction stay."""
     theirs = session.workspace
     scored = theirs.task.model_copy(
@@ -579,7 +598,9 @@ def _stand_in(session: Session, workspace: Workspace, task: Task, rows: Sequence
             "task": theirs.task.task.model_copy(
                 update={name: getattr(task.task, name) for name in ("metric", "format", "scorer")}
             ),
-            "data": theirs.task.data.model_copy(update={"mix": task.data.mix, "train_on": task.data.train_on}),
+            "data": task.data,  # what the bundle answers from stands in the workspace, whatever files the task names
+            "arm": task.arm,
+            "study": task.study.model_copy(update={"arms": (arm,)}),
             "labels": task.labels,
             "target": task.target,
             "cost": task.cost,
@@ -625,6 +646,8 @@ def _plan_sentence(
         parts.append(f"Production scores {score:.3f} on {asked} new rows, so that at most {gain:.3f} can be gained")
     parts.append(f"{count} new test questions show a difference of {min(1.0, smallest):.3f}")
     said = "; ".join(parts) + "."
+    if smallest >= 1:
+        return f"Not worth it: {count} new test questions show nothing, however great the difference. Add more."
     if gain is not None and gain < smallest:
         return f"Not worth it: {said[0].lower() + said[1:]} Wait for more questions, or refresh with --anyway."
     takes = f" Making and measuring {of.production.arm} took {seconds / 60:.1f} min" if seconds is not None else ""

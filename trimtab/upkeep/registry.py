@@ -1,4 +1,4 @@
-"""The registry: immutable versions of a task's arms, and aliases that name one of them; every move of an alias is kept."""
+"""The registry: immutable versions of a task's arms, aliases that name one of them with every move, and canaries with their ends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
+from trimtab.base.canary import Canary, CanaryRecord, CanaryTally
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.database import Closing, Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
@@ -25,7 +26,7 @@ from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion,
 from trimtab.base.visible import printable
 from trimtab.studies.consent import require_places
 from trimtab.upkeep.artifacts import Artifacts
-from trimtab.upkeep.tables import COLLECTED, MOVES, SCHEMA, VERSIONS, table
+from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, COLLECTED, MOVES, SCHEMA, VERSIONS, table
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -35,7 +36,7 @@ PRODUCTION = "production"
 KEEP = 5  # moves of each alias, and newest versions, whose files `gc` leaves
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _LONGEST = 2000  # letters of why
-Record = TypeVar("Record", Version, Move)
+Record = TypeVar("Record", Version, Move, Canary)
 
 
 class GateClosedError(TrimtabError, ValueError):
@@ -120,7 +121,7 @@ class Registry(Closing):
 
         draft = described(self.task, arm, run)
         draft = replace(
-            draft, parent=self._parent(parent), created=_now(), by=by or _user(), score=draft.score or score
+            draft, parent=self._parent(parent), created=_now(), by=by or user_name(), score=draft.score or score
         )
         if dry_run:
             return draft
@@ -266,7 +267,7 @@ class Registry(Closing):
         with self._database.exclusive() as connection:
             gone, taken = self._collected(connection), self._dispensable(connection, keep)
             if not dry_run:  # on the disk before a file goes: no alias can be moved to one of them from here on
-                record = json.dumps({"when": _now().isoformat(), "who": by or _user()})
+                record = json.dumps({"when": _now().isoformat(), "who": by or user_name()})
                 for version in taken:
                     connection.execute(table(COLLECTED).insert(), {"version": version, "record": record})
         with self._database.exclusive() as connection:
@@ -294,14 +295,97 @@ class Registry(Closing):
             version = self.current(alias)
             if version.number is None or version.number in known:
                 return None
-            artifact = _artifact_of(version)
-            home = self.task.folder / FOLDER / SERVED
-            home.mkdir(parents=True, exist_ok=True)
-            return Release(
-                alias=alias, version=version.number, folder=self.artifacts.get(artifact, home / artifact[:16])
-            )
+            return self.release(version.number, alias)
 
         return release
+
+    def release(self, version: int, alias: str = PRODUCTION) -> Release:
+        """A version with its files on this machine, to be served under an alias."""
+        artifact = _artifact_of(self.show(version))
+        home = self.task.folder / FOLDER / SERVED
+        home.mkdir(parents=True, exist_ok=True)
+        return Release(alias=alias, version=version, folder=self.artifacts.get(artifact, home / artifact[:16]))
+
+    def begin_canary(self, canary: Canary) -> Canary:
+        """Begin a canary of a candidate whose files are whole; raises InputError where one is open, or production has moved meanwhile."""
+        with self._database.snapshot() as connection:
+            found = self._whole(connection, canary.candidate)
+        self.artifacts.check(_artifact_of(found))
+        with self._database.exclusive() as connection:
+            self._whole(connection, canary.candidate)
+            if not self._has_canaries(connection):
+                raise InputError("is of a form without canaries", "open it for writing once", file=self.name)
+            if (other := self._open_canary(connection)) is not None:
+                remedy = f"wait for its end, or run: {self.task.command('canary stop')}"
+                problem = f"canary {other.number} of version {other.candidate} is open already"
+                raise InputError(problem, remedy, file=self.name)
+            moves = self._moves(connection, PRODUCTION)
+            if not moves or moves[-1].version != canary.production:
+                problem = f"{PRODUCTION} does not name version {canary.production} any more"
+                raise InputError(problem, "begin again", file=self.name)
+            row = {"task": self._name, "record": _text(canary)}
+            number = connection.execute(table(CANARIES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        return replace(canary, number=int(number))
+
+    def canary(self) -> Canary | None:
+        """The canary that is open, if any."""
+        with self._database.snapshot() as connection:
+            return self._open_canary(connection)
+
+    def canary_records(self) -> tuple[CanaryRecord, ...]:
+        """How every canary of the task ended, the newest first."""
+        with self._database.snapshot() as connection:
+            return tuple(record for _, record in reversed(self._canary_ends(connection)))
+
+    def end_canary(self, record: CanaryRecord) -> CanaryRecord:
+        """End a canary; where the candidate is promoted, production moves in the same transaction.
+
+        Returns how it ended: as somebody else ended it, where that came first. Where production was moved by hand meanwhile, it ends
+        undecided and production stays as it is. Raises as `promote` for a candidate whose files are gone or damaged.
+        """
+        canary = record.canary
+        if record.passed:
+            with self._database.snapshot() as connection:
+                found = self._whole(connection, canary.candidate)
+            self.artifacts.check(_artifact_of(found))
+        with self._database.exclusive() as connection:
+            ended = [one for _, one in self._canary_ends(connection) if one.canary.number == canary.number]
+            if ended:
+                return ended[0]
+            before = self._moves(connection, PRODUCTION)
+            if before[-1].version != canary.production:
+                why = f"{PRODUCTION} was moved to version {before[-1].version} meanwhile"
+                record = replace(record, outcome="undecided", why=why)
+            move: int | None = None
+            if record.passed:
+                why = f"canary {canary.number}: {record.why}"[:_LONGEST]
+                # Its evidence stands in the row of the end: a program of form 1 could not read it in that of the move.
+                moved = self._move(
+                    connection, PRODUCTION, canary.candidate, before, "promote", why, record.who, None, dry_run=False
+                )
+                move = moved.number
+            text = json.dumps(to_plain(record), allow_nan=False)
+            connection.execute(table(CANARY_ENDS).insert(), {"canary": canary.number, "move": move, "record": text})
+        return record
+
+    def keep_tally(self, canary: int, server: str, tally: CanaryTally) -> None:
+        """Keep what a server has counted of a canary so far, in place of what it had counted before."""
+        from sqlalchemy import delete
+
+        tallies = table(CANARY_TALLIES)
+        with self._database.exclusive() as connection:
+            connection.execute(delete(tallies).where(tallies.c.canary == canary, tallies.c.server == server))
+            row = {"canary": canary, "server": server, "record": json.dumps(to_plain(tally), allow_nan=False)}
+            connection.execute(tallies.insert(), row)
+
+    def tallies(self, canary: int) -> tuple[CanaryTally, ...]:
+        """What each server has counted of a canary."""
+        from sqlalchemy import select
+
+        tallies = table(CANARY_TALLIES)
+        with self._database.snapshot() as connection:
+            texts = connection.execute(select(tallies.c.record).where(tallies.c.canary == canary)).scalars()
+            return tuple(from_plain(CanaryTally, json.loads(text)) for text in texts)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -347,7 +431,51 @@ class Registry(Closing):
         wanted = select(moves.c.number, moves.c.record).where(moves.c.task == self._name).order_by(moves.c.number)
         if alias is not None:
             wanted = wanted.where(moves.c.alias == alias)
-        return tuple(self._read(Move, number, text) for number, text in connection.execute(wanted))
+        found = connection.execute(wanted).all()
+        proofs = {move: record for move, record in self._canary_ends(connection) if move is not None}
+        read = (self._read(Move, number, text) for number, text in found)
+        return tuple(replace(one, evidence=proofs.get(one.number or 0, one.evidence)) for one in read)
+
+    def _has_canaries(self, connection: Connection) -> bool:
+        """False for a database of form 1, which is read without them."""
+        from sqlalchemy import inspect
+
+        return inspect(connection).has_table(CANARY_TALLIES)
+
+    def _open_canary(self, connection: Connection) -> Canary | None:
+        """The one canary that has begun and not ended."""
+        from sqlalchemy import select
+
+        if not self._has_canaries(connection):
+            return None
+        canaries, ends = table(CANARIES), table(CANARY_ENDS)
+        wanted = (
+            select(canaries.c.number, canaries.c.record)
+            .outerjoin(ends, ends.c.canary == canaries.c.number)
+            .where(canaries.c.task == self._name, ends.c.canary.is_(None))
+        )
+        found = connection.execute(wanted).first()
+        return None if found is None else self._read(Canary, *found)
+
+    def _canary_ends(self, connection: Connection) -> tuple[tuple[int | None, CanaryRecord], ...]:
+        """The ends of all canaries of the task, the oldest first, with the moves that they made."""
+        from sqlalchemy import select
+
+        if not self._has_canaries(connection):
+            return ()
+        canaries, ends = table(CANARIES), table(CANARY_ENDS)
+        wanted = (
+            select(ends.c.move, ends.c.canary, ends.c.record)
+            .join(canaries, ends.c.canary == canaries.c.number)
+            .where(canaries.c.task == self._name)
+            .order_by(canaries.c.number)
+        )
+        try:
+            rows = connection.execute(wanted).all()
+            return tuple((move, from_plain(CanaryRecord, json.loads(text))) for move, _, text in rows)
+        except ValueError as error:
+            problem = f"the record of a canary is damaged ({error})"
+            raise InputError(problem, "restore the registry from a copy", file=self.name) from None
 
     def _move(
         self,
@@ -368,7 +496,7 @@ class Registry(Closing):
             version=version,
             previous=before[-1].version if before else None,
             when=_now(),
-            who=by or _user(),
+            who=by or user_name(),
             why=why.strip(),
             kind=kind,
             evidence=evidence,
@@ -392,6 +520,8 @@ class Registry(Closing):
             by_alias.setdefault(move.alias, []).append(move)
         for moves in by_alias.values():
             needed |= {number for move in moves[-keep:] for number in (move.version, move.previous) if number}
+        if (canary := self._open_canary(connection)) is not None:
+            needed |= {canary.candidate, canary.production}
         gone = self._collected(connection)
         return tuple(number for number in numbers if number not in needed and number not in gone)
 
@@ -423,7 +553,7 @@ def _standing(moves: Sequence[Move]) -> list[int]:
     return standing
 
 
-def _text(record: Version | Move) -> str:
+def _text(record: Version | Move | Canary) -> str:
     """A record as it is kept: its number stands in a column of its own."""
     plain = {key: value for key, value in to_plain(record).items() if key != "number"}
     return json.dumps({**plain, "number": None}, allow_nan=False)  # ASCII, which every encoding of a database has
@@ -450,7 +580,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _user() -> str:
+def user_name() -> str:
     """Who runs this, as the system names them."""
     try:
         return getpass.getuser()

@@ -12,14 +12,15 @@ from trimtab.base.errors import PackageError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData, Table
 
-FORM = 1  # the last step below migrations/versions
+FORM = 2  # the last step below migrations/versions
 FORM_TABLE = "trimtab_registry_form"
 VERSIONS, MOVES, COLLECTED = "trimtab_versions", "trimtab_moves", "trimtab_collected"
+CANARIES, CANARY_ENDS, CANARY_TALLIES = "trimtab_canaries", "trimtab_canary_ends", "trimtab_canary_tallies"
 
 
 @cache
 def metadata() -> MetaData:
-    """The tables as they are now. Rows are only ever added: `number` is the database's own, and orders them."""
+    """The tables as they are now. Rows are only added, but for the tallies: `number` is the database's own, and orders them."""
     from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
     number = BigInteger().with_variant(Integer, "sqlite")
@@ -46,6 +47,28 @@ def metadata() -> MetaData:
         COLLECTED,
         found,
         Column("version", number, ForeignKey(f"{VERSIONS}.number"), primary_key=True, autoincrement=False),
+        Column("record", Text, nullable=False),
+    )
+    Table(
+        CANARIES,
+        found,
+        Column("number", number, primary_key=True, autoincrement=True),
+        Column("task", Text, nullable=False),
+        Column("record", Text, nullable=False),
+        Index("trimtab_canaries_by_task", "task", "number"),
+    )
+    Table(  # its key lets a canary end once
+        CANARY_ENDS,
+        found,
+        Column("canary", number, ForeignKey(f"{CANARIES}.number"), primary_key=True, autoincrement=False),
+        Column("move", number, ForeignKey(f"{MOVES}.number"), unique=True),
+        Column("record", Text, nullable=False),
+    )
+    Table(  # the one table whose rows change: what each server has counted so far
+        CANARY_TALLIES,
+        found,
+        Column("canary", number, ForeignKey(f"{CANARIES}.number"), primary_key=True, autoincrement=False),
+        Column("server", String(32), primary_key=True),
         Column("record", Text, nullable=False),
     )
     return found
@@ -83,7 +106,7 @@ SCHEMA = DatabaseSchema(
     what="registry",
     holds="versions",
     option="--registry",
-    tables=(FORM_TABLE, VERSIONS, MOVES, COLLECTED),
+    tables=(FORM_TABLE, VERSIONS, MOVES, COLLECTED, CANARIES, CANARY_ENDS, CANARY_TALLIES),
     form=FORM,
     readable=range(max(1, FORM - 1), FORM + 2),
     make=upgrade,

@@ -1,4 +1,4 @@
-"""Writes the data of this example from `source/*.toml`: both editions of the documents, the questions and the changes.
+"""Writes the data of this example from `source/*.toml`: both editions of the documents, the questions of each, and the changes.
 
 Run `python make.py` to rewrite the files beside this script, or `python make.py FOLDER` to write them elsewhere.
 """
@@ -16,6 +16,7 @@ from typing import Any
 SEED = 20261
 HERE = Path(__file__).resolve().parent
 UNKNOWN = "I don't know"
+LATER = "2026-10"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Fact:
     also: tuple[str, ...]
     then: str
     asked: tuple[str, ...]
+    group: str = ""  # that of an earlier question, where the fact answers it
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,19 @@ class Unanswered:
     asked: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Later:
+    """What the later edition changes beside values: names of pages, sections added to pages, questions asked since."""
+
+    renamed: dict[str, str]
+    sections: tuple[Page, ...]
+    asked: dict[str, str]
+
+
 def read_source(folder: Path) -> tuple[list[Page], list[Unanswered]]:
     """The hand-written pages and unanswered questions, in the order of the file names."""
     pages, unanswered = [], []
-    for file in sorted(folder.glob("*.toml")):
+    for file in sorted(folder.glob("[a-z]*.toml")):
         source = tomllib.loads(file.read_text(encoding="utf-8"))
         topic = source["topic"]
         for entry in source["document"]:
@@ -61,9 +72,26 @@ def read_source(folder: Path) -> tuple[list[Page], list[Unanswered]]:
     return pages, unanswered
 
 
+def read_later(file: Path, pages: list[Page]) -> Later:
+    """The later edition's own source; its sections have the topic of the page that they end."""
+    source = tomllib.loads(file.read_text(encoding="utf-8"))
+    topics = {page.path: page.topic for page in pages}
+    sections = tuple(
+        Page(
+            entry["path"],
+            topics[entry["path"]],
+            entry["text"].strip() + "\n",
+            tuple(_fact(name, fields) for name, fields in entry["facts"].items()),
+        )
+        for entry in source["section"]
+    )
+    return Later(source["renamed"], sections, source["ask"])
+
+
 def _fact(name: str, fields: dict[str, Any]) -> Fact:
     value = fields["is"]
-    return Fact(name, value, tuple(fields.get("also", ())), fields.get("then", value), tuple(fields["ask"]))
+    also, asked = tuple(fields.get("also", ())), tuple(fields["ask"])
+    return Fact(name, value, also, fields.get("then", value), asked, fields.get("of", ""))
 
 
 def fill(page: Page, *, later: bool) -> str:
@@ -89,6 +117,28 @@ def questions(pages: list[Page], unanswered: list[Unanswered]) -> list[dict[str,
         for number, question in enumerate(entry.asked, start=1):
             row = {"id": f"{entry.group}-{number}", "question": question, "answer": [UNKNOWN]}
             rows.append(row | {"group": entry.group, "topic": entry.topic})
+    random.Random(SEED).shuffle(rows)
+    return rows
+
+
+def later_questions(pages: list[Page], later: Later) -> list[dict[str, Any]]:
+    """All rows of the later edition's questions, shuffled: facts of the new sections, and new wordings of other facts."""
+    rows: list[dict[str, Any]] = []
+    asked = dict(later.asked)
+    for page in (*pages, *later.sections):
+        for fact in page.facts:
+            group = fact.group or group_name(page, fact)
+            if page in later.sections:
+                wordings = fact.asked
+            else:
+                wordings = (asked.pop(group),) if group in asked else ()
+            answer = [fact.value, *fact.also] if fact.then == fact.value else [fact.then]
+            passage = later.renamed.get(page.path, page.path)
+            for number, question in enumerate(wordings, start=1):
+                row = {"id": f"{group}-{LATER}-{number}", "question": question, "answer": answer}
+                rows.append(row | {"group": group, "topic": page.topic, "passage": passage})
+    if asked:
+        raise ValueError(f"questions about facts that no page has: {', '.join(asked)}")
     random.Random(SEED).shuffle(rows)
     return rows
 
@@ -122,13 +172,19 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 def main(target: Path) -> None:
     """Writes every data file of the example into `target`."""
     pages, unanswered = read_source(HERE / "source")
-    for folder, later in (("documents", False), ("documents-2026-10", True)):
-        (target / folder).mkdir(parents=True, exist_ok=True)
-        for page in pages:
-            (target / folder / page.path).write_text(fill(page, later=later), encoding="utf-8", newline="\n")
+    later = read_later(HERE / "source" / f"{LATER}.toml", pages)
+    added = {section.path: "\n" + fill(section, later=True) for section in later.sections}
+    now, then = target / "documents", target / f"documents-{LATER}"
+    for folder in (now, then):
+        folder.mkdir(parents=True, exist_ok=True)
+    for page in pages:
+        (now / page.path).write_text(fill(page, later=False), encoding="utf-8", newline="\n")
+        text = fill(page, later=True) + added.get(page.path, "")
+        (then / later.renamed.get(page.path, page.path)).write_text(text, encoding="utf-8", newline="\n")
     rows = questions(pages, unanswered)
     write_lines(target / "questions.jsonl", rows)
     write_lines(target / "questions-cut.jsonl", half(rows))
+    write_lines(target / f"questions-{LATER}.jsonl", later_questions(pages, later))
     write_lines(target / "changes.jsonl", list(changes(pages)))
 
 

@@ -1,0 +1,171 @@
+"""How often a canary says something false, and how many users it takes to say what is true: made users whose quality is known.
+
+Users come by a Zipf law (exponent 0: all alike) and are drawn for the candidate with the share. Each user has a probability of a right answer,
+from a beta distribution around the version's mean with the given correlation of a user's answers, so that answers of one user resemble each
+other. Looks are spread evenly over the logarithm of the answers. Of a canary of two versions that are alike it is counted how often,
+at any look, one is said to be better, or worse; of versions that differ, how many users with an answer there were when that was said, and
+how often by the number that was forecast. Guards: false alarms of errors (equal rates), and of a 95th percentile at its limit.
+
+    python benchmarks/canary_simulation.py [--runs 1000] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimtab.base.files import write_json
+from trimtab.measurement.user_comparison import (
+    Numbers,
+    compare_users,
+    lower_bound,
+    user_variance,
+    users_needed,
+    variance_behind,
+)
+from trimtab.upkeep.canary import GUARD_LEVEL
+
+RESULT = Path(__file__).parent / "results" / "canary_simulation.json"
+LOOKS = 20
+MARGIN = 0.1
+SLOW = 0.05  # of answers, over a limit that is the 95th percentile itself
+FAILING = 0.01  # of answers, of both versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One kind of canary."""
+
+    zipf: float
+    correlation: float
+    production: float
+    candidate: float
+    share: float
+    users: int = 1_000
+    answers: int = 3_000
+
+
+ALIKE = [
+    Cell(zipf=zipf, correlation=correlation, production=mean, candidate=mean, share=share)
+    for zipf, correlation in ((0.0, 0.3), (1.0, 0.3), (1.5, 0.3))
+    for mean in (0.5, 0.8, 0.95)
+    for share in (0.05, 0.1, 0.5)
+]
+DIFFERENT = [
+    Cell(zipf=1.0, correlation=0.3, production=0.8, candidate=candidate, share=share, users=users, answers=3 * users)
+    for candidate, users in ((0.6, 2_500), (0.7, 5_000), (0.8, 5_000), (0.9, 5_000))
+    for share in (0.1, 0.5)
+]
+GUARDED = [
+    Cell(zipf=zipf, correlation=0.1, production=mean, candidate=mean, share=share)
+    for mean in (1 - SLOW, 1 - FAILING)
+    for zipf in (0.0, 1.0)
+    for share in (0.05, 0.5)
+]
+
+
+def looks_of(cell: Cell, random: np.random.Generator) -> Iterator[tuple[Numbers, Numbers]]:
+    """The values of the candidate's and of production's users with an answer, at each look."""
+    users, border = cell.users, random.binomial(cell.users, cell.share)  # the candidate's stand in front
+    mean_U = np.where(np.arange(users) < border, cell.candidate, cell.production)
+    strength = 1 / cell.correlation - 1
+    right_U = random.beta(mean_U * strength, (1 - mean_U) * strength)
+    activity_U = random.permutation(1 / np.arange(1, users + 1) ** cell.zipf).cumsum()
+    who_N = np.searchsorted(activity_U, random.random(cell.answers) * activity_U[-1])
+    is_right_N = random.random(cell.answers) < right_U[who_N]
+    until_L = np.unique(np.geomspace(20, cell.answers, LOOKS).astype(int))
+    place_N = np.searchsorted(until_L, np.arange(cell.answers), side="right") * users + who_N
+    shape = len(until_L), users
+    count_LU = np.bincount(place_N, minlength=shape[0] * users).reshape(shape).cumsum(0)
+    sum_LU = np.bincount(place_N, weights=is_right_N, minlength=shape[0] * users).reshape(shape).cumsum(0)
+    for count_U, sum_U in zip(count_LU, sum_LU, strict=True):
+        sides = slice(None, border), slice(border, None)
+        known = [np.flatnonzero(count_U[side]) for side in sides]
+        candidate_U, production_U = (sum_U[side][at] / count_U[side][at] for side, at in zip(sides, known, strict=True))
+        yield candidate_U, production_U
+
+
+def alike(cell: Cell, runs: int) -> dict[str, Any]:
+    """How often one of two versions that are alike is said to be better, and worse."""
+    better = worse = 0
+    for seed in range(runs):
+        found = [compare_users(*sides) for sides in looks_of(cell, np.random.default_rng(seed))]
+        better += any(one is not None and one.low > 0 for one in found)
+        worse += any(one is not None and one.high < 0 for one in found)
+    return {**vars(cell), "better": better / runs, "worse": worse / runs}
+
+
+def different(cell: Cell, runs: int) -> dict[str, Any]:
+    """How often, and at how many users, the truth is said: which one is better, or not worse by the margin where both are alike."""
+    effect = cell.candidate - cell.production
+    shift = MARGIN if effect == 0 else 0.0
+    users: list[float] = []
+    variances, wrong = [], 0
+    for seed in range(runs):
+        at, is_wrong, production_U = np.inf, False, np.zeros(0)
+        for candidate_U, production_U in looks_of(cell, np.random.default_rng(seed)):
+            found = compare_users(candidate_U, production_U)
+            if found is None:
+                continue
+            is_wrong |= found.high < 0 if effect >= 0 else found.low > 0
+            if found.low > -shift if effect >= 0 else found.high < 0:
+                at = len(candidate_U) + len(production_U)
+                break
+        users.append(at)
+        wrong += is_wrong
+        variances.append(user_variance(production_U))
+    variance = variance_behind(cell.production, float(np.mean(variances)), max(0.0, -effect))
+    forecast = users_needed(abs(effect) or MARGIN, variance, cell.share)
+    return {
+        **vars(cell),
+        "forecast": forecast,
+        "by_forecast": float(np.mean([one <= forecast for one in users])),
+        "median": _at(0.5, users),
+        "eighty": _at(0.8, users),
+        "wrong": wrong / runs,
+    }
+
+
+def _at(part: float, users: list[float]) -> float | None:
+    """The number of users by which this part of the canaries has ended; None where they have not."""
+    found = float(np.quantile(users, part, method="inverted_cdf"))
+    return found if np.isfinite(found) else None
+
+
+def guarded(cell: Cell, runs: int) -> dict[str, Any]:
+    """False alarms of errors and of latency."""
+    alarms = 0
+    is_latency = cell.production == 1 - SLOW
+    for seed in range(runs):
+        for candidate_U, production_U in looks_of(cell, np.random.default_rng(seed)):
+            found = compare_users(1 - candidate_U, 1 - production_U, GUARD_LEVEL)
+            if found is not None and (
+                lower_bound(1 - candidate_U, GUARD_LEVEL) > SLOW if is_latency else found.low > 0
+            ):
+                alarms += 1
+                break
+    return {**vars(cell), "guard": "latency" if is_latency else "errors", "alarms": alarms / runs}
+
+
+def main() -> None:
+    """Run all cells and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args()
+    result: dict[str, Any] = {"runs": given.runs, "looks": LOOKS, "margin": MARGIN, "guard_level": GUARD_LEVEL}
+    with ProcessPoolExecutor(2) as pool:
+        for kind, cells in ((alike, ALIKE), (different, DIFFERENT), (guarded, GUARDED)):
+            result[kind.__name__] = list(pool.map(partial(kind, runs=given.runs), cells))
+    write_json(given.out, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,488 @@
+"""Canaries in the registry: one at a time, ended once, in one transaction with the move; decided by users, errors and latency."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judged import judgement, served_answer
+from registered import Add
+from typer.testing import CliRunner
+
+from trimtab.arms.traffic import Label, traffic_of, user_key
+from trimtab.base.canary import Canary, CanaryRecord
+from trimtab.base.codec import from_plain, to_plain
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.task import Task, load_task
+from trimtab.base.versions import GateRecord, Move
+from trimtab.cli.main import app
+from trimtab.measurement.user_comparison import UserOutcome
+from trimtab.serving.feedback import Store
+from trimtab.upkeep import canary as module
+from trimtab.upkeep.canary import Canaries, canaries, days_known
+from trimtab.upkeep.registry import Registry, registry
+from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES
+
+USERS = [user_key(f"user-{number}") for number in range(120)]
+Open = Callable[..., Canaries]
+
+
+@pytest.fixture
+def watched(task: Task) -> Task:
+    """The task with a store of traffic."""
+    task.file.write_text(task.file.read_text() + "[upkeep]\ntraffic = { share = 1.0 }\n")
+    return load_task(task.file)
+
+
+@pytest.fixture
+def said() -> list[UserOutcome]:
+    """What users have said so far."""
+    return []
+
+
+@pytest.fixture
+def opening(
+    opened: Registry, add: Add, watched: Task, place: str, said: list[UserOutcome], tmp_path: Path
+) -> Iterator[Open]:
+    """Opens the canaries of a registry with version 1 in production and candidate 2, as another process would."""
+    for text in "abc":
+        add(opened, text)
+    opened.promote(1, why="the first")
+    opened.promote(2, "candidate", why="to try")
+    made: list[Canaries] = []
+
+    def again(task: Task = watched) -> Canaries:
+        artifacts = tmp_path / ".trimtab" / "artifacts"
+        made.append(canaries(task, place, artifacts=artifacts, judged=lambda since: said, writable=True))
+        return made[-1]
+
+    yield again
+    for one in made:
+        one.close()
+
+
+def judges(canary: Canary, said: list[UserOutcome], candidate: float, production: float) -> None:
+    """Have every user judge one answer of the version that answers them."""
+    for user in USERS:
+        takes = canary.takes(user)
+        version = canary.candidate if takes else canary.production
+        said.append(UserOutcome(user=user, version=str(version), right=candidate if takes else production))
+
+
+def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
+    opening: Open, opened: Registry, said: list[UserOutcome], tmp_path: Path
+) -> None:
+    one = opening()
+    begun = one.start(share=0.5, why="fresher documents").canary
+    assert (begun.number, begun.candidate, begun.production) == (1, 2, 1)
+    assert opened.canary() == begun
+    assert one.status().record is None
+    judges(begun, said, 1.0, 0.0)
+    record = one.status().record
+    assert record is not None
+    assert (record.outcome, record.passed) == ("promoted", True)
+    assert opened.current().number == 2
+    move = opened.history("production")[0]
+    assert move.evidence == record
+    assert from_plain(Move, to_plain(move)) == move
+    gate = GateRecord(old_test=None, new_test=None, forgetting=None, latency=None, passed=True)
+    assert from_plain(Move, to_plain(replace(move, evidence=gate))).evidence == gate
+    assert opened.canary() is None
+    opened.lineage(tmp_path / "lineage.html")
+    assert "promoted, after a canary" in (tmp_path / "lineage.html").read_text()
+    assert one.status().record == record
+    assert opening().status().record == record
+
+
+def test_a_worse_candidate_is_rolled_back_and_production_never_moved(
+    opening: Open, opened: Registry, said: list[UserOutcome]
+) -> None:
+    begun = opening().start(share=0.5).canary
+    judges(begun, said, 0.0, 1.0)
+    record = opening().look(begun, {}, {})
+    assert record is not None
+    assert record.outcome == "rolled_back"
+    assert "worse" in record.why
+    assert [move.version for move in opened.history("production")] == [1]
+    assert opened.canary() is None
+
+
+def test_what_a_user_was_not_drawn_for_counts_for_nobody(opening: Open, said: list[UserOutcome]) -> None:
+    one = opening()
+    begun = one.start(share=0.5).canary
+    for user in USERS:  # each about the version of the others
+        version = begun.production if begun.takes(user) else begun.candidate
+        said.append(UserOutcome(user=user, version=str(version), right=float(version == 2)))
+    said += [UserOutcome(user=user, version="3", right=1.0) for user in USERS]
+    assert one.status().evidence.quality is None
+
+
+def test_at_its_deadline_a_canary_ends_undecided_and_a_next_one_may_begin(
+    opening: Open, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = opening()
+    begun = one.start(days=2).canary
+    monkeypatch.setattr(module, "_now", lambda: begun.begun + timedelta(days=1.9))
+    assert opening().status().record is None
+    monkeypatch.setattr(module, "_now", lambda: begun.begun + timedelta(days=2))
+    record = opening().status().record
+    assert record is not None
+    assert record.outcome == "undecided"
+    assert opened.current().number == 1
+    assert opening().start(3).canary.number == 2
+    assert len(opened.canary_records()) == 1
+
+
+def test_a_clock_that_jumps_neither_ends_nor_extends_a_canary(opening: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = opening()
+    begun = server.start(days=2).canary
+    wall, steady = begun.begun, 0.0
+    monkeypatch.setattr(module, "_now", lambda: wall)
+    monkeypatch.setattr(module, "_steady", lambda: steady)
+
+    def days() -> float:
+        assert server.look(begun, {}, {}) is None
+        return float(opening().status().evidence.days)
+
+    assert days() == 0
+    wall, steady = wall + timedelta(days=1), steady + 86_400
+    assert days() == pytest.approx(1)
+    wall += timedelta(days=400)  # forwards while the server runs
+    assert days() == pytest.approx(1)
+    wall -= timedelta(days=800)  # and back
+    assert days() == pytest.approx(1)
+    steady += 43_200
+    assert days() == pytest.approx(1.5)
+    wall -= timedelta(days=5)  # back while no server runs: no day is taken away
+    assert opening().status().evidence.days == pytest.approx(1.5)
+    other = opening()
+    steady = 0.0
+    assert other.look(begun, {}, {}) is None
+    steady = 43_200
+    record = other.look(begun, {}, {})
+    assert record is not None
+    assert record.outcome == "undecided"
+
+
+def test_of_several_starts_at_once_one_begins(opening: Open, opened: Registry) -> None:
+    all_of_them = [opening() for _ in range(4)]
+
+    def begin(one: Canaries) -> str:
+        try:
+            return str(one.start().canary.number)
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(begin, all_of_them))
+    begun = opened.canary()
+    assert begun is not None
+    assert told.count(str(begun.number)) == 1
+    assert sum("is open already" in one for one in told) == 3
+
+
+def test_of_several_ends_at_once_one_counts_and_production_moves_once(
+    opening: Open, opened: Registry, said: list[UserOutcome]
+) -> None:
+    begun = opening().start(share=0.5).canary
+    judges(begun, said, 1.0, 0.0)
+    all_of_them = [opening() for _ in range(4)]
+    ends: list[Callable[[Canaries], CanaryRecord | None]] = [
+        lambda one: one.status().record,
+        lambda one: one.look(begun, {}, {}),
+        lambda one: one.reject(begun, "it does not answer"),
+        lambda one: one.look(begun, {}, {}),
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        records = list(pool.map(lambda pair: pair[0](pair[1]), zip(ends, all_of_them, strict=True)))
+    assert len({json.dumps(to_plain(one)) for one in records}) == 1
+    assert len(opened.canary_records()) == 1
+    assert len(opened.history("production")) == (2 if opened.canary_records()[0].passed else 1)
+
+
+def test_an_end_that_is_cut_off_leaves_nothing_behind(
+    opening: Open, opened: Registry, said: list[UserOutcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = opening().start(share=0.5).canary
+    judges(begun, said, 1.0, 0.0)
+
+    def killed(self: Registry, *given: Any, **named: Any) -> Move:
+        move(self, *given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        move = Registry._move
+        patch.setattr(Registry, "_move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            opening().status()
+    assert opened.current().number == 1
+    assert opened.canary() == begun
+    record = opening().status().record
+    assert record is not None
+    assert record.passed
+    assert opened.current().number == 2
+
+
+def test_where_production_is_moved_by_hand_the_canary_ends_and_the_hand_wins(
+    opening: Open, opened: Registry, said: list[UserOutcome]
+) -> None:
+    one = opening()
+    begun = one.start(share=0.5).canary
+    judges(begun, said, 1.0, 0.0)
+    opened.promote(3, why="a fire")
+    record = one.status().record
+    assert record is not None
+    assert (record.outcome, record.why) == ("undecided", "production was moved to version 3 meanwhile")
+    assert opened.current().number == 3
+
+
+def test_a_candidate_that_is_damaged_is_not_promoted(
+    opening: Open, opened: Registry, said: list[UserOutcome], tmp_path: Path
+) -> None:
+    one = opening()
+    begun = one.start(share=0.5).canary
+    judges(begun, said, 1.0, 0.0)
+    files = opened.artifacts.files(opened.show(2).artifact_sha256 or "")
+    (tmp_path / ".trimtab" / "artifacts" / files["run/adapter"]).write_text("other bytes")
+    with pytest.raises(InputError, match="is damaged"):
+        one.status()
+    assert opened.current().number == 1
+    assert opened.canary() == begun
+
+
+def test_gc_leaves_what_an_open_canary_needs(opening: Open, opened: Registry, add: Add) -> None:
+    opening().start(3)
+    for text in "defghi":
+        add(opened, text)
+    assert not {1, 3} & set(opened.gc(1).versions)
+    opened.artifacts.check(opened.show(3).artifact_sha256 or "")
+
+
+def test_errors_of_every_server_count_by_buckets_and_outlive_it(opening: Open) -> None:
+    begun = opening().start(share=0.1).canary
+    first, second = opening(), opening()
+    assert first.look(begun, dict.fromkeys(range(0, 30), 4), {}) is None
+    assert first.look(begun, dict.fromkeys(range(0, 60), 4), dict.fromkeys(range(0, 50), 4)) is None  # in its place
+    assert opening().status().evidence.errors is None  # of production nothing is known
+    record = second.look(begun, dict.fromkeys(range(100, 400), 5), {100: 1})
+    assert record is not None
+    assert record.outcome == "rolled_back"
+    assert "more of its answers fail: 83.33% against 0.07%" in record.why
+
+
+def test_latency_is_held_to_the_limit_and_without_one_to_production(opening: Open, watched: Task) -> None:
+    one = opening()
+    begun = one.start(share=0.5, days=9).canary
+
+    def served(candidate: float) -> None:
+        with traffic_of(watched) as store:
+            store.expire(1, datetime.now(UTC) + timedelta(days=3))
+            store.add(
+                [
+                    served_answer(
+                        number,
+                        user=user,
+                        version="2" if begun.takes(user) else "1",
+                        milliseconds=candidate if begun.takes(user) else 100.0,
+                    )
+                    for number, user in enumerate(USERS)
+                ]
+            )
+
+    served(149.0)
+    latency = one.status().evidence.latency
+    assert latency is not None
+    assert (latency.candidate_p95_ms, latency.production_p95_ms, latency.limit_ms) == (149.0, 100.0, 150.0)
+    assert latency.slow == 0
+    served(151.0)
+    record = one.status().record
+    assert record is not None
+    assert "too slow: 95th percentile 151 ms, limit 150 ms, production 100 ms" in record.why
+    watched.file.write_text(watched.file.read_text() + "[target]\nlatency_p95_ms = 120\n")
+    again = opening(load_task(watched.file))
+    begun = again.start(share=0.5).canary
+    served(121.0)
+    assert again.status().record is not None
+
+
+def test_labels_of_random_draws_count_and_those_of_unsure_answers_do_not(opening: Open, watched: Task) -> None:
+    one = opening()
+    begun = one.start(share=0.5).canary
+
+    def labelled(first: int, drawing: Any, right: bool) -> None:
+        with traffic_of(watched) as store:
+            after = store.draws("traffic")[-1].last_row if store.draws("traffic") else 0
+            store.add(
+                [
+                    served_answer(first + number, user=user, version="2" if begun.takes(user) else "1")
+                    for number, user in enumerate(USERS)
+                ]
+            )
+            store.draw("traffic", drawing, after=after)
+            for number, user in enumerate(USERS):
+                told = right if begun.takes(user) else True
+                store.label(
+                    Label(item=f"q-{first + number}", by="jo", right=told, correction=None, when=datetime.now(UTC))
+                )
+
+    labelled(0, "uncertain", False)
+    assert one.status().evidence.quality is None
+    labelled(1_000, "random", True)
+    quality = one.status().evidence.quality
+    assert quality is not None
+    assert (quality.candidate, quality.production) == (1.0, 1.0)
+    assert quality.candidate_users + quality.production_users == len(USERS)
+
+
+def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path: Path) -> None:
+    with Store(tmp_path / "feedback.db") as store:
+        for number, (kind, more) in enumerate(
+            [
+                ("like", {"user": "a"}),
+                ("dislike", {"user": "a"}),
+                ("like", {"user": "b"}),
+                ("correct", {"user": "c", "correction": "Paris"}),
+                ("like", {}),
+                ("like", {"user": "d", "at": -5.0}),
+            ]
+        ):
+            store.add(judgement(kind, **{"at": float(number), **more}))
+        store.add(judgement("prefer", "one", "two", user="a", chosen=0))
+        found = {one.user: (one.version, one.right) for one in store.outcomes(judgement().when)}
+    assert found == {"a": ("1", 0.0), "b": ("1", 1.0), "c": ("1", 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"version": 1}, "--version: version 1 is in production already"),
+        ({"share": 0.0}, "--share: a share of 0 of the users"),
+        ({"share": 0.6}, "--share: a share of 0.6 of the users"),
+        ({"share": float("nan")}, "--share: a share of nan"),
+        ({"days": 0}, "--days: 0 days"),
+        ({"days": float("inf")}, "--days: inf days"),
+    ],
+)
+def test_what_makes_no_canary_is_refused(opening: Open, opened: Registry, given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        opening().start(**given)
+    assert opened.canary() is None
+
+
+def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: Task) -> None:
+    with canaries(watched, judged=lambda since: (), writable=True) as one:
+        with pytest.raises(MissingError, match="no alias production of small; there are: none yet"):
+            one.start()
+        add(own)
+        own.promote(1, why="first")
+        with pytest.raises(MissingError, match="no alias candidate of small; there are: production"):
+            one.start()
+        with pytest.raises(MissingError, match="no canary of this task yet; begin one with: trimtab canary start"):
+            one.status()
+        with pytest.raises(MissingError, match="no canary is open"):
+            one.stop("why not")
+    with (
+        canaries(task, judged=lambda since: (), writable=True) as one,
+        pytest.raises(
+            InputError, match=r"upkeep.traffic: a canary needs traffic, and none is kept; add under \[upkeep\]"
+        ),
+    ):
+        one.start()
+
+
+def test_the_forecast_goes_by_how_users_differ_where_that_is_known(opening: Open, said: list[UserOutcome]) -> None:
+    one = opening()
+    unknown = one.start(dry_run=True).forecast
+    said += [UserOutcome(user=user, version="1", right=float(number % 10 > 0)) for number, user in enumerate(USERS)]
+    known = one.start(dry_run=True).forecast
+    assert unknown is not None
+    assert known is not None
+    assert (unknown.is_measured, unknown.users_a_day) == (False, None)
+    assert (known.is_measured, known.users_a_day) == (True, pytest.approx(len(USERS) / 30))
+    assert known.clear_harm < unknown.clear_harm
+    assert (known.margin or 0) < (unknown.margin or 0)
+    with pytest.raises(MissingError):
+        one.status()  # a dry run begins nothing
+
+
+def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
+    own: Registry, add: Add, watched: Task, said: list[UserOutcome]
+) -> None:
+    for text in "ab":
+        add(own, text)
+    own.promote(1, why="first")
+    own.promote(2, "candidate", why="to try")
+    own.close()
+    file = sqlite3.connect(own.name)
+    for name in (CANARY_TALLIES, CANARY_ENDS, CANARIES):
+        file.execute(f"DROP TABLE {name}")
+    file.execute("UPDATE trimtab_registry_form SET version_num = '0001'")
+    file.commit()
+    with registry(watched, make=False) as reading:
+        assert reading.canary() is None
+        assert reading.canary_records() == ()
+        assert [move.version for move in reading.history("production")] == [1]
+        reading.promote(2, why="by a program that only reads the form")
+        reading.rollback(why="back")
+        assert reading.gc(dry_run=True).versions == ()
+    with canaries(watched, judged=lambda since: said, writable=True) as one:
+        begun = one.start(share=0.5).canary
+        judges(begun, said, 1.0, 0.0)
+        assert one.status().record is not None
+    # A program of form 1 reads the rows of a move by these fields, and refuses others.
+    for (text,) in file.execute("SELECT record FROM trimtab_moves").fetchall():
+        plain = json.loads(text)
+        assert plain["evidence"] is None
+        assert {"previous" if key == "from" else key for key in plain} == {one.name for one in fields(Move)}
+    file.close()
+
+
+def test_the_commands_begin_tell_and_end(own: Registry, add: Add, watched: Task) -> None:
+    for text in "ab":
+        add(own, text)
+    own.promote(1, why="first")
+    runner, where = CliRunner(), ["--task", str(watched.file)]
+
+    def told(code: int, *words: str) -> dict[str, Any]:
+        done = runner.invoke(app, ["canary", *words, *where, "--json"])
+        assert done.exit_code == code, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    assert "no canary of this task yet" in told(2, "status")["error"]
+    assert told(0, "start", "--version", "2", "--dry-run")["canary"]["number"] is None
+    assert told(0, "start", "--version", "2", "--share", "0.2", "--days", "7")["canary"]["share"] == 0.2
+    assert "canary 1 of version 2 is open already" in told(2, "start", "--version", "2")["error"]
+    assert told(0, "status")["record"] is None
+    words = runner.invoke(app, ["canary", "status", *where]).stdout
+    assert "version 2 answers 20.0% of the users, 1 the others" in words
+    assert "a difference of 0.1 is shown with 80% chance by" in words
+    assert told(0, "stop", "--why", "enough", "--by", "jo")["outcome"] == "rolled_back"
+    assert told(1, "status")["record"]["why"] == "stopped by hand: enough"
+    assert runner.invoke(app, ["canary", "status", *where]).stdout.startswith(
+        "canary 1: version 2 rolled back: stopped"
+    )
+
+
+def test_days_are_those_of_the_server_that_looked_longest() -> None:
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    canary = from_plain(
+        Canary,
+        {
+            **dict.fromkeys(("candidate", "production"), 1),
+            **{"number": 1, "share": 0.1, "days": 9.0, "salt": "", "margin": 0.0, "latency_p95_ms": None},
+            **{"begun": begun.isoformat(), "who": "", "why": ""},
+        },
+    )
+    dead = module.CanaryTally(days=2.0, when=begun + timedelta(days=2), answers={}, failed={})
+    alive = replace(dead, days=5.0, when=begun + timedelta(days=5))
+    assert days_known(canary, (), begun + timedelta(days=3)) == 3
+    assert days_known(canary, (), begun - timedelta(days=3)) == 0
+    assert days_known(canary, (dead, alive), begun + timedelta(days=5.5)) == 5.5

@@ -1,0 +1,94 @@
+"""Bounds that hold at every look: a monitor that looks after each batch raises a false alarm, ever, with probability at most δ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HORIZON = 10  # batches behind its start at which each mean is looked at most closely
+LEAST_SPREAD = 0.05  # of one label, so that a threshold near 0 or 1 does not make the bound blind to few labels
+
+
+def mixture_boundary(variance_sum: float, delta: float, rho_squared: float) -> float:
+    """Bound that a sum of independent, centred errors stays below at every step, with probability at least 1 - delta.
+
+    The one-sided normal-mixture boundary √(2(νρ²+1)/ρ² · ln(1 + √(νρ²+1)/(2δ))) (Robbins 1970; Waudby-Smith et al. 2024, "Time-uniform
+    central limit theory and asymptotic confidence sequences"). Exact for Gaussian or sub-Gaussian errors with these variances, and in the
+    limit of many for others. `variance_sum`: ν, the sum of the variances so far; `rho_squared`: ρ², see `mixture_rho_squared`. For a
+    mean of t errors, divide by t.
+    """
+    _require_share("delta", delta)
+    if not rho_squared > 0 or not variance_sum >= 0:
+        raise ValueError("rho_squared must be above 0, and variance_sum at least 0")
+    spread = variance_sum * rho_squared + 1
+    return math.sqrt(2 * spread / rho_squared * math.log1p(math.sqrt(spread) / (2 * delta)))
+
+
+def mixture_rho_squared(variance_sum: float, delta: float) -> float:
+    """The ρ² for which `mixture_boundary` is tightest once the variances add up to `variance_sum`: (-2 ln 2δ + ln(1 - 2 ln 2δ))/ν."""
+    _require_share("delta", delta)
+    if not variance_sum > 0:
+        raise ValueError("variance_sum must be above 0")
+    surprise = -2 * math.log(2 * delta)
+    return (surprise + math.log1p(surprise)) / variance_sum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskBatch:
+    """A batch of labelled answers: the share that is wrong, and the variance of this estimate; `labels` is how many labels it weighs as."""
+
+    risk: float
+    variance: float
+    labels: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskBound:
+    """What the true mean risk of the batches from number `since` up to this one is at least; `since` is where that is most."""
+
+    low: float
+    since: int
+
+
+def risk_bounds(batches: Sequence[RiskBatch], threshold: float, delta: float) -> list[RiskBound]:
+    """Lower bounds of the risk after every batch; one of them above `threshold` is an alarm, false with probability at most delta, ever.
+
+    A mean over all batches is slow to follow a change, so one is begun at every batch, number s from 0 with its share
+    delta / ((s + 1)(s + 2)) of the probability; these shares add up to delta. Each mean has the bound R - `mixture_boundary` / t over its t
+    batches, with ρ² for `HORIZON` batches like the first at a risk of `threshold` (Podkopaev & Ramdas 2022, "Tracking the risk of a
+    deployed model", with the asymptotic bound). Raises ValueError for a threshold outside 0 to 1.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError("threshold must lie between 0 and 1")
+    means: list[_RunningMean] = []
+    found = []
+    for number, batch in enumerate(batches):
+        share = delta / ((number + 1) * (number + 2))
+        expected = HORIZON * max(threshold * (1 - threshold), LEAST_SPREAD) / batch.labels
+        means.append(_RunningMean(delta=share, rho_squared=mixture_rho_squared(expected, share)))
+        bounds = [mean.add(batch) for mean in means]
+        best = max(range(len(bounds)), key=bounds.__getitem__)
+        found.append(RiskBound(low=max(0.0, bounds[best]), since=best))
+    return found
+
+
+@dataclass(slots=True)
+class _RunningMean:
+    delta: float
+    rho_squared: float
+    total: float = 0.0
+    variance: float = 0.0
+    count: int = 0
+
+    def add(self, batch: RiskBatch) -> float:
+        """Its lower bound with one batch more."""
+        self.total += batch.risk
+        self.variance += batch.variance
+        self.count += 1
+        return (self.total - mixture_boundary(self.variance, self.delta, self.rho_squared)) / self.count
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 < value < 0.5:
+        raise ValueError(f"{name} must lie between 0 and 0.5")

@@ -1,0 +1,388 @@
+"""Canaries: begins one, gathers what its users, errors and latencies say, and ends it by `decision/canary.py`.
+
+Everything that decides lies in databases, so that a server or a call that dies loses at most what a server counted in its last minute.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.arms.traffic import ServedAnswer, TrafficStore, traffic_of
+from trimtab.base.canary import (
+    BUCKETS,
+    Canary,
+    CanaryEvidence,
+    CanaryOutcome,
+    CanaryRecord,
+    CanaryTally,
+    LatencyComparison,
+    UserComparison,
+)
+from trimtab.base.database import Closing
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.show import Shown
+from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.base.versions import Release
+from trimtab.decision.canary import decide
+from trimtab.measurement.user_comparison import (
+    LEAST_USERS,
+    WIDEST_VARIANCE,
+    UserOutcome,
+    compare_users,
+    lower_bound,
+    user_means,
+    user_variance,
+    users_needed,
+    variance_behind,
+)
+from trimtab.upkeep.labels import TRAFFIC
+from trimtab.upkeep.registry import PRODUCTION, Registry, registry, user_name
+
+CANDIDATE = "candidate"
+GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
+SLOWER = 1.5  # times production's 95th percentile is too slow, where the task file names no limit
+CLEAR_HARM = 0.1  # a difference for which the users needed are told beside those for the margin
+PAST_DAYS = 30  # of outcomes from which the variance between users and their number a day are taken
+SECONDS_A_DAY = 86_400.0
+Numbers = NDArray[np.float64]
+# Judgements of users since a moment, as outcomes.
+JudgedSince = Callable[[datetime], Iterable[UserOutcome]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryForecast:
+    """How many users must be judged, of both versions together, until something is shown with a chance of 80%.
+
+    `clear_harm`: for a true difference of 0.1; `margin`: for one of the margin, and for "not worse by the margin" of a candidate that is as
+    good; None for a margin of 0. `is_measured`: the variance between users is that of production's users, else the greatest there can be.
+    `users_a_day`: users of production with an outcome, by day, of late.
+    """
+
+    clear_harm: int
+    margin: int | None
+    is_measured: bool
+    users_a_day: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CanaryStatus(Shown):
+    """A canary, what is known of it, and how it ended; `record` is None while it is open."""
+
+    canary: Canary
+    evidence: CanaryEvidence
+    forecast: CanaryForecast | None
+    record: CanaryRecord | None
+
+    @property
+    def headline(self) -> str:
+        """Where it stands, in one line."""
+        if self.record is not None:
+            return self.record.headline
+        one, named = self.canary, "would begin" if self.canary.number is None else f"canary {self.canary.number}"
+        return f"{named}: version {one.candidate} answers {one.share:.1%} of the users, {one.production} the others; open for {self.evidence.days:.1f} of {one.days:g} days"
+
+
+def canaries(
+    task: str | Path | Task = TASK_FILE,
+    address: str | Path | None = None,
+    *,
+    artifacts: str | Path | None = None,
+    store: str | None = None,
+    judged: JudgedSince,
+    writable: bool = False,
+) -> Canaries:
+    """The canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for `serve`.
+
+    `judged` gives the judgements of users. `writable`: a registry of form 1 gains the tables of canaries. Raises MissingError where there
+    is no registry.
+    """
+    own = task if isinstance(task, Task) else load_task(Path(task))
+    opened = registry(own, address, artifacts=artifacts, make=False)
+    if writable:
+        opened.close()
+        opened = registry(own, address, artifacts=artifacts)
+    return Canaries(opened, store=store, judged=judged)
+
+
+class Canaries(Closing):
+    """The canaries of one task: `start`, `status` and `stop` for people, the others for a server."""
+
+    def __init__(self, opened: Registry, *, store: str | None, judged: JudgedSince) -> None:
+        self._registry, self._store, self._judged = opened, store, judged
+        self._server = uuid4().hex
+        self._since: dict[
+            int, tuple[float, float]
+        ] = {}  # by canary: its days and the steady clock's seconds, when first looked at
+
+    def start(
+        self,
+        version: int | None = None,
+        *,
+        share: float = 0.1,
+        days: float = 14.0,
+        why: str = "",
+        by: str | None = None,
+        dry_run: bool = False,
+    ) -> CanaryStatus:
+        """Begin a canary of a version, the one that the alias `candidate` names unless another is given.
+
+        Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version that is in production; MissingError
+        where production names no version.
+        """
+        task = self._registry.task
+        if task.upkeep.traffic is None:
+            remedy = "add under [upkeep]: traffic = { share = 0.1 }"
+            raise InputError("a canary needs traffic, and none is kept", remedy, file=task.file, field="upkeep.traffic")
+        if not 1 / BUCKETS <= share <= 0.5:
+            raise InputError(f"a share of {share:g} of the users", f"give {1 / BUCKETS:g} to 0.5", field="--share")
+        if not (math.isfinite(days) and 0 < days <= 365):
+            raise InputError(f"{days:g} days", "give more than 0 and at most 365", field="--days")
+        production = self._registry.current(PRODUCTION).number or 0
+        candidate = self._registry.show(version if version is not None else CANDIDATE).number or 0
+        if candidate == production:
+            problem = f"version {candidate} is in production already"
+            raise InputError(problem, "name another with --version", field="--version")
+        now = _now()
+        begun = Canary(
+            number=None,
+            candidate=candidate,
+            production=production,
+            share=share,
+            days=days,
+            salt=uuid4().hex,
+            margin=task.target.margin,
+            latency_p95_ms=task.target.latency_p95_ms,
+            begun=now,
+            who=by or user_name(),
+            why=why.strip()[:2_000],
+        )
+        forecast = self._forecast(begun)
+        if not dry_run:
+            begun = self._registry.begin_canary(begun)
+        nothing = CanaryEvidence(days=0.0, quality=None, errors=None, latency=None)
+        return CanaryStatus(canary=begun, evidence=nothing, forecast=forecast, record=None)
+
+    def status(self) -> CanaryStatus:
+        """The canary that is open, ended where it is due; else the last one. Raises MissingError where there was none."""
+        canary = self._registry.canary()
+        if canary is None:
+            records = self._registry.canary_records()
+            if not records:
+                begin = self._registry.task.command("canary start")
+                raise MissingError(f"{self._registry.name}: no canary of this task yet; begin one with: {begin}")
+            return CanaryStatus(
+                canary=records[0].canary, evidence=records[0].evidence, forecast=None, record=records[0]
+            )
+        evidence = self._evidence(canary, days_known(canary, self._registry.tallies(_number(canary)), _now()))
+        record = self._decided(canary, evidence)
+        return CanaryStatus(canary=canary, evidence=evidence, forecast=self._forecast(canary), record=record)
+
+    def stop(self, why: str, by: str | None = None) -> CanaryRecord:
+        """End the open canary by hand: rolled back. Raises MissingError where none is open."""
+        canary = self.current()
+        if canary is None:
+            raise MissingError(f"{self._registry.name}: no canary is open")
+        return self._end(canary, "rolled_back", f"stopped by hand: {why.strip()}"[:2_000], by or user_name())
+
+    def current(self) -> Canary | None:
+        """The canary that is open, if any."""
+        return self._registry.canary()
+
+    def release(self, canary: Canary) -> Release:
+        """The candidate, with its files on this machine; raises InputError where they are damaged, MissingError where they are gone."""
+        return self._registry.release(canary.candidate, CANDIDATE)
+
+    def reject(self, canary: Canary, why: str) -> CanaryRecord:
+        """End a canary whose candidate cannot answer: rolled back."""
+        return self._end(canary, "rolled_back", why, user_name())
+
+    def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
+        """Keep what this server has counted so far, by bucket of users, and end the canary where that is due; None where it goes on."""
+        number, now = _number(canary), _now()
+        tallies = self._registry.tallies(number)
+        clock = _steady()
+        days, since = self._since.setdefault(number, (days_known(canary, tallies, now), clock))
+        days = max([days + (clock - since) / SECONDS_A_DAY, *(one.days for one in tallies)])
+        tally = CanaryTally(days=days, when=now, answers=_named(answers), failed=_named(failed))
+        self._registry.keep_tally(number, self._server, tally)
+        return self._decided(canary, self._evidence(canary, days))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._registry.close()
+
+    def _decided(self, canary: Canary, evidence: CanaryEvidence) -> CanaryRecord | None:
+        found = decide(canary, evidence)
+        if found is None and self._registry.current(PRODUCTION).number != canary.production:
+            found = ("undecided", f"{PRODUCTION} was moved meanwhile")
+        return None if found is None else self._end(canary, *found, user_name(), evidence)
+
+    def _end(
+        self, canary: Canary, outcome: CanaryOutcome, why: str, who: str, evidence: CanaryEvidence | None = None
+    ) -> CanaryRecord:
+        if evidence is None:
+            evidence = self._evidence(canary, days_known(canary, self._registry.tallies(_number(canary)), _now()))
+        record = CanaryRecord(canary=canary, outcome=outcome, why=why, when=_now(), who=who, evidence=evidence)
+        return self._registry.end_canary(record)
+
+    def _evidence(self, canary: Canary, days: float) -> CanaryEvidence:
+        """What is known of a canary. A user counts with what the version gave it that it was drawn for, and with nothing else."""
+        with self._traffic() as traffic:
+            labelled = list(_labelled(traffic, canary.begun)) if traffic else []
+            served = traffic.answers(since=canary.begun) if traffic else []
+        return CanaryEvidence(
+            days=days,
+            quality=compare_users(*_by_side(canary, [*self._judged(canary.begun), *labelled])),
+            errors=_errors(canary, self._registry.tallies(_number(canary))),
+            latency=_latency(canary, served),
+        )
+
+    def _forecast(self, canary: Canary) -> CanaryForecast:
+        since = _now() - timedelta(days=PAST_DAYS)
+        with self._traffic() as traffic:
+            labelled = list(_labelled(traffic, since)) if traffic else []
+        version = str(canary.production)
+        means = user_means(one for one in [*self._judged(since), *labelled] if one.version == version)
+        is_measured = len(means) >= LEAST_USERS
+        known = np.array([*means.values()])
+
+        def needed(effect: float) -> int:
+            variance = WIDEST_VARIANCE
+            if is_measured:
+                variance = variance_behind(float(known.mean()), user_variance(known), effect)
+            return users_needed(effect, variance, canary.share)
+
+        return CanaryForecast(
+            clear_harm=needed(CLEAR_HARM),
+            margin=needed(canary.margin) if canary.margin else None,
+            is_measured=is_measured,
+            users_a_day=len(means) / PAST_DAYS if is_measured else None,
+        )
+
+    def _traffic(self) -> _Traffic:
+        return _Traffic(self._registry.task, self._store)
+
+
+class _Traffic:
+    """The store of traffic inside a `with` block; None where nothing was kept yet."""
+
+    def __init__(self, task: Task, store: str | None) -> None:
+        self._store: TrafficStore | None = None
+        with suppress(MissingError):
+            self._store = traffic_of(task, store, make=False)
+
+    def __enter__(self) -> TrafficStore | None:
+        return self._store
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+def days_known(canary: Canary, tallies: Sequence[CanaryTally], now: datetime) -> float:
+    """Days that a canary has run, for one who has not looked on.
+
+    A server counts them by its steady clock; since the last look of a server the wall clock counts, and never backwards. So a clock that
+    is set while a server runs changes nothing, and one that is set back when none runs takes no day away.
+    """
+    last = max(tallies, key=lambda one: one.days, default=None)
+    days, when = (0.0, canary.begun) if last is None else (last.days, last.when)
+    return days + max(0.0, (now - when).total_seconds() / SECONDS_A_DAY)
+
+
+def _by_side(canary: Canary, outcomes: Iterable[UserOutcome]) -> tuple[Numbers, Numbers]:
+    """One value for each user of the candidate, and of production."""
+    sides: tuple[list[UserOutcome], list[UserOutcome]] = ([], [])
+    for one in outcomes:
+        takes = canary.takes(one.user)
+        if one.version == str(canary.candidate if takes else canary.production):
+            sides[0 if takes else 1].append(one)
+    candidate, production = (np.array([*user_means(side).values()], dtype=float) for side in sides)
+    return candidate, production
+
+
+def _labelled(traffic: TrafficStore, since: datetime) -> Iterator[UserOutcome]:
+    """Labels of answers that were drawn at random: where unsure answers are drawn more often, versions differ by how unsure they are."""
+    said: dict[str, list[float]] = {}
+    for label in traffic.labels():
+        if label.right is not None:
+            said.setdefault(label.item, []).append(float(label.right))
+    for draw in traffic.draws(TRAFFIC):
+        if draw.drawing != "random" or not said:
+            continue
+        for answer in traffic.answers(after=draw.after_row, last=draw.last_row, since=since):
+            if answer.user and answer.id in said:
+                given = said[answer.id]
+                yield UserOutcome(user=answer.user, version=answer.version, right=sum(given) / len(given))
+
+
+def _errors(canary: Canary, tallies: Sequence[CanaryTally]) -> UserComparison | None:
+    """The share of answers that failed, by buckets of users."""
+    answers: Counter[int] = Counter()
+    failed: Counter[int] = Counter()
+    for one in tallies:
+        answers.update({int(bucket): count for bucket, count in one.answers.items()})
+        failed.update({int(bucket): count for bucket, count in one.failed.items()})
+    border = round(canary.share * BUCKETS)
+    shares = {bucket: failed[bucket] / count for bucket, count in answers.items() if count}
+    candidate = np.array([share for bucket, share in shares.items() if bucket < border], dtype=float)
+    production = np.array([share for bucket, share in shares.items() if bucket >= border], dtype=float)
+    return compare_users(candidate, production, GUARD_LEVEL)
+
+
+def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyComparison | None:
+    """The time of the answers in the sample of traffic; None for fewer than LEAST_USERS users on a side."""
+    sides: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    for one in served:
+        if one.user:
+            takes = canary.takes(one.user)
+            if one.version == str(canary.candidate if takes else canary.production):
+                sides[0 if takes else 1].setdefault(one.user, []).append(one.milliseconds)
+    if min(map(len, sides)) < LEAST_USERS:
+        return None
+    candidate, production = sides
+    usual = _p95(production)
+    limit = canary.latency_p95_ms or SLOWER * usual
+    slow = np.array([np.mean([one > limit for one in times]) for times in candidate.values()])
+    return LatencyComparison(
+        candidate_p95_ms=_p95(candidate),
+        production_p95_ms=usual,
+        limit_ms=limit,
+        slow=float(slow.mean()),
+        slow_low=lower_bound(slow, GUARD_LEVEL),
+    )
+
+
+def _p95(times: Mapping[str, Sequence[float]]) -> float:
+    """95th percentile of milliseconds by user, every user with the same weight."""
+    pairs = sorted((one, 1 / len(own)) for own in times.values() for one in own)
+    reached = np.cumsum([weight for _, weight in pairs])
+    return pairs[min(int(np.searchsorted(reached, 0.95 * len(times))), len(pairs) - 1)][0]
+
+
+def _named(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(bucket): count for bucket, count in counts.items()}
+
+
+def _number(canary: Canary) -> int:
+    return canary.number or 0
+
+
+def _steady() -> float:
+    """Seconds by the clock that nobody sets."""
+    return time.monotonic()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

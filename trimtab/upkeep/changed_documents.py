@@ -1,0 +1,93 @@
+"""Which documents changed since a version was made, and which questions were answered from what is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from trimtab.arms.bundle import DOCUMENTS_FILE, Documents
+from trimtab.arms.traffic import ServedAnswer
+from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import read_record
+from trimtab.base.drift import AffectedQuestion, ChangedDocument
+from trimtab.base.records import Document, Passage
+from trimtab.base.task import Task
+from trimtab.base.versions import Version
+from trimtab.data.documents import read_documents
+from trimtab.measurement.ranking import holds
+from trimtab.retrieval.chunk import WORDS, chunk
+from trimtab.studies.ask import conversation
+from trimtab.upkeep.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentChanges:
+    """The documents that are not as they were, and their former passages that none of the present ones repeats."""
+
+    documents: tuple[ChangedDocument, ...]
+    gone: tuple[Passage, ...]
+
+
+def version_documents(registry: Registry, version: Version) -> tuple[Document, ...] | None:
+    """The documents that a version answers from, out of its files; None where it has none."""
+    if version.artifact_sha256 is None:
+        return None
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / DOCUMENTS_FILE
+        if not registry.artifacts.get_file(version.artifact_sha256, DOCUMENTS_FILE, file):
+            return None
+        return read_record(file, Documents).documents
+
+
+def compare_documents(task: Task, before: Sequence[Document], chunk_words: int = WORDS) -> DocumentChanges:
+    """Compare the documents of a version with the present ones of its task; `chunk_words` as the version cuts passages."""
+    was = {document.id: document for document in before}
+    now = {document.id: document for document in read_documents(task)}
+    changed, gone = [], []
+    for name in sorted(was.keys() | now.keys()):
+        old, new = was.get(name), now.get(name)
+        if old is not None and new is not None and old.digest == new.digest:
+            continue
+        texts = {passage.text for passage in chunk(new, words=chunk_words)} if new else set()
+        lost = [one for one in chunk(old, words=chunk_words) if one.text not in texts] if old else []
+        kind = "added" if old is None else "removed" if new is None else "changed"
+        changed.append(ChangedDocument(document=name, change=kind, passages=len(lost)))  # type: ignore[arg-type]  # mypy reads str
+        gone += lost
+    return DocumentChanges(documents=tuple(changed), gone=tuple(gone))
+
+
+def affected_questions(
+    task: Task, changes: DocumentChanges, answers: Sequence[ServedAnswer]
+) -> Iterator[AffectedQuestion]:
+    """The questions whose passages are gone: test rows that name them first, then answers in use that were given from them, once each."""
+    gone: Mapping[str, Passage] = {passage.id: passage for passage in changes.gone}
+    if not gone:
+        return
+    if task.data.examples:
+        for example in open_workspace(task, refuse_leaks=False).splits["test"]:
+            lost = next((one for one in gone.values() if any(holds(one, name) for name in example.passages)), None)
+            if lost is not None:
+                yield AffectedQuestion(
+                    source="test", document=lost.document, question=example.input, answer=example.references[0]
+                )
+    seen = set()
+    for answer in answers:
+        question = answer.messages[-1].content
+        shown = next((gone[name] for name in answer.passages if name in gone), None)
+        if shown is not None and question not in seen:
+            seen.add(question)
+            yield AffectedQuestion(source="traffic", document=shown.document, question=question, answer=answer.answer)
+
+
+def ask_again(
+    task: Task, version: Version, questions: Sequence[AffectedQuestion], allow: Sequence[str]
+) -> tuple[AffectedQuestion, ...]:
+    """Ask questions of the arm of a version, with its weights and the documents as they are now."""
+    found = []
+    with conversation(task=task, arm=version.arm, run=version.source, allow=allow) as talk:
+        for one in questions:
+            found.append(replace(one, now=talk.ask(one.question).answer))
+            talk.forget()
+    return tuple(found)
