@@ -117,6 +117,7 @@ def test_every_section_has_its_template_and_every_template_its_section(view: Stu
     assert stored == {section.heading.id for section in view.sections} | {
         "base",
         "compared",
+        "coverage",
         "drift",
         "lineage",
         "page",
