@@ -263,10 +263,9 @@ class SurfaceAudit(Shown):
     @property
     def headline(self) -> str:
         """How many facts of each severity, in one line."""
-        counts = ", ".join(
-            f"{sum(one.severity == severity for one in self.findings):,} that {said}"
-            for severity, said in (("blocks", "block"), ("hinders", "hinder"), ("note", "are notes"))
-        )
+        words = {"blocks": ("blocks", "block"), "hinders": ("hinders", "hinder"), "note": ("is a note", "are notes")}
+        numbers = {severity: sum(one.severity == severity for one in self.findings) for severity in SEVERITIES}
+        counts = ", ".join(f"{count:,} that {words[severity][count != 1]}" for severity, count in numbers.items())
         return f"{self.origin}: {self.pages:,} pages, {len(self.findings):,} findings ({counts})"
 
     def screen(self) -> Sequence[Row]:

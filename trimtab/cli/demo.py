@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import JsonOption
 from trimtab.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Example(StrEnum):
@@ -74,6 +77,7 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
     from trimtab.base.display import Display
     from trimtab.base.progress import Progress
     from trimtab.cli.surface import draw_audit
+    from trimtab.cli.surface_coverage import draw_coverage
     from trimtab.publishing.demo import demo_surface
 
     display = Display()
@@ -81,4 +85,10 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
         result = demo_surface(folder, progress=Progress(listeners=[display]))
     finally:
         display.close()
-    output.show(result, lambda console: draw_audit(console, result))
+
+    def draw(console: Console) -> None:
+        draw_audit(console, result.audit)
+        console.print("")
+        draw_coverage(console, result.coverage)
+
+    output.show(result, draw)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trimtab.base.progress import Progress
     from trimtab.base.show import Shown
-    from trimtab.base.surface import SurfaceQuestion
+    from trimtab.base.surface import SurfaceCoverage, SurfaceQuestion
     from trimtab.base.task import Task
 
 SourceArgument = Annotated[
@@ -123,7 +123,7 @@ def coverage(
             cache=cache,
             progress=_progress(),
         )
-        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+        output.show(result, lambda console: draw_coverage(console, result))
 
 
 def plan(
@@ -290,6 +290,11 @@ def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
     if len(missing) == 2:
         raise missing[0]
     return tuple(found)
+
+
+def draw_coverage(console: Console, result: SurfaceCoverage) -> None:
+    """Print what a coverage came to, what the simulation cannot say first."""
+    _draw(console, result, result.limits, result.notes, result.page)
 
 
 def _draw(console: Console, result: Shown, limits: tuple[str, ...], notes: tuple[str, ...], page: str | None) -> None:

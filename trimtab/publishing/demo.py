@@ -1,30 +1,52 @@
-"""`demo surface`: the audit of a bundled site with known faults."""
+"""`demo surface`: a bundled site with known faults is audited, and asked the questions of its visitors."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.base.progress import Progress
-from trimtab.base.surface import SurfaceAudit
+from trimtab.base.show import Shown
+from trimtab.base.surface import SurfaceAudit, SurfaceCoverage
 from trimtab.publishing.audit import surface_audit
-from trimtab.studies.demo import copy_example
+from trimtab.publishing.coverage import surface_coverage
+from trimtab.studies.demo import bring, copy_example
 
 ORIGIN = "https://saltmere.example/"
+EMBEDDING = "minilm-l6"
 
 
-def demo_surface(folder: str | Path | None = None, *, progress: Progress | None = None) -> SurfaceAudit:
-    """Copy the bundled site to a folder (`trimtab-demo-surface` here unless given) and audit it; its page is `audit.html` there.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SurfaceDemo(Shown):
+    """What the audit of the bundled site found, and which of its visitors' questions a simulated assistant answers from it."""
 
-    No model and no network is needed. The site's faults were planted: `truth.json` beside it has each. Raises InputError for a folder
-    that holds something else.
+    audit: SurfaceAudit
+    coverage: SurfaceCoverage
+
+    @property
+    def headline(self) -> str:
+        """Both in one line."""
+        return f"{self.audit.headline} {self.coverage.headline}"
+
+
+def demo_surface(folder: str | Path | None = None, *, progress: Progress | None = None) -> SurfaceDemo:
+    """Copy the bundled site to a folder (`trimtab-demo-surface` here unless given), audit it, and ask the questions of its visitors.
+
+    Its pages are `audit.html` and `coverage.html` there. The site's faults were planted: `truth.json` beside it has each. Raises
+    InputError for a folder that holds something else, MissingError where the embedding model cannot be fetched.
     """
     place = Path("trimtab-demo-surface" if folder is None else folder)
     copy_example("surface", place, "truth.json")
+    site, questions = place / "site", place / "questions.txt"
+    bring(EMBEDDING, place)
     sys.stderr.write(
-        f"Trimtab demo in {place}: audit of a made-up site, whose faults were planted and stand in truth.json. Again by hand:\n"
-        f"trimtab surface audit {place / 'site'} --base {ORIGIN} --page {place / 'audit.html'}\n"
+        f"Trimtab demo in {place}: a made-up site, whose faults were planted and stand in truth.json. Again by hand:\n"
+        f"trimtab surface audit {site} --base {ORIGIN} --page {place / 'audit.html'}\n"
+        f"trimtab surface coverage {site} --questions {questions} --page {place / 'coverage.html'}\n"
     )
-    return surface_audit(
-        place / "site", base=ORIGIN, page=place / "audit.html", cache=place / ".trimtab", progress=progress
+    audit = surface_audit(site, base=ORIGIN, page=place / "audit.html", cache=place / ".trimtab", progress=progress)
+    coverage = surface_coverage(
+        site, questions, page=place / "coverage.html", cache=place / ".trimtab", embedding=EMBEDDING, progress=progress
     )
+    return SurfaceDemo(audit=audit, coverage=coverage)
