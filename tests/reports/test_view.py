@@ -122,6 +122,8 @@ def test_every_section_has_its_template_and_every_template_its_section(view: Stu
         "lineage",
         "page",
         "pieces",
+        "story",
+        "surface_audit",
         "top",
     }
 
