@@ -425,7 +425,7 @@ def studied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(
         demo_verb, "study", lambda task, **named: called.append((task, named)) or SimpleNamespace(study="S")
     )
-    monkeypatch.setattr(demo_verb, "_bring", lambda model, near, listeners: called.append(model))
+    monkeypatch.setattr(demo_verb, "bring", lambda model, near, listeners: called.append(model))
     return called
 
 
