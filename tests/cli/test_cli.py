@@ -403,6 +403,7 @@ print(json.dumps(codes))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
 def test_a_standard_output_that_takes_nothing_is_one_line_or_none(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")

@@ -19,6 +19,7 @@ run(["serve", "--task", {task!r}])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
 def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path: Path, missing: str) -> None:
     (tmp_path / "a.md").write_text("# A\nText.\n")

@@ -78,6 +78,7 @@ def test_runs_that_differ_widen_every_figure() -> None:
     assert behind_curve(apart, other, TASK)(0.0) > 0.02 > 1e6 * behind_curve(alike, other, TASK)(0.0)
 
 
+@pytest.mark.slow
 def test_intervals_of_several_runs_cover_what_the_method_does() -> None:
     """Runs of one method scatter by .05 about .7; three of them, 200 questions: 95% of intervals hold .7, to within the simulation."""
     draw, covered, studies = np.random.default_rng(1), 0, 400

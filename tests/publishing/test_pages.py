@@ -90,6 +90,7 @@ def test_no_content_raises(content: bytes) -> None:
         assert page(content, content_type=media).status == 200
 
 
+@pytest.mark.slow
 def test_a_page_that_hangs_a_parser_is_told_and_the_next_one_is_read() -> None:
     hostile = page("<p " + " ".join(f"a{n}=1" for n in range(200_000)) + ">")
     assert hostile.unread is not None
