@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 import httpx
 
-from trimtab.base.errors import RemoteError
+from trimtab.base.errors import EXIT_NO, PackageError, RemoteError
 from trimtab.base.files import write_atomic
 from trimtab.base.show import Shown
 
@@ -68,6 +69,9 @@ def play(folder: Path) -> UpkeepStory:
     from trimtab.base.task import load_task
     from trimtab.studies.demo import bring, lay_out, lay_out_update
 
+    for package in ("fastapi", "uvicorn", "sqlalchemy", "alembic"):
+        if find_spec(package) is None:
+            raise PackageError(package, "serve", "trimtab demo upkeep")
     lay_out("handbook", folder, cut=False)
     file = folder / TASK
     task = load_task(file)
@@ -125,6 +129,8 @@ class _Story:
             [sys.executable, "-m", "trimtab", *given], capture_output=True, text=True, env=_environment(), check=False
         )
         output = done.stdout.strip() or (done.stderr.strip().splitlines() or [""])[-1]
+        if done.returncode not in (0, EXIT_NO):
+            raise RemoteError(f"trimtab {words[0]} ended with {done.returncode}: {output}")
         return self._add(title, shlex.join(["trimtab", *given]), output, done.returncode, began)
 
     def told(self, title: str, output: str, began: float | None = None) -> StoryStep:
