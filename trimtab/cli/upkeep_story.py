@@ -186,9 +186,10 @@ class _Story:
         ):
             try:
                 told = _first_object(process.stdout)
-                if told is None:
+                if told is None or "url" not in told:
                     log.seek(0)
-                    raise RemoteError(f"the server of the story did not begin: {log.read().strip()[-300:]}")
+                    why = (told or {}).get("error") or log.read().strip()[-300:]
+                    raise RemoteError(f"the server of the story did not begin: {why}")
                 self._add("A server follows production", shlex.join(["trimtab", *words]), told["url"], 0, began)
                 headers = {"Authorization": f"Bearer {told['token']}"}
                 with httpx.Client(base_url=told["url"], headers=headers, timeout=60) as client:
