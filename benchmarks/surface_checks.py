@@ -20,7 +20,7 @@ from pathlib import Path
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
-from trimtab.base.surface import Finding, Site
+from trimtab.base.surface import Site, SurfaceFinding
 from trimtab.publishing.checks import CHECKS, findings_of
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_pages
@@ -35,7 +35,7 @@ Fault = tuple[str, tuple[str, ...]]
 
 def findings(
     folder: Path, origin: str, *, render: int = 0, change: Callable[[Site], Site] | None = None
-) -> tuple[Finding, ...]:
+) -> tuple[SurfaceFinding, ...]:
     """What the checks find in a folder, `change`d as a server might answer otherwise."""
     site = crawl(str(folder), cache=folder, base=f"{origin}/")
     site = change(site) if change else site
@@ -46,7 +46,7 @@ def findings(
 
 
 def scored(
-    found: Iterable[Finding], faults: Sequence[Fault], origin: str, names: Iterable[str]
+    found: Iterable[SurfaceFinding], faults: Sequence[Fault], origin: str, names: Iterable[str]
 ) -> dict[str, dict[str, int]]:
     """By check: faults planted, faults found, findings, and findings on pages without the fault."""
     places = [(one.check, one.page.removeprefix(origin) or origin) for one in found]

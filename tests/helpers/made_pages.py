@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trimtab.base.surface import Fetched, Page
+from trimtab.base.surface import Fetched, SitePage
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_page, read_pages
 from trimtab.publishing.site_pages import CrawledPages
@@ -23,7 +23,7 @@ def answer(content: str | bytes, path: str = "/", **headers: str) -> Fetched:
     return Fetched(url=f"{ORIGIN}{path}", asked=f"{ORIGIN}{path}", status=200, headers=named, content=data, when=WHEN)
 
 
-def page(content: str | bytes, path: str = "/", **headers: str) -> Page:
+def page(content: str | bytes, path: str = "/", **headers: str) -> SitePage:
     """A page as it reads."""
     return read_page(answer(content, path, **headers))
 

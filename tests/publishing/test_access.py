@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from trimtab.base.surface import Fetched, Finding, Page, Site, SitemapEntry, Unfetched
+from trimtab.base.surface import Fetched, Site, SitemapEntry, SitePage, SurfaceFinding, Unfetched
 from trimtab.publishing.access import access_of
 from trimtab.publishing.agents import OLD_AFTER, agent_of, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
@@ -42,8 +42,8 @@ def site(
     )
 
 
-def page(path: str, **directives: tuple[str, ...]) -> Page:
-    return Page(
+def page(path: str, **directives: tuple[str, ...]) -> SitePage:
+    return SitePage(
         url=ORIGIN + path, status=200, kind="html", title="", description="", canonical=None, language=None, author=None, headings=(), text="",
         words=0, directives={name.replace("all", "*"): value for name, value in directives.items()}, json_ld=(), broken_json_ld=(), dates=(), links=(),
     )  # fmt: skip
@@ -53,11 +53,11 @@ def allowed(of: Site) -> dict[str, int]:
     return {one.agent: one.allowed for one in access_of(of, ())[0]}
 
 
-def checks(of: Site, *pages: Page) -> list[tuple[str, str]]:
+def checks(of: Site, *pages: SitePage) -> list[tuple[str, str]]:
     return [(one.check, one.severity) for one in access_of(of, pages)[1]]
 
 
-def finding(of: Site, check: str, *pages: Page) -> Finding:
+def finding(of: Site, check: str, *pages: SitePage) -> SurfaceFinding:
     (found,) = (one for one in access_of(of, pages)[1] if one.check == check)
     return found
 

@@ -75,7 +75,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heading:
+class PageHeading:
     """A heading of a page: its level from 1 to 6, its text, and its line in the HTML."""
 
     level: int
@@ -120,7 +120,7 @@ class PageElement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class SitePage:
     """A page as it reads: what its HTML says of it, and its main text.
 
     `text`: the main text in blocks, a blank line between two; `words` of the whole visible text, so that the share of the main text is
@@ -138,7 +138,7 @@ class Page:
     canonical: str | None
     language: str | None
     author: str | None
-    headings: tuple[Heading, ...]
+    headings: tuple[PageHeading, ...]
     text: str
     words: int
     directives: Mapping[str, tuple[str, ...]]
@@ -156,7 +156,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class SurfaceFinding:
     """One fact about a site: what was checked, how much it matters, the evidence as it stands there, and what to do.
 
     `page`: an address; the site's origin for what holds of all of it. `line`: of the page's HTML or of robots.txt, None where it has none.
@@ -230,8 +230,8 @@ class SurfaceChanges:
 
     since: datetime
     pages_before: int
-    new: tuple[Finding, ...]
-    gone: tuple[Finding, ...]
+    new: tuple[SurfaceFinding, ...]
+    gone: tuple[SurfaceFinding, ...]
     agents: tuple[str, ...]
 
 
@@ -249,7 +249,7 @@ class SurfaceAudit(Shown):
     pages: int
     unfetched: int
     agents: tuple[AgentAccess, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[SurfaceFinding, ...]
     notes: tuple[str, ...] = ()
     logs: LogSummary | None = None
     changes: SurfaceChanges | None = None
@@ -270,7 +270,7 @@ class SurfaceAudit(Shown):
 
     def screen(self) -> Sequence[Row]:
         """One row for each kind of finding."""
-        rows: dict[tuple[str, str], list[Finding]] = {}
+        rows: dict[tuple[str, str], list[SurfaceFinding]] = {}
         for one in self.findings:
             rows.setdefault((one.severity, one.check), []).append(one)
         return [
@@ -389,7 +389,7 @@ class SurfaceCoverage(Shown):
     overall: GroupCoverage
     groups: tuple[GroupCoverage, ...]
     questions: tuple[CoveredQuestion, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[SurfaceFinding, ...]
     obeyed: Estimate
     observed: ObservedAgreement | None = None
     since: str | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Example(StrEnum):
+class BundledExample(StrEnum):
     """The bundled examples."""
 
     handbook = "handbook"
@@ -28,8 +28,8 @@ class Example(StrEnum):
 
 def command(
     name: Annotated[
-        Example, typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface.")
-    ] = Example.handbook,
+        BundledExample, typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface.")
+    ] = BundledExample.handbook,
     cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the example is copied to and worked in.")
@@ -50,7 +50,7 @@ def command(
       trimtab demo spam --folder /tmp/spam
       trimtab demo surface
     """
-    if name is Example.upkeep:
+    if name is BundledExample.upkeep:
         from trimtab.cli.upkeep_story import play
 
         with Output(as_json) as output:
@@ -60,7 +60,7 @@ def command(
             raise typer.Exit(EXIT_NO)
         return
     with Output(as_json) as output:
-        if name is Example.surface:
+        if name is BundledExample.surface:
             _surface(output, folder, cut=cut)
             return
         from trimtab.studies.demo import demo

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 from trimtab.base.errors import PackageError
-from trimtab.base.surface import AgentAccess, AgentRole, Fetched, Finding, Page, Severity, Site
+from trimtab.base.surface import AgentAccess, AgentRole, Fetched, Severity, Site, SitePage, SurfaceFinding
 from trimtab.base.visible import printable
 from trimtab.publishing.addresses import path_of
 from trimtab.publishing.agents import OLD_AFTER, AssistantAgent, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
 from trimtab.publishing.page_links import OddPageError, elements_not_quoted, is_html, media_type
-from trimtab.publishing.robots import MOST_BYTES, Decision, RobotsAnswer, RobotsRule, robots_of
+from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, RobotsDecision, RobotsRule, robots_of
 
 MOST_DECISIONS = 200_000_000  # agents times rules times addresses; beyond that every n-th address is looked at
 MOST_DIFFERENT = 5  # addresses that are told where two readings of robots.txt differ
@@ -39,8 +39,8 @@ _UNSEEN = (
 
 
 def access_of(
-    site: Site, pages: Sequence[Page], today: date | None = None
-) -> tuple[tuple[AgentAccess, ...], tuple[Finding, ...]]:
+    site: Site, pages: Sequence[SitePage], today: date | None = None
+) -> tuple[tuple[AgentAccess, ...], tuple[SurfaceFinding, ...]]:
     """Which pages each assistant's agent may read, by role, with the line of robots.txt that decides; and what was found about it.
 
     The pages are those that were fetched and those that robots.txt kept this crawl from. RFC 9309 decides; where a vendor says that its
@@ -54,7 +54,7 @@ def access_of(
     listed = {entry.url for entry in site.entries} | {f"{site.origin}/"}
     access, found = [], list(_about_robots(site, robots))
     refused: dict[tuple[RobotsRule | str, Severity], dict[str, list[str]]] = {}
-    decided: dict[str | None, Mapping[str, Decision]] = {}
+    decided: dict[str | None, Mapping[str, RobotsDecision]] = {}
     for agent in assistant_agents():
         token = _group(agent, robots)
         if token not in decided:
@@ -109,7 +109,7 @@ def _group(agent: AssistantAgent, robots: RobotsAnswer) -> str:
     return agent.token
 
 
-def _line_of(decision: Decision) -> str:
+def _line_of(decision: RobotsDecision) -> str:
     rule = decision.rule
     return decision.why if rule is None else f"line {rule.line}: {printable(rule.written, 120)}"
 
@@ -123,7 +123,7 @@ def _severity(agent: AssistantAgent, whole: bool) -> Severity:
 
 def _refusals(
     site: Site, refused: Mapping[tuple[RobotsRule | str, Severity], Mapping[str, Sequence[str]]], of: int
-) -> Iterator[Finding]:
+) -> Iterator[SurfaceFinding]:
     for (rule, severity), agents in refused.items():
         pages = max((there for there in agents.values()), key=len)
         names = ", ".join(agents)
@@ -134,7 +134,7 @@ def _refusals(
             "hinders": "allow these agents the pages that users should be able to ask about, or leave it as it is on purpose",
             "note": "nothing, where this is what you want",
         }
-        yield Finding(
+        yield SurfaceFinding(
             page=site.origin,
             check="robots-forbids",
             severity=severity,
@@ -144,7 +144,7 @@ def _refusals(
         )
 
 
-def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[Finding]:
+def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[SurfaceFinding]:
     """What is wrong with robots.txt itself."""
     answer = site.robots
     if robots.everything is False:
@@ -175,7 +175,7 @@ def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[Finding]:
         )
 
 
-def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess]) -> Iterator[Finding]:
+def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess]) -> Iterator[SurfaceFinding]:
     """What vendors say that is unlike RFC 9309, where it changes something here."""
     by_token = {one.token: one for one in assistant_agents()}
     for one in access:
@@ -196,7 +196,7 @@ def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess])
         )
 
 
-def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]) -> Iterator[Finding]:
+def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]) -> Iterator[SurfaceFinding]:
     """Where protego, which scrapy and crawlers built on it use, reads robots.txt otherwise than RFC 9309."""
     if robots.everything is not None or site.robots is None or not addresses:
         return
@@ -205,7 +205,7 @@ def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]
     except ImportError:
         raise PackageError("protego", "publish", "reading robots.txt") from None
     other = Protego.parse(site.robots.content[:MOST_BYTES].decode("utf-8", "replace"))
-    different: dict[str, list[tuple[str, Decision]]] = {}
+    different: dict[str, list[tuple[str, RobotsDecision]]] = {}
     for agent in assistant_agents():
         if not agent.crawler:
             continue
@@ -229,7 +229,7 @@ def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]
         )
 
 
-def _directives(site: Site, pages: Sequence[Page], listed: set[str]) -> Iterator[Finding]:
+def _directives(site: Site, pages: Sequence[SitePage], listed: set[str]) -> Iterator[SurfaceFinding]:
     """`noindex`, `nosnippet`, `max-snippet` and `data-nosnippet`, page by page."""
     contents = {page.url: page for page in site.pages}
     for page in pages:
@@ -275,7 +275,7 @@ def _marked(answer: Fetched | None) -> int:
         return 0
 
 
-def _statuses(site: Site) -> Iterator[Finding]:
+def _statuses(site: Site) -> Iterator[SurfaceFinding]:
     """Pages that turn a crawl away, and challenges in place of pages."""
     for page in site.pages:
         challenge = challenged(page)
@@ -305,7 +305,7 @@ def challenged(answer: Fetched) -> str | None:
     return None
 
 
-def _notes(site: Site, today: date) -> Iterator[Finding]:
+def _notes(site: Site, today: date) -> Iterator[SurfaceFinding]:
     age = (today - oldest_check()).days
     if age > OLD_AFTER:
         evidence = f"the table of agents was last checked {age} days ago ({oldest_check()})"
@@ -316,12 +316,12 @@ def _notes(site: Site, today: date) -> Iterator[Finding]:
 
 def _finding(
     site: Site, check: str, severity: Severity, evidence: str, remedy: str, line: int | None = None
-) -> Finding:
-    return Finding(page=site.origin, check=check, severity=severity, evidence=evidence, remedy=remedy, line=line)
+) -> SurfaceFinding:
+    return SurfaceFinding(page=site.origin, check=check, severity=severity, evidence=evidence, remedy=remedy, line=line)
 
 
-def _page_finding(page: str, check: str, severity: Severity, evidence: str, remedy: str) -> Finding:
-    return Finding(page=page, check=check, severity=severity, evidence=evidence, remedy=remedy)
+def _page_finding(page: str, check: str, severity: Severity, evidence: str, remedy: str) -> SurfaceFinding:
+    return SurfaceFinding(page=page, check=check, severity=severity, evidence=evidence, remedy=remedy)
 
 
 ROLES: Mapping[AgentRole, str] = {

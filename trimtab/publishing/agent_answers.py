@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 
 from trimtab.base.progress import Progress
-from trimtab.base.surface import Fetched, Finding, Severity, Site
+from trimtab.base.surface import Fetched, Severity, Site, SurfaceFinding
 from trimtab.base.visible import printable
 from trimtab.publishing.access import challenged
 from trimtab.publishing.addresses import host_of, path_of
@@ -28,7 +28,7 @@ def answers_to_agents(
     rate: float = 5.0,
     private: bool = False,
     progress: Progress | None = None,
-) -> tuple[Finding, ...]:
+) -> tuple[SurfaceFinding, ...]:
     """Ask for `pages` pages of a crawled site, and for one that is not there, as each agent that robots.txt allows them; what differs is found.
 
     The header `User-Agent` names the agent, and this crawl behind it. A server that knows agents by their addresses turns such a request
@@ -48,12 +48,12 @@ def user_agent_of(agent: AssistantAgent) -> str:
 
 async def _ask(
     site: Site, pages: Sequence[Fetched], rate: float, private: bool, progress: Progress
-) -> tuple[Finding, ...]:
+) -> tuple[SurfaceFinding, ...]:
     robots, host = robots_of(site.robots), host_of(site.origin)
     named = frozenset({host}) if private or names_private(host) else frozenset[str]()
     agents = [agent for agent in assistant_agents() if agent.crawler]
     missing = f"{site.origin}/{secrets.token_hex(12)}"
-    found: list[Finding] = []
+    found: list[SurfaceFinding] = []
     interval = 0.0 if math.isinf(rate) else 1 / rate
     for number, agent in enumerate(agents, 1):
         delay = robots.rules.crawl_delay(agent.token) or 0.0
@@ -67,14 +67,14 @@ async def _ask(
     return tuple(found)
 
 
-async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> list[Finding]:
+async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> list[SurfaceFinding]:
     """What an agent of this name gets in place of the page that the crawl got."""
     remedy = "see in the access logs what the real agent gets, and change the rules of the server or the CDN"
     severity: Severity = "note" if agent.role == "training" else "hinders"
 
-    def finding(check: str, evidence: str) -> list[Finding]:
+    def finding(check: str, evidence: str) -> list[SurfaceFinding]:
         said = f"under the name {agent.token}, {evidence}"
-        return [Finding(page=page.url, check=check, severity=severity, evidence=said, remedy=remedy)]
+        return [SurfaceFinding(page=page.url, check=check, severity=severity, evidence=said, remedy=remedy)]
 
     try:
         answer = await fetcher.get(page.url)
@@ -95,7 +95,7 @@ async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> l
     return []
 
 
-async def _soft_404(fetcher: Fetcher, site: Site, missing: str) -> list[Finding]:
+async def _soft_404(fetcher: Fetcher, site: Site, missing: str) -> list[SurfaceFinding]:
     """Whether an address that cannot be there is answered as a page."""
     try:
         answer = await fetcher.get(missing)
@@ -105,7 +105,7 @@ async def _soft_404(fetcher: Fetcher, site: Site, missing: str) -> list[Finding]
         return []
     evidence = f"an address that is not there ({path_of(missing)}) is answered with 200"
     return [
-        Finding(
+        SurfaceFinding(
             page=site.origin,
             check="soft-404",
             severity="hinders",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Generation, Hit, Message, Passage, Prompt, Section
-from trimtab.base.surface import Finding
+from trimtab.base.surface import SurfaceFinding
 from trimtab.base.tables import ApiTable
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.metrics import has_abstained
@@ -334,13 +334,13 @@ def _shuffled(hits: Sequence[Hit], seed: int) -> tuple[Hit, ...]:
     return tuple(hits[place] for place in order)
 
 
-def instructions_in(passages: Sequence[Passage]) -> tuple[Finding, ...]:
+def instructions_in(passages: Sequence[Passage]) -> tuple[SurfaceFinding, ...]:
     """Findings for sentences of pages that tell an assistant what to do."""
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], SurfaceFinding] = {}
     for passage in passages:
         for sentence in sentences(passage.text):
             if _ADDRESSED.search(sentence):
-                found[passage.document, sentence] = Finding(
+                found[passage.document, sentence] = SurfaceFinding(
                     page=passage.document,
                     check="instructions to assistants",
                     severity="hinders",

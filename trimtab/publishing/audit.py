@@ -12,7 +12,7 @@ from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import read_object, write_atomic
 from trimtab.base.progress import Progress
-from trimtab.base.surface import SEVERITIES, AgentAccess, Finding, LogSummary, SurfaceAudit, SurfaceChanges
+from trimtab.base.surface import SEVERITIES, AgentAccess, LogSummary, SurfaceAudit, SurfaceChanges, SurfaceFinding
 
 if TYPE_CHECKING:
     from trimtab.publishing.site_pages import CrawledPages
@@ -105,7 +105,7 @@ def surface_audit(
     return result
 
 
-def in_order(found: Sequence[Finding]) -> tuple[Finding, ...]:
+def in_order(found: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
     """Findings by severity, then as they were found; each once."""
     return tuple(sorted(dict.fromkeys(found), key=lambda one: SEVERITIES.index(one.severity)))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from trimtab.base.progress import Progress
-from trimtab.base.surface import Finding, Page
+from trimtab.base.surface import SitePage, SurfaceFinding
 from trimtab.data.duplicates import plain_words
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
 from trimtab.publishing.pages import moment_of
@@ -21,7 +21,7 @@ SOME_WORDS = 100  # from which on a page is expected to say who wrote it, and wh
 LEAST_SHARE = 0.25  # of the main text in the visible words
 
 
-def _line_of(page: Page, kind: str) -> int | None:
+def _line_of(page: SitePage, kind: str) -> int | None:
     return next((one.line for one in page.elements if one.kind == kind), None)
 
 
@@ -37,7 +37,7 @@ def _cut(pages: CrawledPages) -> Iterator[Found]:
             yield one.url, f"more than {len(one.content):,} bytes", None
 
 
-def missing_share(page: Page) -> float | None:
+def missing_share(page: SitePage) -> float | None:
     """The share of the words of the rendered main text that the raw HTML lacks; None where nobody rendered the page."""
     if page.rendered is None:
         return None
@@ -220,7 +220,7 @@ def _title_missing(pages: CrawledPages) -> Iterator[Found]:
 
 
 def _title_repeated(pages: CrawledPages) -> Iterator[Found]:
-    by_title: dict[str, list[Page]] = defaultdict(list)
+    by_title: dict[str, list[SitePage]] = defaultdict(list)
     for page in pages.listed:
         if page.title and page.title.lower() not in _NO_TITLES:
             by_title[page.title].append(page)
@@ -256,7 +256,7 @@ def _heading_skipped(pages: CrawledPages) -> Iterator[Found]:
             level = one.level
 
 
-def _dates(page: Page, pages: CrawledPages, kind: str) -> list[tuple[str, str, datetime]]:
+def _dates(page: SitePage, pages: CrawledPages, kind: str) -> list[tuple[str, str, datetime]]:
     found = [
         (one.place, one.written, one.when)
         for one in page.dates
@@ -547,9 +547,9 @@ def _no_main_text(pages: CrawledPages) -> Iterator[Found]:
             yield page.url, "no visible text", None
 
 
-def findings_of(pages: CrawledPages, progress: Progress | None = None) -> tuple[Finding, ...]:
+def findings_of(pages: CrawledPages, progress: Progress | None = None) -> tuple[SurfaceFinding, ...]:
     """What the checks find on a site, in the order of the table."""
-    found: list[Finding] = []
+    found: list[SurfaceFinding] = []
     for place, check in enumerate(CHECKS, start=1):
         found += check.findings(pages)
         if progress is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Section
-from trimtab.base.surface import Page
+from trimtab.base.surface import SitePage
 from trimtab.data.duplicates import plain_words
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
@@ -135,7 +135,7 @@ def leans_on_others(sentence: str) -> bool:
     return bool(_SHARE_OF_PEOPLE.search(sentence) or _LEANS.search(sentence))
 
 
-def has_source(sentence: str, page: Page) -> bool:
+def has_source(sentence: str, page: SitePage) -> bool:
     """True if a sentence names its source, or a link stands in its paragraph."""
     words = plain_words(sentence)
     return bool(_SOURCE.search(sentence)) or any(words in plain_words(paragraph) for paragraph in page.linked)
@@ -173,7 +173,7 @@ _TABLE = re.compile(r"(?:^[^\S\n]*\|.*(?:\n|\Z))+", re.M)
 _FENCED = re.compile(r"^```.*?(?:^```|\Z)", re.M | re.S)
 
 
-def sentences_of(page: Page) -> tuple[Sentence, ...]:
+def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
     """The sentences of a page's main text, and each cell of its tables with the heads of row and column; code is left out."""
     if not page.text:
         return ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Document
-from trimtab.base.surface import Page, Site
+from trimtab.base.surface import Site, SitePage
 from trimtab.data.documents import read_below
 from trimtab.data.markdown import parse_markdown
 from trimtab.publishing.crawl import crawl
@@ -87,7 +87,7 @@ def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
     return PublishedContent(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
 
 
-def document_of(page: Page) -> Document | None:
+def document_of(page: SitePage) -> Document | None:
     """A page as a document: its main text under its headings; None where it has no text."""
     title, sections = parse_markdown(page.text, page.title)
     if not sections:

@@ -24,10 +24,10 @@ from trimtab.base.surface import (
     CoverageChange,
     CoverageStatus,
     CoveredQuestion,
-    Finding,
     GroupCoverage,
     ObservedAgreement,
     SurfaceCoverage,
+    SurfaceFinding,
     SurfaceQuestion,
 )
 from trimtab.base.task import Task
@@ -259,7 +259,7 @@ class AssistantSession:
         said = best[first.rank].passage.text if first.rank in best else first.passage.text
         return first, " ".join(said.split())[:400]
 
-    def _instructions(self) -> tuple[Finding, ...]:
+    def _instructions(self) -> tuple[SurfaceFinding, ...]:
         found = instructions_in(list(self.assistant.index.passages.values()))
         named = ((owner_and_page(one.page), one) for one in found)
         return tuple(replace(one, page=page if owner == OWN else f"{owner}: {page}") for (owner, page), one in named)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import InputError
-from trimtab.base.surface import AgentVisits, Finding, LogSummary, Severity, Site
+from trimtab.base.surface import AgentVisits, LogSummary, Severity, Site, SurfaceFinding
 from trimtab.base.visible import printable
 from trimtab.data.sources import files_below, open_checked, read_bytes
 from trimtab.publishing.addresses import canonical_address, path_of
@@ -75,7 +75,7 @@ class _Visits:
 
 def read_logs(
     paths: Sequence[Path], ranges: Path | None = None, site: Site | None = None
-) -> tuple[LogSummary, tuple[Finding, ...]]:
+) -> tuple[LogSummary, tuple[SurfaceFinding, ...]]:
     """What the agents of assistants did, by access logs in the combined format or as CDNs export them; gzip is unpacked.
 
     `ranges`: the address ranges that vendors publish, by which a visitor is verified: a folder of their JSON files under the vendors' own
@@ -154,9 +154,9 @@ def _never_read(site: Site, visits: Mapping[str, _Visits]) -> tuple[str, ...]:
     return tuple(page.url for page in pages if path_of(page.url) not in got)
 
 
-def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[Finding]:
-    def found(check: str, severity: Severity, evidence: str, remedy: str) -> Finding:
-        return Finding(page=where, check=check, severity=severity, evidence=evidence, remedy=remedy)
+def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[SurfaceFinding]:
+    def found(check: str, severity: Severity, evidence: str, remedy: str) -> SurfaceFinding:
+        return SurfaceFinding(page=where, check=check, severity=severity, evidence=evidence, remedy=remedy)
 
     for one in summary.agents:
         refused = {status: count for status, count in one.statuses.items() if status in _REFUSALS or status >= 500}

@@ -17,7 +17,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document, Section
 from trimtab.base.share import cores
-from trimtab.base.surface import Dated, Fetched, Heading, Page, PageElement
+from trimtab.base.surface import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
@@ -52,7 +52,7 @@ _AGENT_PREFIX = re.compile(r"\s*([A-Za-z][\w.-]*)\s*:\s*(.*)", re.S)
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([\w-]+)""", re.I)
 
 
-def read_page(fetched: Fetched) -> Page:
+def read_page(fetched: Fetched) -> SitePage:
     """Read an answer of a site as a page: HTML and PDF as what they hold, everything else as text where it is text.
 
     Parsing happens in a process with limits; a page beyond them comes back with `unread` set and no text. Never raises for what a
@@ -61,7 +61,7 @@ def read_page(fetched: Fetched) -> Page:
     return _read(fetched, _reader)
 
 
-def _read(fetched: Fetched, reader: Worker) -> Page:
+def _read(fetched: Fetched, reader: Worker) -> SitePage:
     kind = kind_of(fetched)
     if kind == "html":
         return _html(fetched, reader)
@@ -70,7 +70,7 @@ def _read(fetched: Fetched, reader: Worker) -> Page:
     return _plain(fetched)
 
 
-def passages_of(page: Page) -> tuple[str, ...]:
+def passages_of(page: SitePage) -> tuple[str, ...]:
     """The passages of a page's main text, as a retriever would cut them: of about 120 words, never across a heading.
 
     Each begins with a line of the title and the headings above it, joined by ` > `, then a blank line, then its text verbatim.
@@ -78,7 +78,7 @@ def passages_of(page: Page) -> tuple[str, ...]:
     return tuple(f"{head}\n\n{text}" if head else text for head, text in headed_passages(page))
 
 
-def headed_passages(page: Page) -> Iterator[tuple[str, str]]:
+def headed_passages(page: SitePage) -> Iterator[tuple[str, str]]:
     """The passages of a page as pairs: the title and headings above, joined by ` > `, and the text."""
     if not page.text:
         return
@@ -124,21 +124,21 @@ _reader = _new_reader()
 """The process for pages that are read one by one."""
 
 
-def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> tuple[Page, ...]:
+def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> tuple[SitePage, ...]:
     """Read answers of a site as pages, in their order, in a process for each core that is free."""
     own = cores()
     readers: SimpleQueue[Worker] = SimpleQueue()
     for _ in range(min(own, len(answers))):
         readers.put(_new_reader())
 
-    def read(fetched: Fetched) -> Page:
+    def read(fetched: Fetched) -> SitePage:
         reader = readers.get()
         try:
             return _read(fetched, reader)
         finally:
             readers.put(reader)
 
-    pages: list[Page] = []
+    pages: list[SitePage] = []
     try:
         with ThreadPoolExecutor(max(1, own)) as pool:
             for page in pool.map(read, answers):
@@ -151,7 +151,7 @@ def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> 
     return tuple(pages)
 
 
-def _html(fetched: Fetched, reader: Worker) -> Page:
+def _html(fetched: Fetched, reader: Worker) -> SitePage:
     data = decoded(fetched).encode("utf-8", "replace")
     size = len(data) / (1 << 20)
     seconds, megabytes = round(SECONDS + SECONDS_EACH * size), round(MEGABYTES + MEGABYTES_EACH * size)
@@ -178,7 +178,7 @@ def _html(fetched: Fetched, reader: Worker) -> Page:
         ).strip()
         or None,
         author=_author(objects, named, answer["authors"], visible),
-        headings=tuple(Heading(level=level, text=text, line=line) for level, text, line in answer["headings"]),
+        headings=tuple(PageHeading(level=level, text=text, line=line) for level, text, line in answer["headings"]),
         text=answer["text"],
         words=len(visible.split()),
         directives=_directives(fetched, metas, snippets_withheld=answer["nosnippet"]),
@@ -194,7 +194,7 @@ def _html(fetched: Fetched, reader: Worker) -> Page:
     )
 
 
-def _pdf(fetched: Fetched) -> Page:
+def _pdf(fetched: Fetched) -> SitePage:
     name = PurePosixPath(unquote(urlsplit(fetched.url).path)).name or fetched.url
     try:
         answer = extract_content("PDF", Path(name), fetched.content)
@@ -204,7 +204,7 @@ def _pdf(fetched: Fetched) -> Page:
     return _page(fetched, "pdf", title=answer["title"], text=text, words=len(text.split()), visible=text)
 
 
-def _plain(fetched: Fetched) -> Page:
+def _plain(fetched: Fetched) -> SitePage:
     media = fetched.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not media.startswith("text/") or media in ("text/css", "text/javascript"):
         return _page(fetched, "other")
@@ -213,7 +213,7 @@ def _plain(fetched: Fetched) -> Page:
     return _page(fetched, "other", title=title, text=text, words=len(text.split()), visible=text)
 
 
-def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any) -> Page:
+def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any) -> SitePage:
     empty: dict[str, Any] = {
         "title": "",
         "description": "",
@@ -229,7 +229,7 @@ def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any)
         "dates": tuple(_header_date(fetched)),
         "links": (),
     }
-    return Page(url=fetched.url, status=fetched.status, kind=kind, **{**empty, **found})
+    return SitePage(url=fetched.url, status=fetched.status, kind=kind, **{**empty, **found})
 
 
 def canonical_of_header(fetched: Fetched) -> str | None:
@@ -447,6 +447,6 @@ def _header_date(fetched: Fetched) -> Iterator[Dated]:
         yield Dated(place="last-modified", kind="modified", written=written, when=moment_of(written))
 
 
-def sections_of(page: Page) -> tuple[Section, ...]:
+def sections_of(page: SitePage) -> tuple[Section, ...]:
     """The main text by its headings."""
     return parse_markdown(page.text, page.title)[1] if page.text else ()

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import MissingError, PackageError
 from trimtab.base.progress import Progress
-from trimtab.base.surface import Fetched, Page, Site
+from trimtab.base.surface import Fetched, SitePage, Site
 from trimtab.publishing.addresses import host_of, origin_of, path_of
 from trimtab.publishing.fetch import names_private
 from trimtab.publishing.pages import read_page
@@ -26,8 +26,8 @@ MOST_ASKED = 200  # requests of one page
 
 
 def with_rendered(
-    site: Site, pages: Sequence[Page], *, most: int, progress: Progress | None = None
-) -> tuple[Page, ...]:
+    site: Site, pages: Sequence[SitePage], *, most: int, progress: Progress | None = None
+) -> tuple[SitePage, ...]:
     """The pages, at most `most` of those with scripts with the main text that Chromium shows.
 
     The pages themselves come as they were fetched; scripts may ask the site's own host only (of a folder its files), and nothing else is

@@ -50,7 +50,7 @@ class RobotsRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RobotsDecision:
     """Whether an agent may read an address, and the rule that says so; without a rule, `why` in words."""
 
     allowed: bool
@@ -120,15 +120,15 @@ class Robots:
         """The token of the group that holds for an agent: its own, else `*`, else None."""
         return next((token for token in (agent.lower(), "*") if token in self._groups), None)
 
-    def decide(self, agent: str, address: str) -> Decision:
+    def decide(self, agent: str, address: str) -> RobotsDecision:
         """Whether `agent`, a product token, may read a canonical address."""
         token = self.group_of(agent)
         if token is None:
-            return Decision(allowed=True, why="no group of robots.txt is for it")
+            return RobotsDecision(allowed=True, why="no group of robots.txt is for it")
         rule = self._groups[token].decide(comparable(path_of(address)))
         if rule is None:
-            return Decision(allowed=True, why=f"no rule of the group {token} holds for it")
-        return Decision(allowed=rule.allows, rule=rule)
+            return RobotsDecision(allowed=True, why=f"no rule of the group {token} holds for it")
+        return RobotsDecision(allowed=rule.allows, rule=rule)
 
     def crawl_delay(self, agent: str) -> float | None:
         """Seconds between two requests that the group of an agent asks for; the RFC does not know it, some agents obey it."""
@@ -149,12 +149,12 @@ class RobotsAnswer:
     everything: bool | None
     why: str = ""
 
-    def decide(self, agent: str, address: str) -> Decision:
+    def decide(self, agent: str, address: str) -> RobotsDecision:
         """Whether `agent` may read an address, by RFC 9309 also where robots.txt was not read."""
         if path_of(address) == "/robots.txt":
-            return Decision(allowed=True, why="robots.txt itself may always be read")
+            return RobotsDecision(allowed=True, why="robots.txt itself may always be read")
         if self.everything is not None:
-            return Decision(allowed=self.everything, why=self.why)
+            return RobotsDecision(allowed=self.everything, why=self.why)
         return self.rules.decide(agent, address)
 
 

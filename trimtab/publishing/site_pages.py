@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from trimtab.base.surface import Finding, Page, Severity, Site
+from trimtab.base.surface import Severity, Site, SitePage, SurfaceFinding
 from trimtab.data.duplicates import Pair, compare, short
 from trimtab.publishing.pages import moment_of
 
@@ -24,22 +24,22 @@ class CrawledPages:
     """A site with its pages as they read, and what several checks look up in them."""
 
     site: Site
-    pages: tuple[Page, ...]
+    pages: tuple[SitePage, ...]
 
     @cached_property
-    def read(self) -> tuple[Page, ...]:
+    def read(self) -> tuple[SitePage, ...]:
         """The HTML pages that were fetched and read."""
         return tuple(page for page in self.pages if page.status == 200 and page.kind == "html" and page.unread is None)
 
     @cached_property
-    def listed(self) -> tuple[Page, ...]:
+    def listed(self) -> tuple[SitePage, ...]:
         """Those of them that ask for no other address in their place, and do not forbid to be listed."""
         return tuple(
             page for page in self.read if not forbids_listing(page) and self.same(page.canonical or page.url, page.url)
         )
 
     @cached_property
-    def by_address(self) -> Mapping[str, Page]:
+    def by_address(self) -> Mapping[str, SitePage]:
         """Pages by every address that leads to them."""
         found = {plain_address(page.url): page for page in reversed(self.pages)}
         for asked, url in self.redirected.items():
@@ -81,7 +81,7 @@ class CrawledPages:
         return {plain_address(one): url for one, url in asked.items() if plain_address(one) != plain_address(url)}
 
     @cached_property
-    def alike(self) -> tuple[tuple[Page, Page, Pair], ...]:
+    def alike(self) -> tuple[tuple[SitePage, SitePage, Pair], ...]:
         """Pages whose main texts are equal or nearly so, as few pairs as connect all that belong together."""
         pages = [page for page in self.read if len(page.text.split()) >= 20]
         pairs = compare([page.text for page in pages]).pairs()
@@ -92,7 +92,7 @@ class CrawledPages:
         """True if the site was read from a folder, so that what is not among its pages is not there."""
         return "://" not in self.site.source
 
-    def page(self, address: str) -> Page | None:
+    def page(self, address: str) -> SitePage | None:
         """The page at an address."""
         return self.by_address.get(plain_address(address))
 
@@ -114,15 +114,15 @@ class Check:
     remedy: str
     find: Callable[[CrawledPages], Iterator[Found]]
 
-    def findings(self, pages: CrawledPages) -> Iterator[Finding]:
+    def findings(self, pages: CrawledPages) -> Iterator[SurfaceFinding]:
         """What it finds on a site."""
         for page, evidence, line in self.find(pages):
-            yield Finding(
+            yield SurfaceFinding(
                 page=page, check=self.name, severity=self.severity, evidence=evidence, remedy=self.remedy, line=line
             )
 
 
-def forbids_listing(page: Page) -> bool:
+def forbids_listing(page: SitePage) -> bool:
     """True if a page asks every agent not to list it."""
     return bool({"noindex", "none"} & set(page.directives.get("*", ())))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.base.surface import Page
+from trimtab.base.surface import SitePage
 from trimtab.data.duplicates import plain_words
 from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
 from trimtab.publishing.site_pages import CrawledPages, Found, quoted
@@ -57,7 +57,7 @@ def types_on(pages: CrawledPages) -> Counter[str]:
     return Counter(name for page in pages.read for name in {kind for item in _objects(page) for kind in types_of(item)})
 
 
-def _differences(page: Page, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
+def _differences(page: SitePage, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
     if kinds & _ARTICLES:
         headline, author = item.get("headline"), name_of(item.get("author"))
         if isinstance(headline, str) and not _stands_in(headline, shown):
@@ -119,7 +119,7 @@ def _amount(written: str) -> float | None:
     return float(digits)
 
 
-def _objects(page: Page) -> Iterator[Mapping[str, Any]]:
+def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
     """Every object of the page's JSON-LD that has a type, those within others too."""
     waiting: list[Any] = list(page.json_ld)
     seen = 0
@@ -134,7 +134,7 @@ def _objects(page: Page) -> Iterator[Mapping[str, Any]]:
             waiting += value
 
 
-def _line(page: Page) -> int | None:
+def _line(page: SitePage) -> int | None:
     return next((one.line for one in page.elements if one.kind == "json-ld"), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.base.surface import AgentAccess, Finding, SurfaceAudit, SurfaceChanges
+from trimtab.base.surface import AgentAccess, SurfaceAudit, SurfaceChanges, SurfaceFinding
 from trimtab.reports.page import filled
 from trimtab.reports.pieces import Column, Grid
 from trimtab.reports.writing import NOTHING
@@ -65,7 +65,7 @@ def render(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
 
 
 def _severity(audit: SurfaceAudit, severity: str, meanings: Mapping[str, str]) -> SeverityView:
-    by_check: dict[str, list[Finding]] = {}
+    by_check: dict[str, list[SurfaceFinding]] = {}
     for one in audit.findings:
         if one.severity == severity:
             by_check.setdefault(one.check, []).append(one)
@@ -74,7 +74,7 @@ def _severity(audit: SurfaceAudit, severity: str, meanings: Mapping[str, str]) -
     return SeverityView(id=severity, title=title, lead=lead, count=sum(map(len, by_check.values())), checks=checks)
 
 
-def _check(name: str, found: Sequence[Finding], origin: str, says: str) -> CheckView:
+def _check(name: str, found: Sequence[SurfaceFinding], origin: str, says: str) -> CheckView:
     remedies = list(dict.fromkeys(one.remedy for one in found))
     alone = len(remedies) == 1
     columns = [Column(title="Page"), Column(title="As it stands there", text=True)]
@@ -160,7 +160,7 @@ def _logs(audit: SurfaceAudit) -> Grid | None:
     return Grid(label="Visits", columns=columns, rows=rows)
 
 
-def _changed(found: Sequence[Finding], origin: str, label: str) -> Grid:
+def _changed(found: Sequence[SurfaceFinding], origin: str, label: str) -> Grid:
     rows = tuple((_place(one.page, origin), one.severity, one.check, one.evidence) for one in found[:MOST_SHOWN])
     columns = (
         Column(title="Page"),
