@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 FILE, ARTIFACTS, SERVED = "registry.db", "artifacts", "served"
-PRODUCTION = "production"
+PRODUCTION, CANDIDATE = "production", "candidate"
 KEEP = 5  # moves of each alias, and newest versions, whose files `gc` leaves
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _LONGEST = 2000  # letters of why
@@ -59,11 +59,15 @@ def registry(
     made where there is no registry, and MissingError is raised. Raises as `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
-    home, stated = own.folder / FOLDER, own.upkeep
-    if address is None and stated.registry:
-        address = _stated_place(own, stated.registry, "--registry")
-    if artifacts is None and stated.artifacts:
-        artifacts = _stated_place(own, stated.artifacts, "--artifacts")
+    home = own.folder / FOLDER
+    stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
+    stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
+    stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
+    require_places(own, [(place, option) for place, option in stated if place])
+    if stated_address:
+        address = _below(own.folder, stated_address)
+    if stated_artifacts:
+        artifacts = _below(own.folder, stated_artifacts)
     place = str(address) if address is not None else str(home / FILE)
     if address is None:
         refuse_links(home)
@@ -72,11 +76,9 @@ def registry(
     return Registry(place, artifacts, task=own, make=make)
 
 
-def _stated_place(task: Task, place: str, option: str) -> str:
-    """A place that the task file names: paths begin in its folder; ConsentError for what is outside it and was not allowed."""
-    path = place.removeprefix("sqlite:///")
-    require_places(task, [(path, option)])
-    return path if "://" in path else str(task.folder / path)
+def _below(folder: Path, place: str) -> str:
+    """Return a place that a task file names: an address as it is, a path from the file's folder on."""
+    return place if "://" in place else str(folder / place)
 
 
 class Registry(Closing):
