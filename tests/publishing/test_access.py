@@ -8,6 +8,7 @@ from trimtab.base.surface import Fetched, Site, SitemapEntry, SitePage, SurfaceF
 from trimtab.publishing.access import access_of
 from trimtab.publishing.agents import OLD_AFTER, agent_of, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
+from trimtab.publishing.pages import read_page
 
 ORIGIN = "https://example.com"
 
@@ -44,7 +45,7 @@ def site(
 
 def page(path: str, **directives: tuple[str, ...]) -> SitePage:
     return SitePage(
-        url=ORIGIN + path, status=200, kind="html", title="", description="", canonical=None, language=None, author=None, headings=(), text="",
+        url=ORIGIN + path, status=200, kind="html", title="", canonical=None, language=None, author=None, headings=(), text="",
         words=0, directives={name.replace("all", "*"): value for name, value in directives.items()}, json_ld=(), broken_json_ld=(), dates=(), links=(),
     )  # fmt: skip
 
@@ -169,8 +170,8 @@ def test_directives_that_keep_nothing_back(directive: str) -> None:
 
 
 def test_elements_that_are_not_quoted() -> None:
-    there = site("", pages=(fetched("/a", content=b"<p data-nosnippet>a</p><p>b</p><p data-nosnippet>c</p>"),))
-    assert finding(there, "data-nosnippet", page("/a")).evidence.startswith("2 elements")
+    marked = fetched("/a", content=b"<p data-nosnippet>a</p><p>b</p><p data-nosnippet>c</p>")
+    assert finding(site("", pages=(marked,)), "data-nosnippet", read_page(marked)).evidence.startswith("2 elements")
 
 
 def test_pages_that_turn_a_crawler_away() -> None:

@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
-    """What `href` of `base` and of links say, each once, and how many elements have `data-nosnippet`."""
+    """Return the `href` of `base` and those of links, each once."""
     tree = LexborHTMLParser(content)
     base = tree.css_first("base[href]")
     found: dict[str, None] = {}
@@ -43,7 +43,6 @@ def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
     return {
         "base": (base.attributes.get("href") or "")[:longest] if base is not None else None,
         "links": list(found),
-        "nosnippet": len(tree.css("[data-nosnippet]")) if b"data-nosnippet" in content else 0,
     }
 
 

@@ -163,7 +163,7 @@ def parse(html: str, url: str) -> dict[str, Any]:
             for node in tree.css("script:not([src])")
             if "json" not in (node.attributes.get("type") or "")
         ),
-        "nosnippet": bool(tree.css_first("[data-nosnippet]")),
+        "nosnippet": len(tree.css("[data-nosnippet]")),
     }
 
 
