@@ -87,6 +87,23 @@ def test_a_robots_txt_with_an_error_of_the_server_forbids_everything(crawled: Cr
     assert str(status) in reasons(site)["/"]
 
 
+def test_a_robots_txt_whose_redirects_lead_nowhere_is_one_that_is_not_there(crawled: Crawled) -> None:
+    with serving({"/": page("/a"), "/a": page(), "/robots.txt": (302, {"Location": "/robots.txt"}, b"")}) as (
+        origin,
+        _,
+    ):
+        site = crawled(origin)
+    assert site.robots is not None
+    assert site.robots.status == 404
+    assert paths(site) == ["/", "/a"]
+
+
+@pytest.mark.parametrize("limits", [{"pages": 0}, {"depth": -1}, {"rate": 0.0}, {"rate": math.nan}])
+def test_limits_that_are_none(crawled: Crawled, limits: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="no limits of a crawl"):
+        crawled("https://example.com/", **limits)
+
+
 @pytest.mark.parametrize(
     ("delay", "rate", "waits"), [(20, math.inf, [20, 40, 60]), (20, 0.1, [10, 30, 50, 70]), (0, 0.1, [10, 20, 30, 40])]
 )

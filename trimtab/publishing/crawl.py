@@ -74,7 +74,8 @@ def crawl(
     cannot be fetched.
     """
     if pages < 1 or depth < 0 or not rate > 0:
-        raise InputError("pages, depth or rate is not positive", "give positive numbers", field="crawl")
+        problem = f"pages {pages}, depth {depth} and rate {rate:g} are no limits of a crawl"
+        raise InputError(problem, "give pages of 1 or more, a depth of 0 or more, and a rate above 0", field="crawl")
     if "://" not in source:
         return _folder(source, pages, base)
     start = canonical_address(source)
