@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import MissingError, PackageError
 from trimtab.base.progress import Progress
-from trimtab.base.surface import Fetched, SitePage, Site
+from trimtab.base.surface import Fetched, Site, SitePage
 from trimtab.publishing.addresses import host_of, origin_of, path_of
 from trimtab.publishing.fetch import names_private
 from trimtab.publishing.pages import read_page
