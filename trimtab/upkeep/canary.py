@@ -35,7 +35,7 @@ from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Release
 from trimtab.decision.canary import decide
-from trimtab.decision.gate import SLOWER
+from trimtab.decision.candidate_gate import SLOWER
 from trimtab.measurement.user_comparison import (
     LEAST_USERS,
     WIDEST_VARIANCE,
