@@ -74,7 +74,7 @@ def surface_audit(
     answers = {one.url: one for one in site.pages}
     read = read_pages(tuple(answers.values()), progress)
     if render:
-        read = with_rendered(site, read, most=render, progress=progress)
+        read = with_rendered(site, read, most=render, private=private, progress=progress)
     crawled = CrawledPages(site=site, pages=read)
     agents, about_access = access_of(site, read)
     found = [*about_access, *findings_of(crawled, progress)]
