@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,7 @@ from trimtab.measurement.numerals import words
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
 DISTANCE = 0.4  # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
 RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
-STABLE, UNSTABLE = 0.75, 0.6  # Hennig 2007
+UNSTABLE = 0.6  # mean Jaccard index below which a group is none (Hennig 2007)
 _LONGEST = 1_000  # characters of a question; a ticket is cut there
 
 # Headers as exports have them, in small letters; a console's language decides which.
@@ -47,6 +48,7 @@ _ANSWER = frozenset(("answer", "answers", "reference", "answer_text", "antwort")
 _PAGE = frozenset(("page", "url", "document", "landing page", "expected page"))
 _ADDRESS = re.compile(r"https?://\S+|/\S*")
 _PERCENT = re.compile(r"[\d.,\s]+\s*%")
+_COMMENT = re.compile(r"#(?:\s|$)")
 _SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind, or by an apostrophe
 
 
@@ -73,7 +75,7 @@ def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion
         lines = (line.strip().lstrip("-*").strip() for line in read_text(path, encoding).splitlines())
         found = [SurfaceQuestion(text=line[:_LONGEST], source=path.name) for line in lines if line and line[0] != "#"]
     else:
-        found = list(_from_rows(path, _rows(path, encoding)))
+        found = list(_from_rows(path, read_table(path, encoding)))
     if not found:
         raise InputError("holds no question", "give one a line, or a table with a column `question`", file=path)
     return merged_questions(found)
@@ -99,7 +101,7 @@ def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuest
     """Each question once, whatever its case and blanks, in the order of first mention; demands of one question are added up."""
     found: dict[str, SurfaceQuestion] = {}
     for one in questions:
-        key = " ".join(one.text.casefold().split()).rstrip("?!. ")
+        key = question_key(one.text)
         if not key:
             continue
         known = found.get(key)
@@ -114,6 +116,11 @@ def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuest
             page=known.page or one.page,
         )
     return tuple(found.values())
+
+
+def question_key(text: str) -> str:
+    """Return what two spellings of one question have in common: no case, no blanks, no marks at the end."""
+    return " ".join(text.casefold().split()).rstrip("?!. ")
 
 
 def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0) -> tuple[SurfaceQuestion, ...]:
@@ -186,11 +193,10 @@ def _stabilities(
 Table = list[tuple[int, dict[str, str | list[str]]]]
 
 
-def _rows(path: Path, encoding: str) -> Table:
-    """The rows of a file by their columns, each with its line; those that cannot be read stop."""
-    lower = path.name.lower()
-    if lower.endswith((".csv", ".tsv", ".csv.gz")):
-        return _csv(path, encoding)
+def read_table(path: Path, encoding: str = "utf-8") -> Table:
+    """Return the rows of a file by their columns, each with its line. Raises InputError for one that cannot be read."""
+    if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        return list(_csv(path, encoding))
     found: Table = []
     for row in readers.read_rows(path, encoding):
         if not isinstance(row, readers.RawRow):
@@ -205,22 +211,36 @@ def _cell(value: object) -> str | list[str]:
     return "" if value is None else str(value)
 
 
-def _csv(path: Path, encoding: str) -> Table:
-    """A table in text; exports are in UTF-16 and parted by tabs or semicolons too, and may have lines of comment above the header."""
+def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[str]]]]:
+    """Read a table in text: in UTF-16 and parted by tabs or semicolons too, with lines of comment, and totals that no question stands before."""
     wide = wide_encoding(read_bytes(path)[:4096])
     text = read_text(path, wide or encoding)
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    head = next((line for line in lines if line.strip()), "")
-    delimiter = max("\t;,", key=head.count)
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
-    if not rows:
-        return []
-    header, *body = rows
-    return [
-        (number, dict(zip(header, cells, strict=False)))
-        for number, cells in enumerate(body, 2)
-        if len(cells) <= len(header)
-    ]
+    head = next((line for line in io.StringIO(text) if line.strip() and not _COMMENT.match(line)), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t;,", key=head.count))
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"not valid CSV ({error})", 'write a quote inside a quoted field as ""', file=path, line=line
+            ) from None
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells) or _COMMENT.match(cells[0]):
+            continue
+        if not header:
+            header = cells
+        elif len(cells) <= len(header):
+            yield line, dict(zip(header, cells, strict=False))
+        elif cells[0].strip():
+            raise InputError(
+                f"{len(cells)} fields where the header has {len(header)}",
+                "put text that holds the separator in double quotes",
+                file=path,
+                line=line,
+            )
 
 
 def _from_rows(path: Path, rows: Table) -> Iterator[SurfaceQuestion]:
@@ -229,7 +249,7 @@ def _from_rows(path: Path, rows: Table) -> Iterator[SurfaceQuestion]:
     names = list(dict.fromkeys(chain.from_iterable(row for _, row in rows)))
     columns = {name: [_text(row.get(name, "")) for _, row in rows] for name in names}
     text, demand = _question_column(path, columns), _demand_column(columns)
-    answer, page = _named(columns, _ANSWER), _named(columns, _PAGE)
+    answer, page = column_named(columns, _ANSWER), column_named(columns, _PAGE)
     for line, row in rows:
         asked = _text(row.get(text, "")).strip()
         if not asked:
@@ -258,13 +278,14 @@ def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
 
 
-def _named(columns: Mapping[str, Sequence[str]], names: frozenset[str]) -> str | None:
+def column_named(columns: Iterable[str], names: frozenset[str]) -> str | None:
+    """Return the first column whose header is one of `names`, in small letters; None without one."""
     return next((name for name in columns if name.strip().lstrip("\ufeff").casefold() in names), None)
 
 
 def _question_column(path: Path, columns: Mapping[str, Sequence[str]]) -> str:
     """The column of questions: by its header, else the only one that is neither figures nor addresses."""
-    named = _named(columns, _QUESTION)
+    named = column_named(columns, _QUESTION)
     if named is not None:
         return named
     worded = [name for name, cells in columns.items() if _is_text(cells)]
@@ -291,7 +312,7 @@ def _is_text(cells: Sequence[str]) -> bool:
 
 def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
     """The column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
-    named = _named(columns, _DEMAND)
+    named = column_named(columns, _DEMAND)
     if named is not None:
         return named
     rates = [
