@@ -54,7 +54,7 @@ _SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionGroup:
-    """Questions that mean alike: `name` is the one nearest to their middle, `members` are places in the list that was grouped.
+    """A group of questions that mean alike. `name`: the one nearest to their middle. `members`: places in the list that was grouped.
 
     `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one question alone.
     """
@@ -65,7 +65,7 @@ class QuestionGroup:
 
 
 def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion, ...]:
-    """The questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a column of questions.
+    """Read the questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a column of questions.
 
     Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search), else by their
     figures: clicks / impressions = click-through rate holds in every language. Demand is impressions or searches where a column has
@@ -82,7 +82,7 @@ def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion
 
 
 def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestion, ...]:
-    """What users of a served arm asked last in each conversation; demand is the number of times that it was kept, over the share kept."""
+    """Take the last question of each conversation with a served arm. Demand: how often it was kept, over the share that is kept."""
     asked = (
         (turns[-1].content.strip(), one.share)
         for one in served
@@ -98,7 +98,7 @@ def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestio
 
 
 def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuestion, ...]:
-    """Each question once, whatever its case and blanks, in the order of first mention; demands of one question are added up."""
+    """Merge equal questions, whatever their case and blanks, in the order of first mention; their demands are added up."""
     found: dict[str, SurfaceQuestion] = {}
     for one in questions:
         key = question_key(one.text)
@@ -124,7 +124,7 @@ def question_key(text: str) -> str:
 
 
 def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0) -> tuple[SurfaceQuestion, ...]:
-    """At most `most` questions in their order: those with the greatest demand, then a seeded draw of those without any."""
+    """Choose at most `most` questions: those with the greatest demand, then a seeded draw of those without any. Their order stays."""
     if len(questions) <= most:
         return tuple(questions)
     chance = np.random.default_rng(seed).permutation(len(questions))
@@ -135,7 +135,7 @@ def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0)
 def grouped(
     texts: Sequence[str], vectors_ND: NDArray[np.float32], *, distance: float = DISTANCE, seed: int = 0
 ) -> tuple[QuestionGroup, ...]:
-    """Groups of questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the largest first.
+    """Group questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the largest first.
 
     `vectors_ND`: of length 1. Stability: in each of 20 resamples a fifth of the questions is left out and the rest grouped anew.
     """
@@ -153,7 +153,7 @@ def grouped(
 
 
 def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp]:
-    """Each question's group as a number."""
+    """Return the group of each question as a number."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist
 
@@ -166,7 +166,7 @@ def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp
 def _stabilities(
     members: Sequence[NDArray[np.intp]], vectors_ND: NDArray[np.float32], distance: float, seed: int
 ) -> list[float | None]:
-    """Of each group the mean over resamples of the largest Jaccard index with a group there, among the questions that were drawn."""
+    """Compute for each group the mean over resamples of the largest Jaccard index with a group there, among the questions that were drawn."""
     n, random = len(vectors_ND), np.random.default_rng(seed)
     sums, counts = np.zeros(len(members)), np.zeros(len(members))
     for _ in range(RESAMPLES if n > 2 else 0):
@@ -284,7 +284,7 @@ def column_named(columns: Iterable[str], names: frozenset[str]) -> str | None:
 
 
 def _question_column(path: Path, columns: Mapping[str, Sequence[str]]) -> str:
-    """The column of questions: by its header, else the only one that is neither figures nor addresses."""
+    """Find the column of questions: by its header, else the only one that is neither figures nor addresses."""
     named = column_named(columns, _QUESTION)
     if named is not None:
         return named
@@ -311,7 +311,7 @@ def _is_text(cells: Sequence[str]) -> bool:
 
 
 def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
-    """The column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
+    """Find the column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
     named = column_named(columns, _DEMAND)
     if named is not None:
         return named
@@ -328,7 +328,7 @@ def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _is_rate(clicks: Sequence[float], shown: Sequence[float], shares: Sequence[float]) -> bool:
-    """True if clicks / impressions are the shares, as they are rounded in exports, and not all are 0."""
+    """Return True if clicks / impressions are the shares, as they are rounded in exports, and not all are 0."""
     holds = all(
         n > 0 and c <= n and abs(c / n - share) <= 0.006 for c, n, share in zip(clicks, shown, shares, strict=True)
     )
@@ -341,7 +341,7 @@ def _counts(cells: Sequence[str]) -> list[float] | None:
 
 
 def count(text: str) -> float | None:
-    """A whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None for anything else."""
+    """Read a whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None for anything else."""
     plain = _SPACES.sub("", text)
     if re.fullmatch(r"\d+", plain):
         return float(plain)
@@ -353,7 +353,7 @@ def count(text: str) -> float | None:
 
 
 def decimal(text: str) -> float | None:
-    """A number with a decimal point or comma, whichever stands last; None for anything else."""
+    """Read a number with a decimal point or comma, whichever stands last; None for anything else."""
     plain = _SPACES.sub("", text)
     if not re.fullmatch(r"\d[\d.,]*", plain):
         return None

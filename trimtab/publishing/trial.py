@@ -36,7 +36,6 @@ from trimtab.publishing.coverage import (
 from trimtab.publishing.questions import drawn, grouped
 from trimtab.reports.coverage import render_trial, trial_markdown
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.embed import Encoder
 from trimtab.retrieval.search import EVEN
 
 SEEDS = 3
@@ -84,7 +83,6 @@ def surface_try(
     page: Path | None = None,
     cache: Path = CACHE,
     embedding: str = EMBEDDING,
-    encoder: Encoder | None = None,
     progress: Progress | None = None,
 ) -> SurfaceTrial:
     """Put an edited page (a file, or a folder of them) in the place of the present one, and ask the same questions of both states.
@@ -102,7 +100,7 @@ def surface_try(
     others = competitors_of(competitors, cache=cache, progress=progress)
     edited, names = with_edits(own.documents, content_of(edit).documents)
     theirs = [one for other in others for one in other.documents]
-    name, remembered = encoder_of(task, embedding, encoder)
+    name, remembered = encoder_of(task, embedding)
     groups = grouped([one.text for one in asked], remembered.encode([one.text for one in asked]))
     group_of = {place: group.name for group in groups for place in group.members}
     with tempfile.TemporaryDirectory() as folder:
