@@ -1,4 +1,4 @@
-"""How often a canary says something false, and how many users it takes to say what is true: made users whose quality is known.
+"""Simulates canaries: how often one says something false, and how many users it takes to say what is true.
 
 Users come by a Zipf law (exponent 0: all alike) and are drawn for the candidate with the share. Each user has a probability of a right answer,
 from a beta distribution around the version's mean with the given correlation of a user's answers, so that answers of one user resemble each
@@ -72,7 +72,7 @@ GUARDED = [
 
 
 def looks_of(cell: Cell, random: np.random.Generator) -> Iterator[tuple[Numbers, Numbers]]:
-    """The values of the candidate's and of production's users with an answer, at each look."""
+    """Draw the values of the candidate's and of production's users with an answer, at each look."""
     users, border = cell.users, random.binomial(cell.users, cell.share)  # the candidate's stand in front
     mean_U = np.where(np.arange(users) < border, cell.candidate, cell.production)
     strength = 1 / cell.correlation - 1
@@ -93,7 +93,7 @@ def looks_of(cell: Cell, random: np.random.Generator) -> Iterator[tuple[Numbers,
 
 
 def alike(cell: Cell, runs: int) -> dict[str, Any]:
-    """How often one of two versions that are alike is said to be better, and worse."""
+    """Count how often one of two versions that are alike is said to be better, and worse."""
     better = worse = 0
     for seed in range(runs):
         found = [compare_users(*sides) for sides in looks_of(cell, np.random.default_rng(seed))]
@@ -103,7 +103,7 @@ def alike(cell: Cell, runs: int) -> dict[str, Any]:
 
 
 def different(cell: Cell, runs: int) -> dict[str, Any]:
-    """How often, and at how many users, the truth is said: which one is better, or not worse by the margin where both are alike."""
+    """Count how often, and at how many users, the truth is said: which one is better, or not worse by the margin where both are alike."""
     effect = cell.candidate - cell.production
     shift = MARGIN if effect == 0 else 0.0
     users: list[float] = []
@@ -134,13 +134,13 @@ def different(cell: Cell, runs: int) -> dict[str, Any]:
 
 
 def _at(part: float, users: list[float]) -> float | None:
-    """The number of users by which this part of the canaries has ended; None where they have not."""
+    """Return the number of users by which this part of the canaries has ended; None where they have not."""
     found = float(np.quantile(users, part, method="inverted_cdf"))
     return found if np.isfinite(found) else None
 
 
 def guarded(cell: Cell, runs: int) -> dict[str, Any]:
-    """False alarms of errors and of latency."""
+    """Count false alarms of errors and of latency."""
     alarms = 0
     is_latency = cell.production == 1 - SLOW
     for seed in range(runs):

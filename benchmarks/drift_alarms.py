@@ -1,4 +1,4 @@
-"""How often `trimtab drift` alarms without drift, and how soon with it; beside it Evidently on the same windows.
+"""Measures how often `trimtab drift` alarms without drift, and how soon with it; beside it Evidently on the same windows.
 
 Two sources of real questions are replayed: Banking77's test messages, answered by a linear classifier on embeddings, and the questions
 about releases of `endoflife`, with the passages found for them. A replay draws a reference and then window after window, with
@@ -98,7 +98,7 @@ class Replay:
 
 
 def p_of(pool: Pool, reference: Rows, window: Rows) -> tuple[float, Signal]:
-    """The p-value of the family, and the signal with the least."""
+    """Return the p-value of the family, and the signal with the least."""
     both = pool.take(np.concatenate([reference, window]))
     labels = None if both.labels is None else both.labels.tolist()
     statistics = window_statistics(
@@ -109,7 +109,7 @@ def p_of(pool: Pool, reference: Rows, window: Rows) -> tuple[float, Signal]:
 
 
 def without_drift(replay: Replay, size: int, replays: int) -> dict[str, Any]:
-    """False alarms among the windows looked at: in each replay up to the first alarm, and WINDOWS at the most."""
+    """Count false alarms among the windows looked at: in each replay up to the first alarm, and WINDOWS at the most."""
     looked, alarms = np.zeros(WINDOWS, dtype=int), np.zeros(WINDOWS, dtype=int)
     for seed in range(replays):
         generator = np.random.default_rng([1, seed])
@@ -133,7 +133,7 @@ def without_drift(replay: Replay, size: int, replays: int) -> dict[str, Any]:
 
 
 def with_shift(replay: Replay, size: int, share: float) -> dict[str, Any]:
-    """How many windows it takes behind a whole reference."""
+    """Count the windows behind a whole reference up to the first alarm."""
     delays, signals = [], []
     for seed in range(SHIFTED):
         generator = np.random.default_rng([2, seed])
@@ -294,7 +294,7 @@ def _typos(text: str, own: random.Random) -> str:
 def beside(
     python: str, cells: Mapping[str, tuple[Pool, list[tuple[Rows, Rows]]]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What Evidently says of the same windows, and what we say."""
+    """Run Evidently on the same windows, and compare the shares with an alarm."""
     with tempfile.TemporaryDirectory() as scratch:
         for name, (pool, pairs) in cells.items():
             file = Path(scratch) / f"{name}.npz"

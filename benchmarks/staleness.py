@@ -20,6 +20,7 @@ import itertools
 import json
 import math
 import random
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -315,7 +316,7 @@ def by_month(lines: Sequence[Row], listed: Sequence[Row], task: Task) -> Row:
 
 
 def changes(rows: Sequence[Row]) -> Array:
-    """Whether the answer of each question differs from the one a month before: [N, months - 1]."""
+    """Return True where the answer of a question differs from the one a month before: [N, months - 1]."""
     months = months_of(rows)
     return np.array(
         [[row["answers"][now] != row["answers"][past] for past, now in itertools.pairwise(months)] for row in rows]
@@ -482,17 +483,17 @@ def _rounded(values: Sequence[float] | Array) -> list[float]:
     return [round(float(value), 4) for value in values]
 
 
-def compare(folder: Path, source: Path) -> None:
+def compare(source: Path) -> None:
     """Write the result from the lines that are there; of several draws of products the largest."""
     lines = list(read_lines(RUNS)) if RUNS.is_file() else []
     largest = max((line["products"] for line in lines), default=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "documents-score").mkdir(exist_ok=True)
-    (folder / "questions.jsonl").touch()
-    file = folder / "score.toml"
-    file.write_text(TASK.replace("DOCUMENTS", "documents-score"), "utf-8")
     listed = questions(source)
-    arms = by_month([line for line in lines if line["products"] == largest], listed, load_task(file))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "trimtab.toml"
+        file.write_text(TASK.replace("DOCUMENTS", "documents"), "utf-8")
+        (file.parent / "documents").mkdir()
+        (file.parent / "questions.jsonl").touch()
+        arms = by_month([line for line in lines if line["products"] == largest], listed, load_task(file))
     result = {"months": months_of(listed), "arms": arms, "rates": foretold(listed)}
     write_json(RESULT, {**result, "machine": machine(), "versions": versions()})
     for arm, policies in arms.items():
@@ -522,7 +523,7 @@ def main() -> None:
     parser.add_argument("of", nargs="*", metavar="ARM POLICY MONTH", help="for show")
     parser.add_argument("--arms", default=",".join(ARMS), help="which arms to run, comma-separated")
     parser.add_argument("--products", type=int, help="a draw of so many test products; all without it")
-    parser.add_argument("--folder", type=Path, default=Path("staleness"), help="where arms and indexes lie")
+    parser.add_argument("--folder", type=Path, default=HERE / ".staleness", help="where arms and indexes lie")
     parser.add_argument(
         "--source", type=Path, default=SOURCE, help="where the documents and questions of every month lie"
     )
@@ -531,7 +532,7 @@ def main() -> None:
         show(given.source, *given.of)
         return
     if given.what == "compare":
-        compare(given.folder, given.source)
+        compare(given.source)
         return
     given.folder.mkdir(parents=True, exist_ok=True)
     world = World(given.folder, given.source, given.products)

@@ -1,4 +1,4 @@
-"""What Evidently's defaults say of windows against their references; prints one JSON line. Run by `drift_alarms.py --peer`.
+"""Runs Evidently's defaults on windows and their references; prints one JSON line. Run by `drift_alarms.py --peer`.
 
 Three rules: its drift of embeddings (the AUC of a classifier), its preset's verdict on the data set (half of the columns drifted), and any
 column of that preset.

@@ -67,11 +67,15 @@ def test_the_end_follows_from_what_is_known(known, outcome, why):
 
 
 @given(st.text(min_size=1), st.sampled_from([0.001, 0.1, 0.5]))
-def test_a_user_stays_with_one_version(user, share):
+def test_a_user_who_gets_the_candidate_gets_it_with_a_larger_share_too(user, share):
     canary = replace(CANARY, share=share)
-    assert canary.takes(user) == canary.takes(user)
     assert canary.takes(user) <= replace(canary, share=0.5).takes(user)
+    assert canary.version_of(user) == (2 if canary.takes(user) else 1)
     assert 0 <= canary.bucket(user) < 1_000
+
+
+def test_a_user_has_the_same_bucket_in_every_server():
+    assert [CANARY.bucket(user) for user in ("anna", "jo", "")] == [966, 542, 417]
 
 
 def test_the_share_of_users_is_the_one_asked_for_and_another_salt_draws_others():

@@ -8,6 +8,7 @@ from trimtab.base.surface import Fetched, Site, SitemapEntry, SitePage, SurfaceF
 from trimtab.publishing.access import access_of
 from trimtab.publishing.agents import OLD_AFTER, agent_of, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
+from trimtab.publishing.pages import read_page
 
 ORIGIN = "https://example.com"
 
@@ -44,7 +45,7 @@ def site(
 
 def page(path: str, **directives: tuple[str, ...]) -> SitePage:
     return SitePage(
-        url=ORIGIN + path, status=200, kind="html", title="", description="", canonical=None, language=None, author=None, headings=(), text="",
+        url=ORIGIN + path, status=200, kind="html", title="", canonical=None, language=None, author=None, headings=(), text="",
         words=0, directives={name.replace("all", "*"): value for name, value in directives.items()}, json_ld=(), broken_json_ld=(), dates=(), links=(),
     )  # fmt: skip
 
@@ -131,6 +132,13 @@ def test_two_readings_of_a_misspelt_line_are_told() -> None:
     assert not [one for one in checks(site("User-agent: *\nDisallow: /\n", "/")) if one[0] == "robots-read-differently"]
 
 
+def test_a_robots_txt_made_to_be_slow() -> None:
+    """Wildcards against addresses that fit almost: a reading by regular expressions would not end (CVE-2026-55520 of protego)."""
+    almost = [f"/{'a' * 900}{n}" for n in range(3)]
+    counts = allowed(site(f"User-agent: *\nDisallow: /{'*a' * 200}b*a\n", *almost))
+    assert set(counts.values()) == {3}
+
+
 @pytest.mark.parametrize(
     ("robots", "check"),
     [
@@ -169,8 +177,8 @@ def test_directives_that_keep_nothing_back(directive: str) -> None:
 
 
 def test_elements_that_are_not_quoted() -> None:
-    there = site("", pages=(fetched("/a", content=b"<p data-nosnippet>a</p><p>b</p><p data-nosnippet>c</p>"),))
-    assert finding(there, "data-nosnippet", page("/a")).evidence.startswith("2 elements")
+    marked = fetched("/a", content=b"<p data-nosnippet>a</p><p>b</p><p data-nosnippet>c</p>")
+    assert finding(site("", pages=(marked,)), "data-nosnippet", read_page(marked)).evidence.startswith("2 elements")
 
 
 def test_pages_that_turn_a_crawler_away() -> None:

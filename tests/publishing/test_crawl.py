@@ -10,8 +10,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from site_server import Content, Handler, serving
@@ -19,6 +19,7 @@ from site_server import Content, Handler, serving
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.progress import Progress
 from trimtab.base.surface import Site
+from trimtab.publishing import fetch
 from trimtab.publishing.crawl import AGENT, FORBIDDEN, crawl
 
 Crawled = Callable[..., Site]
@@ -86,23 +87,45 @@ def test_a_robots_txt_with_an_error_of_the_server_forbids_everything(crawled: Cr
     assert str(status) in reasons(site)["/"]
 
 
-def test_crawl_delay_and_rate_space_the_requests(tmp_path: Path) -> None:
-    times: list[float] = []
+def test_a_robots_txt_whose_redirects_lead_nowhere_is_one_that_is_not_there(crawled: Crawled) -> None:
+    with serving({"/": page("/a"), "/a": page(), "/robots.txt": (302, {"Location": "/robots.txt"}, b"")}) as (
+        origin,
+        _,
+    ):
+        site = crawled(origin)
+    assert site.robots is not None
+    assert site.robots.status == 404
+    assert paths(site) == ["/", "/a"]
 
-    def note(path: str) -> Content | None:
-        times.append(time.monotonic())
-        table = {
-            "/": page("/a", "/b"),
-            "/a": page(),
-            "/b": page(),
-            "/robots.txt": robots("User-agent: *", "Crawl-delay: 0.2"),
-        }
-        return table.get(path)
 
-    with serving(note) as (origin, _):
-        crawl(origin, cache=tmp_path, rate=math.inf)
-    gaps = [later - earlier for earlier, later in pairwise(times[1:])]
-    assert min(gaps) > 0.15  # what is asked for, less what a busy machine may shift
+@pytest.mark.parametrize("limits", [{"pages": 0}, {"depth": -1}, {"rate": 0.0}, {"rate": math.nan}])
+def test_limits_that_are_none(crawled: Crawled, limits: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="no limits of a crawl"):
+        crawled("https://example.com/", **limits)
+
+
+@pytest.mark.parametrize(
+    ("delay", "rate", "waits"), [(20, math.inf, [20, 40, 60]), (20, 0.1, [10, 30, 50, 70]), (0, 0.1, [10, 20, 30, 40])]
+)
+def test_crawl_delay_and_rate_space_the_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay: int, rate: float, waits: list[float]
+) -> None:
+    """On a clock that stands still each request waits for an interval more than the one before it."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    table: dict[str, Content] = {
+        "/": page("/a", "/b"),
+        "/robots.txt": robots("User-agent: *", f"Crawl-delay: {delay}"),
+    }
+    with serving(table) as (origin, server):
+        crawl(origin, cache=tmp_path, rate=rate)
+        assert len(server.asked) == 5
+    assert sorted(waited) == waits
 
 
 def test_limits_of_pages_and_depth_are_told(crawled: Crawled) -> None:
@@ -206,6 +229,15 @@ def test_sitemaps_of_every_form(crawled: Crawled) -> None:
     }
     assert reasons(site)["http://other.example/s.xml"].startswith("a sitemap that lies on another host")
     assert reasons(site)["/b"].startswith(FORBIDDEN)
+
+
+def test_what_is_wrong_with_a_sitemap_is_told(crawled: Crawled) -> None:
+    table: dict[str, Content] = {"/": page(), "/a": page()}
+    with serving(table) as (origin, _):
+        table["/sitemap.xml"] = (200, XML, f"<urlset><url><loc>{origin}/a</loc></url><url><loc>".encode())
+        site = crawled(origin)
+    assert sorted(paths(site)) == ["/", "/a"]
+    assert reasons(site) == {"/sitemap.xml": "a sitemap that is no well-formed XML from line 1 on"}
 
 
 def test_redirects_are_one_page_with_its_way(crawled: Crawled) -> None:

@@ -185,6 +185,14 @@ def test_what_is_no_log(tmp_path: Path, content: bytes) -> None:
         read(tmp_path, "some.txt", content)
 
 
+def test_a_log_of_a_quiet_hour_is_passed_over_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "quiet.log").write_bytes(b"".join(cloudfront().splitlines(keepends=True)[:2]))
+    with pytest.raises(InputError, match="holds no request"):
+        read_logs([tmp_path / "quiet.log"])
+    (tmp_path / "busy.log").write_bytes(combined())
+    assert read_logs([tmp_path])[0].lines == len(VISITS)
+
+
 def test_a_bomb(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="decompression bomb"):
         read(tmp_path, "access.log.gz", gzip.compress(b" " * 30_000_000))

@@ -60,7 +60,7 @@ def opening(
 
     def again(task: Task = watched) -> Canaries:
         artifacts = tmp_path / ".trimtab" / "artifacts"
-        made.append(canaries(task, place, artifacts=artifacts, judged=lambda since: said, writable=True))
+        made.append(canaries(task, place, artifacts=artifacts, judged=lambda since: said))
         return made[-1]
 
     yield again
@@ -257,6 +257,16 @@ def test_a_candidate_that_is_damaged_is_not_promoted(
     assert opened.canary() == begun
 
 
+def test_what_a_server_counted_is_refused_by_name_where_it_is_damaged(opening: Open, opened: Registry) -> None:
+    one = opening()
+    begun = one.start(share=0.5).canary
+    assert one.look(begun, {1: 2}, {}) is None
+    with opened._database.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {CANARY_TALLIES} SET record = '{{}}'")
+    with pytest.raises(InputError, match=r"what a server counted of canary 1 is damaged .*; restore the registry"):
+        opening().status()
+
+
 def test_gc_leaves_what_an_open_canary_needs(opening: Open, opened: Registry, add: Add) -> None:
     opening().start(3)
     for text in "defghi":
@@ -377,7 +387,7 @@ def test_what_makes_no_canary_is_refused(opening: Open, opened: Registry, given:
 
 
 def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: Task) -> None:
-    with canaries(watched, judged=lambda since: (), writable=True) as one:
+    with canaries(watched, judged=lambda since: ()) as one:
         with pytest.raises(MissingError, match="no alias production of small; there are: none yet"):
             one.start()
         add(own)
@@ -389,7 +399,7 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
         with pytest.raises(MissingError, match="no canary is open"):
             one.stop("why not")
     with (
-        canaries(task, judged=lambda since: (), writable=True) as one,
+        canaries(task, judged=lambda since: ()) as one,
         pytest.raises(
             InputError, match=r"upkeep.traffic: a canary needs traffic, and none is kept; add under \[upkeep\]"
         ),
@@ -432,7 +442,7 @@ def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
         reading.promote(2, why="by a program that only reads the form")
         reading.rollback(why="back")
         assert reading.gc(dry_run=True).versions == ()
-    with canaries(watched, judged=lambda since: said, writable=True) as one:
+    with canaries(watched, judged=lambda since: said) as one:
         begun = one.start(share=0.5).canary
         judges(begun, said, 1.0, 0.0)
         assert one.status().record is not None

@@ -83,7 +83,7 @@ class Watched:
     def begun(self, **options: Any) -> Canary:
         """Begin a canary, and wait until its candidate answers."""
         canary = self.canaries.start(share=0.5, **options).canary
-        wait_until(lambda: self.here.parts.desk.beside is not None, 60)
+        wait_until(lambda: self.here.parts.desk.canary is not None, 60)
         return canary
 
 
@@ -93,7 +93,7 @@ def watched(task: Path) -> Iterator[Watched]:
         redirect_stderr(io.StringIO()) as log,
         registry(task) as versions,
         opened(load_task(task), None, None, None) as source,
-        opened(load_task(task), None, None, None, writable=True) as canaries,
+        opened(load_task(task), None, None, None) as canaries,
         serving_here(task, follow=versions.follow(), canaries=source) as here,
     ):
         yield Watched(here=here, versions=versions, canaries=canaries, log=log)
@@ -151,7 +151,7 @@ def test_a_candidate_that_users_like_better_becomes_production_without_being_loa
     with watched(task) as one, one.here.client() as client:
         canary = one.begun(why="documents")
         assert version(one.here) == 1
-        candidate = one.here.parts.desk.beside
+        candidate = one.here.parts.desk.canary
         assert candidate is not None
         used(client, canary, lambda number: number == 2, drawn(canary))
         wait_until(lambda: version(one.here) == 2, 60)
@@ -178,12 +178,12 @@ def test_a_candidate_that_users_like_less_is_rolled_back_and_what_is_served_is_b
         before = served(one.here)
         canary = one.begun()
         assert served(one.here)["files"] == before["files"]
-        beside = one.here.parts.desk.beside
-        assert beside is not None
-        room = weakref.ref(beside.served.room)
-        del beside
+        active = one.here.parts.desk.canary
+        assert active is not None
+        room = weakref.ref(active.served.room)
+        del active
         used(client, canary, lambda number: number == 1, drawn(canary))
-        wait_until(lambda: one.here.parts.desk.beside is None, 60)
+        wait_until(lambda: one.here.parts.desk.canary is None, 60)
         assert one.line("canary_ended")["outcome"] == "rolled_back"
         assert served(one.here) == before
         assert {ask(client, user)["trimtab"]["release"]["version"] for user in USERS[:6]} == {1}
@@ -200,7 +200,7 @@ def test_at_the_deadline_production_stays_byte_equal(task: Path, monkeypatch: py
         used(client, canary, lambda number: True, USERS[:4])
         assert one.canaries.status().record is None
         monkeypatch.setattr(upkeep, "SECONDS_A_DAY", 1e-3)
-        wait_until(lambda: one.here.parts.desk.beside is None, 60)
+        wait_until(lambda: one.here.parts.desk.canary is None, 60)
         assert one.line("canary_ended")["outcome"] == "undecided"
         assert served(one.here) == before
 
@@ -281,22 +281,22 @@ def test_a_candidate_that_cannot_be_loaded_is_rolled_back_with_the_reason(task: 
 def test_answers_that_fail_take_the_candidate_back(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watched(task) as one, one.here.client() as client:
         canary = one.begun()
-        beside = one.here.parts.desk.beside
-        assert beside is not None
+        active = one.here.parts.desk.canary
+        assert active is not None
 
         def fails(*_: object) -> None:
             raise RuntimeError("a fault of the candidate")
 
-        live: Live = beside.served.room._arms[beside.served.arm]
+        live: Live = active.served.room._arms[active.served.arm]
         monkeypatch.setattr(live, "ask", fails)
         failed = 0
         for user in drawn(canary):
             body = {"model": "tiny", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 1, "user": user}
             status = client.post("/v1/chat/completions", json=body).status_code
-            if one.here.parts.desk.beside is not None:
+            if one.here.parts.desk.canary is not None:
                 assert status == (500 if canary.takes(user_key(user)) else 200)
             failed += status == 500
-        wait_until(lambda: one.here.parts.desk.beside is None, 60)
+        wait_until(lambda: one.here.parts.desk.canary is None, 60)
         assert "more of its answers fail" in one.line("canary_ended")["why"]
         assert failed >= LEAST_USERS
 
@@ -318,14 +318,14 @@ def test_no_request_is_lost_when_a_canary_begins_and_ends(task: Path) -> None:
                 for _ in range(2):
                     one.begun()
                     one.canaries.stop("enough")
-                    wait_until(lambda: one.here.parts.desk.beside is None, 60)
+                    wait_until(lambda: one.here.parts.desk.canary is None, 60)
             finally:
                 stop.set()
             assert all(count.result() > 0 for count in counts)
 
 
 def test_a_server_that_is_killed_goes_on_with_the_canary(task: Path) -> None:
-    with opened(load_task(task), None, None, None, writable=True) as canaries:
+    with opened(load_task(task), None, None, None) as canaries:
         canary = canaries.start(share=0.5).canary
         users = drawn(canary)
         with serving_apart(task, "--alias", "production") as server:
@@ -336,7 +336,7 @@ def test_a_server_that_is_killed_goes_on_with_the_canary(task: Path) -> None:
             server.process.wait()
         assert canaries.current() == canary
         with watched(task) as one, one.here.client() as client:
-            wait_until(lambda: one.here.parts.desk.beside is not None, 60)
+            wait_until(lambda: one.here.parts.desk.canary is not None, 60)
             used(client, canary, lambda number: number == 2, users[1::2])
             wait_until(lambda: version(one.here) == 2, 60)
         record = canaries.status().record

@@ -316,6 +316,20 @@ def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> Non
     assert "Label" in output
 
 
+def test_a_user_who_judges_an_answer_again_counts_with_the_last_judgement_alone(make: Make) -> None:
+    task = make()
+    keep(task, asked(2 * WINDOW, version="1"))
+    with store_of(task) as store:
+        for number in range(100):
+            kind = "like" if number % 10 else "dislike"
+            store.add(judgement(kind, "anna", at=number, id=f"j{number}", session=f"s{number}"))
+        for number in range(100, 140):  # one user, of another mind each time
+            store.add(judgement("dislike", "anna", at=number, id=f"j{number}", session="again"))
+    code, output = shown("--json", task=task)
+    found = json.loads(output)["judgements"]
+    assert (code, found["labels"], found["fell"]) == (0, 101, False)
+
+
 def error(task: Task) -> str:
     code, output = shown(task=task)
     assert code == 2

@@ -15,16 +15,20 @@ from patience import no_patience, timed_once
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
 from trimtab import refresh, registry, study
-from trimtab.arms.made_from import read_rows
+from trimtab.arms.identity import rows_depend_on
+from trimtab.arms.known_rows import KnownRow, digest_of_row, read_rows
 from trimtab.arms.saved import read_run
 from trimtab.arms.traffic import Label, ServedAnswer, traffic_of
+from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import BusyError, InputError, MissingError
 from trimtab.base.files import locked
 from trimtab.base.records import Message
 from trimtab.base.task import load_task
 from trimtab.cli.main import run
 from trimtab.data.split import read_ledger, write_ledger
+from trimtab.studies.held_out import held_out
 from trimtab.upkeep import refresh as module
+from trimtab.upkeep.data_changes import LabelledRows, compare_data
 
 __all__ = ["no_patience", "timed_once"]
 
@@ -90,7 +94,7 @@ def test_a_new_label_comes_into_production_once_it_is_shown_to_be_better(task: P
     assert plan.plan is not None
     assert plan.plan.worth_it
     assert plan.plan.production_on_new == 0.0  # it does not know the label
-    assert plan.news.new["test"] == plan.plan.new_questions > 5
+    assert plan.changes.new["test"] == plan.plan.new_questions > 5
     assert len(list((task.parent / ".trimtab" / "studies").glob("2*"))) == 1
 
     done = refresh(task, listeners=[])
@@ -146,7 +150,9 @@ def test_more_of_the_same_is_made_only_anyway_and_is_not_let_through(task: Path)
             own.show("candidate")
 
 
-@pytest.mark.parametrize("step", ["_study", "_makings", "_asked_once", "_gate", "_registered", "_promote"])
+@pytest.mark.parametrize(
+    "step", ["_study", "_chosen", "_candidate_answers", "_asked_once", "_gate", "_registered", "_promote"]
+)
 def test_stopped_after_any_step_it_goes_on_where_it_was(task: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rows(task, rows([NEW], 200, 60))
     whole = getattr(module._Refresh, step)
@@ -198,8 +204,8 @@ def test_labels_of_traffic_become_rows_and_contradictions_are_told(task: Path) -
         store.label(Label(item="a0", by="mi", right=True, correction=None, when=datetime.now(UTC)))
         store.label(Label(item="a58", by="jo", right=False, correction=None, when=datetime.now(UTC)))
     done = refresh(task, listeners=[])
-    assert done.news.labelled.rows == 57
-    assert sorted(done.news.labelled.left_out.values()) == [1, 1]
+    assert done.changes.labelled.rows == 57
+    assert sorted(done.changes.labelled.left_out.values()) == [1, 1]
     assert done.outcome == "candidate", done.sentence
     assert (task.parent / ".trimtab" / "labelled.jsonl").is_file()
 
@@ -220,8 +226,6 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_lost(task: Path) -> No
     assert refresh(task, dry_run=True, listeners=[]).outcome == "planned"
     shutil.rmtree(home / "studies")
     shutil.rmtree(home / "served", ignore_errors=True)
-    with registry(task) as own:
-        own.rollback  # noqa: B018  (the registry itself is whole)
     assert refresh(task, dry_run=True, listeners=[]).outcome == "planned"  # the version says what it was made from
 
 
@@ -248,31 +252,64 @@ def test_without_anything_in_production_it_says_how_to_begin(tmp_path: Path, tin
         refresh(task, listeners=[])
 
 
-def test_tuned_weights_are_made_in_two_ways_and_dev_chooses(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_tuned_weights_are_trained_in_two_ways_and_dev_chooses(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the base on all rows, and from production's weights on new rows with as many old ones; both are runs to look at."""
     task = write_task(tmp_path, tiny_model_folder, ["quick"], rows=rows(OLD, 0, 60), more=QUICK)
     study(task, listeners=[])
     with registry(task) as own:
         own.promote(own.register("quick", listeners=[]).number or 0, why="the first")
     add_rows(task, rows([NEW], 100, 30))
+    replayed: list[frozenset[str]] = []
+    whole = module.train
+
+    def noted(*given: Any, **named: Any) -> Any:
+        replayed.append(named["only"])
+        return whole(*given, **named)
+
+    monkeypatch.setattr(module, "train", noted)
     done = refresh(task, anyway=True, listeners=[])
-    assert [one.way for one in done.makings] == ["from the base", "from production"]
-    assert sum(one.kept for one in done.makings) == 1
-    kept = next(one for one in done.makings if one.kept)
-    assert kept.dev_score == max(one.dev_score for one in done.makings)
-    run = read_run(tmp_path / ".trimtab" / "runs" / done.makings[1].source)
-    assert run is not None
+    assert [one.way for one in done.trainings] == ["from the base", "from production"]
+    assert sum(one.kept for one in done.trainings) == 1
+    kept = next(one for one in done.trainings if one.kept)
+    assert kept.dev_score == max(one.dev_score for one in done.trainings)
+    base, on = (one.source for one in done.trainings)
+    assert base > on  # the study is newer, so that `ask` takes weights that were measured
     new = {f"row{number}" for number in range(100, 130)}
-    trained = {
-        name
-        for name, row in (read_rows(tmp_path / ".trimtab" / "runs" / done.makings[1].source) or {}).items()
-        if row.split == "train"
-    }
-    assert trained & new
-    assert 0 < len(trained - new) <= len(trained & new) + 1
+    assert replayed[0] & new
+    assert 0 < len(replayed[0] - new) <= len(replayed[0] & new) + 1
+    run = read_run(tmp_path / ".trimtab" / "runs" / on)
+    assert run is not None
+    assert run.counts["train"] == len(replayed[0])
+    known = read_rows(tmp_path / ".trimtab" / "runs" / on)
+    assert known is not None
+    assert len(known) == 90  # all that there were, whichever it was trained on
     assert done.gate is not None
     assert done.gate.forgetting is not None
     assert done.gate.forgetting.passages == 60
+
+
+def test_a_fresh_test_set_retires_the_old_one_and_is_no_fair_question_to_production(task: Path) -> None:
+    held_out(task, fresh=True)
+    add_rows(task, rows([NEW], 200, 60))
+    done = refresh(task, listeners=[])
+    assert done.outcome == "not passed", done.sentence
+    assert done.gate is not None
+    assert done.gate.passed is None
+    assert done.gate.old_test is None
+    assert "no old test question is left that production was not made from" in done.sentence
+
+
+def test_documents_that_weights_were_trained_on_are_noticed_too(task: Path) -> None:
+    workspace = open_workspace(load_task(task))
+    known = {row.id: KnownRow(split, digest_of_row(row)) for split, part in workspace.splits.items() for row in part}
+    now = rows_depend_on(workspace)["documents"]
+    nothing = LabelledRows(rows=0, left_out={})
+    assert compare_data(workspace, known, None, nothing, learnt=now).nothing
+    changes = compare_data(workspace, known, None, nothing, learnt="0" * 64)
+    assert not changes.nothing
+    assert changes.sentence == "New: other documents than the weights were trained on."
 
 
 @pytest.mark.parametrize("name", ["airflow_refresh", "prefect_refresh"])

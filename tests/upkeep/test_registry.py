@@ -507,3 +507,23 @@ def test_a_place_outside_its_folder_needs_consent(
     with pytest.raises(ConsentError, match=r"asks to keep versions at .* add: --registry") as refused:
         registry(task.folder)
     assert "secret" not in str(refused.value)
+
+
+def test_a_place_that_the_users_own_configuration_names_needs_no_more(
+    task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    configured = tmp_path / "config" / "trimtab" / "config.toml"
+    configured.parent.mkdir(parents=True)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    configured.write_text(f'allow = ["{elsewhere}", "postgresql://jo@127.0.0.1:9/versions"]\n')
+    text = task.file.read_text()
+    task.file.write_text(text + f'[upkeep]\nregistry = "{elsewhere}/versions.db"\nartifacts = "{elsewhere}/files"\n')
+    with registry(task.folder) as own:
+        assert own.list() == ()
+    task.file.write_text(text + '[upkeep]\nregistry = "postgresql://jo:secret@127.0.0.1:9/versions"\n')
+    with pytest.raises(RemoteError):  # allowed, and nobody is there
+        registry(task.folder)
+    task.file.write_text(text + '[upkeep]\nregistry = "postgresql://jo@db.example/other"\nartifacts = "s3://a/b"\n')
+    with pytest.raises(ConsentError, match=r"--registry \S+other --artifacts s3://a/b"):
+        registry(task.folder)

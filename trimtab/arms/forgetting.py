@@ -1,4 +1,4 @@
-"""What tuned weights have forgotten: the loss on general text, of a candidate's weights and those of the version in production."""
+"""Measures what tuned weights have forgotten: the loss on general text, of a candidate's weights and of production's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT = Path(__file__).with_name("general.txt")
 
 @cache
 def general_passages() -> tuple[str, ...]:
-    """Short passages on everyday subjects, none of them on any task; a line that is indented goes on with the one before it."""
+    """Return short passages on everyday subjects. In the file an indented line goes on with the one before it."""
     passages: list[str] = []
     for line in _TEXT.read_text(encoding="utf-8").splitlines():
         if line.startswith(" ") and passages:
@@ -30,9 +30,9 @@ def general_passages() -> tuple[str, ...]:
 
 
 def forgetting(session: Session, candidate: Path, production: Path) -> Forgetting:
-    """Compare what general passages cost two saved changes of the session's base, each in a folder as `save_adapter` writes it.
+    """Compare the losses of general passages under the tuned weights in two folders, as `save_adapter` wrote them for the session's base.
 
-    Nats per token of each passage; the interval is that of the mean paired difference, by t.
+    A loss is the mean over a passage's tokens, in nats; the interval is that of the mean paired difference, by t.
     """
     ours, theirs = (_nats_per_token(session, folder) for folder in (candidate, production))
     gaps = ours - theirs
@@ -49,7 +49,7 @@ def forgetting(session: Session, candidate: Path, production: Path) -> Forgettin
 
 
 def _nats_per_token(session: Session, adapter: Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The mean loss of each passage under a saved change, which is taken off again. Shape [passages]."""
+    """Return the mean loss of each passage, shape [passages]; the base is as published afterwards."""
     base = session.fresh_base()
     load_adapter(base, adapter)
     documents = [

@@ -255,6 +255,12 @@ class ArmRunner:
         shares = [one for one in (usage.answering_share, share) if one is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
+    def answers_to(self, arm: Arm, made: Made, examples: Sequence[Example]) -> list[Answer]:
+        """Answer examples with the first run of an arm; nothing is timed."""
+        self._clear(arm)
+        with ready(self.session, arm, made.context, made.folders[0], examples[:SAMPLE]) as able:
+            return self._answers(examples, able, "test", 0)
+
     def time_alone(self, arm: Arm, made: Made) -> list[float]:
         """Seconds of test questions, each asked alone."""
         return self._timed_again(arm, made, None)[0]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, MetaData, Table
 
 FILE = "traffic.db"
-FORM = 2  # of the tables; raised whenever they change their meaning: from 2 on an answer may say how near its passages were
+FORM = (
+    2  # of the tables, raised whenever they change their meaning; from 2 on answers hold `similarity` and `supported`
+)
 _NONE_YET = "answers come in while `trimtab serve` runs with [upkeep] traffic in the task file"
 Drawing = Literal["random", "uncertain"]
 Record = TypeVar("Record")
@@ -116,7 +118,7 @@ class TrafficStore(Closing):
             connection.execute(_table(TRAFFIC).insert(), rows)
 
     def answers(self, *, after: int = 0, last: int | None = None, since: datetime | None = None) -> list[ServedAnswer]:
-        """Every answer in the order in which they were kept; those with numbers behind `after`, up to `last`, given from `since` on."""
+        """Return the answers in the order in which they were kept: with numbers behind `after` and up to `last`, given from `since` on."""
         from sqlalchemy import select
 
         table = _table(TRAFFIC)
@@ -284,7 +286,7 @@ def _delete_of(table: Table, item: str, by: str) -> Delete:
 
 
 def _make_tables(connection: Connection) -> None:
-    """Make the tables, or bring them to the present form: in that the first differed in what its records may hold alone."""
+    """Make the tables, or bring them to the present form; form 1 differs in the fields of its records alone."""
     _metadata().create_all(connection)
     connection.execute(_table(_FORM).delete())
     connection.execute(_table(_FORM).insert(), {"number": FORM})

@@ -16,10 +16,10 @@ BUCKETS = 1_000  # into which users are divided: the share of a canary is a numb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserComparison:
-    """A share among the users of a candidate less that among production's; every user counts once, whatever the number of answers.
+    """A comparison of the candidate's users with production's by the mean of one value each, such as the share of right answers.
 
-    `low` and `high` hold at every look: each is on the wrong side of the true difference, ever, with a probability of 5% at most (of 1%
-    for failed answers). `candidate` and `production` are the two shares.
+    `candidate` and `production` are the two means. `low` and `high` bound their difference and hold at every look: each is ever on the
+    wrong side of the true difference with a probability of 5% at most (1% for failed answers).
     """
 
     candidate_users: int
@@ -31,22 +31,22 @@ class UserComparison:
 
     @property
     def difference(self) -> float:
-        """Candidate less production."""
+        """Return candidate less production."""
         return self.candidate - self.production
 
     @property
     def figures(self) -> str:
-        """Both shares, their difference and its bounds, in words."""
+        """Return both shares, their difference and its bounds, in words."""
         shares = f"{self.candidate:.1%} of {self.candidate_users:,} users against {self.production:.1%} of {self.production_users:,}"
         return f"{shares}, difference {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyComparison:
-    """The 95th percentiles of both versions in milliseconds, users counted alike, and the limit of the candidate's.
+    """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and the candidate's limit.
 
-    `slow`: of the candidate's answers, the share that takes longer than the limit; `slow_low`: a lower bound of it that holds at every
-    look with a probability of 99%. Above .05 the candidate's 95th percentile is shown to be over the limit.
+    `slow`: the share of the candidate's answers that take longer than the limit. `slow_low`: a lower bound of that share, which holds at
+    all looks together with a probability of 99%; above .05 the candidate's 95th percentile is shown to be over the limit.
     """
 
     candidate_p95_ms: float
@@ -58,7 +58,7 @@ class LatencyComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryEvidence:
-    """What is known of a canary so far; None where too few users are known. `days` that it has run.
+    """A record of what is known of a canary so far; a comparison is None with too few users. `days`: how long it has run.
 
     `quality`: the share of answers that users or labellers call right; `errors`: the share that failed (HTTP 5xx), by buckets of users.
     """
@@ -71,10 +71,10 @@ class CanaryEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """A candidate beside the version in production, for a share of the users and for so many days at most.
+    """A candidate that answers a share of the users beside the version in production, for so many days at most.
 
-    `salt` makes the draw of its users another than that of other canaries. `margin` and `latency_p95_ms` are the limits of the task file when it
-    began. `number` is the registry's, None of one that was not begun (a dry run).
+    `salt` gives each canary a draw of users of its own. `margin` and `latency_p95_ms` are the limits that the task file had when it
+    began. `number` is the registry's; None for a dry run.
     """
 
     number: int | None
@@ -90,17 +90,25 @@ class Canary:
     why: str
 
     def bucket(self, user: str) -> int:
-        """The bucket of a user, by a hash: the same at every request and in every server."""
+        """Return the bucket of a user, from a hash: the same at every request and in every server."""
         return int(sha256_text("canary", self.salt, user)[:13], 16) * BUCKETS // 16**13
 
     def takes(self, user: str) -> bool:
-        """True for the users whom the candidate answers."""
-        return self.bucket(user) < round(self.share * BUCKETS)
+        """Return True for a user whom the candidate answers."""
+        return self.takes_bucket(self.bucket(user))
+
+    def takes_bucket(self, bucket: int) -> bool:
+        """Return True for a bucket whose users the candidate answers."""
+        return bucket < round(self.share * BUCKETS)
+
+    def version_of(self, user: str) -> int:
+        """Return the number of the version that answers a user."""
+        return self.candidate if self.takes(user) else self.production
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryTally:
-    """What one server counted of a canary: by bucket the answers that users were to get, and those of them that failed.
+    """A record of what one server counted of a canary: by bucket of users all answers, and those of them that failed.
 
     `days`: how long the canary had run when the server last looked, at the time `when`.
     """
@@ -113,7 +121,7 @@ class CanaryTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CanaryRecord(Shown):
-    """How a canary ended, when, why, and on what evidence; what it was is in `canary`."""
+    """A record of how a canary ended, when, why, and on what evidence."""
 
     canary: Canary
     outcome: CanaryOutcome
@@ -124,12 +132,12 @@ class CanaryRecord(Shown):
 
     @property
     def passed(self) -> bool:
-        """True where the candidate was promoted."""
+        """Return True if the candidate was promoted."""
         return self.outcome == "promoted"
 
     @property
     def headline(self) -> str:
-        """What happened, in one line."""
+        """Return what happened, in one line."""
         return (
             f"canary {self.canary.number}: version {self.canary.candidate} {self.outcome.replace('_', ' ')}: {self.why}"
         )

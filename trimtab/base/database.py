@@ -38,7 +38,7 @@ _SIDE_FILES = ("", "-wal", "-shm", "-journal")  # what SQLite opens with a datab
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSchema:
-    """What a database of one kind holds, and how it is told of.
+    """The tables of one kind of database, the forms that can be read, and the words for messages about it.
 
     `what`: the kind in words, `holds`: what is in it, `option`: the option that names its place. `tables`: its tables, the first of them
     the one that says its form. `form`: the present form; those of `readable` are read, too. `make(connection)` makes the tables or
@@ -56,7 +56,7 @@ class DatabaseSchema:
 
     @property
     def elsewhere(self) -> str:
-        """What to do where something else is in its place."""
+        """Return what to do where something else is in its place."""
         return f"name another place with {self.option}, or move it away"
 
 
@@ -87,7 +87,7 @@ class Database(Closing):
 
     def __init__(self, where: str | Path, schema: DatabaseSchema, *, make: bool = True) -> None:
         url = _url(str(where), schema)
-        self._kind, self._make = schema, make
+        self._schema, self._make = schema, make
         if url.get_backend_name() == "sqlite":
             self.name = str(url.database)
             _make_file(Path(self.name), schema, make)
@@ -116,7 +116,7 @@ class Database(Closing):
             if self.is_file:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 alone would begin with the first change
             else:
-                connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(self._kind.what.encode()))))
+                connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(self._schema.what.encode()))))
             yield connection
 
     @contextmanager
@@ -148,7 +148,7 @@ class Database(Closing):
         """Refuse what is not ours, and make the tables in a database that has none: a file has been made with them."""
         from sqlalchemy import inspect
 
-        schema = self._kind
+        schema = self._schema
         there = set(inspect(connection).get_table_names()) & set(schema.tables)
         if not there and not self.is_file:
             if not self._make:
@@ -169,9 +169,8 @@ class Database(Closing):
                 f"go on with that version, or name another place with {schema.option}",
                 file=self.name,
             )
-        if (
-            number != schema.form
-        ):  # what another version declares is not known here, but none declares what runs by itself
+        if number != schema.form:
+            # What another version declares is not known here, but none declares what runs by itself.
             strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
         if strange:
             kind, name = next(iter(strange))
@@ -192,7 +191,7 @@ class Database(Closing):
         except TimeoutError as error:  # of the pool: every connection is in use
             raise _busy(self.name) from error
         except DBAPIError as error:
-            raise _told(error, self.name, self._kind) from error
+            raise _told(error, self.name, self._schema) from error
 
 
 def is_address(where: str) -> bool:
@@ -251,7 +250,7 @@ def _engine(url: URL, schema: DatabaseSchema) -> Engine:
 
 
 def _strange(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
-    """What an SQLite database declares that the present form does not, by kind and name."""
+    """Return what an SQLite database declares and the present form does not, by kind and name."""
     found, made = _declared_sql(connection), _made_sql(schema)
     return {key: sql for key, sql in found.items() if sql != made.get(key)}
 
@@ -262,7 +261,7 @@ def _runs_by_itself(key: tuple[str, str], sql: str) -> bool:
 
 
 def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
-    """Everything that an SQLite database declares, by kind and name: its SQL, without blanks, quotes and case.
+    """Return everything that an SQLite database declares, by kind and name: its SQL, without blanks, quotes and case.
 
     SQLite's own indexes and statistics are left out.
     """
@@ -279,7 +278,7 @@ def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
 
 @cache
 def _made_sql(schema: DatabaseSchema) -> dict[tuple[str, str], str]:
-    """What `schema.make` declares."""
+    """Return what `schema.make` declares."""
     from sqlalchemy import create_engine
 
     engine = create_engine("sqlite://")

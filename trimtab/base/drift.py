@@ -1,4 +1,4 @@
-"""What a look for drift found, as frozen records: windows, what changed in them, the quality, the documents, and what to do."""
+"""Frozen records of a drift report: windows, the signals that changed in them, the quality, the documents, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trimtab.base.show import Row, Shown
 Signal = Literal[
     "questions", "classifier", "labels", "abstained", "length", "format", "confidence", "similarity", "support"
 ]
-# What each signal is of, in words.
+# Each signal in words.
 SIGNALS: Mapping[Signal, str] = {
     "questions": "questions",
     "classifier": "questions, told apart by a classifier",
@@ -29,7 +29,7 @@ DriftAction = Literal["nothing", "label", "refresh", "retrieval"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalChange:
-    """A signal that changed, with its p-value among the whole family; `sentence` says from what to what."""
+    """A signal that changed, with its p-value adjusted for the whole family; `sentence` says from what to what."""
 
     signal: Signal
     p: float
@@ -38,9 +38,10 @@ class SignalChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftWindow:
-    """One window of answers against the reference. `p`: of the family of signals; `signals`: each one's own, adjusted for the family.
+    """One window of answers, tested against the reference. `p`: of the whole family of signals; `signals`: each one's, adjusted for it.
 
-    `number` counts from 1, in the order in which answers were kept; `reference`: answers that it is compared with; `began` and `ended` are the times of its first and last answer.
+    `number` counts from 1, in the order in which answers were kept. `reference`: the number of answers that it is compared with. `began`
+    and `ended`: when its first and its last answer were given.
     """
 
     number: int
@@ -65,7 +66,7 @@ class DriftExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityPoint:
-    """The share of right answers by the labels of one batch, and what the quality is at most.
+    """The share of right answers by the labels of one batch, and an upper bound of the quality, `at_most`.
 
     `window`: the last one of the batch, the reference being number 0; of judgements, which stand in no window, the number of the batch.
     """
@@ -78,10 +79,10 @@ class QualityPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityWatch:
-    """The quality in use, held against `floor` after every batch of labels; `fell` is false with probability at most `delta`, ever.
+    """A test of the quality in use against `floor` after every batch of labels; `fell` is ever false with probability at most `delta`.
 
-    `floor_of`: where the floor comes from; `labels` are people's labels, or users' judgements. `contradicted`: answers that one person calls
-    right and another wrong. `since`: the `window` of the point from which on it is shown to be lower.
+    `floor_of`: where the floor comes from. `labels`: the number of people's labels, or of users' judgements. `contradicted`: answers that
+    one labeller calls right and another wrong. `since`: the `window` of the point from which on the quality is shown to be lower.
     """
 
     floor: float
@@ -96,7 +97,7 @@ class QualityWatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserJudgement:
-    """What a user said of one answer of a version on the server's page."""
+    """A user's judgement of one answer of a version, from the server's page; `good`: the user liked it."""
 
     arm: str
     version: str
@@ -105,7 +106,7 @@ class UserJudgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedDocument:
-    """A document that is not as it was when the version was made; `passages`: how many of its former passages are gone or changed."""
+    """A document that differs from when the version was made; `passages`: how many of its former passages are gone or changed."""
 
     document: str
     change: Literal["added", "changed", "removed"]
@@ -116,7 +117,7 @@ class ChangedDocument:
 class AffectedQuestion:
     """A question whose passages changed: one that was answered from them (`traffic`), or a test row that names them (`test`).
 
-    `now`: what the arm answers with the documents as they are, None where it was not asked again.
+    `now`: the arm's answer with the present documents, None where it was not asked again.
     """
 
     source: Literal["traffic", "test"]
@@ -128,12 +129,13 @@ class AffectedQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DriftReport(Shown):
-    """Whether what is asked and answered still is as it was when a version came into production.
+    """A report on how questions, answers, quality and documents have changed since a version came into production.
 
-    The reference is the first `window` answers of the version, with the windows that came next and did not drift. Without drift the expected number of
-    windows before a false alarm is at least `alarm_free`. `missing`: answers that the next window lacks. `quality` is None without
-    a figure to hold labels to, `judgements` with too few of them, `documents` where the version's own are not known; `affected_questions` counts all, of which
-    `affected` has the first. `sentence` says what was found, `action` is what to do, and `advice` says that.
+    The reference is the first `window` answers of the version, with the next windows that did not drift, to three windows in all. Without
+    drift the expected number of windows before a false alarm is at least `alarm_free`. `missing`: answers that the next window lacks.
+    `quality` is None without a figure to hold labels to, `judgements` with too few of them, `documents` where the version's own are not
+    known. `affected_questions` counts all, of which `affected` has the first. `sentence` says what was found, `action` what to do, and
+    `advice` the same in words.
     """
 
     task: str
@@ -159,16 +161,16 @@ class DriftReport(Shown):
 
     @property
     def headline(self) -> str:
-        """What was found."""
+        """Return what was found, in words."""
         return self.sentence
 
     @property
     def must_act(self) -> bool:
-        """True if something must be done."""
+        """Return True if something must be done."""
         return self.action != "nothing"
 
     def screen(self) -> Sequence[Row]:
-        """One row for each window."""
+        """Return one row for each window."""
         return [
             {
                 "window": one.number,

@@ -1,4 +1,4 @@
-"""What a site publishes, as it was fetched and as it reads, and what is found about it: shared by publishing, reports and the command line."""
+"""Records of a published site: answers, pages, findings and results, shared by publishing, reports and the command line."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SEVERITIES: tuple[Severity, ...] = ("blocks", "hinders", "note")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """One answer of a site, or one file of a folder as it would be served.
+    """One HTTP answer of a site, or one file of a folder as it would be served.
 
-    `url`: where it was found in the end; `asked`: the address that was asked for, with `redirects` between the two, in their order.
-    `headers`: by their names in small letters. `content`: its bytes, at most as many as the limit allows; `cut` where there were more.
+    `asked`: the address that was requested. `redirects`: the addresses between it and `url`, the last one, in their order. `headers`: by
+    name in small letters. `content`: the body, up to a limit. `cut`: there was more of it. `when`: the time of the answer.
     """
 
     url: str
@@ -34,12 +34,11 @@ class Fetched:
     when: datetime
     redirects: tuple[str, ...] = ()
     cut: bool = False
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfetched:
-    """An address that was not fetched, and why, in words."""
+    """An address that was not fetched, or was not read whole, and the reason in words."""
 
     url: str
     why: str
@@ -47,7 +46,7 @@ class Unfetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitemapEntry:
-    """A page that a sitemap names, and when it says that the page was changed last, as written there."""
+    """A page that a sitemap names. `lastmod`: the date of its last change, as written there. `sitemap`: the address of the sitemap."""
 
     url: str
     lastmod: str | None
@@ -56,10 +55,11 @@ class SitemapEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A site as it was crawled, or a folder as it would be served: `origin` is the scheme and host that its pages have.
+    """A crawled site, or a folder as it would be served.
 
-    `robots`: its robots.txt, None where it could not be fetched at all. `pages`: every answer that is no redirect, errors included.
-    `links`: by page the addresses that it links to on the same host. `redirects`: by address where it led, for those that were asked for.
+    `origin`: scheme and host of its pages. `source`: the address or folder that was given. `robots`: its robots.txt, None if it could not
+    be fetched. `entries`: the pages that its sitemaps name. `pages`: every answer that is no redirect, errors included. `links`: by page,
+    the addresses on the same host that it links to. `redirects`: by requested address, the address that it led to.
     """
 
     origin: str
@@ -76,7 +76,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageHeading:
-    """A heading of a page: its level from 1 to 6, its text, and its line in the HTML."""
+    """A heading of a page: its level (1 to 6), its text, and its line in the HTML."""
 
     level: int
     text: str
@@ -85,7 +85,11 @@ class PageHeading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dated:
-    """A date that a page gives: where (`visible`, `json-ld`, `meta`, `sitemap`, `last-modified`), which, and as it is written there."""
+    """A date that a page gives.
+
+    `place`: where it stands (`visible`, `json-ld`, `meta`, `sitemap`, `last-modified`). `written`: as it stands there. `when`: as a time,
+    None if it cannot be read.
+    """
 
     place: str
     kind: Literal["published", "modified"]
@@ -108,9 +112,9 @@ ElementKind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageElement:
-    """An element that checks look at: its text or address, cut to a few hundred characters, and its line in the HTML.
+    """An element of a page that checks use: its text or address, cut to a few hundred characters, and its line in the HTML.
 
-    `image-without-alt`: no `alt` attribute, of an image in the main content. `typed-list`, `typed-table`: paragraphs or `pre` that draw
+    `image-without-alt`: an image of the main content without `alt` attribute. `typed-list`, `typed-table`: paragraphs or `pre` that draw
     a list or a table with characters.
     """
 
@@ -121,20 +125,20 @@ class PageElement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePage:
-    """A page as it reads: what its HTML says of it, and its main text.
+    """A parsed page: its metadata, structure and main text.
 
-    `text`: the main text in blocks, a blank line between two; `words` of the whole visible text, so that the share of the main text is
-    known. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the agent that they are for (`*` for all). `json_ld`: every
-    object that parses; `broken_json_ld`: the others, as written. `rendered`: the main text after scripts ran, None where nobody looked.
-    `visible`: the whole visible text, a line for each block. `linked`: paragraphs and list items of it that hold a link. `scripts`: external scripts, and `script_bytes` of the inline ones.
-    `unread`: why the page could not be read within limits, None where it could.
+    `text`: the main text in blocks, a blank line between two. `visible`: the whole visible text, a line for each block. `words`: the
+    number of words of `visible`. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the agent that they are for (`*` for
+    all); `data-nosnippet: N` for N elements with that attribute. `json_ld`: every object that parses. `broken_json_ld`: the others, as
+    written. `rendered`: the main text after scripts ran, None if the page was not rendered. `linked`: paragraphs and list items with a
+    link. `scripts`: the number of external scripts. `script_bytes`: the size of inline scripts. `unread`: why the page could not be read
+    within limits, else None.
     """
 
     url: str
     status: int
     kind: Literal["html", "pdf", "other"]
     title: str
-    description: str
     canonical: str | None
     language: str | None
     author: str | None
@@ -157,9 +161,9 @@ class SitePage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceFinding:
-    """One fact about a site: what was checked, how much it matters, the evidence as it stands there, and what to do.
+    """One fact about a site: the name of the check, its severity, the evidence as it stands there, and what to do.
 
-    `page`: an address; the site's origin for what holds of all of it. `line`: of the page's HTML or of robots.txt, None where it has none.
+    `page`: an address, or the site's origin for a fact about the whole site. `line`: of the page's HTML or of robots.txt, else None.
     """
 
     page: str
@@ -172,9 +176,10 @@ class SurfaceFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentAccess:
-    """What an assistant's agent may read: `allowed` of `pages`, and by each line of robots.txt that decides how many it forbids.
+    """The pages that an assistant's agent may read: `allowed` of `pages`.
 
-    `obeys`: whether the vendor says that the agent obeys robots.txt. `source` and `checked`: the vendor's page, and when it was looked at.
+    `decided_by`: by line of robots.txt, the number of pages that it forbids. `obeys`: the vendor says that the agent obeys robots.txt.
+    `source`, `checked`: the vendor's page, and the date on which it was checked.
     """
 
     agent: str
@@ -190,9 +195,10 @@ class AgentAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentVisits:
-    """What one agent did by the access logs: `requests`, how many of them by each `status`, and how many different `pages` it got (200).
+    """The visits of one agent in access logs: requests, their number by status, and the number of different pages that it got.
 
-    `verified`: requests from an address of the vendor's published ranges, None where no ranges of it were given.
+    `verified`: the number of requests from the vendor's published address ranges, None if no ranges of it were given. `first`, `last`: the
+    times of its first and last request.
     """
 
     agent: str
@@ -208,9 +214,10 @@ class AgentVisits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSummary:
-    """Access logs as they were read: `lines` of them, `unread` of these in no known form, and each agent that came.
+    """A summary of access logs: the number of lines, how many of them could not be read, and the visits of each agent.
 
-    `never_read`: pages of the site that no agent for search or for users got; empty where no site was given.
+    `first`, `last`: the times of the first and last request. `never_read`: pages of the site that no agent for search or for users got;
+    empty if no site was given.
     """
 
     lines: int
@@ -223,9 +230,10 @@ class LogSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceChanges:
-    """What differs between two audits of a site: findings that are new and gone, and agents that may read more or fewer pages.
+    """The differences between two audits of a site: new findings, and findings that are gone.
 
-    `since`: when the earlier one was made, of `pages_before` pages. `agents`: a sentence for each agent whose share of pages changed.
+    `since`, `pages_before`: the time and the number of pages of the earlier audit. `agents`: a sentence for each agent whose share of
+    readable pages changed.
     """
 
     since: datetime
@@ -237,10 +245,11 @@ class SurfaceChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceAudit(Shown):
-    """What an audit of a site found: who may read it, and facts by severity. No total score is made of them.
+    """The result of an audit of a site: who may read it, and findings by severity. There is no total score.
 
-    `notes`: what holds of the site and is no fault. `logs`: what agents did by the access logs that were given, `changes`: what differs
-    from an earlier audit that was given. `page`: where its page was written.
+    `pages`, `unfetched`: the number of pages, and of addresses that were not fetched. `notes`: facts about the site that are no faults.
+    `logs`: the summary of the access logs, `changes`: the differences from the earlier audit; None if none was given. `page`: the file of
+    its HTML page.
     """
 
     origin: str
@@ -257,19 +266,19 @@ class SurfaceAudit(Shown):
 
     @property
     def blocks(self) -> bool:
-        """Whether something keeps assistants from reading."""
+        """True if a finding keeps assistants from reading."""
         return any(one.severity == "blocks" for one in self.findings)
 
     @property
     def headline(self) -> str:
-        """How many facts of each severity, in one line."""
+        """Return the number of findings of each severity, in one line."""
         words = {"blocks": ("blocks", "block"), "hinders": ("hinders", "hinder"), "note": ("is a note", "are notes")}
         numbers = {severity: sum(one.severity == severity for one in self.findings) for severity in SEVERITIES}
         counts = ", ".join(f"{count:,} that {words[severity][count != 1]}" for severity, count in numbers.items())
         return f"{self.origin}: {self.pages:,} pages, {len(self.findings):,} findings ({counts})"
 
     def screen(self) -> Sequence[Row]:
-        """One row for each kind of finding."""
+        """Return one row for each kind of finding."""
         rows: dict[tuple[str, str], list[SurfaceFinding]] = {}
         for one in self.findings:
             rows.setdefault((one.severity, one.check), []).append(one)
@@ -286,10 +295,10 @@ class SurfaceAudit(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceQuestion:
-    """A question as people ask it, and the file or store that it was read from.
+    """A question as people ask it, and the file or store that it was read from (`source`).
 
-    `demand`: how often it was asked or shown there (impressions, searches, tickets), None where the source does not say.
-    `references`: right answers, `page`: the page that should answer, where the source gives them.
+    `demand`: how often it was asked or shown there (impressions, searches, tickets), None if the source does not say. `references`: right
+    answers, `page`: the page that should answer, if the source gives them.
     """
 
     text: str
@@ -301,13 +310,13 @@ class SurfaceQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredQuestion:
-    """A question asked of a simulated assistant: whether it was answered from the publisher's own pages, and on what.
+    """A question asked of a simulated assistant, and whether the publisher's own pages answer it (`status`).
 
-    `rank`: of the first own passage that answers it, None where none was retrieved. `cited`: whether the answer names an own page;
-    `page` and `span`: the page, and the words of it that show the status. `engine` and `date`: which assistant was simulated, and when.
-    `answer`: with its numbered sources. `share`: the share of the answer's words that cite own pages, `adjusted_share` with words that
-    come first weighing more (0 where nothing is cited). `supported`: the share of own citations whose passage holds what is cited for
-    it, None without one. `owner`: whose page the span is of. `labelled`: whether the right passage is known from a label.
+    `page`, `span`: the page, and its words that show the status; `owner`: whose page it is. `rank`: that of the first own passage that
+    answers the question, None if none was retrieved. `cited`: the answer cites an own page. `engine`, `date`: the simulated assistant, and
+    the day. `answer`: its text with numbered sources. `share`: the share of its words that cite own pages; `adjusted_share`: the same with
+    earlier words weighing more. `supported`: the share of own citations whose passage supports what cites it, None without a citation.
+    `labelled`: the right passage is known from a label.
     """
 
     question: str
@@ -330,11 +339,12 @@ class CoveredQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupCoverage:
-    """The figures of a group of questions that mean alike, with 95% intervals over its questions.
+    """The figures of a group of questions with similar meaning, with 95% intervals over its questions.
 
-    `demand`: the sum of its questions', None where none has any. `stability`: the mean Jaccard index with the most similar group when
-    a fifth of the questions is left out (Hennig 2007): from .75 on a group is stable, below .6 it is not one. None for all questions.
-    `found`: a right own passage is among those retrieved. `top`: it is the first. `cited`, `answered`: by status. `share`: as of a question.
+    `demand`: the sum over its questions, None if none has any. `stability`: the mean Jaccard index with the most similar group when a
+    fifth of the questions is left out (Hennig 2007): from .75 on a group is stable, below .6 it is not one; None for all questions.
+    Shares of questions: `found`, a right own passage is retrieved; `top`, it is the first; `cited`, an own page is cited; `answered`, by
+    status. `share`: the mean of the questions' `adjusted_share`. `statuses`: the number of questions by status.
     """
 
     group: str
@@ -351,7 +361,7 @@ class GroupCoverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedAgreement:
-    """How the simulation orders questions beside real answers that the user collected: Spearman's correlation, and its 95% interval."""
+    """The agreement of the simulation with real answers that the user collected: Spearman's correlation over questions, 95% interval."""
 
     source: str
     questions: int
@@ -362,7 +372,7 @@ class ObservedAgreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageChange:
-    """A question whose status is another than in an earlier result; None where it was not asked then, or is not asked now."""
+    """A question whose status differs from that in an earlier result; None if it was not asked then, or is not asked now."""
 
     question: str
     before: CoverageStatus | None
@@ -371,10 +381,11 @@ class CoverageChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceCoverage(Shown):
-    """How far the publisher's own pages answer the questions that people ask, as a simulated assistant finds and cites them.
+    """The result of asking a simulated assistant the questions of people: which ones it answers from the publisher's own pages.
 
-    `limits`: what the simulation cannot say about a real assistant. `k`: passages that an answer is written from. `overall`: all
-    questions, its intervals by group. `obeyed`: the share of answers that followed an instruction planted in a passage.
+    `limits`: what the simulation cannot say about a real assistant. `k`: the number of passages that an answer is written from.
+    `overall`: the figures of all questions, with intervals by group. `obeyed`: the share of answers that followed an instruction planted
+    in a passage. `since`: the date of the earlier result that `changes` compares with.
     """
 
     source: str
@@ -399,33 +410,33 @@ class SurfaceCoverage(Shown):
 
     @property
     def headline(self) -> str:
-        """How many questions have each status, in one line."""
+        """Return the number of questions with each status, in one line."""
         counts = ", ".join(f"{self.overall.statuses.get(status, 0):,} {status}" for status in COVERAGE_STATUSES)
         return f"{self.source}: {len(self.questions):,} questions to a simulated assistant ({self.engine}, {self.date}): {counts}"
 
     def screen(self) -> Sequence[Row]:
-        """One row for all questions, and one for each group of several, the most asked first."""
+        """Return one row for all questions and one for each group of several, in the order of `groups`."""
         return [
             {
                 "group": one.group,
                 "questions": one.questions,
                 "demand": one.demand,
-                "found": in_words(one.found),
-                "cited": in_words(one.cited),
-                "answered": in_words(one.answered),
+                "found": _with_interval(one.found),
+                "cited": _with_interval(one.cited),
+                "answered": _with_interval(one.answered),
             }
             for one in (self.overall, *(group for group in self.groups if group.questions > 1))
         ]
 
 
-def in_words(found: Estimate) -> str:
-    """A share with its interval."""
+def _with_interval(found: Estimate) -> str:
+    """Write a share with its interval."""
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotedFact:
-    """A sentence word for word, with the document and the headings above it, and the probability that it answers the question."""
+    """A sentence word for word, its document and the headings above it, and the probability that it answers the question."""
 
     question: str
     quote: str
@@ -436,11 +447,11 @@ class QuotedFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentBrief:
-    """What to do so that a group of questions is answered: facts that are at hand, quoted; no text for publication.
+    """A brief for a group of questions that is not answered: what to write about, with quoted facts, and no text for publication.
 
-    `priority` = demand × gap × evidence, each a share: of all demand (of all questions where no demand is known), of the group's
-    questions that are not answered (partly counts half), of these the ones that a document at hand answers. `page`: the own page
-    that should answer, None where no own page is near. `competing`: other own pages retrieved for the same questions.
+    `priority` = demand × gap × evidence. Each is a share: of all demand (of all questions if no demand is known); of the group's
+    questions, those not answered (partly counts half); of these, those that a document at hand answers. `page`: the own page that should
+    answer, None if no own page is near. `competing`: other own pages retrieved for the same questions.
     """
 
     group: str
@@ -460,7 +471,7 @@ class ContentBrief:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfacePlan(Shown):
-    """Which questions to answer next, the most rewarding first, with a brief for each group that is not answered."""
+    """A plan of which questions to answer next: a brief for each group that is not answered, the highest priority first."""
 
     source: str
     engine: str
@@ -473,12 +484,12 @@ class SurfacePlan(Shown):
 
     @property
     def headline(self) -> str:
-        """How many groups want work, and for how many the facts are at hand."""
+        """Return how many groups want work, and for how many the facts are at hand."""
         ready = sum(one.evidence > 0 for one in self.briefs)
         return f"{self.source}: {len(self.briefs):,} groups of questions want work; for {ready:,} of them facts are at hand"
 
     def screen(self) -> Sequence[Row]:
-        """One row for each brief."""
+        """Return one row for each brief."""
         return [
             {
                 "group": one.group,
@@ -494,10 +505,11 @@ class SurfacePlan(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """One figure of an edited page beside the present one, paired by question, while a share of the competitors adopts the edit.
+    """One figure of an edited page compared with the present one, paired by question, while a share of competitors adopts the edit.
 
-    `difference`: edited less present, with the 95% interval; `p`: two-sided, adjusted over all outcomes (Holm 1979).
-    `p_not_worse`: one-sided, of "worse by the margin or more". `smallest`: the least difference these questions show with 80% power.
+    `adoption`: that share. `difference`: edited minus present, with the 95% interval. `p`: two-sided, adjusted over all outcomes (Holm
+    1979). `p_not_worse`: one-sided, of "worse by the margin or more". `smallest`: the smallest difference that these questions show with
+    80% power.
     """
 
     outcome: str
@@ -515,10 +527,11 @@ class TrialOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceTrial(Shown):
-    """What an edit does to how a simulated assistant finds and cites the publisher, and a placebo: the present page against itself.
+    """The effect of an edit on how a simulated assistant finds and cites the publisher.
 
-    `verdict`: of the share of the answer that cites own pages, at no adoption; "not shown" where the placebo differs.
-    `touched`: questions for which a passage of an edited page is retrieved, before or after.
+    `placebo`: the outcomes of the present page against itself, under other seeds. `verdict`: on the share of the answer that cites own pages, at no adoption;
+    "not shown" if the placebo differs. `touched`: the number of questions for which a passage of an edited page is retrieved, before or
+    after.
     """
 
     source: str
@@ -538,7 +551,7 @@ class SurfaceTrial(Shown):
 
     @property
     def headline(self) -> str:
-        """The verdict in one sentence."""
+        """Return the verdict in one sentence."""
         first = self.outcomes[0]
         return (
             f"{', '.join(self.edits)}: {self.verdict} (share of the answer that cites {self.source}: {first.present:.3f} → "
@@ -546,7 +559,7 @@ class SurfaceTrial(Shown):
         )
 
     def screen(self) -> Sequence[Row]:
-        """One row for each outcome and adoption."""
+        """Return one row for each outcome and adoption."""
         return [
             {
                 "outcome": one.outcome,

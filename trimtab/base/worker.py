@@ -1,6 +1,6 @@
 """A process for work on input from strangers, which can be ended whatever it does: a line of JSON in, a line of JSON out.
 
-`Worker` starts it and asks it; `limit_memory` and `limit_time` are for the process itself.
+`Worker` starts it and asks it; `answer_requests`, `limit_memory` and `limit_time` are for the process itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,22 @@ class Worker:
 def _with_this_package(path: str | None) -> str:
     """A PYTHONPATH that ends with the folder of this package: `-P` leaves out the current one, where it may have been found."""
     return os.pathsep.join(filter(None, (path, str(Path(__file__).parents[2]))))
+
+
+def answer_requests(answer: Callable[[dict[str, Any], bytes], str]) -> None:
+    """Answer requests from standard input until it ends.
+
+    A request is a line of JSON with `size`, `seconds` and `megabytes`, and `size` bytes after it: the process may take so much further
+    time and memory for it. `answer` gets both and returns the answer as one line of JSON.
+    """
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        limit_memory(request["megabytes"], beyond_present=True)
+        limit_time(request["seconds"])
+        out.write(answer(request, sys.stdin.buffer.read(request["size"])).encode() + b"\n")
+        out.flush()
 
 
 def limit_memory(megabytes: int, *, beyond_present: bool = False) -> None:

@@ -51,7 +51,7 @@ def start(
       trimtab canary start
       trimtab canary start --version 4 --share 0.2 --days 7
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store, writable=not dry_run) as own:
+    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
         begun = own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
         output.show(begun, lambda console: _draw(console, begun))
 
@@ -102,10 +102,8 @@ def stop(
 COMMANDS: Mapping[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
 
 
-def opened(
-    task: Task, address: str | None, artifacts: str | None, store: str | None, *, writable: bool = False
-) -> Canaries:
-    """The canaries of a task, which read the judgements of its store."""
+def opened(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
+    """Open the canaries of a task, which read the judgements of its store."""
     from trimtab.upkeep.canary import canaries
 
     def judged(since: datetime) -> Iterator[UserOutcome]:
@@ -119,7 +117,7 @@ def opened(
         with judgements:
             yield from judgements.outcomes(since)
 
-    return canaries(task, address, artifacts=artifacts, store=store, judged=judged, writable=writable)
+    return canaries(task, address, artifacts=artifacts, store=store, judged=judged)
 
 
 def _draw(console: Console, stands: CanaryStatus) -> None:

@@ -81,15 +81,14 @@ def command(
 
 
 def _judgements(task: Task, store: str | None) -> list[UserJudgement]:
-    """What users said of single answers on the server's page, the oldest first."""
+    """Read what users said of single answers on the server's page, the oldest first."""
     from trimtab.base.drift import UserJudgement
     from trimtab.serving.feedback import store_of
 
     with suppress(MissingError), store_of(task, store, make=False) as kept:
         return [
             UserJudgement(arm=one.answers[0].arm, version=one.answers[0].version, good=one.kind == "like")
-            for one in kept
-            if one.kind != "prefer"
+            for one in kept.of_single_answers()
         ]
     return []
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trimtab.base.versions import GateTest
-    from trimtab.upkeep.refresh import Refreshed
+    from trimtab.upkeep.refresh import RefreshResult
 
 _KINDS = "cron, systemd, github or kubernetes"
 
@@ -88,18 +88,18 @@ def command(
             allow_commands=allow_commands,
         )
         output.show(done, lambda console: _print(console, done))
-    refused = done.outcome in ("not passed", "not worth it") or (dry_run and done.plan and not done.plan.worth_it)
-    if refused:
+    hopeless = done.outcome == "planned" and done.plan is not None and not done.plan.worth_it
+    if hopeless or done.outcome in ("not passed", "not worth it"):
         raise typer.Exit(EXIT_NO)
 
 
-def _print(console: Console, done: Refreshed) -> None:
+def _print(console: Console, done: RefreshResult) -> None:
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
     if done.outcome != "nothing new":
-        line(done.news.sentence)
-    for reason, count in done.news.labelled.left_out.items():
+        line(done.changes.sentence)
+    for reason, count in done.changes.labelled.left_out.items():
         line(f"{count:,} labels left out: {reason}")
     if done.gate is not None:
         for name, test in (("old questions", done.gate.old_test), ("new questions", done.gate.new_test)):

@@ -166,7 +166,7 @@ def command(
 def _followed(
     task: Task | Path, alias: str | None, address: str | None, artifacts: str | None, store: str | None
 ) -> Iterator[tuple[Follow | None, CanarySource | None]]:
-    """What an alias of the registry names, where one is to be followed; and the canaries, where it is production."""
+    """Open the registry whose alias is to be followed, if any; and its canaries, if the alias is production."""
     if alias is None:
         if address is not None or artifacts is not None:
             raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")

@@ -113,7 +113,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-@dataclass(kw_only=False)
+@dataclass
 class _Story:
     """The steps so far; each is told as it comes."""
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trimtab.base.worker import limit_memory, limit_time
+from trimtab.base.worker import answer_requests
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.office import (
     Extracted,
@@ -28,20 +26,6 @@ from trimtab.data.office import (
 
 class _EncryptedError(Exception):
     """A PDF that wants a password."""
-
-
-def main() -> None:
-    """Extract what standard input asks for; each request names its own limits."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    for line in sys.stdin.buffer:
-        asked = json.loads(line)
-        limit_memory(asked["megabytes"], beyond_present=True)
-        limit_time(asked["seconds"])
-        data = sys.stdin.buffer.read(asked["size"])
-        answer = json.dumps(_answer(asked, data), ensure_ascii=False)
-        out.write(answer.encode() + b"\n")
-        out.flush()
 
 
 def _answer(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
@@ -131,4 +115,4 @@ def _whole(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests(lambda asked, data: json.dumps(_answer(asked, data), ensure_ascii=False))

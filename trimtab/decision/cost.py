@@ -169,7 +169,7 @@ def floor_of(arm: ArmResult) -> float:
 
 
 def _months_until(spare: float, change: ChangeTable) -> float:
-    """The months after which the facts of a share `spare` of the questions have changed; inf where that never comes.
+    """Compute the months after which the facts of a share `spare` of the questions have changed; inf if that never comes.
 
     Newton's steps from 0: what has changed is concave in time, so that each step falls short and none goes beyond.
     """

@@ -162,5 +162,5 @@ def _labelled(cost: CostTable, each: float) -> CostTable:
 
 
 def _changing(cost: CostTable, factor: float) -> CostTable:
-    """The table with facts that change so many times as fast."""
+    """Return the table with facts that change `factor` times as fast."""
     return cost.model_copy(update={"change": cost.change and cost.change.at_pace(factor)})

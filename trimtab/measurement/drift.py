@@ -23,11 +23,10 @@ PERMUTATIONS = 20
 # Of a statistic: beyond these it is rounding errors, which the column that is not permuted has in another order than the others.
 DECIMALS = 5
 LEAST_VARIANCE = 1e-3  # of vectors, in shares of their squared length: below it they are equal but for rounding errors
-RIDGE = 0.1  # of the classifier, in shares of the whole variance of the pooled vectors (`benchmarks/drift_alarms.py`)
+RIDGE = 0.1  # of the classifier, in shares of the whole variance of the pooled vectors; a weak one sees less (docs/log.md, 2026-11-30)
 Vectors = NDArray[np.float32]
-Members = NDArray[
-    np.float32
-]  # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted
+# [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted.
+Members = NDArray[np.float32]
 Values = NDArray[np.float64]
 Statistic = Callable[[Members], Values]  # of each column
 Name = TypeVar("Name", bound=str)  # of a signal
@@ -78,7 +77,7 @@ def drift_test(
 
 
 def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
-    """The unbiased MMD² of two samples of vectors (Gretton et al. 2012, eq. 3), with the kernel of `gaussian_kernel`."""
+    """Return the unbiased MMD² of two samples of vectors (Gretton et al. 2012, eq. 3), with the kernel of `gaussian_kernel`."""
     kernel_NN = gaussian_kernel(vectors_ND)
     np.fill_diagonal(kernel_NN, 0.0)
     rows_N, whole = kernel_NN.sum(1), float(kernel_NN.sum())
@@ -97,7 +96,7 @@ def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
 
 
 def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
-    """exp(-d²/2σ²) for every pair [N, N], σ² the median of the squared distances d² between two different vectors of all."""
+    """Compute exp(-d²/2σ²) of every pair [N, N]; σ² is the median of the squared distances d² of all pairs of two vectors."""
     norms_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
     squared_NN = np.maximum(norms_N[:, None] + norms_N - 2 * (vectors_ND @ vectors_ND.T), 0.0)
     apart = squared_NN[np.triu_indices(len(vectors_ND), 1)]
@@ -107,7 +106,7 @@ def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
 
 
 def classifier_margin(vectors_ND: Vectors) -> Statistic:
-    """How far a linear classifier puts the two samples apart, on answers that it was not fitted to: the mean of ±1 times its prediction.
+    """Return the mean margin of a linear classifier of the two samples, on answers that it was not fitted to: ±1 times its prediction.
 
     A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression on ±1: its leave-one-out predictions are linear in the labels,
     so that it is fitted anew for every permutation.
@@ -123,14 +122,14 @@ def classifier_margin(vectors_ND: Vectors) -> Statistic:
 
 
 def classifier_accuracy(vectors_ND: Vectors, reference: int) -> float:
-    """The mean of the shares of both sides that the classifier of `classifier_margin` puts right, `reference` first; 0.5 is chance."""
+    """Compute the balanced accuracy of the classifier of `classifier_margin`, the `reference` first; 0.5 is chance."""
     sign_N1 = np.where(np.arange(len(vectors_ND)) < reference, -1, 1).astype(np.float32)[:, None]
     right_N = ((_left_out(vectors_ND)(sign_N1) > sign_N1.mean()) == (sign_N1 > 0))[:, 0]
     return float(right_N[:reference].mean() + right_N[reference:].mean()) / 2
 
 
 def _left_out(vectors_ND: Vectors) -> Callable[[Members], Members]:
-    """From labels ±1 to the prediction of each by a classifier that was fitted to all others."""
+    """Return a function from labels ±1 to the leave-one-out prediction of each."""
     centred_ND = (vectors_ND - vectors_ND.mean(0)).astype(np.float64)
     gram_NN = centred_ND @ centred_ND.T
     whole = float(np.einsum("nd,nd->", vectors_ND, vectors_ND))
@@ -142,7 +141,7 @@ def _left_out(vectors_ND: Vectors) -> Callable[[Members], Members]:
 
 
 def label_mix(labels_N: Sequence[str]) -> Statistic:
-    """The chi-square statistic of the counts of labels in two samples."""
+    """Return the chi-square statistic of the counts of labels in two samples."""
     _, number_N = np.unique(np.asarray(labels_N), return_inverse=True)
     one_hot_NL = np.eye(int(number_N.max()) + 1, dtype=np.float32)[number_N]
 
@@ -157,7 +156,7 @@ def label_mix(labels_N: Sequence[str]) -> Statistic:
 
 
 def distribution_gap(values_N: Sequence[float]) -> Statistic:
-    """The Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their shares."""
+    """Return the Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their shares."""
     own_N = np.asarray(values_N, dtype=float)
     order_N = np.argsort(own_N, kind="stable")
     # Where each of the V values begins among the sorted answers: the gap counts behind all that share one.
@@ -176,7 +175,10 @@ def distribution_gap(values_N: Sequence[float]) -> Statistic:
 
 
 def typical(vectors_ND: Vectors, reference: int) -> Values:
-    """The witness of MMD at each of N vectors: greater where the window (behind the first `reference`) has more like it than the reference."""
+    """Compute the witness function of MMD at each of N vectors, the first `reference` of them the reference.
+
+    It is the mean kernel to the window less that to the reference: greater for what is typical of the window alone.
+    """
     kernel_NN = gaussian_kernel(vectors_ND)
     np.fill_diagonal(kernel_NN, 0.0)
     count = len(vectors_ND)
@@ -192,7 +194,7 @@ def _quadratic(matrix_NN: Vectors, members_NB: Members) -> Values:
 
 
 def _upper_ranks(values_B: Values) -> Values:
-    """Of each value the share of all that are at least as great."""
+    """Return, for each value, the share of all values that are at least as great."""
     count = len(values_B)
     return (count - np.searchsorted(np.sort(values_B), values_B, side="left")) / count
 

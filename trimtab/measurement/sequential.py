@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HORIZON = 10  # batches behind its start at which each mean is looked at most closely
+HORIZON = 10  # batches after which the bound of each mean is tightest
 LEAST_SPREAD = 0.05  # of one label, so that a threshold near 0 or 1 does not make the bound blind to few labels
 
 
 def mixture_boundary(variance_sum: float, delta: float, rho_squared: float) -> float:
-    """Bound that a sum of independent, centred errors stays below at every step, with probability at least 1 - delta.
+    """Compute the bound that a sum of independent, centred errors stays below at all steps, with probability at least 1 - delta.
 
     The one-sided normal-mixture boundary √(2(νρ²+1)/ρ² · ln(1 + √(νρ²+1)/(2δ))) (Robbins 1970; Waudby-Smith et al. 2024, "Time-uniform
     central limit theory and asymptotic confidence sequences"). Exact for Gaussian or sub-Gaussian errors with these variances, and in the
@@ -26,7 +26,7 @@ def mixture_boundary(variance_sum: float, delta: float, rho_squared: float) -> f
 
 
 def mixture_rho_squared(variance_sum: float, delta: float) -> float:
-    """The ρ² for which `mixture_boundary` is tightest once the variances add up to `variance_sum`: (-2 ln 2δ + ln(1 - 2 ln 2δ))/ν."""
+    """Compute the ρ² with the tightest `mixture_boundary` where the variances add up to `variance_sum`: (-2 ln 2δ + ln(1 - 2 ln 2δ))/ν."""
     _require_share("delta", delta)
     if not variance_sum > 0:
         raise ValueError("variance_sum must be above 0")
@@ -36,7 +36,7 @@ def mixture_rho_squared(variance_sum: float, delta: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskBatch:
-    """A batch of labelled answers: the share that is wrong, and the variance of this estimate; `labels` is how many labels it weighs as."""
+    """A batch of labelled answers: the share that is wrong, the variance of this estimate, and the effective number of labels."""
 
     risk: float
     variance: float
@@ -45,14 +45,14 @@ class RiskBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskBound:
-    """What the true mean risk of the batches from number `since` up to this one is at least; `since` is where that is most."""
+    """A lower bound of the true mean risk of the batches from number `since` to this one; `since` is the start with the highest bound."""
 
     low: float
     since: int
 
 
 def risk_bounds(batches: Sequence[RiskBatch], threshold: float, delta: float) -> list[RiskBound]:
-    """Lower bounds of the risk after every batch; one of them above `threshold` is an alarm, false with probability at most delta, ever.
+    """Compute lower bounds of the risk after every batch; one above `threshold` is an alarm, ever false with probability at most delta.
 
     A mean over all batches is slow to follow a change, so one is begun at every batch, number s from 0 with its share
     delta / ((s + 1)(s + 2)) of the probability; these shares add up to delta. Each mean has the bound R - `mixture_boundary` / t over its t
@@ -82,7 +82,7 @@ class _RunningMean:
     count: int = 0
 
     def add(self, batch: RiskBatch) -> float:
-        """Its lower bound with one batch more."""
+        """Add a batch, and return the lower bound."""
         self.total += batch.risk
         self.variance += batch.variance
         self.count += 1

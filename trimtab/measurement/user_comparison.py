@@ -22,7 +22,7 @@ from trimtab.base.canary import UserComparison
 from trimtab.measurement.sequential import mixture_boundary, mixture_rho_squared
 
 LEAST_USERS = 20  # on each side, before anything is said
-QUALITY_LEVEL = 0.05  # of a false "better", and of a false "worse", at any look
+QUALITY_LEVEL = 0.05  # probability of ever a false "better", and of ever a false "worse"
 TUNED_FOR = 1_000.0  # information at which bounds are tightest: where differences of about 0.1 are shown
 POWER = 0.8
 WIDEST_VARIANCE = 0.25  # of values from 0 to 1
@@ -31,7 +31,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserOutcome:
-    """What is known of one answer: `user` had it from `version`, and it is right by `right` (from 0 to 1)."""
+    """The outcome of one answer: `user` had it from `version`; `right` from 0, wrong, to 1, right."""
 
     user: str
     version: str
@@ -39,7 +39,7 @@ class UserOutcome:
 
 
 def user_means(outcomes: Iterable[UserOutcome]) -> Mapping[str, float]:
-    """The share of right answers of each user."""
+    """Compute the share of right answers of each user."""
     found: dict[str, list[float]] = {}
     for one in outcomes:
         found.setdefault(one.user, []).append(one.right)
@@ -47,13 +47,13 @@ def user_means(outcomes: Iterable[UserOutcome]) -> Mapping[str, float]:
 
 
 def user_variance(value_U: Numbers) -> float:
-    """Variance between at least two users with values from 0 to 1, one more at each end counted."""
+    """Compute the variance between at least two users with values from 0 to 1, with one more user counted at 0 and one at 1."""
     mean = float(value_U.mean())
     return (float(((value_U - mean) ** 2).sum()) + mean**2 + (1 - mean) ** 2) / (len(value_U) - 1)
 
 
 def compare_users(candidate_U: Numbers, production_U: Numbers, level: float = QUALITY_LEVEL) -> UserComparison | None:
-    """The mean of the candidate's users less that of production's, bounded on each side at `level`; None for too few users.
+    """Compare the means of the candidate's and production's users, with a bound at `level` on each side; None for too few users.
 
     Both arrays hold one value from 0 to 1 for each user.
     """
@@ -73,23 +73,23 @@ def compare_users(candidate_U: Numbers, production_U: Numbers, level: float = QU
 
 
 def lower_bound(value_U: Numbers, level: float = QUALITY_LEVEL) -> float:
-    """Lower bound of the mean of users with values from 0 to 1, at all looks together; 0 for fewer than LEAST_USERS."""
+    """Compute a lower bound of the mean of users with values from 0 to 1, for all looks together; 0 for fewer than LEAST_USERS."""
     if len(value_U) < LEAST_USERS:
         return 0.0
     return max(0.0, float(value_U.mean()) - _reach(len(value_U) / user_variance(value_U), level))
 
 
 def variance_behind(mean: float, variance: float, effect: float) -> float:
-    """The variance between users of a version whose mean is lower by `effect`: in proportion to mean·(1 - mean), at most 0.25."""
+    """Predict the variance between users of a version whose mean is lower by `effect`: in proportion to mean·(1 - mean), at most 0.25."""
     lower, own = max(0.0, mean - effect), mean * (1 - mean)
     return min(WIDEST_VARIANCE, variance * max(1.0, lower * (1 - lower) / own)) if own > 0 else variance
 
 
 def users_needed(effect: float, variance: float, share: float) -> int:
-    """Users, of both versions together, after which a true difference of `effect` is shown with a probability of POWER at least.
+    """Compute how many users, of both versions together, show a true difference of `effect` with a probability of at least POWER.
 
-    `variance`: between users, at most 0.25; `share`: of the users who get the candidate. Earlier looks, which may show it already, are
-    left out of the account.
+    `variance`: between users, at most 0.25. `share`: of the users, those who get the candidate. Earlier looks, which may show it already,
+    are not counted. Raises ValueError for arguments out of their ranges.
     """
     if not 0 < effect <= 1 or not 0 < share < 1 or not variance > 0:
         raise ValueError("effect must lie in (0, 1], share in (0, 1), and variance above 0")
@@ -110,5 +110,5 @@ def users_needed(effect: float, variance: float, share: float) -> int:
 
 
 def _reach(information: float, level: float) -> float:
-    """How far a difference with this information is from the truth at most, at every look."""
+    """Return the bound on the error of a difference with this information, for all looks together."""
     return mixture_boundary(information, level, mixture_rho_squared(TUNED_FOR, level)) / information

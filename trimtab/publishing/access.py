@@ -1,24 +1,23 @@
-"""Who may read a site: what robots.txt, headers and meta elements say to the agents of assistants."""
+"""Decides who may read a site: what robots.txt, headers and meta elements say to the agents of assistants."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 
 from trimtab.base.errors import PackageError
-from trimtab.base.surface import AgentAccess, AgentRole, Fetched, Severity, Site, SitePage, SurfaceFinding
+from trimtab.base.surface import AgentAccess, Fetched, Severity, Site, SitePage, SurfaceFinding
 from trimtab.base.visible import printable
 from trimtab.publishing.addresses import path_of
 from trimtab.publishing.agents import OLD_AFTER, AssistantAgent, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
-from trimtab.publishing.page_links import OddPageError, elements_not_quoted, is_html, media_type
+from trimtab.publishing.page_links import PAGE_TYPES, is_html, media_type
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, RobotsDecision, RobotsRule, robots_of
 
-MOST_DECISIONS = 200_000_000  # agents times rules times addresses; beyond that every n-th address is looked at
-MOST_DIFFERENT = 5  # addresses that are told where two readings of robots.txt differ
+MOST_DECISIONS = 200_000_000  # agents times rules times addresses; beyond that every n-th address is checked
 _CHALLENGES = {"cf-mitigated": "challenge", "x-amzn-waf-action": ""}
-"""Headers by which a CDN says that it answers with a challenge in place of the page, and the value; any where it is empty."""
+"""Headers by which a CDN says that it answers with a challenge, and what their value contains."""
 _UNSEEN = (
     (
         "google-generative-search",
@@ -41,25 +40,22 @@ _UNSEEN = (
 def access_of(
     site: Site, pages: Sequence[SitePage], today: date | None = None
 ) -> tuple[tuple[AgentAccess, ...], tuple[SurfaceFinding, ...]]:
-    """Which pages each assistant's agent may read, by role, with the line of robots.txt that decides; and what was found about it.
+    """Return which pages each assistant's agent may read, with the lines of robots.txt that decide, and the findings about access.
 
-    The pages are those that were fetched and those that robots.txt kept this crawl from. RFC 9309 decides; where a vendor says that its
-    agent departs from it, that is told, and of an agent that crawls without a readable robots.txt it decides.
+    The pages are those that were fetched and those that robots.txt kept this crawl from. RFC 9309 decides. A vendor's departure from it
+    is a finding; only where robots.txt cannot be read does it decide, for an agent that crawls then. `today`: for the age of the table.
     """
     robots = robots_of(site.robots)
     readable = [page.url for page in site.pages if page.status < 300 and _is_page(page)]
     forbidden = [one.url for one in site.unfetched if one.why.startswith(FORBIDDEN)]
     addresses = list(dict.fromkeys([*readable, *forbidden]))
-    addresses = addresses[:: _every(robots, len(addresses))]
+    addresses = addresses[:: _step(robots, len(addresses))]
     listed = {entry.url for entry in site.entries} | {f"{site.origin}/"}
     access, found = [], list(_about_robots(site, robots))
     refused: dict[tuple[RobotsRule | str, Severity], dict[str, list[str]]] = {}
-    decided: dict[str | None, Mapping[str, RobotsDecision]] = {}
+    decisions = _decisions(robots, addresses)
     for agent in assistant_agents():
-        token = _group(agent, robots)
-        if token not in decided:
-            decided[token] = {address: robots.decide(token, address) for address in addresses}
-        no = {address: one for address, one in decided[token].items() if not one.allowed}
+        no = {address: one for address, one in decisions(_token(agent, robots)).items() if not one.allowed}
         if agent.unreadable == "crawls" and robots.everything is False:
             no = {}
         lines = Counter(_line_of(one) for one in no.values())
@@ -84,26 +80,39 @@ def access_of(
             refused.setdefault((rule, _severity(agent, whole)), {})[agent.token] = there
     found += _refusals(site, refused, len(addresses))
     found += _departures(site, robots, access)
-    found += _read_differently(site, robots, addresses)
-    found += _directives(site, pages, listed)
+    found += _read_differently(site, robots, decisions)
+    found += _directives(pages, listed)
     found += _statuses(site)
     found += _notes(site, today or date.today())
     return tuple(access), tuple(found)
 
 
-def _every(robots: RobotsAnswer, addresses: int) -> int:
-    """Of which number of addresses one is looked at, so that a robots.txt made to be slow takes a minute at most."""
+def _decisions(robots: RobotsAnswer, addresses: Sequence[str]) -> Callable[[str], Mapping[str, RobotsDecision]]:
+    """Return a function that gives the decisions on all addresses for a token; tokens of one group share them."""
+    by_group: dict[str | None, Mapping[str, RobotsDecision]] = {}
+
+    def of(token: str) -> Mapping[str, RobotsDecision]:
+        group = robots.rules.group_of(token)
+        if group not in by_group:
+            by_group[group] = {address: robots.decide(token, address) for address in addresses}
+        return by_group[group]
+
+    return of
+
+
+def _step(robots: RobotsAnswer, addresses: int) -> int:
+    """Return n so that checking every n-th address takes a minute at most, also with a robots.txt made to be slow."""
     agents = assistant_agents()
     rules = max(sum(len(rule.parts) for rule in robots.rules.rules_for(agent.token)) for agent in agents)
     return 1 + len(agents) * rules * addresses // MOST_DECISIONS
 
 
 def _is_page(answer: Fetched) -> bool:
-    return is_html(answer) or media_type(answer) in ("application/pdf", "text/plain", "text/markdown")
+    return is_html(answer) or media_type(answer) in PAGE_TYPES
 
 
-def _group(agent: AssistantAgent, robots: RobotsAnswer) -> str:
-    """The token whose group of robots.txt holds for an agent."""
+def _token(agent: AssistantAgent, robots: RobotsAnswer) -> str:
+    """Return the token whose group of robots.txt holds for an agent: its own, or that of the agent that it follows."""
     if agent.follows and robots.rules.group_of(agent.token) in (None, "*"):
         return agent.follows
     return agent.token
@@ -115,7 +124,7 @@ def _line_of(decision: RobotsDecision) -> str:
 
 
 def _severity(agent: AssistantAgent, whole: bool) -> Severity:
-    """How much a refusal matters: `whole` where it is of all pages, of the home page, or of one that the sitemap names."""
+    """Return how much a refusal matters. `whole`: it is of all pages, of the home page, or of one that the sitemap names."""
     if not agent.obeys or agent.role == "training" or not whole:
         return "note"
     return "blocks" if agent.role == "search" else "hinders"
@@ -145,7 +154,7 @@ def _refusals(
 
 
 def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[SurfaceFinding]:
-    """What is wrong with robots.txt itself."""
+    """Find what is wrong with robots.txt itself."""
     answer = site.robots
     if robots.everything is False:
         remedy = "let robots.txt be answered with 200, or with 404 where there is none"
@@ -176,7 +185,7 @@ def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[SurfaceFinding]:
 
 
 def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess]) -> Iterator[SurfaceFinding]:
-    """What vendors say that is unlike RFC 9309, where it changes something here."""
+    """Find where a vendor's departure from RFC 9309 changes something on this site."""
     by_token = {one.token: one for one in assistant_agents()}
     for one in access:
         agent = by_token[one.agent]
@@ -196,32 +205,29 @@ def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess])
         )
 
 
-def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]) -> Iterator[SurfaceFinding]:
-    """Where protego, which scrapy and crawlers built on it use, reads robots.txt otherwise than RFC 9309."""
-    if robots.everything is not None or site.robots is None or not addresses:
+def _read_differently(
+    site: Site, robots: RobotsAnswer, decisions: Callable[[str], Mapping[str, RobotsDecision]]
+) -> Iterator[SurfaceFinding]:
+    """Find where protego, which Scrapy and crawlers built on it use, reads robots.txt otherwise than RFC 9309."""
+    if robots.everything is not None or site.robots is None:
         return
     try:
         from protego import Protego
     except ImportError:
-        raise PackageError("protego", "publish", "reading robots.txt") from None
+        raise PackageError("protego", "publish", "auditing robots.txt") from None
     other = Protego.parse(site.robots.content[:MOST_BYTES].decode("utf-8", "replace"))
-    different: dict[str, list[tuple[str, RobotsDecision]]] = {}
+    different: dict[str, tuple[str, RobotsDecision]] = {}  # by agent the first address
     for agent in assistant_agents():
-        if not agent.crawler:
-            continue
-        for address in addresses:
-            ours = robots.decide(agent.token, address)
-            if ours.allowed != other.can_fetch(address, agent.token):
-                different.setdefault(agent.token, []).append((address, ours))
-                if len(different[agent.token]) == MOST_DIFFERENT:
+        if agent.crawler:
+            for address, ours in decisions(agent.token).items():
+                if ours.allowed != other.can_fetch(address, agent.token):
+                    different[agent.token] = address, ours
                     break
     if different:
-        token, cases = next(iter(different.items()))
-        address, ours = cases[0]
-        said = _line_of(ours)
+        token, (address, ours) = next(iter(different.items()))
         evidence = (
             f"for {', '.join(different)} two readings differ; RFC 9309 {'allows' if ours.allowed else 'forbids'} {token} "
-            f"{printable(path_of(address), 120)} ({said}), a lenient reader does not agree"
+            f"{printable(path_of(address), 120)} ({_line_of(ours)}), a lenient reader does not agree"
         )
         remedy = "name each agent by its whole token, and write Disallow and Allow without misspellings"
         yield _finding(
@@ -229,9 +235,8 @@ def _read_differently(site: Site, robots: RobotsAnswer, addresses: Sequence[str]
         )
 
 
-def _directives(site: Site, pages: Sequence[SitePage], listed: set[str]) -> Iterator[SurfaceFinding]:
-    """`noindex`, `nosnippet`, `max-snippet` and `data-nosnippet`, page by page."""
-    contents = {page.url: page for page in site.pages}
+def _directives(pages: Sequence[SitePage], listed: set[str]) -> Iterator[SurfaceFinding]:
+    """Find `noindex`, `nosnippet`, `max-snippet` and `data-nosnippet`, page by page."""
     for page in pages:
         for agent, written in page.directives.items():
             whom = "every agent" if agent == "*" else agent
@@ -262,21 +267,14 @@ def _directives(site: Site, pages: Sequence[SitePage], listed: set[str]) -> Iter
                     yield _page_finding(
                         page.url, name, "note", f"{evidence}: {why}", "take it out, or set -1, to let all be quoted"
                     )
-        marked = _marked(contents.get(page.url))
-        if marked:
-            evidence = f"{marked:,} elements with data-nosnippet are not quoted by Google"
-            yield _page_finding(page.url, "data-nosnippet", "note", evidence, "take it off what should be cited")
-
-
-def _marked(answer: Fetched | None) -> int:
-    try:
-        return 0 if answer is None else elements_not_quoted(answer)
-    except OddPageError:  # told by the crawl
-        return 0
+                elif name == "data-nosnippet":
+                    evidence = f"{int(value):,} elements with data-nosnippet are not quoted by Google"
+                    yield _page_finding(page.url, name, "note", evidence, "take it off what should be cited")
 
 
 def _statuses(site: Site) -> Iterator[SurfaceFinding]:
-    """Pages that turn a crawl away, and challenges in place of pages."""
+    """Find pages that turn a crawl away, and challenges in place of pages."""
+    listed = {entry.url for entry in site.entries}
     for page in site.pages:
         challenge = challenged(page)
         if challenge:
@@ -285,7 +283,7 @@ def _statuses(site: Site) -> Iterator[SurfaceFinding]:
                 page.url, "challenge", "blocks", f"answers {page.status} with a challenge ({challenge})", remedy
             )
         elif page.status in (401, 403):
-            severity: Severity = "blocks" if page.url in {entry.url for entry in site.entries} else "hinders"
+            severity: Severity = "blocks" if page.url in listed else "hinders"
             evidence = f"answers {page.status} to a crawler"
             yield _page_finding(
                 page.url, "refused", severity, evidence, "open the page to agents, or take it out of links and sitemap"
@@ -297,7 +295,7 @@ def _statuses(site: Site) -> Iterator[SurfaceFinding]:
 
 
 def challenged(answer: Fetched) -> str | None:
-    """The header by which a CDN says that an answer is a challenge and not the page."""
+    """Return the header by which a CDN says that an answer is a challenge and not the page, None without one."""
     for name, value in _CHALLENGES.items():
         found = answer.headers.get(name)
         if found is not None and value in found.lower():
@@ -322,11 +320,3 @@ def _finding(
 
 def _page_finding(page: str, check: str, severity: Severity, evidence: str, remedy: str) -> SurfaceFinding:
     return SurfaceFinding(page=page, check=check, severity=severity, evidence=evidence, remedy=remedy)
-
-
-ROLES: Mapping[AgentRole, str] = {
-    "search": "fills the index that answers are found in",
-    "user": "fetches a page when a user asks",
-    "training": "collects text for training",
-}
-"""What each role of an agent means, in words."""

@@ -1,4 +1,4 @@
-"""Web addresses in one canonical form, so that two spellings of a page are one page."""
+"""Brings web addresses into one canonical form, so that two spellings of a page are one page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 def canonical_address(address: str, base: str | None = None) -> str | None:
-    """An http or https address without fragment, default port and trailing dot of the host, with its host in small letters.
+    """Return an http or https address without fragment, default port and trailing dot of the host, its host in small letters.
 
     Escapes are in capitals, and only where they are needed (RFC 3986, section 6.2.2). `address` may be relative to `base`, an address
-    in canonical form. None for what is no such address: another scheme, a user name in it, an impossible host or port, or too long.
+    in canonical form. None for anything else: another scheme, a user name in it, an impossible host or port, or too long.
     """
     if base is not None and _PLAIN.fullmatch(address):
         return origin_of(base) + address
@@ -51,28 +51,28 @@ def canonical_address(address: str, base: str | None = None) -> str | None:
 
 
 def origin_of(address: str) -> str:
-    """Scheme and host (and port) of a canonical address: `https://example.com`."""
+    """Return scheme and host (and port) of a canonical address: `https://example.com`."""
     end = address.find("/", address.index("://") + 3)
     return address if end < 0 else address[:end]
 
 
 def path_of(address: str) -> str:
-    """Path and query of a canonical address: `/guide/?page=2`."""
+    """Return path and query of a canonical address: `/guide/?page=2`."""
     return address[len(origin_of(address)) :] or "/"
 
 
 def host_of(address: str) -> str:
-    """Host of a canonical address, without port; an IPv6 address without brackets."""
+    """Return the host of a canonical address, without port; an IPv6 address without brackets."""
     return urlsplit(address).hostname or ""
 
 
 def same_site(one: str, other: str) -> bool:
-    """True if two hosts are one, or one is the `www.` of the other."""
+    """Return True if two hosts are equal, or one is the `www.` twin of the other."""
     return one.removeprefix("www.") == other.removeprefix("www.")
 
 
 def _escaped(text: str) -> str:
-    """Letters that need an escape with one, in capitals, and the others without."""
+    """Escape the letters that need it, in capitals, and unescape the others."""
     text = _NOT_ESCAPE.sub("%25", text)
     text = _ESCAPE.sub(_least, text)
     return quote(text.encode("utf-8", "replace"), safe=_KEPT)
@@ -84,7 +84,7 @@ def _least(escape: re.Match[str]) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """The path without its `.` and `..` segments (RFC 3986, section 5.2.4)."""
+    """Return the path without its `.` and `..` segments (RFC 3986, section 5.2.4)."""
     if "/." not in path:
         return path
     kept: list[str] = []

@@ -1,4 +1,4 @@
-"""What a site answers to the agents of assistants: a few pages, asked for again under each agent's name, where the user wants it."""
+"""Compares what a site answers to the agents of assistants: a few pages are asked for again under each agent's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trimtab.publishing.access import challenged
 from trimtab.publishing.addresses import host_of, path_of
 from trimtab.publishing.agents import AssistantAgent, assistant_agents
 from trimtab.publishing.crawl import AGENT, PAGE_CAP, run_to_end
-from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
+from trimtab.publishing.fetch import Fetcher, NotFetchedError
 from trimtab.publishing.page_links import is_html
 from trimtab.publishing.robots import robots_of
 
@@ -29,7 +29,9 @@ def answers_to_agents(
     private: bool = False,
     progress: Progress | None = None,
 ) -> tuple[SurfaceFinding, ...]:
-    """Ask for `pages` pages of a crawled site, and for one that is not there, as each agent that robots.txt allows them; what differs is found.
+    """Ask for `pages` pages of a crawled site again under the name of each agent that robots.txt allows them; return what differs.
+
+    An address that cannot be there is asked for too, once.
 
     The header `User-Agent` names the agent, and this crawl behind it. A server that knows agents by their addresses turns such a request
     away and the agent not, so a refusal is no proof; access logs are. Nothing is asked of a folder.
@@ -41,8 +43,8 @@ def answers_to_agents(
     return run_to_end(_ask(site, spread, rate, private, progress or Progress()))
 
 
-def user_agent_of(agent: AssistantAgent) -> str:
-    """The header that names an agent and says who asks."""
+def _user_agent(agent: AssistantAgent) -> str:
+    """Return the header `User-Agent` that names an agent and says who asks."""
     return f"Mozilla/5.0 (compatible; {agent.token}/1.0; asked by {AGENT})"
 
 
@@ -50,14 +52,12 @@ async def _ask(
     site: Site, pages: Sequence[Fetched], rate: float, private: bool, progress: Progress
 ) -> tuple[SurfaceFinding, ...]:
     robots, host = robots_of(site.robots), host_of(site.origin)
-    named = frozenset({host}) if private or names_private(host) else frozenset[str]()
     agents = [agent for agent in assistant_agents() if agent.crawler]
     missing = f"{site.origin}/{secrets.token_hex(12)}"
     found: list[SurfaceFinding] = []
-    interval = 0.0 if math.isinf(rate) else 1 / rate
     for number, agent in enumerate(agents, 1):
-        delay = robots.rules.crawl_delay(agent.token) or 0.0
-        async with Fetcher(user_agent_of(agent), interval=max(interval, delay), private=named, cap=PAGE_CAP) as fetcher:
+        async with Fetcher(_user_agent(agent), rate=rate, host=host, private=private, cap=PAGE_CAP) as fetcher:
+            fetcher.slow_to(robots.rules.crawl_delay(agent.token) or 0.0)
             for page in pages:
                 if robots.decide(agent.token, page.url).allowed:
                     found += await _compared(fetcher, agent, page)
@@ -68,7 +68,7 @@ async def _ask(
 
 
 async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> list[SurfaceFinding]:
-    """What an agent of this name gets in place of the page that the crawl got."""
+    """Ask for a page under the name of an agent; return how its answer differs from what the crawl got."""
     remedy = "see in the access logs what the real agent gets, and change the rules of the server or the CDN"
     severity: Severity = "note" if agent.role == "training" else "hinders"
 
@@ -96,7 +96,7 @@ async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> l
 
 
 async def _soft_404(fetcher: Fetcher, site: Site, missing: str) -> list[SurfaceFinding]:
-    """Whether an address that cannot be there is answered as a page."""
+    """Ask for an address that cannot be there; return a finding if it is answered as a page."""
     try:
         answer = await fetcher.get(missing)
     except NotFetchedError:

@@ -1,4 +1,4 @@
-"""The table of assistants' agents: dated data in `agents.toml`, each row with its vendor's page."""
+"""Reads the table of assistants' agents, `agents.toml`: dated data, each row with its vendor's page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD_AFTER = 90  # days after which a row may no longer hold
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssistantAgent:
-    """One row: see the head of `agents.toml` for what each field says."""
+    """One row of the table; the head of `agents.toml` explains its fields."""
 
     token: str
     vendor: str
@@ -35,14 +35,14 @@ class AssistantAgent:
 
 @lru_cache(maxsize=1)
 def assistant_agents() -> tuple[AssistantAgent, ...]:
-    """Every agent of the table, in its order."""
+    """Return every agent of the table, in its order."""
     with open(Path(__file__).with_name("agents.toml"), "rb") as file:
         rows = tomllib.load(file)["agent"]
     return tuple(AssistantAgent(**row) for row in rows)
 
 
 def agent_of(user_agent: str) -> AssistantAgent | None:
-    """The agent that a header `User-Agent` names as a whole word; of several the longest."""
+    """Return the agent that a header `User-Agent` names as a whole word, None without one."""
     found = _tokens().search(user_agent)
     return None if found is None else _by_token()[found[0].lower()]
 
@@ -59,5 +59,5 @@ def _by_token() -> dict[str, AssistantAgent]:
 
 
 def oldest_check() -> date:
-    """The day of the row that was checked longest ago."""
+    """Return the earliest date on which a row was checked."""
     return min(one.checked for one in assistant_agents())

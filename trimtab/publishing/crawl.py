@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import re
 import sqlite3
 import time
@@ -25,7 +24,7 @@ from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.base.visible import printable
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
-from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
+from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any
 from trimtab.publishing.folder import read_folder
 from trimtab.publishing.page_links import OddPageError, links_of
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
@@ -40,19 +39,16 @@ MOST_LINKS = 2_000_000  # of all pages
 MOST_SITEMAPS = 200
 MOST_UNFETCHED = 5_000  # addresses that are told one by one
 AT_ONCE = 16  # requests under way
-QUERY_SHARE, NUMBER_SHARE = (
-    20,
-    2,
-)  # of the pages allowed, the part that addresses of one pattern may take: one in 20, one in 2
+QUERY_SHARE, NUMBER_SHARE = 20, 2  # addresses of one pattern may be one in so many of the pages allowed
 MOST_REPEATS = 3  # times that a segment may stand in one path: /a/b/a/b/a/b/a is what a wrong relative link makes
 FORBIDDEN = "robots.txt forbids it"
-"""How the reason begins of an address that was not fetched since robots.txt forbids it for AGENT."""
+"""The beginning of `Unfetched.why` for an address that robots.txt forbids to AGENT."""
 _DIGITS = re.compile(r"\d+")
 _Result = TypeVar("_Result")
 
 
-def agent_string() -> str:
-    """What the crawl calls itself in `User-Agent`."""
+def crawler_user_agent() -> str:
+    """Return the header `User-Agent` of the crawl."""
     return f"{AGENT}/{version('trimtab')} (audit of a site by the package trimtab; how-to: surface-access)"
 
 
@@ -78,7 +74,8 @@ def crawl(
     cannot be fetched.
     """
     if pages < 1 or depth < 0 or not rate > 0:
-        raise InputError("pages, depth or rate is not positive", "give positive numbers", field="crawl")
+        problem = f"pages {pages}, depth {depth} and rate {rate:g} are no limits of a crawl"
+        raise InputError(problem, "give pages of 1 or more, a depth of 0 or more, and a rate above 0", field="crawl")
     if "://" not in source:
         return _folder(source, pages, base)
     start = canonical_address(source)
@@ -87,13 +84,12 @@ def crawl(
             f"{printable(source, 200)} is no http or https address", "give one, such as https://example.com/"
         )
     host = host_of(start)
-    named = frozenset({host}) if private or names_private(host) else frozenset[str]()
     folder = cache / f"{re.sub(r'[^a-z0-9.-]', '-', host)}-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
     with locked(folder):
         refuse_links(folder)
         with CrawlStore(folder / "answers.sqlite") as store:
             crawler = _Crawler(
-                store, pages=pages, depth=depth, rate=rate, private=named, progress=progress or Progress()
+                store, pages=pages, depth=depth, rate=rate, private=private, progress=progress or Progress()
             )
             try:
                 return run_to_end(crawler.site(start, source))
@@ -112,7 +108,7 @@ def _folder(source: str, pages: int, base: str | None) -> Site:
 
 
 def run_to_end(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run to the end, in a thread of its own where this one has an event loop already, as in a notebook."""
+    """Run a coroutine to its end: in another thread if this one has an event loop already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -122,7 +118,7 @@ def run_to_end(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 
 class _Crawler:
-    """One crawl: breadth first, answers taken in the order in which they were asked for, so that two crawls of a site are the same."""
+    """One crawl, breadth first. It takes answers in the order of the requests, so that two crawls of a site give the same result."""
 
     def __init__(
         self,
@@ -131,7 +127,7 @@ class _Crawler:
         pages: int,
         depth: int,
         rate: float,
-        private: frozenset[str],
+        private: bool,
         progress: Progress,
     ) -> None:
         self._store, self._most, self._depth, self._progress = store, pages, depth, progress
@@ -143,19 +139,18 @@ class _Crawler:
         self._patterns: Counter[str] = Counter()
         self._pages: dict[str, Fetched] = {}
         self._links: dict[str, tuple[str, ...]] = {}
-        self._led: dict[str, str] = {}
+        self._redirects: dict[str, str] = {}
         self._unfetched: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
         self._bytes = self._linked = 0
         self._origin = ""
 
     async def site(self, start: str, source: str) -> Site:
-        began = datetime.now(UTC)
-        interval = 0.0 if math.isinf(self._rate) else 1 / self._rate
-        self._fetcher = Fetcher(agent_string(), interval=interval, private=self._private, cap=PAGE_CAP)
+        began, host = datetime.now(UTC), host_of(start)
+        self._fetcher = Fetcher(crawler_user_agent(), rate=self._rate, host=host, private=self._private, cap=PAGE_CAP)
         async with self._fetcher:
-            await self._robots_at(origin_of(start))
             self._origin = origin_of(start)
+            await self._robots_at(self._origin)
             first = await self._first(start)
             sitemaps, entries = await self._sitemaps()
             for entry in entries.values():
@@ -172,17 +167,15 @@ class _Crawler:
             sitemaps=sitemaps,
             entries=tuple(entries.values()),
             pages=tuple(self._pages.values()),
-            unfetched=self._told(),
+            unfetched=self._all_unfetched(),
             links=self._links,
-            redirects=self._led,
+            redirects=self._redirects,
         )
 
     async def _first(self, start: str) -> Fetched | None:
-        """The first page; where it lies on the `www.` twin or behind https, the crawl goes on there."""
+        """Fetch the first page; if it lies on the `www.` twin, the crawl goes on there. None if robots.txt forbids it."""
         if self._robots[self._origin][0] is None:
-            why = self._unfetched.popitem()[1]
-            remedy = "check the address, and that it can be reached from here"
-            raise RemoteError(f"{printable(self._origin, 200)}/robots.txt {why}; {remedy}")
+            raise _unreachable(f"{self._origin}/robots.txt", self._unfetched[f"{self._origin}/robots.txt"])
         refusal = self._forbidden(start)
         self._seen.add(start)
         if refusal:
@@ -191,10 +184,9 @@ class _Crawler:
         try:
             first = await self._answer(start)
         except NotFetchedError as error:
-            raise RemoteError(
-                f"{printable(start, 200)} {error}; check the address, and that it can be reached from here"
-            ) from None
+            raise _unreachable(start, str(error)) from None
         self._origin = origin_of(first.url)
+        await self._robots_at(self._origin)  # not read yet if the answer was kept by a crawl that was stopped
         self._seen.add(first.url)
         return first
 
@@ -243,7 +235,7 @@ class _Crawler:
     async def _take(self, answer: Fetched, depth: int) -> None:
         """Count an answer as a page, and queue the links that it has."""
         if answer.url != answer.asked:
-            self._led[answer.asked] = answer.url
+            self._redirects[answer.asked] = answer.url
             self._seen.add(answer.url)
         if answer.url in self._pages:
             return
@@ -280,7 +272,7 @@ class _Crawler:
             self._queue.append((address, depth))
 
     def _trap(self, address: str) -> str | None:
-        """Why an address looks like one of an endless number: a calendar, a filter, a link that grows."""
+        """Return why an address looks like one of an endless number (a calendar, a filter, a path that grows), else None."""
         path, _, query = path_of(address).partition("?")
         segments = [segment for segment in path.split("/") if segment]
         if segments and max(Counter(segments).values()) > MOST_REPEATS:
@@ -312,8 +304,8 @@ class _Crawler:
             address, _ = self._queue.popleft()
             self._skip(address, self._forbidden(address) or why)
 
-    def _told(self) -> tuple[Unfetched, ...]:
-        """What was not fetched: one by one, and beyond that as numbers."""
+    def _all_unfetched(self) -> tuple[Unfetched, ...]:
+        """Return every address that was not fetched, up to MOST_UNFETCHED of them; the others as one number for each reason."""
         more = (f"{count:,} more: {why}" for why, count in self._left_out.most_common(50))
         return (
             *(Unfetched(url=address, why=why) for address, why in self._unfetched.items()),
@@ -321,7 +313,7 @@ class _Crawler:
         )
 
     def _forbidden(self, address: str) -> str | None:
-        """Why robots.txt forbids an address to us; of another origin than its robots.txt was read of, that it must be read first."""
+        """Return why robots.txt forbids this crawl an address, else None; so does one that was not read yet."""
         found = self._robots.get(origin_of(address))
         if found is None:
             return "its robots.txt was not read"
@@ -333,7 +325,7 @@ class _Crawler:
         return f"{FORBIDDEN}: line {decision.rule.line}, {printable(decision.rule.written, 120)}"
 
     async def _robots_at(self, origin: str) -> None:
-        """Read the robots.txt of an origin, once; what it asks of us about waiting is done."""
+        """Read the robots.txt of an origin, once, and obey its Crawl-delay."""
         if origin in self._robots:
             return
         address = f"{origin}/robots.txt"
@@ -341,22 +333,17 @@ class _Crawler:
         try:
             answer = await self._kept(address, whole=True, elsewhere=True, redirects=5, cap=MOST_BYTES + 1)
         except NotFetchedError as error:
-            if "redirects" in str(
-                error
-            ):  # a robots.txt that cannot be reached so is unavailable, says RFC 9309, section 2.3.1.2
+            if error.by_redirect:  # then it is unavailable, as with 404 (RFC 9309, section 2.3.1.2)
                 answer = _no_robots(address)
             else:
                 answer = None
                 self._unfetched[address] = str(error)
         robots = robots_of(answer)
         self._robots[origin] = answer, robots
-        delay = robots.rules.crawl_delay(AGENT)
-        if delay:
-            self._fetcher.interval = max(self._fetcher.interval, delay)
+        self._fetcher.slow_to(robots.rules.crawl_delay(AGENT) or 0.0)
 
     async def _sitemaps(self) -> tuple[tuple[Fetched, ...], dict[str, SitemapEntry]]:
-        """The sitemaps that robots.txt names, else /sitemap.xml, with those that they name, and the pages that these name."""
-        await self._robots_at(self._origin)
+        """Read the sitemaps that robots.txt names, else /sitemap.xml, and those that they name; return them and their pages."""
         named = [
             canonical_address(written, self._origin + "/") for written in self._robots[self._origin][1].rules.sitemaps
         ]
@@ -381,6 +368,8 @@ class _Crawler:
             if answer.status != 200:
                 continue
             sitemap = read_sitemap(answer)
+            if sitemap.problem:
+                self._skip(address, f"a sitemap that {sitemap.problem}")
             for entry in sitemap.entries:
                 if len(entries) < 10 * self._most:
                     entries.setdefault(entry.url, entry)
@@ -391,7 +380,7 @@ class _Crawler:
         return tuple(found), entries
 
     async def _answer(self, address: str) -> Fetched:
-        """A page's answer; one that asks to wait is asked again, twice at most."""
+        """Return a page's answer; a server that asks to wait is asked again, twice at most."""
         for attempt in range(3):
             answer = await self._kept(address, again=attempt > 0)
             wait = wait_asked(answer.headers.get("retry-after"))
@@ -412,7 +401,7 @@ class _Crawler:
         again: bool = False,
         cap: int | None = None,
     ) -> Fetched:
-        """An answer of this crawl from before it was stopped, else a new one, asked for only where it has changed."""
+        """Return the answer that this crawl got before it was stopped, else a new one, by a conditional request if one is kept."""
         fresh = None if again else self._store.fresh(address)
         if fresh is not None:
             return fresh
@@ -427,7 +416,7 @@ class _Crawler:
         answer = await self._fetcher.get(
             address,
             headers=conditions,
-            may_follow=_anywhere if elsewhere else self._may_follow,
+            may_follow=follow_any if elsewhere else self._may_follow,
             whole=whole,
             elsewhere=elsewhere,
             redirects=redirects,
@@ -436,13 +425,13 @@ class _Crawler:
         return self._store.keep(answer)
 
     async def _may_follow(self, address: str) -> str | None:
-        """Why a redirect must not be followed; the `www.` twin has a robots.txt of its own."""
+        """Return why a redirect must not be followed, else None; the `www.` twin has a robots.txt of its own."""
         await self._robots_at(origin_of(address))
         return self._forbidden(address)
 
 
-async def _anywhere(_: str) -> None:
-    return None
+def _unreachable(address: str, why: str) -> RemoteError:
+    return RemoteError(f"{printable(address, 200)} {why}; check the address, and that it can be reached from here")
 
 
 def _no_robots(address: str) -> Fetched:

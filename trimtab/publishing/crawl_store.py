@@ -1,4 +1,4 @@
-"""The answers of a crawl in one SQLite file: what lets a crawl go on after it was killed, and a later one ask only for changes."""
+"""Keeps the answers of a crawl in one SQLite file, so that a killed crawl goes on and a later one asks only for changes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from trimtab.base.errors import InputError
 from trimtab.base.surface import Fetched
 
-STILL_THE_SAME = timedelta(days=1)  # a crawl that was stopped longer ago begins anew, with conditional requests
+RESUMABLE_FOR = timedelta(days=1)  # a crawl that was stopped longer ago begins anew, with conditional requests
 _COMMIT_EVERY = 1.0  # seconds of work that a kill may lose
 _TABLES = """
 create table if not exists run (id integer primary key, started text not null, finished text);
 create table if not exists answer (
     asked text primary key, run integer not null, url text not null, status integer not null, headers text not null,
-    content blob not null, at text not null, redirects text not null, cut integer not null, seconds real not null
+    content blob not null, at text not null, redirects text not null, cut integer not null
 ) without rowid;
 """
 
 
 class CrawlStore:
-    """Answers by the address that was asked for. A run is one crawl; one that did not finish goes on.
+    """A store of answers by the address that was asked for. A run is one crawl; one that did not finish is resumed.
 
     Raises InputError where the file is damaged.
     """
@@ -35,9 +35,8 @@ class CrawlStore:
         self._committed = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = sqlite3.connect(
-                path, check_same_thread=False
-            )  # one thread at a time, not always the first
+            # one thread at a time, not always the first
+            self._database = sqlite3.connect(path, check_same_thread=False)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = off")  # a killed process loses nothing by it
             self._database.executescript(_TABLES)
@@ -47,7 +46,7 @@ class CrawlStore:
 
     def _begin(self) -> int:
         row = self._database.execute("select id, started, finished from run order by id desc limit 1").fetchone()
-        if row and row[2] is None and datetime.now(UTC) - datetime.fromisoformat(row[1]) < STILL_THE_SAME:
+        if row and row[2] is None and datetime.now(UTC) - datetime.fromisoformat(row[1]) < RESUMABLE_FOR:
             return int(row[0])
         cursor = self._database.execute("insert into run (started) values (?)", (datetime.now(UTC).isoformat(),))
         self._database.commit()
@@ -61,20 +60,20 @@ class CrawlStore:
             self._database.commit()
 
     def fresh(self, asked: str) -> Fetched | None:
-        """The answer that this run, before it was stopped, has had already."""
+        """Return the answer that this run got before it was stopped, None without one."""
         return self._found(asked, "and run = ?", self._run)
 
     def earlier(self, asked: str) -> Fetched | None:
-        """The answer of any run."""
+        """Return the newest answer of any run, None without one."""
         return self._found(asked, "")
 
     def _found(self, asked: str, condition: str, *values: int) -> Fetched | None:
-        columns = "url, status, headers, content, at, redirects, cut, seconds"
+        columns = "url, status, headers, content, at, redirects, cut"
         query = f"select {columns} from answer where asked = ? {condition}"  # noqa: S608 (no value is in it)
         row = self._database.execute(query, (asked, *values)).fetchone()
         if row is None:
             return None
-        url, status, headers, content, at, redirects, cut, seconds = row
+        url, status, headers, content, at, redirects, cut = row
         return Fetched(
             url=url,
             asked=asked,
@@ -84,15 +83,14 @@ class CrawlStore:
             when=datetime.fromisoformat(at),
             redirects=tuple(json.loads(redirects)),
             cut=bool(cut),
-            seconds=seconds,
         )
 
     def keep(self, answer: Fetched) -> Fetched:
-        """Keep an answer for this run; one of status 304 is the answer from before, as of now."""
+        """Keep an answer for this run and return it; for status 304 that is the earlier answer with the present time."""
         if answer.status == 304:
             before = self.earlier(answer.asked)
             if before is not None:
-                answer = replace(before, when=answer.when, seconds=answer.seconds)
+                answer = replace(before, when=answer.when)
         row = (
             answer.asked,
             self._run,
@@ -103,20 +101,19 @@ class CrawlStore:
             answer.when.isoformat(),
             json.dumps(answer.redirects),
             answer.cut,
-            answer.seconds,
         )
-        self._database.execute("insert or replace into answer values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._database.execute("insert or replace into answer values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         if time.monotonic() - self._committed > _COMMIT_EVERY:
             self.commit()
         return answer
 
     def commit(self) -> None:
-        """Make what was kept survive a kill."""
+        """Commit, so that what was kept survives a kill."""
         self._database.commit()
         self._committed = time.monotonic()
 
     def finish(self) -> None:
-        """End the run: the next crawl asks again, for changes only; answers that two runs did not ask for go."""
+        """End the run: the next crawl asks for changes only. Answers that neither this run nor the one before asked for are deleted."""
         self._database.execute("update run set finished = ? where id = ?", (datetime.now(UTC).isoformat(), self._run))
         self._database.execute("delete from answer where run < ?", (self._run - 1,))
         self.commit()

@@ -1,4 +1,4 @@
-"""`demo surface`: a bundled site with known faults is audited, and asked the questions of its visitors."""
+"""`trimtab demo surface`: audits a bundled site with known faults, and asks it the questions of its visitors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EMBEDDING = "minilm-l6"
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceDemo(Shown):
-    """What the audit of the bundled site found, and which of its visitors' questions a simulated assistant answers from it."""
+    """The audit of the bundled site, and which questions of its visitors a simulated assistant answers from it."""
 
     audit: SurfaceAudit
     coverage: SurfaceCoverage
 
     @property
     def headline(self) -> str:
-        """Both in one line."""
+        """Return both in one line."""
         return f"{self.audit.headline} {self.coverage.headline}"
 
 

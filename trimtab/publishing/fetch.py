@@ -19,13 +19,12 @@ from trimtab.base.errors import TrimtabError
 from trimtab.base.surface import Fetched
 from trimtab.base.visible import printable, said
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of, same_site
+from trimtab.publishing.page_links import PAGE_TYPES
 
 SECONDS = 30.0  # that a request may take from the search for the host's address to the last byte
 STALL = 10.0  # seconds without a byte
 MOST_REDIRECTS = 10
 CONNECTIONS = 8
-READ = ("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown")
-"""Media types that are pages; of others the headers are read and no content."""
 _PRIVATE_NAMES = ("localhost", ".localhost", ".local", ".internal", ".test", ".lan", ".home.arpa", ".intranet", ".corp")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -33,7 +32,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NotFetchedError(TrimtabError, ConnectionError):
-    """A request that had no usable answer; the text says why, in words. `by_redirect`: since redirects lead nowhere."""
+    """Raised for a request without a usable answer; the text says why. `by_redirect`: the redirects led nowhere."""
 
     def __init__(self, why: str, *, by_redirect: bool = False) -> None:
         self.by_redirect = by_redirect
@@ -59,20 +58,22 @@ def names_private(host: str) -> bool:
         return "." not in host or host.endswith(_PRIVATE_NAMES)
 
 
-async def _anywhere(_: str) -> None:
-    return None
+async def follow_any(_: str) -> None:
+    """Allow every redirect."""
 
 
 class Fetcher:
-    """Fetches addresses of a site, one request each `interval` seconds; no cookies, no proxies, nothing of the environment.
+    """An asynchronous context manager that fetches addresses of a site under the name `agent`, at `rate` requests a second.
 
-    `private`: hosts whose addresses may be private. A host's addresses are looked up once, checked, and connected to by number, so that
-    an answer of the name server cannot change in between. To be used as an asynchronous context manager.
+    It sends no cookies, uses no proxies and reads nothing of the environment. It looks up the addresses of a host once, checks them, and
+    connects by number, so that the name server cannot change its answer in between. Private addresses are refused, except those of
+    `host`, where `private` is set or the name of the host says that it is private. `cap`: the most bytes that are read of an answer.
     """
 
-    def __init__(self, agent: str, *, interval: float, private: frozenset[str] = frozenset(), cap: int) -> None:
-        self.interval = interval
-        self._agent, self._private, self._cap = agent, private, cap
+    def __init__(self, agent: str, *, rate: float, host: str, private: bool, cap: int) -> None:
+        self._interval = 1 / rate  # seconds between two requests
+        self._agent, self._cap = agent, cap
+        self._private_host = host if private or names_private(host) else None
         self._addresses: dict[str, asyncio.Future[tuple[str, ...]]] = {}
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
         self._turn, self._next = asyncio.Lock(), 0.0
@@ -89,20 +90,19 @@ class Fetcher:
         address: str,
         *,
         headers: Mapping[str, str] | None = None,
-        may_follow: Callable[[str], Awaitable[str | None]] = _anywhere,
+        may_follow: Callable[[str], Awaitable[str | None]] = follow_any,
         whole: bool = False,
         elsewhere: bool = False,
         redirects: int = MOST_REDIRECTS,
         cap: int | None = None,
     ) -> Fetched:
-        """The answer at a canonical address, behind its redirects on the same host or its `www.` twin.
+        """Return the answer at a canonical address, after redirects on the same host or its `www.` twin.
 
-        `may_follow` gives for the address of a redirect why it must not be asked for, or None; `whole`: read the content whatever its
-        media type; `elsewhere`: follow redirects to other hosts; `cap`: the most bytes that
-        are read, where they are not those of the fetcher. Raises NotFetchedError with the reason.
+        `may_follow` returns why a redirect to an address must not be followed, or None. `whole`: read the content whatever its media
+        type. `elsewhere`: follow redirects to other hosts. `cap` replaces that of the fetcher. Raises NotFetchedError with the reason.
         """
         path: list[str] = []
-        at, started = address, time.perf_counter()
+        at = address
         while True:
             status, found, content, cut = await self._once(at, headers or {}, whole, cap or self._cap)
             target = found.get("location") if status in _REDIRECTS else None
@@ -122,7 +122,6 @@ class Fetcher:
             when=datetime.now(UTC),
             redirects=tuple(path[1:]),
             cut=cut,
-            seconds=time.perf_counter() - started,
         )
 
     def _next_address(self, at: str, target: str, path: list[str], most: int, elsewhere: bool) -> str:
@@ -145,7 +144,7 @@ class Fetcher:
     async def _once(
         self, address: str, headers: Mapping[str, str], whole: bool, cap: int
     ) -> tuple[int, dict[str, str], bytes, bool]:
-        """One request: status, headers, content, and whether there was more of it; a connection that breaks is tried once more."""
+        """Send one request; return status, headers, content, and whether there was more. A broken connection is tried once more."""
         for last in (False, True):
             await self._wait()
             try:
@@ -166,17 +165,21 @@ class Fetcher:
 
     async def _wait(self) -> None:
         """Wait for the turn of a request."""
-        if self.interval <= 0 and self._next <= time.monotonic():
+        if self._interval <= 0 and self._next <= time.monotonic():
             return
         async with self._turn:
             now = time.monotonic()
             wait = self._next - now
-            self._next = max(now, self._next) + self.interval
+            self._next = max(now, self._next) + self._interval
         if wait > 0:
             await asyncio.sleep(wait)
 
+    def slow_to(self, interval: float) -> None:
+        """Leave at least this many seconds between two requests."""
+        self._interval = max(self._interval, interval)
+
     def pause(self, seconds: float) -> None:
-        """Let no request begin for so long, as a server has asked for."""
+        """Let no request begin for this many seconds."""
         self._next = max(self._next, time.monotonic() + seconds)
 
     async def _asked(
@@ -198,14 +201,14 @@ class Fetcher:
             kind = found.get("content-type", "").partition(";")[0].strip().lower()
             if response.status_code in _REDIRECTS and "location" in found:
                 return response.status_code, found, b"", False
-            if not whole and kind and kind not in READ:
+            if not whole and kind and kind not in PAGE_TYPES:
                 return response.status_code, found, b"", True
             return response.status_code, found, *(await self._content(response, cap))
         finally:
             await response.aclose()
 
     def _request(self, address: str, host: str, number: str, headers: Mapping[str, str]) -> httpx.Request:
-        """A request that goes to an address by number and names the host, in TLS too."""
+        """Build a request that connects to an IP address and names the host, in TLS too."""
         parts = urlsplit(address)
         place = f"[{number}]" if ":" in number else number
         port = f":{parts.port}" if parts.port else ""
@@ -221,7 +224,7 @@ class Fetcher:
         return httpx.Request("GET", url, headers=fields, extensions={"timeout": limits, "sni_hostname": host})
 
     async def _content(self, response: httpx.Response, cap: int) -> tuple[bytes, bool]:
-        """The unpacked content, as far as the cap lets it, and whether there was more; gzip is opened piece by piece."""
+        """Return at most `cap` bytes of the unpacked content, and whether there was more; gzip is unpacked piece by piece."""
         packing = response.headers.get("Content-Encoding", "identity").strip().lower()
         if packing not in ("gzip", "x-gzip", "identity", ""):
             raise NotFetchedError(f"is packed as {printable(packing, 40)}, which was not asked for")
@@ -243,16 +246,16 @@ class Fetcher:
         return bytes(content), False
 
     def _transport(self, origin: str) -> httpx.AsyncHTTPTransport:
-        """One for each origin: a connection that a certificate was checked for serves its own host alone."""
+        """Return the transport of an origin: a connection serves only the host that its certificate was checked for."""
         if origin not in self._transports:
             limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
             self._transports[origin] = httpx.AsyncHTTPTransport(
-                verify=trusted_authorities(), trust_env=False, limits=limits
+                verify=_trusted_authorities(), trust_env=False, limits=limits
             )
         return self._transports[origin]
 
     async def _lookup(self, host: str) -> tuple[str, ...]:
-        """The addresses of a host that may be connected to, looked up once."""
+        """Return the addresses of a host that may be connected to; each host is looked up once."""
         if host not in self._addresses:
             self._addresses[host] = asyncio.ensure_future(self._checked(host))
         try:
@@ -266,7 +269,7 @@ class Fetcher:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         numbers = list(dict.fromkeys(str(each[4][0]) for each in found))
-        if host in self._private:
+        if host == self._private_host:
             return tuple(numbers)
         public = tuple(one for one in numbers if is_public(ipaddress.ip_address(one.partition("%")[0])))
         if not public:
@@ -277,8 +280,8 @@ class Fetcher:
 
 
 @lru_cache(maxsize=1)  # reading them takes longer than many a request
-def trusted_authorities() -> ssl.SSLContext:
-    """The system's authorities and those of certifi."""
+def _trusted_authorities() -> ssl.SSLContext:
+    """Return a TLS context with the authorities of the system and of certifi."""
     import certifi
 
     context = ssl.create_default_context()

@@ -15,12 +15,10 @@ from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.base.visible import printable
 from trimtab.data.sources import files_below
 from trimtab.publishing.addresses import canonical_address, origin_of, path_of
-from trimtab.publishing.page_links import OddPageError, links_of
+from trimtab.publishing.page_links import PAGE_TYPES, OddPageError, links_of
 from trimtab.publishing.sitemaps import MOST_BYTES, read_sitemap
 
 NO_ADDRESS = "http://localhost/"  # of a folder whose address nobody gave and no sitemap names
-READ = ("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown")
-"""Media types that are pages; others are served and not read."""
 _TYPES: Mapping[str, str] = {  # what Python's table lacks, or takes from the system
     ".html": "text/html",
     ".htm": "text/html",
@@ -36,7 +34,7 @@ _SITEMAP = re.compile(r"sitemap[\w.-]*\.(xml|xml\.gz|txt)", re.ASCII | re.IGNORE
 
 
 def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = None) -> Site:
-    """Every page of a folder as it would be served below `base`, and the addresses that its pages link to and that are not there (404).
+    """Read every page of a folder as it would be served below `base`; linked files that are not there are pages with status 404.
 
     Without `base` the addresses are those that the folder's sitemap has. At most `pages` pages, each of at most `page_cap` bytes; links
     out of the folder are not followed. Raises InputError where the folder holds no page.
@@ -57,7 +55,7 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
         return _fetched(files[name], url, status, page_cap, rules, path_of(where))
 
     names = [name for name in files if name not in _NOT_PAGES and not _SITEMAP.fullmatch(name)]
-    read = [name for name in names if _media_type(name) in READ]
+    read = [name for name in names if _media_type(name) in PAGE_TYPES]
     if not read:
         raise InputError("holds no page", "give the folder that is served, with HTML files in it", file=folder)
     found = [served(name) for name in read[:pages]]
@@ -77,8 +75,11 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
     ]
     sitemaps = tuple(served(name) for name in files if _SITEMAP.fullmatch(name))
     entries: dict[str, SitemapEntry] = {}
-    for sitemap in sitemaps:
-        for entry in read_sitemap(sitemap).entries:
+    for answer in sitemaps:
+        sitemap = read_sitemap(answer)
+        if sitemap.problem:
+            over.append(Unfetched(url=answer.url, why=f"a sitemap that {sitemap.problem}"))
+        for entry in sitemap.entries:
             entries.setdefault(entry.url, entry)
     robots_url = f"{origin_of(where)}/robots.txt"
     none = Fetched(url=robots_url, asked=robots_url, status=404, headers={}, content=b"", when=datetime.now(UTC))
@@ -96,7 +97,7 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
 
 
 def _inside(path: Path, root: Path) -> bool:
-    """True for a regular file that lies in the folder also where a link names it."""
+    """True for a regular file in the folder, its symbolic links followed."""
     return path.is_file() and path.resolve().is_relative_to(root)
 
 
@@ -132,7 +133,7 @@ def _fetched(
 
 
 def _header_rules(path: Path | None) -> dict[str, dict[str, str]]:
-    """Headers by the pattern of paths that they are for: the file `_headers` of Netlify and Cloudflare Pages."""
+    """Read the file `_headers` of Netlify and Cloudflare Pages: headers by the pattern of their paths."""
     rules: dict[str, dict[str, str]] = {}
     current: dict[str, str] | None = None
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path else ():
@@ -148,14 +149,14 @@ def _header_rules(path: Path | None) -> dict[str, dict[str, str]]:
 
 
 def _path_pattern(written: str) -> str:
-    """A regular expression for `/blog/*` and `/:section/page`."""
+    """Return a regular expression for a pattern such as `/blog/*` or `/:section/page`."""
     written = path_of(written) if "://" in written else written
     parts = re.split(r"(\*|:[A-Za-z]\w*)", written)
     return "".join(".*" if part == "*" else "[^/]+" if part.startswith(":") else re.escape(part) for part in parts)
 
 
 def _address_of(files: Mapping[str, Path]) -> str | None:
-    """The address that a folder's sitemap gives to its home page: what all of its addresses begin with."""
+    """Return what all addresses of a folder's sitemap begin with: that of its home page. None without a sitemap."""
     for name, path in files.items():
         if not _SITEMAP.fullmatch(name):
             continue
@@ -171,13 +172,13 @@ def _address_of(files: Mapping[str, Path]) -> str | None:
 
 
 def _missing(links: Mapping[str, tuple[str, ...]], files: Mapping[str, Path], where: str) -> list[str]:
-    """Addresses below `where` that pages link to and at which nothing would be served."""
+    """Return the addresses below `where` that pages link to and at which nothing would be served."""
     linked = dict.fromkeys(address for found in links.values() for address in found if address.startswith(where))
     return [address for address in linked if not any(name in files for name in _names_for(address, where))]
 
 
 def _names_for(address: str, where: str) -> Iterator[str]:
-    """The files that a static host would serve at an address, the first that there is."""
+    """Yield the files that a static host would look for at an address, in its order."""
     name = unquote(address[len(where) :].partition("?")[0])
     if name.endswith("/") or not name:
         yield f"{name}index.html"

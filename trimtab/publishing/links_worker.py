@@ -7,30 +7,15 @@ of this process end it.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import Any
 
 from selectolax.lexbor import LexborHTMLParser
 
-from trimtab.base.worker import limit_memory, limit_time
-
-
-def main() -> None:
-    """Read the pages that standard input gives; each request names its own limits."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    for line in sys.stdin.buffer:
-        asked = json.loads(line)
-        limit_memory(asked["megabytes"], beyond_present=True)
-        limit_time(asked["seconds"])
-        answer = read_links(sys.stdin.buffer.read(asked["size"]), asked["most"], asked["longest"])
-        out.write(json.dumps(answer).encode() + b"\n")
-        out.flush()
+from trimtab.base.worker import answer_requests
 
 
 def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
-    """What `href` of `base` and of links say, each once, and how many elements have `data-nosnippet`."""
+    """Return the `href` of `base` and those of links, each once."""
     tree = LexborHTMLParser(content)
     base = tree.css_first("base[href]")
     found: dict[str, None] = {}
@@ -43,9 +28,8 @@ def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
     return {
         "base": (base.attributes.get("href") or "")[:longest] if base is not None else None,
         "links": list(found),
-        "nosnippet": len(tree.css("[data-nosnippet]")) if b"data-nosnippet" in content else 0,
     }
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests(lambda asked, content: json.dumps(read_links(content, asked["most"], asked["longest"])))

@@ -1,4 +1,4 @@
-"""Access logs: which assistants' agents came, what they got, and what they never read."""
+"""Reads access logs: which assistants' agents came, what they got, and which pages they never read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trimtab.publishing.agents import AssistantAgent, agent_of, assistant_agents
 from trimtab.publishing.page_links import is_html, media_type
 
 LONGEST_LINE = 64 * 1024  # bytes; the rest of a longer one is left out
-MOST_PATHS = 500_000  # different ones that are remembered of one agent
+MOST_PATHS = 500_000  # different ones that are kept of one agent
 _COMBINED = re.compile(
     r'(?:\S+ )?(?P<address>[0-9A-Fa-f.:]+) \S+ .*?\[(?P<time>[^\]]{10,40})\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+'
     r' "(?:[^"\\]|\\.)*" "(?P<agent>(?:[^"\\]|\\.)*)"'
@@ -47,14 +47,14 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "http_user_agent",
     ),
 }
-"""How Cloudflare (JSON lines), CloudFront and other W3C logs, and common Fastly and nginx formats name what is read, in small letters."""
+"""Names of fields in Cloudflare's JSON lines, in W3C logs (CloudFront, IIS) and in common Fastly and nginx formats, in small letters."""
 _REFUSALS = (401, 403, 429)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRequest:
-    """One request of a log: the visitor's address, the time, path and query, status, and its `User-Agent`."""
+    """One request of a log: the client's IP address, time, path and query, status, and `User-Agent`."""
 
     address: str
     when: datetime
@@ -76,11 +76,11 @@ class _Visits:
 def read_logs(
     paths: Sequence[Path], ranges: Path | None = None, site: Site | None = None
 ) -> tuple[LogSummary, tuple[SurfaceFinding, ...]]:
-    """What the agents of assistants did, by access logs in the combined format or as CDNs export them; gzip is unpacked.
+    """Summarise what the agents of assistants did, from access logs in the combined format or as CDNs export them; gzip is unpacked.
 
     `ranges`: the address ranges that vendors publish, by which a visitor is verified: a folder of their JSON files under the vendors' own
-    names (`gptbot.json`), one such file, or one JSON object of tokens with their ranges. `site`: where given, the pages that no agent
-    for search or for users has got are told. Raises InputError for a log of no known form, and for ranges that are none.
+    names (`gptbot.json`), one such file, or one JSON object of tokens with their ranges. `site`: adds the pages that no agent for search
+    or for users got. Raises InputError for a log of no known form, and for a file that holds no ranges.
     """
     networks = _networks(ranges) if ranges is not None else {}
     visits: dict[str, _Visits] = {}
@@ -97,11 +97,10 @@ def read_logs(
 
     named = lru_cache(maxsize=10_000)(agent_of)
     for path in _log_files(paths):
-        read = 0
+        read = failed = 0
         for request in _requests(path):
-            lines += 1
             if request is None:
-                unread += 1
+                failed += 1
                 continue
             read += 1
             first, last = min(first, request.when), max(last, request.when)
@@ -116,9 +115,12 @@ def read_logs(
                 one.got.add(_canonical_path(request.target))
             if agent.token in networks:
                 one.verified += is_from(request.address, agent.token)
-        if not read:
+        lines, unread = lines + read + failed, unread + failed
+        if failed and not read:
             remedy = "give the combined format, Cloudflare's JSON lines, or a table whose first line names its columns"
             raise InputError("is no access log of a known form", remedy, file=path)
+    if not lines:
+        raise InputError("holds no request", "give logs of days on which the site was visited", file=paths[0])
     summary = LogSummary(
         lines=lines,
         unread=unread,
@@ -147,7 +149,7 @@ def _agent_visits(agent: AssistantAgent, visits: Mapping[str, _Visits], networks
 
 
 def _never_read(site: Site, visits: Mapping[str, _Visits]) -> tuple[str, ...]:
-    """Pages that no agent for search or for users got, in the site's order."""
+    """Return the pages that no agent for search or for users got, in the site's order."""
     roles = {agent.token: agent.role for agent in assistant_agents()}
     got = {path for token, one in visits.items() if roles[token] != "training" for path in one.got}
     pages = [one for one in site.pages if one.status == 200 and (is_html(one) or media_type(one) == "application/pdf")]
@@ -193,7 +195,7 @@ def _log_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _requests(path: Path) -> Iterator[LogRequest | None]:
-    """Each request of a log, None for a line that cannot be read; lines that are empty or comments are passed over."""
+    """Yield each request of a log, None for a line that cannot be read; empty lines and comments are skipped."""
     parse: Callable[[str], LogRequest | None] | None = None
     with open_checked(path) as file:
         for line in _lines(file):
@@ -213,7 +215,7 @@ def _requests(path: Path) -> Iterator[LogRequest | None]:
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
-    """Lines as text, whatever their bytes are, none longer than LONGEST_LINE."""
+    """Yield lines as text, whatever their bytes are, none longer than LONGEST_LINE."""
     while line := file.readline(LONGEST_LINE):
         whole = line.endswith(b"\n")
         yield line.decode("utf-8", "replace").rstrip("\r\n")
@@ -222,7 +224,7 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 
 
 def _form_of(line: str) -> tuple[Callable[[str], LogRequest | None], bool]:
-    """How to read the lines of a log, by its first, and whether that one names the columns."""
+    """Return a parser for the lines of a log, chosen by its first line, and whether that line names the columns."""
     if line.lstrip().startswith("{"):
         return _json_line, False
     for mark in ("\t", ",", ";"):
@@ -233,7 +235,7 @@ def _form_of(line: str) -> tuple[Callable[[str], LogRequest | None], bool]:
 
 
 def _cells(line: str, mark: str) -> list[str]:
-    """The values of a line of a table; none where its quotes or bytes are odd."""
+    """Return the values of a line of a table; none if it cannot be parsed."""
     try:
         return next(csv.reader([line], delimiter=mark), [])
     except csv.Error:
@@ -290,7 +292,7 @@ def _combined_line(line: str) -> LogRequest | None:
 
 
 def _request(found: Mapping[str, Any]) -> LogRequest | None:
-    """A request from its fields as they are written; None where one is missing or is none."""
+    """Build a request from the text of its fields; None if one is missing or cannot be read."""
     target = str(found.get("target") or "")
     if not target and found.get("request"):
         target = str(found["request"]).partition(" ")[2].rpartition(" HTTP/")[0]
@@ -312,13 +314,13 @@ def _request(found: Mapping[str, Any]) -> LogRequest | None:
 
 
 def _canonical_path(target: str) -> str:
-    """Path and query in the form of canonical addresses, also of a whole address, as proxies write it; empty for what is none."""
+    """Return path and query in canonical form, also of a whole address, as proxies write it; empty for anything else."""
     address = canonical_address(f"http://host.invalid{target}" if target.startswith("/") else target)
     return path_of(address) if address else ""
 
 
 def _moment(written: Any) -> datetime | None:
-    """A time as logs write it: `30/Nov/2026:21:04:03 +0000`, ISO 8601, or seconds, milliseconds or nanoseconds since 1970."""
+    """Parse a time as logs write it: `30/Nov/2026:21:04:03 +0000`, ISO 8601, or seconds, milliseconds or nanoseconds since 1970."""
     try:
         if isinstance(written, int | float) or (
             isinstance(written, str) and re.fullmatch(r"\d{9,19}(\.\d+)?", written)
@@ -345,7 +347,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def _networks(path: Path) -> dict[str, tuple[_Network, ...]]:
-    """The published ranges by the agent whose they are."""
+    """Read the published address ranges, by the token of their agent."""
     by_name = {Path(urlsplit(agent.ranges).path).name: agent.token for agent in assistant_agents() if agent.ranges}
     tokens = {agent.token.lower(): agent.token for agent in assistant_agents()}
     found: dict[str, tuple[_Network, ...]] = {}
@@ -377,7 +379,7 @@ def _networks(path: Path) -> dict[str, tuple[_Network, ...]]:
 
 
 def _prefixes(value: Any, file: Path) -> tuple[_Network, ...]:
-    """Networks of `{"prefixes": [{"ipv4Prefix": …}]}`, as OpenAI, Google and others publish them, or of a list of them."""
+    """Parse networks of `{"prefixes": [{"ipv4Prefix": …}]}`, as OpenAI, Google and others publish them, or of a list of them."""
     rows = value.get("prefixes") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         raise InputError("holds no list of prefixes", "give address ranges as their vendors publish them", file=file)

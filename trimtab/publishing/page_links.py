@@ -13,6 +13,8 @@ from trimtab.base.surface import Fetched
 from trimtab.base.worker import Worker
 from trimtab.publishing.addresses import LONGEST, canonical_address, origin_of
 
+PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown")
+"""Media types of pages; of answers of other types no content is read."""
 MOST_LINKS = 5_000  # of one page
 SECONDS, MEGABYTES = 3, 256
 """Processor time and memory that reading a page may take, beside what its size adds."""
@@ -21,7 +23,7 @@ SECONDS_EACH, MEGABYTES_EACH = 1, 100
 
 
 class OddPageError(Exception):
-    """A page that cannot be read within limits."""
+    """Raised for a page that cannot be read within limits."""
 
 
 def is_html(answer: Fetched) -> bool:
@@ -33,12 +35,12 @@ def is_html(answer: Fetched) -> bool:
 
 
 def media_type(answer: Fetched) -> str:
-    """The media type of an answer in small letters, without parameters; empty where it has none."""
+    """Return the media type of an answer in small letters, without parameters; empty if it has none."""
     return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def links_of(answer: Fetched) -> tuple[str, ...]:
-    """The addresses that a page links to on its own host, in their order, each once; at most MOST_LINKS.
+    """Return the addresses that a page links to on its own host, in their order, each once; at most MOST_LINKS.
 
     Raises OddPageError for a page that is made to take long, and PackageError where selectolax is not installed.
     """
@@ -50,13 +52,6 @@ def links_of(answer: Fetched) -> tuple[str, ...]:
         base = canonical_address(read["base"], base) or base
     found = (canonical_address(written, base) for written in read["links"])
     return tuple(dict.fromkeys(address for address in found if address is not None and origin_of(address) == origin))
-
-
-def elements_not_quoted(answer: Fetched) -> int:
-    """How many elements of a page have `data-nosnippet`; raises OddPageError as `links_of` does."""
-    if b"data-nosnippet" not in answer.content or not is_html(answer):
-        return 0
-    return int(_read(answer.content)["nosnippet"])
 
 
 def _read(content: bytes) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +16,7 @@ from urllib.parse import urldefrag, urljoin
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from trimtab.base.worker import limit_memory, limit_time
+from trimtab.base.worker import answer_requests
 
 MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
 LEAST_OF, MOST_BEYOND = 1 / 3, 1.5  # times the words that are marked as main, between which main text has its own
@@ -88,19 +86,6 @@ _RULED = re.compile(
 _LEAST_LINES = 3  # that make a typed list or table
 
 
-def main() -> None:
-    """Parse what standard input asks for; each request names its own limits."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    for line in sys.stdin.buffer:
-        asked = json.loads(line)
-        limit_memory(asked["megabytes"], beyond_present=True)
-        limit_time(asked["seconds"])
-        html = sys.stdin.buffer.read(asked["size"]).decode("utf-8", "replace")
-        out.write(json.dumps(_answer(html, asked["url"])).encode() + b"\n")
-        out.flush()
-
-
 def _answer(html: str, url: str) -> dict[str, Any]:
     try:
         return parse(html, url)
@@ -163,7 +148,7 @@ def parse(html: str, url: str) -> dict[str, Any]:
             for node in tree.css("script:not([src])")
             if "json" not in (node.attributes.get("type") or "")
         ),
-        "nosnippet": bool(tree.css_first("[data-nosnippet]")),
+        "nosnippet": len(tree.css("[data-nosnippet]")),
     }
 
 
@@ -364,4 +349,4 @@ def _joined(base: str, href: str | None) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests(lambda asked, html: json.dumps(_answer(html.decode("utf-8", "replace"), asked["url"])))

@@ -163,7 +163,6 @@ def _html(fetched: Fetched, reader: Worker) -> SitePage:
         fetched,
         "html",
         title=answer["title"],
-        description=named.get("description", ""),
         canonical=canonical or canonical_of_header(fetched),
         language=(
             answer["language"] or named.get("content-language") or fetched.headers.get("content-language") or ""
@@ -173,7 +172,7 @@ def _html(fetched: Fetched, reader: Worker) -> SitePage:
         headings=tuple(PageHeading(level=level, text=text, line=line) for level, text, line in answer["headings"]),
         text=answer["text"],
         words=len(visible.split()),
-        directives=_directives(fetched, metas, snippets_withheld=answer["nosnippet"]),
+        directives=_directives(fetched, metas, not_quoted=answer["nosnippet"]),
         json_ld=objects,
         broken_json_ld=broken,
         dates=(*_visible_dates(visible, answer["times"]), *_stated_dates(objects, named), *_header_date(fetched)),
@@ -208,14 +207,13 @@ def _plain(fetched: Fetched) -> SitePage:
 def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any) -> SitePage:
     empty: dict[str, Any] = {
         "title": "",
-        "description": "",
         "canonical": canonical_of_header(fetched),
         "language": fetched.headers.get("content-language"),
         "author": None,
         "headings": (),
         "text": "",
         "words": 0,
-        "directives": _directives(fetched, (), snippets_withheld=False),
+        "directives": _directives(fetched, (), not_quoted=0),
         "json_ld": (),
         "broken_json_ld": (),
         "dates": tuple(_header_date(fetched)),
@@ -234,7 +232,7 @@ def canonical_of_header(fetched: Fetched) -> str | None:
 
 
 def _directives(
-    fetched: Fetched, metas: Sequence[tuple[str, str]], *, snippets_withheld: bool
+    fetched: Fetched, metas: Sequence[tuple[str, str]], *, not_quoted: int
 ) -> Mapping[str, tuple[str, ...]]:
     """Collect the directives for each agent from `meta` (a name whose whole content is directives is an agent) and X-Robots-Tag."""
     found: dict[str, list[str]] = {}
@@ -249,8 +247,8 @@ def _directives(
             agent, part = prefixed[1].lower(), prefixed[2]
         if part.strip() and _is_directive(part):
             found.setdefault(agent, []).append(" ".join(part.lower().split()))
-    if snippets_withheld:
-        found.setdefault("*", []).append("data-nosnippet")
+    if not_quoted:
+        found.setdefault("*", []).append(f"data-nosnippet: {not_quoted}")
     return {agent: tuple(dict.fromkeys(parts)) for agent, parts in found.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,8 @@ from trimtab.base.progress import Progress
 from trimtab.base.surface import Fetched, Site, SitePage
 from trimtab.base.visible import said
 from trimtab.publishing.addresses import canonical_address, host_of, path_of
-from trimtab.publishing.crawl import PAGE_CAP, agent_string
-from trimtab.publishing.fetch import Fetcher, NotFetchedError, names_private
+from trimtab.publishing.crawl import PAGE_CAP, crawler_user_agent
+from trimtab.publishing.fetch import Fetcher, NotFetchedError
 from trimtab.publishing.pages import read_page
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class _Fetching:
 @contextmanager
 def _fetching(site: Site, private: bool) -> Iterator[_Fetching]:
     host = host_of(site.origin)
-    named = frozenset({host}) if private or names_private(host) else frozenset[str]()
-    fetcher, runner = Fetcher(agent_string(), interval=0, private=named, cap=PAGE_CAP), asyncio.Runner()
+    fetcher = Fetcher(crawler_user_agent(), rate=math.inf, host=host, private=private, cap=PAGE_CAP)
+    runner = asyncio.Runner()
     with ThreadPoolExecutor(1) as pool:
         try:
             yield _Fetching(fetcher, runner, pool)

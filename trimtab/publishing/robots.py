@@ -1,4 +1,4 @@
-"""robots.txt by RFC 9309, with the line that decides about an address (https://www.rfc-editor.org/rfc/rfc9309.html)."""
+"""Reads robots.txt by RFC 9309, and gives the line that decides on an address (https://www.rfc-editor.org/rfc/rfc9309.html)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from urllib.parse import quote
 from trimtab.base.surface import Fetched
 from trimtab.publishing.addresses import path_of
 
-MOST_BYTES = 500 * 1024  # that are read, as the RFC's section 2.5 asks for at least, and as Google reads
-LONGEST_DELAY = 24 * 3600.0  # seconds of a Crawl-delay that is believed
+MOST_BYTES = 500 * 1024  # that are read: the least that section 2.5 asks for, and what Google reads
+LONGEST_DELAY = 24 * 3600.0  # seconds; a longer Crawl-delay is ignored
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _TOKEN = re.compile(r"[A-Za-z_-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*", re.ASCII)
@@ -22,7 +22,10 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotsRule:
-    """One line `Allow` or `Disallow`: its number from 1, as it is written, and how specific it is in octets."""
+    """A line `Allow` or `Disallow`: its number from 1, its text, and its length in octets, by which the longest match is found.
+
+    `parts`: what stands between its wildcards. `anchored`: it ends with `$`.
+    """
 
     line: int
     written: str
@@ -32,7 +35,7 @@ class RobotsRule:
     anchored: bool = field(repr=False)
 
     def matches(self, path: str) -> bool:
-        """True if the rule holds for a path in comparable form."""
+        """Return True if the rule matches a path in comparable form."""
         if not path.startswith(self.parts[0]):
             return False
         at = len(self.parts[0])
@@ -51,7 +54,7 @@ class RobotsRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotsDecision:
-    """Whether an agent may read an address, and the rule that says so; without a rule, `why` in words."""
+    """A decision on an address: allowed or not, and the rule that decides; without a rule, `why` in words."""
 
     allowed: bool
     rule: RobotsRule | None = None
@@ -59,7 +62,7 @@ class RobotsDecision:
 
 
 class _Group:
-    """The merged rules of one agent, the most specific first, and of equal ones those that allow."""
+    """The merged rules of one agent, the longest first, and of equal ones those that allow."""
 
     def __init__(self) -> None:
         self.rules: list[RobotsRule] = []
@@ -78,7 +81,10 @@ class _Group:
 
 
 class Robots:
-    """What a robots.txt says; groups of one agent are merged, lines that are no rule are passed over."""
+    """A parsed robots.txt. Groups of one agent are merged.
+
+    `sitemaps`: the values of its Sitemap lines. `unknown`: number and text of lines that are no rule. `cut`: it had more than MOST_BYTES.
+    """
 
     def __init__(self, content: bytes = b"") -> None:
         self.cut = len(content) > MOST_BYTES
@@ -92,7 +98,7 @@ class Robots:
 
     def _read(self, text: str) -> None:
         current: list[_Group] = []
-        naming = False  # whether the group's lines of agents go on
+        naming = False  # inside the User-agent lines that begin a group
         for number, whole in enumerate(_LINE_END.split(text), 1):
             line = whole.partition("#")[0].strip()
             name, colon, value = line.partition(":")
@@ -117,11 +123,11 @@ class Robots:
                 self.unknown.append((number, whole.strip()))
 
     def group_of(self, agent: str) -> str | None:
-        """The token of the group that holds for an agent: its own, else `*`, else None."""
+        """Return the token of the group that holds for an agent: its own, else `*`, else None."""
         return next((token for token in (agent.lower(), "*") if token in self._groups), None)
 
     def decide(self, agent: str, address: str) -> RobotsDecision:
-        """Whether `agent`, a product token, may read a canonical address."""
+        """Decide whether `agent`, a product token, may read a canonical address."""
         token = self.group_of(agent)
         if token is None:
             return RobotsDecision(allowed=True, why="no group of robots.txt is for it")
@@ -131,26 +137,29 @@ class Robots:
         return RobotsDecision(allowed=rule.allows, rule=rule)
 
     def crawl_delay(self, agent: str) -> float | None:
-        """Seconds between two requests that the group of an agent asks for; the RFC does not know it, some agents obey it."""
+        """Return the Crawl-delay of an agent's group in seconds, None without one; RFC 9309 does not know it, some agents obey it."""
         token = self.group_of(agent)
         return None if token is None else self._groups[token].delay
 
     def rules_for(self, agent: str) -> Sequence[RobotsRule]:
-        """The rules that hold for an agent."""
+        """Return the rules that hold for an agent."""
         token = self.group_of(agent)
         return () if token is None else self._groups[token].rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotsAnswer:
-    """robots.txt with how it was answered: `everything` is None where it was read, else whether all is allowed, for the reason `why`."""
+    """The answer to a request for robots.txt.
+
+    `everything`: None if it was read; else True if everything is allowed, False if everything is forbidden, for the reason `why`.
+    """
 
     rules: Robots
     everything: bool | None
     why: str = ""
 
     def decide(self, agent: str, address: str) -> RobotsDecision:
-        """Whether `agent` may read an address, by RFC 9309 also where robots.txt was not read."""
+        """Decide whether `agent` may read an address, by RFC 9309 also where robots.txt was not read."""
         if path_of(address) == "/robots.txt":
             return RobotsDecision(allowed=True, why="robots.txt itself may always be read")
         if self.everything is not None:
@@ -174,7 +183,7 @@ def robots_of(answer: Fetched | None) -> RobotsAnswer:
 
 
 def comparable(path: str) -> str:
-    """A path with all that needs no escape without one, and all else escaped, so that two spellings compare as one (section 2.2.2)."""
+    """Return a path in the form in which two spellings compare as equal: escaped where an escape is needed only (section 2.2.2)."""
     if _PLAIN.fullmatch(path):
         return path
     decoded = _ESCAPE.sub(_decoded, path.encode("utf-8", "surrogateescape"))
@@ -187,7 +196,7 @@ def _decoded(escape: re.Match[bytes]) -> bytes:
 
 
 def _tokens(value: str) -> Sequence[str]:
-    """The product token of a user-agent line, in small letters, without version; `*` for all."""
+    """Return the product token of a User-agent line in small letters, without version; `*` for all, nothing without one."""
     if value == "*" or re.match(r"\*\s", value):
         return ("*",)
     found = _TOKEN.match(value)

@@ -1,4 +1,4 @@
-"""Sitemaps: XML, an index of them, text, each also gzipped, read within bounds (https://www.sitemaps.org/protocol.html)."""
+"""Reads sitemaps within bounds: XML, an index, or text, each also gzipped (https://www.sitemaps.org/protocol.html)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_VALUE = 4_000  # characters of an address or a date
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sitemap:
-    """A sitemap as it reads: the pages that it names, or of an index the sitemaps; `problem` in words where it does not end well."""
+    """A parsed sitemap: the pages that it names, or for an index its sitemaps. `problem`: what is wrong with it, in words."""
 
     entries: tuple[SitemapEntry, ...] = ()
     sitemaps: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class Sitemap:
 
 
 def read_sitemap(answer: Fetched) -> Sitemap:
-    """Read one sitemap; what stands before an error counts, entities and document types are refused."""
+    """Read one sitemap. Entries before an error count; entities and document types are refused."""
     content, problem = answer.content, "is cut, as it is too large" if answer.cut else None
     if content.startswith(b"\x1f\x8b"):
         content, unpacking = _unpacked(content)
@@ -54,11 +54,11 @@ def _unpacked(content: bytes) -> tuple[bytes, str | None]:
 
 
 class _StopReadingError(Exception):
-    """Enough was read; the text is the problem."""
+    """Raised to stop the parser; the text is the problem."""
 
 
 class _Reader:
-    """Expat's handlers: `loc` and `lastmod` of each `url` or `sitemap`, by local names."""
+    """Handlers for expat that collect `loc` and `lastmod` of each `url` or `sitemap`, by local names."""
 
     def __init__(self, sitemap: str) -> None:
         self._sitemap = sitemap

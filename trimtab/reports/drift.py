@@ -14,7 +14,7 @@ _LONGEST = 300  # letters of a question or an answer
 
 
 def render(found: DriftReport) -> str:
-    """The page as HTML, without a script and without a request."""
+    """Return the page as HTML, without a script and without a request."""
     names: list[Signal] = [name for name in SIGNALS if any(name in one.signals for one in found.windows)]
     windows = Grid(
         label="Windows",
@@ -81,10 +81,10 @@ def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | 
 
 
 def _curve(found: DriftReport) -> Curves:
-    """How surprising each window is, in powers of ten, and where an alarm begins."""
+    """Draw -log10 p of each window, and where an alarm begins."""
     last = max(5.0, float(len(found.windows)))
     return Curves(
-        title="How surprising each window is",
+        title="Evidence of drift by window",
         y_title="-log10 of p",
         x_title="window",
         series=(
@@ -101,7 +101,7 @@ def _curve(found: DriftReport) -> Curves:
 
 
 def _quality(watch: QualityWatch) -> Curves:
-    """The share right by the labels of each batch, what the quality is at most, and the floor."""
+    """Draw the share right by the labels of each batch, the upper bound of the quality, and the floor."""
     last = max(5.0, float(watch.points[-1].window))
     return Curves(
         title="Quality in use",

@@ -28,7 +28,7 @@ from trimtab.serving.traffic import Recorder, user_of
 
 T = TypeVar("T")
 LOOK = 1.0  # seconds between two looks at whether the room still works
-BUCKET = "trimtab.canary"  # in a request: the canary that its user is in, and the user's bucket
+CANARY_KEY = "trimtab.canary"  # of a request's scope: the canary that its user is in, and the user's bucket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Served:
 
     @property
     def recorded_version(self) -> str:
-        """The version under which answers and judgements are kept: its number in the registry, else the study or run."""
+        """Return the version under which answers and judgements are kept: its number in the registry, else the study or run."""
         return str(self.release.version) if self.release else self.version
 
 
@@ -64,8 +64,8 @@ class LeftError(Exception):
 
 
 @dataclass(slots=True, kw_only=True)
-class Beside:
-    """A candidate that answers the users of a canary, and by bucket of users what they and the others got: answers, and failed ones."""
+class ActiveCanary:
+    """A canary with the candidate that answers its users, and by bucket of all users the answers and the failed answers."""
 
     canary: Canary
     served: Served
@@ -99,10 +99,10 @@ class Desk:
     ) -> None:
         self.task, self._meters, self._log, self._traffic = task, meters, log, traffic
         self.models: dict[str, Served] = {one.id: one for one in served}
-        self.beside: Beside | None = None
+        self.canary: ActiveCanary | None = None
         self._released: dict[
             int, tuple[str, str]
-        ] = {}  # by number the versions that answered here: arm, and version as it is kept
+        ] = {}  # by number, the versions that answered here: arm, recorded version
         for one in served:
             self._remember(one)
         self._inside: dict[Room, dict[object, Request]] = {one.room: {} for one in served}  # a key for each question
@@ -121,21 +121,21 @@ class Desk:
         raise Refused(404, f"no model {name[:80]!r} here; there are: {known}", code="model_not_found")
 
     async def chosen(self, name: str, request: Request) -> Served:
-        """The model that a request names, or the candidate where a canary takes its user; raises as `found`.
+        """Return the model that a request names, or the candidate where a canary takes its user; raises as `found`.
 
-        Who is not known is answered by production, and counts for neither.
+        An unknown user is answered by production, and counts for neither.
         """
         served = self.found(name)
-        if self.beside is None:
+        if self.canary is None:
             return served
-        user, beside = user_of(request, (await request.json()).get("user")), self.beside  # the body was parsed before
-        if user is None or beside is None:
+        user, active = user_of(request, (await request.json()).get("user")), self.canary  # the body was parsed before
+        if user is None or active is None:
             return served
-        request.scope[BUCKET] = beside, beside.canary.bucket(user)
-        return beside.served if beside.canary.takes(user) else served
+        request.scope[CANARY_KEY] = active, active.canary.bucket(user)
+        return active.served if active.canary.takes(user) else served
 
     def judged(self, name: str, user: str | None, version: int | None) -> tuple[str, str]:
-        """The arm and the version that a judgement speaks of: `version`, as the reply named it, else what answers the user now.
+        """Return the arm and the version that a judgement is of: `version`, as the reply named it, else what answers the user now.
 
         Raises Refused for a version that this server has not served, and as `found`.
         """
@@ -143,9 +143,9 @@ class Desk:
             if version not in self._released:
                 raise Refused(404, f"no version {version} was served here", code="version_not_found")
             return self._released[version]
-        served, beside = self.found(name), self.beside
-        if beside is not None and user is not None and beside.canary.takes(user):
-            served = beside.served
+        served, active = self.found(name), self.canary
+        if active is not None and user is not None and active.canary.takes(user):
+            served = active.served
         return served.arm, served.recorded_version
 
     def checked(self, equal: Mapping[str, float | None]) -> None:
@@ -156,17 +156,17 @@ class Desk:
         """Have one model answer from now on; requests that found another go on with that one. Within the event loop alone."""
         self._inside.setdefault(served.room, {})  # a candidate has answered before
         self._remember(served)
-        self.models, self.beside = {served.id: served}, None
+        self.models, self.canary = {served.id: served}, None
 
     def begin_canary(self, canary: Canary, served: Served) -> None:
         """Have a candidate answer the users whom its canary takes. Within the event loop alone."""
         self._inside[served.room] = {}
         self._remember(served)
-        self.beside = Beside(canary=canary, served=served)
+        self.canary = ActiveCanary(canary=canary, served=served)
 
     def end_canary(self) -> None:
         """Have production answer everybody; requests that found the candidate go on with it. Within the event loop alone."""
-        self.beside = None
+        self.canary = None
 
     def _remember(self, served: Served) -> None:
         if served.release:
@@ -291,11 +291,11 @@ class Desk:
 
 def _count(request: Request | None, *, failed: bool) -> None:
     """Count an answer of a canary, where its user is in one."""
-    found: tuple[Beside, int] | None = request.scope.get(BUCKET) if request else None
+    found: tuple[ActiveCanary, int] | None = request.scope.get(CANARY_KEY) if request else None
     if found:
-        beside, bucket = found
-        beside.answers[bucket] += 1
-        beside.failed[bucket] += failed
+        active, bucket = found
+        active.answers[bucket] += 1
+        active.failed[bucket] += failed
 
 
 def _asker(request: Request | None) -> str:

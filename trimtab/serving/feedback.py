@@ -75,19 +75,26 @@ class Store(Closing):
                     raise InputError(f"judgement {name} is damaged ({error})", "take it out", file=self.name) from None
                 yield judgement
 
-    def outcomes(self, since: datetime) -> Iterator[UserOutcome]:
-        """What users said of single answers from `since` on: a like is right, a dislike or a correction is not.
+    def of_single_answers(self, since: datetime | None = None) -> Iterator[Judgement]:
+        """Read the judgements of single answers, the oldest first, from `since` on where that is given.
 
-        Of several judgements of the same answer by one user the last counts. A comparison of several answers says nothing of one, and is
-        left out; so is what a nameless user said.
+        Of several judgements of the same answer by one user, or in one session, the last counts. A comparison of several answers says
+        nothing of one, and is left out.
         """
-        last: dict[object, UserOutcome] = {}
+        last: dict[object, Judgement] = {}
         for one in self._judgements(since):
-            if one.user and one.kind != "prefer":
-                (answer,) = one.answers
-                key = (one.user, one.session, one.messages, answer)
-                last[key] = UserOutcome(user=one.user, version=answer.version, right=float(one.kind == "like"))
+            if one.kind != "prefer":
+                known = one.user or one.session
+                key = (one.user, one.session, one.messages, one.answers) if known else one.id
+                last.pop(key, None)
+                last[key] = one
         yield from last.values()
+
+    def outcomes(self, since: datetime) -> Iterator[UserOutcome]:
+        """Read what known users said of single answers from `since` on: a like is right, a dislike or a correction is wrong."""
+        for one in self.of_single_answers(since):
+            if one.user:
+                yield UserOutcome(user=one.user, version=one.answers[0].version, right=float(one.kind == "like"))
 
     def all(self) -> tuple[Judgement, ...]:
         """Every judgement, the oldest first."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.errors import MissingError
@@ -38,11 +38,14 @@ SelfCheckResult = tuple[dict[str, float | None], dict[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A version in a room of its own, ready to answer. `self_check` asks it stored questions, and raises InputError where it does not answer as measured."""
+    """A version in a room of its own, ready to answer.
+
+    `self_check` asks it stored questions, and raises InputError where it does not answer as measured.
+    """
 
     served: Served
     task: Task
-    self_check: Callable[[Desk], Awaitable[SelfCheckResult]]
+    self_check: Callable[[Desk], Coroutine[Any, Any, SelfCheckResult]]
 
 
 Load = Callable[[Release], AbstractContextManager[Loaded]]
@@ -52,21 +55,21 @@ class CanarySource(Protocol):
     """The canaries of a task, as `upkeep/canary.py` has them."""
 
     def current(self) -> Canary | None:
-        """The canary that is open."""
+        """Return the canary that is open."""
 
     def release(self, canary: Canary) -> Release:
-        """Its candidate, with the files on this machine."""
+        """Return its candidate, with the files on this machine."""
 
     def reject(self, canary: Canary, why: str) -> CanaryRecord:
-        """End it: the candidate cannot answer."""
+        """End it, rolled back: the candidate cannot answer."""
 
     def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
-        """Keep what was counted here, by bucket of users, and end it where that is due."""
+        """Keep what was counted here, by bucket of users; end it where that is due, and return None if it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Candidate:
-    """A candidate that is loaded: for which canary, and what it holds."""
+    """A loaded candidate, the canary that it is for, and what it holds."""
 
     canary: Canary
     served: Served
@@ -174,7 +177,7 @@ class Follower:
     def _loaded(self, release: Release, stack: ExitStack, desk: Desk, loop: asyncio.AbstractEventLoop) -> Served:
         """Load a version and ask it stored questions; raises what is wrong with it. What it holds goes onto the stack."""
         loaded = stack.enter_context(self._load(release))
-        equal, _ = asyncio.run_coroutine_threadsafe(_awaited(loaded.self_check(desk)), loop).result()
+        equal, _ = asyncio.run_coroutine_threadsafe(loaded.self_check(desk), loop).result()
         return replace(loaded.served, equal=equal.get(loaded.served.arm))
 
     def _look_at_canary(
@@ -187,18 +190,18 @@ class Follower:
             self._end_canary(desk, loop)
         if wanted is not None and self._candidate is None:
             why = self._begin_canary(source, wanted, desk, loop)
-            if why is None:
-                log.line("canary", number=wanted.number, version=wanted.candidate, share=wanted.share)
-            else:
+            if why is not None:
                 _say_end(log, source.reject(wanted, why))
+                return
+            log.line("canary", number=wanted.number, version=wanted.candidate, share=wanted.share)
             self._decides_at = 0.0
-        beside = desk.beside
-        if beside is not None and not beside.served.room.is_alive:
-            _say_end(log, source.reject(beside.canary, "its engine room fell"))
+        active = desk.canary
+        if active is not None and not active.served.room.is_alive:
+            _say_end(log, source.reject(active.canary, "its engine room fell"))
             self._end_canary(desk, loop)
         elif canary is not None and time.monotonic() >= self._decides_at:
             # A canary that is not this server's to answer (production was moved) is to end, too.
-            counted = (dict(beside.answers), dict(beside.failed)) if beside is not None else ({}, {})
+            counted = (dict(active.answers), dict(active.failed)) if active is not None else ({}, {})
             record = source.look(canary, *counted)
             self._decides_at = time.monotonic() + CANARY_SECONDS
             if record is not None:
@@ -207,7 +210,7 @@ class Follower:
     def _begin_canary(
         self, source: CanarySource, canary: Canary, desk: Desk, loop: asyncio.AbstractEventLoop
     ) -> str | None:
-        """Load and try a candidate, and have it answer its users; None, or why it cannot.
+        """Load a candidate, check it, and have it answer its users; return None, or why it cannot.
 
         Raises what is no fault of the candidate: a registry or files that are away, a full disk, a server that ends meanwhile.
         """
@@ -251,10 +254,6 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *given:
         work(*given)
 
     asyncio.run_coroutine_threadsafe(done(), loop).result()
-
-
-async def _awaited(awaitable: Awaitable[SelfCheckResult]) -> SelfCheckResult:
-    return await awaitable
 
 
 def _say_end(log: Log, record: CanaryRecord) -> None:

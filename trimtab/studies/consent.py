@@ -67,7 +67,7 @@ def configuration() -> Configuration:
         found = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         problem = f"{'.'.join(map(str, found['loc']))}: {found['msg'].lower()}" if found else visible(str(error))
         raise InputError(problem, "it holds two lists of texts, allow and allow_commands", file=file) from None
-    paths = [*(entry for entry in own.allow if not _ENDPOINT.fullmatch(entry)), *own.allow_commands]
+    paths = [*(entry for entry in own.allow if "://" not in entry), *own.allow_commands]
     relative = next((path for path in paths if not Path(path).expanduser().is_absolute()), None)
     if relative is not None:
         raise InputError(f"{relative!r} is no whole path", "begin it with / or ~", file=file)
@@ -104,11 +104,7 @@ def require_consent(
         ),
         *_elsewhere(task, allowed),
     ]
-    once = list(dict.fromkeys(asked))
-    if once:
-        words, options = ", ".join(one.words for one in once), " ".join(dict.fromkeys(one.option for one in once))
-        for_good = f"for good, name them in {config_file()}, see docs/how-to/task-file.md#consent"
-        raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
+    _refuse(task, asked)
 
 
 def request_of(task: Task, name: str, *, rows: bool) -> Request:
@@ -119,29 +115,41 @@ def request_of(task: Task, name: str, *, rows: bool) -> Request:
     return Request(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
-def require_places(task: Task, places: Sequence[tuple[str, str]], allow: Sequence[str] = ()) -> None:
-    """Raise ConsentError for places that a task file names outside its folder, where they are not allowed.
+def require_places(task: Task, places: Sequence[tuple[str, str]]) -> None:
+    """Raise ConsentError for places of versions that a task file names outside its folder and the user did not allow.
 
-    `places`: each a file, a folder or the address of a database or an object store, and the option that names it on the command line.
+    `places`: a file, a folder or the address of a database or an object store, each with the option that names it on the command line.
     """
-    allowed = (*allow, *configuration().allow)
+    allowed = configuration().allow
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
+    addresses = {_without_password(entry) for entry in allowed if "://" in entry}
+    asked = []
     for place, option in places:
-        known = place in allowed if "://" in place else _holds(folders, (task.folder / place).resolve())
+        shown = _without_password(place) if "://" in place else place
+        known = shown in addresses if "://" in place else _holds(folders, (task.folder / place).resolve())
         if not known:
-            shown = _without_password(place)
-            raise ConsentError(
-                visible(
-                    f"{task.file}: asks to keep versions at {shown}; if you want that, add: {option} {shlex.quote(shown)} "
-                    f"(for good, name it in {config_file()}, see docs/how-to/task-file.md#consent)"
-                )
-            )
+            asked.append(Request(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
+    _refuse(task, asked)
+
+
+def _refuse(task: Task, asked: Sequence[Request]) -> None:
+    """Raise ConsentError for everything that is asked for, with what to add for it; nothing where nothing is."""
+    once = list(dict.fromkeys(asked))
+    if once:
+        words, options = ", ".join(one.words for one in once), " ".join(dict.fromkeys(one.option for one in once))
+        for_good = f"for good, name them in {config_file()}, see docs/how-to/task-file.md#consent"
+        raise ConsentError(visible(f"{task.file}: asks {words}; if you want that, add: {options} ({for_good})"))
 
 
 def _without_password(address: str) -> str:
-    """An address as it may be shown."""
-    head, at, host = address.rpartition("@")
-    return f"{head.partition('://')[0]}://{head.partition('://')[2].partition(':')[0]}@{host}" if at else address
+    """An address without the password that it may hold."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # no address at all, which may hold anything
+        return f"{address.partition('://')[0]}://…"
+    if parts.password is None:
+        return address
+    return parts._replace(netloc=f"{parts.username or ''}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 def _commands(task: Task, scores: bool, rewards: Sequence[str]) -> Iterator[Request]:
@@ -177,7 +185,7 @@ def _covers(allowed: str, url: str) -> bool:
 
 def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
     """Files and folders outside the task's own that its data tables lead to, by their paths or through links."""
-    folders = [str(task.folder), *(entry for entry in allowed if not _ENDPOINT.fullmatch(entry))]
+    folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()
     data = task.data
     for pattern in (*data.examples, *data.test, *data.documents, *data.preferences, *schema):

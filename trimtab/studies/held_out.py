@@ -14,7 +14,7 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, load_task
 from trimtab.data.split import LedgerRow, read_ledger, write_ledger
 from trimtab.measurement.statistics import look_level
-from trimtab.studies.record import looks_at, opened_items
+from trimtab.studies.record import looks_at, opened_items, retire
 
 LEDGER = "splits.parquet"
 
@@ -39,7 +39,10 @@ def held_out(task: str | Path | Task = "trimtab.toml", *, fresh: bool = False) -
     if fresh:
         with locked(workspace.folder / "studies"):
             ledger = workspace.folder / LEDGER
-            write_ledger(ledger, _drawn_anew(task, read_ledger(ledger), opened_items(workspace)))
+            known = read_ledger(ledger)
+            drawn = _drawn_anew(task, known, opened_items(workspace))
+            retire(workspace, [row.id for row in known.values() if row.split == "test"])
+            write_ledger(ledger, drawn)
         workspace = open_workspace(task)
     looks = len(looks_at(workspace))
     return HeldOut(questions=len(workspace.splits["test"]), looks=looks, next_level=look_level(looks + 1))

@@ -79,14 +79,26 @@ def looks_at(workspace: Workspace) -> list[str]:
     return _looked(workspace.folder / OPENINGS, _test_items(workspace))
 
 
-def look_at(openings: Path, items: Sequence[str], study: str) -> int:
+def look_number(openings: Path, items: Sequence[str], study: str) -> int:
     """Which look at these questions a study's is: the first, and one more for each other study that opened at least a fifth of them."""
     return 1 + len({*_looked(openings, items)} - {study}) if items else 1
 
 
 def _looked(openings: Path, items: Sequence[str]) -> list[str]:
-    entries = [one for one in read_lines(openings, "study") if not one["study"].startswith(EXPORTED)]
-    return list(dict.fromkeys(entry["study"] for entry in entries if _shares(entry, items)))
+    """The studies that opened at least a fifth of these questions, in their order."""
+    entries = read_lines(openings, "study")
+    looks = (one for one in entries if "retired" not in one and not one["study"].startswith(EXPORTED))
+    return list(dict.fromkeys(entry["study"] for entry in looks if _shares(entry, items)))
+
+
+def retire(workspace: Workspace, items: Sequence[str]) -> None:
+    """Note that test questions are rows to learn from now, as they were meant to be (`trimtab test --fresh`)."""
+    append_line(workspace.folder / OPENINGS, {"study": "fresh", "items": [], "retired": list(items)})
+
+
+def retired_items(workspace: Workspace) -> set[str]:
+    """The questions that were retired from the test set."""
+    return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("retired", ())}
 
 
 def opened_items(workspace: Workspace) -> set[str]:

@@ -11,8 +11,8 @@ from typing import Any
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
 from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
+from trimtab.arms.known_rows import write_rows
 from trimtab.arms.made import Trained
-from trimtab.arms.made_from import write_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
@@ -82,8 +82,8 @@ def train(
     functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
     standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training.
     `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to go on from, in place of the base's; `only`: ids of the
-    rows to train on, all unless given. Raises InputError for an arm without weights of its own, for one with a head where `begin` is given, and where a run to go on with was begun with others,
-    StoppedError after a signal.
+    rows to train on, all unless given. Raises InputError for an arm without weights of its own, for one with a head where `begin` is
+    given, and where a run to go on with was begun with others, StoppedError after a signal.
     """
     own = loaded(task)
     chosen = parse_arm(arm, own)
@@ -138,7 +138,7 @@ def _trained(
     if begun is not None:
         refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {arm.name}"))
     write_run(folder, record)
-    write_rows(folder, session.workspace.splits)
+    write_rows(folder, opening.workspace.splits)
     progress = opening.progress(folder / "metrics.jsonl", arm.name)
     progress.seed = record.seed
     context = context_for(arm, record.chosen)

@@ -231,7 +231,7 @@ class Artifacts:
         return folder
 
     def get_file(self, artifact: str, name: str, place: Path) -> bool:
-        """Have one file of a folder that was put as `place`; False where the folder has none of this name. Raises as `check`."""
+        """Copy one file of a folder that was put to `place`; return False where the folder has none of this name. Raises as `check`."""
         sha256 = self.files(artifact).get(name)
         if sha256 is None:
             return False

@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.arms.traffic import ServedAnswer, TrafficStore, traffic_of
+from trimtab.arms.traffic import LabelDraw, ServedAnswer, TrafficStore, traffic_of
 from trimtab.base.canary import (
     BUCKETS,
     Canary,
@@ -35,6 +35,7 @@ from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Release
 from trimtab.decision.canary import decide
+from trimtab.decision.gate import SLOWER
 from trimtab.measurement.user_comparison import (
     LEAST_USERS,
     WIDEST_VARIANCE,
@@ -46,27 +47,25 @@ from trimtab.measurement.user_comparison import (
     users_needed,
     variance_behind,
 )
-from trimtab.upkeep.labels import TRAFFIC
-from trimtab.upkeep.registry import PRODUCTION, Registry, registry, user_name
+from trimtab.upkeep.labels import TRAFFIC, labelled
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry, user_name
 
-CANDIDATE = "candidate"
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
-SLOWER = 1.5  # times production's 95th percentile is too slow, where the task file names no limit
-CLEAR_HARM = 0.1  # a difference for which the users needed are told beside those for the margin
-PAST_DAYS = 30  # of outcomes from which the variance between users and their number a day are taken
+CLEAR_HARM = 0.1  # a difference whose forecast stands beside that of the margin
+PAST_DAYS = 30  # days of outcomes that a forecast takes the variance between users and their number a day from
 SECONDS_A_DAY = 86_400.0
 Numbers = NDArray[np.float64]
-# Judgements of users since a moment, as outcomes.
+# Reads the judgements of users since a moment.
 JudgedSince = Callable[[datetime], Iterable[UserOutcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryForecast:
-    """How many users must be judged, of both versions together, until something is shown with a chance of 80%.
+    """A forecast of how many users must have an outcome, of both versions together, until something is shown with a chance of 80%.
 
-    `clear_harm`: for a true difference of 0.1; `margin`: for one of the margin, and for "not worse by the margin" of a candidate that is as
-    good; None for a margin of 0. `is_measured`: the variance between users is that of production's users, else the greatest there can be.
-    `users_a_day`: users of production with an outcome, by day, of late.
+    `clear_harm`: for a true difference of 0.1. `margin`: for a true difference of the margin, and for "not worse by the margin" where both
+    versions are as good; None for a margin of 0. `is_measured`: True if the variance between users is that of production's users, False
+    if it is the greatest that there can be. `users_a_day`: users of production with an outcome, a day, over the last PAST_DAYS days.
     """
 
     clear_harm: int
@@ -86,7 +85,7 @@ class CanaryStatus(Shown):
 
     @property
     def headline(self) -> str:
-        """Where it stands, in one line."""
+        """Return where it stands, in one line."""
         if self.record is not None:
             return self.record.headline
         one, named = self.canary, "would begin" if self.canary.number is None else f"canary {self.canary.number}"
@@ -100,19 +99,13 @@ def canaries(
     artifacts: str | Path | None = None,
     store: str | None = None,
     judged: JudgedSince,
-    writable: bool = False,
 ) -> Canaries:
-    """The canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for `serve`.
+    """Open the canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for `serve`.
 
-    `judged` gives the judgements of users. `writable`: a registry of form 1 gains the tables of canaries. Raises MissingError where there
-    is no registry.
+    `judged` reads the judgements of users. Raises MissingError where there is no registry.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
-    opened = registry(own, address, artifacts=artifacts, make=False)
-    if writable:
-        opened.close()
-        opened = registry(own, address, artifacts=artifacts)
-    return Canaries(opened, store=store, judged=judged)
+    return Canaries(registry(own, address, artifacts=artifacts, make=False), store=store, judged=judged)
 
 
 class Canaries(Closing):
@@ -121,9 +114,8 @@ class Canaries(Closing):
     def __init__(self, opened: Registry, *, store: str | None, judged: JudgedSince) -> None:
         self._registry, self._store, self._judged = opened, store, judged
         self._server = uuid4().hex
-        self._since: dict[
-            int, tuple[float, float]
-        ] = {}  # by canary: its days and the steady clock's seconds, when first looked at
+        # By canary: its days and the steady clock's seconds, when first looked at.
+        self._since: dict[int, tuple[float, float]] = {}
 
     def start(
         self,
@@ -135,7 +127,7 @@ class Canaries(Closing):
         by: str | None = None,
         dry_run: bool = False,
     ) -> CanaryStatus:
-        """Begin a canary of a version, the one that the alias `candidate` names unless another is given.
+        """Begin a canary of a version: of `version`, else of the one that the alias `candidate` names. `dry_run` forecasts only.
 
         Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version that is in production; MissingError
         where production names no version.
@@ -174,7 +166,7 @@ class Canaries(Closing):
         return CanaryStatus(canary=begun, evidence=nothing, forecast=forecast, record=None)
 
     def status(self) -> CanaryStatus:
-        """The canary that is open, ended where it is due; else the last one. Raises MissingError where there was none."""
+        """Return the open canary, ended where that is due; else the last one. Raises MissingError where there was none."""
         canary = self._registry.canary()
         if canary is None:
             records = self._registry.canary_records()
@@ -184,7 +176,7 @@ class Canaries(Closing):
             return CanaryStatus(
                 canary=records[0].canary, evidence=records[0].evidence, forecast=None, record=records[0]
             )
-        evidence = self._evidence(canary, days_known(canary, self._registry.tallies(_number(canary)), _now()))
+        evidence = self._evidence(canary)
         record = self._decided(canary, evidence)
         return CanaryStatus(canary=canary, evidence=evidence, forecast=self._forecast(canary), record=record)
 
@@ -193,22 +185,22 @@ class Canaries(Closing):
         canary = self.current()
         if canary is None:
             raise MissingError(f"{self._registry.name}: no canary is open")
-        return self._end(canary, "rolled_back", f"stopped by hand: {why.strip()}"[:2_000], by or user_name())
+        return self._end(canary, "rolled_back", f"stopped by hand: {why.strip()}"[:2_000], self._evidence(canary), by)
 
     def current(self) -> Canary | None:
-        """The canary that is open, if any."""
+        """Return the canary that is open, if any."""
         return self._registry.canary()
 
     def release(self, canary: Canary) -> Release:
-        """The candidate, with its files on this machine; raises InputError where they are damaged, MissingError where they are gone."""
+        """Return the candidate with its files on this machine; raises InputError where they are damaged, MissingError where they are gone."""
         return self._registry.release(canary.candidate, CANDIDATE)
 
     def reject(self, canary: Canary, why: str) -> CanaryRecord:
         """End a canary whose candidate cannot answer: rolled back."""
-        return self._end(canary, "rolled_back", why, user_name())
+        return self._end(canary, "rolled_back", why, self._evidence(canary))
 
     def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
-        """Keep what this server has counted so far, by bucket of users, and end the canary where that is due; None where it goes on."""
+        """Keep what this server has counted so far, by bucket of users; end the canary where that is due, and return None if it goes on."""
         number, now = _number(canary), _now()
         tallies = self._registry.tallies(number)
         clock = _steady()
@@ -226,34 +218,34 @@ class Canaries(Closing):
         found = decide(canary, evidence)
         if found is None and self._registry.current(PRODUCTION).number != canary.production:
             found = ("undecided", f"{PRODUCTION} was moved meanwhile")
-        return None if found is None else self._end(canary, *found, user_name(), evidence)
+        return None if found is None else self._end(canary, *found, evidence)
 
     def _end(
-        self, canary: Canary, outcome: CanaryOutcome, why: str, who: str, evidence: CanaryEvidence | None = None
+        self, canary: Canary, outcome: CanaryOutcome, why: str, evidence: CanaryEvidence, who: str | None = None
     ) -> CanaryRecord:
-        if evidence is None:
-            evidence = self._evidence(canary, days_known(canary, self._registry.tallies(_number(canary)), _now()))
-        record = CanaryRecord(canary=canary, outcome=outcome, why=why, when=_now(), who=who, evidence=evidence)
+        record = CanaryRecord(
+            canary=canary, outcome=outcome, why=why, when=_now(), who=who or user_name(), evidence=evidence
+        )
         return self._registry.end_canary(record)
 
-    def _evidence(self, canary: Canary, days: float) -> CanaryEvidence:
-        """What is known of a canary. A user counts with what the version gave it that it was drawn for, and with nothing else."""
+    def _evidence(self, canary: Canary, days: float | None = None) -> CanaryEvidence:
+        """Compare both versions by what is known; `days`: how long the canary has run, by the tallies of servers unless given."""
+        tallies = self._registry.tallies(_number(canary))
         with self._traffic() as traffic:
-            labelled = list(_labelled(traffic, canary.begun)) if traffic else []
+            outcomes = [*self._judged(canary.begun), *(_labels_since(traffic, canary.begun) if traffic else ())]
             served = traffic.answers(since=canary.begun) if traffic else []
         return CanaryEvidence(
-            days=days,
-            quality=compare_users(*_by_side(canary, [*self._judged(canary.begun), *labelled])),
-            errors=_errors(canary, self._registry.tallies(_number(canary))),
+            days=days_known(canary, tallies, _now()) if days is None else days,
+            quality=_quality(canary, outcomes),
+            errors=_errors(canary, tallies),
             latency=_latency(canary, served),
         )
 
     def _forecast(self, canary: Canary) -> CanaryForecast:
         since = _now() - timedelta(days=PAST_DAYS)
         with self._traffic() as traffic:
-            labelled = list(_labelled(traffic, since)) if traffic else []
-        version = str(canary.production)
-        means = user_means(one for one in [*self._judged(since), *labelled] if one.version == version)
+            outcomes = [*self._judged(since), *(_labels_since(traffic, since) if traffic else ())]
+        means = user_means(one for one in outcomes if one.version == str(canary.production))
         is_measured = len(means) >= LEAST_USERS
         known = np.array([*means.values()])
 
@@ -270,28 +262,20 @@ class Canaries(Closing):
             users_a_day=len(means) / PAST_DAYS if is_measured else None,
         )
 
-    def _traffic(self) -> _Traffic:
-        return _Traffic(self._registry.task, self._store)
-
-
-class _Traffic:
-    """The store of traffic inside a `with` block; None where nothing was kept yet."""
-
-    def __init__(self, task: Task, store: str | None) -> None:
-        self._store: TrafficStore | None = None
-        with suppress(MissingError):
-            self._store = traffic_of(task, store, make=False)
-
-    def __enter__(self) -> TrafficStore | None:
-        return self._store
-
-    def __exit__(self, *_: object) -> None:
-        if self._store is not None:
-            self._store.close()
+    @contextmanager
+    def _traffic(self) -> Iterator[TrafficStore | None]:
+        """Open the store of traffic; None where nothing was kept yet."""
+        try:
+            store = traffic_of(self._registry.task, self._store, make=False)
+        except MissingError:
+            yield None
+            return
+        with store:
+            yield store
 
 
 def days_known(canary: Canary, tallies: Sequence[CanaryTally], now: datetime) -> float:
-    """Days that a canary has run, for one who has not looked on.
+    """Compute the days that a canary has run from what servers kept.
 
     A server counts them by its steady clock; since the last look of a server the wall clock counts, and never backwards. So a clock that
     is set while a server runs changes nothing, and one that is set back when none runs takes no day away.
@@ -301,57 +285,58 @@ def days_known(canary: Canary, tallies: Sequence[CanaryTally], now: datetime) ->
     return days + max(0.0, (now - when).total_seconds() / SECONDS_A_DAY)
 
 
-def _by_side(canary: Canary, outcomes: Iterable[UserOutcome]) -> tuple[Numbers, Numbers]:
-    """One value for each user of the candidate, and of production."""
-    sides: tuple[list[UserOutcome], list[UserOutcome]] = ([], [])
-    for one in outcomes:
-        takes = canary.takes(one.user)
-        if one.version == str(canary.candidate if takes else canary.production):
-            sides[0 if takes else 1].append(one)
-    candidate, production = (np.array([*user_means(side).values()], dtype=float) for side in sides)
-    return candidate, production
+def _labels_since(traffic: TrafficStore, since: datetime) -> list[UserOutcome]:
+    """Read the labels of answers given since a moment, as outcomes.
+
+    Only random draws count: where unsure answers are drawn more often, versions differ by how unsure they are.
+    """
+
+    def answers_of(draw: LabelDraw) -> list[ServedAnswer]:
+        if draw.drawing != "random":
+            return []
+        return traffic.answers(after=draw.after_row, last=draw.last_row, since=since)
+
+    found = labelled(traffic, TRAFFIC, answers_of)
+    return [
+        UserOutcome(user=answer.user, version=answer.version, right=float(right))
+        for answer, right in zip(found.answers, found.right, strict=True)
+        if answer.user and not math.isnan(right)
+    ]
 
 
-def _labelled(traffic: TrafficStore, since: datetime) -> Iterator[UserOutcome]:
-    """Labels of answers that were drawn at random: where unsure answers are drawn more often, versions differ by how unsure they are."""
-    said: dict[str, list[float]] = {}
-    for label in traffic.labels():
-        if label.right is not None:
-            said.setdefault(label.item, []).append(float(label.right))
-    for draw in traffic.draws(TRAFFIC):
-        if draw.drawing != "random" or not said:
-            continue
-        for answer in traffic.answers(after=draw.after_row, last=draw.last_row, since=since):
-            if answer.user and answer.id in said:
-                given = said[answer.id]
-                yield UserOutcome(user=answer.user, version=answer.version, right=sum(given) / len(given))
+def _quality(canary: Canary, outcomes: Iterable[UserOutcome]) -> UserComparison | None:
+    """Compare the shares of right answers; a user counts with answers of the version that it was drawn for, and with no others."""
+    own = [one for one in outcomes if one.version == str(canary.version_of(one.user))]
+    candidate, production = (
+        np.array([*user_means(one for one in own if one.version == str(version)).values()], dtype=float)
+        for version in (canary.candidate, canary.production)
+    )
+    return compare_users(candidate, production)
 
 
 def _errors(canary: Canary, tallies: Sequence[CanaryTally]) -> UserComparison | None:
-    """The share of answers that failed, by buckets of users."""
+    """Compare the shares of answers that failed, by buckets of users."""
     answers: Counter[int] = Counter()
     failed: Counter[int] = Counter()
     for one in tallies:
         answers.update({int(bucket): count for bucket, count in one.answers.items()})
         failed.update({int(bucket): count for bucket, count in one.failed.items()})
-    border = round(canary.share * BUCKETS)
     shares = {bucket: failed[bucket] / count for bucket, count in answers.items() if count}
-    candidate = np.array([share for bucket, share in shares.items() if bucket < border], dtype=float)
-    production = np.array([share for bucket, share in shares.items() if bucket >= border], dtype=float)
+    candidate = np.array([share for bucket, share in shares.items() if canary.takes_bucket(bucket)], dtype=float)
+    production = np.array([share for bucket, share in shares.items() if not canary.takes_bucket(bucket)], dtype=float)
     return compare_users(candidate, production, GUARD_LEVEL)
 
 
 def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyComparison | None:
-    """The time of the answers in the sample of traffic; None for fewer than LEAST_USERS users on a side."""
-    sides: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    """Compare the times of the answers in the sample of traffic; None for fewer than LEAST_USERS users on a side."""
+    candidate: dict[str, list[float]] = {}
+    production: dict[str, list[float]] = {}
     for one in served:
-        if one.user:
-            takes = canary.takes(one.user)
-            if one.version == str(canary.candidate if takes else canary.production):
-                sides[0 if takes else 1].setdefault(one.user, []).append(one.milliseconds)
-    if min(map(len, sides)) < LEAST_USERS:
+        if one.user and one.version == str(canary.version_of(one.user)):
+            side = candidate if canary.takes(one.user) else production
+            side.setdefault(one.user, []).append(one.milliseconds)
+    if min(len(candidate), len(production)) < LEAST_USERS:
         return None
-    candidate, production = sides
     usual = _p95(production)
     limit = canary.latency_p95_ms or SLOWER * usual
     slow = np.array([np.mean([one > limit for one in times]) for times in candidate.values()])
@@ -365,7 +350,7 @@ def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyCompariso
 
 
 def _p95(times: Mapping[str, Sequence[float]]) -> float:
-    """95th percentile of milliseconds by user, every user with the same weight."""
+    """Compute the 95th percentile of milliseconds by user, every user with the same weight."""
     pairs = sorted((one, 1 / len(own)) for own in times.values() for one in own)
     reached = np.cumsum([weight for _, weight in pairs])
     return pairs[min(int(np.searchsorted(reached, 0.95 * len(times))), len(pairs) - 1)][0]
@@ -380,7 +365,7 @@ def _number(canary: Canary) -> int:
 
 
 def _steady() -> float:
-    """Seconds by the clock that nobody sets."""
+    """Return the seconds of the clock that nobody sets."""
     return time.monotonic()
 
 

@@ -1,4 +1,4 @@
-"""Which documents changed since a version was made, and which questions were answered from what is gone."""
+"""Finds the documents that changed since a version was made, and the questions that were answered from passages that are gone."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from trimtab.upkeep.registry import Registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentChanges:
-    """The documents that are not as they were, and their former passages that none of the present ones repeats."""
+    """The documents that changed, and their former passages that are in them no more."""
 
     documents: tuple[ChangedDocument, ...]
     gone: tuple[Passage, ...]
 
 
 def version_documents(registry: Registry, version: Version) -> tuple[Document, ...] | None:
-    """The documents that a version answers from, out of its files; None where it has none."""
+    """Read the documents that a version answers from, out of its files; None where it has none."""
     if version.artifact_sha256 is None:
         return None
     with TemporaryDirectory() as scratch:
@@ -61,7 +61,7 @@ def compare_documents(task: Task, before: Sequence[Document], chunk_words: int =
 def affected_questions(
     task: Task, changes: DocumentChanges, answers: Sequence[ServedAnswer]
 ) -> Iterator[AffectedQuestion]:
-    """The questions whose passages are gone: test rows that name them first, then answers in use that were given from them, once each."""
+    """Find the questions whose passages are gone: first test rows that name them, then answers in use from them, each question once."""
     gone: Mapping[str, Passage] = {passage.id: passage for passage in changes.gone}
     if not gone:
         return
@@ -84,7 +84,7 @@ def affected_questions(
 def ask_again(
     task: Task, version: Version, questions: Sequence[AffectedQuestion], allow: Sequence[str]
 ) -> tuple[AffectedQuestion, ...]:
-    """Ask questions of the arm of a version, with its weights and the documents as they are now."""
+    """Ask the arm of a version questions again, with its weights and the present documents."""
     found = []
     with conversation(task=task, arm=version.arm, run=version.source, allow=allow) as talk:
         for one in questions:

@@ -1,4 +1,4 @@
-"""`drift`: whether what is asked and answered is still as it was when the version in production came there, and what to do if not."""
+"""`drift`: compares questions, answers, quality and documents with those when the version in production came there, and says what to do."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.studies.consent import require_consent
 from trimtab.upkeep.changed_documents import affected_questions, ask_again, compare_documents, version_documents
-from trimtab.upkeep.labels import TRAFFIC, labelled
+from trimtab.upkeep.labels import TRAFFIC, contradict, labelled
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
 
-REFERENCE = 3  # windows that the reference grows to: more of them find little more (`benchmarks/drift_alarms.py`)
-DELTA = 0.05  # probability that quality ever is said to have fallen where it has not
+REFERENCE = 3  # windows that the reference grows to; one alone finds less (docs/log.md, 2026-11-30)
+DELTA = 0.05  # probability that the quality is ever said to have fallen where it has not
 SHARES = ("accuracy", "contains", "exact_match")  # metrics that are shares of right answers, as labels are
 EXAMPLES, SHOWN = 5, 20  # questions that show a change, and those that a document touched
 JUDGED = 50  # judgements of users that later ones are held to
@@ -80,8 +80,8 @@ def drift(
 
     `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose passages changed are asked
     again, of the version's arm with the documents as they are. `page`: a file for the same as an HTML page. `store`, `address` and
-    `artifacts`: of `serve` and `registry`. `judgements`: what users said, the oldest first. `allow` is that of `study`. Raises MissingError where no traffic was kept or the embedding model is not there, InputError
-    where there is too little to say anything.
+    `artifacts`: of `serve` and `registry`. `judgements`: what users said, the oldest first. `allow` is that of `study`. Raises
+    MissingError where no traffic was kept or the embedding model is not there, InputError where there is too little to say anything.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     require_consent(own, (), allow=allow, scores=False)
@@ -102,7 +102,7 @@ def drift(
 
 
 def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Registry | None:
-    """The registry of a task, None where it has none and nobody named one."""
+    """Open the registry of a task; None where it has none and nobody named one."""
     try:
         return registry(task, address, artifacts=artifacts, make=False)
     except MissingError:
@@ -174,7 +174,7 @@ def _look(
 
 
 def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
-    """The answers to look at, in the order in which they were kept: clocks may jump.
+    """Find the answers to look at, in the order in which they were kept: clocks may jump.
 
     With an alias `production` they are those of its version that were kept behind the last answer of the one it took over from;
     else those of the version which gave the newest answer.
@@ -202,7 +202,7 @@ def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
 
 
 class _Signals:
-    """What every answer gives to each signal, worked out once. Part 0 begins the reference, part n is window n."""
+    """The value of every signal of each answer, computed once. Part 0 begins the reference, part n is window n."""
 
     def __init__(self, task: Task, answers: Sequence[ServedAnswer], window: int) -> None:
         self.task, self.answers, self.window = task, answers, window
@@ -212,7 +212,7 @@ class _Signals:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """Of the questions [N, D]: the last turn of each conversation, by the task's embedding model."""
+        """The vectors of the questions [N, D]: of each conversation's last turn, by the task's embedding model."""
         embedder = Embedder(resolve(self.task.base.embedding, near=self.task.folder))
         texts = [one.messages[-1].content for one in self.answers]
         distinct = list(dict.fromkeys(texts))
@@ -237,7 +237,7 @@ class _Signals:
         return found
 
     def pooled(self, reference: int, number: int) -> tuple[Mapping[Signal, list[float]], list[str] | None, Vectors]:
-        """The numbers, the labels and the vectors of the first `reference` parts and of a window; signals that an answer lacks are left out."""
+        """Return numbers, labels and vectors of the first `reference` parts and of a window; signals that an answer lacks are left out."""
         both = (slice(0, reference * self.window), self.part(number))
         numbers = {name: [value for part in both for value in values[part]] for name, values in self.numbers.items()}
         whole = {name: [v for v in values if v is not None] for name, values in numbers.items()}
@@ -252,7 +252,7 @@ class _Signals:
 def window_statistics(
     numbers: Mapping[Signal, Sequence[float]], labels: Sequence[str] | None, vectors: Vectors
 ) -> dict[Signal, Statistic]:
-    """The statistics of the signals of N pooled answers, the reference first: numbers [N] and flags, labels [N], vectors [N, D]."""
+    """Return the statistic of each signal of N pooled answers, the reference first: numbers [N] and flags, labels [N], vectors [N, D]."""
     found: dict[Signal, Statistic] = {
         "questions": mean_discrepancy(vectors),
         "classifier": classifier_margin(vectors),
@@ -262,7 +262,7 @@ def window_statistics(
 
 
 def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWindow]:
-    """Every window against those before it, up to REFERENCE of them and to the first that drifted."""
+    """Test each window against the parts before it, at most REFERENCE of them and none from the first window that drifted on."""
     reference = 0
     drifted = False
     for number in range(1, count + 1):
@@ -297,7 +297,7 @@ def _window(signals: _Signals, reference: int, number: int, alarm_free: int) -> 
 def _change(
     name: Signal, numbers: Mapping[Signal, list[float]], labels: list[str] | None, vectors: Vectors, size: int
 ) -> str:
-    """In words, what a signal was in the reference and is in the window."""
+    """Return in words what a signal was in the reference and is in the window."""
     if name == "questions":
         return "the questions are others than at first (by their embeddings)"
     if name == "classifier":
@@ -321,7 +321,7 @@ def _change(
 
 
 def _moved_label(labels: list[str], size: int) -> tuple[str, float, float]:
-    """The label whose share moved most, with its share in the reference and in the window."""
+    """Find the label whose share moved most, with its share in the reference and in the window."""
     before, now = Counter(labels[:size]), Counter(labels[size:])
     rest = len(labels) - size
     label = max(sorted(set(labels)), key=lambda one: abs(now[one] / rest - before[one] / size))
@@ -329,7 +329,7 @@ def _moved_label(labels: list[str], size: int) -> tuple[str, float, float]:
 
 
 def _examples(signals: _Signals, window: DriftWindow) -> list[DriftExample]:
-    """The answers of a window that are most typical of its strongest change."""
+    """Find the answers of a window that are most typical of its strongest change."""
     numbers, labels, vectors = signals.pooled(window.reference // signals.window, window.number)
     signal, size = window.changes[0].signal, window.reference
     if signal in INPUTS:
@@ -355,9 +355,10 @@ def _examples(signals: _Signals, window: DriftWindow) -> list[DriftExample]:
 
 
 def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> QualityWatch | None:
-    """The labels of the version's answers held to the target, else to the lower end of what was measured.
+    """Hold the labels of the version's answers to the target, else to the lower end of the measured score; None without either.
 
-    A batch is every run of windows with at least FEWEST labels, each label weighed by the probability with which it was drawn.
+    A batch is every run of windows with at least FEWEST labels, each label weighed by the inverse of the probability with which it was
+    drawn.
     """
     floor = _floor(task, used)
     if floor is None:
@@ -378,14 +379,13 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
             labels.append(len(waiting))
             waiting = []
     points, fell, since = _watched(batches, ends, labels, floor.value, DELTA)
-    ids = {one.id for one in used.answers}
-    against = [set(said.values()) >= {True, False} for item, said in found.judged.items() if item in ids]
+    judged = (found.judged.get(one.id, {}) for one in used.answers)
     return QualityWatch(
         floor=floor.value,
         floor_of=floor.what,
         delta=DELTA,
         labels=sum(one.id in known for one in used.answers),
-        contradicted=sum(against),
+        contradicted=sum(contradict(said.values()) for said in judged),
         points=points,
         fell=fell,
         since=since,
@@ -393,7 +393,7 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
 
 
 def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
-    """The share wrong of weighted labels; its variance counts one more right answer and one more wrong one (Agresti & Coull 1998)."""
+    """Estimate the share wrong of weighted labels; its variance counts one more answer right and one more wrong (Agresti & Coull 1998)."""
     right, weight = (np.array(part) for part in zip(*labels, strict=True))
     risk = float(weight @ (1 - right) / weight.sum())
     effective = float(weight.sum() ** 2 / (weight @ weight))
@@ -402,9 +402,9 @@ def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
 
 
 def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch | None:
-    """What users say of the version, held to what the first JUDGED of them said; None with too few.
+    """Hold users' judgements of the version to the first JUDGED of them; None with too few.
 
-    Who judges chooses to, so these are compared with each other alone. The floor is the lower 1 - DELTA/2 bound of the first share that
+    Users choose whether they judge, so judgements are compared with each other alone. The floor is the lower 1 - DELTA/2 bound of the first share that
     was good (Clopper & Pearson 1934), and the bound of the later ones has the other half of DELTA.
     """
     versions = {used.version, used.registered.source if used.registered else used.version}
@@ -431,7 +431,7 @@ def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch |
 def _watched(
     batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float
 ) -> tuple[tuple[QualityPoint, ...], bool, int | None]:
-    """The points of a watch, whether it ever fell below its floor, and since which one."""
+    """Return the points of a watch, True if the quality ever fell below the floor, and the `window` since which it did."""
     bounds = risk_bounds(batches, 1 - floor, delta)
     points = tuple(
         QualityPoint(window=end, labels=count, quality=1 - batch.risk, at_most=1 - bound.low)
@@ -448,7 +448,7 @@ class _Floor:
 
 
 def _floor(task: Task, used: _InUse) -> _Floor | None:
-    """What the quality is held to; None without a target or a measured score that is a share of right answers."""
+    """Find what the quality is held to; None without a target or a measured score that is a share of right answers."""
     metric, low = None, None
     if used.registered is not None:
         if used.registered.score is not None:
@@ -471,7 +471,7 @@ def _floor(task: Task, used: _InUse) -> _Floor | None:
 def _knowledge(
     task: Task, versions: Registry | None, used: _InUse
 ) -> tuple[tuple[ChangedDocument, ...] | None, tuple[AffectedQuestion, ...]]:
-    """The documents that changed since the version was made, and the questions that they touch."""
+    """Find the documents that changed since the version was made, and the questions that they touch."""
     if versions is None or used.registered is None or not task.data.documents:
         return None, ()
     before = version_documents(versions, used.registered)
@@ -490,7 +490,7 @@ def _sentence(
     documents: Sequence[ChangedDocument] | None,
     affected: Sequence[AffectedQuestion],
 ) -> str:
-    """What was found, the worst first."""
+    """Say what was found, the worst first."""
     found = []
     if quality and quality.fell:
         found.append(
@@ -520,7 +520,7 @@ def _advice(
     judged: QualityWatch | None,
     affected: Sequence[AffectedQuestion],
 ) -> tuple[DriftAction, str]:
-    """The one thing to do first."""
+    """Choose the one thing to do first."""
     if quality and quality.fell:
         return (
             "refresh",
@@ -546,7 +546,7 @@ def _advice(
 
 
 def _labels_wanted(quality: QualityWatch | None) -> int:
-    """How many labels tell the quality to ±HALF_WIDTH, at the floor, or at 0.5 where there is none."""
+    """Compute how many labels tell the quality to ±HALF_WIDTH, at the floor, or at 0.5 where there is none."""
     share = quality.floor if quality else 0.5
     return max(FEWEST, math.ceil(1.96**2 * share * (1 - share) / HALF_WIDTH**2))
 
@@ -558,7 +558,7 @@ def _notes(
     quality: QualityWatch | None,
     documents: Sequence[ChangedDocument] | None,
 ) -> list[str]:
-    """What a reader should know besides."""
+    """List what a reader should know besides."""
     notes = []
     if not windows:
         notes.append(f"Too few answers to compare: {missing:,} more are needed for the first window.")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -30,6 +29,7 @@ from trimtab.measurement.production import (
     sizes_by_uncertainty,
     uniform,
 )
+from trimtab.upkeep.registry import user_name
 
 TRAFFIC = "traffic"
 _LONGEST_NAME = 200  # letters of a labeller's name
@@ -76,10 +76,10 @@ class LabelSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledAnswers:
-    """The answers of every draw that somebody labelled. `judged`: by answer and labeller what was said, None for "cannot tell".
+    """The answers of every draw that somebody labelled. `judged`: by answer and labeller True, False, or None for "cannot tell".
 
-    `right` [N]: the share of labellers who call an answer right, nan where none can tell; `inclusion` [N]: the probability with which it was
-    drawn, nan where it is not known yet.
+    `right` [N]: the share of labellers who call an answer right, nan where none can tell; `inclusion` [N]: the probability with which it
+    was drawn, nan where it is not known yet.
     """
 
     answers: Sequence[ServedAnswer]
@@ -91,7 +91,7 @@ class LabelledAnswers:
 def labelled(
     store: TrafficStore, source: str, answers_of: Callable[[LabelDraw], Sequence[ServedAnswer]]
 ) -> LabelledAnswers:
-    """What people said of the answers of a source, in the order of its draws; `answers_of` gives those that a draw is of."""
+    """Collect what people said of the answers of a source, in the order of its draws; `answers_of` gives those that a draw is of."""
     said: dict[str, dict[str, bool | None]] = {}
     for one in store.labels():
         said.setdefault(one.item, {})[one.by] = one.right
@@ -105,6 +105,11 @@ def labelled(
         right=np.array([_share(judged.get(answer.id, {})) for answer in answers]),
         inclusion=np.concatenate([one.inclusion(judged) for one in drawn]) if drawn else np.array([]),
     )
+
+
+def contradict(said: Iterable[bool | None]) -> bool:
+    """Return True if one labeller calls an answer right and another wrong."""
+    return set(said) >= {True, False}
 
 
 class Labelling(Closing):
@@ -219,7 +224,7 @@ def label(
     what came since the last. `store` as for `serve`. Raises MissingError where no traffic was kept, InputError where there is nothing to
     label.
     """
-    name = by if by is not None else getpass.getuser()
+    name = by if by is not None else user_name()
     if not name.strip() or len(name) > _LONGEST_NAME:
         raise InputError(f"{name[:80]!r} names nobody", f"give a name of up to {_LONGEST_NAME} letters", field="--by")
     own = task if isinstance(task, Task) else load_task(Path(task))

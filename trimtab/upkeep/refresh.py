@@ -1,8 +1,9 @@
-"""`refresh`: makes the next version of the arm in production from what came since, and lets it through a gate or not."""
+"""`refresh`: makes the next version of the arm in production from new data, and promotes it only if it is shown to be better."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -11,14 +12,13 @@ from typing import Any, Literal
 
 from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.forgetting import forgetting
+from trimtab.arms.known_rows import KnownRow, read_rows
 from trimtab.arms.looks import DEV_QUESTIONS
-from trimtab.arms.made_from import KnownRow, read_rows
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.saved import (
     ANSWERS,
     RUNS,
     STUDIES,
-    STUDY_FILE,
     SavedArm,
     find_saved,
     read_arm,
@@ -33,39 +33,48 @@ from trimtab.base.files import locked, new_folder
 from trimtab.base.grammar import HEAD, REWARD, is_trained, method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Example
-from trimtab.base.results import ArmResult
+from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
 from trimtab.base.versions import Forgetting, GateRecord, Version, VersionScore
-from trimtab.data.draw import sampled
-from trimtab.decision.gate import gate, latency_held
+from trimtab.data.draw import drawn, sampled
+from trimtab.decision.candidate_gate import candidate_gate, latency_held
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.studies.opening import Opening, opened
-from trimtab.studies.record import OPENINGS, look_at, opened_items
+from trimtab.studies.place import selection
+from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_items
 from trimtab.studies.study import study
 from trimtab.studies.train import train
-from trimtab.upkeep.news import LabelledRows, News, labelled_rows, new_rows, news_of, outdated, splits_of
-from trimtab.upkeep.registry import PRODUCTION, Registry, registry
+from trimtab.upkeep.data_changes import (
+    DataChanges,
+    LabelledRows,
+    compare_data,
+    labelled_rows,
+    new_rows,
+    outdated_questions,
+)
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry
 
-REFRESHES, RECORD = "refreshes", "refresh.json"
-CANDIDATE = "candidate"
+REFRESHES, RECORD, GATE, RESULT = "refreshes", "refresh.json", "gate.json", "result.json"
 TURNS = 2  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
+LET_THROUGH = "better on new questions, not worse on old ones"
 
 Outcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPlan:
-    """What a refresh would take, and whether it can show anything.
+    """A forecast of what a refresh takes, and of whether it can show anything.
 
-    `production_on_new`: the mean score of production on new rows that are not of the test, `asked` of them; None where there are none.
-    `most_gain`: how much better the candidate could be on new questions if it reached there what production was measured with on the old
-    ones, by the favourable ends of both intervals. `smallest_shown`: the smallest difference that the new test questions show with 80%
-    power. `seconds`: of making and measuring production's arm as its study took, `price` the same in the task's currency.
+    `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there are none.
+    `most_gain`: how much better the candidate could be on new questions if it reached the score that production was measured with on the
+    old ones, by the favourable ends of both intervals. `smallest_shown`: the smallest difference that the new test questions show with 80%
+    power; None without such questions. `seconds`: of making and measuring production's arm, as its study took; None where that study is
+    not here. `price`: the same in `currency`; None where the task file has no price of the machine.
     """
 
     production: int
@@ -78,15 +87,43 @@ class RefreshPlan:
     seconds: float | None
     price: float | None
     currency: str
-    worth_it: bool
-    sentence: str
+
+    @property
+    def worth_it(self) -> bool:
+        """True if the new test questions could show a gain that is possible."""
+        smallest, gain = self.smallest_shown, self.most_gain
+        return smallest is not None and smallest < 1 and (gain is None or gain >= smallest)
+
+    @property
+    def sentence(self) -> str:
+        """The plan in words."""
+        count = self.new_questions
+        if self.smallest_shown is None:
+            return (
+                "Not worth it: no test question is new, so that nothing could show the candidate to be better. "
+                "Add labelled questions on what changed."
+            )
+        if self.smallest_shown >= 1:
+            return f"Not worth it: {count} new test questions show nothing, however great the difference. Add more."
+        shown = f"{count} new test questions show a difference of {self.smallest_shown:.3f}"
+        if self.most_gain is not None:
+            score = f"production scores {self.production_on_new:.3f} on {self.asked} new rows"
+            shown = f"{score}, so that at most {self.most_gain:.3f} can be gained; {shown}"
+        if not self.worth_it:
+            return f"Not worth it: {shown}. Wait for more questions, or refresh with --anyway."
+        said = f"{shown[0].upper()}{shown[1:]}."
+        if self.seconds is not None:
+            price = f" ({self.currency} {self.price:.2f})" if self.price is not None else ""
+            said += f" Making and measuring {self.arm} took {self.seconds / 60:.1f} min{price}."
+        return said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
-    """One way in which the candidate's weights were made, and how it scored on dev questions: the choice among ways rests on these alone.
+class CandidateTraining:
+    """One training of the candidate's weights, and its mean score on dev questions; the choice between trainings rests on these alone.
 
-    `way`: from the base model on all rows, or from production's weights on new rows with as many old ones (replay).
+    `way`: from the base model on all rows, or from production's weights on the new rows and as many old ones (replay). `source`: the ID of
+    the study or the run that holds the weights.
     """
 
     way: Literal["from the base", "from production"]
@@ -98,36 +135,43 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Refreshed(Shown):
-    """What a refresh came to. `folder` keeps its record, `study` is the study that made the candidate, `candidate` its version."""
+class RefreshResult(Shown):
+    """The result of a refresh. `folder` keeps its record, `study` is the study that made the candidate, `candidate` its version.
+
+    `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the comparison.
+    """
 
     outcome: Outcome
     sentence: str
-    folder: str | None
-    news: News
-    plan: RefreshPlan | None
+    changes: DataChanges
+    plan: RefreshPlan | None = None
+    folder: str | None = None
     study: str | None = None
     gate: GateRecord | None = None
     candidate: int | None = None
     outdated: tuple[str, ...] = ()
-    makings: tuple[Making, ...] = ()
+    trainings: tuple[CandidateTraining, ...] = ()
 
     @property
     def headline(self) -> str:
-        """In one line."""
+        """Return the outcome in a sentence."""
         return self.sentence
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Begun:
-    """`refresh.json`: what a refresh that may be gone on with has come to."""
+class _RefreshRecord:
+    """`refresh.json`: the steps of a refresh that are done, so that another sitting goes on behind them.
+
+    `before`: the study that was the newest when it began. `run`: the training that went on from production's weights.
+    """
 
     production: int
     when: str
-    before: str | None  # the study that was the latest when it began
+    before: str | None
+    plan: RefreshPlan
+    run: str | None = None
     study: str | None = None
-    run: str | None = None  # that went on from production's weights
-    makings: tuple[Making, ...] = ()
+    trainings: tuple[CandidateTraining, ...] = ()
     candidate: int | None = None
     done: bool = False
 
@@ -147,179 +191,154 @@ def refresh(
     allow_commands: bool = False,
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
-) -> Refreshed:
-    """Make the arm in production anew from the rows, labels and documents of today, and hold it against production.
+) -> RefreshResult:
+    """Make the arm in production anew from the rows, labels and documents of today, and compare it with production.
 
     The candidate has to be better on test questions that came or changed since, and not worse by the margin on those that production was
-    measured on; general text must not be forgotten, and the latency must fit (`decision.gate`). Where all of that is shown it is
-    registered, `candidate` names it, and with `promote = "if-better"` in the task file `production` too. "Not shown" is no pass.
+    measured on; general text must not be forgotten, and the latency must fit (`decision.candidate_gate`). Where all of that is shown it is
+    registered, the alias `candidate` names it, and with `promote = "if-better"` in the task file `production` does too. "Not shown" is no
+    pass.
 
     `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes the candidate even
-    where the plan says that nothing could be shown; `dry_run` ends with the plan, and changes nothing but the split of new rows.
-    `address`, `artifacts`: the registry, as `registry` has them; `store`: that of traffic and its labels. `by`, `allow`,
-    `allow_commands`, `scorer` and `listeners` are those of `study`. Raises MissingError where nothing is in production, BusyError beside
-    another refresh, InputError where rows of a former test set would be trained on.
+    where the plan says that nothing could be shown; `dry_run` ends with the plan: new rows are put into their splits, and rows of labels
+    are written, but nothing is made. `address`, `artifacts`: the registry, as `registry` has them; `store`: that of traffic and its
+    labels. `by`: who promotes. `allow`, `allow_commands`, `scorer` and `listeners` are those of `study`. Raises MissingError where nothing
+    is in production, BusyError beside another refresh, InputError where rows of a former test set would be trained on.
     """
-    own = task if isinstance(task, Task) else load_task(Path(task))
-    with registry(own, address, artifacts=artifacts, make=False) as kept:
-        production = kept.current(PRODUCTION)
-        own, labelled = labelled_rows(own, store)
-        kept.task = own
-        home = own.folder / FOLDER / REFRESHES
-        with locked(home):
-            arm = parse_arm(production.arm, own)
-            with opened(
+    own, labelled = labelled_rows(task if isinstance(task, Task) else load_task(Path(task)), store)
+    with registry(own, address, artifacts=artifacts, make=False) as versions:
+        production, home = versions.current(PRODUCTION), own.folder / FOLDER / REFRESHES
+        arm = parse_arm(production.arm, own)
+        with (
+            locked(home),
+            opened(
                 own, [arm], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
-            ) as opening:
-                run = _Refresh(kept, production, opening, labelled, allow, allow_commands, scorer, listeners, by)
-                return run.run(home, budget=budget, resume=resume, anyway=anyway, dry_run=dry_run)
+            ) as opening,
+        ):
+            given = _Given(
+                allow=allow, allow_commands=allow_commands, scorer=scorer, listeners=opening.listeners, by=by
+            )
+            run = _Refresh(versions, production, opening, labelled, given, home)
+            return run.run(budget=budget, resume=resume, anyway=anyway, dry_run=dry_run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """The options that a refresh hands on to the verbs that it uses."""
+
+    allow: Sequence[str]
+    allow_commands: bool
+    scorer: ScorerFunction | None
+    listeners: Sequence[Listener]
+    by: str | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that `study` and `train` take."""
+        names = ("allow", "allow_commands", "scorer", "listeners")
+        return {name: getattr(self, name) for name in names}
 
 
 class _Refresh:
-    """One refresh under way."""
+    """One refresh under way. Every step writes what it did into the record, and is not done again."""
 
     def __init__(
         self,
-        kept: Registry,
+        versions: Registry,
         production: Version,
         opening: Opening,
         labelled: LabelledRows,
-        allow: Sequence[str],
-        allow_commands: bool,
-        scorer: ScorerFunction | None,
-        listeners: Sequence[Listener] | None,
-        by: str | None,
+        given: _Given,
+        home: Path,
     ) -> None:
-        self.kept, self.production, self.opening, self.task = kept, production, opening, opening.task
-        self.given: dict[str, Any] = {
-            "allow": allow,
-            "allow_commands": allow_commands,
-            "scorer": scorer,
-            "listeners": opening.listeners if listeners is None else listeners,
-        }
-        self.by, self.allow = by, allow
-        release = kept.follow(PRODUCTION)(())
-        if release is None or release.version != production.number:
-            raise BusyError(f"{kept.name}: {PRODUCTION} moved while the refresh began; run it again")
-        self.bundled: BundledArm = open_bundle(release.folder, near=self.task.folder)
-        self.known = self._known(release.folder)
+        self.versions, self.production, self.opening, self.task = versions, production, opening, opening.task
+        self.given, self.home = given, home
         self.workspace = opening.workspace
         _refuse_leaks(self.workspace)
-        documents = self.bundled.session.workspace.documents if self.bundled.arm.retrieves else None
-        self.news = news_of(self.workspace, self.known, documents, labelled)
+        release = versions.follow(PRODUCTION)(())
+        if release is None or release.version != production.number:
+            raise BusyError(f"{versions.name}: {PRODUCTION} moved while the refresh began; run it again")
+        self.bundled: BundledArm = open_bundle(release.folder, near=self.task.folder)
+        self.known = self._known(release.folder)
+        arm = self.bundled.arm
+        self.changes = compare_data(
+            self.workspace,
+            self.known,
+            self.bundled.session.workspace.documents if arm.retrieves else None,
+            labelled,
+            learnt=production.documents_sha256 if "docs" in arm.stages else None,
+        )
         self.new_test = new_rows(self.workspace.splits["test"], self.known)
 
-    def run(self, home: Path, *, budget: str | None, resume: bool, anyway: bool, dry_run: bool) -> Refreshed:
+    def run(self, *, budget: str | None, resume: bool, anyway: bool, dry_run: bool) -> RefreshResult:
+        """Go through all steps, or through those that are left."""
         if resume:
-            folder = self._to_go_on_with(home)
+            self.folder = self._to_go_on_with()
+            self.record = read_record(self.folder / RECORD, _RefreshRecord)
         else:
-            if self.news.nothing:
-                return Refreshed(
-                    outcome="nothing new", sentence=self.news.sentence, folder=None, news=self.news, plan=None
-                )
-            folder = None
-        plan = self._plan()
-        self.opening.note(f"{self.news.sentence} {plan.sentence}")
-        if dry_run:
-            return Refreshed(outcome="planned", sentence=plan.sentence, folder=None, news=self.news, plan=plan)
-        if not (plan.worth_it or anyway or folder):
-            return Refreshed(outcome="not worth it", sentence=plan.sentence, folder=None, news=self.news, plan=plan)
-        if folder is None:
-            folder = new_folder(home, (self.production.artifact_sha256 or "")[:6])
-            self._keep(folder, _Begun(production=self.production.number or 0, when=_now(), before=self._latest()))
-        return self._made(folder, plan, budget)
-
-    def _made(self, folder: Path, plan: RefreshPlan, budget: str | None) -> Refreshed:
-        """Make the candidate, ask both, and hold the gate; every step that was done before is not done again."""
+            if self.changes.nothing:
+                return RefreshResult(outcome="nothing new", sentence=self.changes.sentence, changes=self.changes)
+            plan = self._plan()
+            self.opening.note(f"{self.changes.sentence} {plan.sentence}")
+            if dry_run or not (plan.worth_it or anyway):
+                outcome: Outcome = "planned" if dry_run else "not worth it"
+                return RefreshResult(outcome=outcome, sentence=plan.sentence, changes=self.changes, plan=plan)
+            self.folder = new_folder(self.home, (self.production.artifact_sha256 or "")[:6])
+            self.record = _RefreshRecord(
+                production=self.production.number or 0,
+                when=datetime.now(UTC).isoformat(),
+                before=self._newest_study(),
+                plan=plan,
+            )
+            self._keep()
         self.opening.goes_on_with("refresh --resume")
-        record = read_record(folder / RECORD, _Begun)
-        arm = self.bundled.arm.name
-        made = self._study(folder, record, budget)
-        study_folder = self.task.folder / FOLDER / STUDIES / made
-        result = read_arm(study_folder / "arms" / arm)
-        if result is None:
-            failed = next((one for one in (read_result(study_folder) or _none()).arms if one.arm == arm), None)
-            why = failed.why if failed and failed.why else "it was not measured"
-            raise InputError(
-                f"the candidate could not be made: {why}", "see the report of its study", file=study_folder
-            )
-        makings = self._makings(folder, made, result.seconds or 0.0)
-        source = next((one.source for one in makings if one.kept), made)
-        ours: Sequence[Answer] = load_answers(study_folder / "arms" / arm / ANSWERS)
-        candidate = result.result
-        if source != made:
-            ours, candidate = self._asked_once(folder, CANDIDATE, ours, partial(self._ask_run, source))
-        theirs, measured = self._asked_once(folder, PRODUCTION, ours, self._ask_production)
-        stale = outdated(theirs, self.workspace.splits["test"], self.workspace.documents)
-        found = self._gate(made, source, ours, theirs, stale, candidate, measured)
-        write_record(folder / "gate.json", found)
-        if not found.passed:
-            self._keep(folder, replace(read_record(folder / RECORD, _Begun), done=True))
-            said = "The candidate is not let through" + (
-                "" if found.passed is False else " (nothing is shown, which is no pass)"
-            )
-            return self._ended(
-                "not passed", f"{said}: {'; '.join(found.reasons)}.", folder, plan, made, found, None, stale
-            )
-        number = self._registered(folder, source, candidate, found)
-        outcome: Outcome = "candidate"
-        how = "better on new questions, not worse on old ones"
-        sentence = f"Version {number} passed its gate ({how}) and is {CANDIDATE}; try it on a share of users: {self.task.command('canary start')}"
-        if self.task.upkeep.promote == "if-better":
-            self._promote(number, PRODUCTION, f"refresh: {how}", found)
-            outcome, sentence = "promoted", f"Version {number} passed its gate ({how}) and is in production."
-        self._keep(folder, replace(read_record(folder / RECORD, _Begun), done=True))
-        return self._ended(outcome, sentence, folder, plan, made, found, number, stale)
+        return self._made(budget)
 
-    def _ended(
-        self,
-        outcome: Outcome,
-        sentence: str,
-        folder: Path,
-        plan: RefreshPlan,
-        made: str,
-        found: GateRecord,
-        number: int | None,
-        stale: Sequence[str],
-    ) -> Refreshed:
-        if stale:
+    def _made(self, budget: str | None) -> RefreshResult:
+        """Make the candidate, ask both arms, and hold the gate."""
+        self._train_on()
+        made = self._study(budget)
+        source = self._chosen(made)
+        ours, candidate = self._candidate_answers(made, source)
+        theirs, production = self._asked_once(PRODUCTION, ours, self._ask_production)
+        outdated = outdated_questions(theirs, self.workspace.splits["test"], self.workspace.documents)
+        found = self._gate(made, source, ours, theirs, outdated, candidate, production)
+        write_record(self.folder / GATE, found)
+        outcome, sentence, number = self._let_through(source, candidate, found)
+        if outdated:
             sentence += (
-                f" {len(stale)} old test questions rest on sentences that the documents hold no more, and were left out: "
-                f"answer them anew ({', '.join(stale[:3])}{' …' if len(stale) > 3 else ''})."
+                f" {len(outdated)} old test questions rest on sentences that the documents hold no more, and were left out: "
+                f"answer them anew ({', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''})."
             )
-        done = Refreshed(
+        self._keep(done=True)
+        result = RefreshResult(
             outcome=outcome,
             sentence=sentence,
-            folder=str(folder),
-            news=self.news,
-            plan=plan,
+            changes=self.changes,
+            plan=self.record.plan,
+            folder=str(self.folder),
             study=made,
             gate=found,
             candidate=number,
-            outdated=tuple(stale),
-            makings=read_record(folder / RECORD, _Begun).makings,
+            outdated=tuple(outdated),
+            trainings=self.record.trainings,
         )
-        write_record(folder / "result.json", done)
-        return done
+        write_record(self.folder / RESULT, result)
+        return result
 
     # ---- steps
 
     def _plan(self) -> RefreshPlan:
-        """Ask production new rows that are not of the test, and work out what could be shown."""
+        """Ask production new rows that are not of the test, and forecast what could be shown."""
         rows = [row for split in ("train", "dev") for row in new_rows(self.workspace.splits[split], self.known)]
-        asked = rows[:: max(1, len(rows) // ASKED_BEFORE)][:ASKED_BEFORE]
+        asked = drawn(rows, ASKED_BEFORE, self.task.task.kind)
         count = len(self.new_test)
-        smallest = smallest_difference(count, assumed([row.group for row in self.new_test]), 1) if count else None
         score, gain = None, None
         if asked:
-            answers, _ = self._ask_production(asked)
-            here, then = score_estimate(answers, self.task), self.production.score
+            here, then = score_estimate(self._production_answers(asked), self.task), self.production.score
             score = here.value
             gain = max(0.0, (then.high if then else 1.0) - here.low)
-        seconds = self._seconds()
-        price = self.task.cost.machine_hour
-        cost = seconds / 3600 * price.price if seconds is not None and price else None
-        worth = smallest is not None and smallest < 1 and (gain is None or gain >= smallest)
+        seconds, price = self._seconds_of_study(), self.task.cost.machine_hour
         return RefreshPlan(
             production=self.production.number or 0,
             arm=self.production.arm,
@@ -327,130 +346,88 @@ class _Refresh:
             production_on_new=score,
             most_gain=gain,
             new_questions=count,
-            smallest_shown=smallest,
+            smallest_shown=smallest_difference(count, assumed([row.group for row in self.new_test]), 1)
+            if count
+            else None,
             seconds=seconds,
-            price=cost,
+            price=seconds / 3600 * price.price if seconds is not None and price else None,
             currency=self.task.cost.currency,
-            worth_it=worth,
-            sentence=_plan_sentence(self, score, len(asked), gain, smallest, seconds, cost),
         )
 
-    def _seconds(self) -> float | None:
-        """What making and measuring production's arm took; None where its study is not here."""
-        record = read_arm(self.task.folder / FOLDER / STUDIES / self.production.source / "arms" / self.production.arm)
-        return record.seconds if record else None
+    def _train_on(self) -> None:
+        """Train on from production's weights, where these are tuned weights of the base model.
 
-    def _study(self, folder: Path, record: _Begun, budget: str | None) -> str:
-        """The study that makes the candidate: a new one, or that of this refresh, gone on with."""
-        home, latest = self.task.folder / FOLDER / STUDIES, self._latest()
-        begun = record.study or (latest if latest != record.before else None)
-        if begun is None or not (home / begun / STUDY_FILE).is_file():
-            study(self.task, arms=[self.production.arm], budget=None if begun else budget, resume=begun, **self.given)
-            begun = self._latest()
-        if begun is None:
-            raise MissingError(
-                f"{home}: the study of this refresh is gone; begin anew with: {self.task.command('refresh')}"
-            )
-        self._keep(folder, replace(record, study=begun))
-        return begun
-
-    def _makings(self, folder: Path, made: str, seconds: float) -> tuple[Making, ...]:
-        """The ways in which weights were made, the better one on dev kept; one alone where nothing of the base's weights is tuned."""
-        record, arm = read_record(folder / RECORD, _Begun), self.bundled.arm
-        if record.makings:
-            return record.makings
-        if not (is_trained(arm) and method_of(arm).staged) or {HEAD, REWARD} & set(arm.stages):
-            return ()
-        run = record.run
-        if run is None:
-            adapter = self.bundled.saved.folder / "adapter"
-            run = train(
-                self.task,
-                arm.name,
-                begin=adapter,
-                only=self._replayed(),
-                allow=self.given["allow"],
-                allow_commands=self.given["allow_commands"],
-                scorer=self.given["scorer"],
-                listeners=self.given["listeners"],
-            ).id
-            self._keep(folder, replace(record, run=run))
-        scores = {source: self._on_dev(source) for source in (made, run)}
-        best = max(scores, key=lambda source: scores[source][0])  # the study's own where they are equal
-        makings = tuple(
-            Making(
-                way="from the base" if source == made else "from production",
-                source=source,
-                dev_score=score,
-                dev_questions=count,
-                seconds=seconds if source == made else self._seconds_of_run(run),
-                kept=source == best,
-            )
-            for source, (score, count) in scores.items()
-        )
-        self._keep(folder, replace(read_record(folder / RECORD, _Begun), run=run, makings=makings))
-        return makings
+        This comes before the study: the newest weights of an arm are those that `ask` takes, and that shall be measured ones.
+        """
+        arm = self.bundled.arm
+        tuned = is_trained(arm) and method_of(arm).staged and not {HEAD, REWARD} & set(arm.stages)
+        if not tuned or self.record.run is not None:
+            return
+        adapter, rows = self.bundled.saved.folder / "adapter", self._replayed()
+        run = train(self.task, arm.name, begin=adapter, only=rows, **self.given.options)
+        self._keep(run=run.id)
 
     def _replayed(self) -> frozenset[str]:
-        """The rows to go on with: those that are new, and as many of the others, drawn so that they stand for all of them."""
+        """The ids of the rows to train on with: those that are new, and a stratified sample of as many others."""
         rows = self.workspace.splits["train"]
         new = {row.id for row in new_rows(rows, self.known)}
         old = [row for row in rows if row.id not in new]
-        if not old:
-            return frozenset(new)
         kind = self.task.task.kind
-        least = len({row.references[0] for row in old}) if kind == "classify" else 1
-        most = min(len(old), max(len(new), least))
-        kept = sampled(old, most, kind, every_label=kind == "classify", seed=self.task.data.split.seed)
+        labels = len({row.references[0] for row in old}) if kind == "classify" else 1
+        kept = sampled(old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed)
         longest = max(rows, key=lambda row: len(row.references[0]))  # the room for answers is as long as the longest
         return frozenset({*new, longest.id, *(row.id for row in kept)})
 
-    def _on_dev(self, source: str) -> tuple[float, int]:
-        """What weights of a study or a run score on dev questions, and on how many."""
-        answers, _ = self._ask_run(source, self.session.part("dev", DEV_QUESTIONS))
-        return score_estimate(answers, self.task).value, len(answers)
+    def _study(self, budget: str | None) -> str:
+        """The ID of the study that makes the candidate from the base: a new one, or that of this refresh, gone on with."""
+        if self.record.study is not None:
+            return self.record.study
+        arms, newest = [self.production.arm], self._newest_study()
+        # One that somebody began meanwhile by hand, of other arms, is none of this refresh.
+        begun = (
+            newest if newest != self.record.before and newest and selection(self._studies / newest) == arms else None
+        )
+        study(self.task, arms=arms, budget=None if begun else budget, resume=begun, **self.given.options)
+        made = begun or self._newest_study() or ""
+        self._keep(study=made)
+        return made
 
-    def _seconds_of_run(self, run: str) -> float:
-        record = read_run(self.task.folder / FOLDER / RUNS / run)
-        return record.result.seconds if record and record.result else 0.0
+    def _chosen(self, made: str) -> str:
+        """The study or the run whose weights score higher on dev; the study's own where they are equal."""
+        run = self.record.run
+        if run is None:
+            return made
+        if not self.record.trainings:
+            self._measured(made)  # says why, where the study made none
+            dev = self.session.part("dev", DEV_QUESTIONS)
+            scores = {source: score_estimate(self._answers(source, dev), self.task).value for source in (made, run)}
+            best = max(scores, key=scores.__getitem__)
+            trained = read_run(self.task.folder / FOLDER / RUNS / run)
+            seconds = {
+                made: self._measured(made).seconds or 0.0,
+                run: trained.result.seconds if trained and trained.result else 0.0,
+            }
+            trainings = tuple(
+                CandidateTraining(
+                    way="from the base" if source == made else "from production",
+                    source=source,
+                    dev_score=score,
+                    dev_questions=len(dev),
+                    seconds=seconds[source],
+                    kept=source == best,
+                )
+                for source, score in scores.items()
+            )
+            self._keep(trainings=trainings)
+        return next(one.source for one in self.record.trainings if one.kept)
 
-    @cached_property
-    def session(self) -> Session:
-        """The models with the task's rows and documents of today."""
-        return self.opening.session(self.bundled.session.precision)
-
-    def _ask_run(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
-        """Ask weights of a study or a run questions."""
-        arm, session = self.bundled.arm, self.session
-        session.workspace = replace(self.workspace, splits={**self.workspace.splits, "test": tuple(rows)})
-        runner = self._runner(session)
-        outcome = runner.measure(arm, runner.taken(arm, self._saved(source)), "test")
-        return list(outcome.answers), outcome.result
-
-    def _asked_once(
-        self,
-        folder: Path,
-        name: str,
-        ours: Sequence[Answer],
-        ask: Callable[[Sequence[Example]], tuple[list[Answer], ArmResult]],
-    ) -> tuple[list[Answer], ArmResult]:
-        """Answers to the test questions that the study asked, and how long they took; kept, and not asked again."""
-        file, result = folder / f"{name}.parquet", folder / f"{name}.json"
-        if file.is_file() and result.is_file():
-            return list(load_answers(file)), read_record(result, ArmResult)
-        items = {one.item_id for one in ours}
-        answers, found = ask([row for row in self.workspace.splits["test"] if row.id in items])
-        save_answers(file, answers)
-        write_record(result, found)
-        return answers, found
-
-    def _ask_production(self, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
-        """Ask the version in production questions, as it was registered: its own weights, index, documents and shots."""
-        session, arm = self.bundled.session, self.bundled.arm
-        _stand_in(session, arm.name, self.workspace, self.task, rows)
-        runner = self._runner(session)
-        outcome = runner.measure(arm, runner.taken(arm, self.bundled.saved), "test")
-        return list(outcome.answers), outcome.result
+    def _candidate_answers(self, made: str, source: str) -> tuple[Sequence[Answer], ArmResult]:
+        """The candidate's answers to the test questions that its study asked, and its figures."""
+        measured = self._measured(made)
+        ours = load_answers(self._studies / made / "arms" / self.bundled.arm.name / ANSWERS)
+        return (
+            (ours, measured.result) if source == made else self._asked_once(CANDIDATE, ours, partial(self._ask, source))
+        )
 
     def _gate(
         self,
@@ -458,37 +435,189 @@ class _Refresh:
         source: str,
         ours: Sequence[Answer],
         theirs: Sequence[Answer],
-        stale: Sequence[str],
+        outdated: Sequence[str],
         candidate: ArmResult,
         production: ArmResult,
     ) -> GateRecord:
+        """Compare both arms' answers, their latencies, and what general text costs them."""
         new = {row.id for row in self.new_test}
         old = [row.id for row in self.workspace.splits["test"] if row.id not in new]
-        home = self.workspace.folder / OPENINGS
-        return gate(
+        openings = self.workspace.folder / OPENINGS
+        asked = {one.item_id for one in theirs}
+        rows = [row for row in self.workspace.splits["test"] if row.id in asked]
+        return candidate_gate(
             ours,
             theirs,
             new=new,
-            outdated=stale,
+            outdated=outdated,
+            learnt=[item for item in old if self.known[item].split != "test"],
             task=self.task,
-            old_look=look_at(home, old, made),
-            new_look=look_at(home, sorted(new), made),
+            old_look=look_number(openings, old, made),
+            new_look=look_number(openings, sorted(new), made),
             forgetting=self._forgetting(source),
-            latency=latency_held(candidate, production, *self._in_turn(source), self.task),
+            latency=latency_held(candidate, production, *self._timed_in_turn(source, rows), self.task),
         )
 
-    def _in_turn(self, source: str) -> tuple[list[float], list[float]]:
-        """Seconds of questions alone, asked of the candidate and of production in turn, so that what else the machine does strikes both."""
+    def _timed_in_turn(self, source: str, rows: Sequence[Example]) -> tuple[list[float], list[float]]:
+        """Seconds of the same questions alone, asked of the candidate and of production in turn: other load strikes both."""
         arm, ours, theirs = self.bundled.arm, [], []
-        candidate, saved = self._runner(self.session), self._saved(source)
-        production = self._runner(self.bundled.session)
+        candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
             theirs += production.time_alone(arm, production.taken(arm, self.bundled.saved))
-            ours += candidate.time_alone(arm, candidate.taken(arm, saved))
+            ours += candidate.time_alone(arm, candidate.taken(arm, self._saved(source)))
         return ours, theirs
+
+    def _forgetting(self, source: str) -> Forgetting | None:
+        """The loss on general text of both arms' weights; None where the base's weights are not changed."""
+        arm = self.bundled.arm
+        if not is_trained(arm) or not method_of(arm).uses_base:
+            return None
+        candidate, production = self._saved(source).folder, self.bundled.saved.folder
+        return forgetting(self.bundled.session, candidate / "adapter", production / "adapter")
+
+    def _let_through(self, source: str, measured: ArmResult, found: GateRecord) -> tuple[Outcome, str, int | None]:
+        """Register and promote what passed its gate: the outcome, a sentence, and the number of the version."""
+        if not found.passed:
+            shown = "" if found.passed is False else " (nothing is shown, which is no pass)"
+            return "not passed", f"The candidate is not let through{shown}: {'; '.join(found.reasons)}.", None
+        number = self._registered(source, measured)
+        self._promote(number, CANDIDATE, f"refresh {self.folder.name}", found)
+        passed = f"Version {number} passed its gate ({LET_THROUGH})"
+        if self.task.upkeep.promote == "if-better":
+            self._promote(number, PRODUCTION, f"refresh: {LET_THROUGH}", found)
+            return "promoted", f"{passed} and is in production.", number
+        again = self.task.command("canary start")
+        return "candidate", f"{passed} and is {CANDIDATE}; try it on a share of the users: {again}.", number
+
+    def _registered(self, source: str, measured: ArmResult) -> int:
+        """The number of the candidate's version; it is registered once, however often a refresh is gone on with."""
+        number = self.record.candidate
+        if number is None:
+            arm = self.production.arm
+            # A refresh that was killed between the version and its own record finds it by its source.
+            there = [one.version for one in self.versions.list() if (one.source, one.arm) == (source, arm)]
+            number = there[0] if there else self._register(arm, source, measured)
+            self._keep(candidate=number)
+        return number
+
+    def _register(self, arm: str, source: str, measured: ArmResult) -> int:
+        score, found = None, measured.score
+        if found is not None:
+            score = VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=self.task.metric)
+        made = self.versions.register(
+            arm,
+            run=source,
+            parent=self.production.number,
+            by=self.given.by,
+            allow=self.given.allow,
+            listeners=self.given.listeners,
+            score=score,
+        )
+        return made.number or 0
+
+    def _promote(self, number: int, alias: str, why: str, found: GateRecord) -> None:
+        """Have an alias name the candidate, unless it does.
+
+        Raises InputError where production is no longer the version that the candidate was compared with.
+        """
+        now = self.versions.current(PRODUCTION).number
+        if now not in (self.production.number, number):
+            raise InputError(
+                f"{PRODUCTION} named version {self.production.number} when the refresh began, and names version {now} now",
+                f"the gate says nothing of that one; begin anew with: {self.task.command('refresh')}",
+                file=self.versions.name,
+            )
+        with suppress(MissingError):
+            if self.versions.current(alias).number == number:
+                return
+        self.versions.promote(number, alias, why=why, evidence=found, by=self.given.by)
+
+    # ---- asking
+
+    @cached_property
+    def session(self) -> Session:
+        """The models with the task's rows and documents of today."""
+        return self.opening.session(self.bundled.session.precision)
 
     def _runner(self, session: Session) -> ArmRunner:
         return ArmRunner(session, self.opening.scorer, self.opening.progress(arm=self.bundled.arm.name))
+
+    def _candidate_runner(self, rows: Sequence[Example]) -> ArmRunner:
+        """What asks the candidate these rows in the place of the test questions."""
+        self.session.workspace = replace(self.workspace, splits={**self.workspace.splits, "test": tuple(rows)})
+        return self._runner(self.session)
+
+    def _production_runner(self, rows: Sequence[Example]) -> ArmRunner:
+        """What asks production these rows: with its own weights, index, documents, shots and instruction, scored as the task says."""
+        session = self.bundled.session
+        scored = _scored_as(session.workspace.task, self.task, self.bundled.arm.name)
+        session.task = scored
+        session.workspace = replace(
+            session.workspace, task=scored, splits={**session.workspace.splits, "test": tuple(rows)}
+        )
+        return self._runner(session)
+
+    def _answers(self, source: str, rows: Sequence[Example]) -> list[Answer]:
+        """The answers of weights of a study or a run."""
+        runner, arm = self._candidate_runner(rows), self.bundled.arm
+        return runner.answers_to(arm, runner.taken(arm, self._saved(source)), rows)
+
+    def _production_answers(self, rows: Sequence[Example]) -> list[Answer]:
+        runner, arm = self._production_runner(rows), self.bundled.arm
+        return runner.answers_to(arm, runner.taken(arm, self.bundled.saved), rows)
+
+    def _ask(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
+        """Measure weights of a study or a run on rows."""
+        runner, arm = self._candidate_runner(rows), self.bundled.arm
+        outcome = runner.measure(arm, runner.taken(arm, self._saved(source)), "test")
+        return list(outcome.answers), outcome.result
+
+    def _ask_production(self, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
+        """Measure production on rows."""
+        runner, arm = self._production_runner(rows), self.bundled.arm
+        outcome = runner.measure(arm, runner.taken(arm, self.bundled.saved), "test")
+        return list(outcome.answers), outcome.result
+
+    def _asked_once(
+        self,
+        name: str,
+        ours: Sequence[Answer],
+        ask: Callable[[Sequence[Example]], tuple[list[Answer], ArmResult]],
+    ) -> tuple[Sequence[Answer], ArmResult]:
+        """Answers to the test questions that the study asked, and their figures; kept as files, and not asked again."""
+        file, result = self.folder / f"{name}.parquet", self.folder / f"{name}.json"
+        if not (file.is_file() and result.is_file()):
+            items = {one.item_id for one in ours}
+            answers, found = ask([row for row in self.workspace.splits["test"] if row.id in items])
+            save_answers(file, answers)
+            write_record(result, found)
+        return load_answers(file), read_record(result, ArmResult)
+
+    # ---- what is kept
+
+    @property
+    def _studies(self) -> Path:
+        return self.task.folder / FOLDER / STUDIES
+
+    def _newest_study(self) -> str | None:
+        pointer = self._studies / "latest"
+        return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+
+    def _seconds_of_study(self) -> float | None:
+        """What making and measuring production's arm took; None where its study is not here."""
+        record = read_arm(self._studies / self.production.source / "arms" / self.production.arm)
+        return record.seconds if record else None
+
+    def _measured(self, made: str) -> ArmRecord:
+        """The record of the candidate's arm in its study; raises InputError with the reason where it was not measured."""
+        folder, arm = self._studies / made, self.bundled.arm.name
+        record = read_arm(folder / "arms" / arm)
+        if record is None:
+            finished = read_result(folder)
+            why = next((one.why for one in (finished.arms if finished else ()) if one.arm == arm), None)
+            problem = f"the candidate could not be made: {why or 'its study did not end'}"
+            raise InputError(problem, "see the report of its study", file=folder)
+        return record
 
     def _saved(self, source: str) -> SavedArm:
         """The arm with its weights of a study or a run."""
@@ -497,57 +626,6 @@ class _Refresh:
             raise MissingError(f"{source}: holds no arm {self.bundled.arm.name}")
         return saved
 
-    def _forgetting(self, source: str) -> Forgetting | None:
-        """How much more general text costs the candidate's weights; None where the base's weights are not changed."""
-        arm = self.bundled.arm
-        if not is_trained(arm) or not method_of(arm).uses_base:
-            return None
-        return forgetting(
-            self.bundled.session, self._saved(source).folder / "adapter", self.bundled.saved.folder / "adapter"
-        )
-
-    def _registered(self, folder: Path, source: str, measured: ArmResult, found: GateRecord) -> int:
-        """The candidate as a version, which the alias `candidate` names; registered once."""
-        record, arm = read_record(folder / RECORD, _Begun), self.production.arm
-        number = record.candidate
-        if number is None:
-            # By its source: a refresh that was killed between the row and its own record registers nothing twice.
-            there = [one.version for one in self.kept.list() if one.source == source and one.arm == arm]
-            if there:
-                number = there[0]
-            else:
-                made = self.kept.register(
-                    arm,
-                    run=source,
-                    parent=self.production.number,
-                    by=self.by,
-                    allow=self.allow,
-                    listeners=self.given["listeners"],
-                    score=_score_of(measured, self.task),
-                )
-                number = made.number
-            self._keep(folder, replace(record, candidate=number))
-        self._promote(number or 0, CANDIDATE, f"refresh {folder.name}", found)
-        return number or 0
-
-    def _promote(self, number: int, alias: str, why: str, found: GateRecord) -> None:
-        """Have an alias name the candidate, unless it does, and unless production is no longer what it was held against."""
-        now = self.kept.current(PRODUCTION).number
-        if now not in (self.production.number, number):
-            raise InputError(
-                f"{PRODUCTION} named version {self.production.number} when the refresh began, and names version {now} now",
-                f"the gate says nothing of that one; begin anew with: {self.task.command('refresh')}",
-                file=self.kept.name,
-            )
-        try:
-            if self.kept.current(alias).number == number:
-                return
-        except MissingError:
-            pass
-        self.kept.promote(number, alias, why=why, evidence=found, by=self.by)
-
-    # ---- its record
-
     def _known(self, folder: Path) -> dict[str, KnownRow]:
         """The rows that production was made from and measured on."""
         home = self.task.folder / FOLDER
@@ -555,50 +633,38 @@ class _Refresh:
         known = next((rows for place in places if (rows := read_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
-                f"{self.kept.name}: version {self.production.number} was made by an earlier version of Trimtab, and does not say from "
-                f"which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
+                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, and does not say "
+                f"from which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
             )
         return known
 
-    def _to_go_on_with(self, home: Path) -> Path:
-        """The newest refresh that was not ended."""
-        for folder in sorted(home.glob("*/" + RECORD), reverse=True):
-            record = read_record(folder, _Begun)
-            if record.done:
-                break
-            if record.production != self.production.number:
-                raise InputError(
-                    f"it began with version {record.production} in production, which is version {self.production.number} now",
-                    f"begin anew with: {self.task.command('refresh')}",
-                    file=folder,
-                )
-            return folder.parent
-        raise MissingError(f"{home}: no refresh was stopped; begin one with: {self.task.command('refresh')}")
+    def _to_go_on_with(self) -> Path:
+        """The folder of the newest refresh, which was not ended."""
+        newest = max(self.home.glob(f"*/{RECORD}"), default=None)
+        record = read_record(newest, _RefreshRecord) if newest else None
+        if newest is None or record is None or record.done:
+            raise MissingError(f"{self.home}: no refresh was stopped; begin one with: {self.task.command('refresh')}")
+        if record.production != self.production.number:
+            raise InputError(
+                f"it began with version {record.production} in production, which is version {self.production.number} now",
+                f"begin anew with: {self.task.command('refresh')}",
+                file=newest,
+            )
+        return newest.parent
 
-    def _latest(self) -> str | None:
-        pointer = self.task.folder / FOLDER / STUDIES / "latest"
-        return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
-
-    def _keep(self, folder: Path, record: _Begun) -> None:
-        write_record(folder / RECORD, record)
+    def _keep(self, **changes: Any) -> None:
+        """Write the record with these fields changed."""
+        self.record = replace(self.record, **changes)
+        write_record(self.folder / RECORD, self.record)
 
 
-def _score_of(result: ArmResult, task: Task) -> VersionScore | None:
-    found = result.score
-    if found is None:
-        return None
-    return VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=task.metric)
-
-
-def _stand_in(session: Session, arm: str, workspace: Workspace, task: Task, rows: Sequence[Example]) -> None:
-    """Have a bundle's session answer rows of the task, and be scored as the task says: its own documents, shots and instruction stay."""
-    theirs = session.workspace
-    scored = theirs.task.model_copy(
+def _scored_as(bundled: Task, task: Task, arm: str) -> Task:
+    """The task of a bundle with everything of today's task that scores answers; what it answers from is its own."""
+    scoring = {name: getattr(task.task, name) for name in ("metric", "format", "scorer")}
+    return bundled.model_copy(
         update={
-            "task": theirs.task.task.model_copy(
-                update={name: getattr(task.task, name) for name in ("metric", "format", "scorer")}
-            ),
-            "data": task.data,  # what the bundle answers from stands in the workspace, whatever files the task names
+            "task": bundled.task.model_copy(update=scoring),
+            "data": task.data,  # documents and shots of a bundle stand in its workspace, whatever files the task names
             "arm": task.arm,
             "study": task.study.model_copy(update={"arms": (arm,)}),
             "labels": task.labels,
@@ -607,57 +673,15 @@ def _stand_in(session: Session, arm: str, workspace: Workspace, task: Task, rows
             "file": task.file,
         }
     )
-    session.task = scored
-    session.workspace = replace(
-        theirs, task=scored, splits={**theirs.splits, "test": tuple(rows)}, sample=workspace.sample
-    )
 
 
 def _refuse_leaks(workspace: Workspace) -> None:
-    """Raise InputError where a question that a study was tested on stands among the rows to learn from."""
-    splits = splits_of(workspace)
-    torn = [item for item in opened_items(workspace) if splits.get(item) in ("train", "dev")]
+    """Raise InputError where a question of a former test set stands among the rows to learn from, and was not retired from it."""
+    learnt = {row.id for split in ("train", "dev") for row in workspace.splits[split]}
+    torn = sorted((opened_items(workspace) - retired_items(workspace)) & learnt)
     if torn:
         raise InputError(
-            f"{len(torn)} questions of a former test set are rows to train on now ({', '.join(sorted(torn)[:3])})",
+            f"{len(torn)} questions of a former test set are rows to train on now ({', '.join(torn[:3])})",
             f"restore {workspace.folder / 'splits.parquet'}, which says where each row stands, from a copy",
             file=workspace.task.file,
         )
-
-
-def _plan_sentence(
-    of: _Refresh,
-    score: float | None,
-    asked: int,
-    gain: float | None,
-    smallest: float | None,
-    seconds: float | None,
-    price: float | None,
-) -> str:
-    """What the plan says, in words."""
-    count = len(of.new_test)
-    if smallest is None:
-        return (
-            "Not worth it: no test question is new, so that nothing could show the candidate to be better. "
-            "Add labelled questions on what changed."
-        )
-    parts = []
-    if score is not None and gain is not None:
-        parts.append(f"Production scores {score:.3f} on {asked} new rows, so that at most {gain:.3f} can be gained")
-    parts.append(f"{count} new test questions show a difference of {min(1.0, smallest):.3f}")
-    said = "; ".join(parts) + "."
-    if smallest >= 1:
-        return f"Not worth it: {count} new test questions show nothing, however great the difference. Add more."
-    if gain is not None and gain < smallest:
-        return f"Not worth it: {said[0].lower() + said[1:]} Wait for more questions, or refresh with --anyway."
-    takes = f" Making and measuring {of.production.arm} took {seconds / 60:.1f} min" if seconds is not None else ""
-    costs = f" ({of.task.cost.currency} {price:.2f})" if price is not None else ""
-    return f"{said}{takes}{costs}{'.' if takes else ''}"
-
-
-def _none() -> Any:
-    raise MissingError("the study of this refresh did not end; go on with --resume")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()

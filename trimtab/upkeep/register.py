@@ -13,7 +13,7 @@ from typing import Any
 
 from trimtab.arms.bundle import RUN
 from trimtab.arms.identity import ROWS, WEIGHTS, digest_of, settings_of
-from trimtab.arms.made_from import ROWS_FILE
+from trimtab.arms.known_rows import ROWS_FILE
 from trimtab.arms.saved import (
     RUN_FILE,
     RUNS,

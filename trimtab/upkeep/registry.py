@@ -26,17 +26,28 @@ from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion,
 from trimtab.base.visible import printable
 from trimtab.studies.consent import require_places
 from trimtab.upkeep.artifacts import Artifacts
-from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, COLLECTED, MOVES, SCHEMA, VERSIONS, table
+from trimtab.upkeep.tables import (
+    CANARIES,
+    CANARY_ENDS,
+    CANARY_TALLIES,
+    COLLECTED,
+    MOVES,
+    SCHEMA,
+    VERSIONS,
+    table,
+    upgrade,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 FILE, ARTIFACTS, SERVED = "registry.db", "artifacts", "served"
-PRODUCTION = "production"
+PRODUCTION, CANDIDATE = "production", "candidate"  # aliases that commands know
 KEEP = 5  # moves of each alias, and newest versions, whose files `gc` leaves
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _LONGEST = 2000  # letters of why
-Record = TypeVar("Record", Version, Move, Canary)
+Record = TypeVar("Record")
+Numbered = TypeVar("Numbered", Version, Move, Canary)
 
 
 class GateClosedError(TrimtabError, ValueError):
@@ -52,18 +63,22 @@ def registry(
     artifacts: str | Path | None = None,
     make: bool = True,
 ) -> Registry:
-    """The registry of a task: where `[upkeep] registry` says, or `address`, a file or a `postgresql://` URL; else `.trimtab/registry.db`.
+    """Open the registry of a task: at `address`, a file or a `postgresql://` URL, else where `[upkeep] registry` says, else `.trimtab/registry.db`.
 
     `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
     SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
     made where there is no registry, and MissingError is raised. Raises as `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
-    home, stated = own.folder / FOLDER, own.upkeep
-    if address is None and stated.registry:
-        address = _stated_place(own, stated.registry, "--registry")
-    if artifacts is None and stated.artifacts:
-        artifacts = _stated_place(own, stated.artifacts, "--artifacts")
+    home = own.folder / FOLDER
+    stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
+    stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
+    stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
+    require_places(own, [(place, option) for place, option in stated if place])
+    if stated_address:
+        address = _below(own.folder, stated_address)
+    if stated_artifacts:
+        artifacts = _below(own.folder, stated_artifacts)
     place = str(address) if address is not None else str(home / FILE)
     if address is None:
         refuse_links(home)
@@ -72,11 +87,9 @@ def registry(
     return Registry(place, artifacts, task=own, make=make)
 
 
-def _stated_place(task: Task, place: str, option: str) -> str:
-    """A place that the task file names: paths begin in its folder; ConsentError for what is outside it and was not allowed."""
-    path = place.removeprefix("sqlite:///")
-    require_places(task, [(path, option)])
-    return path if "://" in path else str(task.folder / path)
+def _below(folder: Path, place: str) -> str:
+    """Return a place that a task file names: an address as it is, a path from the file's folder on."""
+    return place if "://" in place else str(folder / place)
 
 
 class Registry(Closing):
@@ -114,8 +127,9 @@ class Registry(Closing):
         """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. `score`: what weights that were trained alone have been measured with since. The arm is written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did,
-        MissingError where there is no such arm.
+        named. `score`: of weights that were trained without a study, as measured since. The arm is written as a bundle and asked back
+        before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did, MissingError
+        where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
@@ -300,21 +314,24 @@ class Registry(Closing):
         return release
 
     def release(self, version: int, alias: str = PRODUCTION) -> Release:
-        """A version with its files on this machine, to be served under an alias."""
+        """Return a version with its files on this machine, to be served under an alias."""
         artifact = _artifact_of(self.show(version))
         home = self.task.folder / FOLDER / SERVED
         home.mkdir(parents=True, exist_ok=True)
         return Release(alias=alias, version=version, folder=self.artifacts.get(artifact, home / artifact[:16]))
 
     def begin_canary(self, canary: Canary) -> Canary:
-        """Begin a canary of a candidate whose files are whole; raises InputError where one is open, or production has moved meanwhile."""
+        """Begin a canary of a candidate whose files are whole; a registry of form 1 gains the tables of canaries with the first.
+
+        Raises InputError where one is open, or production has moved meanwhile.
+        """
         with self._database.snapshot() as connection:
             found = self._whole(connection, canary.candidate)
         self.artifacts.check(_artifact_of(found))
         with self._database.exclusive() as connection:
             self._whole(connection, canary.candidate)
             if not self._has_canaries(connection):
-                raise InputError("is of a form without canaries", "open it for writing once", file=self.name)
+                upgrade(connection)
             if (other := self._open_canary(connection)) is not None:
                 remedy = f"wait for its end, or run: {self.task.command('canary stop')}"
                 problem = f"canary {other.number} of version {other.candidate} is open already"
@@ -328,12 +345,12 @@ class Registry(Closing):
         return replace(canary, number=int(number))
 
     def canary(self) -> Canary | None:
-        """The canary that is open, if any."""
+        """Return the canary that is open, if any."""
         with self._database.snapshot() as connection:
             return self._open_canary(connection)
 
     def canary_records(self) -> tuple[CanaryRecord, ...]:
-        """How every canary of the task ended, the newest first."""
+        """Return the records of all canaries of the task that ended, the newest first."""
         with self._database.snapshot() as connection:
             return tuple(record for _, record in reversed(self._canary_ends(connection)))
 
@@ -379,13 +396,15 @@ class Registry(Closing):
             connection.execute(tallies.insert(), row)
 
     def tallies(self, canary: int) -> tuple[CanaryTally, ...]:
-        """What each server has counted of a canary."""
+        """Return what each server has counted of a canary."""
         from sqlalchemy import select
 
         tallies = table(CANARY_TALLIES)
         with self._database.snapshot() as connection:
             texts = connection.execute(select(tallies.c.record).where(tallies.c.canary == canary)).scalars()
-            return tuple(from_plain(CanaryTally, json.loads(text)) for text in texts)
+            return tuple(
+                self._decoded(CanaryTally, f"what a server counted of canary {canary}", text) for text in texts
+            )
 
     def close(self) -> None:
         """Give the connections back."""
@@ -437,13 +456,13 @@ class Registry(Closing):
         return tuple(replace(one, evidence=proofs.get(one.number or 0, one.evidence)) for one in read)
 
     def _has_canaries(self, connection: Connection) -> bool:
-        """False for a database of form 1, which is read without them."""
+        """Return False for a database of form 1, which has no tables of canaries."""
         from sqlalchemy import inspect
 
         return inspect(connection).has_table(CANARY_TALLIES)
 
     def _open_canary(self, connection: Connection) -> Canary | None:
-        """The one canary that has begun and not ended."""
+        """Return the one canary that has begun and not ended."""
         from sqlalchemy import select
 
         if not self._has_canaries(connection):
@@ -458,7 +477,7 @@ class Registry(Closing):
         return None if found is None else self._read(Canary, *found)
 
     def _canary_ends(self, connection: Connection) -> tuple[tuple[int | None, CanaryRecord], ...]:
-        """The ends of all canaries of the task, the oldest first, with the moves that they made."""
+        """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it made."""
         from sqlalchemy import select
 
         if not self._has_canaries(connection):
@@ -470,12 +489,10 @@ class Registry(Closing):
             .where(canaries.c.task == self._name)
             .order_by(canaries.c.number)
         )
-        try:
-            rows = connection.execute(wanted).all()
-            return tuple((move, from_plain(CanaryRecord, json.loads(text))) for move, _, text in rows)
-        except ValueError as error:
-            problem = f"the record of a canary is damaged ({error})"
-            raise InputError(problem, "restore the registry from a copy", file=self.name) from None
+        return tuple(
+            (move, self._decoded(CanaryRecord, f"the end of canary {number}", text))
+            for move, number, text in connection.execute(wanted)
+        )
 
     def _move(
         self,
@@ -534,11 +551,15 @@ class Registry(Closing):
         rows = connection.execute(select(versions.c.number, versions.c.record)).all()
         return {_artifact_of(self._read(Version, number, text)) for number, text in rows if number not in gone}
 
-    def _read(self, kind: type[Record], number: int, text: str) -> Record:
+    def _read(self, kind: type[Numbered], number: int, text: str) -> Numbered:
+        return replace(self._decoded(kind, f"the record of {kind.__name__.lower()} {number}", text), number=number)
+
+    def _decoded(self, kind: type[Record], what: str, text: str) -> Record:
+        """Return a record from its text; raises InputError where it is damaged."""
         try:
-            return replace(from_plain(kind, json.loads(text)), number=number)
+            return from_plain(kind, json.loads(text))
         except ValueError as error:
-            problem = f"the record of {kind.__name__.lower()} {number} is damaged ({error})"
+            problem = f"{what} is damaged ({error})"
             raise InputError(problem, "restore the registry from a copy", file=self.name) from None
 
 
@@ -581,7 +602,7 @@ def _now() -> datetime:
 
 
 def user_name() -> str:
-    """Who runs this, as the system names them."""
+    """Return the name of the user who runs this, as the system has it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -14,7 +14,7 @@ from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult
 from trimtab.base.task import Task
 from trimtab.base.versions import Forgetting, GateRecord
-from trimtab.decision.gate import MOST_FORGOTTEN, gate, latency_held
+from trimtab.decision.candidate_gate import MOST_FORGOTTEN, candidate_gate, latency_held
 
 HELD = Forgetting(passages=60, candidate=3.0, production=3.0, difference=0.0, low=-0.01, high=0.01)
 
@@ -35,13 +35,14 @@ def held(
     given: dict[str, object] = {
         "new": {f"new{number}" for number in range(len(new[0]))},
         "outdated": (),
+        "learnt": (),
         "task": task,
         "old_look": 1,
         "new_look": 1,
         "forgetting": HELD,
         "latency": None,
     }
-    return gate(ours, theirs, **{**given, **more})  # type: ignore[arg-type]
+    return candidate_gate(ours, theirs, **{**given, **more})  # type: ignore[arg-type]
 
 
 SAME = ([1.0] * 150 + [0.0] * 50,) * 2
@@ -87,6 +88,16 @@ def test_outdated_questions_say_nothing(task: Task) -> None:
     assert found.passed is True
     assert found.old_test is not None
     assert found.old_test.questions == 160
+
+
+def test_questions_that_production_learnt_say_nothing_and_some_others_have_to_be_left(task: Task) -> None:
+    old = ([0.0] * 40 + [1.0] * 160, [1.0] * 200)
+    found = held(task, old, BETTER, learnt=[f"old{number}" for number in range(40)])
+    assert found.passed is True
+    none = held(task, SAME, BETTER, learnt=[f"old{number}" for number in range(200)])
+    assert none.passed is None
+    assert none.old_test is None
+    assert "that production was not made from" in none.reasons[0]
 
 
 def test_each_look_at_the_same_questions_is_tested_at_a_lower_level(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""Which rows an arm was made from and measured on: their ids with a digest of each, so that later rows are told from these."""
+"""Keeps which rows there were when an arm was made: id, split and a digest of each, so that later rows are told from these."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class KnownRow:
 
 
 def digest_of_row(row: Example) -> str:
-    """A digest of what a row asks and of the answers that count as right."""
+    """Return a digest of what a row asks and of the answers that count as right."""
     said = (part for message in row.messages for part in (message.role, message.content))
     return sha256_text(*said, "", *row.references)[:16]
 
 
 def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
-    """Keep which rows stand in which split, atomically."""
+    """Write id, split and digest of every row to `rows.parquet` in a folder, atomically."""
     import pyarrow
     import pyarrow.parquet
 
@@ -45,7 +45,7 @@ def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
 
 
 def read_rows(folder: Path) -> dict[str, KnownRow] | None:
-    """The rows that were kept, by id; None where none were. Raises InputError for a file that is damaged."""
+    """Read the rows that `write_rows` kept in a folder, by id; None where it kept none. Raises InputError for a file that is damaged."""
     file = folder / ROWS_FILE
     if not file.is_file():
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from statistics import median
+from typing import Literal
 
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult
@@ -17,12 +18,13 @@ SLOWER = 1.5  # times production's median that a candidate's may be, where the t
 BARELY = 20.0  # milliseconds more that nobody notices
 
 
-def gate(
+def candidate_gate(
     candidate: Sequence[Answer],
     production: Sequence[Answer],
     *,
     new: Collection[str],
     outdated: Collection[str],
+    learnt: Collection[str],
     task: Task,
     old_look: int,
     new_look: int,
@@ -32,30 +34,32 @@ def gate(
     """Test whether a candidate is better on what is new and not worse on what is old, by the margin of the task.
 
     `candidate`, `production`: answers to the same test questions. `new`: ids of those that came or changed since production was
-    measured. `outdated`: ids of old ones whose right answer may have changed, which say nothing any more. `old_look`, `new_look`: of how
-    many studies of these questions this is the last; the tests' levels fall with them (`look_level`). It is passed where every claim is
-    shown, which needs no correction (an intersection-union test); it is failed where something is shown to be worse; else nothing is
-    shown, and that is no pass.
+    measured. Two kinds of old questions are left out: `outdated`, whose right answer may have changed, and `learnt`, which were rows to
+    learn from when production was made (`trimtab test --fresh` draws such). `old_look`, `new_look`: of how many studies of these
+    questions this is the last; the tests' levels fall with them (`look_level`).
+
+    It is passed where every claim is shown, which needs no correction (an intersection-union test); it is failed where something is shown
+    to be worse; else nothing is shown, and that is no pass.
     """
-    old = {one.item_id for one in production} - set(new) - set(outdated)
+    old = {one.item_id for one in production} - {*new, *outdated, *learnt}
     on_old = _test(candidate, production, old, task, "not worse", old_look)
     on_new = _test(candidate, production, set(new), task, "better", new_look)
-    failed, unshown = _of_test(on_old, "old", task), _of_test(on_new, "new", task)
-    reasons = [*failed[0], *unshown[0], *failed[1], *unshown[1]]
-    bad = bool(failed[0] or unshown[0])
-    for is_bad, reason in (*_of_forgetting(forgetting), *_of_latency(latency)):
-        reasons.append(reason)
-        bad = bad or is_bad
+    against = [
+        *_of_old(on_old, learnt, task),
+        *_of_new(on_new),
+        *_of_forgetting(forgetting),
+        *_of_latency(latency),
+    ]
     passed: bool | None = True
-    if reasons:
-        passed = False if bad else None
+    if against:
+        passed = False if any(is_bad for is_bad, _ in against) else None
     return GateRecord(
         old_test=on_old,
         new_test=on_new,
         forgetting=forgetting,
         latency=latency,
         passed=passed,
-        reasons=tuple(reasons),
+        reasons=tuple(reason for _, reason in against),
     )
 
 
@@ -92,15 +96,21 @@ def latency_held(
 
 
 def _test(
-    candidate: Sequence[Answer], production: Sequence[Answer], items: Collection[str], task: Task, claim: str, look: int
+    candidate: Sequence[Answer],
+    production: Sequence[Answer],
+    items: Collection[str],
+    task: Task,
+    claim: Literal["better", "not worse"],
+    look: int,
 ) -> GateTest | None:
+    """Test a claim on some of the questions; None where there are none."""
     ours, theirs = ([one for one in answers if one.item_id in items] for answers in (candidate, production))
     if not ours:
         return None
     found, level = difference(ours, theirs, task), look_level(look)
     p = behind_curve(ours, theirs, task)(0.0 if claim == "better" else task.target.margin)
     return GateTest(
-        claim="better" if claim == "better" else "not worse",
+        claim=claim,
         questions=len({one.item_id for one in ours}),
         candidate=score_estimate(ours, task).value,
         production=score_estimate(theirs, task).value,
@@ -115,20 +125,35 @@ def _test(
     )
 
 
-def _of_test(test: GateTest | None, which: str, task: Task) -> tuple[list[str], list[str]]:
-    """What a test says against the candidate: what is shown to be worse, and what is not shown."""
+# What speaks against a candidate: whether it is shown to be bad, or a good thing is not shown; and a sentence.
+Against = list[tuple[bool, str]]
+
+
+def _of_old(test: GateTest | None, learnt: Collection[str], task: Task) -> Against:
+    if test is not None:
+        return _of_test(test, "old", f"at most {task.target.margin:g} worse")
+    if learnt:
+        said = "no old test question is left that production was not made from; promote a version that trimtab study made since"
+        return [(False, said)]
+    return []
+
+
+def _of_new(test: GateTest | None) -> Against:
     if test is None:
-        return ([], [] if which == "old" else ["no test question came or changed since production was measured"])
+        return [(False, "no test question came or changed since production was measured")]
+    return _of_test(test, "new", "better")
+
+
+def _of_test(test: GateTest, which: str, wanted: str) -> Against:
     gap = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}] on {test.questions:,} {which} questions"
     if test.shown_worse:
-        return [f"the candidate is worse: {gap}"], []
+        return [(True, f"the candidate is worse: {gap}")]
     if test.shown:
-        return [], []
-    wanted = "better" if test.claim == "better" else f"at most {task.target.margin:g} worse"
-    return [], [f"it is not shown that the candidate is {wanted}: {gap}, tested at {test.level:.3g}"]
+        return []
+    return [(False, f"it is not shown that the candidate is {wanted}: {gap}, tested at {test.level:.3g}")]
 
 
-def _of_forgetting(found: Forgetting | None) -> list[tuple[bool, str]]:
+def _of_forgetting(found: Forgetting | None) -> Against:
     if found is None or found.high <= MOST_FORGOTTEN:
         return []
     gap = f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] nats a token of general text"
@@ -137,7 +162,7 @@ def _of_forgetting(found: Forgetting | None) -> list[tuple[bool, str]]:
     return [(False, f"it is not shown that the candidate has forgotten at most {MOST_FORGOTTEN:g}: {gap}")]
 
 
-def _of_latency(found: GateLatency | None) -> list[tuple[bool, str]]:
+def _of_latency(found: GateLatency | None) -> Against:
     if found is None or found.fits:
         return []
     if found.percentile == 50:

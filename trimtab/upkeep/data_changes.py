@@ -1,4 +1,4 @@
-"""What came since a version was made: rows that are new or have other answers, documents, and labels that hold a right answer."""
+"""Compares the data of today with those that a version was made from: rows, documents, and labels that hold a right answer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.made_from import KnownRow, digest_of_row
+from trimtab.arms.identity import rows_depend_on
+from trimtab.arms.known_rows import KnownRow, digest_of_row
 from trimtab.arms.traffic import FILE, traffic_of
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.files import write_atomic
-from trimtab.base.records import Answer, Document, Example, Split
+from trimtab.base.records import Answer, Document, Example
 from trimtab.base.task import Task
 from trimtab.data.corrections import Correction, correction_rows
 
@@ -24,19 +25,19 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRows:
-    """Answers in use whose right answer people gave or confirmed, as rows: how many, and how many labels gave none, by the reason."""
+    """The number of rows that labels of traffic gave, and of labels that gave none, by the reason."""
 
     rows: int
     left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What is there now and was not when a version was made.
+class DataChanges:
+    """The differences between the data of today and those that a version was made from.
 
     `new` and `changed`: rows by split, the latter with the same id and another question or other right answers; `gone`: rows that are
-    there no more. Ids of documents that were added, changed or removed; None for an arm that carries no documents. `labelled`: rows that
-    labels of traffic gave.
+    there no more. Ids of documents that were added, changed or removed; None for a version that carries no documents.
+    `documents_learnt`: the documents that its weights were trained on are others now. `labelled`: rows that labels of traffic gave.
     """
 
     new: Mapping[str, int]
@@ -45,82 +46,77 @@ class News:
     documents_added: tuple[str, ...] | None
     documents_changed: tuple[str, ...] | None
     documents_removed: tuple[str, ...] | None
+    documents_learnt: bool
     labelled: LabelledRows
 
     @property
-    def documents(self) -> int:
-        """How many documents differ."""
-        return sum(len(part or ()) for part in (self.documents_added, self.documents_changed, self.documents_removed))
-
-    @property
     def nothing(self) -> bool:
-        """Whether everything is as it was."""
-        return not (sum(self.new.values()) or sum(self.changed.values()) or self.gone or self.documents)
+        """True if everything is as it was."""
+        documents = (self.documents_added, self.documents_changed, self.documents_removed)
+        rows = sum(self.new.values()) + sum(self.changed.values()) + self.gone
+        return not (rows or any(documents) or self.documents_learnt)
 
     @property
     def sentence(self) -> str:
-        """In words."""
+        """The differences in words."""
         if self.nothing:
             return "Nothing is new: rows and documents are those that production was made from."
-        new, changed = sum(self.new.values()), sum(self.changed.values())
-        parts = [f"{new:,} new rows ({self.new.get('test', 0):,} of them test questions)"] if new else []
-        parts += (
-            [f"{changed:,} rows with other answers ({self.changed.get('test', 0):,} test questions)"] if changed else []
-        )
-        parts += [f"{self.gone:,} rows gone"] if self.gone else []
-        for count, said in (
-            (len(self.documents_changed or ()), "changed"),
-            (len(self.documents_added or ()), "added"),
-            (len(self.documents_removed or ()), "removed"),
-        ):
-            parts += [f"{count:,} document{'s' * (count != 1)} {said}"] if count else []
+        counts = [
+            (sum(self.new.values()), f"new rows ({self.new.get('test', 0):,} of them test questions)"),
+            (sum(self.changed.values()), f"rows with other answers ({self.changed.get('test', 0):,} test questions)"),
+            (self.gone, "rows gone"),
+            (len(self.documents_changed or ()), "documents changed"),
+            (len(self.documents_added or ()), "documents added"),
+            (len(self.documents_removed or ()), "documents removed"),
+        ]
+        parts = [f"{count:,} {words}" for count, words in counts if count]
+        parts += ["other documents than the weights were trained on"] if self.documents_learnt else []
         return f"New: {', '.join(parts)}."
 
 
-def news_of(
+def compare_data(
     workspace: Workspace,
     known: Mapping[str, KnownRow],
     documents: Sequence[Document] | None,
     labelled: LabelledRows,
-) -> News:
-    """Compare a task's rows and documents with those that a version was made from; `documents` None where it carries none."""
-    new: Counter[str] = Counter()
-    changed: Counter[str] = Counter()
-    there: set[str] = set()
+    *,
+    learnt: str | None = None,
+) -> DataChanges:
+    """Compare a task's rows and documents with those that a version was made from.
+
+    `documents`: those that the version answers from, None where it carries none. `learnt`: the hash of the documents that its weights were
+    trained on, None where they were trained on none.
+    """
+    new: dict[str, int] = {}
+    changed: dict[str, int] = {}
     for split, rows in workspace.splits.items():
-        for row in rows:
-            there.add(row.id)
-            if row.id not in known:
-                new[split] += 1
-            elif known[row.id].digest != digest_of_row(row):
-                changed[split] += 1
-    added: tuple[str, ...] | None = None
-    differs: tuple[str, ...] | None = None
-    removed: tuple[str, ...] | None = None
-    if documents is not None:
-        before = {one.id: one.digest for one in documents}
-        now = {one.id: one.digest for one in workspace.documents}
-        added = tuple(sorted(now.keys() - before.keys()))
-        differs = tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name]))
-        removed = tuple(sorted(before.keys() - now.keys()))
-    return News(
-        new=dict(new),
-        changed=dict(changed),
+        differing = new_rows(rows, known)
+        changed[split] = sum(row.id in known for row in differing)
+        new[split] = len(differing) - changed[split]
+    there = {row.id for rows in workspace.splits.values() for row in rows}
+    before = None if documents is None else {one.id: one.digest for one in documents}
+    now = {one.id: one.digest for one in workspace.documents}
+    return DataChanges(
+        new=new,
+        changed=changed,
         gone=len(known.keys() - there),
-        documents_added=added,
-        documents_changed=differs,
-        documents_removed=removed,
+        documents_added=None if before is None else tuple(sorted(now.keys() - before.keys())),
+        documents_changed=None
+        if before is None
+        else tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name])),
+        documents_removed=None if before is None else tuple(sorted(before.keys() - now.keys())),
+        documents_learnt=learnt is not None and learnt != rows_depend_on(workspace)["documents"],
         labelled=labelled,
     )
 
 
 def new_rows(rows: Sequence[Example], known: Mapping[str, KnownRow]) -> list[Example]:
-    """The rows that a version did not know, or knew with another question or other right answers."""
+    """Return the rows that a version did not know, or knew with another question or other right answers."""
     return [row for row in rows if row.id not in known or known[row.id].digest != digest_of_row(row)]
 
 
-def outdated(answers: Sequence[Answer], rows: Sequence[Example], documents: Sequence[Document]) -> list[str]:
-    """The ids of questions whose right answer may have changed with the documents.
+def outdated_questions(answers: Sequence[Answer], rows: Sequence[Example], documents: Sequence[Document]) -> list[str]:
+    """Return the ids of questions whose right answer may have changed with the documents.
 
     `answers`: production's, with the passages of its own time. A question is outdated where a right answer stands in a passage that it
     was shown, and no sentence that holds it there stands in the documents of today: the row should be answered anew.
@@ -146,10 +142,10 @@ def _plain(text: str) -> str:
 
 
 def labelled_rows(task: Task, where: str | None) -> tuple[Task, LabelledRows]:
-    """The task with the rows that labels of its traffic give: `.trimtab/labelled.jsonl`, in the columns of its own files.
+    """Write the rows that labels of a task's traffic give to `.trimtab/labelled.jsonl`; return the task with this file of examples.
 
-    A row is a question that people were asked about, and the right answer that they gave, or the arm's own where all call it right.
-    Labels that contradict each other give none.
+    A row is a question that people labelled, with the right answer that they gave, or the arm's own answer where all call it right.
+    Labels that contradict each other give no row. Raises as `traffic_of` does.
     """
     if where is None and not (task.folder / FOLDER / FILE).is_file():
         return task, LabelledRows(rows=0, left_out={})
@@ -184,18 +180,13 @@ def labelled_rows(task: Task, where: str | None) -> tuple[Task, LabelledRows]:
     write_atomic(
         file, "".join(json.dumps(row, ensure_ascii=plain) + "\n" for _, row in rows).encode(task.data.encoding)
     )
-    return with_examples(task, file), LabelledRows(rows=len(rows), left_out=kept)
+    return _with_examples(task, file), LabelledRows(rows=len(rows), left_out=kept)
 
 
-def with_examples(task: Task, file: Path) -> Task:
-    """The task with one more file of examples; as it is where it names that file already."""
+def _with_examples(task: Task, file: Path) -> Task:
+    """Return the task with one more file of examples, or as it is where it names that file already."""
     name = file.relative_to(task.folder).as_posix()
     if name in task.data.examples:
         return task
     data = task.data.model_copy(update={"examples": (*task.data.examples, name)})
     return task.model_copy(update={"data": data})
-
-
-def splits_of(workspace: Workspace) -> dict[str, Split]:
-    """The split of every row, by its id."""
-    return {row.id: split for split, rows in workspace.splits.items() for row in rows}
