@@ -10,6 +10,7 @@ writes benchmarks/results/surface_checks.json. `--render` needs Chromium.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -67,13 +68,14 @@ def variants(folder: Path, origin: str, render: bool) -> dict[str, dict[str, int
     """Faults of the whole site, each in a copy of it."""
     table = {}
 
-    def tried(name: str, pages: tuple[str, ...], edit: Callable[[Path], object] | None = None, **how: object) -> None:
-        copy = folder / name
+    def tried(*faults: Fault, edit: Callable[[Path], object] | None = None, **how: object) -> None:
+        names = [name for name, _ in faults]
+        copy = folder / names[0]
         shutil.copytree(EXAMPLE / "site", copy)
         if edit:
             edit(copy)
         found = findings(copy, origin, **how)  # type: ignore[arg-type]
-        table.update(scored(found, [(name, pages)], origin, [name]))
+        table.update(scored(found, faults, origin, names))
 
     def fails(site: Site) -> Site:
         return replace(
@@ -85,8 +87,6 @@ def variants(folder: Path, origin: str, render: bool) -> dict[str, dict[str, int
         return replace(site, pages=tuple(replace(one, cut=one.url == f"{origin}/visit/") for one in site.pages))
 
     def same_dates(copy: Path) -> None:
-        import re
-
         file = copy / "sitemap.xml"
         file.write_text(
             re.sub("<lastmod>[^<]*", "<lastmod>2026-11-30", file.read_text(encoding="utf-8")), encoding="utf-8"
@@ -100,14 +100,20 @@ def variants(folder: Path, origin: str, render: bool) -> dict[str, dict[str, int
             "<html><head><title>Pack</title></head><body></body></html>", encoding="utf-8"
         )
 
-    tried("sitemap-missing", (origin,), lambda copy: (copy / "sitemap.xml").unlink())
-    tried("sitemap-same-date", ("/sitemap.xml",), same_dates)
-    tried("server-error", ("/tickets/",), change=fails)
-    tried("page-cut", ("/visit/",), change=cut)
-    tried("no-text", ("/visit/packing/",), empty)
-    tried("unreadable", ("/visit/",), nested)
+    def partly(copy: Path) -> None:
+        file = copy / "ferries" / "orrin" / "index.html"
+        brought = '<div id="map"></div><script src="/js/map.js"></script></article>'
+        file.write_text(file.read_text(encoding="utf-8").replace("</article>", brought), encoding="utf-8")
+
+    tried(("sitemap-missing", (origin,)), edit=lambda copy: (copy / "sitemap.xml").unlink())
+    tried(("sitemap-same-date", ("/sitemap.xml",)), edit=same_dates)
+    tried(("server-error", ("/tickets/",)), change=fails)
+    tried(("page-cut", ("/visit/",)), change=cut)
+    tried(("no-text", ("/visit/packing/",)), edit=empty)
+    tried(("unreadable", ("/visit/",)), edit=nested)
     if render:
-        tried("text-by-script", ("/visit/old-map/",), render=5)
+        by_script = ("text-by-script", ("/visit/old-map/",)), ("text-partly-by-script", ("/ferries/orrin/",))
+        tried(*by_script, edit=partly, render=5)
     return table
 
 

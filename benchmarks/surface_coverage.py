@@ -38,7 +38,7 @@ from trimtab.publishing.assistant import (
     open_index,
 )
 from trimtab.publishing.coverage import SURE
-from trimtab.publishing.questions import DISTANCE, grouped
+from trimtab.publishing.questions import DISTANCE, UNSTABLE, grouped
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.search import search
 
@@ -143,7 +143,7 @@ def groups(encoder: CachingEncoder) -> dict[str, Any]:
             "groups": len(made),
             "adjusted_rand": round(float(adjusted_rand_score(intents, code)), 3),
             "stability_median": round(float(np.median(stable)), 3),
-            "not_stable": round(float(np.mean(np.array(stable) < 0.6)), 3),
+            "not_stable": round(float(np.mean(np.array(stable) < UNSTABLE)), 3),
         }
     return {"questions": len(texts), "intents": len(set(intents)), "at": found}
 

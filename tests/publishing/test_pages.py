@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pages import article, page
 
-from trimtab.publishing.pages import moment_of, passages_of, read_pages
+from trimtab.publishing.pages import headed_passages, moment_of, read_pages
 
 TEXT = "<h1>Tides</h1>\n<p>The sound fills from the north and empties to the south.</p>\n<h2>The bar</h2>\n<p>Cross between half flood and high water.</p>"
 
@@ -22,9 +22,10 @@ def test_headings_stand_on_the_lines_of_the_source_whatever_comments_and_scripts
 
 
 def test_passages_carry_their_headings_and_their_text_verbatim() -> None:
-    first, second = passages_of(page(article(TEXT, title="Harbour")))
-    assert first == "Harbour > Tides\n\nThe sound fills from the north and empties to the south."
-    assert second == "Harbour > Tides > The bar\n\nCross between half flood and high water."
+    assert list(headed_passages(page(article(TEXT, title="Harbour")))) == [
+        ("Harbour > Tides", "The sound fills from the north and empties to the south."),
+        ("Harbour > Tides > The bar", "Cross between half flood and high water."),
+    ]
 
 
 def test_menus_are_no_main_text_of_a_page_with_few_words() -> None:

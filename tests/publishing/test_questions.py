@@ -60,6 +60,23 @@ def test_a_count_that_is_none_is_told_with_its_line(tmp_path) -> None:
         read_questions(file)
 
 
+def test_lines_are_those_of_the_file_below_comments_and_line_breaks(tmp_path) -> None:
+    file = tmp_path / "events.csv"
+    text = '# Events\n# 2026\n\nSearch term,Event count\n,1540,Grand total\n"lamp\nshade",1500\n#lamps,many\n'
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"events\.csv:8:Event count"):
+        read_questions(file)
+    file.write_text(text.replace("many", "40"), encoding="utf-8")
+    assert [(one.text, one.demand) for one in read_questions(file)] == [("lamp\nshade", 1500.0), ("#lamps", 40.0)]
+
+
+def test_a_question_with_an_unquoted_separator_is_refused_with_its_line(tmp_path) -> None:
+    file = tmp_path / "q.csv"
+    file.write_text("query,impressions\nlamp,12\nlamp, please,3\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"q\.csv:3.*3 fields"):
+        read_questions(file)
+
+
 def test_a_list_and_json_rows_bring_labels_along(tmp_path) -> None:
     plain, rows = tmp_path / "q.txt", tmp_path / "q.jsonl"
     plain.write_text("# ours\n- How long is the warranty?\n\nHow long is the warranty ?\n", encoding="utf-8")

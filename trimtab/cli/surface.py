@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from trimtab.base.progress import Progress
     from trimtab.base.surface import SurfaceAudit
 
 HELP = "What a site publishes: can assistants read, find and cite it?"
@@ -85,12 +87,9 @@ def audit(
       trimtab surface audit site/ --against audit.json
     """
     with Output(as_json) as output:
-        from trimtab.base.display import Display
-        from trimtab.base.progress import Progress
         from trimtab.publishing.audit import surface_audit
 
-        display = Display()
-        try:
+        with progress_display() as progress:
             result = surface_audit(
                 source,
                 pages=pages,
@@ -105,10 +104,8 @@ def audit(
                 against=against,
                 page=page,
                 cache=cache,
-                progress=Progress(listeners=[display]),
+                progress=progress,
             )
-        finally:
-            display.close()
         output.show(result, lambda console: draw_audit(console, result))
     if result.blocks:
         raise typer.Exit(EXIT_NO)
@@ -117,23 +114,39 @@ def audit(
 COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit}
 
 
+@contextmanager
+def progress_display() -> Iterator[Progress]:
+    """Inside, progress is shown on the terminal; its line is ended on leaving."""
+    from trimtab.base.display import Display
+    from trimtab.base.progress import Progress
+
+    display = Display()
+    try:
+        yield Progress(listeners=[display])
+    finally:
+        display.close()
+
+
+def print_plain(console: Console, text: str) -> None:
+    """Print text as it is: no markup, no line breaks of our own."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def draw_audit(console: Console, result: SurfaceAudit) -> None:
     """Print an audit for people: each kind of finding with an example, then what holds of the whole site."""
     from trimtab.base.show import text_table
 
-    def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    line(f"{result.headline}\n{text_table(result.screen())}")
+    print_plain(console, f"{result.headline}\n{text_table(result.screen())}")
     for note in result.notes:
-        line(f"- {note}")
+        print_plain(console, f"- {note}")
     changed = result.changes
     if changed is not None:
-        line(
-            f"\nSince {changed.since:%Y-%m-%d}: {len(changed.new):,} findings are new, {len(changed.gone):,} are gone."
+        print_plain(
+            console,
+            f"\nSince {changed.since:%Y-%m-%d}: {len(changed.new):,} findings are new, {len(changed.gone):,} are gone.",
         )
         for sentence in changed.agents:
-            line(f"- {sentence}.")
+            print_plain(console, f"- {sentence}.")
         for one in changed.new[:20]:
-            line(f"+ {one.severity}  {one.check}  {one.page}  {one.evidence}")
-    line(f"\nPage: {result.page}" if result.page else "\nEach finding: --page FILE, or --json.")
+            print_plain(console, f"+ {one.severity}  {one.check}  {one.page}  {one.evidence}")
+    print_plain(console, f"\nPage: {result.page}" if result.page else "\nEach finding: --page FILE, or --json.")

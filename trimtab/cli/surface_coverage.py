@@ -11,13 +11,12 @@ import typer
 from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import JsonOption
 from trimtab.cli.output import Output
+from trimtab.cli.surface import DEFAULT_CACHE, print_plain, progress_display
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trimtab.base.progress import Progress
-    from trimtab.base.show import Shown
-    from trimtab.base.surface import SurfaceCoverage, SurfaceQuestion
+    from trimtab.base.surface import SurfaceCoverage, SurfacePlan, SurfaceQuestion, SurfaceTrial
     from trimtab.base.task import Task
 
 SourceArgument = Annotated[
@@ -70,7 +69,6 @@ PageOption = Annotated[
 MarkdownOption = Annotated[
     Path | None, typer.Option("--markdown", metavar="FILE", help="Also write Markdown to this file.")
 ]
-DEFAULT_CACHE = Path(".trimtab") / "surface"
 
 
 def coverage(
@@ -110,19 +108,20 @@ def coverage(
         asked = _asked(questions, traffic)
         from trimtab.publishing.coverage import surface_coverage
 
-        result = surface_coverage(
-            source,
-            asked,
-            competitors=competitor or (),
-            engine=engine,
-            task=own,
-            most=most,
-            observed=observed,
-            against=against,
-            page=page,
-            cache=cache,
-            progress=_progress(),
-        )
+        with progress_display() as progress:
+            result = surface_coverage(
+                source,
+                asked,
+                competitors=competitor or (),
+                engine=engine,
+                task=own,
+                most=most,
+                observed=observed,
+                against=against,
+                page=page,
+                cache=cache,
+                progress=progress,
+            )
         output.show(result, lambda console: draw_coverage(console, result))
 
 
@@ -162,21 +161,22 @@ def plan(
         asked = _asked(questions, traffic)
         from trimtab.publishing.plan import surface_plan
 
-        result = surface_plan(
-            source,
-            asked,
-            documents=documents or (),
-            competitors=competitor or (),
-            engine=engine,
-            task=own,
-            most=most,
-            csv=csv,
-            markdown=markdown,
-            page=page,
-            cache=cache,
-            progress=_progress(),
-        )
-        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+        with progress_display() as progress:
+            result = surface_plan(
+                source,
+                asked,
+                documents=documents or (),
+                competitors=competitor or (),
+                engine=engine,
+                task=own,
+                most=most,
+                csv=csv,
+                markdown=markdown,
+                page=page,
+                cache=cache,
+                progress=progress,
+            )
+        output.show(result, lambda console: draw_coverage(console, result))
 
 
 def try_edit(
@@ -217,22 +217,23 @@ def try_edit(
         asked = _asked(questions, traffic)
         from trimtab.publishing.trial import surface_try
 
-        result = surface_try(
-            edit,
-            source,
-            asked,
-            competitors=competitor or (),
-            engine=engine,
-            task=own,
-            seeds=seeds,
-            margin=margin,
-            most=most,
-            markdown=markdown,
-            page=page,
-            cache=cache,
-            progress=_progress(),
-        )
-        output.show(result, lambda console: _draw(console, result, result.limits, result.notes, result.page))
+        with progress_display() as progress:
+            result = surface_try(
+                edit,
+                source,
+                asked,
+                competitors=competitor or (),
+                engine=engine,
+                task=own,
+                seeds=seeds,
+                margin=margin,
+                most=most,
+                markdown=markdown,
+                page=page,
+                cache=cache,
+                progress=progress,
+            )
+        output.show(result, lambda console: draw_coverage(console, result))
     if result.verdict not in ("better", "not worse"):
         raise typer.Exit(EXIT_NO)
 
@@ -248,15 +249,8 @@ def _task(path: Path | None) -> Task | None:
     return loaded(path)
 
 
-def _progress() -> Progress:
-    from trimtab.base.display import Display
-    from trimtab.base.progress import Progress
-
-    return Progress(listeners=[Display()])
-
-
 def _asked(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
-    """The questions that the options name: of files, and of what was asked of a server."""
+    """Collect the questions that the options name: files, and what was asked of a server."""
     asked: list[str | Path | SurfaceQuestion] = [*(files or [])]
     if traffic is not None:
         asked += _served(traffic)
@@ -264,7 +258,7 @@ def _asked(files: list[Path] | None, traffic: Path | None) -> list[str | Path | 
 
 
 def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
-    """What was asked of `trimtab serve`: its traffic, and the questions whose answers users judged."""
+    """Read the questions that were asked of `trimtab serve`: its traffic, and those whose answers users judged."""
     from trimtab.base.errors import MissingError
     from trimtab.cli.options import loaded
 
@@ -292,21 +286,14 @@ def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
     return tuple(found)
 
 
-def draw_coverage(console: Console, result: SurfaceCoverage) -> None:
-    """Print what a coverage came to, what the simulation cannot say first."""
-    _draw(console, result, result.limits, result.notes, result.page)
-
-
-def _draw(console: Console, result: Shown, limits: tuple[str, ...], notes: tuple[str, ...], page: str | None) -> None:
+def draw_coverage(console: Console, result: SurfaceCoverage | SurfacePlan | SurfaceTrial) -> None:
+    """Print a coverage, a plan or a trial for people; what the simulation cannot say comes first."""
     from trimtab.base.show import text_table
 
-    def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    for text in limits:
-        line(f"! {text}")
-    line(f"\n{result.headline}\n{text_table(result.screen())}")
-    for text in notes:
-        line(f"- {text}")
-    if page:
-        line(f"\nPage: {page}")
+    for text in result.limits:
+        print_plain(console, f"! {text}")
+    print_plain(console, f"\n{result.headline}\n{text_table(result.screen())}")
+    for text in result.notes:
+        print_plain(console, f"- {text}")
+    if result.page:
+        print_plain(console, f"\nPage: {result.page}")

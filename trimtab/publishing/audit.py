@@ -74,7 +74,7 @@ def surface_audit(
     answers = {one.url: one for one in site.pages}
     read = read_pages(tuple(answers.values()), progress)
     if render:
-        read = with_rendered(site, read, most=render, progress=progress)
+        read = with_rendered(site, read, most=render, private=private, progress=progress)
     crawled = CrawledPages(site=site, pages=read)
     agents, about_access = access_of(site, read)
     found = [*about_access, *findings_of(crawled, progress)]
@@ -106,12 +106,12 @@ def surface_audit(
 
 
 def in_order(found: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
-    """Findings by severity, then as they were found; each once."""
+    """Sort findings by severity, each once, those of one severity as they were found."""
     return tuple(sorted(dict.fromkeys(found), key=lambda one: SEVERITIES.index(one.severity)))
 
 
 def read_audit(file: Path) -> SurfaceAudit:
-    """An audit from the file of its JSON; raises InputError where it is none."""
+    """Read an audit from the file of its JSON; raises InputError where it is none."""
     try:
         return from_plain(SurfaceAudit, read_object(file))
     except ValueError as error:
@@ -120,7 +120,7 @@ def read_audit(file: Path) -> SurfaceAudit:
 
 
 def changes(before: SurfaceAudit, now: SurfaceAudit) -> SurfaceChanges:
-    """What differs between two audits. A finding is the same where page, check and evidence are."""
+    """Compare two audits. A finding is the same where page, check and evidence are."""
     old = {(one.page, one.check, one.evidence) for one in before.findings}
     new = {(one.page, one.check, one.evidence) for one in now.findings}
     return SurfaceChanges(
@@ -138,14 +138,12 @@ def _changed_agents(before: Sequence[AgentAccess], now: Sequence[AgentAccess]) -
         other = old.get(one.agent)
         if other is None:
             yield f"{one.agent} is new in the table of agents"
-        elif (one.allowed == one.pages) != (
-            other.allowed == other.pages
-        ) or one.allowed * other.pages != other.allowed * one.pages:
+        elif one.allowed * other.pages != other.allowed * one.pages:
             yield f"{one.agent} may read {one.allowed:,} of {one.pages:,} pages; before {other.allowed:,} of {other.pages:,}"
 
 
 def _notes(crawled: CrawledPages) -> Iterator[str]:
-    """What holds of the whole site, and what was measured about it elsewhere."""
+    """Note what holds of the whole site, and what was measured about it elsewhere."""
     from trimtab.publishing.citable import count_claims
     from trimtab.publishing.structured_data import types_on
 

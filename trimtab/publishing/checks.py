@@ -1,4 +1,4 @@
-"""What assistants read of a site, checked: one function a check, in a table; each finds facts, and no total score is made of them."""
+"""The checks of what assistants read of a site: one function a check, in a table; each finds facts, and no total score is made of them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from trimtab.base.surface import SitePage, SurfaceFinding
 from trimtab.data.duplicates import plain_words
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
 from trimtab.publishing.pages import moment_of
-from trimtab.publishing.site_pages import Check, CrawledPages, Found, forbids_listing, plain_address, quoted, words_of
+from trimtab.publishing.site_pages import (
+    Check,
+    CrawledPages,
+    Found,
+    forbids_listing,
+    line_of,
+    plain_address,
+    quoted,
+    words_of,
+)
 from trimtab.publishing.structured_data import broken, disagreeing, invalid
 
 DAY = timedelta(days=1, hours=14)  # two dates without zones can be so far apart and mean one day
 SPARSE_WORDS = 50  # of a page with fewer words a browser may show much more
 SOME_WORDS = 100  # from which on a page is expected to say who wrote it, and when
 LEAST_SHARE = 0.25  # of the main text in the visible words
-
-
-def _line_of(page: SitePage, kind: str) -> int | None:
-    return next((one.line for one in page.elements if one.kind == kind), None)
 
 
 def _unreadable(pages: CrawledPages) -> Iterator[Found]:
@@ -38,7 +43,7 @@ def _cut(pages: CrawledPages) -> Iterator[Found]:
 
 
 def missing_share(page: SitePage) -> float | None:
-    """The share of the words of the rendered main text that the raw HTML lacks; None where nobody rendered the page."""
+    """Compute the share of the words of the rendered main text that the raw HTML lacks; None for a page that was not rendered."""
     if page.rendered is None:
         return None
     shown, raw = Counter(plain_words(page.rendered).split()), Counter(plain_words(page.visible).split())
@@ -84,7 +89,7 @@ def _canonical_conflict(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.read:
         named = list(dict.fromkeys(one.text for one in page.elements if one.kind == "canonical"))
         if len(named) > 1:
-            yield page.url, f"canonical addresses {' and '.join(named[:3])}", _line_of(page, "canonical")
+            yield page.url, f"canonical addresses {' and '.join(named[:3])}", line_of(page, "canonical")
 
 
 def _canonical_broken(pages: CrawledPages) -> Iterator[Found]:
@@ -93,12 +98,12 @@ def _canonical_broken(pages: CrawledPages) -> Iterator[Found]:
             continue
         target = pages.page(page.canonical)
         if target is None and pages.is_folder:
-            yield page.url, f"canonical address {page.canonical}, where no page is", _line_of(page, "canonical")
+            yield page.url, f"canonical address {page.canonical}, where no page is", line_of(page, "canonical")
         elif target is not None and target.status >= 400:
-            yield page.url, f"canonical address {page.canonical} answers {target.status}", _line_of(page, "canonical")
+            yield page.url, f"canonical address {page.canonical} answers {target.status}", line_of(page, "canonical")
         elif plain_address(page.canonical) in pages.redirected:
             to = pages.redirected[plain_address(page.canonical)]
-            yield page.url, f"canonical address {page.canonical} leads on to {to}", _line_of(page, "canonical")
+            yield page.url, f"canonical address {page.canonical} leads on to {to}", line_of(page, "canonical")
 
 
 def _canonical_chain(pages: CrawledPages) -> Iterator[Found]:
@@ -108,7 +113,7 @@ def _canonical_chain(pages: CrawledPages) -> Iterator[Found]:
         target = pages.page(page.canonical)
         if target and target.status == 200 and target.canonical and not pages.same(target.canonical, target.url):
             evidence = f"canonical address {page.canonical}, whose own is {target.canonical}"
-            yield page.url, evidence, _line_of(page, "canonical")
+            yield page.url, evidence, line_of(page, "canonical")
 
 
 def _canonical_elsewhere(pages: CrawledPages) -> Iterator[Found]:
@@ -122,7 +127,7 @@ def _canonical_elsewhere(pages: CrawledPages) -> Iterator[Found]:
         own, other = set(plain_words(page.text).split()), set(plain_words(target.text).split())
         if len(own & other) < 0.6 * len(own):
             evidence = f"canonical address {page.canonical}, which says something else"
-            yield page.url, evidence, _line_of(page, "canonical")
+            yield page.url, evidence, line_of(page, "canonical")
 
 
 def _duplicates(near: bool) -> Callable[[CrawledPages], Iterator[Found]]:
@@ -138,14 +143,11 @@ def _duplicates(near: bool) -> Callable[[CrawledPages], Iterator[Found]]:
 
 
 def _orphan(pages: CrawledPages) -> Iterator[Found]:
+    if len(pages.pages) == 1:
+        return
     home = plain_address(f"{pages.site.origin}/")
-    first = pages.pages[0].url if pages.pages else ""
     for page in (*pages.read, *(one for one in pages.pages if one.kind == "pdf" and one.status == 200)):
-        if (
-            page.url not in pages.links_to
-            and plain_address(page.url) != home
-            and not (len(pages.pages) == 1 and page.url == first)
-        ):
+        if page.url not in pages.links_to and plain_address(page.url) != home:
             where = "in the sitemap only" if page.url in pages.in_sitemap else "and in no sitemap"
             yield page.url, f"no page links here; {where}", None
 
@@ -216,7 +218,7 @@ _NO_TITLES = frozenset(("untitled", "document", "untitled document", "new page",
 def _title_missing(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.read:
         if page.title.lower() in _NO_TITLES or not page.title:
-            yield page.url, f"title {quoted(page.title)}" if page.title else "no title", _line_of(page, "title")
+            yield page.url, f"title {quoted(page.title)}" if page.title else "no title", line_of(page, "title")
 
 
 def _title_repeated(pages: CrawledPages) -> Iterator[Found]:
@@ -226,7 +228,7 @@ def _title_repeated(pages: CrawledPages) -> Iterator[Found]:
             by_title[page.title].append(page)
     for title, found in by_title.items():
         for page in found[1:]:
-            yield page.url, f"title {quoted(title)} as on {found[0].url}", _line_of(page, "title")
+            yield page.url, f"title {quoted(title)} as on {found[0].url}", line_of(page, "title")
 
 
 def _h1_missing(pages: CrawledPages) -> Iterator[Found]:
@@ -273,8 +275,7 @@ def _dates_disagree(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.read:
         for kind in ("published", "modified"):
             found = _dates(page, pages, kind)
-            times = [when for _, _, when in found]
-            past = [when for when in times if when <= pages.site.when]
+            past = [when for _, _, when in found if when <= pages.site.when]
             if kind == "modified" and past:
                 # A server's date is often that of the last deployment: wrong only where it lies before the change.
                 found += [
@@ -282,7 +283,7 @@ def _dates_disagree(pages: CrawledPages) -> Iterator[Found]:
                     for one in page.dates
                     if one.place == "last-modified" and one.when is not None and one.when < max(past) - DAY
                 ]
-                times = [when for _, _, when in found]
+            times = [when for _, _, when in found]
             if times and max(times) - min(times) > DAY:
                 yield page.url, f"{kind}: {'; '.join(f'{place} {written}' for place, written, _ in found)}", None
 
@@ -290,7 +291,7 @@ def _dates_disagree(pages: CrawledPages) -> Iterator[Found]:
 def _date_impossible(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.read:
         stated = [one for one in page.dates if one.place != "last-modified" and one.when is not None]
-        late = [one for one in stated if one.when is not None and one.when > pages.site.when + DAY]
+        late = [one for one in stated if one.when and one.when > pages.site.when + DAY]
         if late:
             yield page.url, f"{late[0].place} {late[0].kind} {late[0].written}, which is still to come", None
             continue
@@ -461,7 +462,7 @@ _FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
 
 
 def language_of(text: str) -> str | None:
-    """The language whose function words are by far the most in a text; None for short texts and where none stands out."""
+    """Tell the language of a text by its function words; None for short texts and where no language stands out."""
     tokens = re.findall(r"[^\W\d_]+", text.lower())
     if len(tokens) < 60:
         return None
@@ -548,7 +549,7 @@ def _no_main_text(pages: CrawledPages) -> Iterator[Found]:
 
 
 def findings_of(pages: CrawledPages, progress: Progress | None = None) -> tuple[SurfaceFinding, ...]:
-    """What the checks find on a site, in the order of the table."""
+    """Run all checks on a site, in the order of the table."""
     found: list[SurfaceFinding] = []
     for place, check in enumerate(CHECKS, start=1):
         found += check.findings(pages)
@@ -874,4 +875,4 @@ CHECKS: tuple[Check, ...] = (
         find=contradictions,
     ),
 )
-"""Every check, with what it finds; docs/how-to/surface-audit.md has them as a table."""
+"""Every check; docs/how-to/surface-audit.md has them as a table."""

@@ -1,4 +1,4 @@
-"""What of a page can be cited: passages that stand alone, claims with their sources, and pages that contradict each other."""
+"""Checks of what can be cited: passages that do not stand alone, claims without their sources, pages that contradict each other."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _LEADING = re.compile(r"^(?:[-*>#|\s]|\d+[.)]\s)+")
 
 
 def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
-    """Passages that begin with a reference to what stands elsewhere.
+    """Find passages that begin with a reference to what stands elsewhere.
 
     "As above", "the latter" and their kin point to another passage wherever they stand. A bare pronoun as the subject ("it closes",
     "this is why") does so unless the passage is the first below a heading of its own that names something.
@@ -123,27 +123,32 @@ _SOURCE = re.compile(
 
 
 def claims_without_source(pages: CrawledPages) -> Iterator[Found]:
-    """Sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a named source beside them."""
+    """Find sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a named source beside them."""
     for page in pages.listed:
-        for sentence in sentences_of(page):
-            if leans_on_others(sentence.text) and not has_source(sentence.text, page):
-                yield page.url, quoted(sentence.text), None
+        leaning = [one.text for one in sentences_of(page) if leans_on_others(one.text)]
+        linked = _linked_words(page) if leaning else ""
+        for text in leaning:
+            if not has_source(text, linked):
+                yield page.url, quoted(text), None
 
 
 def leans_on_others(sentence: str) -> bool:
-    """True if a sentence gives a share of people, or says what studies, surveys or experts found."""
+    """Return True if a sentence gives a share of people, or says what studies, surveys or experts found."""
     return bool(_SHARE_OF_PEOPLE.search(sentence) or _LEANS.search(sentence))
 
 
-def has_source(sentence: str, page: SitePage) -> bool:
-    """True if a sentence names its source, or a link stands in its paragraph."""
-    words = plain_words(sentence)
-    return bool(_SOURCE.search(sentence)) or any(words in plain_words(paragraph) for paragraph in page.linked)
+def has_source(sentence: str, linked: str) -> bool:
+    """Return True if a sentence names its source, or stands in a paragraph that holds a link (`linked`: their words, one a line)."""
+    return bool(_SOURCE.search(sentence)) or plain_words(sentence) in linked
+
+
+def _linked_words(page: SitePage) -> str:
+    return "\n".join(map(plain_words, page.linked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimCount:
-    """How many sentences of a site state a number, a date or a time, and how many of these have a link or a named source beside them."""
+    """The number of sentences that state a number, a date or a time, and of those with a link or a named source beside them."""
 
     claims: int
     sourced: int
@@ -153,11 +158,11 @@ def count_claims(pages: CrawledPages) -> ClaimCount:
     """Count the sentences that state a number, a date or a time, with and without a source."""
     claims = sourced = 0
     for page in pages.listed:
-        linked = " ".join(plain_words(paragraph) for paragraph in page.linked)
+        linked = _linked_words(page)
         for sentence in sentences_of(page):
             if re.search(r"\d", sentence.text) and any(token.kind in MEASURED for token in read(sentence.text)):
                 claims += 1
-                sourced += bool(_SOURCE.search(sentence.text)) or plain_words(sentence.text) in linked
+                sourced += has_source(sentence.text, linked)
     return ClaimCount(claims=claims, sourced=sourced)
 
 
@@ -174,7 +179,7 @@ _FENCED = re.compile(r"^```.*?(?:^```|\Z)", re.M | re.S)
 
 
 def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
-    """The sentences of a page's main text, and each cell of its tables with the heads of row and column; code is left out."""
+    """Split a page's main text into its sentences, and each cell of its tables with the heads of row and column; code is left out."""
     if not page.text:
         return ()
     title, sections = parse_markdown(_FENCED.sub("", page.text), page.title)
@@ -330,7 +335,7 @@ _CODE = re.compile(r"[`{}=<>]|\w\(\)|\w_\w")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Statement:
-    """That a thing has a value: what is said apart from the value, the value, and the sentence."""
+    """A statement that a thing has a value: the words apart from the value, the value, and the sentence."""
 
     subject: frozenset[str]
     measure: tuple[str, str, str, str]
@@ -340,7 +345,7 @@ class _Statement:
 
 
 def contradictions(pages: CrawledPages) -> Iterator[Found]:
-    """Pairs of pages that state different values of the same thing: the same words around one number, date or time.
+    """Find pairs of pages that state different values of the same thing: the same words around one number, date or time.
 
     Only the first clause of a sentence counts; its words, and its other values, must be equal, and be at least three (two, where one is
     a name). A statement of which a page has several values, or of which there are three values or more on as many pages (a property that each page has its
@@ -372,7 +377,7 @@ _MOST_VALUES = 3  # of a sentence
 
 
 def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
-    """What the first clause of a sentence states: each of its values by the words and the other values around it."""
+    """Read the statements of the first clause of a sentence: each of its values by the words and the other values around it."""
     text = _FIRST_CLAUSE.sub("", sentence.text)
     if len(text) > 400 or _NOT_EXACT.search(text) or _CODE.search(text) or text.endswith("?"):
         return
@@ -396,7 +401,7 @@ def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
 
 
 def _says_when(token: Token) -> bool:
-    """True for a date, and for a number that can be a year: beside another value they say when that one held."""
+    """Return True for a date, and for a number that can be a year: beside another value they say when that one held."""
     is_year = (
         token.kind == "number"
         and not token.unit
@@ -415,7 +420,7 @@ def _stem(word: str) -> str:
 
 
 def _agree(one: str, other: str) -> bool:
-    """True if two values may be the same: what one leaves open (?) the other may say."""
+    """Return True if two values may be the same: what one leaves open (?) the other may say."""
     if len(one) != len(other):
         return one.rstrip("amp?") == other.rstrip("amp?") and ("?" in one or "?" in other)
     return all("?" in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))

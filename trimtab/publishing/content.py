@@ -8,12 +8,13 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
+from trimtab.base.progress import Progress
 from trimtab.base.records import Document
-from trimtab.base.surface import Site, SitePage
+from trimtab.base.surface import SitePage
 from trimtab.data.documents import read_below
 from trimtab.data.markdown import parse_markdown
 from trimtab.publishing.crawl import crawl
-from trimtab.publishing.pages import read_page
+from trimtab.publishing.pages import read_pages
 
 CACHE = Path(".trimtab") / "surface"  # fetched pages and vectors, unless another place is given
 OWN = "own"  # whose the publisher's pages are; competitors have the names of their folders or hosts
@@ -21,7 +22,7 @@ OWN = "own"  # whose the publisher's pages are; competitors have the names of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedContent:
-    """Documents of one publisher: their ids are `{owner}/{page}`; `unread` says of each page that could not be read why."""
+    """The documents of one publisher. Their ids are `{owner}/{page}`; `unread` names each page that could not be read, and why."""
 
     owner: str
     source: str
@@ -30,18 +31,20 @@ class PublishedContent:
 
 
 def owner_and_page(document: str) -> tuple[str, str]:
-    """Whose a document is, and its page, from its id."""
+    """Split the id of a document into its owner and its page."""
     owner, _, page = document.partition("/")
     return owner, page
 
 
-def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> PublishedContent:
-    """What a folder, a file or a site (its http or https address) says. A site is crawled; `cache` keeps its pages.
+def content_of(
+    source: str | Path, owner: str = OWN, *, cache: Path = CACHE, progress: Progress | None = None
+) -> PublishedContent:
+    """Read the documents of a folder, a file or a site (its http or https address). A site is crawled; `cache` keeps its pages.
 
     Raises InputError where nothing can be read.
     """
     if str(source).startswith(("http://", "https://")):
-        return _of_site(str(source), owner, cache)
+        return _of_site(str(source), owner, cache, progress)
     folder = Path(source)
     documents, errors = read_below(folder)
     if not documents:
@@ -55,29 +58,28 @@ def content_of(source: str | Path, owner: str = OWN, *, cache: Path = CACHE) -> 
 
 
 def owned(document: Document, owner: str) -> Document:
-    """A document with an id that says whose it is; its source is its page."""
+    """Return a document with its owner in its id and its page as its source."""
     return replace(document, id=f"{owner}/{document.id}", source=document.id)
 
 
-def competitors_of(sources: Sequence[str | Path], *, cache: Path = CACHE) -> tuple[PublishedContent, ...]:
-    """The content of each competitor, named by its folder or host, numbered where two have one name."""
+def competitors_of(
+    sources: Sequence[str | Path], *, cache: Path = CACHE, progress: Progress | None = None
+) -> tuple[PublishedContent, ...]:
+    """Read the content of each competitor, named by its folder or host; a second one of a name gets `-2`."""
     found: dict[str, PublishedContent] = {}
     for source in sources:
         name = str(source).split("://")[-1].strip("/").split("/")[0 if "://" in str(source) else -1]
         name = name.split("?")[0].replace("/", "-") or "competitor"
         while name in found or name == OWN:
             name += "-2"
-        found[name] = content_of(source, name, cache=cache)
+        found[name] = content_of(source, name, cache=cache, progress=progress)
     return tuple(found.values())
 
 
-def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
-    site: Site = crawl(address, cache=cache)
+def _of_site(address: str, owner: str, cache: Path, progress: Progress | None) -> PublishedContent:
+    site = crawl(address, cache=cache, progress=progress)
     documents: dict[str, Document] = {}
-    for fetched in site.pages:
-        if fetched.status != 200:
-            continue
-        page = read_page(fetched)
+    for page in read_pages([one for one in site.pages if one.status == 200], progress):
         document = document_of(page)
         if document is not None:
             documents.setdefault(page.url, owned(document, owner))
@@ -88,7 +90,7 @@ def _of_site(address: str, owner: str, cache: Path) -> PublishedContent:
 
 
 def document_of(page: SitePage) -> Document | None:
-    """A page as a document: its main text under its headings; None where it has no text."""
+    """Make a document of a page: its main text under its headings; None where it has no text."""
     title, sections = parse_markdown(page.text, page.title)
     if not sections:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -53,22 +52,31 @@ from trimtab.publishing.assistant import (
     supports,
 )
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
-from trimtab.publishing.questions import UNSTABLE, drawn, grouped, merged_questions, read_questions
+from trimtab.publishing.questions import (
+    MOST,
+    UNSTABLE,
+    column_named,
+    decimal,
+    drawn,
+    grouped,
+    merged_questions,
+    question_key,
+    read_questions,
+    read_table,
+)
 from trimtab.reports.coverage import render_coverage
 from trimtab.retrieval.embed import Embedder, Encoder
 from trimtab.retrieval.rerank import Reranker
 
 EMBEDDING = "minilm-l6"
 EXTRACT = "extract"
-SURE = (
-    0.5  # least probability of a cited own sentence that counts as the answer; below it the question is partly answered
-)
+SURE = 0.5  # least probability of a cited own sentence that answers; below it the question is partly answered
 CANARIES = 20  # questions whose passages get a planted instruction
 LEAST_OBSERVED = 5  # questions that a rank correlation is computed from, at least
-_YES, _NO = (
-    frozenset(("yes", "y", "true", "1", "cited", "answered")),
-    frozenset(("no", "n", "false", "0", "absent", "not cited")),
-)
+NO_DEMAND = "no source gives a demand, so every question counts once"
+_YES = frozenset(("yes", "y", "true", "1", "cited", "answered"))
+_NO = frozenset(("no", "n", "false", "0", "absent", "not cited"))
+_ASKED, _SAID = frozenset(("question", "query", "prompt")), frozenset(("cited", "share", "status", "rank", "mentioned"))
 
 Questions = str | Path | Sequence[str | Path | SurfaceQuestion]
 
@@ -80,7 +88,7 @@ def surface_coverage(
     competitors: Sequence[str | Path] = (),
     engine: str = EXTRACT,
     task: Task | None = None,
-    most: int = 1_000,
+    most: int = MOST,
     k: int = SOURCES,
     observed: Path | None = None,
     against: Path | None = None,
@@ -98,19 +106,15 @@ def surface_coverage(
     by its reference answer or page where it has one, else by the probability that `retrieval/extract.py` gives.
     Raises InputError for sources or questions that cannot be read, MissingError without the embedding model.
     """
-    asked = drawn(all_questions(questions), most)
-    total = len(all_questions(questions)) if len(asked) == most else len(asked)
-    own, others = content_of(source, cache=cache), competitors_of(competitors, cache=cache)
+    given = all_questions(questions)
+    asked = drawn(given, most)
+    own = content_of(source, cache=cache, progress=progress)
+    others = competitors_of(competitors, cache=cache, progress=progress)
     with assistant_over(
         (own, *others), engine=engine, task=task, embedding=embedding, cache=cache, k=k, progress=progress
     ) as session:
         result = session.coverage(asked, progress=progress)
-    notes = [*result.notes, *(f"not read: {why}" for one in (own, *others) for why in one.unread[:20])]
-    if total > len(asked):
-        notes.append(
-            f"{len(asked):,} of {total:,} questions were asked: those with the greatest demand, then a seeded draw"
-        )
-    result = replace(result, source=own.source, notes=tuple(notes))
+    result = replace(result, notes=(*result.notes, *left_out((own, *others), given, asked)))
     if observed is not None:
         result = replace(result, observed=agreement(result, observed))
     if against is not None:
@@ -121,8 +125,17 @@ def surface_coverage(
     return result
 
 
+def left_out(
+    contents: Sequence[PublishedContent], given: Sequence[SurfaceQuestion], asked: Sequence[SurfaceQuestion]
+) -> Iterator[str]:
+    """Note the pages that were not read, at most 20 of a publisher, and that not all questions were asked."""
+    yield from (f"not read: {why}" for one in contents for why in one.unread[:20])
+    if len(given) > len(asked):
+        yield f"{len(asked):,} of {len(given):,} questions were asked: those with the greatest demand, then a seeded draw"
+
+
 def all_questions(questions: Questions) -> tuple[SurfaceQuestion, ...]:
-    """Questions from files and as they are given, each once. Raises InputError where there is none."""
+    """Read the questions of files and take those that are given, each once. Raises InputError where there is none."""
     listed = [questions] if isinstance(questions, str | Path) else list(questions)
     found: list[SurfaceQuestion] = []
     for one in listed:
@@ -134,7 +147,7 @@ def all_questions(questions: Questions) -> tuple[SurfaceQuestion, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class AssistantSession:
-    """A simulated assistant over the content of a publisher and its competitors, ready to be asked."""
+    """A simulated assistant over the pages of a publisher (the first of `contents`) and its competitors, ready to be asked."""
 
     contents: tuple[PublishedContent, ...]
     assistant: SimulatedAssistant
@@ -186,14 +199,14 @@ class AssistantSession:
         )
 
     def covered(self, question: SurfaceQuestion, answer: CitedAnswer, group: str) -> CoveredQuestion:
-        """What an answer means for the publisher."""
-        own = [hit for hit in answer.hits if _is_own(hit)]
+        """Judge an answer: what it cites of the publisher, and its status."""
+        own = {hit.rank: hit for hit in answer.hits if _is_own(hit)}
         best = self.judge.each(question.text, answer.hits)
-        right = [hit.rank for hit in own if self._answers(question, hit, best.get(hit.rank))]
-        cited = [(one, rank) for one in answer.sentences for rank in one.sources if rank in {hit.rank for hit in own}]
+        right = [rank for rank, hit in own.items() if self._answers(question, hit, best.get(rank))]
+        cited = [(one, rank) for one in answer.sentences for rank in one.sources if rank in own]
         status = self._status(question, answer, own, [rank for _, rank in cited], best)
         shown = self._shown(answer, status, own, best)
-        supported = [supports(one, answer.hits, question.text)[rank] for one, rank in cited]
+        supported = [supports(one, own[rank], question.text) for one, rank in cited]
         plain, adjusted = shares(answer)
         return CoveredQuestion(
             question=question.text,
@@ -215,7 +228,7 @@ class AssistantSession:
         )
 
     def _answers(self, question: SurfaceQuestion, hit: Hit, best: Hit | None) -> bool:
-        """Whether a passage answers: by the reference or the page where the question has one, else by its most likely sentence."""
+        """Return True if a passage answers: by the reference or the page where the question has one, else by its most likely sentence."""
         if question.references:
             return any(stands_in(hit.passage.text, reference) for reference in question.references)
         if question.page:
@@ -226,14 +239,14 @@ class AssistantSession:
         self,
         question: SurfaceQuestion,
         answer: CitedAnswer,
-        own: Sequence[Hit],
+        own: Mapping[int, Hit],
         cited: Sequence[int],
         best: Mapping[int, Hit],
     ) -> CoverageStatus:
         if not cited:
-            if answer.sentences and any(one.sources for one in answer.sentences):
+            if any(one.sources for one in answer.sentences):
                 return "competitor"
-            near = any(self.judge.is_about(question.text, hit.passage) for hit in own)
+            near = any(self.judge.is_about(question.text, hit.passage) for hit in own.values())
             return "retrieved" if near else "absent"
         said = " ".join(one.text for one in answer.sentences if set(one.sources) & set(cited))
         if question.references:
@@ -243,19 +256,19 @@ class AssistantSession:
         return "answered" if whole else "partly"
 
     def _shown(
-        self, answer: CitedAnswer, status: CoverageStatus, own: Sequence[Hit], best: Mapping[int, Hit]
+        self, answer: CitedAnswer, status: CoverageStatus, own: Mapping[int, Hit], best: Mapping[int, Hit]
     ) -> tuple[Hit, str] | None:
-        """The passage and the words that show the status: what is cited, else the nearest own passage that does not answer."""
+        """Return the passage and the words that show the status: what is cited, else the nearest own passage that does not answer."""
         hits = {hit.rank: hit for hit in answer.hits}
-        wanted = {hit.rank for hit in own} if status in ("answered", "partly") else set(hits)
+        wanted = own if status in ("answered", "partly") else hits
         for one in answer.sentences:
             for rank in one.sources:
                 if rank in wanted:
                     said = one.text if rank not in best or one.probability is not None else best[rank].passage.text
                     return hits[rank], " ".join(said.split())
-        if not own or status == "absent":
+        if status == "absent":
             return None
-        first = next(hit for hit in own if self.judge.is_about(answer.question, hit.passage))
+        first = next(hit for hit in own.values() if self.judge.is_about(answer.question, hit.passage))
         said = best[first.rank].passage.text if first.rank in best else first.passage.text
         return first, " ".join(said.split())[:400]
 
@@ -278,10 +291,7 @@ def assistant_over(
     encoder: Encoder | None = None,
 ) -> Iterator[AssistantSession]:
     """Inside, a simulated assistant can be asked over the contents; the first is the publisher's own."""
-    name = task.base.embedding if task is not None else embedding
-    near = task.folder if task is not None else Path()
-    inner = encoder or Embedder(resolve(name, near=near))
-    remembered = inner if isinstance(inner, CachingEncoder) else CachingEncoder(inner)
+    name, remembered = encoder_of(task, embedding, encoder)
     if progress is not None:
         progress.emit("index")
     with ExitStack() as stack:
@@ -290,7 +300,7 @@ def assistant_over(
         writer = stack.enter_context(engine_named(engine, judge, task))
         reranker = None
         if task is not None and task.base.reranker:
-            reranker = Reranker(resolve(task.base.reranker, near=near))
+            reranker = Reranker(resolve(task.base.reranker, near=task.folder))
         yield AssistantSession(
             contents=tuple(contents),
             assistant=SimulatedAssistant(index, writer, k=k, reranker=reranker),
@@ -301,9 +311,16 @@ def assistant_over(
         )
 
 
+def encoder_of(task: Task | None, embedding: str, encoder: Encoder | None = None) -> tuple[str, CachingEncoder]:
+    """Open the embedding model of the task, else the named one, unless an encoder is given; return its name and the encoder."""
+    name = task.base.embedding if task is not None else embedding
+    inner = encoder or Embedder(resolve(name, near=task.folder if task is not None else Path()))
+    return name, CachingEncoder(inner)
+
+
 @contextmanager
 def engine_named(name: str, judge: SentenceJudge, task: Task | None = None) -> Iterator[AnswerEngine]:
-    """The engine of a name: `extract`, `api.NAME` of the task file, or a local model."""
+    """Open the engine of a name: `extract`, `api.NAME` of the task file, or a local model."""
     if name == EXTRACT:
         yield ExtractiveEngine(judge)
     elif name.startswith("api."):
@@ -319,7 +336,7 @@ def engine_named(name: str, judge: SentenceJudge, task: Task | None = None) -> I
 
 
 def limits(engine: str, embedding: str, date: str) -> tuple[str, ...]:
-    """What the simulation cannot say, in sentences; they stand above every result."""
+    """Write what the simulation cannot say, in sentences; they stand above every result."""
     return (
         f"Simulated on {date}: hybrid search with {embedding}, answers by {engine}. No real assistant was asked, and none is imitated.",
         "A real assistant rewrites questions, searches the whole web, weighs links, age and its own memory, and answers differently "
@@ -334,7 +351,7 @@ def _is_own(hit: Hit) -> bool:
 
 
 def shares(answer: CitedAnswer, is_ours: Callable[[Hit], bool] = _is_own) -> tuple[float, float]:
-    """The share of an answer's cited words that rest on our pages; and the same with early sentences weighing more; 0 without a citation.
+    """Compute the share of an answer's cited words that rest on our pages, plain and with early sentences weighing more; 0 without a citation.
 
     Position-adjusted word count (Aggarwal et al. 2024, GEO, section 3.3): a sentence counts its words times exp(-place / sentences),
     divided evenly among its sources; here as a share of the sum over all sources.
@@ -353,7 +370,7 @@ def shares(answer: CitedAnswer, is_ours: Callable[[Hit], bool] = _is_own) -> tup
 
 
 def figures_of(name: str, covered: Sequence[CoveredQuestion], stability: float | None) -> GroupCoverage:
-    """The figures of some questions. Of one group they count as independent; of several their intervals are by group."""
+    """Compute the figures of some questions. Those of one group count as independent; over several, intervals are by group."""
     names = [one.group for one in covered]
     clusters = names if len(set(names)) > 1 else None
 
@@ -385,20 +402,20 @@ def _group_notes(figures: Sequence[GroupCoverage]) -> Iterator[str]:
             f"(below {UNSTABLE:g} when a fifth of the questions is left out): take their figures as rough"
         )
     if all(one.demand is None for one in figures):
-        yield "no source gives a demand, so every question counts once"
+        yield NO_DEMAND
 
 
 # ---- beside other results
 
 
 def agreement(result: SurfaceCoverage, file: Path) -> ObservedAgreement:
-    """Spearman's rank correlation of the simulated share with what real answers did, over the questions of both; 95% BCa by group.
+    """Compute Spearman's rank correlation of the simulated share with what real answers did, over the questions of both; 95% BCa by group.
 
     The file: a table with a column of questions and one of figures (a share, a rank from 1 with the header `rank`) or yes and no.
     Raises InputError where fewer than five questions are in both, or nothing varies.
     """
     values = _observed(file)
-    pairs = [(one, values[key]) for one in result.questions if (key := _key(one.question)) in values]
+    pairs = [(one, values[key]) for one in result.questions if (key := question_key(one.question)) in values]
     if len(pairs) < LEAST_OBSERVED:
         raise InputError(
             f"{len(pairs)} of its questions were asked here, and {LEAST_OBSERVED} are needed",
@@ -423,49 +440,33 @@ def agreement(result: SurfaceCoverage, file: Path) -> ObservedAgreement:
 
 
 def _observed(file: Path) -> dict[str, float]:
-    """What a table of real answers says of each question; the mean where it has several rows."""
-    text = file.read_text(encoding="utf-8-sig")
-    head = text.split("\n", 1)[0]
-    rows = list(csv.DictReader(text.splitlines(), delimiter=max("\t;,", key=head.count)))
-    names = [name.strip().casefold() for name in (rows[0] if rows else {})]
-    asked = next((place for place, name in enumerate(names) if name in ("question", "query", "prompt")), None)
-    said = next(
-        (place for place, name in enumerate(names) if name in ("cited", "share", "status", "rank", "mentioned")), None
-    )
+    """Read what real answers did from a table, by question; the mean where a question has several rows."""
+    rows = read_table(file)
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    asked, said = column_named(names, _ASKED), column_named(names, _SAID)
     if asked is None or said is None:
         raise InputError("has no columns `question` and `cited` (or `share`, `rank`)", "name them so", file=file)
+    is_rank = said.strip().casefold() == "rank"
     found: dict[str, list[float]] = {}
-    for line, row in enumerate(rows, 2):
-        cells = list(row.values())
-        word = (cells[said] or "").strip().casefold()
-        try:
-            value = (
-                1.0
-                if word in _YES and names[said] != "rank"
-                else 0.0
-                if word in _NO
-                else float(word.replace(",", ".").rstrip("%"))
-            )
-        except ValueError:
+    for line, row in rows:
+        word = str(row.get(said, "")).strip().casefold()
+        value = 1.0 if word in _YES and not is_rank else 0.0 if word in _NO else decimal(word.rstrip("% "))
+        if value is None:
             raise InputError(
-                f"{word[:40]!r} is neither yes, no nor a number", "correct it", file=file, line=line
-            ) from None
-        found.setdefault(_key(cells[asked] or ""), []).append(-value if names[said] == "rank" else value)
+                f"{word[:40]!r} is neither yes, no nor a number", "correct it", file=file, line=line, field=said
+            )
+        found.setdefault(question_key(str(row.get(asked, ""))), []).append(-value if is_rank else value)
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 
-def _key(question: str) -> str:
-    return " ".join(question.casefold().split()).rstrip("?!. ")
-
-
 def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
-    """The result with the questions whose status has changed since an earlier result."""
+    """Add to a result the questions whose status has changed since an earlier one."""
     try:
         earlier = from_plain(SurfaceCoverage, read_object(file))
     except ValueError as error:
         raise InputError(f"is no result of coverage ({error})", "give what --json printed", file=file) from None
-    before = {_key(one.question): one for one in earlier.questions}
-    now = {_key(one.question): one for one in result.questions}
+    before = {question_key(one.question): one for one in earlier.questions}
+    now = {question_key(one.question): one for one in result.questions}
     changes = [
         CoverageChange(
             question=(now.get(key) or before[key]).question,

@@ -47,7 +47,7 @@ _DIGITS = re.compile(r"\d+")
 _Result = TypeVar("_Result")
 
 
-def _user_agent() -> str:
+def crawler_user_agent() -> str:
     """Return the header `User-Agent` of the crawl."""
     return f"{AGENT}/{version('trimtab')} (audit of a site by the package trimtab; how-to: surface-access)"
 
@@ -147,7 +147,7 @@ class _Crawler:
 
     async def site(self, start: str, source: str) -> Site:
         began, host = datetime.now(UTC), host_of(start)
-        self._fetcher = Fetcher(_user_agent(), rate=self._rate, host=host, private=self._private, cap=PAGE_CAP)
+        self._fetcher = Fetcher(crawler_user_agent(), rate=self._rate, host=host, private=self._private, cap=PAGE_CAP)
         async with self._fetcher:
             self._origin = origin_of(start)
             await self._robots_at(self._origin)

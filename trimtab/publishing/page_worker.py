@@ -96,7 +96,7 @@ def _answer(html: str, url: str) -> dict[str, Any]:
 
 
 def parse(html: str, url: str) -> dict[str, Any]:
-    """What the HTML of a page says, as plain values."""
+    """Parse the HTML of a page into plain values, as `pages.py` takes them."""
     html = html.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     tree = LexborHTMLParser(html)
     lines = _Lines(html)
@@ -153,10 +153,10 @@ def parse(html: str, url: str) -> dict[str, Any]:
 
 
 def main_text(html: str, tree: LexborHTMLParser) -> str:
-    """The main text as Markdown in blocks, without menus and footers; empty where there is none.
+    """Return the main text as Markdown in blocks, without menus and footers; empty without one.
 
-    Where trafilatura finds hardly any of what the page marks as its main content, or more (as it does for pages of few words, whose menus
-    it then takes), it is the text that is marked.
+    It is what trafilatura finds. Where that is less than LEAST_OF of the words in the page's `article` or `main`, or more than
+    MOST_BEYOND times them (it takes the menus of pages of few words), it is the text of `article` or `main`.
     """
     import trafilatura
 
@@ -174,9 +174,9 @@ def main_text(html: str, tree: LexborHTMLParser) -> str:
 
 
 def visible_text(body: LexborNode, without: frozenset[str] = frozenset()) -> str:
-    """The text that a browser shows without scripts, a line for each block; what is hidden by an attribute is left out.
+    """Return the text that a browser shows without scripts, a line for each block; elements hidden by an attribute are left out.
 
-    Where elements are to be left out, too (`without`), it is for reading: headings and list items have the marks of Markdown.
+    With elements to leave out (`without`) it is for reading: headings and list items have the marks of Markdown.
     """
     parts: list[str] = []
     node: LexborNode | None = body
@@ -220,7 +220,7 @@ class _Lines:
                 self._lines.setdefault(name.lower(), []).append(bisect_right(ends, found.start()) + 1)
 
     def of(self, tag: str, place: int) -> int:
-        """The line of the start tag that has so many of its name before it; of the last one where there are fewer."""
+        """Return the line of the start tag with `place` others of its name before it; of the last one where there are fewer."""
         found = self._lines.get(tag, [1])
         return found[min(place, len(found) - 1)]
 
@@ -261,27 +261,23 @@ def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tupl
         if node.attributes.get("role") in ("presentation", "none"):
             continue
         rows = node.css("tr")
-        if len(rows) > 1:
-            shown = " | ".join(" ".join(cell.text().split()) for cell in rows[0].css("td, th"))
-            yield "table" if node.css_first("th") else "table-without-head", shown[:CUT], lines.of("table", place)
+        if len(rows) > 1 and not node.css_first("th"):
+            shown = " | ".join(" ".join(cell.text().split()) for cell in rows[0].css("td"))
+            yield "table-without-head", shown[:CUT], lines.of("table", place)
     for tag in ("p", "pre", "div"):
         for place, node in enumerate(tree.css(tag)):
-            text = (
-                _own_lines(node)
-                if tag != "div"
-                else _own_lines(node)
-                if not node.css_first("p, div, ul, ol, table, pre")
-                else ""
-            )
-            if text and not (tag == "pre" and node.css_first("code")):
-                kind = _typed(text)
-                if kind:
-                    yield kind, " / ".join(text.split("\n"))[:CUT], lines.of(tag, place)
+            if tag == "div" and node.css_first("p, div, ul, ol, table, pre"):
+                continue  # its text is that of the elements within
+            if tag == "pre" and node.css_first("code"):
+                continue
+            text = _own_lines(node)
+            if kind := _typed(text):
+                yield kind, " / ".join(text.split("\n"))[:CUT], lines.of(tag, place)
     yield from _paragraph_lists(tree, lines)
 
 
 def _own_lines(node: LexborNode) -> str:
-    """The text of a paragraph, with its line breaks; of `pre` as it stands."""
+    """Return the text of an element with line breaks, empty without `br`; of `pre` as it stands."""
     if node.tag == "pre":
         return (node.text() or "").strip("\n")
     return visible_text(node) if node.css_first("br") else ""
@@ -297,7 +293,7 @@ def _typed(text: str) -> str | None:
 
 
 def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[str, str, int]]:
-    """Paragraphs in a row of which each begins with a bullet."""
+    """Find runs of paragraphs that each begin with a bullet."""
     run: list[tuple[str, int]] = []
     for place, node in enumerate(tree.css("p")):
         text = " ".join(node.text().split())
@@ -312,7 +308,7 @@ def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[st
 
 
 def _linked(tree: LexborHTMLParser) -> list[str]:
-    """The texts of paragraphs, list items, cells and quotations of the main content in which a link or a note stands."""
+    """Return the texts of paragraphs, list items, cells and quotations of the main content in which a link or a note stands."""
     found: dict[int, str] = {}
     for link in tree.css("a[href], sup, cite"):
         above = link.parent
@@ -335,7 +331,7 @@ def _inside(node: LexborNode, tags: frozenset[str]) -> bool:
 
 
 def _before(node: LexborNode) -> str:
-    """The words before a `time` element, in its parent: they say which date it is."""
+    """Return the words before a `time` element, in its parent: they say which date it is."""
     above = node.parent
     if above is None:
         return ""

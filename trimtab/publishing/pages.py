@@ -15,16 +15,17 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.base.records import Document, Section
+from trimtab.base.records import Document
 from trimtab.base.share import cores
 from trimtab.base.surface import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
+from trimtab.publishing.page_links import is_html, media_type
 from trimtab.retrieval.chunk import chunk
 
 SECONDS, SECONDS_EACH, MEGABYTES, MEGABYTES_EACH = 5, 5, 512, 128
-"""Processor time and memory that reading a page may take, and what each MB of it adds."""
+"""Seconds of processor time and MB of memory that reading a page may take, each with what a MB of the page adds."""
 LONGEST_ANSWER = 1 << 27  # bytes
 DIRECTIVES = frozenset(
     [
@@ -70,16 +71,11 @@ def _read(fetched: Fetched, reader: Worker) -> SitePage:
     return _plain(fetched)
 
 
-def passages_of(page: SitePage) -> tuple[str, ...]:
-    """The passages of a page's main text, as a retriever would cut them: of about 120 words, never across a heading.
-
-    Each begins with a line of the title and the headings above it, joined by ` > `, then a blank line, then its text verbatim.
-    """
-    return tuple(f"{head}\n\n{text}" if head else text for head, text in headed_passages(page))
-
-
 def headed_passages(page: SitePage) -> Iterator[tuple[str, str]]:
-    """The passages of a page as pairs: the title and headings above, joined by ` > `, and the text."""
+    """Cut a page's main text into passages as a retriever would: of about 120 words, never across a heading.
+
+    Each is a pair: the title and the headings above it, joined by ` > `, and its text verbatim.
+    """
     if not page.text:
         return
     title, sections = parse_markdown(page.text, page.title)
@@ -90,18 +86,14 @@ def headed_passages(page: SitePage) -> Iterator[tuple[str, str]]:
 
 
 def kind_of(fetched: Fetched) -> Literal["html", "pdf", "other"]:
-    """What an answer is, by its Content-Type, else by its first bytes."""
-    media = fetched.headers.get("content-type", "").partition(";")[0].strip().lower()
-    start = fetched.content[:1024].lstrip().lower()
-    if media == "application/pdf" or start.startswith(b"%pdf-"):
+    """Tell the kind of an answer by its Content-Type, else by its first bytes."""
+    if media_type(fetched) == "application/pdf" or fetched.content[:1024].lstrip().lower().startswith(b"%pdf-"):
         return "pdf"
-    if media in ("text/html", "application/xhtml+xml"):
-        return "html"
-    return "html" if not media and (start.startswith(b"<!doctype html") or b"<html" in start) else "other"
+    return "html" if is_html(fetched) else "other"
 
 
 def decoded(fetched: Fetched) -> str:
-    """The text of an answer by the charset of its header, its byte order mark or its `meta`, else UTF-8, else Windows-1252."""
+    """Decode an answer by the charset of its header, its byte order mark or its `meta`, else UTF-8, else Windows-1252."""
     content = fetched.content
     for mark, name in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if content.startswith(mark):
@@ -204,7 +196,7 @@ def _pdf(fetched: Fetched) -> SitePage:
 
 
 def _plain(fetched: Fetched) -> SitePage:
-    media = fetched.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media = media_type(fetched)
     if not media.startswith("text/") or media in ("text/css", "text/javascript"):
         return _page(fetched, "other")
     text = decoded(fetched).strip()
@@ -231,7 +223,7 @@ def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any)
 
 
 def canonical_of_header(fetched: Fetched) -> str | None:
-    """The canonical address of the header Link (RFC 6596), None without one."""
+    """Return the canonical address of the header Link (RFC 6596), None without one."""
     for part in fetched.headers.get("link", "").split(","):
         target, _, rest = part.strip().partition(">")
         if target.startswith("<") and re.search(r"""rel\s*=\s*"?[^";]*\bcanonical\b""", rest, re.I):
@@ -242,15 +234,11 @@ def canonical_of_header(fetched: Fetched) -> str | None:
 def _directives(
     fetched: Fetched, metas: Sequence[tuple[str, str]], *, not_quoted: int
 ) -> Mapping[str, tuple[str, ...]]:
-    """What is asked of agents, by agent: by `meta` (a name whose whole content is directives is an agent) and X-Robots-Tag."""
+    """Collect the directives for each agent from `meta` (a name whose whole content is directives is an agent) and X-Robots-Tag."""
     found: dict[str, list[str]] = {}
     for name, content in metas:
         parts = _split_directives(content)
-        if (
-            parts
-            and all(_is_directive(part) for part in parts)
-            and (name == "robots" or re.fullmatch(r"[a-z][\w.-]*", name))
-        ):
+        if parts and all(map(_is_directive, parts)) and re.fullmatch(r"[a-z][\w.-]*", name):
             found.setdefault("*" if name == "robots" else name, []).extend(parts)
     agent = "*"
     for part in re.split(r"[,\n]", fetched.headers.get("x-robots-tag", "")):
@@ -273,7 +261,7 @@ def _is_directive(part: str) -> bool:
 
 
 def _json_ld(blocks: Sequence[str]) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
-    """The objects of JSON-LD blocks, those of lists and of `@graph` each by itself, and the blocks that do not parse."""
+    """Parse blocks of JSON-LD into objects, those of lists and of `@graph` each by itself; return them and the blocks that do not parse."""
     objects: list[Mapping[str, Any]] = []
     broken: list[str] = []
     for block in blocks:
@@ -292,14 +280,14 @@ def _json_ld(blocks: Sequence[str]) -> tuple[tuple[Mapping[str, Any], ...], tupl
 
 
 def types_of(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """The schema.org types of a JSON-LD object, without prefix."""
+    """Return the schema.org types of a JSON-LD object, without prefix."""
     given = item.get("@type")
     names = given if isinstance(given, list) else [given]
     return tuple(name.rpartition("/")[2].removeprefix("schema:") for name in names if isinstance(name, str))
 
 
 def name_of(value: Any) -> str | None:
-    """The name of a person or an organisation in JSON-LD, written as text, as an object or as a list of them."""
+    """Return the name of a person or an organisation in JSON-LD, written as text, as an object or as a list of them."""
     if isinstance(value, list):
         return next((name for one in value if (name := name_of(one))), None)
     if isinstance(value, dict):
@@ -315,7 +303,7 @@ _BYLINE = re.compile(
 
 
 def byline_of(visible: str) -> str | None:
-    """The name in a visible line that begins with `By` and a name, None without one."""
+    """Return the name in a visible line that begins with `By` and a name, None without one."""
     found = _BYLINE.search(visible)
     return found[1].rstrip(".,") if found else None
 
@@ -323,16 +311,15 @@ def byline_of(visible: str) -> str | None:
 def _author(
     objects: Sequence[Mapping[str, Any]], named: Mapping[str, str], marked: Sequence[str], visible: str
 ) -> str | None:
-    """The first author that JSON-LD, `meta`, a marked element or a byline gives."""
+    """Return the first author that JSON-LD, `meta`, a marked element or a byline gives."""
     stated = next((name for one in objects if (name := name_of(one.get("author")))), None)
-    found = (
+    return (
         stated
         or named.get("author")
         or named.get("article:author")
         or byline_of(visible)
         or next(filter(None, marked), None)
     )
-    return found or None
 
 
 _MONTHS = {
@@ -365,13 +352,13 @@ _ANY_DATE = re.compile(rf"(?<![\w.-])(?:{_DATE})(?![\w-])", re.I)
 
 
 def dates_in(text: str) -> tuple[datetime, ...]:
-    """Every date with day, month and year in a text."""
+    """Find every date with day, month and year in a text."""
     found = (moment_of(match[0]) for match in _ANY_DATE.finditer(text))
     return tuple(when for when in found if when is not None)
 
 
 def moment_of(written: str) -> datetime | None:
-    """A date as pages, JSON-LD and headers write it, as a time in UTC; None where it is none, or could be two (03/04/2026)."""
+    """Read a date as pages, JSON-LD and headers write it, as a time in UTC; None for no date, or one that could be two (03/04/2026)."""
     text = " ".join(written.split()).strip()
     found: datetime | None
     try:
@@ -402,7 +389,7 @@ def _spelled(text: str) -> datetime | None:
 
 
 def _visible_dates(visible: str, times: Sequence[tuple[str, str]]) -> Iterator[Dated]:
-    """Dates that a reader sees and that say what they are: by the words before them."""
+    """Find the dates that a reader sees and whose words before them say which date it is."""
     seen = set()
     for found in _SAID_DATE.finditer(visible):
         kind: Literal["published", "modified"] = "published" if found[1] else "modified"
@@ -443,8 +430,3 @@ _META_DATES: Mapping[str, Literal["published", "modified"]] = {
 def _header_date(fetched: Fetched) -> Iterator[Dated]:
     if written := fetched.headers.get("last-modified"):
         yield Dated(place="last-modified", kind="modified", written=written, when=moment_of(written))
-
-
-def sections_of(page: SitePage) -> tuple[Section, ...]:
-    """The main text by its headings."""
-    return parse_markdown(page.text, page.title)[1] if page.text else ()

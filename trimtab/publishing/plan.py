@@ -19,12 +19,22 @@ from trimtab.base.surface import (
     SurfacePlan,
 )
 from trimtab.base.task import Task
+from trimtab.data.duplicates import short
 from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
 from trimtab.publishing.assistant import SOURCES, THRESHOLD, SentenceJudge, open_index
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
-from trimtab.publishing.coverage import EMBEDDING, EXTRACT, AssistantSession, Questions, all_questions, assistant_over
-from trimtab.publishing.questions import drawn
+from trimtab.publishing.coverage import (
+    EMBEDDING,
+    EXTRACT,
+    NO_DEMAND,
+    AssistantSession,
+    Questions,
+    all_questions,
+    assistant_over,
+    left_out,
+)
+from trimtab.publishing.questions import MOST, drawn
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
 from trimtab.retrieval.extract import answer_type, gives
 from trimtab.retrieval.search import search
@@ -52,7 +62,7 @@ def surface_plan(
     competitors: Sequence[str | Path] = (),
     engine: str = EXTRACT,
     task: Task | None = None,
-    most: int = 1_000,
+    most: int = MOST,
     csv: Path | None = None,
     markdown: Path | None = None,
     page: Path | None = None,
@@ -60,18 +70,22 @@ def surface_plan(
     embedding: str = EMBEDDING,
     progress: Progress | None = None,
 ) -> SurfacePlan:
-    """A brief for each group of questions that own pages do not answer, by demand × gap × evidence at hand.
+    """Write a brief for each group of questions that own pages do not answer, in the order of demand × gap × evidence at hand.
 
     `documents`: folders of files that are not published and may be quoted as evidence. `csv`, `markdown`, `page`: where the plan is
     written as such. The other arguments are those of `surface_coverage`, and so are the errors.
     """
-    asked = drawn(all_questions(questions), most)
-    own, others = content_of(source, cache=cache), competitors_of(competitors, cache=cache)
+    given = all_questions(questions)
+    asked = drawn(given, most)
+    own = content_of(source, cache=cache, progress=progress)
+    others = competitors_of(competitors, cache=cache, progress=progress)
     beside = [content_of(one, DOCUMENTS, cache=cache) for one in documents]
     with assistant_over(
         (own, *others), engine=engine, task=task, embedding=embedding, cache=cache, k=SOURCES, progress=progress
     ) as session:
         covered = session.coverage(asked, progress=progress)
+        notes = (*covered.notes, *left_out((own, *others, *beside), given, asked))
+        covered = replace(covered, notes=notes)
         result = plan_from(covered, session, own, beside, cache)
     for file, text in ((csv, plan_csv), (markdown, plan_markdown)):
         if file is not None:
@@ -89,7 +103,7 @@ def plan_from(
     documents: Sequence[PublishedContent],
     cache: Path,
 ) -> SurfacePlan:
-    """The plan that follows from a coverage result; own pages and unpublished documents are searched for facts."""
+    """Make the plan that follows from a coverage result; own pages and unpublished documents are searched for facts."""
     at_hand = (*own.documents, *(one for content in documents for one in content.documents))
     index = open_index(cache / "evidence", session.encoder, at_hand)
     judge = SentenceJudge(index.passages, session.encoder)
@@ -120,7 +134,7 @@ def plan_from(
         key=lambda one: (-one.priority, -(one.demand or 0.0) * one.gap, -len(one.questions) * one.gap, one.group)
     )
     unknown = sum(one.demand is None for one in briefs)
-    notes = [note for note in covered.notes if "demand" not in note]
+    notes = [note for note in covered.notes if note != NO_DEMAND]
     if not total:
         notes.append("no source gives a demand: priority takes each group's share of the questions in its place")
     elif unknown:
@@ -145,12 +159,12 @@ class UnansweredQuestion:
     judge: SentenceJudge
 
     def facts(self) -> tuple[QuotedFact, ...]:
-        """Sentences at hand that answer with at least the threshold's probability, but for the one that was cited already."""
+        """Quote the sentences at hand that answer with at least the threshold's probability, but for the one that was cited already."""
         shown = _squeezed(self.question.span or "")
         return tuple(
             QuotedFact(
                 question=self.question.question,
-                quote=" ".join(one.passage.text.split()),
+                quote=_squeezed(one.passage.text),
                 document=_place(one),
                 path=tuple(part for part in one.passage.path if part != one.passage.title),
                 probability=one.score,
@@ -160,7 +174,7 @@ class UnansweredQuestion:
         )[:FACTS]
 
     def near(self) -> Iterator[tuple[str, float]]:
-        """Own pages about the question: the one that is cited with weight 1, others with the reciprocal rank of their best passage."""
+        """Find own pages about the question: the one that is cited with weight 1, others with the reciprocal rank of their best passage."""
         seen: set[str] = set()
         if self.question.cited and self.question.owner == OWN and self.question.page:
             seen.add(self.question.page)
@@ -172,14 +186,14 @@ class UnansweredQuestion:
                 yield page, 1 / hit.rank
 
     def repeats(self) -> Iterator[str]:
-        """Passages of two own pages that say the same."""
+        """Find passages of two own pages that say the same."""
         own = [hit for hit in self.hits[:SOURCES] if owner_and_page(hit.passage.document)[0] == OWN]
         vectors = self.judge.encoder.encode([hit.passage.text for hit in own])
         for place, one in enumerate(own):
             for other in range(place):
                 pages = {owner_and_page(hit.passage.document)[1] for hit in (one, own[other])}
                 if len(pages) == 2 and float(vectors[place] @ vectors[other]) >= ALIKE:
-                    yield f"{' and '.join(sorted(pages))} say the same (“{_beginning(one.passage.text)}”): keep it in one place"
+                    yield f"{' and '.join(sorted(pages))} say the same (“{short(one.passage.text, 80)}”): keep it in one place"
 
 
 def _brief(
@@ -225,13 +239,13 @@ def _brief(
 
 
 def _gap(covered: SurfaceCoverage, group: str) -> float:
-    """The share of a group's questions that own pages do not answer; a partly answered one counts half."""
+    """Compute the share of a group's questions that own pages do not answer; a partly answered one counts half."""
     gaps = [{"answered": 0.0, "partly": 0.5}.get(one.status, 1.0) for one in covered.questions if one.group == group]
     return sum(gaps) / len(gaps)
 
 
 def _lacks(one: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) -> Iterator[str]:
-    """What a question asks for and its page does not say: words that stand nowhere on it, and the kind of fact that is asked for."""
+    """Name what a question asks for and its page does not say: words that stand nowhere on it, and the kind of fact that is asked for."""
     asked = one.question.question
     if page is None:
         yield f"“{asked}”: no own page is about it"
@@ -251,7 +265,7 @@ def _lacks(one: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) 
 def _structure(
     group: GroupCoverage, looked: Sequence[UnansweredQuestion], page: str | None, facts: bool
 ) -> Iterator[str]:
-    """How the answer should stand on its page, from what is there."""
+    """Say how the answer should stand on its page, from what is there."""
     scorer = looked[0].judge.scorer
     if page is None:
         yield "a page of its own, or a section where readers look for it, with the subject in its title"
@@ -270,7 +284,7 @@ def _structure(
 
 
 def _texts(documents: Sequence[Document]) -> dict[str, str]:
-    """The whole text of each page, with its title and headings."""
+    """Return the whole text of each page, with its title and headings."""
     return {
         owner_and_page(one.id)[1]: "\n".join(
             (one.title, *(line for part in one.sections for line in (*part.path, part.text)))
@@ -280,15 +294,10 @@ def _texts(documents: Sequence[Document]) -> dict[str, str]:
 
 
 def _place(hit: Hit) -> str:
-    """The page or file of a sentence, whose document is the passage that it was cut from."""
+    """Return the page or file of a sentence, whose document is the passage that it was cut from."""
     owner, page = owner_and_page(hit.passage.document.rpartition("#")[0])
     return page if owner == OWN else f"{owner}: {page}"
 
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
-
-
-def _beginning(text: str, most: int = 80) -> str:
-    line = _squeezed(text)
-    return line if len(line) <= most else f"{line[:most]}…"

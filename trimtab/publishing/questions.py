@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,7 @@ from trimtab.measurement.numerals import words
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
 DISTANCE = 0.4  # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
 RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
-STABLE, UNSTABLE = 0.75, 0.6  # Hennig 2007
+UNSTABLE = 0.6  # mean Jaccard index below which a group is none (Hennig 2007)
 _LONGEST = 1_000  # characters of a question; a ticket is cut there
 
 # Headers as exports have them, in small letters; a console's language decides which.
@@ -47,12 +48,13 @@ _ANSWER = frozenset(("answer", "answers", "reference", "answer_text", "antwort")
 _PAGE = frozenset(("page", "url", "document", "landing page", "expected page"))
 _ADDRESS = re.compile(r"https?://\S+|/\S*")
 _PERCENT = re.compile(r"[\d.,\s]+\s*%")
+_COMMENT = re.compile(r"#(?:\s|$)")
 _SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind, or by an apostrophe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionGroup:
-    """Questions that mean alike: `name` is the one nearest to their middle, `members` are places in the list that was grouped.
+    """A group of questions that mean alike. `name`: the one nearest to their middle. `members`: places in the list that was grouped.
 
     `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one question alone.
     """
@@ -63,7 +65,7 @@ class QuestionGroup:
 
 
 def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion, ...]:
-    """The questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a column of questions.
+    """Read the questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a column of questions.
 
     Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search), else by their
     figures: clicks / impressions = click-through rate holds in every language. Demand is impressions or searches where a column has
@@ -73,14 +75,14 @@ def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion
         lines = (line.strip().lstrip("-*").strip() for line in read_text(path, encoding).splitlines())
         found = [SurfaceQuestion(text=line[:_LONGEST], source=path.name) for line in lines if line and line[0] != "#"]
     else:
-        found = list(_from_rows(path, _rows(path, encoding)))
+        found = list(_from_rows(path, read_table(path, encoding)))
     if not found:
         raise InputError("holds no question", "give one a line, or a table with a column `question`", file=path)
     return merged_questions(found)
 
 
 def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestion, ...]:
-    """What users of a served arm asked last in each conversation; demand is the number of times that it was kept, over the share kept."""
+    """Take the last question of each conversation with a served arm. Demand: how often it was kept, over the share that is kept."""
     asked = (
         (turns[-1].content.strip(), one.share)
         for one in served
@@ -96,10 +98,10 @@ def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestio
 
 
 def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuestion, ...]:
-    """Each question once, whatever its case and blanks, in the order of first mention; demands of one question are added up."""
+    """Merge equal questions, whatever their case and blanks, in the order of first mention; their demands are added up."""
     found: dict[str, SurfaceQuestion] = {}
     for one in questions:
-        key = " ".join(one.text.casefold().split()).rstrip("?!. ")
+        key = question_key(one.text)
         if not key:
             continue
         known = found.get(key)
@@ -116,8 +118,13 @@ def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuest
     return tuple(found.values())
 
 
+def question_key(text: str) -> str:
+    """Return what two spellings of one question have in common: no case, no blanks, no marks at the end."""
+    return " ".join(text.casefold().split()).rstrip("?!. ")
+
+
 def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0) -> tuple[SurfaceQuestion, ...]:
-    """At most `most` questions in their order: those with the greatest demand, then a seeded draw of those without any."""
+    """Choose at most `most` questions: those with the greatest demand, then a seeded draw of those without any. Their order stays."""
     if len(questions) <= most:
         return tuple(questions)
     chance = np.random.default_rng(seed).permutation(len(questions))
@@ -128,7 +135,7 @@ def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0)
 def grouped(
     texts: Sequence[str], vectors_ND: NDArray[np.float32], *, distance: float = DISTANCE, seed: int = 0
 ) -> tuple[QuestionGroup, ...]:
-    """Groups of questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the largest first.
+    """Group questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the largest first.
 
     `vectors_ND`: of length 1. Stability: in each of 20 resamples a fifth of the questions is left out and the rest grouped anew.
     """
@@ -146,7 +153,7 @@ def grouped(
 
 
 def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp]:
-    """Each question's group as a number."""
+    """Return the group of each question as a number."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist
 
@@ -159,7 +166,7 @@ def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp
 def _stabilities(
     members: Sequence[NDArray[np.intp]], vectors_ND: NDArray[np.float32], distance: float, seed: int
 ) -> list[float | None]:
-    """Of each group the mean over resamples of the largest Jaccard index with a group there, among the questions that were drawn."""
+    """Compute for each group the mean over resamples of the largest Jaccard index with a group there, among the questions that were drawn."""
     n, random = len(vectors_ND), np.random.default_rng(seed)
     sums, counts = np.zeros(len(members)), np.zeros(len(members))
     for _ in range(RESAMPLES if n > 2 else 0):
@@ -186,11 +193,10 @@ def _stabilities(
 Table = list[tuple[int, dict[str, str | list[str]]]]
 
 
-def _rows(path: Path, encoding: str) -> Table:
-    """The rows of a file by their columns, each with its line; those that cannot be read stop."""
-    lower = path.name.lower()
-    if lower.endswith((".csv", ".tsv", ".csv.gz")):
-        return _csv(path, encoding)
+def read_table(path: Path, encoding: str = "utf-8") -> Table:
+    """Return the rows of a file by their columns, each with its line. Raises InputError for one that cannot be read."""
+    if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        return list(_csv(path, encoding))
     found: Table = []
     for row in readers.read_rows(path, encoding):
         if not isinstance(row, readers.RawRow):
@@ -205,22 +211,36 @@ def _cell(value: object) -> str | list[str]:
     return "" if value is None else str(value)
 
 
-def _csv(path: Path, encoding: str) -> Table:
-    """A table in text; exports are in UTF-16 and parted by tabs or semicolons too, and may have lines of comment above the header."""
+def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[str]]]]:
+    """Read a table in text: in UTF-16 and parted by tabs or semicolons too, with lines of comment, and totals that no question stands before."""
     wide = wide_encoding(read_bytes(path)[:4096])
     text = read_text(path, wide or encoding)
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    head = next((line for line in lines if line.strip()), "")
-    delimiter = max("\t;,", key=head.count)
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
-    if not rows:
-        return []
-    header, *body = rows
-    return [
-        (number, dict(zip(header, cells, strict=False)))
-        for number, cells in enumerate(body, 2)
-        if len(cells) <= len(header)
-    ]
+    head = next((line for line in io.StringIO(text) if line.strip() and not _COMMENT.match(line)), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t;,", key=head.count))
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"not valid CSV ({error})", 'write a quote inside a quoted field as ""', file=path, line=line
+            ) from None
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells) or _COMMENT.match(cells[0]):
+            continue
+        if not header:
+            header = cells
+        elif len(cells) <= len(header):
+            yield line, dict(zip(header, cells, strict=False))
+        elif cells[0].strip():
+            raise InputError(
+                f"{len(cells)} fields where the header has {len(header)}",
+                "put text that holds the separator in double quotes",
+                file=path,
+                line=line,
+            )
 
 
 def _from_rows(path: Path, rows: Table) -> Iterator[SurfaceQuestion]:
@@ -229,7 +249,7 @@ def _from_rows(path: Path, rows: Table) -> Iterator[SurfaceQuestion]:
     names = list(dict.fromkeys(chain.from_iterable(row for _, row in rows)))
     columns = {name: [_text(row.get(name, "")) for _, row in rows] for name in names}
     text, demand = _question_column(path, columns), _demand_column(columns)
-    answer, page = _named(columns, _ANSWER), _named(columns, _PAGE)
+    answer, page = column_named(columns, _ANSWER), column_named(columns, _PAGE)
     for line, row in rows:
         asked = _text(row.get(text, "")).strip()
         if not asked:
@@ -258,13 +278,14 @@ def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
 
 
-def _named(columns: Mapping[str, Sequence[str]], names: frozenset[str]) -> str | None:
+def column_named(columns: Iterable[str], names: frozenset[str]) -> str | None:
+    """Return the first column whose header is one of `names`, in small letters; None without one."""
     return next((name for name in columns if name.strip().lstrip("\ufeff").casefold() in names), None)
 
 
 def _question_column(path: Path, columns: Mapping[str, Sequence[str]]) -> str:
-    """The column of questions: by its header, else the only one that is neither figures nor addresses."""
-    named = _named(columns, _QUESTION)
+    """Find the column of questions: by its header, else the only one that is neither figures nor addresses."""
+    named = column_named(columns, _QUESTION)
     if named is not None:
         return named
     worded = [name for name, cells in columns.items() if _is_text(cells)]
@@ -290,8 +311,8 @@ def _is_text(cells: Sequence[str]) -> bool:
 
 
 def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
-    """The column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
-    named = _named(columns, _DEMAND)
+    """Find the column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
+    named = column_named(columns, _DEMAND)
     if named is not None:
         return named
     rates = [
@@ -307,7 +328,7 @@ def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _is_rate(clicks: Sequence[float], shown: Sequence[float], shares: Sequence[float]) -> bool:
-    """True if clicks / impressions are the shares, as they are rounded in exports, and not all are 0."""
+    """Return True if clicks / impressions are the shares, as they are rounded in exports, and not all are 0."""
     holds = all(
         n > 0 and c <= n and abs(c / n - share) <= 0.006 for c, n, share in zip(clicks, shown, shares, strict=True)
     )
@@ -320,7 +341,7 @@ def _counts(cells: Sequence[str]) -> list[float] | None:
 
 
 def count(text: str) -> float | None:
-    """A whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None for anything else."""
+    """Read a whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None for anything else."""
     plain = _SPACES.sub("", text)
     if re.fullmatch(r"\d+", plain):
         return float(plain)
@@ -332,7 +353,7 @@ def count(text: str) -> float | None:
 
 
 def decimal(text: str) -> float | None:
-    """A number with a decimal point or comma, whichever stands last; None for anything else."""
+    """Read a number with a decimal point or comma, whichever stands last; None for anything else."""
     plain = _SPACES.sub("", text)
     if not re.fullmatch(r"\d[\d.,]*", plain):
         return None

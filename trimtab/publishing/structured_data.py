@@ -1,4 +1,4 @@
-"""JSON-LD of a page: whether it parses, whether it is valid for the types that matter, and whether it says what the page says."""
+"""Checks of JSON-LD: it parses, it is valid for the types that matter, and it says what the page says."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from trimtab.base.surface import SitePage
 from trimtab.data.duplicates import plain_words
 from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
-from trimtab.publishing.site_pages import CrawledPages, Found, quoted
+from trimtab.publishing.site_pages import CrawledPages, Found, line_of, quoted
 
 _NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0\u202f ]*\d|\d")
 _MOST_OBJECTS = 2000  # of one page, those within others counted
 
 
 def broken(pages: CrawledPages) -> Iterator[Found]:
-    """JSON-LD that is no JSON or no object."""
+    """Find JSON-LD that is no JSON or no object."""
     for page in pages.read:
         for block in page.broken_json_ld:
             line = next(
@@ -28,7 +28,7 @@ def broken(pages: CrawledPages) -> Iterator[Found]:
 
 
 def invalid(pages: CrawledPages) -> Iterator[Found]:
-    """Objects without what their type needs, or with a value of the wrong kind."""
+    """Find objects without a property that their type needs, or with a value of the wrong kind."""
     for page in pages.read:
         for item in _objects(page):
             kinds = types_of(item)
@@ -43,7 +43,7 @@ def invalid(pages: CrawledPages) -> Iterator[Found]:
 
 
 def disagreeing(pages: CrawledPages) -> Iterator[Found]:
-    """What JSON-LD says and the visible text does not."""
+    """Find what JSON-LD says and the visible text does not."""
     for page in pages.read:
         shown = f" {plain_words(f'{page.title} {page.visible}')} "
         for item in _objects(page):
@@ -53,7 +53,7 @@ def disagreeing(pages: CrawledPages) -> Iterator[Found]:
 
 
 def types_on(pages: CrawledPages) -> Counter[str]:
-    """On how many pages each type stands, within other objects too."""
+    """Count the pages on which each type stands, within other objects too."""
     return Counter(name for page in pages.read for name in {kind for item in _objects(page) for kind in types_of(item)})
 
 
@@ -91,7 +91,7 @@ def _stands_in(words: str, shown: str) -> bool:
 
 
 def _mostly_in(words: str, shown: str) -> bool:
-    """True if four fifths of the words stand in the text, whatever their order."""
+    """Return True if four fifths of the words stand in the text, whatever their order."""
     own = plain_words(words).split()
     known = set(shown.split())
     return sum(word in known for word in own) >= 0.8 * len(own)
@@ -107,7 +107,7 @@ def _amounts(text: str) -> set[float]:
 
 
 def _amount(written: str) -> float | None:
-    """A price as a number, its thousands and its decimals written in either way."""
+    """Read a price as a number, with a comma or a point for thousands and decimals."""
     digits = re.sub(r"[^\d.,]", "", written).strip(".,")
     if not digits:
         return None
@@ -120,7 +120,7 @@ def _amount(written: str) -> float | None:
 
 
 def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
-    """Every object of the page's JSON-LD that has a type, those within others too."""
+    """Walk every object of the page's JSON-LD that has a type, those within others too."""
     waiting: list[Any] = list(page.json_ld)
     seen = 0
     while waiting and seen < _MOST_OBJECTS:
@@ -135,12 +135,14 @@ def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
 
 
 def _line(page: SitePage) -> int | None:
-    return next((one.line for one in page.elements if one.kind == "json-ld"), None)
+    """Return the line of the page's JSON-LD; None where it has several blocks, as objects do not say which they are of."""
+    several = sum(one.kind == "json-ld" for one in page.elements) > 1
+    return None if several else line_of(page, "json-ld")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A property that objects of a type have, and what its value is like; `needed` where they have it always."""
+    """A property of a type and the test of its value; `needed`: True if objects without it are invalid."""
 
     key: str
     is_right: Callable[[Any], bool]
@@ -148,7 +150,7 @@ class _Rule:
     needed: bool = True
 
     def problem(self, item: Mapping[str, Any]) -> str | None:
-        """What is wrong with it in an object, None where nothing is."""
+        """Say what is wrong with the property in an object; None where nothing is."""
         if self.key not in item:
             return f"{self.key} is missing" if self.needed else None
         value = item[self.key]

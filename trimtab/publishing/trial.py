@@ -20,7 +20,6 @@ from trimtab.base.task import Task
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.power import observed, smallest_difference
 from trimtab.measurement.statistics import LEVEL, compare, holm, p_noninferior
-from trimtab.model.catalog import resolve
 from trimtab.publishing.assistant import SOURCES, CachingEncoder, SentenceJudge, SimulatedAssistant, open_index
 from trimtab.publishing.content import CACHE, OWN, competitors_of, content_of, owned, owner_and_page
 from trimtab.publishing.coverage import (
@@ -29,13 +28,14 @@ from trimtab.publishing.coverage import (
     AssistantSession,
     Questions,
     all_questions,
+    encoder_of,
     engine_named,
+    left_out,
     limits,
 )
 from trimtab.publishing.questions import drawn, grouped
 from trimtab.reports.coverage import render_trial, trial_markdown
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.embed import Embedder, Encoder
 from trimtab.retrieval.search import EVEN
 
 SEEDS = 3
@@ -48,7 +48,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssistantSettings:
-    """How one simulated assistant cuts pages, weighs its two searches, and orders passages before they are read (None: as ranked)."""
+    """The settings of one simulated assistant.
+
+    `words`: of a passage. `vector_weight`: of the two searches. `shuffle`: the seed of the order in which passages are read, None as ranked.
+    """
 
     words: int
     vector_weight: float
@@ -56,7 +59,7 @@ class AssistantSettings:
 
 
 def settings_of(seed: int) -> AssistantSettings:
-    """The settings that a seed draws; seed 0 has the usual ones."""
+    """Draw the settings of a seed; seed 0 has the usual ones."""
     if seed == 0:
         return AssistantSettings(words=WORDS, vector_weight=EVEN, shuffle=None)
     random = np.random.default_rng(seed)
@@ -80,7 +83,6 @@ def surface_try(
     page: Path | None = None,
     cache: Path = CACHE,
     embedding: str = EMBEDDING,
-    encoder: Encoder | None = None,
     progress: Progress | None = None,
 ) -> SurfaceTrial:
     """Put an edited page (a file, or a folder of them) in the place of the present one, and ask the same questions of both states.
@@ -92,13 +94,13 @@ def surface_try(
     """
     if seeds < 1:
         raise InputError(f"{seeds} seeds", "give one or more", field="--seeds")
-    asked = drawn(all_questions(questions), most)
-    own, others = content_of(source, cache=cache), competitors_of(competitors, cache=cache)
+    given = all_questions(questions)
+    asked = drawn(given, most)
+    own = content_of(source, cache=cache, progress=progress)
+    others = competitors_of(competitors, cache=cache, progress=progress)
     edited, names = with_edits(own.documents, content_of(edit).documents)
     theirs = [one for other in others for one in other.documents]
-    name = task.base.embedding if task is not None else embedding
-    near = task.folder if task is not None else Path()
-    remembered = CachingEncoder(encoder or Embedder(resolve(name, near=near)))
+    name, remembered = encoder_of(task, embedding)
     groups = grouped([one.text for one in asked], remembered.encode([one.text for one in asked]))
     group_of = {place: group.name for group in groups for place in group.members}
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +117,12 @@ def surface_try(
         )
         date = datetime.now(UTC).date().isoformat()
         result = replace(
-            result, source=own.source, engine=bench.engine_name, date=date, limits=limits(bench.engine_name, name, date)
+            result,
+            source=own.source,
+            engine=bench.engine_name,
+            date=date,
+            limits=limits(bench.engine_name, name, date),
+            notes=(*result.notes, *left_out((own, *others), given, asked)),
         )
     if markdown is not None:
         write_atomic(markdown, trial_markdown(result))
@@ -127,7 +134,7 @@ def surface_try(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateFigures:
-    """What a state of the pages gave under one seed: OUTCOMES by question [O, Q], and the documents retrieved for each question."""
+    """The figures of one state of the pages under one seed: OUTCOMES by question [O, Q], and the documents retrieved for each question."""
 
     figures_OQ: Array
     documents: tuple[frozenset[str], ...]
@@ -147,7 +154,7 @@ def run_trial(
     seeds: int,
     margin: float,
 ) -> SurfaceTrial:
-    """The trial itself, for whatever asks the questions of a state of all pages under a seed."""
+    """Run the trial. `ask` asks the questions of a state of all pages under a seed; `groups` has the group of each question."""
     drawn_seeds, others = range(seeds), range(seeds, 2 * seeds)
     first = [ask([*present, *theirs], seed) for seed in drawn_seeds]
     second = [ask([*edited, *theirs], seed) for seed in drawn_seeds]
@@ -204,7 +211,7 @@ def run_trial(
 def outcomes_of(
     pairs: Sequence[tuple[float, Array, Array]], groups: Sequence[str], margin: float
 ) -> tuple[TrialOutcome, ...]:
-    """Each outcome at each adoption: differences clustered by group, Holm over all of them. Pairs: adoption, present and edited [O, Q]."""
+    """Test each outcome at each adoption: differences clustered by group, Holm over all of them. Pairs: adoption, present and edited [O, Q]."""
     tested = [
         (adoption, place, present_OQ[place], edited_OQ[place])
         for adoption, present_OQ, edited_OQ in pairs
@@ -238,7 +245,7 @@ def outcomes_of(
 
 
 def with_edits(present: Sequence[Document], edits: Sequence[Document]) -> tuple[tuple[Document, ...], tuple[str, ...]]:
-    """The pages with each edited one in the place of the page with its path, else its name; and the pages that are edited.
+    """Put each edited page in the place of the page with its path, else its name; return all pages, and the names of those edited.
 
     Raises InputError where several pages have the name, or nothing differs.
     """
@@ -264,7 +271,7 @@ def with_edits(present: Sequence[Document], edits: Sequence[Document]) -> tuple[
 
 
 def added_text(present: Sequence[Document], edited: Sequence[Document]) -> str:
-    """The sentences that the edited pages have and none of the present ones has."""
+    """Return the sentences that the edited pages have and none of the present ones has."""
     before = {" ".join(line.split()) for one in present for part in one.sections for line in sentences(part.text)}
     now = (" ".join(line.split()) for one in edited for part in one.sections for line in sentences(part.text))
     return "\n".join(dict.fromkeys(line for line in now if line not in before))
@@ -273,7 +280,7 @@ def added_text(present: Sequence[Document], edited: Sequence[Document]) -> str:
 def adopting(
     theirs: Sequence[Document], rivals: Sequence[str], added: str, share: float, seed: int
 ) -> tuple[Document, ...]:
-    """The competitors' pages where a share of `rivals`, drawn by the seed, says the added text too, in a section at the end."""
+    """Return the competitors' pages; a share of `rivals`, drawn by the seed, has the added text in a section at the end."""
     order = np.random.default_rng(seed).permutation(len(rivals))
     chosen = {rivals[place] for place in order[: round(share * len(rivals))]}
     return tuple(
@@ -307,7 +314,7 @@ class _Bench:
         self.engine_name = engine
 
     def ask(self, documents: Sequence[Document], seed: int) -> StateFigures:
-        """The outcomes under the settings of a seed."""
+        """Ask all questions under the settings of a seed."""
         settings = settings_of(seed)
         self._states += 1
         if self._progress is not None:

@@ -75,7 +75,7 @@ class SentenceScorer:
         self._counts = Counter(word for one in passages.values() for word in stems(one.text) | stems(_headings(one)))
 
     def best(self, question: str, cosines: Mapping[str, float], k: int) -> tuple[Hit, ...]:
-        """The `k` sentences of those in `cosines` that most likely answer, best first. The score of a hit is the probability that it answers."""
+        """Return the `k` sentences of `cosines` that most likely answer, best first. The score of a hit is the probability that it answers."""
         unknown = self.unknown_names(question)
         names, features_CF = self.features(question, cosines)
         scores_C = features_CF @ np.array(WEIGHTS)
@@ -91,21 +91,17 @@ class SentenceScorer:
         )
 
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
-        """The ids of the candidate sentences and their FEATURES [C, F].
+        """Compute the FEATURES of the candidate sentences; return their ids and the features [C, F].
 
-        `cosines`: of what the searches found, by id. A sentence that asks is no candidate: in a list of questions and answers the answer
+        `cosines`: of the sentences that the searches found, by id. A sentence that asks is no candidate: in a list of questions and answers the answer
         is the next one.
         """
         passages = self.passages
         names = [name for name in cosines if not passages[name].text.rstrip().endswith("?")]
-        wanted = {word: self._idf(word) for word in content(question)}
-        whole = sum(wanted.values()) or 1.0
+        wanted = self._wanted(question)
         asked, kind = read(question), answer_type(question)
         known = {token.value for token in asked}
         numbers = {token.value for token in asked if token.kind in ("number", "code", "date", "time")}
-
-        def share(terms: frozenset[str]) -> float:
-            return sum(weight for word, weight in wanted.items() if word in terms) / whole
 
         rows = []
         for name in names:
@@ -116,8 +112,8 @@ class SentenceScorer:
             rows.append(
                 (
                     cosines[name],
-                    share(own),
-                    share(own | self._nearby(passage)),
+                    _share(wanted, own),
+                    _share(wanted, own | self._nearby(passage)),
                     float(gives(kind, [token for token in said if token.value not in known])),
                     len(numbers & values) / len(numbers) if numbers else 1.0,
                 )
@@ -125,12 +121,11 @@ class SentenceScorer:
         return names, np.array(rows, dtype=float).reshape(len(names), len(FEATURES))
 
     def shared_terms(self, question: str, text: str) -> float:
-        """The share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
-        wanted, held = {word: self._idf(word) for word in content(question)}, stems(text)
-        return sum(weight for word, weight in wanted.items() if word in held) / (sum(wanted.values()) or 1.0)
+        """Compute the share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
+        return _share(self._wanted(question), stems(text))
 
     def missing_terms(self, question: str, text: str) -> tuple[str, ...]:
-        """The content words of a question whose stems a text lacks, as they are written there, the rarest in the documents first."""
+        """Return the content words of a question whose stems a text lacks, as the question writes them, the rarest in the documents first."""
         held = stems(text)
         lacking = {
             word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in held
@@ -140,9 +135,13 @@ class SentenceScorer:
         )
 
     def unknown_names(self, question: str) -> float:
-        """The share of the names in a question that occur in no document; 0 for a question without names."""
+        """Compute the share of the names in a question that occur in no document; 0 for a question without names."""
         named = names_in(question)
         return sum(not self._counts[name] for name in named) / len(named) if named else 0.0
+
+    def _wanted(self, question: str) -> dict[str, float]:
+        """Return the stems of a question's content words with their inverse document frequencies."""
+        return {word: self._idf(word) for word in content(question)}
 
     def _idf(self, word: str) -> float:
         """The inverse document frequency of a stem, as in BM25."""
@@ -156,6 +155,11 @@ class SentenceScorer:
         return frozenset().union(*(stems(one.text) for one in beside if one and one.path == passage.path))
 
 
+def _share(wanted: Mapping[str, float], held: frozenset[str]) -> float:
+    """Compute the share of the weights in `wanted` whose words are held; 0 without any."""
+    return sum(weight for word, weight in wanted.items() if word in held) / (sum(wanted.values()) or 1.0)
+
+
 class Extractor:
     """Answers questions from an index whose passages are sentences (`chunk` with `words=SENTENCE`)."""
 
@@ -165,7 +169,7 @@ class Extractor:
 
     @property
     def scorer(self) -> SentenceScorer:
-        """The scorer of the version of the index that is open; made once for each."""
+        """Return the scorer of the index's present version; it is made once for each."""
         if self._scorer is None or self._scorer.passages is not self.index.passages:
             self._scorer = SentenceScorer(self.index.passages)
         return self._scorer
@@ -178,10 +182,6 @@ class Extractor:
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
         """As `SentenceScorer.features`."""
         return self.scorer.features(question, cosines)
-
-    def unknown_names(self, question: str) -> float:
-        """As `SentenceScorer.unknown_names`."""
-        return self.scorer.unknown_names(question)
 
 
 def answer_probability(score: float, cosine: float, unknown: float = 0.0) -> float:

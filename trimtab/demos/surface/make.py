@@ -178,11 +178,8 @@ def sitemap(pages: Sequence[Source]) -> str:
         canonical = (page.get("canonical") or page.path).split(",")[0].strip()
         if page.get("sitemap") == "no" or canonical not in (page.path, "none"):
             continue
-        changed = (
-            "" if page.path == "/about/contact/" else f"<lastmod>{page.get('lastmod') or page.get('updated')}</lastmod>"
-        )
-        if page.get("dates") == "none" and page.path == "/visit/notice/":
-            changed = f"<lastmod>{page.get('updated')}</lastmod>"
+        day = page.get("lastmod") or page.get("updated")
+        changed = "" if day == "none" else f"<lastmod>{day}</lastmod>"
         lines.append(f"<url><loc>{ORIGIN}{page.path}</loc>{changed}</url>")
     lines.append(f"<url><loc>{ORIGIN}/ferries/hydrofoil/</loc><lastmod>2026-01-01</lastmod></url>")
     return "\n".join([*lines, "</urlset>"]) + "\n"
