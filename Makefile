@@ -12,7 +12,7 @@ MODELS := smollm2-135m-q4 minilm-l6
 PYTEST_ARGS ?= -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
-KERNEL_ROOMS := tests/model tests/training tests/answering
+KERNEL_ROOMS := tests/model tests/training tests/inference
 
 .PHONY: help demo serve test test-fast test-processors check docs tutorials package env models clean
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ help:
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
 	@echo "make test-fast  tests without a model, quick ones: data, measurement, decision, reports, command line"
-	@echo "make test-processors  tests of model, training and answering again: without a C compiler, with AVX2 alone, without AMX"
+	@echo "make test-processors  tests of model, training and inference again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make tutorials  run the notebooks of docs/tutorials; some minutes"

@@ -31,13 +31,13 @@ from processor import kind, machine
 from train_vs_trl import KEEPS_MEMORY
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
-from trimtab.answering.choose import ChoiceRequest, choose
-from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
+from trimtab.inference.engine import Engine, Request
+from trimtab.inference.label_scoring import ChoiceRequest, choose
 from trimtab.model.catalog import resolve
-from trimtab.model.eight_bit import eight_bits
-from trimtab.model.laid_out import laid_out
+from trimtab.model.fast.int8_weights import eight_bits
+from trimtab.model.fast.packed_weights import laid_out
 from trimtab.model.load import load_base
 
 ROOT = Path(__file__).resolve().parents[1]

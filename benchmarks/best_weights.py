@@ -28,14 +28,14 @@ from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import prepare
+from trimtab.arms.trainer import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import drawn
 from trimtab.measurement.evaluate import evaluate
-from trimtab.model.adapters import merged
+from trimtab.model.adapters.apply import merged
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.monitor import Evaluation
 from trimtab.training.sft import Supervised, row_losses

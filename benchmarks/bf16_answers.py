@@ -20,7 +20,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import Task, load_task
-from trimtab.model.adapters import load_adapter, merged
+from trimtab.model.adapters.apply import load_adapter, merged
 
 RESULT = Path(__file__).resolve().parent / "results" / "bf16_answers.json"
 

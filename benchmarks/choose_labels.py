@@ -22,19 +22,19 @@ from typing import Any
 
 import torch
 
-from trimtab.answering import choose as waves
-from trimtab.answering.cache import shared_length
-from trimtab.answering.choose import ChoiceRequest, score_labels
-from trimtab.answering.trie import Trie, Weighing
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import train_weights
+from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
-from trimtab.model.adapters import load_adapter, merged
+from trimtab.inference import label_scoring as waves
+from trimtab.inference.kv_cache import shared_length
+from trimtab.inference.label_scoring import ChoiceRequest, score_labels
+from trimtab.inference.label_trie import Trie, Weighing
+from trimtab.model.adapters.apply import load_adapter, merged
 from trimtab.model.load import Base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +48,9 @@ Choose = Callable[[Sequence[ChoiceRequest], Any], list[Any]]
 
 
 def code_before() -> ModuleType:
-    """`answering/choose.py` as it was when every label was scored."""
+    """`inference/label_scoring.py` as it was when every label was scored."""
     source = subprocess.run(
-        ["git", "show", f"{BEFORE}:trimtab/answering/choose.py"], cwd=ROOT, check=True, capture_output=True
+        ["git", "show", f"{BEFORE}:trimtab/inference/label_scoring.py"], cwd=ROOT, check=True, capture_output=True
     ).stdout
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "choose_before.py"

@@ -28,10 +28,10 @@ import torch
 from linear_menus import compare, fit_all, letter_vectorizer
 
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import SplitTable
 from trimtab.base.files import sha256_text, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Encoded, Example, Hit, Message
-from trimtab.base.tables import SplitTable
 from trimtab.base.task import load_task
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.data.split import assign_splits

@@ -33,8 +33,8 @@ from best_weights import SHARED, TASKS, lay_out
 from processor import machine
 from train_vs_trl import peer_python
 
+from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.made import Allowance
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
@@ -44,7 +44,7 @@ from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import drawn
 from trimtab.measurement.evaluate import evaluate
-from trimtab.model.adapters import load_adapter, merged
+from trimtab.model.adapters.apply import load_adapter, merged
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "expert_runs.jsonl", HERE / "results" / "expert.json"

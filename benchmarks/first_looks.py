@@ -23,16 +23,16 @@ from best_weights import SHARED, scores
 from expert import laid_out
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.ladder import LOOKS, STEP
-from trimtab.arms.looks import choice_losses, chooses
+from trimtab.arms.dev_eval import choice_losses, chooses
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
+from trimtab.arms.search.lr_search import LOOKS, STEP
 from trimtab.arms.session import Session
-from trimtab.arms.weights import prepare
+from trimtab.arms.trainer import prepare
 from trimtab.base.files import append_line, read_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
-from trimtab.model.adapters import merged
+from trimtab.model.adapters.apply import merged
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack
 from trimtab.training.loop import LoopSettings, TrainingJob, train

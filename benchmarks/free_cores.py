@@ -19,9 +19,9 @@ from unittest.mock import patch
 from processor import machine
 from waiting import BUSY, busy_programs
 
-from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
+from trimtab.inference.engine import Engine, Request
 from trimtab.model import threads
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base

@@ -22,7 +22,7 @@ from trees import gsm8k
 from trimtab.base.files import write_json
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable, unfreeze
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.sft import Supervised, answer_rows

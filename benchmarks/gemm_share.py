@@ -27,7 +27,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, unfreeze
+from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, step_rows

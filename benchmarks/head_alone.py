@@ -22,13 +22,13 @@ from transformers import AutoModelForCausalLM
 from trimtab.arms.answerers import head_answerer, ready
 from trimtab.arms.contexts import Context
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import train_weights
+from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import ArmTable
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Prompt
-from trimtab.base.tables import ArmTable
 from trimtab.base.task import load_task, own_arm
 from trimtab.model.classifier import load_head
 from trimtab.model.load import DTYPES

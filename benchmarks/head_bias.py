@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trimtab.answering.ends import ends
 from trimtab.arms.contexts import Context
 from trimtab.arms.objectives import head_rows
 from trimtab.arms.session import Session, open_session
@@ -26,10 +25,11 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_object, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.task import load_task
-from trimtab.model.adapters import add_lora
+from trimtab.inference.last_hidden import ends
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.classifier import Head
 from trimtab.training.batch import Row, step_rows, steps_per_epoch
-from trimtab.training.head import Classification
+from trimtab.training.classification import Classification
 from trimtab.training.optim import Optimizer, learning_rate_at
 
 RESULT = Path(__file__).resolve().parent / "results" / "head_bias.json"

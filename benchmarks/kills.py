@@ -29,23 +29,24 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trimtab.answering.engine import Engine, Request
-from trimtab.answering.sample import Sampling
 from trimtab.base import files
 from trimtab.base.files import read_lines, sha256_file, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model import adapters, classifier
-from trimtab.model.adapters import add_lora, unfreeze
+from trimtab.inference.engine import Engine, Request
+from trimtab.inference.sampling import Sampling
+from trimtab.model import classifier
+from trimtab.model.adapters import apply as adapters
+from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.attention import ATTENTION
 from trimtab.model.classifier import Head
-from trimtab.model.lean import make_lean
+from trimtab.model.fast.patch import make_lean
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import Row
+from trimtab.training.classification import Classification, label_rows
 from trimtab.training.distill import Distilled, Lesson
-from trimtab.training.head import Classification, label_rows
 from trimtab.training.loop import LoopSettings, Objective, TrainingJob, held_out, train
 from trimtab.training.preference import Judged, Preference
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared

@@ -24,10 +24,10 @@ from waiting import busy_programs
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training import lanes
+from trimtab.training import parallel as lanes
 from trimtab.training.sft import Supervised, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "lanes.json"

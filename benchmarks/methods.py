@@ -18,14 +18,14 @@ from trimtab.arms.contexts import Context
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import prepare
+from trimtab.arms.trainer import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
 from trimtab.base.grammar import METHODS, named
 from trimtab.base.machine import MemoryPeak, describe_machine, release_memory, versions
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
+from trimtab.training.estimates import memory_mb
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.predict import memory_mb
 from trimtab.training.sft import Supervised
 
 RESULT = Path(__file__).resolve().parent / "results" / "methods.json"

@@ -26,17 +26,17 @@ from trimtab.arms.objectives import compared, judged_answers, new_head, training
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import Teacher, answer_row, same_tokens
-from trimtab.arms.weights import train_weights
+from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import ArmTable, RewardTable, TeacherTable
 from trimtab.base.files import append_line, read_lines, write_json
 from trimtab.base.grammar import DISTILL, PREFERENCES, REWARD, REWARDED
 from trimtab.base.machine import describe_machine, release_memory, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Split
-from trimtab.base.tables import ArmTable, RewardTable, TeacherTable
 from trimtab.base.task import Task, load_task, own_arm
 from trimtab.measurement.rewards import Answered
-from trimtab.model.adapters import merged
+from trimtab.model.adapters.apply import merged
 from trimtab.model.classifier import Head, load_head
 from trimtab.training.batch import Row
 from trimtab.training.distill import Distilled, Lesson

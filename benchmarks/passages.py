@@ -21,11 +21,11 @@ from typing import Any
 from best_weights import scores
 
 from trimtab.arms.contexts import Context, PromptBuilder, is_unknown
-from trimtab.arms.lookups import find_right
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
+from trimtab.arms.search.passage_search import find_right
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import prepare
+from trimtab.arms.trainer import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import append_line, read_lines, write_json
 from trimtab.base.machine import describe_machine

@@ -22,12 +22,12 @@ import psutil
 from best_weights import SHARED
 from trees import gsm8k
 
-from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, release_memory, versions
 from trimtab.base.records import Encoded
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.inference.engine import Engine, Request
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.training.sft import Supervised, answer_rows

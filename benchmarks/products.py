@@ -16,10 +16,10 @@ from torch import nn
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.model.eight_bit import EightBitProduct
-from trimtab.model.fused import Product
-from trimtab.model.laid_out import in_its_order, ordered_product
-from trimtab.model.torch_private import int8_product
+from trimtab.model.fast.inference_layers import Product
+from trimtab.model.fast.int8_weights import EightBitProduct
+from trimtab.model.fast.packed_weights import in_its_order, ordered_product
+from trimtab.model.kernels.torch_private import int8_product
 
 RESULT = Path(__file__).resolve().parent / "results" / "products.json"
 SHAPES = ((576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536))

@@ -18,8 +18,8 @@ from typing import Any
 
 from trimtab.arms.answerers import ready
 from trimtab.arms.contexts import context_for
-from trimtab.arms.saved import find_saved, require_weights
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
+from trimtab.arms.store import find_saved, require_weights
 from trimtab.arms.workspace import FOLDER, open_workspace
 from trimtab.base.files import read_json, write_json
 from trimtab.base.machine import describe_machine, versions

@@ -32,7 +32,7 @@ from trimtab.arms.workspace import open_to_answer
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import load_task
-from trimtab.serving.gate import PATIENCE
+from trimtab.serving.middleware import PATIENCE
 
 RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
 DEADLINE = 1.5 * PATIENCE

@@ -38,14 +38,14 @@ from trimtab.arms.answerers import Ready, ready
 from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
-from trimtab.arms.weights import train_weights
+from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import ChangeTable, ChangingFacts
 from trimtab.base.files import append_line, read_lines, sha256_text, write_json
 from trimtab.base.grammar import is_trained
 from trimtab.base.machine import versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Document, Example, Message, Prompt
-from trimtab.base.tables import ChangeTable, ChangingFacts
 from trimtab.base.task import Task, load_task, parse_arm
 from trimtab.data.documents import read_documents
 from trimtab.decision.cost import safe_period

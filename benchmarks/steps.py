@@ -19,14 +19,17 @@ from unittest.mock import patch
 
 from processor import kind
 
-from trimtab.answering import engine
-from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import read_json, write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.model import attention, fused, laid_out, operations
+from trimtab.inference import engine
+from trimtab.inference.engine import Engine, Request
+from trimtab.model import attention
 from trimtab.model.catalog import resolve
+from trimtab.model.fast import inference_layers as fused
+from trimtab.model.fast import packed_weights as laid_out
+from trimtab.model.kernels import ops as operations
 from trimtab.model.load import Base, load_base
-from trimtab.model.twin import twin
+from trimtab.model.share_weights import twin
 
 RESULT = Path(__file__).resolve().parent / "results" / "steps.json"
 MODEL = "smollm2-135m-q4"

@@ -34,9 +34,9 @@ from serving_load import PATH, Server, serving
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
+from trimtab.export.gguf import write_gguf
+from trimtab.export.hf import plain_config, plain_weights
 from trimtab.model.catalog import resolve
-from trimtab.model.export import plain_config, plain_weights
-from trimtab.model.gguf_format import write_gguf
 from trimtab.model.load import load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "streams.json"

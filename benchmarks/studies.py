@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from trimtab import open_study
-from trimtab.arms.saved import ANSWERS
+from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import open_workspace
 from trimtab.measurement.contains import facts_stand_in
 from trimtab.measurement.evaluate import load_answers

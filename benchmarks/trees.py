@@ -22,15 +22,15 @@ from processor import machine
 from trimtab.base.files import write_json
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, trainable
+from trimtab.model.adapters.apply import add_lora, trainable
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training import batch as batches
-from trimtab.training import tree as trees
+from trimtab.training import prefix_sharing as trees
 from trimtab.training.batch import Batch
-from trimtab.training.lanes import in_lanes
+from trimtab.training.parallel import in_lanes
+from trimtab.training.prefix_sharing import LEAST_SHARED
 from trimtab.training.sft import Supervised, answer_rows
-from trimtab.training.tree import LEAST_SHARED
 
 RESULT = Path(__file__).resolve().parent / "results" / "trees.json"
 ROWS, STEPS, NEVER = 200, 6, 10**9

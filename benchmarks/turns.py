@@ -16,13 +16,13 @@ from statistics import median
 from best_weights import SHARED
 from processor import kind, machine
 
-from trimtab.answering.engine import Completion, Engine, Request
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
+from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.model.catalog import resolve
-from trimtab.model.laid_out import answering
+from trimtab.model.fast.packed_weights import answering
 from trimtab.model.load import Base, load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "turns.json"

@@ -24,7 +24,7 @@ from typing import Any
 from best_weights import SHARED, TASKS
 from expert import TRAIN, laid_out, scores
 
-from trimtab.arms.made import Allowance
+from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import LEAST_STEPS, recipe_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session

@@ -22,10 +22,10 @@ from best_weights import SHARED
 from processor import machine
 from trees import gsm8k, rate
 
-from trimtab.answering.engine import Engine, Request
 from trimtab.base.files import write_json
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.inference.engine import Engine, Request
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.sft import Supervised, answer_rows

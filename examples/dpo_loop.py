@@ -9,7 +9,7 @@ from pathlib import Path
 from trimtab.base.progress import Progress
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, load_adapter, save_adapter
+from trimtab.model.adapters.apply import add_lora, load_adapter, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimtab.answering.engine import Completion, Engine, Request
-from trimtab.answering.sample import Sampling
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded, Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, merged
+from trimtab.inference.engine import Completion, Engine, Request
+from trimtab.inference.sampling import Sampling
+from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, train

@@ -7,13 +7,13 @@ Run: trimtab pull smollm2-135m-q4 minilm-l6 && python examples/rag.py
 import tempfile
 from pathlib import Path
 
-from trimtab.answering.engine import Engine, Request, generate_texts
-from trimtab.answering.quote import QuoteConstraint
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Example, Message
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.inference.engine import Engine, Request, generate_texts
+from trimtab.inference.quote import QuoteConstraint
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.retrieval.embed import Embedder

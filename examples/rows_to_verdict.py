@@ -7,19 +7,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from trimtab.answering.choose import ChoiceRequest, choose_labels
+from trimtab.base.config import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
 from trimtab.base.records import Example, Generation, Message
 from trimtab.base.results import ArmResult, Usage, Verdict
-from trimtab.base.tables import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
 from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.data.split import assign_splits
 from trimtab.decision.cost import cost_of
 from trimtab.decision.evidence import evidence_of
 from trimtab.decision.verdict import decide
+from trimtab.inference.label_scoring import ChoiceRequest, choose_labels
 from trimtab.measurement.evaluate import evaluate
 from trimtab.measurement.figures import score_estimate
-from trimtab.model.adapters import add_lora, merged
+from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.linear import train_linear

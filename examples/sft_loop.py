@@ -6,11 +6,11 @@ Run: trimtab pull smollm2-135m-q4 && python examples/sft_loop.py
 import tempfile
 from pathlib import Path
 
-from trimtab.answering.engine import Engine, Request, generate_texts
 from trimtab.base.progress import Progress
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter
+from trimtab.inference.engine import Engine, Request, generate_texts
+from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train

@@ -103,7 +103,7 @@ def _kernels_where_they_take_part(request: pytest.FixtureRequest) -> Iterator[No
             fail = partial(
                 pytest.fail, "a kernel was asked for, though this module is marked as one that asks for none"
             )
-            patch.setattr("trimtab.model.compiled.library", fail)
+            patch.setattr("trimtab.model.kernels.build.library", fail)
         yield
 
 

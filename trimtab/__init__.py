@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trimtab.base.errors import TrimtabError
-    from trimtab.base.tables import (
+    from trimtab.base.config import (
         ApiTable,
         ArmTable,
         BaseTable,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         TrafficTable,
         UpkeepTable,
     )
+    from trimtab.base.errors import TrimtabError
     from trimtab.base.task import Task, load_task
     from trimtab.model.catalog import pull
     from trimtab.publishing.audit import surface_audit
@@ -106,10 +106,10 @@ __all__ = [
 
 _TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Drift", "Reward", "Split", "Target", "Teacher", "Traffic", "Upkeep")
 _HOME = {
-    "HourPrice": "trimtab.base.tables",
-    "LabelPrice": "trimtab.base.tables",
+    "HourPrice": "trimtab.base.config",
+    "LabelPrice": "trimtab.base.config",
     "Task": "trimtab.base.task",
-    "TokenPrice": "trimtab.base.tables",
+    "TokenPrice": "trimtab.base.config",
     "TrimtabError": "trimtab.base.errors",
     "drift": "trimtab.upkeep.drift",
     "feedback_export": "trimtab.serving.feedback_export",
@@ -123,7 +123,7 @@ _HOME = {
     "surface_coverage": "trimtab.publishing.coverage",
     "surface_plan": "trimtab.publishing.plan",
     "surface_try": "trimtab.publishing.trial",
-    **{f"{table}Table": "trimtab.base.tables" for table in _TABLES},
+    **{f"{table}Table": "trimtab.base.config" for table in _TABLES},
     **{
         verb: f"trimtab.studies.{verb}"
         for verb in (

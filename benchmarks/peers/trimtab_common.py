@@ -12,7 +12,7 @@ import transformers
 
 import trimtab
 from trimtab.base.progress import Event, Progress
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 
 

@@ -11,7 +11,7 @@ from trimtab_common import timed
 
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.load import load_base
 from trimtab.training.preference import Judged, Preference
 

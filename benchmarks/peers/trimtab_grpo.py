@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from trimtab_common import timed
 
-from trimtab.answering.engine import Engine, Request
-from trimtab.answering.sample import Sampling
 from trimtab.base.records import Encoded, Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
-from trimtab.model.laid_out import answering
+from trimtab.inference.engine import Engine, Request
+from trimtab.inference.sampling import Sampling
+from trimtab.model.adapters.apply import add_lora
+from trimtab.model.fast.packed_weights import answering
 from trimtab.model.load import load_base
 from trimtab.training.rl import Reinforced, Rollout
 

@@ -11,10 +11,10 @@ from trimtab_common import timed
 
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.classifier import Head
 from trimtab.model.load import load_base
-from trimtab.training.head import Classification, label_rows
+from trimtab.training.classification import Classification, label_rows
 
 
 def main() -> None:

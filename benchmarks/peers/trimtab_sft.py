@@ -11,7 +11,7 @@ from trimtab_common import timed
 
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, unfreeze
+from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.load import load_base
 from trimtab.training.sft import Supervised, answer_rows
 

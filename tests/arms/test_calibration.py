@@ -10,12 +10,12 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.answerers import CALIBRATION_FILE, read_calibration, ready
+from trimtab.arms.artifacts import NOTHING, Allowance
 from trimtab.arms.calibration import Tried, best_way, calibrate
 from trimtab.arms.contexts import PromptBuilder, context_for
-from trimtab.arms.made import NOTHING, Allowance
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.store import SavedArm
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import write_record
 from trimtab.base.progress import Progress

@@ -13,8 +13,8 @@ from cross_encoder import save_cross_encoder
 from study_tasks import UNKNOWN, rows_of, write_task
 
 from trimtab.arms.contexts import USUAL_MIX, Context, NearestShots, PassageMix, PromptBuilder, context_for, fixed_shots
-from trimtab.arms.lookups import choose_passages, find_right
-from trimtab.arms.search import MENUS, ContextScores, rounds
+from trimtab.arms.search.context_search import MENUS, ContextScores, rounds
+from trimtab.arms.search.passage_search import choose_passages, find_right
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message

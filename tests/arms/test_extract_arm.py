@@ -11,7 +11,7 @@ from study_tasks import write_task
 import trimtab
 from trimtab.arms.contexts import USUAL_THRESHOLD, Context, PromptBuilder, context_for
 from trimtab.arms.extract import LEAST_ROWS, choose_threshold, extract_answerer
-from trimtab.arms.live import Question, answered
+from trimtab.arms.online import Question, answered
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError

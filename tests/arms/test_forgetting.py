@@ -12,7 +12,7 @@ from trimtab.arms.forgetting import forgetting, general_passages
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
-from trimtab.model.adapters import put_on, save_adapter, tensors_of
+from trimtab.model.adapters.apply import put_on, save_adapter, tensors_of
 
 
 def test_the_passages_are_short_whole_and_unlike_each_other() -> None:

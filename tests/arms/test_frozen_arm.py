@@ -9,20 +9,20 @@ import pytest
 import torch
 from study_tasks import write_task
 
-from trimtab.arms import timing
 from trimtab.arms.contexts import context_for
 from trimtab.arms.objectives import supervised_objectives
-from trimtab.arms.plan import StagePlan
+from trimtab.arms.planning import predict as timing
+from trimtab.arms.planning.plan import StagePlan
+from trimtab.arms.planning.predict import predict
 from trimtab.arms.recipe import Stage, recipe_for
-from trimtab.arms.search import MENUS
+from trimtab.arms.search.context_search import MENUS
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.timing import predict
-from trimtab.arms.weights import Search, prepare, train_weights
+from trimtab.arms.trainer import Search, prepare, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
-from trimtab.training import frozen
-from trimtab.training.predict import TrainingRate
+from trimtab.training import activation_cache as frozen
+from trimtab.training.estimates import TrainingRate
 
 TOP = '[arm.top]\nweights = "freeze"\nlayers = 1\nepochs = 2\n'
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
-from trimtab.arms.made import NOTHING, Allowance
+from trimtab.arms.artifacts import NOTHING, Allowance
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.store import SavedArm
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Progress

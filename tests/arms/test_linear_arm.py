@@ -13,14 +13,14 @@ from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.linear import fit_linear, linear_answerer
-from trimtab.arms.search import MENUS
+from trimtab.arms.search.context_search import MENUS
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import Search, train_weights
+from trimtab.arms.trainer import Search, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
-from trimtab.model.adapters import add_lora
+from trimtab.model.adapters.apply import add_lora
 from trimtab.training.linear import PENALTIES, load_linear
 
 LONG = 1e6  # seconds

@@ -9,20 +9,20 @@ import torch
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.answerers import ready
+from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import context_for
-from trimtab.arms.made import Allowance
+from trimtab.arms.planning.predict import predict
 from trimtab.arms.recipe import recipe
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.timing import predict
-from trimtab.arms.weights import prepare
+from trimtab.arms.trainer import prepare
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
-from trimtab.model import quantized
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters import qlora as quantized
+from trimtab.model.adapters.apply import trainable
 
 TRAINED = [name for name, method in METHODS.items() if method.staged]
 VIRTUAL = ["soft-prompt", "prefix"]

@@ -11,13 +11,13 @@ import pytest
 import torch
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
+from trimtab.arms.artifacts import Allowance, Trained
 from trimtab.arms.contexts import context_for
-from trimtab.arms.made import Allowance, Trained
 from trimtab.arms.recipe import recipe
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.saved import SavedArm
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.weights import train_weights
+from trimtab.arms.store import SavedArm
+from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
@@ -122,7 +122,7 @@ def test_arms_take_turns_on_one_loaded_base_that_stays_as_published(session: Ses
 
 
 def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -> None:
-    from trimtab.arms.weights import prepare
+    from trimtab.arms.trainer import prepare
 
     arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
     prepare(session, recipe(arm, 50, 0))

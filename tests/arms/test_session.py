@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from study_tasks import CITIES, CLASSIFY, LABELLED, rows_of, write_task
 
-from trimtab.answering import choose
 from trimtab.arms import session as looking_up
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
+from trimtab.inference import label_scoring as choose
 
 
 def test_closed_sets_hold_their_prefix_and_answer_alone_as_together(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.base.errors import PackageError
-from trimtab.serving.desk import refusal
+from trimtab.serving.dispatcher import refusal
 
 RUN = """
 import sys

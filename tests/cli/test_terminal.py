@@ -15,7 +15,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Hit, Passage, Refusal
 from trimtab.base.results import ArmResult, StudyResult, Verdict
-from trimtab.base.visible import said, visible
+from trimtab.base.sanitize import said, visible
 from trimtab.cli.check_page import draw
 from trimtab.cli.main import run
 from trimtab.cli.output import Output

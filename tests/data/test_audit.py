@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import SplitTable
 from trimtab.base.records import Document, Example, Message, Section
-from trimtab.base.tables import SplitTable
 from trimtab.base.task import load_task
 from trimtab.data import audit as audit_module
 from trimtab.data import duplicates, join

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message, Preference, Split
-from trimtab.base.tables import SplitTable
 from trimtab.base.task import load_task
 from trimtab.data.chat import SkipRow
 from trimtab.data.preferences import ReadPreferences, read_preference, read_preferences, split_preferences

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
-from trimtab.base.tables import SplitTable
 from trimtab.data.duplicates import compared_text, find_pairs
 from trimtab.data.split import SPLITS, assign_splits, read_ledger, time_notes
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trimtab.base.tables import ChangeTable, ChangingFacts, CostTable, HourPrice, LabelPrice, TokenPrice
+from trimtab.base.config import ChangeTable, ChangingFacts, CostTable, HourPrice, LabelPrice, TokenPrice
 from trimtab.decision.cost import (
     MACHINE_SECONDS,
     SECONDS_A_MONTH,

@@ -13,8 +13,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 import trimtab.demos
+from trimtab.base.config import SplitTable
 from trimtab.base.records import Example, Message
-from trimtab.base.tables import SplitTable
 from trimtab.base.task import load_task
 from trimtab.data.duplicates import Likeness, compare, compared_text
 from trimtab.data.split import assign_splits

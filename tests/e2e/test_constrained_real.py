@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from trimtab.answering.constrained import Constraint
-from trimtab.answering.engine import Completion, Engine, Request
+from trimtab.inference.constraints import Constraint
+from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 

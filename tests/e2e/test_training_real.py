@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, load_adapter, merged, save_adapter
+from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.attention import Segments
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from trimtab.arms.plan import ArmPlan
+from trimtab.arms.planning.plan import ArmPlan
 from trimtab.base.records import Arm
 
 RECORD = Path(__file__).with_name("unchanged.json")

@@ -14,8 +14,8 @@ from answering_models import EOS, pair
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from trimtab.answering.engine import Completion, Engine
-from trimtab.answering.engine import Request as EngineRequest
+from trimtab.inference.engine import Completion, Engine
+from trimtab.inference.engine import Request as EngineRequest
 
 KEY = "sk-~Qh7v~Xw2K~z9Rj~4Np8~"  # no six letters of it stand in any path: tests look for parts of it in every file
 

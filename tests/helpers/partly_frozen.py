@@ -9,10 +9,10 @@ import torch
 from tiny_models import VOCABULARY, base_of, random_rows
 
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import unfreeze
+from trimtab.model.adapters.apply import unfreeze
 from trimtab.model.classifier import Head
 from trimtab.training.batch import Row
-from trimtab.training.head import Classification, label_rows
+from trimtab.training.classification import Classification, label_rows
 from trimtab.training.preference import Judged, Preference
 from trimtab.training.sft import Supervised
 

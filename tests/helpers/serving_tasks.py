@@ -17,10 +17,10 @@ import httpx
 import pytest
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, write_task
 
-from trimtab.serving import listen as listening
 from trimtab.serving import serve as verb
+from trimtab.serving import server as listening
 from trimtab.serving.app import Parts, build
-from trimtab.serving.gate import App
+from trimtab.serving.middleware import App
 from trimtab.serving.serve import Serving, serve
 
 

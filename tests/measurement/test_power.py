@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from trimtab.base.errors import InputError
+from trimtab.measurement.paired_proportions import mcnemar
 from trimtab.measurement.power import (
     FIRST_LEVEL,
     Variation,
@@ -17,7 +18,6 @@ from trimtab.measurement.power import (
     smallest_difference,
 )
 from trimtab.measurement.statistics import compare
-from trimtab.measurement.tango import mcnemar
 
 
 def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

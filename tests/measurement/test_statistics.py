@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from trimtab.base.errors import InputError
 from trimtab.measurement.dirichlet_bound import mean_floor
+from trimtab.measurement.paired_proportions import mcnemar, tango_interval
 from trimtab.measurement.resampling import bca_mean
 from trimtab.measurement.statistics import (
     compare,
@@ -25,7 +26,6 @@ from trimtab.measurement.statistics import (
     p_noninferior,
     p_reaches,
 )
-from trimtab.measurement.tango import mcnemar, tango_interval
 
 
 def right_wrong(right: int, n: int) -> np.ndarray:

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from trimtab.answering.ends import ends
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import add_lora, load_adapter, trainable, unfreeze
+from trimtab.inference.last_hidden import ends
+from trimtab.model.adapters.apply import add_lora, load_adapter, trainable, unfreeze
 from trimtab.model.classifier import Head, load_head, save_head
 from trimtab.model.load import load_base
-from trimtab.training.head import Classification, label_rows
+from trimtab.training.classification import Classification, label_rows
 from trimtab.training.optim import Optimizer
 
 LABELS = ("later", "urgent", "never")

@@ -10,15 +10,15 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.model.tiny_models import FAMILIES
-from trimtab.base.tables import BASE_MODEL
-from trimtab.model.adapters import add_lora
+from trimtab.base.config import BASE_MODEL
+from trimtab.model.adapters.apply import add_lora
 from trimtab.model.attention import ATTENTION
 from trimtab.model.catalog import CATALOGUE, HUB_ID
+from trimtab.model.fast.packed_weights import laid_out_bytes
 from trimtab.model.footprint import GAPS
 from trimtab.model.instruct import INSTRUCT, LISTED, FreeMemory, advice, models_that_fit
-from trimtab.model.laid_out import laid_out_bytes
 from trimtab.model.load import Base
-from trimtab.training.predict import answering_mb, memory_mb
+from trimtab.training.estimates import answering_mb, memory_mb
 
 KINDS = {"SmolLM2": "llama", "Qwen2.5": "qwen2", "Qwen3": "qwen3", "Phi": "phi3", "phi": "phi3"}
 

@@ -13,13 +13,13 @@ from tiny_models import FAMILIES, VOCABULARY, base_of, padded_loss, plain_model,
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from trimtab.base.errors import InputError
-from trimtab.model import quantized
-from trimtab.model.adapted import adapted_layers
-from trimtab.model.adapters import load_adapter, merged, put_on, save_adapter, take_off, trainable
+from trimtab.model.adapters import qlora as quantized
+from trimtab.model.adapters.apply import load_adapter, merged, put_on, save_adapter, take_off, trainable
+from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.adapters.peft_format import tensors_of
+from trimtab.model.adapters.pissa import largest
 from trimtab.model.attention import Segments
-from trimtab.model.peft_format import tensors_of
-from trimtab.model.pissa import largest
-from trimtab.model.virtual import virtual_of
+from trimtab.model.prompt_tuning import virtual_of
 from trimtab.training.optim import Optimizer
 from trimtab.training.sft import Supervised
 

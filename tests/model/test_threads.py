@@ -15,7 +15,7 @@ import torch
 from same_bits import same
 from tiny_models import base_of
 
-from trimtab.answering.engine import Engine, Request
+from trimtab.inference.engine import Engine, Request
 from trimtab.model import threads
 from trimtab.model.attention import Segments
 from trimtab.model.threads import Others, ProcessorShare, fitting, keep_to_share, on_free_cores

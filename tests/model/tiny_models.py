@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import add_lora, trainable
+from trimtab.model.adapters.apply import add_lora, trainable
 from trimtab.model.attention import ATTENTION
 from trimtab.model.load import Base
 from trimtab.training.batch import Row

@@ -24,9 +24,9 @@ from trimtab.reports.charts import (
     scatter,
     ticks,
 )
+from trimtab.reports.components import Curves, Dot, Scatter, Series, Whiskers
+from trimtab.reports.labels import SHAPES
 from trimtab.reports.page import write_report
-from trimtab.reports.pieces import Curves, Dot, Scatter, Series, Whiskers
-from trimtab.reports.words import SHAPES
 
 NAMES = ("prompt", "few-shot", "rag", "lora", "lora+rag", "lora-docs+rag", "nearest-shots", "api-big")
 unit = st.floats(0, 1, allow_subnormal=False)

@@ -17,10 +17,10 @@ from trimtab.base.records import Calibration
 from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.charts import reliability
 from trimtab.reports.classes import WAYS, by_class
+from trimtab.reports.components import ArmLabel, Reliability
 from trimtab.reports.folder import read_study
+from trimtab.reports.formatting import NOTHING
 from trimtab.reports.page import write_report
-from trimtab.reports.pieces import ArmLabel, Reliability
-from trimtab.reports.writing import NOTHING
 
 HOSTILE = "<script>alert(1)</script>"
 

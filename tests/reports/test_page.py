@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.folder import read_study
+from trimtab.reports.formatting import middle, money, shorten
 from trimtab.reports.page import write_report
 from trimtab.reports.study_view import view_of
-from trimtab.reports.writing import middle, money, shorten
 
 Make = Callable[..., Path]
 VOID = {"meta", "link", "br", "input"}

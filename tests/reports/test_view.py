@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.charts import drawn
+from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, Said
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.page import render, write_report
-from trimtab.reports.pieces import ArmLabel, Curves, Grid, Listing, Said
 from trimtab.reports.study_view import view_of
 from trimtab.reports.view import StudyView
 

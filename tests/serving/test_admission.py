@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab.serving.gate import LEAST_PLACES, PATIENCE, Admission, Refused
+from trimtab.serving.middleware import LEAST_PLACES, PATIENCE, Admission, Refused
 
 
 class Clock:

@@ -8,8 +8,8 @@ from study_tasks import CITIES, rows_of
 from systemone import Choice, Client
 from systemone.client import SystemOneError
 
-from trimtab.answering.remote import RemoteModel
 from trimtab.base.records import Message, Prompt
+from trimtab.inference.remote import RemoteModel
 from trimtab.measurement.evaluate import Answer, load_answers
 
 QUESTION = "bridge 12nnob of Bonn?"

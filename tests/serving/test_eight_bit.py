@@ -10,7 +10,7 @@ import pytest
 from serving_tasks import Here, serving_here
 from study_tasks import folder_of
 
-from trimtab.arms.saved import EIGHT_BIT
+from trimtab.arms.store import EIGHT_BIT
 from trimtab.base.codec import read_record, to_plain, write_record
 from trimtab.base.errors import InputError
 from trimtab.base.results import ArmResult

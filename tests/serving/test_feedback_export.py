@@ -21,7 +21,7 @@ from trimtab.cli.main import app
 from trimtab.data.preferences import read_preferences
 from trimtab.data.split import read_ledger
 from trimtab.serving.feedback import Store, store_of
-from trimtab.serving.judgement import Judgement
+from trimtab.serving.feedback_schema import Judgement
 
 __all__ = ["no_patience", "timed_once"]  # little is spent on timing the tiny model
 

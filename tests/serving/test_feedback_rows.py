@@ -16,7 +16,7 @@ from trimtab.data.formats import read_examples
 from trimtab.data.preferences import read_preferences
 from trimtab.serving import feedback_rows as reasons
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
-from trimtab.serving.judgement import Judgement
+from trimtab.serving.feedback_schema import Judgement
 
 ROWS = [("When was the old bridge built?", "1901"), ("How high is the tower?", "90 m"), ("Who runs the library?", "Jo")]
 

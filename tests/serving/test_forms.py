@@ -15,7 +15,7 @@ from hostile_server import answering, chat, reply
 from serving_tasks import Here, serving_here
 from study_tasks import write_task
 
-from trimtab.arms.live import WritingArm
+from trimtab.arms.online import WritingArm
 
 SCHEMA = {
     "type": "object",

@@ -18,11 +18,11 @@ from study_tasks import CITIES, rows_of, write_task
 from typer.testing import CliRunner
 
 from trimtab import train
-from trimtab.answering.engine import Engine
 from trimtab.base.task import load_task
 from trimtab.cli.main import app
+from trimtab.inference.engine import Engine
 from trimtab.serving.feedback import store_of
-from trimtab.serving.judgement import Judgement
+from trimtab.serving.feedback_schema import Judgement
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 from browsing import Served, chromium, served, watched

@@ -13,8 +13,9 @@ from serving_tasks import Here, serving_here
 from study_tasks import CITIES, QUICK, UNKNOWN, folder_of, rows_of, write_task
 
 from trimtab import ask, export, study
-from trimtab.answering.quote import bounds
-from trimtab.arms import looks, run, weights
+from trimtab.arms import dev_eval as looks
+from trimtab.arms import run
+from trimtab.arms import trainer as weights
 from trimtab.arms.answerers import ready, score_on
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
@@ -23,6 +24,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
+from trimtab.inference.quote import bounds
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.export import Format
 

@@ -11,7 +11,7 @@ from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, folder_of, rows_of, 
 
 from trimtab import study, train
 from trimtab.arms.canaries import CONTROLS, canaries, canary_rows, controls, exposure
-from trimtab.arms.identity import settings_of
+from trimtab.arms.fingerprint import settings_of
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import to_plain

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from study_tasks import CITIES, THINGS, rows_of, write_task
 
-from trimtab.arms.search import TrialPlan
+from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
@@ -133,7 +133,7 @@ def test_what_is_timed_is_told_on_standard_error(
 def test_more_labels_than_a_language_model_can_score_are_not_tried(
     tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.answering.choose.MOST_LABELS", 9)
+    monkeypatch.setattr("trimtab.inference.label_scoring.MOST_LABELS", 9)
     rows = [{"text": row["question"], "label": row["answer"]} for row in rows_of(60)]
     file = write_task(
         tmp_path,
@@ -144,7 +144,7 @@ def test_more_labels_than_a_language_model_can_score_are_not_tried(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     file.write_text(file.read_text().replace("[study]", '[study]\nbudget = "1s"'))
-    monkeypatch.setattr("trimtab.arms.linear_plan.FIT_SECONDS", 1.0)
+    monkeypatch.setattr("trimtab.arms.planning.linear.FIT_SECONDS", 1.0)
     result = check(file)
     assert [row.problem is None for row in result.forecasts] == [True, False]
     fits = result.splits["train"] * len(result.labels) / 60

@@ -21,7 +21,7 @@ from trimtab.cli.main import app
 from trimtab.measurement.scorer import ScorerProgram
 from trimtab.studies.consent import config_file, require_consent
 from trimtab.studies.eval import eval as score_arm
-from trimtab.studies.opening import opened
+from trimtab.studies.run_context import opened
 
 API = '[api.big]\nurl = "{url}"\nmodel = "tiny"\nkey_env = "TINY_KEY"\n'
 URL = "https://host.example/v1"

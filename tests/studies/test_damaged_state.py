@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.arms.plan import load_plan
-from trimtab.arms.saved import find_saved, latest_winner
+from trimtab.arms.planning.plan import load_plan
+from trimtab.arms.store import find_saved, latest_winner
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError, MissingError

@@ -22,7 +22,7 @@ PRICE = 'price_per_million = { input = 2.0, output = 0.0, as_of = 2026-11-01, so
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINY_KEY", KEY)
-    monkeypatch.setattr("trimtab.answering.remote.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("trimtab.inference.remote.FIRST_WAIT", 0.01)
 
 
 @pytest.fixture

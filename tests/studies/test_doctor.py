@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from trimtab.base.share import Memory
-from trimtab.base.tables import BASE_MODEL
+from trimtab.base.cgroups import Memory
+from trimtab.base.config import BASE_MODEL
 from trimtab.model.instruct import FreeMemory, advice, models_that_fit
 from trimtab.studies import doctor as module
 from trimtab.studies.doctor import doctor
@@ -18,7 +18,7 @@ from trimtab.studies.doctor import doctor
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "not" / "made" / "yet"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("trimtab.model.machine.library", lambda: {"gated": print})  # a compiler may be here or not
+    monkeypatch.setattr("trimtab.model.devices.library", lambda: {"gated": print})  # a compiler may be here or not
     return tmp_path / "not" / "made" / "yet"
 
 
@@ -77,7 +77,7 @@ def test_too_little_memory_and_disk_are_told(monkeypatch):
 def test_kernels_that_cannot_be_compiled_are_told_with_what_helps(monkeypatch):
     assert "compiled for this processor" in text(doctor())
     assert not [gap for gap in doctor().optional if "kernels" in gap.what]
-    monkeypatch.setattr("trimtab.model.machine.library", dict)
+    monkeypatch.setattr("trimtab.model.devices.library", dict)
     report = doctor()
     assert "compiled for this processor" not in text(report)
     (gap,) = (gap for gap in report.optional if "kernels" in gap.what)

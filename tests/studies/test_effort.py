@@ -12,10 +12,10 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab import ask, study
-from trimtab.arms.made import Allowance, Made
-from trimtab.arms.plan import load_plan
+from trimtab.arms.artifacts import Allowance, Made
+from trimtab.arms.planning.plan import load_plan
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.saved import read_arm
+from trimtab.arms.store import read_arm
 from trimtab.base.errors import DivergedError
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, StudyResult
@@ -173,7 +173,7 @@ def test_a_study_killed_in_its_trials_goes_on_with_them(
 def test_a_learning_curve_is_told_where_it_is_asked_for(
     tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.arms.curve.LEAST_STEPS", 8)  # how well the parts learn does not matter here
+    monkeypatch.setattr("trimtab.arms.learning_curve.LEAST_STEPS", 8)  # how well the parts learn does not matter here
     data = f"{LABELLED}\nsplit = {{ dev = 0.3, test = 0.3, seed = 0 }}"
     task = write_task(
         tmp_path,

@@ -14,14 +14,14 @@ from study_tasks import CLASSIFY, LABELLED, QUICK, folder_of, write_task
 from trimtab import export, study, train
 from trimtab.arms.answerers import ready
 from trimtab.arms.contexts import context_for
-from trimtab.arms.saved import find_saved
 from trimtab.arms.session import open_session
+from trimtab.arms.store import find_saved
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
+from trimtab.export.readers import load_back
 from trimtab.measurement.evaluate import load_answers
-from trimtab.model.consumers import load_back
-from trimtab.studies.proof import Asked, by_text, prove
+from trimtab.studies.equivalence import Asked, by_text, prove
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
 

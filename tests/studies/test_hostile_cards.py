@@ -20,18 +20,18 @@ from markdown_it import MarkdownIt
 from safetensors.torch import save_file
 from study_tasks import write_task
 
-from trimtab.arms.made import Trained
-from trimtab.arms.saved import SavedArm, write_arm
+from trimtab.arms.artifacts import Trained
 from trimtab.arms.session import Session
+from trimtab.arms.store import SavedArm, write_arm
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.grammar import named
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, Usage
+from trimtab.base.sanitize import visible
 from trimtab.base.task import load_task
-from trimtab.base.visible import visible
 from trimtab.model.catalog import loadable_name
 from trimtab.model.load import load_base
+from trimtab.studies.equivalence import Proof
 from trimtab.studies.model_card import Facts, card
-from trimtab.studies.proof import Proof
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -22,7 +22,7 @@ ENDPOINT = '[api.big]\nurl = "{url}"\nmodel = "m"\nkey_env = "TINY_KEY"\n'
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINY_KEY", KEY)
-    monkeypatch.setattr("trimtab.answering.remote.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("trimtab.inference.remote.FIRST_WAIT", 0.01)
 
 
 def test_answers_that_were_paid_for_are_not_asked_again(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from study_tasks import CLASSIFY, LABELLED, QUICK, UNKNOWN, folder_of, rows_of, write_task
 
 import trimtab
-from trimtab.arms.saved import read_result
+from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, write_json
 from trimtab.base.results import StudyResult

@@ -15,7 +15,7 @@ from study_tasks import CLASSIFY, LABELLED, QUICK, write_task
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trimtab import export, train
-from trimtab.arms.saved import find_saved
+from trimtab.arms.store import find_saved
 from trimtab.base.task import load_task, parse_arm
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

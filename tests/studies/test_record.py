@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
-from trimtab.arms.plan import Allowance, ArmPlan, Plan, StagePlan
+from trimtab.arms.planning.plan import Allowance, ArmPlan, Plan, StagePlan
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.files import append_line

@@ -13,7 +13,7 @@ import pytest
 from study_tasks import begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import study, train
-from trimtab.arms.identity import settings_of
+from trimtab.arms.fingerprint import settings_of
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.studies.runs import runs

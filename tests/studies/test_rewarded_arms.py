@@ -10,7 +10,7 @@ import pytest
 from study_tasks import Killed, arm_of, begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import ask, study, train
-from trimtab.arms.identity import TRAINED_BY, depends_on
+from trimtab.arms.fingerprint import TRAINED_BY, depends_on
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import ConsentError, InputError

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trimtab
+from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, HourPrice, StudyTable, TargetTable, TaskTable
 from trimtab.base.errors import InputError, MissingError, OptionError
-from trimtab.base.tables import ArmTable, BaseTable, CostTable, DataTable, HourPrice, StudyTable, TargetTable, TaskTable
 from trimtab.base.task import Task, load_task
 from trimtab.data.columns import ColumnsError
 from trimtab.data.formats import read_examples

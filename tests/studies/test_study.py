@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, rows_of, write_task
 
-from trimtab.arms import plan
-from trimtab.arms.made import Allowance, Made
-from trimtab.arms.plan import ArmPlan, StagePlan
+from trimtab.arms.artifacts import Allowance, Made
+from trimtab.arms.planning import plan
+from trimtab.arms.planning.plan import ArmPlan, StagePlan
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.search import TrialPlan
+from trimtab.arms.search.context_search import TrialPlan
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult

@@ -230,7 +230,7 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
         raise OSError(errno.ENOSPC, "No space left on device", "adapter")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trimtab.arms.weights.save_adapter", full)
+        patch.setattr("trimtab.arms.trainer.save_adapter", full)
         with pytest.raises(InputError, match=r"arm quick could not be kept .*; make room, .* --resume"):
             study(task, listeners=[])
     assert not (folder_of(task) / "study.json").exists()
@@ -244,7 +244,7 @@ def test_memory_that_runs_out_ends_that_arm_in_one_line_and_resume_tries_it_agai
     task = write_task(tmp_path, tiny_model_folder, ["quick", "prompt"], more=QUICK)
     monkeypatch.setenv("TRIMTAB_DEBUG", "1")
     with monkeypatch.context() as patch:
-        patch.setattr("trimtab.arms.weights.prepare", lambda *_: ends())
+        patch.setattr("trimtab.arms.trainer.prepare", lambda *_: ends())
         first = study(task, listeners=[])
     assert [arm.status for arm in first.arms] == ["failed", "done"]
     assert arm_of(first, "quick").why == (

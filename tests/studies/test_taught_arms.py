@@ -14,10 +14,10 @@ from openai_server import KEY, serving
 from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import ask, check, study, train
-from trimtab.arms.identity import TRAINED_BY, depends_on
+from trimtab.arms.fingerprint import TRAINED_BY, depends_on
+from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import open_session
 from trimtab.arms.teacher import TAUGHT
-from trimtab.arms.timing import predict
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError
 from trimtab.base.results import StudyResult

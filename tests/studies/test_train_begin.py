@@ -11,7 +11,7 @@ from study_tasks import write_task
 
 from trimtab import train
 from trimtab.arms.known_rows import read_rows
-from trimtab.arms.saved import read_run
+from trimtab.arms.store import read_run
 from trimtab.base.errors import InputError
 
 ARM = '[arm.quick]\nweights = "lora"\nepochs = 1\nlearning_rate = {rate}\n'

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trimtab.arms.made import Trained
-from trimtab.arms.saved import (
+from trimtab.arms.artifacts import Trained
+from trimtab.arms.store import (
     Pick,
     RunRecord,
     find_saved,
@@ -31,12 +31,12 @@ from trimtab.base.records import Arm, Encoded, Hit, Passage
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, StudyResult, Usage, Verdict
 from trimtab.base.task import load_task, parse_arm
 from trimtab.cli.check_page import draw
-from trimtab.measurement.support import supporting
+from trimtab.measurement.citations import supporting
 from trimtab.studies import demo as demo_verb
 from trimtab.studies.ask import ask
 from trimtab.studies.check import check, pieces_of
 from trimtab.studies.demo import demo, lay_out
-from trimtab.studies.opening import opened
+from trimtab.studies.run_context import opened
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 from trimtab.studies.train import train

@@ -13,13 +13,13 @@ from tiny_models import answered, base_of, stirred
 from transformers import AutoTokenizer
 
 from trimtab.arms.recipe import evaluations, recipe
+from trimtab.base.config import DataTable
 from trimtab.base.grammar import WIDTH, named
 from trimtab.base.records import Arm, Message
-from trimtab.base.tables import DataTable
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapted import adapted_layers
-from trimtab.model.adapters import put_on
-from trimtab.model.peft_format import config_of
+from trimtab.model.adapters.apply import put_on
+from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.adapters.peft_format import config_of
 from trimtab.training.loop import LoopSettings
 from trimtab.training.losses import divergence_from
 from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at

@@ -9,7 +9,7 @@ import torch
 from tiny_models import FAMILIES, VOCABULARY, answered, base_of, plain_model, stirred, with_lora
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from trimtab.model.adapters import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable, unfreeze
 from trimtab.model.attention import ATTENTION
 from trimtab.model.load import Base
 from trimtab.training import batch as batches

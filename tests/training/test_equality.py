@@ -5,8 +5,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_models import FAMILIES, base_of, padded_loss, plain_model, random_rows
 
-from trimtab.model.adapted import adapted_layers
-from trimtab.model.adapters import add_lora, trainable, unfreeze
+from trimtab.model.adapters.apply import add_lora, trainable, unfreeze
+from trimtab.model.adapters.base import adapted_layers
 from trimtab.training import batch as batches_of
 from trimtab.training import losses
 from trimtab.training.batch import step_rows

@@ -16,7 +16,7 @@ from trimtab.base.errors import BusyError, DivergedError, InputError, StoppedErr
 from trimtab.base.files import locked
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import add_lora, trainable, unfreeze
+from trimtab.model.adapters.apply import add_lora, trainable, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import Row, micro_batches, step_rows, steps_per_epoch, tokens_of_pass

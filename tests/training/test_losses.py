@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.model import compiled
+from trimtab.model.kernels import build as compiled
 from trimtab.training import losses
 from trimtab.training.losses import token_log_probabilities, weighted_cross_entropy
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny_models import base_of, random_rows
 
-from trimtab.model.adapters import put_on, save_adapter, trainable
+from trimtab.model.adapters.apply import put_on, save_adapter, trainable
+from trimtab.training.estimates import memory_mb
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.predict import memory_mb
 from trimtab.training.sft import Supervised
 
 pytestmark = pytest.mark.no_kernels

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from trimtab.model import compiled
+from trimtab.model.kernels import build as compiled
 from trimtab.training import optim
 from trimtab.training.optim import Optimizer
 

@@ -13,7 +13,7 @@ from tiny_models import VOCABULARY, answered, base_of, plain_model, stirred, wit
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable, unfreeze
 from trimtab.training import loop
 from trimtab.training import preference as preferences
 from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train

@@ -10,7 +10,7 @@ from tiny_models import VOCABULARY, answered, base_of, plain_model, with_lora
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.model.adapters import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable, unfreeze
 from trimtab.model.classifier import Head
 from trimtab.training import loop
 from trimtab.training import reward as rewards

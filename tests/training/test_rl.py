@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, answered, base_of, plain_model, stirred, with_lora
 
-from trimtab.answering.engine import Engine, Request
-from trimtab.answering.sample import Sampling
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.model.adapters import trainable, unfreeze
+from trimtab.inference.engine import Engine, Request
+from trimtab.inference.sampling import Sampling
+from trimtab.model.adapters.apply import trainable, unfreeze
 from trimtab.training import loop, rl
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.monitor import Evaluation

@@ -6,9 +6,9 @@ from tiny_models import base_of, random_rows
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Section
-from trimtab.model.adapters import add_lora, trainable
+from trimtab.model.adapters.apply import add_lora, trainable
 from trimtab.training.batch import Row, pack
-from trimtab.training.predict import measure_rate, memory_mb
+from trimtab.training.estimates import measure_rate, memory_mb
 from trimtab.training.sft import Supervised, answer_rows, document_rows
 
 pytestmark = pytest.mark.no_kernels

@@ -15,8 +15,8 @@ from torch import nn
 from trimtab.base import files
 from trimtab.base.errors import TrimtabError, in_words
 from trimtab.base.progress import Progress
-from trimtab.model import adapters
-from trimtab.model.adapters import write_tensors
+from trimtab.model.adapters import apply as adapters
+from trimtab.model.adapters.apply import write_tensors
 from trimtab.training import checkpoint, loop
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.losses import Loss

@@ -21,7 +21,7 @@ from patience import no_patience, timed_once
 from serving_tasks import Here, serving_apart, serving_here, wait_until
 
 from trimtab import registry
-from trimtab.arms.live import Live
+from trimtab.arms.online import Live
 from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.canary import Canary
 from trimtab.base.task import load_task
@@ -29,7 +29,7 @@ from trimtab.cli.canary import opened
 from trimtab.measurement.user_comparison import LEAST_USERS
 from trimtab.serving import follow as following
 from trimtab.serving.feedback import store_of
-from trimtab.serving.room import Room
+from trimtab.serving.worker import Room
 from trimtab.upkeep import canary as upkeep
 from trimtab.upkeep.canary import Canaries
 from trimtab.upkeep.registry import Registry

@@ -15,9 +15,9 @@ from patience import no_patience, timed_once
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
 from trimtab import refresh, registry, study
-from trimtab.arms.identity import rows_depend_on
+from trimtab.arms.fingerprint import rows_depend_on
 from trimtab.arms.known_rows import KnownRow, digest_of_row, read_rows
-from trimtab.arms.saved import read_run
+from trimtab.arms.store import read_run
 from trimtab.arms.traffic import Label, ServedAnswer, traffic_of
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import BusyError, InputError, MissingError

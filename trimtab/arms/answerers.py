@@ -9,11 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trimtab.answering.cache import Prefix, shared_length
-from trimtab.answering.choose import hold_prefix
-from trimtab.answering.ends import ends
-from trimtab.answering.engine import Engine
-from trimtab.answering.remote import remote_model
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.extract import extract_answerer
 from trimtab.arms.linear import Answerer, linear_answerer
@@ -23,14 +18,19 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, is_taught, is_trained, method_of
 from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
+from trimtab.inference.engine import Engine
+from trimtab.inference.kv_cache import Prefix, shared_length
+from trimtab.inference.label_scoring import hold_prefix
+from trimtab.inference.last_hidden import ends
+from trimtab.inference.remote import remote_model
 from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
-from trimtab.model.adapters import load_adapter, merged
+from trimtab.model.adapters.apply import load_adapter, merged
 from trimtab.model.classifier import Head, load_head
-from trimtab.model.eight_bit import eight_bits
-from trimtab.model.laid_out import laid_out
-from trimtab.training.head import label_probabilities
+from trimtab.model.fast.int8_weights import eight_bits
+from trimtab.model.fast.packed_weights import laid_out
+from trimtab.training.classification import label_probabilities
 
 CALIBRATION_FILE = "calibration.json"
 

@@ -10,27 +10,27 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trimtab.arms.answerers import CALIBRATION_FILE
+from trimtab.arms.artifacts import NOTHING
 from trimtab.arms.contexts import SHOT_CHOOSERS, Context, PromptBuilder, require_chosen
-from trimtab.arms.identity import WEIGHTS, files_in_words, hashes_of, model_files
-from trimtab.arms.made import NOTHING
-from trimtab.arms.saved import SavedArm, Stored
+from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_files
 from trimtab.arms.session import Session
+from trimtab.arms.store import SavedArm, Stored
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import read_record, write_record
+from trimtab.base.config import BaseTable, DataTable, TaskTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
 from trimtab.base.grammar import is_trained, method_of, require_arm
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
 from trimtab.base.results import ArmResult, Volume
-from trimtab.base.tables import BaseTable, DataTable, TaskTable
+from trimtab.base.sanitize import printable, visible
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.base.visible import printable, visible
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, compose
-from trimtab.model.export import name_base
-from trimtab.model.folder import changed_files
+from trimtab.export.hf import name_base
+from trimtab.export.signing import verify_folder
+from trimtab.model.checkpoint_files import changed_files
 from trimtab.model.load import Base
-from trimtab.model.signing import verify_folder
 from trimtab.training.linear import HIDDEN, load_linear
 
 BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from trimtab.arms.answerers import CALIBRATION_FILE, Ready, ready
 from trimtab.arms.contexts import Context
-from trimtab.arms.search import MENUS, TrialPlan
+from trimtab.arms.search.context_search import MENUS, TrialPlan
 from trimtab.arms.session import Session
 from trimtab.base.codec import write_record
+from trimtab.base.config import Effort
 from trimtab.base.grammar import HEAD, REWARD, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Calibration, Example, Message, Way
-from trimtab.base.tables import Effort
 from trimtab.measurement.calibration import (
     LEAST_ROWS,
     Floats,

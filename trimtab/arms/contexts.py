@@ -9,13 +9,13 @@ from itertools import islice
 
 import numpy as np
 
-from trimtab.answering.engine import Engine
-from trimtab.answering.request import require_room
 from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
 from trimtab.data.prompts import Shot, compose, under_passages
+from trimtab.inference.engine import Engine
+from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
 from trimtab.retrieval.chunk import WORDS

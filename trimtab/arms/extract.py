@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.plan import ArmPlan
+from trimtab.arms.planning.plan import ArmPlan
 from trimtab.arms.session import Session
 from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm, Generation, Prompt

@@ -11,7 +11,7 @@ from trimtab.arms.session import Session
 from trimtab.base.records import Document, Section
 from trimtab.base.versions import Forgetting
 from trimtab.measurement.statistics import t_quantile
-from trimtab.model.adapters import load_adapter, merged
+from trimtab.model.adapters.apply import load_adapter, merged
 from trimtab.training.sft import document_rows, row_losses
 
 _TEXT = Path(__file__).with_name("general.txt")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.identity import weights_digest
+from trimtab.arms.fingerprint import weights_digest
 from trimtab.arms.session import Session
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Generation, Prompt

@@ -20,8 +20,8 @@ from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import Head
 from trimtab.training.batch import Row, tokens_of_pass
+from trimtab.training.classification import Classification, label_rows
 from trimtab.training.distill import Distilled, Lesson
-from trimtab.training.head import Classification, label_rows
 from trimtab.training.preference import WITHOUT_REFERENCE, Judged, Preference, judged_rows, usable
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
 from trimtab.training.rl import Reinforced

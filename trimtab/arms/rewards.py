@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
-from trimtab.answering.ends import ends
 from trimtab.arms.contexts import PromptBuilder, context_for
-from trimtab.arms.saved import scoring_run
 from trimtab.arms.session import Session
+from trimtab.arms.store import scoring_run
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm
+from trimtab.inference.last_hidden import ends
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Answered, AnswerTokens, Reward, reward_of
-from trimtab.model.adapters import load_adapter
+from trimtab.model.adapters.apply import load_adapter
 from trimtab.model.classifier import load_head
 from trimtab.model.load import load_base
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from trimtab.answering.engine import Completion, Engine, Request
-from trimtab.answering.sample import Sampling
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
 from trimtab.base.records import Encoded, Example
+from trimtab.inference.engine import Completion, Engine, Request
+from trimtab.inference.sampling import Sampling
 from trimtab.measurement.rewards import Answered, Reward
-from trimtab.model.laid_out import answering
+from trimtab.model.fast.packed_weights import answering
 from trimtab.training.rl import GROUP, Rollout
 
 

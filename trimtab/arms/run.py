@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from trimtab.arms.answerers import Ready, read_calibration, ready, score_on
+from trimtab.arms.artifacts import Allowance, Made, Trained, beside_training, both_efforts
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.curve import learning_curve
+from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.extract import choose_threshold
-from trimtab.arms.looks import DEV_QUESTIONS
-from trimtab.arms.lookups import LOOKUPS, choose_passages, find_right
-from trimtab.arms.made import Allowance, Made, Trained, beside_training, both_efforts
+from trimtab.arms.learning_curve import learning_curve
 from trimtab.arms.recipe import Recipe
-from trimtab.arms.saved import SavedArm
-from trimtab.arms.search import MENUS, ContextScores, choose_context
+from trimtab.arms.search.context_search import MENUS, ContextScores, choose_context
+from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, find_right
 from trimtab.arms.session import BATCH_ITEMS, Session
-from trimtab.arms.weights import Search, train_weights
+from trimtab.arms.store import SavedArm
+from trimtab.arms.trainer import Search, train_weights
 from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_of, shots_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
@@ -43,7 +43,7 @@ from trimtab.measurement.figures import (
 from trimtab.measurement.latency import PASSES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
-from trimtab.model.laid_out import laid_out
+from trimtab.model.fast.packed_weights import laid_out
 from trimtab.model.threads import ProcessorShare
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with

@@ -13,11 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.answering.cache import Prefix, shared_length
-from trimtab.answering.choose import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
-from trimtab.answering.engine import Engine, Request, generate_texts
-from trimtab.answering.quote import QuoteConstraint
-from trimtab.arms.proposals import Proposals
+from trimtab.arms.search.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import SENTENCE, method_of
@@ -26,19 +22,23 @@ from trimtab.base.records import Calibration, Document, Example, Generation, Hit
 from trimtab.data.draw import drawn
 from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.inference.engine import Engine, Request, generate_texts
+from trimtab.inference.kv_cache import Prefix, shared_length
+from trimtab.inference.label_scoring import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
+from trimtab.inference.quote import QuoteConstraint
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
-from trimtab.model.adapters import take_off
+from trimtab.model.adapters.apply import take_off
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
-from trimtab.model.twin import twin
-from trimtab.model.virtual import virtual_tokens
+from trimtab.model.prompt_tuning import virtual_tokens
+from trimtab.model.share_weights import twin
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EVEN, search
-from trimtab.training.hidden import mean_hidden
+from trimtab.training.features import mean_hidden
 
 BATCH_ITEMS = 64  # questions that are answered together, and kept together
 MOST_PASSAGES = 64  # as many as an arm may ask for

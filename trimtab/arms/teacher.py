@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.answering.remote import remote_model
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import BATCH_ITEMS, Session
+from trimtab.base.config import ApiTable
 from trimtab.base.files import append_line, read_lines, sha256_text
 from trimtab.base.grammar import is_taught
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Encoded, Example, Generation, Prompt, Split
-from trimtab.base.tables import ApiTable
 from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder
+from trimtab.inference.remote import remote_model
 from trimtab.model.catalog import resolve
-from trimtab.model.laid_out import laid_out
+from trimtab.model.fast.packed_weights import laid_out
 from trimtab.model.load import numbers_in, read_config
 
 TAUGHT = "teacher.jsonl"

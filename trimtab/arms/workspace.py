@@ -23,7 +23,7 @@ from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overla
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits, time_notes
-from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.mix import check_mix
 
 FOLDER = ".trimtab"

@@ -26,7 +26,7 @@ from trimtab.base.errors import (
     VersionError,
 )
 from trimtab.base.files import sync
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.progress import Event
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from trimtab.base.share import cores, memory
+from trimtab.base.cgroups import cores, memory
 
 QUIET = 0.9  # share of the processor from which on a timing counts as that of a quiet machine
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt, malloc.h

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.errors import PackageError
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 
 if TYPE_CHECKING:
     import pandas

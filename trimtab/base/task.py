@@ -15,24 +15,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.faults import as_input_error
-from trimtab.base.files import is_dataset_id, matching, split_sheet
-from trimtab.base.grammar import (
-    HEAD,
-    JUDGED,
-    REWARD,
-    is_name_of_the_grammar,
-    is_rewarded,
-    is_taught,
-    is_trained,
-    method_of,
-    named,
-    nearest,
-    shots_of,
-)
-from trimtab.base.records import Arm
-from trimtab.base.tables import (
+from trimtab.base.config import (
     METRICS,
     ApiTable,
     ArmTable,
@@ -48,7 +31,24 @@ from trimtab.base.tables import (
     TeacherTable,
     UpkeepTable,
 )
-from trimtab.base.visible import printable
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import is_dataset_id, matching, split_sheet
+from trimtab.base.grammar import (
+    HEAD,
+    JUDGED,
+    REWARD,
+    is_name_of_the_grammar,
+    is_rewarded,
+    is_taught,
+    is_trained,
+    method_of,
+    named,
+    nearest,
+    shots_of,
+)
+from trimtab.base.records import Arm
+from trimtab.base.sanitize import printable
+from trimtab.base.validation_errors import as_input_error
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64

@@ -11,7 +11,7 @@ import typer
 
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.progress import stop_asked
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 from trimtab.cli.options import (
     DEFAULT_TASK,
     AllowOption,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.arms.search import RATES
+from trimtab.arms.search.context_search import RATES
 from trimtab.measurement.power import GUESSED_DISCORDANCE
 
 if TYPE_CHECKING:

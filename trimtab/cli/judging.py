@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from trimtab.base.visible import visible
-from trimtab.measurement.judging import Correct, Judgements, Judging
+from trimtab.base.sanitize import visible
+from trimtab.measurement.judging_session import Correct, Judgements, Judging
 
 
 def ask(session: Judgements, correct: Correct | None = None) -> None:

@@ -29,7 +29,7 @@ from trimtab.base.errors import (
     memory_ran_out,
 )
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 from trimtab.cli import (
     ask,
     audit,

@@ -123,7 +123,7 @@ def loaded(path: Path, source: str | None = None, **columns: str | None) -> Task
 
 
 def _tell(line: str) -> None:
-    from trimtab.base.visible import visible
+    from trimtab.base.sanitize import visible
 
     typer.echo(visible(line), err=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -216,7 +216,7 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
     """A line for each arm that ran, without the columns that none of them fills, and dim ones for trivial arms; then what is odd, and what did not run and why."""
     from rich.text import Text
 
-    from trimtab.reports.words import other_facts
+    from trimtab.reports.labels import other_facts
 
     done = [arm for arm in arms if arm.status == "done"]
     currency = next((arm.cost.currency for arm in done if arm.cost), "")

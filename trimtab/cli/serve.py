@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import InputError, PackageError
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 from trimtab.cli.options import (
     DEFAULT_TASK,
     AddressOption,
@@ -132,8 +132,8 @@ def command(
     source, arms = split_source(words or ())
     own = loaded_unless(bundle, signed_by, task, source)
     try:
-        from trimtab.serving.room import ROOM
         from trimtab.serving.serve import serve
+        from trimtab.serving.worker import ROOM
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 

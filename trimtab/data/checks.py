@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import sqrt
 from typing import Literal, get_args
 
-from trimtab.base.beginnings import common_length
+from trimtab.base.common_prefix import common_length
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit

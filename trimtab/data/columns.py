@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trimtab.base.config import SLOT
 from trimtab.base.errors import InputError
 from trimtab.base.records import Kind, Split
-from trimtab.base.tables import SLOT
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 from trimtab.data.readers import PAIR, RawRow
 from trimtab.data.values import Values, last_word
 

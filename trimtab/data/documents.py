@@ -13,8 +13,8 @@ from pathlib import Path
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import sha256_text, split_sheet
 from trimtab.base.records import Document, Refusal, Section
+from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
-from trimtab.base.visible import printable
 from trimtab.data import readers, signatures
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.sources import MB, files_below, read_bytes, read_text, resolve

@@ -8,7 +8,7 @@ from pathlib import Path
 from trimtab.base.errors import InputError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 from trimtab.data.nested import split_of
 from trimtab.data.readers import RawRow, Rows, header_of
 from trimtab.data.sources import read_bytes

@@ -12,9 +12,9 @@ from pathlib import Path
 from trimtab.base.errors import InputError
 from trimtab.base.files import is_dataset_id, sha256_text
 from trimtab.base.records import Example, Kind, Message, Refusal, Split
+from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.base.times import is_number
-from trimtab.base.visible import printable
 from trimtab.data.chat import SkipRow
 from trimtab.data.columns import LAYOUTS, Asked, Columns, Wish, find_columns
 from trimtab.data.nested import split_of

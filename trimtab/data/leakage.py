@@ -9,8 +9,8 @@ from itertools import combinations
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Refusal, Split
+from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
-from trimtab.base.visible import printable
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import PairKind, place, short
 from trimtab.data.split import SPLITS

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trimtab.base.records import Kind
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 from trimtab.data.columns import Columns
 from trimtab.data.nested import split_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.base.visible import printable, said
+from trimtab.base.sanitize import printable, said
 from trimtab.data.readers import RawRow, Rows
 from trimtab.data.sources import LINE_CAP, TOTAL_CAP, is_bomb, open_checked
 from trimtab.data.strict_json import first_twice

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Message, Preference, Refusal, Split
-from trimtab.base.tables import SplitTable
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.duplicates import compare, compared_text

@@ -14,7 +14,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
-from trimtab.base.visible import said
+from trimtab.base.sanitize import said
 from trimtab.data.template import render
 
 Shot = tuple[str, str]

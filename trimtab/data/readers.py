@@ -12,7 +12,7 @@ from typing import Any
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
-from trimtab.base.visible import printable, said
+from trimtab.base.sanitize import printable, said
 from trimtab.data.nested import (
     is_by_class,
     is_by_id,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.base.beginnings import common_length
+from trimtab.base.common_prefix import common_length
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

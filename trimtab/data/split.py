@@ -12,12 +12,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import get_args
 
+from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
-from trimtab.base.tables import SplitTable
+from trimtab.base.sanitize import printable
 from trimtab.base.times import moment
-from trimtab.base.visible import printable
 from trimtab.data.duplicates import Likeness, compare, compared_text, place, plain_words
 
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 
 DEPTH_CAP = 64
 DIGITS_CAP = 400

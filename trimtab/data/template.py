@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.base.visible import visible
+from trimtab.base.sanitize import visible
 from trimtab.base.worker import Worker
 
 MEGABYTES, SECONDS, LONGEST = 512, 5, 1_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 from trimtab.base.worker import Worker
 from trimtab.data.sources import BOMB_FLOOR, BOMB_RATIO, MB
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple
 
+from trimtab.base.config import ChangeTable, CostTable
 from trimtab.base.machine import is_busy
 from trimtab.base.results import ArmResult, Cost, Usage, Volume
-from trimtab.base.tables import ChangeTable, CostTable
 
 DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from trimtab.base.config import METRICS
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
-from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, scored_again

@@ -8,8 +8,8 @@ from dataclasses import replace
 from trimtab.base.grammar import describe, joined, named
 from trimtab.base.results import ArmResult, Cost, Estimate
 from trimtab.decision.cost import MACHINE_SECONDS
+from trimtab.decision.cost_order import alike
 from trimtab.decision.evidence import SHARES, Evidence, score_of
-from trimtab.decision.weight import alike
 
 STEP = 0.01  # between the targets that are tried
 

@@ -10,12 +10,12 @@ from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
 from trimtab.decision.choice import Choice, choose, quiet_rival
+from trimtab.decision.cost_order import alike
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
-from trimtab.decision.flips import find_flips
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.sample_size import POWER, questions_needed
+from trimtab.decision.sensitivity import find_flips
 from trimtab.decision.summary import amount, assumptions, unreached, unsettled, use
-from trimtab.decision.weight import alike
 from trimtab.measurement.power import groups_needed
 from trimtab.measurement.replicates import Assumed
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trimtab.base.share import cores
+from trimtab.base.cgroups import cores
 
 MEGABYTES, SECONDS = 1024, 5
 """What an answer may take: memory and processor time."""

@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
-from trimtab.measurement.lexemes import Stance, Token
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
 from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asks_for_former, negates
+from trimtab.measurement.tokens import Stance, Token
 
 Tokens = Sequence[Token]
 Match = Literal["right", "wrong", "unsure"]

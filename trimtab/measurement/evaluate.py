@@ -12,10 +12,10 @@ import numpy as np
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
+from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
-from trimtab.base.visible import printable
 from trimtab.measurement.contains import stands_in
-from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score

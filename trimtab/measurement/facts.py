@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from trimtab.measurement.lexemes import LINKS, SIGNS, STOP, Kind, Lexeme, Token, lexemes
 from trimtab.measurement.numerals import (
     CURRENCY_CODES,
     MONTHS,
@@ -27,6 +26,7 @@ from trimtab.measurement.numerals import (
     words,
 )
 from trimtab.measurement.stances import with_stances
+from trimtab.measurement.tokens import LINKS, SIGNS, STOP, Kind, Lexeme, Token, lexemes
 
 PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
 TITLES = frozenset(words("dr mr mrs ms prof sir st"))

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.base.config import METRICS
 from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, Example, Generation
 from trimtab.base.results import Classes, Estimate
-from trimtab.base.tables import METRICS
 from trimtab.base.task import Task
 from trimtab.measurement.calibration import (
     calibration_error_by_chance,
@@ -31,10 +31,10 @@ from trimtab.measurement.metrics import (
     selective_accuracy,
 )
 from trimtab.measurement.mix import effective_number, mix_weights
-from trimtab.measurement.picked import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
+from trimtab.measurement.selection_bias import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.statistics import FEW, LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
 
 Statistic = Callable[[Any], float]

@@ -125,7 +125,7 @@ def _chrf(answer: str, reference: str) -> float:
     return float(_chrf_metric().sentence_score(answer, [reference]).score) / 100
 
 
-# Score of an answer against one reference, by metric; `METRICS` of base/tables.py says which kind of task takes which.
+# Score of an answer against one reference, by metric; `METRICS` of base/config.py says which kind of task takes which.
 SCORES: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": _exact_match,
     "token_f1": _token_f1,

@@ -22,10 +22,10 @@ from trimtab.measurement.clusters import clustered_error, degrees_of_freedom, gr
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.metrics import label_codes, macro_f1_parts
 from trimtab.measurement.mix import effective_number, mix_weights
+from trimtab.measurement.paired_proportions import mcnemar
 from trimtab.measurement.resampling import FLIPS, STATISTIC_RESAMPLES, Array, Indices, p_flip_normal, sampling_units
 from trimtab.measurement.runs import RunError, of_both, raised, run_error
 from trimtab.measurement.statistics import FEW, Difference, behind, reaching
-from trimtab.measurement.tango import mcnemar
 
 LEAN = 50.0  # the steepest tilt, in the exponent, over the whole range of scores
 

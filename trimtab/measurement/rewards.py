@@ -13,11 +13,11 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Hit
 from trimtab.base.task import Task
 from trimtab.measurement import code_tests
+from trimtab.measurement.citations import supporting
 from trimtab.measurement.evaluate import Scorer, judged_by, score_all, score_text
-from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.metrics import has_abstained
 from trimtab.measurement.numerals import canonical, numbers_in
-from trimtab.measurement.support import supporting
 
 MARGIN = 8  # tokens beyond the longest reference that cost nothing, where the limit leaves room for them
 TRIED = 4  # rows whose references show whether the tests of a column can be run

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.measurement.lexemes import LINKS, Bound, Stance, Token
 from trimtab.measurement.numerals import words
+from trimtab.measurement.tokens import LINKS, Bound, Stance, Token
 
 MEASURED = ("number", "ordinal", "date", "time")
 UNIVERSAL = frozenset(words("all any anyone anybody anything every everyone everybody everything each"))

@@ -28,6 +28,7 @@ from trimtab.measurement.clusters import (
 )
 from trimtab.measurement.dirichlet_bound import lowered_limit, mean_above, mean_floor
 from trimtab.measurement.mix import effective_number
+from trimtab.measurement.paired_proportions import Z, mcnemar, tango, tango_above, tango_interval
 from trimtab.measurement.resampling import (
     Array,
     Curve,
@@ -41,7 +42,6 @@ from trimtab.measurement.resampling import (
     sampling_units,
     statistic_draws,
 )
-from trimtab.measurement.tango import Z, mcnemar, tango, tango_above, tango_interval
 
 MOST_WIDENED = 1000  # items: of more, one that was not drawn moves a mean by less than .001
 FEW = 10  # with fewer items that differ, a bootstrap has too little to draw from

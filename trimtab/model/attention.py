@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from trimtab.model.compiled import can
-from trimtab.model.operations import applied, weigh, weights_backward
-from trimtab.model.places import Places, together
-from trimtab.model.torch_private import flash_attention, works
-from trimtab.model.trees import Trees
+from trimtab.model.kernels.build import can
+from trimtab.model.kernels.ops import applied, weigh, weights_backward
+from trimtab.model.kernels.torch_private import flash_attention, works
+from trimtab.model.kernels.varlen_attention import Trees
+from trimtab.model.padding import Places, together
 
 ATTENTION = "trimtab"
 _PRODUCTS_UP_TO = 1024  # tokens of a sequence whose weights are kept for their gradient

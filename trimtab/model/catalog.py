@@ -17,7 +17,7 @@ from pathlib import Path
 from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import locked, sha256_file, sync, write_json
 from trimtab.base.progress import Listener, Progress
-from trimtab.base.visible import printable
+from trimtab.base.sanitize import printable
 from trimtab.model.wheel import Wheel, download, extract, locate
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # no pickles, no Python

@@ -17,8 +17,8 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, remove_cut, write_json
-from trimtab.base.visible import said
-from trimtab.model.adapters import (
+from trimtab.base.sanitize import said
+from trimtab.model.adapters.apply import (
     ADAPTER_FILE,
     MOVED_FILE,
     SCORE,
@@ -27,8 +27,8 @@ from trimtab.model.adapters import (
     save_adapter,
     write_tensors,
 )
+from trimtab.model.adapters.peft_format import CONFIG_FILE
 from trimtab.model.load import Base
-from trimtab.model.peft_format import CONFIG_FILE
 
 LABELS_FILE = "config.json"
 FORMER_FILE = "head.safetensors"  # of versions whose head had a bias, which no sequence classifier of transformers has

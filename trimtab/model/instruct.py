@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.base.cgroups import cores, memory
+from trimtab.base.config import BASE_MODEL
 from trimtab.base.grammar import METHODS
-from trimtab.base.share import cores, memory
-from trimtab.base.tables import BASE_MODEL
 from trimtab.model.footprint import GAPS, activation_width, answering_bytes
 
 LISTED = "2025-08"

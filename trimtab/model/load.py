@@ -26,13 +26,13 @@ from transformers.utils import logging as transformers_logging
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object
 from trimtab.base.machine import keep_freed_memory
-from trimtab.base.visible import said, visible
+from trimtab.base.sanitize import said, visible
 from trimtab.model.attention import ATTENTION, Layout, Segments
-from trimtab.model.folder import AGAIN, Weights, inside, require_possible, weight_files, weights_in
-from trimtab.model.lean import make_lean
+from trimtab.model.checkpoint_files import AGAIN, Weights, inside, require_possible, weight_files, weights_in
+from trimtab.model.fast.patch import make_lean
 from trimtab.model.precision import choose_precision
+from trimtab.model.prompt_tuning import virtual_of
 from trimtab.model.threads import keep_to_share
-from trimtab.model.virtual import virtual_of
 
 transformers_logging.disable_progress_bar()
 
@@ -50,7 +50,7 @@ _LAYER = re.compile(r"layers\.(\d+)\.")
 class Base:
     """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer.
 
-    `published` holds, by parameter name, the weights that were let go of since, as they were: `model/adapters.py` puts them back.
+    `published` holds, by parameter name, the weights that were let go of since, as they were: `model/adapters/apply.py` puts them back.
     """
 
     model: Any

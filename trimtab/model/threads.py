@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from trimtab.base.share import cores, places
+from trimtab.base.cgroups import cores, places
 
 EVERY = 0.25  # seconds between two looks
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too

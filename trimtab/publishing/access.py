@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 
 from trimtab.base.errors import PackageError
+from trimtab.base.sanitize import printable
 from trimtab.base.surface import AgentAccess, Fetched, Severity, Site, SitePage, SurfaceFinding
-from trimtab.base.visible import printable
 from trimtab.publishing.addresses import path_of
 from trimtab.publishing.agents import OLD_AFTER, AssistantAgent, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Sequence
 
 from trimtab.base.progress import Progress
+from trimtab.base.sanitize import printable
 from trimtab.base.surface import Fetched, Severity, Site, SurfaceFinding
-from trimtab.base.visible import printable
 from trimtab.publishing.access import challenged
 from trimtab.publishing.addresses import host_of, path_of
 from trimtab.publishing.agents import AssistantAgent, assistant_agents

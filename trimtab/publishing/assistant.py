@@ -16,13 +16,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.base.config import ApiTable
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Generation, Hit, Message, Passage, Prompt, Section
 from trimtab.base.surface import SurfaceFinding
-from trimtab.base.tables import ApiTable
+from trimtab.measurement.citations import supporting
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.metrics import has_abstained
-from trimtab.measurement.support import supporting
 from trimtab.retrieval.chunk import WORDS, chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
 from trimtab.retrieval.extract import SentenceScorer, stems
@@ -353,11 +353,11 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
 
     Raises MissingError with the command that fetches it where it is not there.
     """
-    from trimtab.answering.engine import Engine, generate_texts
-    from trimtab.answering.request import Request
     from trimtab.data.prompts import ChatEncoder
+    from trimtab.inference.engine import Engine, generate_texts
+    from trimtab.inference.request import Request
     from trimtab.model.catalog import resolve
-    from trimtab.model.laid_out import laid_out
+    from trimtab.model.fast.packed_weights import laid_out
     from trimtab.model.load import load_base
 
     base = load_base(resolve(model, near=near))
@@ -375,7 +375,7 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
 
 def remote_engine(name: str, table: ApiTable) -> WritingEngine:
     """An endpoint of the task file writes the answers; questions and passages are sent to it. Raises InputError without its key."""
-    from trimtab.answering.remote import remote_model
+    from trimtab.inference.remote import remote_model
 
     model = remote_model(table)
     return WritingEngine(f"endpoint {name}, {table.model}", lambda prompts, most: model.generate(prompts, most))

@@ -13,8 +13,8 @@ from trimtab.base.surface import SitePage
 from trimtab.data.duplicates import plain_words
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
-from trimtab.measurement.lexemes import Token
 from trimtab.measurement.stances import MEASURED
+from trimtab.measurement.tokens import Token
 from trimtab.publishing.pages import headed_passages
 from trimtab.publishing.site_pages import CrawledPages, Found, quoted
 from trimtab.retrieval.chunk import chunk

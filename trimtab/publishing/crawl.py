@@ -16,12 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trimtab.answering.reply import wait_asked
 from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import locked, refuse_links
 from trimtab.base.progress import Progress
+from trimtab.base.sanitize import printable
 from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
-from trimtab.base.visible import printable
+from trimtab.inference.bounded_http import wait_asked
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from trimtab.base.errors import TrimtabError
+from trimtab.base.sanitize import printable, said
 from trimtab.base.surface import Fetched
-from trimtab.base.visible import printable, said
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of, same_site
 from trimtab.publishing.page_links import PAGE_TYPES
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from trimtab.base.errors import InputError
+from trimtab.base.sanitize import printable
 from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
-from trimtab.base.visible import printable
 from trimtab.data.sources import files_below
 from trimtab.publishing.addresses import canonical_address, origin_of, path_of
 from trimtab.publishing.page_links import PAGE_TYPES, OddPageError, links_of

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import InputError
+from trimtab.base.sanitize import printable
 from trimtab.base.surface import AgentVisits, LogSummary, Severity, Site, SurfaceFinding
-from trimtab.base.visible import printable
 from trimtab.data.sources import files_below, open_checked, read_bytes
 from trimtab.publishing.addresses import canonical_address, path_of
 from trimtab.publishing.agents import AssistantAgent, agent_of, assistant_agents

@@ -13,10 +13,10 @@ from queue import SimpleQueue
 from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit
 
+from trimtab.base.cgroups import cores
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document
-from trimtab.base.share import cores
 from trimtab.base.surface import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import MissingError, PackageError
 from trimtab.base.progress import Progress
+from trimtab.base.sanitize import said
 from trimtab.base.surface import Fetched, Site, SitePage
-from trimtab.base.visible import said
 from trimtab.publishing.addresses import canonical_address, host_of, path_of
 from trimtab.publishing.crawl import PAGE_CAP, crawler_user_agent
 from trimtab.publishing.fetch import Fetcher, NotFetchedError

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from trimtab.reports.pieces import Curves, Dot, Reliability, Scatter, Series, Whiskers
+from trimtab.reports.components import Curves, Dot, Reliability, Scatter, Series, Whiskers
+from trimtab.reports.formatting import middle
+from trimtab.reports.labels import Shape
 from trimtab.reports.svg import el, join
-from trimtab.reports.words import Shape
-from trimtab.reports.writing import middle
 
 CHARACTER = (
     6.9  # mean advance of a 12 px system font, in px; generous, so that boxes are too large rather than too small

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from trimtab.base.records import Calibration, Way
 from trimtab.measurement.calibration import reliability
-from trimtab.measurement.inspection import mistakes
+from trimtab.measurement.error_analysis import mistakes
+from trimtab.reports.components import Cell, Column, Grid, Heading, Reliability, label
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import Cell, Column, Grid, Heading, Reliability, label
+from trimtab.reports.formatting import NOTHING, count, plain, score, shorten
+from trimtab.reports.labels import family
 from trimtab.reports.view import ByClass, Sureness
-from trimtab.reports.words import family
-from trimtab.reports.writing import NOTHING, count, plain, score, shorten
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
 WAYS: dict[Way, str] = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from trimtab.base.results import ArmDifference, StudyComparison
+from trimtab.reports.components import Column, Grid, Scored
+from trimtab.reports.formatting import NOTHING, interval, score, signed
+from trimtab.reports.labels import metric_called
 from trimtab.reports.page import filled
-from trimtab.reports.pieces import Column, Grid, Scored
-from trimtab.reports.words import metric_called
-from trimtab.reports.writing import NOTHING, interval, score, signed
 
 
 def render(found: StudyComparison) -> str:

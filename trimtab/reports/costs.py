@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from trimtab.base.config import CostTable
 from trimtab.base.results import Flip
-from trimtab.base.tables import CostTable
-from trimtab.decision.flips import MIX, NOT_SHOWN
+from trimtab.decision.sensitivity import MIX, NOT_SHOWN
+from trimtab.reports.components import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
+from trimtab.reports.formatting import NOTHING, money, plain
 from trimtab.reports.view import Costs
-from trimtab.reports.writing import NOTHING, money, plain
 
 
 def costs(study: StudyFolder) -> Costs | None:

@@ -17,10 +17,10 @@ from trimtab.base.surface import (
     SurfaceTrial,
     TrialOutcome,
 )
+from trimtab.reports.components import Cell, Column, Grid, scored
+from trimtab.reports.formatting import NOTHING
 from trimtab.reports.markdown import escaped
 from trimtab.reports.page import filled
-from trimtab.reports.pieces import Cell, Column, Grid, scored
-from trimtab.reports.writing import NOTHING
 
 _LINES = 8  # of one kind in a brief, at most
 _STATUS = {

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
+from trimtab.reports.components import Cell, Column, Curves, Grid, Heading, Listing, Said, Series, label, scored
 from trimtab.reports.events import Curve
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import Cell, Column, Curves, Grid, Heading, Listing, Said, Series, label, scored
+from trimtab.reports.formatting import NOTHING, count, sentence, shorten
+from trimtab.reports.labels import PRIVATE, Family, family, metric_called
 from trimtab.reports.view import DataAudit, DataRemark, Slices, TrainingCurves, TrainingRun
-from trimtab.reports.words import PRIVATE, Family, family, metric_called
-from trimtab.reports.writing import NOTHING, count, sentence, shorten
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
 FEW = 10  # questions below which a slice says next to nothing

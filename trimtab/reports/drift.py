@@ -6,9 +6,9 @@ from datetime import datetime
 from math import log10
 
 from trimtab.base.drift import SIGNALS, DriftReport, DriftWindow, QualityWatch, Signal
+from trimtab.reports.components import Column, Curves, Grid, Said, Series
+from trimtab.reports.formatting import NOTHING, shorten
 from trimtab.reports.page import filled
-from trimtab.reports.pieces import Column, Curves, Grid, Said, Series
-from trimtab.reports.writing import NOTHING, shorten
 
 _LONGEST = 300  # letters of a question or an answer
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from trimtab.base.grammar import context_words, method_of, parts_of
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
+from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, Listing, Said, Stack, label, scored
+from trimtab.reports.factorial import Square, squares
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import MEASURED, Cell, Column, Grid, Heading, Listing, Said, Stack, label, scored
-from trimtab.reports.squares import Square, squares
+from trimtab.reports.formatting import NOTHING, between, p_value, signed
+from trimtab.reports.labels import context_row, weights_called
 from trimtab.reports.view import Comparisons, Effects, WeightsByContext
-from trimtab.reports.words import context_row, weights_called
-from trimtab.reports.writing import NOTHING, between, p_value, signed
 
 
 def weights_by_context(study: StudyFolder) -> WeightsByContext | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trimtab.base.results import ArmEffort, Trial
+from trimtab.reports.components import Cell, Column, Grid, Heading, Said, label
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import Cell, Column, Grid, Heading, Said, label
+from trimtab.reports.formatting import NOTHING, count, plain, score, seconds, shorten
+from trimtab.reports.labels import metric_called, setting_words
 from trimtab.reports.view import Efforts, EffortTrials
-from trimtab.reports.words import metric_called, setting_words
-from trimtab.reports.writing import NOTHING, count, plain, score, seconds, shorten
 
 ENDED = {
     "no trial was better": "nothing tried was better",

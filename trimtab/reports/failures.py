@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from trimtab.base.records import Answer, Arm, Failure
-from trimtab.measurement.inspection import disagreements, failure_counts, failure_examples, quartiles
+from trimtab.measurement.error_analysis import disagreements, failure_counts, failure_examples, quartiles
+from trimtab.reports.components import Cell, Column, Grid, Heading, Said, label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.pieces import Cell, Column, Grid, Heading, Said, label
+from trimtab.reports.formatting import NOTHING, count, score, shorten
+from trimtab.reports.labels import FAILURES, GRADED, metric_called
 from trimtab.reports.view import FailureKind, Failures, ShownAnswer, ShownQuestion, SideBySide
-from trimtab.reports.words import FAILURES, GRADED, metric_called
-from trimtab.reports.writing import NOTHING, count, score, shorten
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from trimtab.base.codec import from_plain, read_record
+from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object
 from trimtab.base.grammar import named
@@ -32,7 +33,6 @@ from trimtab.base.results import (
     Verdict,
     Volume,
 )
-from trimtab.base.tables import ArmTable, BaseTable, CostTable, DataTable, TargetTable
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Curve, Training, read_training

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from trimtab.base.results import LearningCurve
-from trimtab.measurement.learning import RUN_SD
+from trimtab.measurement.learning_curve import RUN_SD
+from trimtab.reports.components import Cell, Column, Grid, Heading, Scored, label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.pieces import Cell, Column, Grid, Heading, Scored, label
+from trimtab.reports.formatting import interval, score, signed
+from trimtab.reports.labels import metric_called
 from trimtab.reports.view import MoreLabels
-from trimtab.reports.words import metric_called
-from trimtab.reports.writing import interval, score, signed
 
 
 def more_labels(study: StudyFolder) -> MoreLabels | None:

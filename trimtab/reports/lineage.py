@@ -6,9 +6,9 @@ from datetime import datetime
 
 from trimtab.base.canary import CanaryRecord
 from trimtab.base.versions import Lineage, Move, Version
+from trimtab.reports.components import Column, Grid
+from trimtab.reports.formatting import NOTHING
 from trimtab.reports.page import filled
-from trimtab.reports.pieces import Column, Grid
-from trimtab.reports.writing import NOTHING
 
 _SHOWN = 8  # letters of a hash
 

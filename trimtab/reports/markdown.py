@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from trimtab.base.visible import visible
-from trimtab.reports.pieces import ArmLabel, Cell, Column, Grid, Heading, Mark, Said, Scored, Stack
+from trimtab.base.sanitize import visible
+from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, Mark, Said, Scored, Stack
+from trimtab.reports.formatting import NOTHING, clean
 from trimtab.reports.view import StudyView, Top
-from trimtab.reports.writing import NOTHING, clean
 
 SPECIAL = re.compile(r"([\\`*_\[\]|<>~#&])")
 BLOCK = re.compile(

@@ -12,13 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimtab.base.files import write_atomic
+from trimtab.reports.all_answers import packed
 from trimtab.reports.charts import drawn, icon
-from trimtab.reports.every import packed
 from trimtab.reports.folder import read_study
+from trimtab.reports.formatting import clean
 from trimtab.reports.markdown import brief
 from trimtab.reports.study_view import view_of
 from trimtab.reports.view import StudyView
-from trimtab.reports.writing import clean
 
 
 def write_report(folder: Path) -> Path:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from trimtab.base.grammar import TRIVIAL, describe
 from trimtab.base.machine import is_busy
 from trimtab.base.results import AuditedArm, Estimate, HumanAudit, TrivialArm
-from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.pieces import (
+from trimtab.reports.components import (
     MEASURED,
     PREDICTED,
     Cell,
@@ -24,8 +23,9 @@ from trimtab.reports.pieces import (
     label,
     scored,
 )
-from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
-from trimtab.reports.words import (
+from trimtab.reports.folder import ArmEntry, StudyFolder
+from trimtab.reports.formatting import NOTHING, interval, memory, money, p_value, plain, score, seconds, shorten, size
+from trimtab.reports.labels import (
     FAMILIES,
     SHAPES,
     extra_called,
@@ -35,7 +35,7 @@ from trimtab.reports.words import (
     setting_words,
     shape,
 )
-from trimtab.reports.writing import NOTHING, interval, memory, money, p_value, plain, score, seconds, shorten, size
+from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
 
 MOST_NAMES = 8  # arms whose names fit into a scatter
 COUNTED = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")

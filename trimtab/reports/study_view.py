@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from trimtab.reports.all_answers import every_answer
 from trimtab.reports.classes import by_class
+from trimtab.reports.components import MEASURED, PREDICTED, YOURS
 from trimtab.reports.costs import costs
 from trimtab.reports.details import audit, slices, training
 from trimtab.reports.effects import comparisons, weights_by_context
 from trimtab.reports.effort import efforts
-from trimtab.reports.every import every_answer
 from trimtab.reports.failures import failures, side_by_side
 from trimtab.reports.folder import StudyFolder
+from trimtab.reports.header import top
 from trimtab.reports.learning import more_labels
-from trimtab.reports.made import made
-from trimtab.reports.pieces import MEASURED, PREDICTED, YOURS
+from trimtab.reports.manifest import made
+from trimtab.reports.memorisation import remembered
 from trimtab.reports.quality import quality, tradeoffs
-from trimtab.reports.remembered import remembered
-from trimtab.reports.top import top
 from trimtab.reports.view import StudyView
 
 ABOUT = " This page is one file and loads nothing; the only script in it is the one that looks through the answers."

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.base.surface import AgentAccess, SurfaceAudit, SurfaceChanges, SurfaceFinding
+from trimtab.reports.components import Column, Grid
+from trimtab.reports.formatting import NOTHING
 from trimtab.reports.page import filled
-from trimtab.reports.pieces import Column, Grid
-from trimtab.reports.writing import NOTHING
 
 MOST_SHOWN = 100  # findings of one check
 _TITLES = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-from trimtab.reports.writing import clean
+from trimtab.reports.formatting import clean
 
 
 def _flat(children: Iterable[object]) -> Iterable[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trimtab.reports.pieces import (
+from trimtab.reports.components import (
     ArmLabel,
     Curves,
     Grid,
@@ -18,7 +18,7 @@ from trimtab.reports.pieces import (
     Scatter,
     Whiskers,
 )
-from trimtab.reports.words import Family, Shape
+from trimtab.reports.labels import Family, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_text
 from trimtab.base.records import Passage
-from trimtab.model.folder import AGAIN, SINGLE, file_hashes, inside, weights_in
+from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, inside, weights_in
 from trimtab.model.load import known_config, raw_config, refuse, require_tokenizer, told
 from trimtab.model.threads import on_free_cores
 

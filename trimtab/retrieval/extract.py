@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from trimtab.base.records import Hit, Passage
 from trimtab.measurement.facts import read
-from trimtab.measurement.lexemes import Token
 from trimtab.measurement.numerals import words
+from trimtab.measurement.tokens import Token
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 

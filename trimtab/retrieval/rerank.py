@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
-from trimtab.model.folder import AGAIN, weights_in
+from trimtab.model.checkpoint_files import AGAIN, weights_in
 from trimtab.model.load import told
 from trimtab.retrieval.embed import embedded_text, files_digest, require_whole
 

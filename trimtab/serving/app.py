@@ -19,11 +19,11 @@ from trimtab.base.errors import TrimtabError
 from trimtab.serving.access import Hosts, Keys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
-from trimtab.serving.desk import Desk, LeftError, Served, refusal, unless_left
+from trimtab.serving.dispatcher import Desk, LeftError, Served, refusal, unless_left
 from trimtab.serving.feedback import Store
-from trimtab.serving.gate import Admission, App, Gate, Refused
-from trimtab.serving.judging import judging_routes
-from trimtab.serving.meters import CONTENT_TYPE_LATEST, LEFT, Log, Meters, Watch
+from trimtab.serving.feedback_routes import judging_routes
+from trimtab.serving.metrics import CONTENT_TYPE_LATEST, LEFT, Log, Meters, Watch
+from trimtab.serving.middleware import Admission, App, Gate, Refused
 from trimtab.serving.schema import EmbeddingsRequest
 from trimtab.serving.traffic import Recorder
 

@@ -13,8 +13,8 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
-from trimtab.base.visible import visible
-from trimtab.measurement.judging import Correct, JudgementChoice, Judgements, Judging
+from trimtab.base.sanitize import visible
+from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging
 
 MOST_BODY = 1_000  # bytes of a judgement, beside the right answer
 MOST_CORRECTION = 100_000  # bytes of the right answer as a form sends it

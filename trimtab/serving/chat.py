@@ -14,12 +14,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from trimtab.answering.constrained import Constraint
-from trimtab.answering.sample import Sampling
-from trimtab.arms.live import Piece, Question, Reply
+from trimtab.arms.online import Piece, Question, Reply
 from trimtab.base.records import Message
-from trimtab.serving.desk import Desk, LeftError, Served, Told, new_id
-from trimtab.serving.gate import Refused
+from trimtab.inference.constraints import Constraint
+from trimtab.inference.sampling import Sampling
+from trimtab.serving.dispatcher import Desk, LeftError, Served, Told, new_id
+from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import (
     DONE,
     Call,

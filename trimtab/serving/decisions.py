@@ -13,11 +13,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from trimtab.arms.live import Question, Reply
+from trimtab.arms.online import Question, Reply
 from trimtab.base.records import Message
 from trimtab.serving.chat import turns
-from trimtab.serving.desk import Desk, Served, new_id
-from trimtab.serving.gate import Refused
+from trimtab.serving.dispatcher import Desk, Served, new_id
+from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import usage_of
 from trimtab.serving.schema import MOST_LETTERS, DecisionsRequest, SystemOneRequest, Turn
 

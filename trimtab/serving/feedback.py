@@ -17,7 +17,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
 from trimtab.measurement.user_comparison import UserOutcome
-from trimtab.serving.judgement import Judgement, JudgementKind, ShownAnswer
+from trimtab.serving.feedback_schema import Judgement, JudgementKind, ShownAnswer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table

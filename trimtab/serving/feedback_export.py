@@ -19,8 +19,8 @@ from trimtab.data.corrections import Row
 from trimtab.data.split import SPLITS, read_ledger, write_ledger
 from trimtab.serving.feedback import FILE, store_of
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
-from trimtab.serving.judgement import Judgement
-from trimtab.studies.opening import loaded, opened
+from trimtab.serving.feedback_schema import Judgement
+from trimtab.studies.run_context import loaded, opened
 
 PREFERENCES, JUDGED, EXAMPLES = "preferences.jsonl", "judged.jsonl", "examples.jsonl"
 RECORD = "export.json"

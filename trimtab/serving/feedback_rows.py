@@ -12,7 +12,7 @@ from trimtab.base.task import Task
 from trimtab.data.corrections import Correction, Row, correction_rows, turns_of
 from trimtab.data.duplicates import compare, compared_text, plain_words
 from trimtab.data.split import LedgerRow
-from trimtab.serving.judgement import Judgement
+from trimtab.serving.feedback_schema import Judgement
 
 SOURCE = "feedback"
 HELD_OUT: tuple[Split, ...] = ("dev", "test")

@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.errors import MissingError
+from trimtab.base.sanitize import said
 from trimtab.base.task import Task
 from trimtab.base.versions import Release
-from trimtab.base.visible import said
 from trimtab.model.threads import beside_another
-from trimtab.serving.desk import Desk, Served
-from trimtab.serving.meters import Log
-from trimtab.serving.room import CLOSE_SECONDS, Room
+from trimtab.serving.dispatcher import Desk, Served
+from trimtab.serving.metrics import Log
+from trimtab.serving.worker import CLOSE_SECONDS, Room
 
 LOOK_SECONDS = 2.0  # between two looks at what the alias names
 CANARY_SECONDS = 60.0  # between two looks at whether a canary is to end

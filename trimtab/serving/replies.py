@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from trimtab.arms.live import Reply, SaidToken
-from trimtab.measurement.support import used_sentences
-from trimtab.serving.desk import Served, Told
+from trimtab.arms.online import Reply, SaidToken
+from trimtab.measurement.citations import used_sentences
+from trimtab.serving.dispatcher import Served, Told
 
 
 def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, Any]:

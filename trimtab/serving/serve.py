@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from trimtab.arms.bundle import BundledArm, named_bundle, open_bundle
-from trimtab.arms.live import Live, live
-from trimtab.arms.saved import (
+from trimtab.arms.online import Live, live
+from trimtab.arms.session import Session
+from trimtab.arms.store import (
     Pick,
     SavedArm,
     Stored,
@@ -29,7 +30,6 @@ from trimtab.arms.saved import (
     require_weights,
     usual_arm,
 )
-from trimtab.arms.session import Session
 from trimtab.arms.traffic import traffic_of
 from trimtab.arms.workspace import Workspace, open_to_answer
 from trimtab.base.errors import InputError, TrimtabError
@@ -37,29 +37,29 @@ from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Document
 from trimtab.base.results import ArmResult, EightBit, Volume
+from trimtab.base.sanitize import said
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.versions import Release
-from trimtab.base.visible import said
 from trimtab.data.documents import Stamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
 from trimtab.model.threads import beside_another
-from trimtab.reports.words import family, shape
+from trimtab.reports.labels import family, shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
 from trimtab.serving.app import Embed, Parts, build
-from trimtab.serving.desk import Desk, Served
+from trimtab.serving.dispatcher import Desk, Served
 from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.follow import CanarySource, Follow, Follower, Loaded, SelfCheckResult
-from trimtab.serving.gate import Admission, Refused
-from trimtab.serving.likeness import equal_share, stored_answers
-from trimtab.serving.listen import listening, require_usable
-from trimtab.serving.listen import run as listen
-from trimtab.serving.meters import Log, Meters
-from trimtab.serving.room import CLOSE_SECONDS, Room
+from trimtab.serving.metrics import Log, Meters
+from trimtab.serving.middleware import Admission, Refused
+from trimtab.serving.self_check import equal_share, stored_answers
+from trimtab.serving.server import listening, require_usable
+from trimtab.serving.server import run as listen
 from trimtab.serving.traffic import Recorder
-from trimtab.studies.opening import loaded, opened
+from trimtab.serving.worker import CLOSE_SECONDS, Room
+from trimtab.studies.run_context import loaded, opened
 
 ALL = "all"
 # Share of stored answers that must come out the same: bf16 rounds by the batch.

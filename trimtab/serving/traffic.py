@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from trimtab.arms.live import Question, Reply
+from trimtab.arms.online import Question, Reply
 from trimtab.arms.traffic import ServedAnswer, TrafficStore, user_key
+from trimtab.base.config import TrafficTable
 from trimtab.base.errors import TrimtabError
 from trimtab.base.files import sha256_text
-from trimtab.base.tables import TrafficTable
-from trimtab.base.visible import said
+from trimtab.base.sanitize import said
 from trimtab.data.privacy import masked
-from trimtab.serving.meters import Meters
+from trimtab.serving.metrics import Meters
 
 if TYPE_CHECKING:
-    from trimtab.serving.desk import Served
+    from trimtab.serving.dispatcher import Served
 
 MOST_WAITING = 1_000  # answers that wait to be written; more are dropped
 BATCH = 100  # answers written at once

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.bundle import named_bundle
-from trimtab.arms.live import Failed, Live, Question, Reply, live
-from trimtab.arms.saved import Pick, SavedArm, find_saved, measured_precision, on_its_rows, require_weights, usual_arm
+from trimtab.arms.online import Failed, Live, Question, Reply, live
 from trimtab.arms.session import Session
+from trimtab.arms.store import Pick, SavedArm, find_saved, measured_precision, on_its_rows, require_weights, usual_arm
 from trimtab.arms.workspace import open_to_answer
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
@@ -22,7 +22,7 @@ from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.data.strict_json import holds_half_pair
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
-from trimtab.studies.opening import loaded, opened
+from trimtab.studies.run_context import loaded, opened
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

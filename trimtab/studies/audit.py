@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trimtab.arms.saved import ANSWERS, STUDY_FILE
+from trimtab.arms.store import ANSWERS, STUDY_FILE
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import append_line, locked, read_lines, write_json

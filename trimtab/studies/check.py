@@ -14,12 +14,12 @@ from typing import Unpack
 from trimtab.arms.answerers import lacking_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.plan import ArmPlan, Plan, fit, fitting_sample, spendable, what_would_fit
-from trimtab.arms.proposals import proposing
-from trimtab.arms.search import TrialPlan
+from trimtab.arms.planning.plan import ArmPlan, Plan, fit, fitting_sample, spendable, what_would_fit
+from trimtab.arms.planning.predict import predict
+from trimtab.arms.search.context_search import TrialPlan
+from trimtab.arms.search.proposals import proposing
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
-from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
@@ -42,8 +42,8 @@ from trimtab.measurement.power import (
     smallest_difference,
 )
 from trimtab.studies.consent import request_of
-from trimtab.studies.opening import loaded, opened
 from trimtab.studies.planning import smallest_seen
+from trimtab.studies.run_context import loaded, opened
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import Source
 

@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
+from trimtab.base.config import ApiTable, Settings, Texts
 from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.files import split_sheet
-from trimtab.base.tables import ApiTable, Settings, Texts
+from trimtab.base.sanitize import visible
 from trimtab.base.task import Task
-from trimtab.base.visible import visible
 from trimtab.data import documents, readers
 from trimtab.data.sources import resolve
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.saved import ANSWERS, read_arm
+from trimtab.arms.store import ANSWERS, read_arm
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_lines, read_object
 from trimtab.base.records import Answer, Arm

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.share import cores, memory
+from trimtab.base.cgroups import cores, memory
+from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.show import Shown
-from trimtab.base.tables import BASE_MODEL, EMBEDDING
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
 from trimtab.model.instruct import FittingModel, advice, free_memory, models_that_fit
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from rich.console import Console
 
-    from trimtab.model.machine import Compute
+    from trimtab.model.devices import Compute
 
 NEEDED_MEMORY_GB = 4.0  # the promise for the demo
 NEEDED_DISK_GB = 2.0  # both models, their download beside them, a study
@@ -80,7 +80,7 @@ def doctor() -> DoctorReport:
     missing, optional = _packages()
     compute = None
     if not any(gap.what.startswith("package torch") for gap in missing):
-        from trimtab.model.machine import inspect_compute
+        from trimtab.model.devices import inspect_compute
 
         compute = inspect_compute()
         if not (compute.kernels or compute.accelerators):

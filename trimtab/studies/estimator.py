@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from trimtab.arms.answerers import Ready, ready
 from trimtab.arms.contexts import context_for
-from trimtab.arms.saved import SavedArm, find_saved, measured_precision, on_its_rows, require_weights
 from trimtab.arms.session import BATCH_ITEMS, Session
+from trimtab.arms.store import SavedArm, find_saved, measured_precision, on_its_rows, require_weights
 from trimtab.arms.workspace import FOLDER, open_to_answer
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Generation, Message

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Literal
 
-from trimtab.arms.identity import digest_of, settings_of
-from trimtab.arms.made import Allowance
+from trimtab.arms.artifacts import Allowance
+from trimtab.arms.fingerprint import digest_of, settings_of
 from trimtab.arms.run import ArmRunner, Outcome, forget_replies
-from trimtab.arms.saved import (
+from trimtab.arms.store import (
     ANSWERS,
     EIGHT_BIT,
     EVALS,
@@ -32,8 +32,8 @@ from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.measurement.statistics import compare
-from trimtab.studies.opening import loaded, opened
 from trimtab.studies.record import count_opening
+from trimtab.studies.run_context import loaded, opened
 
 
 def eval(

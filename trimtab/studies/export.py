@@ -14,7 +14,8 @@ from trimtab.arms.answerers import read_calibration, ready
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
-from trimtab.arms.saved import (
+from trimtab.arms.session import BATCH_ITEMS, Session
+from trimtab.arms.store import (
     Pick,
     SavedArm,
     Stored,
@@ -24,7 +25,6 @@ from trimtab.arms.saved import (
     on_its_rows,
     require_weights,
 )
-from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError, MissingError, PackageError
@@ -34,24 +34,24 @@ from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
-from trimtab.model.adapters import VIRTUAL
-from trimtab.model.catalog import loadable_name
-from trimtab.model.classifier import load_head
-from trimtab.model.consumers import Consumer, InLlamaCpp, has_llama_cpp, has_peft, load_back
-from trimtab.model.export import (
+from trimtab.export.gguf import KINDS, require_writable, survives, write_gguf
+from trimtab.export.hf import (
     plain_config,
     plain_weights,
     write_adapter,
     write_classifier_config,
     write_merged,
 )
-from trimtab.model.gguf_format import KINDS, require_writable, survives, write_gguf
-from trimtab.model.modelfile import chat_of, modelfile
-from trimtab.model.signing import sign_folder
+from trimtab.export.modelfile import chat_of, modelfile
+from trimtab.export.readers import Consumer, InLlamaCpp, has_llama_cpp, has_peft, load_back
+from trimtab.export.signing import sign_folder
+from trimtab.model.adapters.apply import VIRTUAL
+from trimtab.model.catalog import loadable_name
+from trimtab.model.classifier import load_head
+from trimtab.studies.equivalence import Asked, Proof, Way, by_head, by_labels, by_text, prove, prove_again
 from trimtab.studies.model_card import Facts, card
-from trimtab.studies.opening import loaded, opened
-from trimtab.studies.proof import Asked, Proof, Way, by_head, by_labels, by_text, prove, prove_again
 from trimtab.studies.record import EXPORTED, count_opening
+from trimtab.studies.run_context import loaded, opened
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
 QUESTIONS = 100  # of the test set, drawn so that they stand for all of it

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from trimtab.base.config import BASE_MODEL, EMBEDDING, METRICS
 from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
-from trimtab.base.tables import BASE_MODEL, EMBEDDING, METRICS
+from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
-from trimtab.base.visible import printable
 from trimtab.data.columns import Asked, Wish
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import NO_WISH, Detected
-from trimtab.studies.survey import Survey, is_guess, survey, survey_hub
+from trimtab.studies.detect import Survey, is_guess, survey, survey_hub
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""

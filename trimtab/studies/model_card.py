@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.arms.answerers import read_calibration
-from trimtab.arms.identity import ROWS, depends_on, digest_of
-from trimtab.arms.saved import SavedArm, read_arm, read_run
+from trimtab.arms.fingerprint import ROWS, depends_on, digest_of
 from trimtab.arms.session import Session
+from trimtab.arms.store import SavedArm, read_arm, read_run
 from trimtab.base.files import read_object
 from trimtab.base.grammar import HEAD, describe
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
+from trimtab.export.hf import adapter_kind, adapter_rank
+from trimtab.export.readers import OF_LABELS
+from trimtab.export.signing import SIGNATURE
+from trimtab.model.adapters.peft_format import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
-from trimtab.model.consumers import OF_LABELS
-from trimtab.model.export import adapter_kind, adapter_rank
-from trimtab.model.peft_format import QUANTIZED_FILE
-from trimtab.model.signing import SIGNATURE
 from trimtab.reports.markdown import escaped, fenced
-from trimtab.studies.proof import Proof
+from trimtab.studies.equivalence import Proof
 
 NOT_KNOWN = "not known"
 _LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf", "bundle": "trimtab"}

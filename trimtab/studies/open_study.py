@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.arms.saved import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_result
+from trimtab.arms.store import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_result
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from trimtab.arms.identity import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
+from trimtab.arms.fingerprint import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
 from trimtab.arms.known_rows import write_rows
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.arms.made import Made
-from trimtab.arms.plan import (
+from trimtab.arms.artifacts import Made
+from trimtab.arms.planning.plan import (
     PLANNING,
     ArmPlan,
     Plan,
@@ -20,8 +20,8 @@ from trimtab.arms.plan import (
     what_would_fit,
     with_fewer_tests,
 )
+from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import Session
-from trimtab.arms.timing import predict
 from trimtab.arms.workspace import Workspace, sampled_splits
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
@@ -30,8 +30,8 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Example
 from trimtab.base.results import ArmEffort, ArmRecord, Sample
 from trimtab.base.task import Task
-from trimtab.decision.contenders import contenders
 from trimtab.decision.pairs import comparisons_among
+from trimtab.decision.racing import contenders
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.model.threads import ProcessorShare

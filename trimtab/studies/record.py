@@ -10,15 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.identity import FILES, ROWS, WEIGHTS, Depends, digest_of, files_of, settings_of
-from trimtab.arms.plan import Plan
+from trimtab.arms.fingerprint import FILES, ROWS, WEIGHTS, Depends, digest_of, files_of, settings_of
+from trimtab.arms.planning.plan import Plan
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
+from trimtab.base.config import CostTable
 from trimtab.base.files import append_line, read_lines
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
 from trimtab.base.show import flattened
-from trimtab.base.tables import CostTable
 from trimtab.base.task import Task
 from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import too_few_groups

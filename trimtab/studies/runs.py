@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from trimtab.arms.saved import newest, read_result, read_run
+from trimtab.arms.store import newest, read_result, read_run
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import VersionError
 from trimtab.base.files import TIME

@@ -12,10 +12,7 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ValidationError
 
-from trimtab.base.errors import OptionError
-from trimtab.base.faults import as_input_error
-from trimtab.base.records import Kind
-from trimtab.base.tables import (
+from trimtab.base.config import (
     ApiTable,
     ArmTable,
     BaseTable,
@@ -29,7 +26,10 @@ from trimtab.base.tables import (
     TeacherTable,
     UpkeepTable,
 )
+from trimtab.base.errors import OptionError
+from trimtab.base.records import Kind
 from trimtab.base.task import Task, toml_string
+from trimtab.base.validation_errors import as_input_error
 from trimtab.data.columns import Asked
 
 COLUMNS = ("input", "label", "output")

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 from trimtab.base.errors import InputError, OptionError
 from trimtab.base.files import matching, write_atomic
+from trimtab.base.sanitize import printable, said
 from trimtab.base.task import TASK_FILE, Task, check_task, load_task, task_file_for
-from trimtab.base.visible import printable, said
 from trimtab.data.columns import ColumnsError
+from trimtab.studies.detect import Survey
 from trimtab.studies.init import compose, look_at, wish_for, write_task
 from trimtab.studies.settings import merged, named_columns, task_of, to_toml
-from trimtab.studies.survey import Survey
 
 MOST_FILES = 2  # example files that are told one by one
 MADE = "# Written by trimtab.study() from data in memory, and written anew each time."

@@ -19,16 +19,17 @@ import numpy as np
 from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
-from trimtab.arms.identity import Depends, digest_of
-from trimtab.arms.made import Made
-from trimtab.arms.plan import RESERVED, Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
-from trimtab.arms.proposals import propose, proposing
+from trimtab.arms.artifacts import Made
+from trimtab.arms.fingerprint import Depends, digest_of
+from trimtab.arms.planning.plan import RESERVED, Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
 from trimtab.arms.run import ArmRunner, forget_replies
-from trimtab.arms.saved import ANSWERS, STUDY_FILE, find_saved, read_arm, write_arm
-from trimtab.arms.search import SEARCHES
+from trimtab.arms.search.context_search import SEARCHES
+from trimtab.arms.search.proposals import propose, proposing
+from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, write_arm
 from trimtab.arms.teacher import TAUGHT, teachers
 from trimtab.arms.trivial import trivial_answers
 from trimtab.base.codec import to_plain
+from trimtab.base.config import RewardTable
 from trimtab.base.errors import (
     NO_MEMORY,
     InputError,
@@ -43,7 +44,6 @@ from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Usage
-from trimtab.base.tables import RewardTable
 from trimtab.base.task import with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.measurement.clusters import group_count
@@ -54,7 +54,6 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.decide import decide_study
-from trimtab.studies.opening import Opening, loaded, opened
 from trimtab.studies.place import (
     PLAN,
     SAMPLED,
@@ -68,6 +67,7 @@ from trimtab.studies.place import (
 )
 from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
+from trimtab.studies.run_context import Opening, loaded, opened
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import Source
 

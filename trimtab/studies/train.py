@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.artifacts import Trained
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
-from trimtab.arms.identity import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
+from trimtab.arms.fingerprint import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
 from trimtab.arms.known_rows import write_rows
-from trimtab.arms.made import Trained
 from trimtab.arms.recipe import recipe_for
-from trimtab.arms.saved import RunRecord, read_run, write_run
 from trimtab.arms.session import Session
+from trimtab.arms.store import RunRecord, read_run, write_run
 from trimtab.arms.teacher import teachers
-from trimtab.arms.weights import train_weights
+from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named, locked, new_folder
@@ -29,7 +29,7 @@ from trimtab.base.results import Exposure
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.opening import Opening, loaded, opened
+from trimtab.studies.run_context import Opening, loaded, opened
 from trimtab.training.monitor import Health
 
 

@@ -14,11 +14,11 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from trimtab.base.beginnings import common_length
+from trimtab.base.common_prefix import common_length
 from trimtab.base.records import Encoded
 from trimtab.model.attention import Segments
-from trimtab.training.lanes import GAIN, lanes
-from trimtab.training.tree import LEAST_SHARED, Tree, end_to_end, tree_of
+from trimtab.training.parallel import GAIN, lanes
+from trimtab.training.prefix_sharing import LEAST_SHARED, Tree, end_to_end, tree_of
 
 # Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
 # what they are but for rounding.

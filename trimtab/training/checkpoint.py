@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, remove_cut, sha256_file, sha256_text, sync, write_atomic, write_json
-from trimtab.base.visible import said
+from trimtab.base.sanitize import said
 
 LATEST = "latest"
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
 from trimtab.model.load import Base, softcap
+from trimtab.training.activation_cache import MOST_BYTES, FrozenLayers
 from trimtab.training.batch import (
     Batch,
     Row,
@@ -26,9 +27,8 @@ from trimtab.training.batch import (
     steps_per_epoch,
     tokens_of_pass,
 )
-from trimtab.training.frozen import MOST_BYTES, FrozenLayers
-from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, divergence_from, head_log_softmax, scored_hidden
+from trimtab.training.parallel import in_lanes
 
 IMPOSSIBLE = -1e4  # the log-probability of a token that the teacher's head lacks: finite, so that 0 times it is 0
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, replacing, write_json
-from trimtab.base.visible import said
+from trimtab.base.sanitize import said
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""

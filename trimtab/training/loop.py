@@ -22,11 +22,11 @@ from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
 from trimtab.training.batch import Batch
 from trimtab.training.checkpoint import Checkpoint
-from trimtab.training.lanes import in_lanes
+from trimtab.training.errors import memory_told, require_numbers
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import ADVICE, Evaluation, Health, Reading, best_of, health, should_stop
 from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
-from trimtab.training.stops import memory_told, require_numbers
+from trimtab.training.parallel import in_lanes
 
 SAVE_SECONDS = 60.0
 VERSION = 3  # of a checkpoint's state; those before marked the best weights by another rule

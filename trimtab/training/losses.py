@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.compiled import run
+from trimtab.model.fast.partial_forward import hidden_at
+from trimtab.model.kernels.build import run
+from trimtab.model.kernels.matmul import product, weight_gradient
+from trimtab.model.kernels.ops import applied, takes_rows
 from trimtab.model.load import Base, softcap
-from trimtab.model.operations import applied, takes_rows
-from trimtab.model.passes import hidden_at
-from trimtab.model.products import product, weight_gradient
+from trimtab.training.activation_cache import FrozenLayers
 from trimtab.training.batch import Batch
-from trimtab.training.frozen import FrozenLayers
 
 CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
 SLICE = 8  # rows of a chunk that are held in float32 at once: they stay in cache

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
 from trimtab.model.load import Base
+from trimtab.training.activation_cache import FrozenLayers
 from trimtab.training.batch import Batch, Row, micro_batches, pack, step_rows, steps_per_epoch, tokens_of_pass
-from trimtab.training.frozen import FrozenLayers
-from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
+from trimtab.training.parallel import in_lanes
 
 BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
 SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as the paper has them, per token

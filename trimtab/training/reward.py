@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
 from trimtab.model.classifier import Head
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch

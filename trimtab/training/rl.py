@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
 from trimtab.model.load import Base
 from trimtab.training.batch import Batch, Row, micro_batches, pack, step_rows, steps_per_epoch, tokens_of_pass
-from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.optim import copied, put_back
+from trimtab.training.parallel import in_lanes
 
 GROUP = 8  # answers to a prompt
 CLIP = 0.2  # how far a ratio counts, as all three papers have it

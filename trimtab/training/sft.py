@@ -12,8 +12,9 @@ from torch import nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters import trainable
+from trimtab.model.adapters.apply import trainable
 from trimtab.model.load import Base
+from trimtab.training.activation_cache import FrozenLayers
 from trimtab.training.batch import (
     Batch,
     Row,
@@ -24,8 +25,6 @@ from trimtab.training.batch import (
     steps_per_epoch,
     tokens_of_pass,
 )
-from trimtab.training.frozen import FrozenLayers
-from trimtab.training.lanes import in_lanes
 from trimtab.training.losses import (
     Loss,
     label_log_probabilities,
@@ -33,6 +32,7 @@ from trimtab.training.losses import (
     sums_by_row,
     weighted_cross_entropy,
 )
+from trimtab.training.parallel import in_lanes
 
 
 class Supervised:

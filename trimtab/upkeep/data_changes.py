@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.identity import rows_depend_on
+from trimtab.arms.fingerprint import rows_depend_on
 from trimtab.arms.known_rows import KnownRow, digest_of_row
 from trimtab.arms.traffic import FILE, traffic_of
 from trimtab.arms.workspace import FOLDER, Workspace

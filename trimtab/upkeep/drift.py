@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from trimtab.arms.saved import find_saved, read_result, study_of
+from trimtab.arms.store import find_saved, read_result, study_of
 from trimtab.arms.traffic import ServedAnswer, TrafficStore, traffic_of
 from trimtab.base.drift import (
     AffectedQuestion,
@@ -43,7 +43,7 @@ from trimtab.measurement.drift import (
     mean_discrepancy,
     typical,
 )
-from trimtab.measurement.fitting import format_checker
+from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.production import FEWEST
 from trimtab.measurement.sequential import RiskBatch, risk_bounds
 from trimtab.model.catalog import resolve

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trimtab.arms.bundle import BundledArm, open_bundle
+from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.forgetting import forgetting
 from trimtab.arms.known_rows import KnownRow, read_rows
-from trimtab.arms.looks import DEV_QUESTIONS
 from trimtab.arms.run import ArmRunner
-from trimtab.arms.saved import (
+from trimtab.arms.session import Session
+from trimtab.arms.store import (
     ANSWERS,
     RUNS,
     STUDIES,
@@ -25,7 +26,6 @@ from trimtab.arms.saved import (
     read_result,
     read_run,
 )
-from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import BusyError, InputError, MissingError
@@ -43,9 +43,9 @@ from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.opening import Opening, opened
 from trimtab.studies.place import selection
 from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_items
+from trimtab.studies.run_context import Opening, opened
 from trimtab.studies.study import study
 from trimtab.studies.train import train
 from trimtab.upkeep.data_changes import (

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trimtab.arms.bundle import RUN
-from trimtab.arms.identity import ROWS, WEIGHTS, digest_of, settings_of
+from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, settings_of
 from trimtab.arms.known_rows import ROWS_FILE
-from trimtab.arms.saved import (
+from trimtab.arms.store import (
     RUN_FILE,
     RUNS,
     STUDIES,

@@ -21,9 +21,9 @@ from trimtab.base.database import Closing, Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
+from trimtab.base.sanitize import printable
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
-from trimtab.base.visible import printable
 from trimtab.studies.consent import require_places
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import (

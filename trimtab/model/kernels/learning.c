@@ -1,7 +1,7 @@
 // A decoder layer in training, with a low-rank change beside each of its weights or without, forward in one call and backward in
 // another: by parts, a tenth of a step is spent between the calls.
 //
-// Every number is rounded where the parts by themselves round it (`model/lean.py`, `model/lora.py`), but that the gradients of a place that
+// Every number is rounded where the parts by themselves round it (`model/fast/patch.py`, `model/adapters/lora.py`), but that the gradients of a place that
 // is wanted twice are added up behind the product with the attention's output, and not before it. Shapes: N tokens, W width of the
 // model, H query heads, K key/value heads, D head size, F width of the MLP, R rank, 0 where there are no changes.
 
@@ -18,7 +18,7 @@ typedef struct {
   bf16 *grad;                 // [O, I], where the weight moves and its gradient is wanted
 } changed;
 
-// As `model/learning.py` has it.
+// As `model/fast/train_layers.py` has it.
 typedef struct {
   const bf16 *norm, *between;
   float *grad_norm, *grad_between;  // [W], as those of weights
@@ -44,7 +44,7 @@ static void find_sides(const learner *of, int64_t a[LINEARS], int64_t b[LINEARS]
   for (int i = 0; i < LINEARS; i++) b[i] = at, at += of->rank * outputs_of(of, i);
 }
 
-// What is kept of a pass for its way back, behind one another in one block, whose size `model/learning.py` counts.
+// What is kept of a pass for its way back, behind one another in one block, whose size `model/fast/train_layers.py` counts.
 typedef struct {
   bf16 *query, *key, *value, *attended, *sum, *gate, *up;  // [N, H, D], [N, K, D] twice, [N, H, D], [N, W], [N, F] twice
   bf16 *seen, *mixed, *entered, *left;                     // what A makes of inputs: [N, 3R], [N, R], [N, 2R], [N, R]

@@ -1,0 +1,69 @@
+"""What memory an arm will take, foretold from sizes: to answer, in a look at dev, and while it is trained."""
+
+from __future__ import annotations
+
+from trimtab.arms.dev_eval import questions_asked
+from trimtab.arms.planning.answering_rate import Rate
+from trimtab.arms.planning.token_estimates import answer_tokens
+from trimtab.arms.recipe import IMITATING, Recipe, Stage
+from trimtab.arms.search.context_search import MENUS
+from trimtab.arms.session import BATCH_ITEMS, Session
+from trimtab.base.grammar import REWARDED
+from trimtab.inference.engine import Engine
+from trimtab.inference.kv_cache import rows_for
+from trimtab.model.footprint import GAPS
+from trimtab.training.activation_cache import frozen_bytes
+from trimtab.training.batch import tokens_of_pass
+from trimtab.training.estimates import TrainingRate, answering_mb, memory_mb
+from trimtab.training.parallel import lanes
+from trimtab.training.rl import GROUP
+
+
+def answering_memory(session: Session, own: int, questions: int) -> float:
+    """Megabytes of answering so many questions in batches, whose longest prompt has `own` tokens that it does not share."""
+    if session.task.task.kind == "classify":
+        reading = Engine(session.base, frozenset()).prefill_tokens
+        return GAPS * answering_mb(session.base, 1, session.kept_tokens, reading)
+    engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
+    slots = max(1, min(engine.slots, BATCH_ITEMS, questions, engine.cache_tokens // each))
+    return GAPS * answering_mb(session.base, rows_for(slots), each, min(engine.prefill_tokens, slots * own))
+
+
+def training_memory(session: Session, made: Recipe, speed: TrainingRate, rate: Rate, each: float, kept: int) -> float:
+    """Megabytes of the process at its highest while an arm is trained on rows of `each` tokens, or answers the test behind that.
+
+    `kept`: bytes that stay while it is trained.
+    """
+    names, dev = [stage.name for stage in made.stages], len(session.workspace.splits["dev"])
+    asked = min(dev, max(questions_asked(session, name) for name in names))
+    draws = bool(REWARDED.keys() & set(names))
+    return memory_mb(
+        session.base,
+        pass_tokens=_pass_tokens(session, made, speed, each),
+        steps=speed.steps_mb,
+        kept=kept,
+        look=answering_memory(session, rate.own, asked) if asked else 0.0,
+        drawing=answering_memory(session, rate.own, GROUP * made.batch) if draws else 0.0,
+        answering=rate.memory_mb,
+    )
+
+
+def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:
+    """Bytes of what frozen layers put out that a stage over so many tokens keeps."""
+    if stage.name in REWARDED:  # other rows at every step
+        return 0
+    searched = session.task.study.effort in MENUS and stage.name != "docs"
+    return frozen_bytes(session.base, tokens) if stage.rereads or searched else 0
+
+
+def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: float) -> int:
+    """Tokens of the passes side by side: as timed where examples are imitated, elsewhere as many as a step of rows of `each` may have."""
+    names = {stage.name for stage in made.stages}
+    if names <= set(IMITATING):
+        return speed.pass_tokens
+    most = float(tokens_of_pass(session.base.model.dtype) * lanes())
+    if "docs" not in names:
+        # a prompt is read once for all its answers, which are as long as references once these were imitated
+        new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens
+        most = min(most, made.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
+    return max(round(most), speed.pass_tokens)

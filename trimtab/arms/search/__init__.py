@@ -1,0 +1,1 @@
+"""Searches on dev: contexts, learning rates, numbers of passages and instructions."""

@@ -1,0 +1,275 @@
+"""What an arm may try on dev and what was found there: ways of asking the base model, by successive halving over dev questions.
+
+Source of the halving: Jamieson and Talwalkar 2016 (arXiv 1502.07943).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from trimtab.arms.contexts import Context, context_for
+from trimtab.arms.search.instruction_variants import wordings
+from trimtab.arms.session import Session
+from trimtab.base.config import Effort
+from trimtab.base.files import append_line, read_lines
+from trimtab.base.grammar import PARTS, SENTENCE, is_trained, method_of
+from trimtab.base.records import Arm, Example
+from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
+
+FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
+SEARCHES = "search.jsonl"
+PASSAGE_WORDS = (SENTENCE, 60, 240)  # beside the usual size
+VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Menu:
+    """How much an effort tries: draws of shots, dev questions at most, steps of the ladder of learning rates to either side."""
+
+    draws: int
+    rows: int
+    rates: int
+
+
+MENUS: Mapping[Effort, Menu] = {
+    "standard": Menu(draws=2, rows=120, rates=1),
+    "thorough": Menu(draws=5, rows=300, rates=2),
+}
+
+RATES = "learning rates"  # the trials of an arm that is trained
+WORDS = {
+    "instruction": "instructions",
+    "passages": "numbers of passages",
+    "shots": "numbers and draws of shots",
+    "shot_passages": "shots with and without their passage",
+    "search": "sizes of passages and weights of the two searches",
+    "rerank": "passages in the order of the re-ranking model and as found",
+}
+
+Options = tuple[str, tuple[Context, ...]]  # what is varied, and the contexts to choose among, the present one first
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPlan:
+    """Trials of one kind that an arm may make, how many, and the predicted seconds of all of them.
+
+    `beside`: they take their time beside the search, whose time is the same for all arms, and for each seed.
+    """
+
+    what: str
+    count: int
+    seconds: float
+    beside: bool = False
+
+
+def planned(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
+    """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
+    context, menu = context_for(arm), MENUS.get(effort)
+    rows = len(session.part("dev", menu.rows)) if menu else 0
+    if menu is None or not rows:
+        return ()
+    found = []
+    for options in rounds(session, arm, context, menu):
+        what, contexts = options(context)
+        asked = _asked(len(contexts), rows)
+        found.append(TrialPlan(what=WORDS[what], count=len(contexts), seconds=each * asked))
+    return tuple(found)
+
+
+def _asked(options: int, rows: int) -> int:
+    """Questions of a round of halving over so many options."""
+    alive, before, asked = options, 0, 0
+    for size in _sizes(rows):
+        asked += alive * (size - before)
+        before, alive = size, max(1, alive // 2) + 1
+        if options == 1:
+            break
+    return asked
+
+
+def _sizes(rows: int) -> list[int]:
+    """Dev questions of each rung, up to all."""
+    sizes = [min(FIRST_ROWS, rows)]
+    while sizes[-1] < rows:
+        sizes.append(min(2 * sizes[-1], rows))
+    return sizes
+
+
+def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Callable[[Context], Options]]:
+    """What is chosen one after the other for an arm's prompts, each with the rest as chosen before; nothing that its settings fix.
+
+    Nothing for weights that are trained, which read otherwise than the base does (`arms/search/passage_search.py`).
+    """
+    if not method_of(arm).uses_base or is_trained(arm):
+        return []
+    found: list[Callable[[Context], Options]] = []
+    splits, task = session.workspace.splits, session.task
+    own = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
+    texts = tuple(dict.fromkeys((*own, *session.proposals.texts)))
+    if texts:
+        found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
+    for part in (PARTS[name] for name in arm.parts):
+        if part.tried and part.setting not in arm.settings:
+            found.append(numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
+    found += ways_of_finding(session, context)
+    if context.passages and context.shots:
+        found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
+    return found
+
+
+def numbers(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Context], Options]:
+    """The numbers of a setting; of shots, each number in several draws."""
+
+    def options(now: Context) -> Options:
+        if setting != "shots":
+            others = [replace(now, passages=count) for count in tried]
+        else:
+            others = [replace(now, shots=count, draw=draw) for count in tried for draw in range(draws)]
+        return setting, (now, *(one for one in others if one != now))
+
+    return options
+
+
+def ways_of_finding(session: Session, context: Context) -> list[Callable[[Context], Options]]:
+    """How passages may be found, where any are: their size and the weights of the searches, their order."""
+    if not context.passages:
+        return []
+    ranked = [lambda now: ("rerank", (now, replace(now, rerank=0)))] if session.task.base.reranker else []
+    return [_searches, *ranked]
+
+
+def _searches(now: Context) -> Options:
+    """Single sentences, shorter and longer passages, and either search weighing more."""
+    sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
+    weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
+    return "search", (now, *(one for one in (*sizes, *weights) if one != now))
+
+
+class ContextScores:
+    """What questions scored under each context: asked once in a study, kept in a file as it comes."""
+
+    def __init__(
+        self, file: Path | None, ask: Callable[[Context, Sequence[Example]], tuple[Mapping[str, float], float]]
+    ) -> None:
+        self._file, self._ask = file, ask
+        self._scores: dict[Context, dict[str, float]] = {}
+        self._seconds: dict[Context, float] = {}
+        for line in read_lines(file, "context", "scores", "seconds") if file else ():
+            self._add(Context(**line["context"]), line["scores"], line["seconds"])
+
+    def _add(self, context: Context, scores: Mapping[str, float], seconds: float) -> None:
+        self._scores.setdefault(context, {}).update(scores)
+        self._seconds[context] = self._seconds.get(context, 0.0) + seconds
+
+    def of(self, context: Context, rows: Sequence[Example]) -> list[float]:
+        """The score of each question; those that were not asked yet are asked, which may change what the others are taken for."""
+        known = self._scores.get(context, {})
+        new = [row for row in rows if row.id not in known]
+        if new:
+            scores, seconds = self._ask(context, new)
+            self._add(context, scores, seconds)
+            if self._file:
+                append_line(self._file, {"context": asdict(context), "scores": dict(scores), "seconds": seconds})
+        return [self._scores[context][row.id] for row in rows]
+
+    def known(self, context: Context) -> Mapping[str, float]:
+        """The scores of the questions that were asked, by id."""
+        return self._scores.get(context, {})
+
+    def seconds(self, context: Context) -> float:
+        """What asking under this context took."""
+        return self._seconds.get(context, 0.0)
+
+    def more(self, context: Context, like: Context, rows: Sequence[Example]) -> float:
+        """Foretold seconds of asking what is not known yet of a context, where need be by what `like` took."""
+        timed = context if self._scores.get(context) else like
+        known = self._scores.get(timed, {})
+        each = self._seconds[timed] / len(known) if known else 0.0
+        return each * sum(row.id not in self._scores.get(context, {}) for row in rows)
+
+
+class Tried:
+    """The contexts that an arm tried, each paid for by what asking it took; `out_of_time` once one more did not fit."""
+
+    def __init__(self, scores: ContextScores, seconds: float) -> None:
+        self._scores, self._limit = scores, seconds
+        self._contexts: dict[Context, None] = {}
+        self.out_of_time = False
+
+    @property
+    def spent(self) -> float:
+        """Seconds of everything tried."""
+        return sum(map(self._scores.seconds, self._contexts))
+
+    def ask(self, context: Context, like: Context, rows: Sequence[Example]) -> list[float] | None:
+        """The score of each row, foretold where need be to take as long as under `like`; None where that is too long."""
+        if self._contexts and self.spent + self._scores.more(context, like, rows) > self._limit:
+            self.out_of_time = True
+            return None
+        self._contexts[context] = None
+        return self._scores.of(context, rows)
+
+    def effort(
+        self, chosen: Context, trial: Callable[[Context, float], Mapping[str, Any]], *, improving: bool = False
+    ) -> ArmEffort | None:
+        """The record of it, None where nothing was tried; `trial`: what is told of a context and its mean score."""
+        trials = []
+        for context in self._contexts:
+            known = self._scores.known(context)
+            told = {"dev_loss": None, "dev_metric": None, **trial(context, mean(known.values()))}
+            seconds = self._scores.seconds(context)
+            trials.append(Trial(rows=len(known), seconds=seconds, kept=context == chosen, **told))
+        stopped: Stopped = "budget" if self.out_of_time else "no trial was better"
+        found = ArmEffort(seconds=self.spent, trials=tuple(trials), stopped=stopped, improving=improving)
+        return found if trials else None
+
+
+def choose_context(
+    session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
+) -> tuple[Context, ArmEffort | None]:
+    """The way of asking that scores best on dev, the first of equals, and what was tried for it in at most `seconds`.
+
+    One thing after the other, each by successive halving. A round that its time does not reach to the end chooses by the last rung
+    that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
+    """
+    context, menu = context_for(arm), MENUS.get(effort)
+    rows = session.part("dev", menu.rows) if menu else ()
+    if menu is None or not rows:
+        return context, None
+    # a smaller draw is a part of a larger one, so that no question is asked twice
+    tried, rungs, bettered = Tried(scores, seconds), [session.part("dev", size) for size in _sizes(len(rows))], False
+    for options in rounds(session, arm, context, menu):
+        if tried.out_of_time:
+            break
+        former = context
+        context = _halved(tried, rungs, context, options(context)[1])
+        bettered = context != former
+    return context, tried.effort(context, _trial, improving=tried.out_of_time and bettered)
+
+
+def _halved(tried: Tried, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]) -> Context:
+    """The best of the options; the present one stays in to the end, so that none takes its place on a few questions alone."""
+    alive, best = list(options), now
+    for rows in rungs:
+        means: dict[Context, float] = {}
+        for option in alive:
+            scores = tried.ask(option, now, rows)
+            if scores is None:
+                return best
+            means[option] = mean(scores)
+        best = max(alive, key=lambda option: means[option])
+        ranked = sorted(alive, key=lambda option: -means[option])
+        kept = {*ranked[: max(1, len(alive) // 2)], now}
+        alive = [option for option in alive if option in kept]
+        if len(alive) == 1:
+            break
+    return best
+
+
+def _trial(context: Context, score: float) -> Mapping[str, Any]:
+    what = {**context.chosen(), **({} if context.instruction else {"instruction": OWN_INSTRUCTION})}
+    return {"what": what, "dev_metric": score}

@@ -1,0 +1,347 @@
+"""How fast and how long an arm is trained: a ladder of learning rates climbed by successive halving, the winner and the usual settings going on to the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from trimtab.arms.contexts import Context, PassageMix
+from trimtab.arms.recipe import Recipe, is_open
+from trimtab.arms.search.context_search import RATES, Menu, TrialPlan
+from trimtab.base.errors import DivergedError
+from trimtab.base.grammar import DISTILL, JUDGED, PREFERENCES, REWARDED
+from trimtab.base.records import Arm
+from trimtab.base.results import ArmEffort, Stopped, Trial
+from trimtab.training.loop import TrainResult
+from trimtab.training.monitor import Reading, badness, paired_error
+
+STEP = 2.5  # between two learning rates of the ladder
+LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
+LOWER = 4  # rates, each a step lower, of which the first that does not diverge is the centre
+# What training prompts show of passages, beside the usual, the first ones tried first.
+MIXES = ({"gold_missing": 0.3}, {"distractors": 0.5}, {"gold_missing": 0.0}, {"distractors": 0.0})
+WIDER = 4  # a rank that dev asks for, in usual ones
+LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one the rate begins to fall
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is varied of a stage; `rank` None for weights that have none, `mix` for prompts without passages."""
+
+    learning_rate: float
+    epochs: float
+    rank: int | None = None
+    mix: PassageMix | None = None
+
+    def begun(self) -> Setting:
+        """What tells one run from another: its length does not, it may be made longer."""
+        return replace(self, epochs=0.0)
+
+
+# Up to this look at dev, None for the whole; goes on where it was, and says nothing of what came after that look.
+Run = Callable[[Setting, int | None], TrainResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """Which settings are open: the task file may have fixed any of them; `mix` where prompts of training hold passages."""
+
+    learning_rate: bool
+    epochs: bool
+    rank: bool
+    mix: bool = False
+
+
+def left_open(arm: Arm, recipe: Recipe, number: int, context: Context) -> Open:
+    """What is open of a stage, by its number; the rank with the first one, as the weights of all have the same."""
+    stage = recipe.stages[number].name
+    return Open(
+        learning_rate=is_open(arm, "learning_rate", stage),
+        epochs=is_open(arm, "epochs", stage),
+        rank=number == 0 and recipe.rank is not None and "rank" not in arm.settings,
+        mix=context.passages > 0 and stage not in (DISTILL, *JUDGED, *REWARDED),
+    )
+
+
+def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) -> tuple[Setting, TrainResult, ArmEffort]:
+    """Train the winner of the ladder around `centre` to its end; what was tried for it took at most `seconds` beyond one training.
+
+    Rates go on in steps where the best is the first or last, one step beyond in each direction; the best run and the next,
+    where they are within one paired standard error, are read once more; the winner is made longer while its dev loss still falls by over one.
+    Where it is not the centre, that is trained to its end too, and stays unless dev is better at the end by over one paired
+    standard error: a high rate looks worse early than it will be once it has fallen. Once the rates were tried, nothing else takes
+    the time that this needs.
+    A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
+    """
+    steady, diverged = _steady(run, centre, open_)
+    ladder = _Climb(run, steady, menu, seconds, diverged)
+    if open_.learning_rate:
+        ladder.try_rates()
+    best = ladder.best()
+    for other in ladder.others(best, rank=open_.rank):
+        best = ladder.prefer(best, other(best))
+    while True:
+        try:
+            chosen, result = ladder.beside_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
+            return chosen, result, ladder.effort(chosen)
+        except DivergedError:  # late: the next best is trained instead
+            ladder.lose(best)
+            if not any(ladder.results.values()):
+                raise
+            best = ladder.best(final=False)
+
+
+def _steady(run: Run, centre: Setting, open_: Open) -> tuple[Setting, dict[Setting, float]]:
+    """The centre, or the first rate below it that does not diverge, and the seconds of those that did.
+
+    Raises DivergedError where the file fixes one that does.
+    """
+    diverged: dict[Setting, float] = {}
+    for step in range(LOWER):
+        setting = replace(centre, learning_rate=centre.learning_rate / STEP**step)
+        began = time.monotonic()
+        try:
+            run(setting, 1)
+            return setting, diverged
+        except DivergedError:
+            if not open_.learning_rate:
+                raise
+            diverged[setting] = time.monotonic() - began
+    raise DivergedError(
+        f"training diverges at every learning rate from {centre.learning_rate:g} down; look at the rows"
+    )
+
+
+class _Climb:
+    """One search under way; runs are kept by what they were begun with, and a longer one is the same run."""
+
+    def __init__(
+        self, run: Run, centre: Setting, menu: Menu, seconds: float, diverged: Mapping[Setting, float]
+    ) -> None:
+        self.run, self.centre, self.menu, self.limit = run, centre, menu, seconds
+        self.diverged = dict(diverged)  # seconds of runs that came to nothing
+        self.stopped: Stopped = "no trial was better"
+        self.improving = False
+        self.results: dict[Setting, TrainResult | None] = dict.fromkeys(diverged)
+        self.longer: dict[Setting, float] = {}  # seconds of a run beyond one training as planned
+        self._look(centre, 1)  # paid for by the training itself if it wins
+        first = self.results[centre]
+        self.each = first.seconds if first else math.inf  # of any setting up to its first look
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all runs beyond one training as planned, which would have been made without a search."""
+        lost = math.fsum(self.diverged.values())
+        return sum(result.seconds for result in self.results.values() if result) + lost - self._planned
+
+    @property
+    def _planned(self) -> float:
+        """Seconds of the longest run as it was planned, as far as it came."""
+        taken = {setting: result.seconds for setting, result in self.results.items() if result}
+        return max((seconds - self.longer.get(begun.begun(), 0.0) for begun, seconds in taken.items()), default=0.0)
+
+    def _has_time(self, seconds: float, *, beside: float = 0.0) -> bool:
+        """Whether so many seconds are left, beside those that something of more weight will take."""
+        enough = self.spent + seconds + beside <= self.limit
+        if not enough:
+            self.stopped = "budget"
+        return enough
+
+    def _look(self, setting: Setting, look: int) -> None:
+        began = time.monotonic()
+        try:
+            self.results[setting] = self.run(setting, look)
+        except DivergedError:
+            self.lose(setting, time.monotonic() - began)
+
+    def lose(self, setting: Setting, seconds: float = 0.0) -> None:
+        """Note that a run diverged, `seconds` after what is known of it."""
+        former = self.results.get(setting)
+        self.diverged[setting] = seconds + (former.seconds if former else 0.0)
+        self.results[setting] = None
+
+    @property
+    def _usual_left(self) -> float:
+        """Seconds from where the usual settings stand to their end."""
+        begun = self.results[self.centre]
+        return max(0.0, LOOKS * self.each - begun.seconds) if begun else 0.0
+
+    def try_rates(self) -> None:
+        """The ladder, and one step beyond the edge where the best stands."""
+        steps = [step for number in range(1, self.menu.rates + 1) for step in (number, -number)]
+        for step in steps:
+            if not self._try(self._rate(step)):
+                self.improving = self.best(final=False) != self.centre
+                return
+        for step in (self.menu.rates, -self.menu.rates):
+            if self.best(final=False) == self._rate(step):
+                beyond = self._rate(step + (1 if step > 0 else -1))
+                if not self._try(beyond):
+                    self.improving = True
+                elif self.best(final=False) == beyond:
+                    self.stopped, self.improving = "edge of the ladder", True
+
+    def _rate(self, step: int) -> Setting:
+        return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
+
+    def _try(self, setting: Setting, *, beside: float = 0.0) -> bool:
+        """Run a setting to its first look, unless it is known to diverge; False where the time is over."""
+        if setting in self.diverged:
+            return True
+        if not self._has_time(self.each, beside=beside):
+            return False
+        self._look(setting, 1)
+        return True
+
+    def others(self, best: Setting, *, rank: bool) -> list[Callable[[Setting], Setting]]:
+        """What else may be tried at the best rate: a higher rank, other shares of passages in prompts."""
+        found: list[Callable[[Setting], Setting]] = []
+        if best.mix is not None:
+            found += [partial(_with_mix, shares=shares) for shares in mixes(self.menu)]
+        if rank and self.menu.rates > 1 and best.rank is not None:
+            found.append(lambda now: replace(now, rank=(now.rank or 0) * WIDER))
+        return found
+
+    def prefer(self, best: Setting, other: Setting) -> Setting:
+        """The other setting where dev loss is lower by over one paired standard error at the first look."""
+        if not self._try(other, beside=self._usual_left):
+            return best
+        now, former = _reading(self.results[other], 1), _reading(self.results[best], 1)
+        return other if now and former and _falls(former, now) else best
+
+    def best(self, *, final: bool = True) -> Setting:
+        """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
+        known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
+        ranked = sorted(known, key=lambda setting: badness(known[setting]))
+        first, rivals = ranked[0], ranked[1:2]
+        near = [one for one in rivals if not _falls(known[one], known[first])]
+        if not (final and near and self._has_time(self.each, beside=self._usual_left)):
+            return first
+        again: dict[Setting, Reading] = {}
+        for setting in (first, *near):
+            self._look(setting, 2)
+            reading = _reading(self.results[setting], 2)
+            if reading is None:
+                return first if setting != first else near[0]
+            again[setting] = reading
+        return min(again, key=lambda setting: badness(again[setting]))
+
+    def finish(self, setting: Setting, *, may_grow: bool) -> tuple[Setting, TrainResult]:
+        """Train the winner to its end, longer while it still improves before its rate begins to fall."""
+        begun, planned = setting, 0.0
+        while True:
+            result = self._keep(begun, self.run(setting, LOOKS - 1))
+            planned = planned or result.seconds * LOOKS / (LOOKS - 1)
+            self.longer[begun.begun()] = max(0.0, result.seconds - planned)
+            times = setting.epochs * LONGER / begun.epochs
+            if result.finished or not may_grow or not _falls(*_last_two(result)):
+                break
+            if times > MOST_LONGER * (1 + 1e-9):
+                self.stopped, self.improving = "edge of the ladder", True
+                break
+            more = planned * times - result.seconds - max(0.0, planned - self._planned)
+            if not self._has_time(more, beside=0.0 if begun == self.centre else self._usual_left):
+                self.improving = True
+                break
+            setting = replace(setting, epochs=setting.epochs * LONGER)
+        result = self._keep(begun, self.run(setting, None))
+        self.longer[begun.begun()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
+        return setting, result
+
+    def beside_usual(self, found: Setting, result: TrainResult, *, may_grow: bool) -> tuple[Setting, TrainResult]:
+        """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
+        if (
+            found.begun() == self.centre.begun()
+            or self.results[self.centre] is None
+            or not self._has_time(self._usual_left)
+        ):
+            return found, result
+        told, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
+        try:
+            usual, other = self.finish(self.centre, may_grow=may_grow)
+            if not (other.best and result.best and _falls(other.best, result.best)):
+                return usual, other
+        except DivergedError:
+            self.lose(self.centre)
+        self.stopped, self.improving = told
+        return found, self.run(found, None)  # its weights are put on again
+
+    def _keep(self, begun: Setting, result: TrainResult) -> TrainResult:
+        self.results[begun] = result
+        return result
+
+    def effort(self, chosen: Setting) -> ArmEffort:
+        """The record of it; seconds beyond one training as planned."""
+        return ArmEffort(
+            seconds=self.spent,
+            trials=tuple(self._trial(setting, chosen) for setting in self.results),
+            stopped=self.stopped,
+            improving=self.improving,
+        )
+
+    def _trial(self, setting: Setting, chosen: Setting) -> Trial:
+        result = self.results[setting]
+        first, last = _reading(result, 1), result.best if result and result.finished else None
+        at_end = None if last is None else last.dev_metric if last.dev_loss is None else last.dev_loss
+        kept = setting.begun() == chosen.begun()
+        trained = result.epochs if result and result.finished else setting.epochs
+        what = {**asdict(setting), "epochs": round(trained, 3)}
+        what |= what.pop("mix") or {}
+        return Trial(
+            what={name: value for name, value in what.items() if value is not None},
+            dev_loss=first.dev_loss if first else None,
+            dev_metric=first.dev_metric if first else None,
+            rows=len(first.rows) if first else 0,
+            seconds=result.seconds if result else self.diverged.get(setting, 0.0),
+            kept=kept,
+            at_end=at_end,
+        )
+
+
+def planned_training(stage: str, open_: Open, menu: Menu, whole: float, look: float) -> tuple[TrialPlan, ...]:
+    """What may be tried of a stage that takes `whole` seconds beside its looks at dev, each `look` seconds."""
+    named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
+    of_stage = f" of {named[stage]}" if stage in named else ""
+    quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
+    found: list[TrialPlan] = []
+    if open_.learning_rate:
+        found.append(TrialPlan(what=f"{RATES}{of_stage}", count=rates, seconds=rates * quarter))
+    if open_.mix:
+        shares = len(mixes(menu))
+        found.append(TrialPlan(what="passages in training prompts", count=shares, seconds=shares * quarter))
+    if open_.rank and menu.rates > 1:
+        found.append(TrialPlan(what="a higher rank", count=1, seconds=quarter))
+    if found:
+        usual = f"training{of_stage} with the usual settings to the end"
+        found.append(TrialPlan(what=usual, count=1, seconds=whole + LOOKS * look - quarter))
+    if open_.epochs:
+        longer = f"training{of_stage} that goes on while dev improves"
+        found.append(TrialPlan(what=longer, count=1, seconds=(LONGER - 1) * whole))
+    return tuple(found)
+
+
+def mixes(menu: Menu) -> Sequence[Mapping[str, float]]:
+    """The shares that an effort tries of passages in training prompts: half of them, or all."""
+    return MIXES[: 2 * menu.rates]
+
+
+def _with_mix(setting: Setting, shares: Mapping[str, float]) -> Setting:
+    return replace(setting, mix=replace(setting.mix, **shares)) if setting.mix else setting
+
+
+def _reading(result: TrainResult | None, look: int) -> Reading | None:
+    """The reading at a look, the last one where the run has fewer."""
+    return result.readings[min(look, len(result.readings)) - 1] if result and result.readings else None
+
+
+def _last_two(result: TrainResult) -> tuple[Reading, Reading]:
+    """The last reading and the one before it, twice the same where there is one."""
+    return result.readings[-2:][0], result.readings[-1]
+
+
+def _falls(former: Reading, later: Reading) -> bool:
+    """Whether dev is better at the second than at the first by over one paired standard error."""
+    return badness(former) - badness(later) > paired_error(former, later)

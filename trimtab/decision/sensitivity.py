@@ -1,0 +1,166 @@
+"""What would flip a verdict: the volume, horizon, prices, rate of change, target, margin and mix of slices at which another arm takes its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from trimtab.base.config import CostTable, LabelPrice
+from trimtab.base.results import ArmResult, Flip
+from trimtab.base.task import Task
+from trimtab.decision.choice import choose
+from trimtab.decision.cost import crossings, floor_of, planned_retrainings
+from trimtab.decision.evidence import Evidence
+from trimtab.decision.slices import LEAST
+
+STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
+HORIZONS = (1.0, 2.0, 3.0, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 120.0)  # months
+MARGINS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2)
+SHARES = (0.02, 0.05, *(step / 10 for step in range(1, 10)), 0.95, 0.98)  # of one slice in the traffic
+MOST_SLICES = 6  # the largest, whose shares are varied
+NEAR = 1e-6  # on either side of a crossing
+NOTHING = 1e-12  # of a rate, a price or a volume
+NOT_SHOWN = "not shown"
+MIX = "mix."  # before the name of a slice
+
+
+def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
+    """Thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none is made up.
+
+    The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets, margins and shares of a slice; where
+    it shows no arm there, `then` is "not shown".
+    """
+    task = study.task
+    cost, target = task.cost, task.target.quality
+
+    def at(table: CostTable) -> Task:
+        return task.model_copy(update={"cost": table})
+
+    def at_volume(volume: float) -> Task:
+        return at(cost.model_copy(update={"questions_per_month": volume}))
+
+    def at_target(quality: float) -> Task:
+        return task.model_copy(update={"target": task.target.model_copy(update={"quality": quality})})
+
+    def at_margin(margin: float) -> Task:
+        return task.model_copy(update={"target": task.target.model_copy(update={"margin": margin})})
+
+    def at_horizon(months: float) -> Task:
+        return at(cost.model_copy(update={"horizon_months": months}))
+
+    volume, horizon = cost.questions_per_month, cost.horizon_months
+    found = _scan("questions_per_month", volume, winner, study, at_volume, _steps(volume) + _crossed(study, winner))
+    if cost.machine_hour:
+        price = cost.machine_hour.price
+        found += _scan("machine_hour", price, winner, study, lambda value: at(_priced(cost, value)), _steps(price))
+    found += _scan("horizon_months", horizon, winner, study, at_horizon, HORIZONS)
+    if cost.label:
+        each = cost.label.each
+        found += _scan("label", each, winner, study, lambda value: at(_labelled(cost, value)), _steps(each))
+    if cost.change:
+        # one rate is varied itself, several all by one factor
+        what, stated = ("change.kinds", 1.0) if cost.change.kinds else ("change.per_month", cost.change.rates[0][1])
+        found += _scan(what, stated, winner, study, lambda value: at(_changing(cost, value / stated)), _steps(stated))
+    if target is not None:
+        found += _scan("quality", target, winner, study, at_target, [step / 100 for step in range(1, 100)])
+    else:
+        found += _scan("margin", task.target.margin, winner, study, at_margin, MARGINS)
+    return (*found, *_mixes(study, winner))
+
+
+def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
+    """Shares of one slice in the traffic, from which on another arm is shown; the other slices keep their proportions.
+
+    Of slices with enough questions, of two the smaller one; none for macro-F1, which means little within a slice.
+    """
+    task, questions = study.task, sum(study.slices.values())
+    if study.reweighted is None or task.metric == "macro_f1" or len(study.slices) < 2:
+        return []
+    shares = task.data.mix or {name: count / questions for name, count in study.slices.items()}
+    found: list[Flip] = []
+    names = sorted(study.slices, key=lambda name: (-study.slices[name], name))
+    for name in names[-1:] if len(names) == 2 else names[:MOST_SLICES]:
+        if study.slices[name] < LEAST or questions - study.slices[name] < LEAST:
+            continue
+
+        def at_share(share: float, name: str = name) -> Task:
+            rest = (1 - share) / (1 - shares[name])
+            mix = {other: share if other == name else own * rest for other, own in shares.items()}
+            return task.model_copy(update={"data": task.data.model_copy(update={"mix": mix})})
+
+        found += _scan(f"{MIX}{name}", shares[name], winner, study, at_share, SHARES, halvings=8)
+    return found
+
+
+def _steps(stated: float) -> list[float]:
+    powers = range(1, math.ceil(math.log(REACH) / math.log(STEP)) + 1)
+    return [stated * STEP ** (sign * power) for power in powers for sign in (-1, 1)]
+
+
+def _crossed(study: Evidence, winner: ArmResult) -> list[float]:
+    """Volumes on either side of those where the winner's total crosses another arm's."""
+    found: list[float] = []
+    own = study.usages.get(winner.arm)
+    for rival in study.done:
+        other = study.usages.get(rival.arm)
+        if rival.arm == winner.arm or own is None or other is None:
+            continue
+        first, second = (
+            planned_retrainings(usage, study.task.cost, floor_of(arm), study.task.target.quality)
+            for usage, arm in ((own, winner), (other, rival))
+        )
+        if first is not None and second is not None:
+            found += crossings(own, other, study.task.cost, retrainings_a=first, retrainings_b=second)
+    return [volume * side for volume in found for side in (1 - NEAR, 1 + NEAR)]
+
+
+def _scan(
+    what: str,
+    stated: float,
+    winner: ArmResult,
+    study: Evidence,
+    varied: Callable[[float], Task],
+    values: Sequence[float],
+    halvings: int = 40,
+) -> list[Flip]:
+    """The nearest of `values` below and above `stated` at which the rule does not show the winner, made exact by halving."""
+
+    def shown(value: float) -> str:
+        arm = choose(study.under(varied(value))).arm
+        return NOT_SHOWN if arm is None else arm.arm
+
+    # the smallest floats do not grow by a step, and would be searched for ever
+    if stated < NOTHING or shown(stated) != winner.arm:
+        return []
+    below = sorted({value for value in values if value < stated}, reverse=True)
+    above = sorted({value for value in values if value > stated})
+    found = []
+    for side, tried in (("below", below), ("above", above)):
+        outside = next((value for value in tried if shown(value) != winner.arm), None)
+        if outside is None:
+            continue
+        inside, then = ([stated, *tried])[tried.index(outside)], shown(outside)
+        for _ in range(halvings):
+            middle = (inside + outside) / 2
+            then_middle = shown(middle)
+            inside, outside, then = (
+                (middle, outside, then) if then_middle == winner.arm else (inside, middle, then_middle)
+            )
+        found.append(Flip(what=what, then=then, **{side: outside}))
+    return found
+
+
+def _priced(cost: CostTable, price: float) -> CostTable:
+    """The table at another price; one that is looked for may lie beyond the limits of what a file may state."""
+    hour = cost.machine_hour and cost.machine_hour.model_copy(update={"price": price})
+    return cost.model_copy(update={"machine_hour": hour})
+
+
+def _labelled(cost: CostTable, each: float) -> CostTable:
+    """The table at another price of a label."""
+    return cost.model_copy(update={"label": LabelPrice.model_construct(price=each)})
+
+
+def _changing(cost: CostTable, factor: float) -> CostTable:
+    """Return the table with facts that change `factor` times as fast."""
+    return cost.model_copy(update={"change": cost.change and cost.change.at_pace(factor)})

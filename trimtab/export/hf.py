@@ -1,0 +1,179 @@
+"""Weights as files that others load: a PEFT adapter, or a model of transformers in safetensors, sharded where it is large.
+
+What is written is what answers: adapters are merged as they are while an arm is measured, rounded once to the type of the base.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_object, write_json
+from trimtab.model.adapters.apply import ADAPTER_FILE, SCORE
+from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE
+from trimtab.model.classifier import LABELS_FILE, Head
+from trimtab.model.load import GENERATION, Base
+from trimtab.model.prompt_tuning import virtual_of
+
+SHARD = "5GB"
+CONFIG = "config.json"
+
+
+def plain_weights(base: Base) -> dict[str, Tensor]:
+    """The weights that answer, by the names that transformers gives them, each tied one once; for use inside `merged`.
+
+    Raises InputError for virtual tokens: they stand before the prompt, and no weight of the model holds them.
+    """
+    model = base.model
+    if virtual_of(model) is not None:
+        raise InputError(
+            "virtual tokens stand before the prompt, and no weight of the model holds them",
+            "export it as peft",
+            field="format",
+        )
+    adapted = tuple(f"{name}." for name in adapted_layers(model))
+    weights = {}
+    for name, value in model.named_parameters():
+        owner = next((prefix for prefix in adapted if name.startswith(prefix)), None)
+        own = name if owner is None else owner + name.removeprefix(owner).removeprefix("base.")
+        if owner is None or name.startswith(f"{owner}base."):
+            weights[own] = value.detach()
+    return weights
+
+
+def plain_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """`config.json` of the model that the weights make.
+
+    Raises InputError where they hold biases that the architecture has no name for: they would be dropped without a word.
+    """
+    config = base.model.config
+    settings = {
+        **config.to_diff_dict(),
+        "architectures": [type(base.model).__name__],
+        "dtype": str(base.model.dtype).removeprefix("torch."),
+    }
+    settings.pop("_name_or_path", None)
+    settings.pop("_model_name_or_path", None)
+    settings |= _biased(config, weights)
+    _require_same_names(type(config), settings, type(base.model), weights)
+    return settings
+
+
+def _biased(config: Any, weights: Mapping[str, Tensor]) -> dict[str, bool]:
+    """The switches of a Llama for the biases that were trained into it."""
+    found = {
+        "attention_bias": any(".self_attn." in name and name.endswith(".bias") for name in weights),
+        "mlp_bias": any(".mlp." in name and name.endswith(".bias") for name in weights),
+    }
+    return {name: True for name, on in found.items() if on and hasattr(config, name)}
+
+
+def _require_same_names(
+    kind: Any, settings: Mapping[str, Any], model_class: Any, weights: Mapping[str, Tensor]
+) -> None:
+    with torch.device("meta"):
+        described = model_class._from_config(kind.from_dict(dict(settings)))
+    wanted = {name for name, _ in described.named_parameters()}
+    odd = sorted(wanted ^ weights.keys())
+    if odd:
+        raise InputError(
+            f"architecture {settings.get('model_type')!r} of transformers has no place for what was trained ({odd[0]})",
+            "export it as peft",
+            field="format",
+        )
+
+
+def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: str, head: Head | None = None) -> None:
+    """Write the model that answers, for use inside `merged`, with its tokenizer and `template`; greedy answers end at `stops`.
+
+    With a head it is a sequence classifier, its configuration that of `head_config`.
+    """
+    weights = plain_weights(base)
+    settings = plain_config(base, weights)
+    if head is not None:
+        body = f"{base.model.base_model_prefix}."
+        weights = {name: value for name, value in weights.items() if name.startswith(body)}
+        weights[SCORE] = head.weight.detach()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_torch_state_dict(
+        {name: value.cpu().contiguous() for name, value in weights.items()}, folder, max_shard_size=SHARD
+    )
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
+    write_json(folder / CONFIG, settings)
+    if head is None:
+        begin = base.model.config.bos_token_id
+        greedy = {"do_sample": False, "eos_token_id": sorted(stops), "pad_token_id": _padding(base, stops)}
+        write_json(folder / GENERATION, {**greedy, **({} if begin is None else {"bos_token_id": begin})})
+    write_tokenizer(base, folder, template)
+
+
+def write_classifier_config(run: Path, folder: Path) -> None:
+    """Make the configuration in `folder` that of the classifier which the run saved: labels, padding, class."""
+    own = read_object(run / LABELS_FILE, "id2label")
+    kept = {name: own[name] for name in ("architectures", "id2label", "label2id", "pad_token_id") if name in own}
+    write_json(folder / CONFIG, {**read_object(folder / CONFIG), **kept})
+
+
+def write_adapter(run: Path, folder: Path, *, base: Base, name: str, revision: str | None, template: str) -> None:
+    """Write the adapter that a run saved as PEFT and vLLM load it, with the base model's public name and its tokenizer.
+
+    Raises InputError where the run holds whole weights and no adapter.
+    """
+    if not (run / ADAPTER_FILE).is_file():
+        raise InputError(
+            "its training moved the model's own weights, and there is no adapter", "export it as merged", field="format"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (ADAPTER_FILE, QUANTIZED_FILE, LABELS_FILE):
+        if (run / file).is_file():
+            shutil.copyfile(run / file, folder / file)
+    shutil.copyfile(run / CONFIG_FILE, folder / CONFIG_FILE)
+    name_base(folder, name, revision)
+    write_tokenizer(base, folder, template)
+
+
+def name_base(folder: Path, name: str, revision: str | None) -> None:
+    """Have an adapter's configuration, where there is one, name its base as others know it: as saved it names a folder of this machine."""
+    if (folder / CONFIG_FILE).is_file():
+        settings = read_object(folder / CONFIG_FILE)
+        write_json(folder / CONFIG_FILE, {**settings, "base_model_name_or_path": name, "revision": revision})
+
+
+def write_tokenizer(base: Base, folder: Path, template: str) -> None:
+    """The tokenizer with the chat template that prompts were built by."""
+    tokenizer = base.tokenizer
+    before = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.chat_template = before
+
+
+def adapter_kind(run: Path) -> str:
+    """The kind of a saved adapter, by PEFT's name; empty where the run holds whole weights, or nothing."""
+    file = run / CONFIG_FILE
+    return str(read_object(file).get("peft_type", "")) if file.is_file() else ""
+
+
+def adapter_rank(run: Path) -> int | None:
+    """The rank of a saved adapter, None where it has none."""
+    rank = max(
+        (value.shape[0] for name, value in load_file(run / ADAPTER_FILE).items() if ".lora_A." in name), default=0
+    )
+    return rank or None
+
+
+def _padding(base: Base, stops: Sequence[int]) -> int:
+    padding = base.tokenizer.pad_token_id
+    return int(min(stops) if padding is None else padding)

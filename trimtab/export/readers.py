@@ -1,0 +1,290 @@
+"""What was exported, loaded back by who will read it (PEFT, transformers, llama.cpp), and asked greedily, one question at a time.
+
+Nothing of our own attention or engine is used here: it would prove itself. Shapes: T tokens, V vocabulary, L labels.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from numpy.ctypeslib import as_array
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    DynamicCache,
+)
+
+from trimtab.base.common_prefix import common_length
+from trimtab.base.errors import PackageError
+from trimtab.base.files import read_object
+from trimtab.model.adapters.peft_format import QUANTIZED_FILE
+from trimtab.model.load import DTYPES, told
+
+Turns = Sequence[Mapping[str, str]]
+# Of a classifier's configuration: PEFT loads the base model's own, which knows no labels and may pad with the token that is scored.
+OF_LABELS = ("id2label", "label2id", "pad_token_id")
+AGAIN = "export it again; where it stays so, report it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A greedy answer; `gap(step, token)` is by how many nats the token that was taken was ahead of another one."""
+
+    text: str
+    ids: tuple[int, ...]
+    logits_TV: Tensor | None = None
+
+    def gap(self, other: Sequence[int]) -> float:
+        """By how many nats this answer's token was ahead of `other`'s where they first part; infinite where that is not known."""
+        place = common_length(self.ids, tuple(other))
+        if self.logits_TV is None or place >= len(self.ids) or place >= len(other):
+            return float("inf")
+        return float(self.logits_TV[place, self.ids[place]] - self.logits_TV[place, other[place]])
+
+
+class Consumer(ABC):
+    """A program that has loaded an exported model: its name and version, its own prompt of turns, its greedy answers."""
+
+    name: str
+
+    @abstractmethod
+    def prompt(self, turns: Turns) -> tuple[int, ...]:
+        """Token ids of turns by the tokenizer and the chat template that were exported."""
+
+    @abstractmethod
+    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+        """A greedy answer of at most so many tokens."""
+
+    @abstractmethod
+    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+        """The summed log-probability of each label's tokens after a prompt."""
+
+
+class InTransformers(Consumer):
+    """transformers, with PEFT where an adapter is on; `kind` is what `load` was asked for."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.virtual = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+
+    def prompt(self, turns: Turns) -> tuple[int, ...]:
+        """By `apply_chat_template`."""
+        given = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, return_dict=True)
+        return tuple(given["input_ids"])
+
+    @torch.inference_mode()
+    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+        """By `generate`; behind virtual tokens token by token and without a cache.
+
+        PEFT's own `generate` loses count of the virtual tokens in its cache (seen with peft 0.21.2 on transformers 5.24.0).
+        """
+        if self.virtual:
+            return self._stepwise(ids, most, stops)
+        asked = self._tensor(ids)
+        with _hushed():
+            out = self.model.generate(
+                input_ids=asked,
+                attention_mask=torch.ones_like(asked),
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                max_new_tokens=most,
+                eos_token_id=sorted(stops),
+                pad_token_id=min(stops),
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        made = out.sequences[0].tolist()
+        new = tuple(made[len(made) - len(out.logits) :])
+        logits_TV = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
+        return self._written(new, logits_TV)
+
+    def _stepwise(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+        new: list[int] = []
+        steps: list[Tensor] = []
+        while len(new) < most and (not new or new[-1] not in stops):
+            steps.append(self._read([*ids, *new])[-1])
+            new.append(int(steps[-1].argmax()))
+        return self._written(tuple(new), torch.stack(steps).float().log_softmax(-1))
+
+    def _read(self, ids: Sequence[int]) -> Tensor:
+        """Logits of all tokens `[T, V]`, without a cache."""
+        with _hushed():
+            logits_TV: Tensor = self.model(input_ids=self._tensor(ids), use_cache=False).logits[0]
+        return logits_TV
+
+    def _written(self, new: tuple[int, ...], logits_TV: Tensor) -> Written:
+        text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
+        return Written(text=text, ids=new, logits_TV=logits_TV)
+
+    @torch.inference_mode()
+    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+        """The prompt is read once, and each label behind it; behind virtual tokens each with the prompt."""
+        longest = max(map(len, labels))
+        if self.virtual:
+            rows = (self._read([*ids, *label]) for label in labels)
+            logits = [row[-len(label) - 1 : -1] for row, label in zip(rows, labels, strict=True)]
+            return [
+                float(row.float().log_softmax(-1)[range(len(label)), list(label)].sum())
+                for row, label in zip(logits, labels, strict=True)
+            ]
+        plain = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        named = "cache" if "cache" in inspect.signature(plain.forward).parameters else "past_key_values"
+        cache = DynamicCache(config=plain.config)
+        first_V = (
+            plain(input_ids=self._tensor(ids), use_cache=True, **{named: cache}).logits[0, -1].float().log_softmax(-1)
+        )
+        cache.batch_repeat_interleave(len(labels))
+        labels_LT = self._tensor([[*label, *[0] * (longest - len(label))] for label in labels])
+        later_LTV = plain(input_ids=labels_LT, use_cache=True, **{named: cache}).logits.float().log_softmax(-1)
+        return [
+            float(first_V[label[0]] + sum(later_LTV[row, at, token] for at, token in enumerate(label[1:])))
+            for row, label in enumerate(labels)
+        ]
+
+    @torch.inference_mode()
+    def class_logits(self, ids: Sequence[int]) -> dict[str, float]:
+        """The score of each label by a sequence classifier."""
+        asked = self._tensor(ids)
+        logits = self.model(input_ids=asked, attention_mask=torch.ones_like(asked)).logits[0].float()
+        names = self.model.config.id2label
+        return {names[number]: float(value) for number, value in enumerate(logits)}
+
+    def _tensor(self, ids: Any) -> Tensor:
+        rows = ids if ids and isinstance(ids[0], list) else [list(ids)]
+        return torch.tensor(rows, device=self.model.device)
+
+
+class InLlamaCpp(Consumer):
+    """llama.cpp through llama-cpp-python."""
+
+    def __init__(self, file: Path, tokens: int) -> None:
+        if not has_llama_cpp():
+            raise PackageError("llama-cpp-python", None, "asking a GGUF file through llama.cpp")
+        self.name = f"llama-cpp-python {version('llama_cpp_python')}"
+        self._llama = importlib.import_module("llama_cpp").Llama(
+            model_path=str(file), n_ctx=tokens, logits_all=False, verbose=False, seed=0
+        )
+
+    def prompt(self, turns: Turns) -> tuple[int, ...]:
+        """By the file's own template and tokenizer."""
+        chat = importlib.import_module("llama_cpp.llama_chat_format")
+        metadata = self._llama.metadata
+        formatter = chat.Jinja2ChatFormatter(
+            template=metadata["tokenizer.chat_template"], eos_token="", bos_token="", add_generation_prompt=True
+        )
+        text = formatter(messages=list(turns)).prompt
+        return tuple(self._llama.tokenize(text.encode(), add_bos=False, special=True))
+
+    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+        """The likeliest token each time."""
+        new: list[int] = []
+        steps: list[Tensor] = []
+        self._begin(ids)
+        while len(new) < most and (not new or new[-1] not in stops):
+            if new:
+                self._llama.eval(new[-1:])
+            steps.append(self._coming())
+            new.append(int(steps[-1].argmax()))
+        said = [token for token in new if token not in stops]
+        text = self._llama.detokenize(said).decode("utf-8", "replace").strip()
+        return Written(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
+
+    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+        """The prompt is read once, each label behind it token by token; what it begins with like the one before it stays."""
+        self._begin(ids)
+        path: list[int] = []
+        steps, sums = [self._coming()], [0.0] * len(labels)
+        for place in sorted(range(len(labels)), key=lambda place: tuple(labels[place])):
+            label = list(labels[place])
+            shared = common_length(path, label[:-1])
+            self._llama.n_tokens -= len(path) - shared  # what lies beyond is dropped when the next token is read
+            del steps[shared + 1 :]
+            for token in label[shared:-1]:
+                self._llama.eval([token])
+                steps.append(self._coming())
+            path = label[:-1]
+            sums[place] = sum(float(next_V[token]) for next_V, token in zip(steps, label, strict=True))
+        return sums
+
+    def _begin(self, ids: Sequence[int]) -> None:
+        self._llama.reset()
+        self._llama.eval(list(ids))
+
+    def _coming(self) -> Tensor:
+        """Log-probabilities of the token to come."""
+        logits = importlib.import_module("llama_cpp").llama_get_logits_ith(self._llama.ctx, -1)
+        return torch.from_numpy(as_array(logits, (self._llama.n_vocab(),)).copy()).log_softmax(-1)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Inside, what libraries remark on each other, and their bars, are not heard; what goes wrong is raised."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def has_llama_cpp() -> bool:
+    """Whether llama-cpp-python is installed."""
+    return importlib.util.find_spec("llama_cpp") is not None
+
+
+def has_peft() -> bool:
+    """Whether PEFT is installed."""
+    return importlib.util.find_spec("peft") is not None
+
+
+def load_back(
+    folder: Path,
+    format: Literal["peft", "merged", "gguf"],
+    *,
+    precision: str,
+    head: bool = False,
+    gguf_file: str | None = None,
+) -> InTransformers:
+    """What lies in `folder`, loaded by transformers in this precision; an adapter by PEFT, which finds the base model itself.
+
+    Raises InputError where the consumer cannot read it.
+    """
+    common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
+    name = f"transformers {version('transformers')}"
+    with told(folder, f"{name} cannot load it", AGAIN), _hushed():
+        if format == "gguf":
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
+            model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)
+            return InTransformers(model, tokenizer, name)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **common)
+        if format == "merged":
+            model = kind.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)
+            return InTransformers(model, tokenizer, name)
+        from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
+
+        own = AutoPeftModelForSequenceClassification if head else AutoPeftModelForCausalLM
+        if head:
+            config = AutoConfig.from_pretrained(folder, **common)
+            common |= {name: getattr(config, name) for name in OF_LABELS}
+        if (folder / QUANTIZED_FILE).is_file():
+            common["quantization_config"] = BitsAndBytesConfig(**read_object(folder / QUANTIZED_FILE))
+        model = own.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)
+        return InTransformers(model, tokenizer, f"peft {version('peft')} on {name}")

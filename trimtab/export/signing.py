@@ -1,0 +1,75 @@
+"""A signature over a folder, by the OpenSSF's model-signing: whoever has the public key can tell that no file was changed since.
+
+Library: `model_signing` (Apache-2.0). Keys are PEM files of an elliptic curve: `openssl ecparam -name prime256v1 -genkey -noout -out key.pem`,
+and `openssl ec -in key.pem -pubout -out public.pem`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trimtab.base.errors import InputError, PackageError
+from trimtab.base.sanitize import said
+
+SIGNATURE = "model.sig"
+STATE = ".trimtab"
+JUDGEMENTS = "feedback.db"  # the one thing in STATE: judgements of users come to the folder after it was signed
+UNSIGNED = (SIGNATURE, STATE)
+
+
+def sign_folder(folder: Path, private_key: Path) -> None:
+    """Sign every file of a folder; the signature lies in it. Raises InputError for a key that cannot be used, PackageError without the library."""
+    library = _library()
+    try:
+        signer = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
+        signer.set_hashing_config(_hashing(library)).sign(folder, folder / SIGNATURE)
+    except (ValueError, TypeError, OSError) as error:  # TypeError: a key behind a password
+        remedy = "name a private key of an elliptic curve, as a PEM file without a password"
+        raise InputError(f"cannot sign: {said(error)}", remedy, file=private_key) from None
+
+
+def verify_folder(folder: Path, public_key: Path) -> None:
+    """Raise InputError unless the folder is signed by the key's owner and every file is as it was signed, none added or taken away.
+
+    The store of judgements alone may be there beside what was signed: no answer depends on it. Raises PackageError without the library.
+    """
+    library = _library()
+    try:
+        verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    except (ValueError, OSError) as error:
+        raise InputError(f"is no public key: {said(error)}", "name a PEM file", file=public_key) from None
+    if not (folder / SIGNATURE).is_file():
+        raise InputError(f"is not signed: it holds no {SIGNATURE}", "export it again with --sign KEY", file=folder)
+    try:
+        verifier.set_hashing_config(_hashing(library)).verify(folder, folder / SIGNATURE)
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # of whatever type the library and those below it raise over a damaged or forged signature
+        remedy = "take it from who signed it, and load nothing of this one"
+        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from error
+
+    beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
+    odd = next((path for path in beside if path.exists() and not _keeps_judgements(path)), None)
+    if odd is not None:
+        raise InputError("lies in a signed folder, and nobody signed it", "take it away", file=odd)
+
+
+def _keeps_judgements(path: Path) -> bool:
+    """Whether it is the store of judgements, or a file that SQLite keeps beside it."""
+    return path.is_file() and path.name.removeprefix(".").startswith(JUDGEMENTS)
+
+
+def _hashing(library: Any) -> Any:
+    return library.hashing.Config().set_ignored_paths(paths=UNSIGNED, ignore_git_paths=False)
+
+
+def _library() -> Any:
+    """The library, imported when it is first needed."""
+    try:
+        import model_signing
+    except ModuleNotFoundError as error:
+        raise PackageError(error.name or "model_signing", "sign", "a signature") from None
+    return model_signing

@@ -1,0 +1,231 @@
+"""Answers that fit a JSON schema, a regular expression or one of several texts, because no other token is allowed (xgrammar).
+
+Source: Dong et al. 2024 (arXiv 2411.15100). Shapes: B rows, R of them constrained, V vocabulary, W words of 32 bits of it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from trimtab.base.errors import InputError, PackageError
+from trimtab.base.sanitize import said
+from trimtab.base.worker import Worker
+from trimtab.inference.json_schemas import kept_schema, require_linear
+from trimtab.inference.kv_cache import sent
+
+LONGEST = 65_536  # letters of a constraint
+MEGABYTES, SECONDS = 1024, 10
+"""What compiling one may take: memory beyond that of the process when it is ready, and processor time."""
+WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
+LONGEST_GRAMMAR = 64 << 20  # bytes of JSON that come back
+MATCHING = 10.0  # seconds of processor time that the grammar of one answer may take
+KEPT = 64  # compiled constraints for each tokenizer
+WHITESPACE = 1  # characters between two parts of a JSON value: with more, a small model spends its tokens on blanks
+_SIMPLER = "simplify it"
+_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0)}
+"""What UTF-8 has behind these first bytes of a letter (RFC 3629): the library lets any of 0x80 to 0xBF follow, which is no text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What an answer has to fit from its first token to its last; one of these.
+
+    `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it says
+    `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these texts.
+    `json_object`: any JSON object. Raises InputError where none or several are given, or more than LONGEST letters.
+    """
+
+    schema: str = ""
+    regex: str = ""
+    choices: tuple[str, ...] = ()
+    json_object: bool = False
+
+    def __post_init__(self) -> None:
+        given = [bool(self.schema), bool(self.regex), bool(self.choices), self.json_object]
+        if sum(given) != 1:
+            problem = f"a constraint of {sum(given)} kinds"
+            raise InputError(problem, "give one of schema, regex, choices and json_object", field="constraint")
+        if not all(self.choices):
+            raise InputError("an empty choice", "leave it out", field="constraint")
+        letters = len(self.schema) + len(self.regex) + sum(map(len, self.choices))
+        if letters > LONGEST:
+            raise InputError(f"a constraint of {letters:,} letters", f"up to {LONGEST:,} are read", field="constraint")
+
+    def asked(self) -> dict[str, Any]:
+        """As `grammar_worker.py` is asked for it; raises InputError for a schema that answers would not be held to whole."""
+        if self.regex:
+            require_linear(self.regex)
+            return {"kind": "regex", "text": self.regex}
+        if self.choices:
+            return {"kind": "ebnf", "text": "root ::= " + " | ".join(map(_quoted, dict.fromkeys(self.choices)))}
+        text = kept_schema(self.schema) if self.schema else '{"type": "object"}'
+        return {"kind": "schema", "text": text, "strict": not self.json_object, "whitespace": WHITESPACE}
+
+
+class Matcher(Protocol):
+    """The state of one constrained answer: which tokens may come next."""
+
+    def fill(self, bits_RW: Tensor, row: int) -> None:
+        """Set the bits of the tokens that may come next, in one row."""
+
+    def accept(self, token: int) -> bool:
+        """Go on by one token; False where it does not fit."""
+
+
+class GrammarMatcher:
+    """Where one answer stands in its grammar.
+
+    One that is read in many ways at once can take as long as a pass for each token, for which all others wait: after MATCHING seconds
+    nothing fits any more.
+    """
+
+    def __init__(self, matcher: Any, letters: _Letters) -> None:
+        self._matcher, self._letters = matcher, letters
+        self._seconds = 0.0
+        self._begun: int | None = None  # the first byte of a letter whose second is still to come
+
+    def fill(self, bits_RW: Tensor, row: int) -> None:
+        """Set the bits of the tokens that may come next, in one row."""
+        began = time.thread_time()
+        self._matcher.fill_next_token_bitmask(bits_RW, row)
+        if self._begun is not None:
+            bits_RW[row] &= self._letters.behind[self._begun]
+        self._seconds += time.thread_time() - began
+
+    def accept(self, token: int) -> bool:
+        """Go on by one token; False where it does not fit."""
+        fits = self._seconds < MATCHING and bool(self._matcher.accept_token(token))
+        self._begun = self._letters.begun(token)
+        return fits
+
+
+class _Letters:
+    """Letters that are spelled over several tokens: `behind` a first byte, the bits of the tokens that may go on with it."""
+
+    def __init__(self, spelled: Sequence[bytes]) -> None:
+        self._spelled = spelled
+        self.behind: dict[int, Tensor] = {}
+        for first, second in _SECOND_BYTES.items():
+            words = [0] * -(-len(spelled) // 32)
+            for number, text in enumerate(spelled):
+                if text[:1] and text[0] in second:
+                    words[number // 32] |= 1 << number % 32
+            self.behind[first] = torch.tensor(words, dtype=torch.int64).to(torch.int32)
+
+    def begun(self, token: int) -> int | None:
+        """The first byte with which a token ends, where not every second one may follow it."""
+        last = self._spelled[token][-1:]
+        return last[0] if last and last[0] in self.behind else None
+
+
+class Grammars:
+    """Constraints compiled for one tokenizer, the KEPT used last; threads may share it.
+
+    The tokens of `stop_ids` may come where an answer may end; other special tokens never.
+    """
+
+    def __init__(self, tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> None:
+        if find_spec("xgrammar") is None:
+            raise PackageError("xgrammar", "structured", "an answer held to a schema, an expression or choices")
+        if not stop_ids:
+            raise InputError("a constrained answer without an end token", "choose a model that has one")
+        import xgrammar
+
+        self._library: Any = xgrammar
+        plain = self._library.TokenizerInfo.from_huggingface(
+            tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(stop_ids)
+        )
+        tokens = written_tokens(tokenizer, vocabulary, stop_ids)
+        metadata = plain.dump_metadata()
+        self._tokenizer = self._library.TokenizerInfo.from_vocab_and_metadata(tokens, metadata)
+        self._letters = _Letters(self._tokenizer.decoded_vocab)
+        self._worker = Worker(
+            Path(__file__).with_name("grammar_worker.py"),
+            [str(MEGABYTES), str(SECONDS)],
+            seconds=WALL_SECONDS,
+            longest=LONGEST_GRAMMAR,
+            first=json.dumps({"vocabulary": tokens, "metadata": metadata}),
+        )
+        self._known: dict[Constraint, Any] = {}  # compiled, or why not; the last is the one used last
+        self._lock = threading.Lock()
+
+    def knows(self, constraint: Constraint) -> bool:
+        """Whether a matcher, or why there is none, can be had at once."""
+        with self._lock:
+            return constraint in self._known
+
+    def matcher(self, constraint: Constraint) -> GrammarMatcher:
+        """At the beginning of an answer; raises InputError for a constraint that cannot be compiled within the limits."""
+        with self._lock:
+            found = self._known.pop(constraint, None)
+            if found is not None:
+                self._known[constraint] = found
+        if found is None:
+            found = self._compiled(constraint)  # without the lock: what is known is not waited for
+            with self._lock:
+                self._known[constraint] = found
+                if len(self._known) > KEPT:
+                    del self._known[next(iter(self._known))]
+        if isinstance(found, str):
+            raise InputError(found, _SIMPLER, field="constraint")
+        return GrammarMatcher(self._library.GrammarMatcher(found), self._letters)
+
+    def _compiled(self, constraint: Constraint) -> Any:
+        answer = self._worker.ask(json.dumps(constraint.asked()))
+        if answer is None:
+            return f"takes more than {SECONDS} s of processor time or {MEGABYTES:,} MB of memory to prepare"
+        if "grammar" not in answer:
+            return str(answer.get("over") or f"cannot be used ({said(ValueError(answer['error']))})")
+        return self._library.CompiledGrammar.deserialize_json(answer["grammar"], self._tokenizer)
+
+
+@lru_cache(maxsize=4)
+def grammars_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Grammars:
+    """The grammars of a tokenizer, for every engine that answers with it; raises PackageError where the library lacks."""
+    return Grammars(tokenizer, stop_ids, vocabulary)
+
+
+def constrained(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor:
+    """Scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor where no row has one."""
+    asked = [(row, matcher) for row, matcher in enumerate(matchers) if matcher is not None]
+    if not asked:
+        return scores_BV
+    vocabulary, device = scores_BV.shape[1], scores_BV.device
+    bits_RW = torch.zeros(len(asked), -(-vocabulary // 32), dtype=torch.int32)
+    for place, (_, matcher) in enumerate(asked):
+        matcher.fill(bits_RW, place)
+    bits_RW = bits_RW.to(device, non_blocking=True)
+    allowed_RV = (bits_RW[:, :, None] >> torch.arange(32, dtype=torch.int32, device=device)).flatten(1) & 1
+    rows_R = sent([row for row, _ in asked], device)
+    scores_BV = scores_BV.float()
+    some_RV = scores_BV[rows_R].masked_fill(allowed_RV[:, :vocabulary] == 0, float("-inf"))
+    return scores_BV.index_put((rows_R,), some_RV)
+
+
+def written_tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
+    """The tokens by number as the tokenizer writes them, special ones empty: no text can be spelled with these.
+
+    Nor with those that end an answer, which are known by number: xgrammar lets them spell their own text since 0.2.9.
+    """
+    tokens = [""] * vocabulary
+    special = set(tokenizer.all_special_ids) | stop_ids
+    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    for token, number in tokenizer.get_vocab().items():
+        if number < vocabulary and number not in special:
+            tokens[number] = token
+    return tokens
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,391 @@
+"""Answers for prompts that come and go: shared beginnings read once, no padding, a finished sequence's slot taken by the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Generation
+from trimtab.inference.constraints import Constraint, Grammars, Matcher, constrained, grammars_of
+from trimtab.inference.detokenize import TextStream, before_stop
+from trimtab.inference.kv_cache import begun, sent
+from trimtab.inference.layouts import Decode, Prefill
+from trimtab.inference.prefix_cache import Memory
+from trimtab.inference.prompt_lookup import most_guesses
+from trimtab.inference.quote import QuoteConstraint, tokens_of
+from trimtab.inference.request import Completion, Event, Ongoing, Request, Said, Token, require_room
+from trimtab.inference.sampling import likeliest, log_probabilities, next_tokens, penalised
+from trimtab.inference.scheduler import Admission
+from trimtab.model.attention import Layout
+from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
+
+__all__ = ["Completion", "Engine", "Event", "OnToken", "Request", "Token", "generate_texts"]
+
+OnToken = Callable[[str, int], bool | None]
+SCORED = 64  # rows of a prompt whose scores over the vocabulary are held at once
+
+
+class Engine:
+    """Generates with one model; `slots` sequences are decoded together, prompts read up to `prefill_tokens` in a pass.
+
+    A longer prompt is read in several passes, between which what runs goes on: the fewer `prefill_tokens`, the shorter it waits.
+    Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each);
+    prefixes that are held come on top, with up to `kept_tokens`, half as many of what is public of prompts, and as many again of
+    what is kept for those who asked and, within `generate`, of prompts that are asked several times. A beginning is shared if it has
+    `share_from` tokens or more.
+    The weights must not change while requests are in flight. For one thread: nothing is locked.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        stop_ids: frozenset[int],
+        *,
+        slots: int = 64,
+        cache_tokens: int = 16384,
+        prefill_tokens: int = 2048,
+        share_from: int = 16,
+        kept_tokens: int = 8192,
+    ) -> None:
+        self.base, self.stop_ids = base, stop_ids
+        self.slots, self.cache_tokens = slots, cache_tokens
+        self.prefill_tokens = prefill_tokens
+        self._memory = Memory(base, kept_tokens, share_from)
+        self._on_token: OnToken | None = None
+        self._grammars: Grammars | None = None  # once there was a constraint
+        self._reset()
+
+    def _reset(self) -> None:
+        self._in_flight: dict[str, Ongoing] = {}
+        self._line = Admission(self.slots, self.cache_tokens, self.prefill_tokens)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait or run."""
+        return len(self._in_flight)
+
+    @torch.inference_mode()
+    def hold(self, ids: Sequence[int]) -> None:
+        """Read `ids` now and keep them for every later request that begins alike, found without being named.
+
+        Several are kept, up to the engine's `kept_tokens` in all; then the least recently used leave, the newest never. The
+        weights must not change meanwhile, or `forget` has to be called.
+        """
+        if ids:
+            self._memory.hold(ids)
+
+    def forget(self) -> None:
+        """Drop what is held: call it when the weights have changed."""
+        self._memory.forget()
+
+    def prepare(self, constraint: Constraint) -> None:
+        """Compile a constraint, which may take seconds, so that `submit` does not wait for it. Any thread may call this.
+
+        Raises InputError for a constraint that cannot be used, and PackageError where the library for them is not installed.
+        """
+        self._grammar(constraint)
+
+    def is_prepared(self, constraint: Constraint) -> bool:
+        """Whether `submit` would not wait for a constraint. Any thread may call this, and waits for nothing."""
+        return self._grammars is not None and self._grammars.knows(constraint)
+
+    def _matcher(self, request: Request) -> Matcher | None:
+        if isinstance(request.constraint, QuoteConstraint):
+            vocabulary = int(self.base.model.config.vocab_size)
+            return tokens_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(
+                request.constraint, request.max_new
+            )
+        return self._grammar(request.constraint) if request.constraint else None
+
+    def _grammar(self, constraint: Constraint) -> Matcher:
+        vocabulary = int(self.base.model.config.vocab_size)
+        self._grammars = grammars_of(self.base.tokenizer, self.stop_ids, vocabulary)
+        return self._grammars.matcher(constraint)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request: it is answered by the calls of `step` that follow, first come first served.
+
+        It hangs on the longest beginning that is held now, whatever is held or forgotten later.
+        Raises InputError for an empty prompt, for one that does not fit the model's context with its answer, for an empty stop
+        and for an id that is in flight; for a constraint what `prepare` raises.
+        """
+        request = self._begun(request)
+        self._check(request)
+        whole = request.prompt_logprobs  # every token is read, since what is kept of others has no scores
+        beginning = self._memory.learned if whole else self._memory.beginning(request.ids)
+        start = beginning.length if beginning else 0
+        streams = request.stream or request.stops
+        decode = partial(self.base.tokenizer.decode, skip_special_tokens=True) if streams else None
+        sequence = Ongoing(
+            request=request,
+            beginning=beginning,
+            fresh=request.ids[start:],
+            again=None if whole else self._memory.again(request, start),
+            text=TextStream(decode, request.stops) if decode else None,
+            matcher=self._matcher(request),
+        )
+        self._in_flight[request.id] = sequence
+        self._line.add(sequence)
+
+    @torch.inference_mode()
+    @on_free_cores()
+    def step(self) -> list[Event]:
+        """One pass over the model, which reads new prompts or goes on by a token or more: what is new, a Completion behind its last token.
+
+        Returns nothing where nothing is in flight, or where all that was read was a part of a long prompt. A pass that raises ends
+        all requests; the engine can then be used anew.
+        """
+        if not self._in_flight:
+            return []
+        try:
+            parts = self._line.next()
+            return self._prefill(parts) if parts else self._decode()
+        except BaseException:
+            self._reset()
+            raise
+
+    @torch.inference_mode()
+    def cancel(self, request_id: str) -> Completion | None:
+        """End a request and free its slot for the next pass; what it had said, or None where no such request is in flight."""
+        sequence = self._in_flight.get(request_id)
+        if sequence is None:
+            return None
+        self._line.cancel(sequence)
+        self._settle(request_id)
+        return sequence.completion()
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
+        """Answer all requests, in the order asked; a beginning that all of them share is read once, and so is a prompt that comes several times.
+
+        `on_token(id, token)` is told every new token (the stop token too) and ends that answer by returning True. Raises
+        InputError for what `submit` refuses, and while other requests are in flight.
+        """
+        if self._in_flight:
+            raise InputError(f"generate while {self.in_flight} requests are in flight", "finish or cancel them first")
+        begun_requests = [self._begun(request) for request in requests]
+        for request in begun_requests:
+            self._check(request)
+        if not requests:
+            return []
+        try:
+            started = time.perf_counter()
+            self._memory.share([request.ids for request in begun_requests])
+            share = (time.perf_counter() - started) / len(requests)
+            for request in sorted(requests, key=lambda request: -len(request.ids) - request.max_new):
+                self.submit(request)
+            self._line.fill_evenly()
+            self._on_token = on_token
+            done = self._run()
+        finally:
+            self._on_token = None
+            self._memory.end_call()
+            self._reset()
+        return [_with_share(done[request.id], share) for request in requests]
+
+    def _run(self) -> dict[str, Completion]:
+        """Step until nothing is in flight."""
+        done: dict[str, Completion] = {}
+        while self._in_flight:
+            done.update((event.id, event) for event in self.step() if isinstance(event, Completion))
+        return done
+
+    def _begun(self, request: Request) -> Request:
+        """The request with the virtual tokens that are on before its prompt; an empty prompt stays one, which is refused."""
+        learned = self._memory.learned
+        if not learned or not request.ids:
+            return request
+        public = learned.length + request.public
+        return replace(request, ids=begun(self.base, request.ids), public=public)
+
+    def _check(self, request: Request) -> None:
+        context = int(self.base.model.config.max_position_embeddings)
+        if not request.ids or request.max_new < (0 if request.prompt_logprobs else 1):
+            raise InputError(
+                f"{request.id}: {len(request.ids)} prompt tokens and {request.max_new} new ones",
+                "give at least one of each",
+                field="task.output_tokens",
+            )
+        require_room(request.id, len(request.ids), request.max_new, context)
+        if "" in request.stops:
+            raise InputError(f"{request.id}: an empty stop", "leave it out", field="stops")
+        if not 0 <= request.top_logprobs <= self.base.model.config.vocab_size:
+            problem = f"{request.id}: top_logprobs = {request.top_logprobs}"
+            raise InputError(problem, "give 0 (none) or more, up to the vocabulary", field="top_logprobs")
+        if request.id in self._in_flight:
+            raise InputError(f"{request.id}: a request of this id is in flight", "give each its own id", field="id")
+
+    def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
+        return self.base.hidden(sent(ids, self.base.device), positions_N, layout)
+
+    def _prefill(self, parts: list[tuple[Ongoing, int]]) -> list[Event]:
+        """Read prompts up to the places given in one pass; the first token of each that was read to its end."""
+        started = time.perf_counter()
+        first = len(self._line.running)
+        spans = [one.part(end) for one, end in parts]
+        layout = Prefill(self._line.cache, first, spans, self.base.device)
+        ids = [token for one, end in parts for token in one.fresh[one.read : end]]
+        hidden_ND = self._forward(ids, layout.positions_N, layout)
+        ends = list(accumulate(span.end - span.start for span in spans))
+        places = [slice(start, end) for start, end in pairwise([0, *ends])]
+        for slot, (sequence, end) in enumerate(parts, first):
+            if sequence.request.prompt_logprobs:
+                self._score(sequence, end, hidden_ND[places[slot - first]])
+            if end == len(sequence.fresh):
+                self._memory.keep_public(self._line.cache, slot, sequence)
+        ready = self._line.read(parts)
+        lasts = [last - 1 for last in ends[: len(ready)]]
+        said = self._next(hidden_ND[sent(lasts, hidden_ND.device)], ready) if ready else []
+        seconds = (time.perf_counter() - started) / len(ids)
+        for (sequence, _), span in zip(parts, spans, strict=True):
+            sequence.prefill_seconds += seconds * (span.end - span.start)
+        return self._advance(first, [[one] for one in said])
+
+    def _decode(self) -> list[Event]:
+        """One more token for every running sequence, and those behind it that were guessed right."""
+        started, running = time.perf_counter(), self._line.running
+        runs = _runs(running)
+        each = len(runs[0])
+        layout = Decode(self._line.cache, [sequence.shared for sequence in running], each, self.base.device)
+        hidden_ND = self._forward([token for run in runs for token in run], layout.positions_N, layout)
+        said = self._next(hidden_ND, running, each)
+        told = [
+            _right(said[start : start + each], run) for start, run in zip(range(0, len(said), each), runs, strict=True)
+        ]
+        self._line.cache.take_back([each - len(right) for right in told])
+        seconds = (time.perf_counter() - started) / len(running)
+        for sequence in running:
+            sequence.decode_seconds += seconds
+        return self._advance(0, told)
+
+    def _score(self, sequence: Ongoing, end: int, hidden_QD: Tensor) -> None:
+        """Note the log-probabilities of the prompt's tokens that stand behind those just read, up to `end` of its own."""
+        following = sequence.fresh[end - len(hidden_QD) + 1 : end + 1]
+        count = sequence.request.top_logprobs
+        for start in range(0, len(following), SCORED):
+            tokens = following[start : start + SCORED]
+            logits_RV = self.base.logits(hidden_QD[start : start + len(tokens)])
+            logs_R = log_probabilities(logits_RV, sent(tokens, logits_RV.device))
+            sequence.prompt_log_probabilities += logs_R.tolist()
+            if count:
+                pairs = zip(*(part_RW.tolist() for part_RW in likeliest(logits_RV, count)), strict=True)
+                sequence.prompt_likeliest += [tuple(zip(*pair, strict=True)) for pair in pairs]
+
+    def _next(self, hidden_BD: Tensor, running: Sequence[Ongoing], each: int = 1) -> list[Said]:
+        """What comes behind each row, with its log-probability and the likeliest ones where those are asked for.
+
+        `each` rows behind one another are of one sequence.
+        """
+        logits_BV = self.base.logits(hidden_BD)
+        sequences = [sequence for sequence in running for _ in range(each)]
+        samplings = [sequence.request.sampling for sequence in sequences]
+        scores_BV = penalised(logits_BV, samplings, [sequence.counts for sequence in sequences])
+        scores_BV = constrained(scores_BV, [sequence.matcher for sequence in sequences])
+        steps = [len(sequence.ids) + ahead for sequence in running for ahead in range(each)]
+        tokens_B = next_tokens(scores_BV, samplings, steps)
+        wanted = [sequence.request.top_logprobs for sequence in sequences]
+        asked = [row for row, sequence in enumerate(sequences) if sequence.request.logprobs or wanted[row]]
+        # The one place in a pass where the host waits for the device.
+        if not asked:
+            return [Said(token=token) for token in tokens_B.tolist()]
+        rows, most = sent(asked, tokens_B.device), max(wanted)
+        logits_RV = logits_BV[rows]
+        found = [tokens_B.float(), log_probabilities(logits_RV, tokens_B[rows])]
+        if most:
+            found += [part_RW.flatten() for part_RW in likeliest(logits_RV, most)]
+        read = torch.cat(found).tolist()  # float32 is exact for ids below 2^24
+        said = [Said(token=int(token)) for token in read[: len(sequences)]]
+        logs, pairs = read[len(sequences) :][: len(asked)], read[len(sequences) + len(asked) :]
+        for place, row in enumerate(asked):
+            best = slice(place * most, place * most + wanted[row])
+            tokens, scores = pairs[: len(asked) * most][best], pairs[len(asked) * most :][best]
+            said[row] = replace(
+                said[row],
+                log_probability=logs[place],
+                likeliest=tuple((int(token), score) for token, score in zip(tokens, scores, strict=True)),
+            )
+        return said
+
+    def _advance(self, first: int, told: list[list[Said]]) -> list[Event]:
+        """Tell the new tokens of the slots from `first` on; whoever ends leaves."""
+        events: list[Event] = []
+        running = self._line.running
+        for slot in reversed(range(first, len(running))):  # the last slot moves into a gap: it has had its turn
+            sequence = running[slot]
+            for said in told[slot - first]:
+                if not sequence.ended:
+                    token = sequence.take(said, self.stop_ids)
+                    events.append(token)
+                    if self._on_token and self._on_token(token.id, token.token) is True:
+                        sequence.finished = True
+            if sequence.ended:
+                events.append(sequence.completion())
+                self._memory.keep_for_asker(self._line.cache, slot, sequence)
+                self._line.leave(slot)
+                self._settle(sequence.request.id)
+        return events
+
+    def _settle(self, request_id: str) -> None:
+        """Take a request off the list, and free all memory with the last."""
+        del self._in_flight[request_id]
+        if not self._in_flight:
+            self._reset()
+
+
+def _runs(running: Sequence[Ongoing]) -> list[list[int]]:
+    """What a step runs over: of each sequence its last token and as many guesses as the one with the most of them has."""
+    most = most_guesses(len(running)) if all(sequence.can_guess for sequence in running) else 0
+    guesses = [sequence.guessed(most) if most else [] for sequence in running]
+    each = max(map(len, guesses))
+    return [
+        [sequence.ids[-1], *own, *sequence.ids[-1:] * (each - len(own))]  # where there are fewer, any token will do
+        for sequence, own in zip(running, guesses, strict=True)
+    ]
+
+
+def _right(said: list[Said], run: list[int]) -> list[Said]:
+    """Of what came behind each token of a run, that which stands behind right ones."""
+    right = 1
+    while right < len(run) and said[right - 1].token == run[right]:
+        right += 1
+    return said[:right]
+
+
+def _with_share(completion: Completion, seconds: float) -> Completion:
+    """With a share of the time in which the common beginning was read."""
+    return replace(
+        completion,
+        seconds=completion.seconds + seconds,
+        prefill_seconds=completion.prefill_seconds + seconds,
+    )
+
+
+def generate_texts(engine: Engine, tokenizer: Any, requests: Sequence[Request]) -> list[Generation]:
+    """Answer as text, without special tokens and cut before the first of each request's stops."""
+    completions = engine.generate(requests)
+    return [
+        _generation(completion, tokenizer, request.stops)
+        for completion, request in zip(completions, requests, strict=True)
+    ]
+
+
+def _generation(completion: Completion, tokenizer: Any, stops: Sequence[str]) -> Generation:
+    return Generation(
+        id=completion.id,
+        text=before_stop(tokenizer.decode(list(completion.ids), skip_special_tokens=True), stops),
+        prompt_tokens=completion.prompt_tokens,
+        cached_tokens=completion.cached_tokens,
+        new_tokens=len(completion.ids),
+        seconds=completion.seconds,
+        prefill_seconds=completion.prefill_seconds,
+        finished=completion.finished,
+    )

@@ -1,0 +1,332 @@
+"""Keys and values of what was read: prefixes that several share, a slot for each sequence, what stands behind a prompt.
+
+Shapes: N tokens of the flat row, M of them that hang on one prefix, B sequences, H query heads, K key/value heads, R = H / K · M query
+rows for each of them, P tokens of a prefix, T own tokens, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trimtab.base.common_prefix import common_length
+from trimtab.model.attention import Rule, causal, causal_part, partial, repeat_heads, unmasked, visible
+from trimtab.model.fast.whole_layers import Own
+from trimtab.model.kernels.ops import BLOCK, takes_heads
+from trimtab.model.load import Base
+from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.threads import on_free_cores
+
+FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
+ROWS = 8  # slots that are laid out together
+COPIED = 128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer
+
+
+class Prefix:
+    """Keys and values `[K, P, D]`, by layer, of the tokens that several prompts begin with.
+
+    `after` is a beginning of them that was read before; what is read next goes on behind it.
+    """
+
+    def __init__(self, ids: tuple[int, ...], after: Prefix | None = None) -> None:
+        self.ids, self._after = ids, after
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def first(self, length: int) -> Prefix:
+        """Its first `length` tokens, without copying."""
+        part = Prefix(self.ids[:length])
+        part.keys = [key_KPD[:, :length] for key_KPD in self.keys]
+        part.values = [value_KPD[:, :length] for value_KPD in self.values]
+        return part
+
+    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+        """The layout that reads the prefix itself: causal, keeping what it saw."""
+        if self._after:
+            key_KND = torch.cat([self._after.keys[layer], key_KND], dim=1)
+            value_KND = torch.cat([self._after.values[layer], value_KND], dim=1)
+        self.keys.append(key_KND.contiguous())
+        self.values.append(value_KND.contiguous())
+        return causal(query_HND, key_KND, value_KND, rule).transpose(0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """The first `length` tokens of a prefix, which a sequence hangs on."""
+
+    prefix: Prefix
+    length: int
+
+    @property
+    def copied(self) -> int:
+        """How many tokens of it each sequence has in its own slot."""
+        return copied(self.length)
+
+    def part(self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: Rule) -> tuple[Tensor, Tensor]:
+        """Attention of later tokens, the last at position `last`, as `earlier_part` gives it."""
+        return earlier_part(query_HMD, *self.own(layer), positions_M, last, rule)
+
+    def own(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Its keys and values in a layer, `[K, P, D]`."""
+        return self.prefix.keys[layer][:, : self.length], self.prefix.values[layer][:, : self.length]
+
+
+def copied(length: int) -> int:
+    """How many tokens of a beginning of this length lie in each slot: all of a short one, none of a long one, which stays shared."""
+    return length if length <= COPIED else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`.
+
+    Those of an `asker` are for nobody else, and for prompts that have more in common with `ids` than the `asked` first of them.
+    """
+
+    ids: tuple[int, ...]
+    keys: list[Tensor]
+    values: list[Tensor]
+    asker: str = ""
+    asked: int = 0
+
+    def __len__(self) -> int:
+        return self.keys[0].shape[1]
+
+    @property
+    def start(self) -> int:
+        """The place of its first token."""
+        return len(self.ids) - len(self)
+
+    def cut(self, start: int, end: int) -> Stretch:
+        """What stands at these places, without copying."""
+        own = slice(start - self.start, end - self.start)
+        keys, values = ([side[:, own] for side in sides] for sides in (self.keys, self.values))
+        return Stretch(self.ids[:end], keys, values)
+
+
+def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens several prompts can share, each keeping its last one to predict from; 0 for a prompt alone."""
+    if len(prompts) < 2:
+        return 0
+    common = common_length(min(prompts), max(prompts))  # all others lie between these two in order
+    return min(common, min(map(len, prompts)) - 1)
+
+
+@on_free_cores()
+def read_prefix(base: Base, ids: tuple[int, ...], after: Prefix | None = None) -> Prefix:
+    """Run the model over `ids` once and keep what later tokens attend to; what is read already, `after`, is not run again.
+
+    Virtual tokens that are on are such a beginning where no other one is given.
+    """
+    after = after or learned_prefix(base)
+    before = len(after) if after else 0
+    if after and len(ids) == before:
+        return after
+    prefix = Prefix(ids, after)
+    places_N = torch.arange(before, len(ids), device=base.device)
+    base.hidden(torch.tensor(ids[before:], device=base.device), places_N, prefix)
+    return prefix
+
+
+def learned_prefix(base: Base) -> Prefix | None:
+    """The keys and values of the virtual tokens that are on, which every prompt begins with; None where there are none."""
+    virtual = virtual_of(base.model)
+    if virtual is None:
+        return None
+    prefix = Prefix(virtual.ids)
+    for key_KPD, value_KPD in virtual.keys_and_values(base.model):
+        prefix.keys.append(key_KPD.contiguous())
+        prefix.values.append(value_KPD.contiguous())
+    return prefix
+
+
+def begun(base: Base, ids: Sequence[int]) -> tuple[int, ...]:
+    """A prompt's ids behind those that stand for the virtual tokens that are on."""
+    virtual = virtual_of(base.model)
+    return (*virtual.ids, *ids) if virtual else tuple(ids)
+
+
+class Slots:
+    """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them.
+
+    By layer: values `[slots, K, T, D]`, keys turned in blocks of X places, `[slots, K, T / X, D, X]`: of 64 for `attend_own`, else a
+    single one, as the products of a step read them. `count` is what is asked for: storage follows when it has to
+    be laid out anew, then as small as `count` and the longest sequence in use allow.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lengths: list[int] = []
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._rows = self._room = 0
+        self._blocks = False
+
+    def own(self, at_B: Tensor) -> Own | None:
+        """The slots for layers that need nothing else, where they take them; the next tokens go to these places."""
+        return Own(self.keys, self.values, at_B) if self._blocks else None
+
+    def reserve(self, longest: int) -> None:
+        """Make room for as many sequences as `lengths` has, of up to `longest` tokens."""
+        if len(self.lengths) <= self._rows and longest <= self._room:
+            return
+        self._rows, self._room = rows_for(max(self.count, len(self.lengths))), -(-longest // BLOCK) * BLOCK
+        grows, room = (2, self._room // BLOCK) if self._blocks else (4, self._room)
+        for layer in range(len(self.keys)):  # one at a time, so that old and new never lie side by side
+            self.keys[layer] = _laid_out(self.keys[layer], self._rows, grows, room)
+            self.values[layer] = _laid_out(self.values[layer], self._rows, 2, self._room)
+
+    def write(self, layer: int, slot: int, start: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
+        """Put the keys and values of a prompt into a slot, from its token `start` on."""
+        if layer == len(self.keys):
+            heads, _, size = key_KTD.shape
+            self._blocks = takes_heads(key_KTD, value_KTD)
+            block = BLOCK if self._blocks else self._room
+            self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room // block, size, block))
+            self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
+        keys, at, end = self.keys[layer], start, start + key_KTD.shape[1]
+        while at < end:
+            number, inside = divmod(at, keys.shape[4])
+            until = min(end, at - inside + keys.shape[4])
+            own_KDX = key_KTD[:, at - start : until - start].transpose(1, 2)
+            keys[slot, :, number, :, inside : inside + until - at] = own_KDX
+            at = until
+        self.values[layer][slot, :, start:end] = value_KTD
+
+    def part(self, layer: int, slot: int, places: slice) -> tuple[Tensor, Tensor]:
+        """The keys and values of a slot at these places, `[K, T, D]`."""
+        keys_KBDX = self.keys[layer][slot]
+        block = keys_KBDX.shape[3]
+        first = places.start // block
+        key_KTD = keys_KBDX[:, first : -(-places.stop // block)].transpose(2, 3).flatten(1, 2)
+        # the flash kernel takes keys whose last dimension lies together, and reads others wrongly
+        own_KTD = key_KTD[:, places.start - first * block : places.stop - first * block].contiguous()
+        return own_KTD, self.values[layer][slot, :, places]
+
+    def first(self, layer: int, sequences: int, span: int) -> tuple[Tensor, Tensor]:
+        """The keys `[B, K, D, T]` and values `[B, K, T, D]` of the first slots at their first `span` places; of a single block not copied."""
+        key_BKDT = self.keys[layer][:sequences].transpose(2, 3).flatten(3)
+        return key_BKDT[..., :span], self.values[layer][:sequences, :, :span]
+
+    def copy(self, slot: int, places: slice) -> tuple[list[Tensor], list[Tensor]]:
+        """The keys and values of a slot at these places, `[K, T, D]` by layer."""
+        parts = [self.part(layer, slot, places) for layer in range(len(self.keys))]
+        return [key_KTD for key_KTD, _ in parts], [value_KTD.clone() for _, value_KTD in parts]
+
+    def span(self, longest: int) -> int:
+        """How many tokens a step reads of each slot: nearly always all that it has room for, since products copy what is cut off."""
+        return self._room if self._room - longest < BLOCK else longest
+
+    def append(self, layer: int, slots_N: Tensor, at_N: Tensor, key_KND: Tensor, value_KND: Tensor) -> None:
+        """Put each token's keys and values into its slot, at its place."""
+        block = self.keys[layer].shape[4]
+        self.keys[layer][slots_N, :, at_N // block, :, at_N % block] = key_KND.transpose(0, 1)
+        self.values[layer][slots_N, :, at_N] = value_KND.transpose(0, 1)
+
+    def take_back(self, tokens: Sequence[int]) -> None:
+        """Forget the last so many tokens of each of the first slots."""
+        for slot, last in enumerate(tokens):
+            self.lengths[slot] -= last
+
+    def release(self, slot: int, last: int) -> None:
+        """End a sequence: the one in slot `last` moves into its slot, and the one behind that into `last`."""
+        self._move(last, slot)
+        self._move(len(self.lengths) - 1, last)
+        self.lengths.pop()
+
+    def _move(self, old: int, new: int) -> None:
+        if old != new:
+            length = self.lengths[new] = self.lengths[old]
+            for keys, values in zip(self.keys, self.values, strict=True):
+                blocks = -(-length // keys.shape[4])
+                keys[new, :, :blocks] = keys[old, :, :blocks]
+                values[new, :, :length] = values[old, :, :length]
+
+
+def rows_for(sequences: int) -> int:
+    """How many slots are laid out for so many sequences: many of them in eights, so that storage fits where that of a former batch lay."""
+    return sequences if sequences < ROWS else -(-sequences // ROWS) * ROWS
+
+
+class Grown:
+    """Keys and values `[K, T, D]`, by layer, of one prompt behind its beginning and of what was tried behind the prompt.
+
+    `nodes`: what was tried, in the order in which it stands there. `keeps` is False where one pass is all: nothing stays then.
+    """
+
+    def __init__(self, fresh: tuple[int, ...], *, keeps: bool = True) -> None:
+        self.fresh, self.keeps = fresh, keeps
+        self.nodes: list[int] = []
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the prompt was read."""
+        return bool(self._keys)
+
+    def put(self, layer: int, key_KTD: Tensor, value_KTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep one layer of what is read now; all that is kept of this layer."""
+        if not self.keeps:
+            return key_KTD, value_KTD
+        if layer == len(self._keys):
+            self._keys.append(key_KTD.contiguous())
+            self._values.append(value_KTD.contiguous())
+        else:
+            self._keys[layer] = torch.cat([self._keys[layer], key_KTD], dim=1)
+            self._values[layer] = torch.cat([self._values[layer], value_KTD], dim=1)
+        return self._keys[layer], self._values[layer]
+
+
+def own_part(query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    """Causal attention of a sequence over itself alone, as `partial` gives it: `out_1HQD` and `log_sum_1HQ`."""
+    heads, length, _ = query_HQD.shape
+    within = rule.window is None or length <= rule.window
+    if within and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
+        out_HQD, log_sum_HQ = causal_part(query_HQD, key_KQD, value_KQD, rule)
+        return out_HQD[None], log_sum_HQ[None]
+    key_1HQD, value_1HQD = (repeat_heads(side, heads // side.shape[0])[None] for side in (key_KQD, value_KQD))
+    if within:
+        return partial(query_HQD[None], key_1HQD, value_1HQD, rule, is_causal=length > 1)
+    hidden_QQ = ~visible(length, length, rule.window, query_HQD.device)
+    return partial(query_HQD[None], key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
+
+
+def earlier_part(
+    query_HMD: Tensor, key_KPD: Tensor, value_KPD: Tensor, places_M: Tensor, last: int, rule: Rule
+) -> tuple[Tensor, Tensor]:
+    """Attention of later tokens over earlier ones in one product for each key/value head, as `partial` gives it.
+
+    `places_M` count from the first of the earlier tokens; `last` is the largest.
+    """
+    heads, tokens, size = query_HMD.shape
+    kv_heads = key_KPD.shape[0]
+    query_KRD = query_HMD.reshape(kv_heads, heads // kv_heads * tokens, size)
+    if rule.window is None or last < rule.window:
+        out_1KRD, log_sum_1KR = unmasked(query_KRD, key_KPD, value_KPD, rule)
+    else:
+        places_P = torch.arange(key_KPD.shape[1], device=places_M.device)
+        hidden_RP = (places_M[:, None] - places_P >= rule.window).repeat(heads // kv_heads, 1)
+        out_1KRD, log_sum_1KR = partial(query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None])
+    return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
+
+
+def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of a few numbers, copied without waiting for what the device is doing."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+
+def _laid_out(store: Tensor, rows: int, grows: int, room: int) -> Tensor:
+    """The same contents as far as they fit, in `rows` slots with `room` along the dimension that grows."""
+    shape = [rows, *store.shape[1:]]
+    shape[grows] = room
+    new = store.new_zeros(shape)
+    kept = tuple(slice(min(old, now)) for old, now in zip(store.shape, shape, strict=True))
+    new[kept] = store[kept]
+    return new

@@ -1,0 +1,303 @@
+"""Which of a closed set of labels: every label scored by its probability after the prompt, what cannot win left out.
+
+The labels' tokens form a trie behind the prompt in the flat row; each node sees the prompt and its ancestors, so a beginning that
+labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored in waves, several prompts
+in a pass, as long as a label that was not scored whole may win or has more of the probability than TOLERANCE.
+Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E edges, L labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Calibration, Generation
+from trimtab.inference.kv_cache import Grown, Prefix, begun, read_prefix, sent, shared_length
+from trimtab.inference.label_trie import PLAIN, Known, Trie, Weighing, trie_of
+from trimtab.inference.layouts import TreeRow
+from trimtab.inference.sampling import log_sums
+from trimtab.model.load import Base
+from trimtab.model.prompt_tuning import virtual_tokens
+from trimtab.model.threads import on_free_cores
+
+ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 128, 16
+HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
+FEW = 24  # tokens of a pass: fewer take as long, so that they are scored without looking
+LOOKS, MUCH = (
+    2,
+    0.5,
+)  # at this look, and where so much of the rest may matter, all that may is scored: a pass costs as much as many nodes
+MOST_LABELS = 5000  # beyond these even one question takes minutes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceRequest:
+    """One prompt as token ids."""
+
+    id: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The probability of each label, in the labels' order and adding up to 1, and the index of the best.
+
+    `plain`: the probabilities by the summed log-probabilities alone. `seconds`: the time of a row shared evenly among its prompts.
+    """
+
+    id: str
+    probabilities: tuple[float, ...]
+    best: int
+    plain: tuple[float, ...]
+    prompt_tokens: int
+    seconds: float
+
+
+@torch.inference_mode()
+def hold_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it.
+
+    Virtual tokens that are on stand before it and are always held.
+    """
+    return _read(base, begun(base, ids))
+
+
+@torch.inference_mode()
+def choose(
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    labels_ids: Sequence[tuple[int, ...]],
+    *,
+    held: Prefix | None = None,
+    weighing: Weighing = PLAIN,
+    whole: bool = False,
+) -> list[Choice]:
+    """Choose a label for every prompt: by the product of the probabilities of its tokens, weighed, normalised over labels.
+
+    `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
+    Results are in the order asked. The best is the best of all labels scored whole; a label that was left out counts by its
+    bound, and all of these together have at most TOLERANCE of the probability (both with and without the weighing).
+    `whole`: nothing is left out, in one pass: faster where a model is so unsure that nearly everything matters anyway.
+    Raises InputError for labels that cannot be told apart and prompts that do not fit.
+    """
+    requests = _begun(base, requests)
+    trie = _checked(base, requests, labels_ids)
+    weighings = () if whole else (weighing,) if weighing == PLAIN else (weighing, PLAIN)
+    choices: dict[int, Choice] = {}
+    for row, sums_BL, seconds in _rows_scored(base, requests, trie, held, weighings):
+        scores_BL = trie.scores(sums_BL, weighing)
+        plain_BL = sums_BL.softmax(-1)
+        for place, scores_L, plain_L in zip(row, scores_BL, plain_BL, strict=True):
+            choices[place] = Choice(
+                id=requests[place].id,
+                probabilities=tuple(scores_L.softmax(-1).tolist()),
+                best=int(scores_L.argmax()),
+                plain=tuple(plain_L.tolist()),
+                prompt_tokens=len(requests[place].ids),
+                seconds=seconds,
+            )
+    return [choices[place] for place in range(len(requests))]
+
+
+@torch.inference_mode()
+def score_labels(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
+    """The summed log-probability of every label after every prompt, `[prompts, labels]`, none left out; raises as `choose` does."""
+    requests = _begun(base, requests)
+    trie = _checked(base, requests, labels_ids)
+    sums_NL = torch.zeros(len(requests), len(labels_ids), dtype=torch.double)
+    for row, sums_BL, _ in _rows_scored(base, requests, trie, None, ()):
+        sums_NL[row] = sums_BL
+    return sums_NL
+
+
+def choose_labels(
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    labels: Sequence[str],
+    labels_ids: Sequence[tuple[int, ...]],
+    *,
+    held: Prefix | None = None,
+    calibration: Calibration | None = None,
+    whole: bool = False,
+) -> list[Generation]:
+    """`choose`, with the best label as the answer's text; with a calibration also what would be answered without it."""
+    weighing = PLAIN if calibration is None else weighing_of(calibration, labels)
+    given = []
+    for choice in choose(base, requests, labels_ids, held=held, weighing=weighing, whole=whole):
+        plain = max(range(len(labels)), key=choice.plain.__getitem__)
+        given.append(
+            Generation(
+                id=choice.id,
+                text=labels[choice.best],
+                prompt_tokens=choice.prompt_tokens,
+                new_tokens=len(labels_ids[choice.best]),
+                seconds=choice.seconds,
+                prefill_seconds=choice.seconds,
+                probability=choice.probabilities[choice.best],
+                probabilities=dict(zip(labels, choice.probabilities, strict=True)),
+                plain_text=None if calibration is None else labels[plain],
+                plain_probability=None if calibration is None else choice.plain[plain],
+            )
+        )
+    return given
+
+
+def kept_tokens(labels_ids: Sequence[tuple[int, ...]]) -> int:
+    """Of how many tokens `choose` keeps keys and values meanwhile, at most."""
+    return HELD_TOKENS if len(trie_of(tuple(labels_ids))) > FEW else 0
+
+
+def weighing_of(calibration: Calibration, labels: Sequence[str]) -> Weighing:
+    """The calibration for labels in this order; one that it does not know has no offset."""
+    offsets: Mapping[str, float] = calibration.offsets
+    return Weighing(
+        per_token=calibration.per_token,
+        offsets=tuple(offsets.get(label, 0.0) for label in labels) if offsets else (),
+        temperature=calibration.temperature,
+    )
+
+
+def _begun(base: Base, requests: Sequence[ChoiceRequest]) -> list[ChoiceRequest]:
+    """The requests behind the virtual tokens that are on; an empty one stays empty, and is refused."""
+    return [replace(request, ids=begun(base, request.ids)) if request.ids else request for request in requests]
+
+
+def _checked(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Trie:
+    """The trie of the labels, when prompts and labels fit the model."""
+    if len(labels_ids) > MOST_LABELS:
+        raise InputError(
+            f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
+            "check the label column; the arm linear is made for many labels",
+        )
+    trie = trie_of(tuple(labels_ids))
+    context = int(base.model.config.max_position_embeddings)
+    for request in requests:
+        if not request.ids or len(request.ids) + trie.deepest > context:
+            raise InputError(
+                f"{request.id}: {len(request.ids)} prompt tokens and a label do not fit the model's context of {context}",
+                "shorten the prompt (fewer shots or passages), or choose another base.model",
+                field="base.model",
+            )
+    return trie
+
+
+def _rows_scored(
+    base: Base,
+    requests: Sequence[ChoiceRequest],
+    trie: Trie,
+    held: Prefix | None,
+    weighings: Sequence[Weighing],
+) -> list[tuple[list[int], Tensor, float]]:
+    """The places of the requests that were run together, what is known of their labels `sums_BL`, and the seconds of each."""
+    if not requests:
+        return []
+    started = time.perf_counter()
+    prefix = beginning(base, [request.ids for request in requests], held)
+    share = (time.perf_counter() - started) / len(requests)
+    before, found = len(prefix) if prefix else 0, []
+    for row in _rows(requests, before, trie, HELD_TOKENS if weighings else ROW_TOKENS):
+        started = time.perf_counter()
+        known = _score_row(base, [requests[place].ids[before:] for place in row], trie, prefix, weighings)
+        found.append((row, known.sums(), (time.perf_counter() - started) / len(row) + share))
+    return found
+
+
+def beginning(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
+    """What all prompts begin with: of what is held where that is at least half of it, else read now."""
+    virtual = virtual_tokens(base.model)
+    shared = max(virtual, shared_length(prompts))
+    if held is not None:
+        common = shared_length([*prompts, (*held.ids, -1)])
+        if common >= (virtual or SHARE_FROM) and common * 2 >= shared:
+            return held.first(common)
+    return _read(base, prompts[0][:shared])
+
+
+def _read(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    return read_prefix(base, ids) if len(ids) >= (virtual_tokens(base.model) or SHARE_FROM) else None
+
+
+def _rows(requests: Sequence[ChoiceRequest], before: int, trie: Trie, most: int) -> list[list[int]]:
+    """Places of the requests that are run together: similar lengths, up to `most` tokens with all nodes."""
+    order = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
+    return in_parts(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
+
+
+def in_parts(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+    """The items in runs of at most `most` in all, a larger one alone."""
+    parts: list[list[int]] = []
+    filled = most
+    for item, size in zip(items, sizes, strict=True):
+        if filled + size > most:
+            parts.append([])
+            filled = 0
+        parts[-1].append(item)
+        filled += size
+    return parts
+
+
+def _score_row(
+    base: Base, fresh: Sequence[tuple[int, ...]], trie: Trie, prefix: Prefix | None, weighings: Sequence[Weighing]
+) -> Known:
+    """Score the labels behind each prompt: all of them without a weighing, else as many as it takes."""
+    known = Known(trie, len(fresh))
+    if not weighings or len(trie) <= FEW:
+        everything = list(range(1, len(trie) + 1))
+        for part in in_parts(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
+            asked = {place: (Grown(fresh[place], keeps=False), everything) for place in part}
+            _pass(base, asked, trie, prefix, known)
+        return known
+    grown = [Grown(ids) for ids in fresh]
+    wanted: list[list[int]] = [[] for _ in fresh]
+    busy, looks = list(range(len(fresh))), 0
+    while busy:
+        sizes = [len(wanted[place]) or len(fresh[place]) for place in busy]
+        for part in in_parts(busy, sizes, ROW_TOKENS):
+            _pass(base, {place: (grown[place], wanted[place]) for place in part}, trie, prefix, known)
+        looks += 1
+        next_BR, whole_BR = known.wanted(weighings)
+        # each prompt by itself, so that what is asked beside it changes nothing
+        whole_B1, rest_B1 = whole_BR.sum(-1, keepdim=True), (~known.scored_BR).sum(-1, keepdim=True)
+        at_once_B1 = (whole_B1 <= FEW) | (whole_B1 >= MUCH * rest_B1) | (looks >= LOOKS)
+        nodes_BR = torch.where(at_once_B1, whole_BR, next_BR)
+        wanted = [nodes_R.nonzero()[:, 0].tolist() for nodes_R in nodes_BR]
+        busy = [place for place, nodes in enumerate(wanted) if nodes]
+    return known
+
+
+@on_free_cores()
+def _pass(
+    base: Base, asked: Mapping[int, tuple[Grown, list[int]]], trie: Trie, prefix: Prefix | None, known: Known
+) -> None:
+    """One pass over what was not read of some prompts and nodes behind them; the log-probabilities of their edges go into `known`."""
+    device = base.device
+    ids: list[int] = []
+    rows: list[int] = []  # of the flat row that are scored; for each its prompt and its node
+    places: list[int] = []
+    nodes: list[int] = []
+    for place, (one, new) in asked.items():
+        ids += () if one.is_read else one.fresh
+        scored = new if one.is_read else [0, *new]
+        rows += range(len(ids) - len(scored) + len(new), len(ids) + len(new))
+        places += [place] * len(scored)
+        nodes += scored
+        ids += [trie.tokens[node] for node in new]
+    layout = TreeRow([one for one, _ in asked.values()], [new for _, new in asked.values()], trie, prefix, device)
+    hidden_FD = base.hidden(sent(ids, device), layout.positions_N, layout)[sent(rows, device)]
+    nodes_F, places_F = torch.tensor(nodes), torch.tensor(places)
+    for start in range(0, len(nodes), HEAD_ROWS):
+        here = slice(start, start + HEAD_ROWS)
+        logits_FV = base.logits(hidden_FD[here])
+        counts_F = trie.counts_R[nodes_F[here]]
+        at_X = torch.arange(len(counts_F)).repeat_interleave(counts_F)
+        nth_X = torch.arange(len(at_X)) - (counts_F.cumsum(0) - counts_F)[at_X]
+        edges_X = trie.firsts_R[nodes_F[here]][at_X] + nth_X
+        rows_X, tokens_X = at_X.to(device), trie.tokens_E[edges_X].to(device)
+        logs_X = logits_FV[rows_X, tokens_X].float() - log_sums(logits_FV)[rows_X]
+        known.logs_BE[places_F[here][at_X], edges_X] = logs_X.cpu().double()
+    known.scored_BR[places_F, nodes_F] = True

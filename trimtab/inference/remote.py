@@ -1,0 +1,220 @@
+"""Answers from an endpoint: a few connections at a time, retries with patience, errors that say what to check."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from trimtab.base.config import ApiTable
+from trimtab.base.errors import InputError, RemoteError
+from trimtab.base.files import append_line, read_lines, sha256_text
+from trimtab.base.records import Generation, Prompt
+from trimtab.base.sanitize import visible
+from trimtab.inference.bounded_http import (
+    ACCEPTED,
+    LONGEST_WAIT,
+    TooMuchError,
+    masked,
+    parse,
+    read_within,
+    wait_asked,
+    whole_letters,
+)
+from trimtab.inference.protocols import FORMS, ReplyError
+
+FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or what Retry-After asks for
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")  # what a header can carry as a key
+_SAID, _LOOKED_AT = 200, 4_000  # characters of a refusal that are told, and that are looked at for the key
+
+
+class RemoteModel:
+    """A model behind `url` (which ends in `/v1`); the key is read from the environment variable `key_env`, never shown.
+
+    `api`: what it speaks, a name in `FORMS`. Every answer is tried `attempts` times, each within `timeout` seconds from the request to the last byte. With `kept`, answers
+    are written to this file as they come, and what stands there is not asked again. Raises InputError when the variable is not
+    set, or holds what no header can carry.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key_env: str | None = None,
+        *,
+        api: str = "chat",
+        parallel: int = 4,
+        attempts: int = 5,
+        timeout: float = 60.0,
+        kept: Path | None = None,
+    ) -> None:
+        self._form = FORMS[api]
+        self.url, self.model, self.key_env = url.rstrip("/") + self._form.path, model, key_env
+        self.parallel, self.attempts, self.timeout = parallel, attempts, timeout
+        self._key = os.environ.get(key_env, "") if key_env else ""
+        if key_env and not self._key:
+            raise InputError(
+                f"the environment variable {key_env} is not set",
+                f"set it to the key of {url}, or take key_env out if it needs none",
+                field="api.key_env",
+            )
+        if self._key and not _HEADER.fullmatch(self._key):
+            raise InputError(
+                f"the environment variable {key_env} holds a line break or another character that no key has",
+                "set it to the key alone",
+                field="api.key_env",
+            )
+        self._kept, self._writing, self._over = kept, threading.Lock(), threading.Event()
+        self._answers = {line["request"]: line for line in read_lines(kept, "request")} if kept else {}
+
+    def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
+        """Answer all prompts, in the order asked, greedily; with `labels`, an answer that names one becomes it.
+
+        An API that decides chooses one of `labels` and gives the probability of each; `max_new` is then not looked at.
+        Tokens are those that the endpoint counted (0 when it does not tell); seconds those of the attempt that succeeded.
+        Raises RemoteError when an answer cannot be had; what was not sent yet is then not sent.
+        """
+        headers = {"Accept-Encoding": ACCEPTED} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        self._over.clear()
+        # The client is closed before the pool waits: a request that hangs in a server's headers ends with its connection.
+        with (
+            ThreadPoolExecutor(max_workers=self.parallel) as pool,
+            httpx.Client(headers=headers, timeout=self.timeout) as client,
+        ):
+            answers = [pool.submit(self._answer, client, prompt, max_new, labels) for prompt in prompts]
+            try:
+                return [self._in_time(answer) for answer in answers]
+            except RemoteError:  # answers under way are paid for: they are waited for and kept
+                self._over.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                wait([answer for answer in answers if not answer.cancelled()], timeout=self.timeout)
+                raise
+            finally:
+                self._over.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _in_time(self, answer: Future[Generation]) -> Generation:
+        """An answer whose turn has come, waited for no longer than all attempts and the waits between them may take."""
+        longest = self.attempts * (2 * self.timeout + LONGEST_WAIT)
+        try:
+            return answer.result(timeout=longest)
+        except TimeoutError:
+            raise self._error(f"no whole answer within {longest:g} s", "check that the server is up") from None
+
+    def _answer(self, client: httpx.Client, prompt: Prompt, max_new: int, labels: Sequence[str]) -> Generation:
+        body = self._form.body(self.model, prompt, max_new, labels)
+        request = sha256_text(self.url, json.dumps(body))
+        found = self._answers.get(request)
+        if found is None:
+            found = self._read(*self._post(client, body), labels)
+            self._keep(request, found)
+        text, chances = found["text"], found.get("probabilities", [])
+        if self._form.free:
+            text = match_label(text, labels) if labels else text.strip()
+        return Generation(
+            id=prompt.id,
+            text=text,
+            probability=max(chances, default=None),
+            probabilities=dict(zip(labels, chances, strict=True)) if chances else {},
+            **{name: found[name] for name in ("prompt_tokens", "new_tokens", "seconds", "finished")},
+        )
+
+    def _read(self, reply: Any, seconds: float, labels: Sequence[str]) -> dict[str, Any]:
+        """A reply's text and figures, none of them beyond what files and sums can hold."""
+        form = self._form
+        try:
+            found = form.read(reply, labels)
+        except ReplyError as error:
+            raise self._error(str(error), "check that the model answers questions of type choice") from None
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
+            raise self._error(f"the reply is not {form.what}", form.remedy) from None
+        text = found["text"]
+        if self._key and len(self._key) >= 12:  # a shorter one is a word, such as `none`, that an answer may hold
+            text = text.replace(self._key, "***")
+        return {**found, "text": whole_letters(text), "seconds": seconds}
+
+    def _keep(self, request: str, found: dict[str, Any]) -> None:
+        if self._kept is None:
+            return
+        with self._writing:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            append_line(self._kept, {"request": request, **found})
+            self._answers[request] = found
+
+    def _post(self, client: httpx.Client, body: dict[str, Any]) -> tuple[Any, float]:
+        """The reply as JSON, and the seconds that the successful attempt took."""
+        problem, asked_wait = "", None
+        for attempt in range(self.attempts):
+            if attempt:
+                pause = FIRST_WAIT * 2 ** (attempt - 1) if asked_wait is None else asked_wait
+                if self._over.wait(min(LONGEST_WAIT, pause)):
+                    break  # another answer could not be had: nobody waits for this one
+            started, asked_wait = time.perf_counter(), None
+            try:
+                deadline = time.monotonic() + self.timeout
+                with client.stream("POST", self.url, json=body) as response:
+                    said = read_within(response, deadline)
+            except httpx.TimeoutException:
+                problem = f"no answer within {self.timeout:g} s"
+                continue
+            except TooMuchError as error:
+                raise self._error(str(error), "check that the url is right") from None
+            except (httpx.TransportError, OSError) as error:
+                problem = self._without_key(str(error)) or type(error).__name__
+                continue
+            except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, ValueError) as error:
+                raise self._error(self._without_key(str(error)) or type(error).__name__, "check the url") from None
+            if response.status_code in _AGAIN:
+                problem = f"answered {response.status_code}"
+                asked_wait = wait_asked(response.headers.get("Retry-After"))
+                continue
+            if response.status_code != 200:
+                raise self._refused(response.status_code, said)
+            try:
+                return parse(said), time.perf_counter() - started
+            except ValueError:
+                problem = "the reply is not JSON"
+        raise self._error(f"{problem}, {self.attempts} times", "check that the server is up and the url right")
+
+    def _refused(self, status: int, body: bytes) -> RemoteError:
+        remedies = {
+            401: f"check the key in {self.key_env or 'key_env (none is named)'}",
+            403: f"check what the key in {self.key_env or 'key_env (none is named)'} may use",
+            404: f"check that the url ends in /v1 and that the model {self.model!r} exists there",
+        }
+        said = self._without_key(body.decode(errors="replace"))[:_SAID]
+        remedy = remedies.get(status, f"check the url and the model name {self.model!r}")
+        return self._error(f"answered {status} ({said})", remedy)
+
+    def _error(self, problem: str, remedy: str) -> RemoteError:
+        return RemoteError(f"{self.url}: {problem}; {remedy}")
+
+    def _without_key(self, text: str) -> str:
+        """Foreign text on one line, with nothing in it that is the key, or a piece of it, or obeyed by a terminal."""
+        return visible(masked(" ".join(text[:_LOOKED_AT].split()), self._key))
+
+
+def remote_model(table: ApiTable, kept: Path | None = None) -> RemoteModel:
+    """The model of an `[api.NAME]` table; raises InputError when its key is not there."""
+    return RemoteModel(table.url, table.model, table.key_env, api=table.api, kept=kept)
+
+
+def match_label(text: str, labels: Sequence[str]) -> str:
+    """The label that an answer is, or else the longest one that stands in it as whole words; else the answer itself."""
+    plain = _words(text)
+    found = [label for label in labels if f" {_words(label)} " in f" {plain} "]
+    return next((label for label in labels if _words(label) == plain), max(found, key=len) if found else text.strip())
+
+
+def _words(text: str) -> str:
+    """Letters and digits in lower case, all else as single spaces: `card_arrival.` and `Card arrival` are the same."""
+    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.casefold()).split())

@@ -1,0 +1,236 @@
+"""A request, what comes back for it, and the sequence that it is on the way there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trimtab.base.errors import ContextLengthError
+from trimtab.inference.constraints import Constraint, Matcher
+from trimtab.inference.detokenize import TextStream
+from trimtab.inference.kv_cache import Beginning, Stretch
+from trimtab.inference.layouts import Part
+from trimtab.inference.prompt_lookup import Drafts
+from trimtab.inference.quote import QuoteConstraint
+from trimtab.inference.sampling import GREEDY, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt as token ids, and how it is answered.
+
+    The answer ends with the token that completes one of the `stops`. `logprobs` asks for log-probabilities, `top_logprobs` for those
+    of so many likeliest tokens beside each, `stream` for text with each token. `prompt_logprobs` asks for the same of the prompt's
+    tokens; the whole prompt is then read anew, and `max_new` may be 0. `constraint`: what the answer has to fit; where no
+    token does, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its first tokens may be kept once they
+    were read, for later requests that begin alike: what they find shows in their `cached_tokens`, so nothing of what somebody asked.
+    `asker`: who asks; prompt and answer are kept for their next turn, a later request of theirs that goes on behind them. Nothing is
+    kept where it is empty.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    max_new: int
+    sampling: Sampling = GREEDY
+    stops: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
+    constraint: Constraint | QuoteConstraint | None = None
+    stream: bool = False
+    public: int = 0
+    asker: str = ""
+
+
+def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at_least: bool = False) -> None:
+    """Raise ContextLengthError for a prompt of so many `tokens` that does not fit the model's context with its answer.
+
+    `at_least`: the prompt was not tokenized, and has so many or more.
+    """
+    if tokens + max_new > context:
+        raise ContextLengthError(
+            f"{request_id}: {'at least ' if at_least else ''}{tokens} prompt tokens and {max_new} new ones do not fit the model's "
+            f"context of {context}: this model's maximum context length is {context} tokens",
+            "shorten the prompt (fewer shots or passages), ask for fewer new tokens (max_tokens, task.output_tokens), "
+            "or choose another base.model",
+            field="task.output_tokens",
+        )
+
+
+Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One new token as the model gives it."""
+
+    token: int
+    log_probability: float | None = None
+    likeliest: Likeliest = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One new token of an answer, the stop token too.
+
+    `text` is what became certain with it: whole characters that no stop takes back. It stays empty unless the request streams
+    or has stops; all together are the answer's text. `log_probability` is None unless asked for; `likeliest` are as many tokens as
+    were asked for with theirs, the likeliest first.
+    """
+
+    id: str
+    token: int
+    text: str = ""
+    log_probability: float | None = None
+    likeliest: Likeliest = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The new tokens without the stop token, those of a stop text included; unless `finished`, `max_new` or a cancellation cut it.
+
+    `log_probabilities`: the natural logarithm of each token's probability in the model's own distribution (temperature 1,
+    nothing left out, no penalty, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
+    `likeliest` goes with them, where asked for.
+    `prompt_log_probabilities` and `prompt_likeliest`: the same of the prompt's tokens from the second on, where asked for.
+    `cached_tokens`: of the prompt's, those that were not read for it, since a beginning that was read before holds them.
+    `seconds`: the time of every pass shared among its sequences (prefill by tokens, prefix and decoding evenly), so that
+    the seconds of a batch add up to its time, and one request alone has its own latency. `prefill_seconds` of them went
+    into reading the prompt.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    finished: bool
+    prompt_tokens: int
+    seconds: float
+    prefill_seconds: float
+    cached_tokens: int = 0
+    log_probabilities: tuple[float, ...] = ()
+    likeliest: tuple[Likeliest, ...] = ()
+    prompt_log_probabilities: tuple[float, ...] = ()
+    prompt_likeliest: tuple[Likeliest, ...] = ()
+
+
+Event = Token | Completion
+
+
+@dataclass(slots=True, eq=False)
+class Ongoing:
+    """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot.
+
+    `again`: what an earlier prompt had there too, the first of them, which its first pass copies into the slot.
+    """
+
+    request: Request
+    beginning: Beginning | None
+    fresh: tuple[int, ...]
+    text: TextStream | None
+    matcher: Matcher | None = None
+    again: Stretch | None = None
+    read: int = 0
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    likeliest: list[Likeliest] = field(default_factory=list)
+    prompt_log_probabilities: list[float] = field(default_factory=list)
+    prompt_likeliest: list[Likeliest] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+    drafts: Drafts | None = None
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    finished: bool = False
+    stuck: bool = False
+
+    def __post_init__(self) -> None:
+        """`counts`: how often each token was said; those of the prompt stand there with 0, where its penalties look at them."""
+        if self.request.sampling.repeats:
+            self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens are none
+        self.read = self.known
+
+    @property
+    def start(self) -> int:
+        """The place of the first of its own tokens."""
+        return self.beginning.length if self.beginning else 0
+
+    @property
+    def copied(self) -> int:
+        """How many tokens of its beginning lie in its slot."""
+        return self.beginning.copied if self.beginning else 0
+
+    @property
+    def known(self) -> int:
+        """How many of `fresh` need no reading."""
+        return len(self.again) if self.again else 0
+
+    def part(self, end: int) -> Part:
+        """What the next pass reads of it, up to `end` of its own tokens."""
+        again = self.again if self.read == self.known else None
+        return Part(start=self.read, end=end, length=len(self.fresh), beginning=self.beginning, again=again)
+
+    @property
+    def work(self) -> int:
+        """Tokens that its slot will hold at most."""
+        return self.copied + len(self.fresh) + self.request.max_new
+
+    @property
+    def shared(self) -> Beginning | None:
+        """The beginning that it attends to apart from its own tokens."""
+        return None if self.copied else self.beginning
+
+    @property
+    def can_guess(self) -> bool:
+        """Whether its next token depends on nothing but the scores: what was said meanwhile changes neither penalties nor a grammar."""
+        return self.matcher is None and not self.request.sampling.penalises
+
+    def guessed(self, most: int) -> list[int]:
+        """Up to so many of its next tokens, guessed."""
+        prompt = self.request.ids
+        if self.drafts is None:
+            self.drafts = Drafts(prompt)
+        self.drafts.extend(self.ids[len(self.drafts) - len(prompt) :])
+        return self.drafts.next(min(most, self.request.max_new - len(self.ids) - 1))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has all its tokens."""
+        return self.finished or self.stuck or len(self.ids) == self.request.max_new
+
+    def take(self, said: Said, stop_ids: frozenset[int]) -> Token:
+        """Go on by one token."""
+        if said.log_probability is not None:
+            self.log_probabilities.append(said.log_probability)
+        if said.likeliest:
+            self.likeliest.append(said.likeliest)
+        if self.matcher and not self.matcher.accept(said.token):
+            self.stuck = True
+        elif said.token in stop_ids:
+            self.finished = True
+        else:
+            self.ids.append(said.token)
+            self.counts[said.token] = self.counts.get(said.token, 0) + 1
+        piece = ""
+        if self.text:
+            piece = self.text.add(self.ids, self.ended)
+            self.finished |= self.text.stopped
+        return Token(
+            id=self.request.id,
+            token=said.token,
+            text=piece,
+            log_probability=said.log_probability,
+            likeliest=said.likeliest,
+        )
+
+    def completion(self) -> Completion:
+        """What it has said so far."""
+        return Completion(
+            id=self.request.id,
+            ids=tuple(self.ids),
+            finished=self.finished,
+            prompt_tokens=len(self.request.ids),
+            seconds=self.prefill_seconds + self.decode_seconds,
+            prefill_seconds=self.prefill_seconds,
+            cached_tokens=len(self.request.ids) - len(self.fresh) + self.known,
+            log_probabilities=tuple(self.log_probabilities),
+            likeliest=tuple(self.likeliest),
+            prompt_log_probabilities=tuple(self.prompt_log_probabilities),
+            prompt_likeliest=tuple(self.prompt_likeliest),
+        )

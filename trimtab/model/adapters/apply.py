@@ -1,0 +1,237 @@
+"""Which numbers may move: a small change of every linear layer, virtual tokens, the last layers, or all; put on, taken off, saved.
+
+Folders are PEFT's where it has the method (`model/adapters/peft_format.py`), else they hold what moved by its names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import read_object, remove_cut, replacing, write_json
+from trimtab.base.sanitize import said, visible
+from trimtab.model.adapters.base import Adapted, adapted_layers, unwrap, wrap
+from trimtab.model.adapters.dora import DoraLinear
+from trimtab.model.adapters.ia3_bitfit import INPUTS, BiasLinear, Ia3Linear, stretched
+from trimtab.model.adapters.lora import LoraLinear
+from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE, config_of, put_on_as_saved, tensors_of
+from trimtab.model.adapters.pissa import PissaLinear
+from trimtab.model.adapters.qlora import SETTINGS, QloraLinear, require_bitsandbytes
+from trimtab.model.adapters.vera import VeraLinear, shared_pair
+from trimtab.model.load import Base, linear_layers
+from trimtab.model.prompt_tuning import LearnedPrefix, SoftPrompt, add_virtual, drop_virtual, virtual_of
+
+ADAPTER_FILE, MOVED_FILE = "adapter_model.safetensors", "moved.safetensors"
+WHOLE_FILE = "model.safetensors"  # where all weights moved and a classification head stands on them
+SCORE = "score.weight"  # the head, which `model/classifier.py` puts beside what moved
+SCORE_IN_PEFT = f"base_model.model.{SCORE}"
+ALPHA_PER_RANK = (
+    2  # but for rsLoRA, whose scale follows the rank by itself, and PiSSA, which begins with what the weight has
+)
+ROOTED_ALPHA = 16.0  # as its paper has it: at rank 64 the scale of the others
+VIRTUAL = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
+LayerMaker = Callable[[str, nn.Linear], Adapted]  # from a linear layer and its name to the layer that takes its place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the layers of a method are made from: `layers` are all that will be wrapped, by name."""
+
+    rank: int
+    generator: torch.Generator
+    layers: Mapping[str, nn.Linear]
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha for this rank."""
+        return float(self.rank * ALPHA_PER_RANK)
+
+
+def put_on(
+    base: Base, method: str, seed: int, *, rank: int | None = None, layers: int = 4, virtual_tokens: int | None = None
+) -> None:
+    """Let the numbers of a method move, by its name in the grammar; `layers` is for `freeze`, each of the others for who has it.
+
+    Raises InputError where the model has nothing that the method could move, or the machine lacks what it needs.
+    """
+    if method in VIRTUAL:
+        add_virtual(base.model, VIRTUAL[method], virtual_tokens or 1, seed)
+    elif method in ("freeze", "full"):
+        unfreeze(base, method, layers)
+    else:
+        found = _layers(base, stretched if method == "ia3" else dict)
+        start = Start(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=found)
+        wrap(base.model, found, LAYER_METHODS[method](start))
+
+
+def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
+    """Wrap every linear layer of the decoder; only the low-rank parts are trainable."""
+    generator = torch.Generator().manual_seed(seed)
+    wrap(base.model, _layers(base), lambda _, layer: LoraLinear(layer, rank, alpha, generator))
+
+
+def _layers(base: Base, only: Callable[[Mapping[str, nn.Linear]], dict[str, nn.Linear]] = dict) -> dict[str, nn.Linear]:
+    """The linear layers of the decoder, or some of them; raises InputError where there are none."""
+    found = only(linear_layers(base.model))
+    if not found:
+        raise InputError(
+            f"architecture {base.model.config.model_type!r} has no linear layers to adapt",
+            "choose a Llama, Qwen, Gemma, Mistral or Phi model",
+            file=base.folder,
+        )
+    return found
+
+
+def _vera(start: Start) -> LayerMaker:
+    pair = shared_pair(start.layers.values(), start.rank, start.generator)
+    return lambda _, layer: VeraLinear(layer, *pair)
+
+
+def _qlora(start: Start) -> LayerMaker:
+    require_bitsandbytes()
+    return lambda _, layer: QloraLinear(layer, start.rank, start.alpha, start.generator)
+
+
+# How the linear layers are changed, for each method that changes them; the names are those of the grammar.
+LAYER_METHODS: Mapping[str, Callable[[Start], LayerMaker]] = {
+    "lora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, start.alpha, start.generator),
+    "rslora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, ROOTED_ALPHA, start.generator, rooted=True),
+    "dora": lambda start: lambda _, layer: DoraLinear(layer, start.rank, start.alpha, start.generator),
+    "pissa": lambda start: lambda _, layer: PissaLinear(layer, start.rank, start.generator),
+    "qlora": _qlora,
+    "vera": _vera,
+    "ia3": lambda _: lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS),
+    "bitfit": lambda _: lambda _, layer: BiasLinear(layer),
+}
+
+
+def take_off(base: Base) -> None:
+    """The base model as published, to the bit: what was put on off, weights that were let go of put back and frozen again."""
+    unwrap(base.model)
+    drop_virtual(base.model)
+    parameters = dict(base.model.named_parameters())
+    for name, value in base.published.items():
+        parameters[name].data = value
+    base.published.clear()
+    base.model.requires_grad_(False)
+
+
+def unfreeze(base: Base, method: str, layers: int = 4) -> None:
+    """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move.
+
+    They keep the base's type; the optimizer steps float32 masters of them. They move as copies, since a twin may share the weights
+    as they were, which are kept for `take_off`.
+    """
+    model = base.model
+    blocks = model.base_model.layers
+    if method == "freeze" and layers > len(blocks):
+        raise InputError(f"layers = {layers}, but the model has {len(blocks)}", "lower it", field="arm.layers")
+    if method == "full":
+        model.requires_grad_(True)
+    else:
+        norms = (
+            part for name, part in model.base_model.named_children() if name.endswith("norm")
+        )  # Phi: final_layernorm
+        for module in (*blocks[len(blocks) - layers :], *norms):
+            module.requires_grad_(True)
+    _let_go(base, trainable(model))
+
+
+def _let_go(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        if name not in base.published:
+            base.published[name] = parameter.data
+            parameter.data = parameter.data.clone()
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that may move, by name (a tied weight once)."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """Inside, adapters are part of the weights; outside, everything is as before."""
+    layers = adapted_layers(model).values()
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.unmerge()
+
+
+def save_adapter(base: Base, folder: Path) -> None:
+    """Write what moved: an adapter folder of PEFT, else `moved.safetensors` by parameter name.
+
+    Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
+    """
+    for name in (MOVED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
+        remove_cut(folder, f"{name}.*")
+    layers = adapted_layers(base.model).values()
+    if not layers and virtual_of(base.model) is None:
+        moved = {name: value.detach().contiguous() for name, value in trainable(base.model).items()}
+        write_tensors(moved, folder / MOVED_FILE)
+        return
+    write_tensors({name: value.contiguous() for name, value in tensors_of(base.model).items()}, folder / ADAPTER_FILE)
+    write_json(folder / CONFIG_FILE, config_of(base))
+    if any(isinstance(layer, QloraLinear) for layer in layers):
+        write_json(folder / QUANTIZED_FILE, SETTINGS)
+
+
+def load_adapter(base: Base, folder: Path) -> None:
+    """Put a saved change onto a fresh base.
+
+    Raises MissingError when the folder holds none, InputError when it is damaged or does not fit the model, which is then as before.
+    """
+    moved = next((folder / name for name in (MOVED_FILE, WHOLE_FILE) if (folder / name).is_file()), None)
+    if moved is not None:
+        tensors, parameters = _tensors(moved), dict(base.model.named_parameters())
+        _let_go(base, {name: parameters[name] for name in tensors if name in parameters})
+        _copy_into(base, parameters, tensors, folder)
+        return
+    if not (folder / ADAPTER_FILE).is_file():
+        raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
+    config = read_object(folder / CONFIG_FILE)
+    tensors = _tensors(folder / ADAPTER_FILE)
+    put_on_as_saved(base, config, tensors, folder)
+    _copy_into(base, tensors_of(base.model), tensors, folder)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=file) from None
+    return {name: value for name, value in tensors.items() if name not in (SCORE, SCORE_IN_PEFT)}
+
+
+def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
+    for name, value in tensors.items():
+        if name not in targets or targets[name].shape != value.shape:
+            take_off(base)
+            problem = f"{visible(name[:80])} does not fit the model"
+            raise InputError(problem, "use the base model it was trained on", file=folder)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            targets[name].copy_(value)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as a file of safetensors, whole or not at all; raises InputError where the disk does not take them."""
+    try:
+        with replacing(path) as beside:
+            save_file(tensors, beside)
+    except SafetensorError as error:
+        remedy = "make room or mend the disk, then run the same command with --resume"
+        raise InputError(f"could not be written ({said(error)})", remedy, file=path) from error

@@ -1,0 +1,51 @@
+"""DoRA: a low-rank change of the weight's direction, and a length of its own for each output.
+
+Source: Liu et al. 2024 (arXiv 2402.09353), W' = m (W + s B A) / ||W + s B A||, the norm of each row taken as a constant in the
+backward pass (its section 4.3). Shapes: I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.model.adapters.base import frozen_bias
+from trimtab.model.adapters.lora import LoraLinear
+
+
+class DoraLinear(LoraLinear):
+    """LoRA with a trained magnitude, which begins as the length of each row of the weight."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
+        super().__init__(base, rank, alpha, generator)
+        self.register_buffer("squares_O", self.frozen().float().square().sum(1), persistent=False)
+        self.squares_O: Tensor
+        self.magnitude = nn.Parameter(self.squares_O.sqrt())
+
+    def kept(self, tokens: int) -> int:
+        """Beyond what LoRA keeps, every output before it is stretched."""
+        return super().kept(tokens) + tokens * self.base.out_features
+
+    def adapted(self, input: Tensor) -> Tensor:
+        """The product with the changed weight, each output stretched to its length."""
+        plain = self.product(input, None)
+        out = (plain * (self.magnitude / self.lengths())).to(input.dtype)
+        return out if self.base.bias is None else out + self.base.bias
+
+    @torch.no_grad()
+    def lengths(self) -> Tensor:
+        """The length of each row of W + s B A, `[O]`, without making that matrix: |w|² + 2 s b A w + s² b A Aᵀ b."""
+        a_RI, b_OR = self.lora_a, self.lora_b * self.scale
+        frozen_OI = self.frozen()
+        mixed_OR = (frozen_OI @ a_RI.to(frozen_OI.dtype).T).float()
+        return (self.squares_O + (b_OR * (2 * mixed_OR + b_OR @ (a_RI @ a_RI.T))).sum(1)).clamp(min=1e-12).sqrt()
+
+    def changed(self) -> tuple[Tensor, Tensor | None]:
+        """The weight turned and stretched, and the bias as it is."""
+        turned_OI = self.frozen().float() + self.delta()
+        stretch_O1 = (self.magnitude.detach() / turned_OI.norm(dim=1))[:, None]
+        return turned_OI * stretch_O1, frozen_bias(self.base)
+
+    def saved(self) -> dict[str, Tensor]:
+        """LoRA's parts and the magnitude."""
+        return {**super().saved(), "lora_magnitude_vector": self.magnitude.detach()}

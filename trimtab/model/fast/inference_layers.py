@@ -1,0 +1,196 @@
+"""Decoder layers in fewer and larger operations, for answering: the same numbers out, in which a new token spends half of its time on less.
+
+Transformers' layers have some sixty operations each, most of them small; what has the same input is one product here. Shapes: N tokens
+of the flat row, I inputs, O outputs, H query heads, K key/value heads, D head size or width of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from trimtab.model.adapters.base import Adapted, adapted_layers
+from trimtab.model.attention import Layout, Rule
+from trimtab.model.fast.whole_layers import LaidLayer, LaidLayers
+from trimtab.model.kernels.build import can
+from trimtab.model.kernels.matmul import Laid, is_plain
+from trimtab.model.kernels.ops import BLOCK, added_and_normed, gated, is_silu, normed, rotated
+
+Product = Callable[[Tensor], Tensor]
+Make = Callable[
+    ..., Product
+]  # from linear layers of one input to their outputs side by side, `[..., O]` from `[..., I]`
+
+# Families whose layers are what `Fused` computes.
+FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+
+
+@contextmanager
+def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
+    """Inside, every linear layer of a model and its head answer by the products that `make` makes of them.
+
+    Layers with a change beside their weight (`Adapted`, not merged) keep it, and so do their decoder layer's own operations. Inside
+    of itself it changes nothing more.
+    """
+    whole = [layer for layer in model.modules() if _is_known(layer)]
+    within = {id(inner) for layer in whole for inner in layer.modules()}
+    single = [layer for layer in plain_layers(model) if id(layer) not in within]
+    changed = [] if any("forward" in vars(layer) for layer in (*whole, *single)) else [*whole, *single]
+    try:
+        for layer in changed:
+            layer.forward = make(layer) if is_plain(layer) else Fused(layer, make)
+        inner: Any = model.base_model
+        if changed and _is_whole(inner):
+            inner.forward = Stack(inner)
+            changed.append(inner)
+        yield
+    finally:
+        for layer in changed:
+            vars(layer).pop("forward", None)
+
+
+def plain_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a model and its head, those inside of changes included."""
+    return [layer for layer in model.modules() if is_plain(layer)]
+
+
+def weight_of(layers: Sequence[nn.Linear]) -> Tensor:
+    """The weights of linear layers with the same input one above the other, `[O, I]`; of a single one its own, not copied."""
+    return torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
+
+
+def bias_of(layers: Sequence[nn.Linear]) -> Tensor | None:
+    """Their biases behind each other, `[O]`, with zeros for a layer that has none; None where none has one."""
+    if all(layer.bias is None for layer in layers):
+        return None
+    none = [layer.weight.new_zeros(layer.out_features) for layer in layers]
+    biases = [zeros if layer.bias is None else layer.bias.detach() for layer, zeros in zip(layers, none, strict=True)]
+    return torch.cat(biases)
+
+
+class Fused:
+    """What a decoder layer of the families computes, by as few operations as give the same roundings."""
+
+    def __init__(self, layer: Any, make: Make) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.queries_keys_values = make(*map(_inside, (attention.q_proj, attention.k_proj, attention.v_proj)))
+        self.out = make(_inside(attention.o_proj))
+        # as one product these two are no faster, and for a single row slower
+        self.gate, self.up = make(_inside(mlp.gate_proj)), make(_inside(mlp.up_proj))
+        self.down, self.activation = make(_inside(mlp.down_proj)), mlp.act_fn
+        self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
+        self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
+        self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
+        self.rule = rule_of(attention)
+        self.laid = self._laid()  # by kernels, where they take the whole layer
+
+    def __call__(
+        self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
+    ) -> Tensor:
+        """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
+        hidden_ND = hidden_states[0]
+        if self.laid and turns_whole(self.laid, position_embeddings):
+            hidden_ND = hidden_ND.contiguous()
+            query_HND, key_KND, value_KND = self.laid.enter(hidden_ND, laid_angles(position_embeddings))
+            attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.rule)
+            return self.laid.leave(hidden_ND, attended_NHD)[None]
+        attended_ND = self._attention(normed(hidden_ND, self.before), position_embeddings, layout)
+        hidden_ND, input_ND = added_and_normed(hidden_ND, attended_ND, self.between)
+        return (hidden_ND + self.down(gated(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
+
+    def _laid(self) -> LaidLayer | None:
+        products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
+        laid = [one for one in products if isinstance(one, Laid)]
+        norms = [self.before, self.between, *self.head_norms]
+        fits = self.size % BLOCK == 0 and is_silu(self.activation) and can(*(norm.weight for norm in norms if norm))
+        return LaidLayer(laid, norms, self.heads, self.size, self.rule) if fits and len(laid) == len(products) else None
+
+    def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        queries, keys = self.heads
+        all_NHD = self.queries_keys_values(input_ND).view(len(input_ND), -1, self.size)
+        turned_NHD, value_NKD = all_NHD[:, : queries + keys], all_NHD[:, queries + keys :]
+        if self.head_norms[0] is not None:
+            parts = torch.split(turned_NHD, self.heads, dim=1)
+            turned_NHD = torch.cat([normed(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
+        cos_1ND, sin_1ND = angles
+        turned_HND = rotated(turned_NHD, cos_1ND[0], sin_1ND[0]).transpose(0, 1)
+        out_NHD = layout.attend(
+            self.index, turned_HND[:queries], turned_HND[queries:], value_NKD.transpose(0, 1), self.rule
+        )
+        return self.out(out_NHD.reshape(len(input_ND), -1))
+
+
+class Stack:
+    """What a model whose layers are all `Fused` computes of a flat row, with its embeddings and its last norm."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.layers = [layer.forward for layer in model.layers]
+        laid = [layer.laid for layer in self.layers if layer.laid]
+        self.laid = LaidLayers(laid) if len(laid) == len(self.layers) else None
+
+    def __call__(
+        self,
+        input_ids: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor,
+        layout: Layout,
+        **_: Any,
+    ) -> BaseModelOutput:
+        """As transformers' model, of which only the last hidden states are asked for, `[1, N, D]`."""
+        hidden_1ND = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        angles = self.model.rotary_emb(hidden_1ND, position_ids)
+        own = getattr(layout, "own", None)
+        if own and self.laid and turns_whole(self.laid, angles):
+            hidden_1ND = self.laid(hidden_1ND[0], laid_angles(angles), own)[None]
+        else:
+            for layer in self.layers:
+                hidden_1ND = layer(hidden_1ND, position_embeddings=angles, layout=layout)
+        return BaseModelOutput(last_hidden_state=normed(hidden_1ND, self.model.norm))
+
+
+def turns_whole(laid: LaidLayer | LaidLayers, angles: tuple[Tensor, Tensor]) -> bool:
+    """Whether positions turn whole heads, as the kernels do."""
+    return angles[0].shape[-1] == laid.size
+
+
+def laid_angles(angles: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """cos and sin, `[N, D]`, as kernels read them."""
+    return [side_1ND[0].contiguous() for side_1ND in angles]
+
+
+def rule_of(attention: Any) -> Rule:
+    """How an attention of the families scores."""
+    says = (
+        attention if hasattr(attention, "sliding_window") else attention.config
+    )  # Qwen's layers differ, Mistral's do not
+    return Rule(attention.scaling, getattr(says, "sliding_window", None))
+
+
+def _inside(layer: nn.Module) -> nn.Linear:
+    """The linear layer itself, without what is merged into it."""
+    inner: nn.Linear = layer.base if isinstance(layer, Adapted) else layer  # type: ignore[assignment]
+    return inner
+
+
+def _is_whole(model: Any) -> bool:
+    """Whether all that its layers do is `Fused`."""
+    layers = getattr(model, "layers", ())
+    return bool(layers) and all(isinstance(vars(layer).get("forward"), Fused) for layer in layers)
+
+
+def of_families(layer: nn.Module) -> bool:
+    """Whether it is a decoder layer of the families."""
+    return type(layer).__name__.removesuffix("DecoderLayer") in FAMILIES
+
+
+def _is_known(layer: nn.Module) -> bool:
+    """Whether it is a decoder layer of the families, and all that was trained is in its weights."""
+    return of_families(layer) and all(part.is_merged for part in adapted_layers(layer).values())

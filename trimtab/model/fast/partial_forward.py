@@ -1,0 +1,140 @@
+"""Where a pass may begin and end: behind frozen layers whose output is at hand, and with the last layer's MLP at wanted tokens alone.
+
+Shapes: N tokens of the flat row, M of them wanted, D hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.model.attention import Layout
+from trimtab.model.fast.inference_layers import of_families
+from trimtab.model.fast.train_layers import LearningLayer
+from trimtab.model.load import Base
+from trimtab.model.prompt_tuning import virtual_of
+
+
+def first_moving(model: Any) -> int:
+    """The number of the first layer that holds something that moves, from 0.
+
+    0 as well where no pass may begin later: nothing moves, something before the layers does, virtual tokens are on, or upper layers
+    read keys of lower ones.
+    """
+    if virtual_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
+        return 0
+    found: list[int] = []
+    for name, parameter in model.base_model.named_parameters():  # in the order of a pass
+        part, _, rest = name.partition(".")
+        if not parameter.requires_grad or (found and part.endswith("norm")):  # behind the layers
+            continue
+        found.append(int(rest.partition(".")[0]) if part == "layers" else 0)
+        if not found[-1]:
+            break
+    return min(found, default=0)
+
+
+@torch.no_grad()
+def put_out(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Any:
+    """What a layer, by number, hands on: of most architectures `hidden_1ND`; nothing behind it is computed."""
+
+    def reached(*args: Any, **kwargs: Any) -> Any:
+        raise _ReachedError(last(*args, **kwargs))
+
+    last = base.model.base_model.layers[layer]
+    try:
+        _with_forwards(base, {layer: reached}).hidden(ids_N, positions_N, layout)
+    except _ReachedError as end:
+        out = end.args[0]
+    return out
+
+
+def entering(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor | None:
+    """What enters a layer that is not the first, `hidden_ND` on the model's device, as `put_out` has it.
+
+    None for an architecture whose layers hand on more than that.
+    """
+    out = put_out(base, layer - 1, ids_N, positions_N, layout)
+    shape = (1, len(ids_N), base.model.config.hidden_size)
+    return out[0] if isinstance(out, Tensor) and out.shape == shape else None
+
+
+def hidden_at(
+    base: Base,
+    wanted_M: Tensor,
+    ids_N: Tensor,
+    positions_N: Tensor,
+    layout: Layout,
+    *,
+    above: tuple[int, Tensor] | None = None,
+) -> Tensor:
+    """Last hidden states `hidden_MD` at the places `wanted_M` of a flat row.
+
+    `above`: a layer that the pass begins at, and with it `inputs_ND`, what `entering` gave for these tokens.
+    """
+    forwards: dict[int, Callable[..., Any]] = {}
+    if above is not None:
+        forwards |= dict.fromkeys(range(above[0]), partial(_given, above[1][None]))
+    ends = _may_end(base, len(wanted_M), len(ids_N))
+    if ends:
+        number = len(base.model.base_model.layers) - 1
+        forwards[number] = partial(_ended, base.model.base_model.layers[number], wanted_M)
+    hidden_XD = (_with_forwards(base, forwards) if forwards else base).hidden(ids_N, positions_N, layout)
+    return hidden_XD if ends else hidden_XD.index_select(0, wanted_M)
+
+
+def _may_end(base: Base, wanted: int, tokens: int) -> bool:
+    """Whether the last layer is one whose parts `_ended` knows, and has less to do so.
+
+    Not in float32: seeded losses are held to the bit there, and a product's last bits hang on its size.
+    """
+    last = base.model.base_model.layers[-1]
+    known = of_families(last) and "forward" not in vars(last)
+    return known and wanted < tokens and base.model.dtype != torch.float32 and virtual_of(base.model) is None
+
+
+def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> Tensor:
+    """What a decoder layer of the families puts out at wanted places, `[1, M, D]`: others are only looked at by these."""
+    learnt = layer.learnt(hidden_1ND, wanted_M, **attends) if isinstance(layer, LearningLayer) else None
+    if learnt is not None:
+        return learnt
+    mixed_1ND, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_1ND), **attends)
+    # index_select, as its gradient adds up a place that is wanted several times in a fixed order on CPU
+    hidden_1MD = (hidden_1ND + mixed_1ND).index_select(1, wanted_M)
+    out: Tensor = hidden_1MD + layer.mlp(layer.post_attention_layernorm(hidden_1MD))
+    return out
+
+
+class _ReachedError(Exception):
+    """The layer was reached, and the pass may end; what it put out."""
+
+
+def _given(out: Tensor, *_: Any, **__: Any) -> Tensor:
+    return out
+
+
+def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Base:
+    """The same model, weights and all, in which some layers, by number, compute something else; other passes do not see it."""
+    layers = list(base.model.base_model.layers)
+    for number, forward in forwards.items():
+        layers[number] = copy.copy(layers[number])
+        layers[number].forward = forward
+    model = _beside(base.model)
+    inner = _beside(model.base_model)
+    vars(inner).pop("forward", None)  # while it answers, a model goes through layers of its own list (`model/fast/inference_layers.py`)
+    inner._modules["layers"] = nn.ModuleList(layers)
+    model._modules[model.base_model_prefix] = inner
+    return replace(base, model=model)
+
+
+def _beside(module: Any) -> Any:
+    """A module that holds the same parts, of which some may be replaced."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin

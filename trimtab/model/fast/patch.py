@@ -1,0 +1,175 @@
+"""Norms, MLPs and attention of the known families' decoder layers with a gradient by our kernels, in training.
+
+A layer goes by these parts where `model/fast/train_layers.py` does not take it whole. Each takes the place of transformers' own
+part of a layer, with its weights, names and roundings; where there are no kernels for what it is given, transformers' forward runs.
+Shapes: N tokens of the flat row, H heads, D head size or width of the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.model.adapters.lora import side_by_side
+from trimtab.model.attention import Layout
+from trimtab.model.fast.inference_layers import of_families, rule_of
+from trimtab.model.fast.train_layers import LearningLayer
+from trimtab.model.kernels.build import can, run
+from trimtab.model.kernels.matmul import Multiplied, is_plain
+from trimtab.model.kernels.ops import BLOCK, PAIR, applied, by_head, is_silu, takes_rows
+
+
+def make_lean(model: Any) -> None:
+    """Give the parts of the families' layers, and the norm behind them, a forward in fewer operations."""
+    layers = [layer for layer in model.modules() if of_families(layer)]
+    for layer in layers:
+        parts: dict[nn.Module, type] = {layer.input_layernorm: _Norm, layer.post_attention_layernorm: _Norm}
+        parts |= {layer.mlp: _Mlp, layer.self_attn: _Attention}
+        parts |= {
+            getattr(layer.self_attn, name): _Norm for name in ("q_norm", "k_norm") if hasattr(layer.self_attn, name)
+        }
+        parts |= {one: Multiplied for one in layer.modules() if is_plain(one)}
+        parts[layer] = LearningLayer
+        for part, by in parts.items():
+            part.__class__ = _leaner(type(part), by)
+    if layers:
+        model.base_model.norm.__class__ = _leaner(type(model.base_model.norm), _Norm)
+
+
+_made: dict[tuple[type, type], type] = {}
+
+
+def _leaner(kind: type, by: type) -> type:
+    """The same kind of module, which asks `by` first; a class and not a function of the one module, which a copy would share."""
+    if (kind, by) not in _made:
+        _made[kind, by] = type(kind.__name__, (by, kind), {})
+    return _made[kind, by]
+
+
+class _Norm(nn.Module):
+    weight: nn.Parameter
+    variance_epsilon: float
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """RMS norm over the last dimension."""
+        if not takes_rows(hidden_states, self.weight):
+            plain: Tensor = super().forward(hidden_states)
+            return plain
+        out: Tensor = applied(_Normed, hidden_states.contiguous(), self.weight, self.variance_epsilon)
+        return out
+
+
+class _Mlp(nn.Module):
+    gate_proj: nn.Module
+    up_proj: nn.Module
+    down_proj: nn.Module
+    act_fn: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The gated MLP."""
+        if not is_silu(self.act_fn) or not can(x):
+            plain: Tensor = super().forward(x)
+            return plain
+        gate, up = side_by_side((self.gate_proj, self.up_proj), x)
+        if gate.numel() % PAIR:
+            mixed = self.act_fn(gate) * up
+        else:
+            mixed = applied(_Gated, gate.contiguous(), up.contiguous())
+        out: Tensor = self.down_proj(mixed)
+        return out
+
+
+class _Attention(nn.Module):
+    q_proj: nn.Module
+    k_proj: nn.Module
+    v_proj: nn.Module
+    o_proj: nn.Module
+    head_dim: int
+    layer_idx: int
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        *,
+        layout: Layout | None = None,
+        **others: Any,
+    ) -> tuple[Tensor, Any]:
+        """Attention of one flat row, `[1, N, D]`, in its layout."""
+        if layout is None or position_embeddings is None or not self._fits(hidden_states, *position_embeddings):
+            plain: tuple[Tensor, Any] = super().forward(
+                hidden_states, position_embeddings=position_embeddings, layout=layout, **others
+            )
+            return plain
+        cos_ND, sin_ND = (side[0].contiguous() for side in position_embeddings)
+        sides_1NO = side_by_side((self.q_proj, self.k_proj, self.v_proj), hidden_states)
+        sides_NHD = [side[0].view(side.shape[1], -1, self.head_dim) for side in sides_1NO]
+        for place, name in enumerate(("q_norm", "k_norm")):
+            if hasattr(self, name):
+                sides_NHD[place] = getattr(self, name)(sides_NHD[place])
+        query_HND, key_KND = (applied(_Turned, side, cos_ND, sin_ND) for side in sides_NHD[:2])
+        value_KND = sides_NHD[2].transpose(0, 1)
+        out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, value_KND, rule_of(self))
+        return self.o_proj(out_NHD.flatten(1)[None]), None
+
+    def _fits(self, hidden_states: Tensor, cos: Tensor, sin: Tensor) -> bool:
+        return self.head_dim % BLOCK == 0 and cos.shape[-1] == self.head_dim and can(hidden_states, cos, sin)
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        out = torch.empty_like(input)
+        width = input.shape[-1]
+        run("add_and_norm", input, None, weight, None, out, input.numel() // width, width, epsilon)
+        ctx.save_for_backward(input, weight)
+        ctx.epsilon = epsilon
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        grad, width = grads[0].contiguous(), input.shape[-1]
+        grad_input = torch.empty_like(input)
+        grad_weight = torch.empty(width) if ctx.needs_input_grad[1] else None
+        rows = input.numel() // width
+        run("norm_backward", input, weight, grad, grad_input, grad_weight, rows, width, ctx.epsilon)
+        return grad_input, None if grad_weight is None else grad_weight.to(weight.dtype), None
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        out = torch.empty_like(gate)
+        run("gated", gate, up, out, gate.numel())
+        ctx.save_for_backward(gate, up)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+        run("gated_backward", gate, up, grads[0].contiguous(), grad_gate, grad_up, None, gate.numel())
+        return grad_gate, grad_up
+
+
+class _Turned(torch.autograd.Function):
+    """From heads `[N, H, D]` to the same at their positions, `[H, N, D]`."""
+
+    @staticmethod
+    def forward(ctx: Any, side_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
+        tokens, heads, size = side_NHD.shape
+        out_HND = side_NHD.new_empty(heads, tokens, size)
+        run("rotate", *by_head(side_NHD.transpose(0, 1), out_HND), cos_ND, sin_ND, tokens, heads, size, 1.0)
+        ctx.save_for_backward(cos_ND, sin_ND)
+        return out_HND
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos_ND, sin_ND = ctx.saved_tensors
+        heads, tokens, size = grads[0].shape
+        back_NHD = grads[0].new_empty(tokens, heads, size)
+        run("rotate", *by_head(grads[0], back_NHD.transpose(0, 1)), cos_ND, sin_ND, tokens, heads, size, -1.0)
+        return back_NHD, None, None

@@ -1,0 +1,210 @@
+"""Decoder layers in training, forward in one call and backward in another, where kernels take them.
+
+Either all products have LoRA and nothing else moves, or there is no change beside any weight and what moves are weights and norms.
+
+Shapes: N tokens of the flat row, W width of the model, H query heads, K key/value heads, D head size, R rank.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.model.adapters.lora import LoraLinear
+from trimtab.model.attention import Segments
+from trimtab.model.fast.inference_layers import rule_of
+from trimtab.model.kernels.build import address, can, library, run
+from trimtab.model.kernels.matmul import is_plain
+from trimtab.model.kernels.ops import BLOCK, PAIR, applied, is_silu
+from trimtab.model.kernels.varlen_attention import Trees
+
+_LINEARS = 7
+
+
+class _Changed(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("weight", "bias", "a", "b", "grad"))
+
+
+class _Learner(ctypes.Structure):
+    """`learner` of `kernels/learning.c`."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("norm", "between", "grad_norm", "grad_between")),
+        ("linears", _Changed * _LINEARS),
+        *((name, ctypes.c_int64) for name in ("width", "heads", "shared", "size", "wide", "rank")),
+        *((name, ctypes.c_float) for name in ("epsilon", "between_epsilon", "attention_scale", "change_scale")),
+    )
+
+
+class LearningLayer(nn.Module):
+    """What a decoder layer of the families becomes in training (`model/fast/patch.py`): by two kernels where they know all that moves."""
+
+    def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
+        """One flat row, `[1, N, W]`."""
+        learnt = self.learnt(hidden_states, None, **named)
+        if learnt is None:
+            plain: Tensor = super().forward(hidden_states, *others, **named)
+            return plain
+        return learnt
+
+    def learnt(
+        self,
+        hidden_1NW: Tensor,
+        wanted_M: Tensor | None,
+        *,
+        layout: Any = None,
+        position_embeddings: Any = None,
+        **_: Any,
+    ) -> Tensor | None:
+        """What kernels put out at all places of a flat row, or at the `wanted_M`, `[1, M, W]`; None where they do not take the layer."""
+        linears = _linears(self)
+        if not _fits(self, linears, hidden_1NW, layout, position_embeddings):
+            return None
+        about = _About(self, linears, position_embeddings, layout.trees, wanted_M)
+        out_NW: Tensor = applied(_Layer, hidden_1NW.squeeze(0).contiguous(), about, *about.moves)
+        return out_NW[None]
+
+
+def _linears(layer: Any) -> list[Any]:
+    """The linear layers in the order of the kernels."""
+    attention, mlp = layer.self_attn, layer.mlp
+    read = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+    return [*read, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+def learns_by_kernels(model: Any) -> bool:
+    """Whether kernels take all layers of a model."""
+    layers = getattr(model.base_model, "layers", ())
+    return bool(layers) and all(isinstance(one, LearningLayer) and _is_known(one, _linears(one)) for one in layers)
+
+
+def _is_known(layer: Any, linears: list[Any]) -> bool:
+    """Whether kernels know all that a layer is made of and all that moves in it."""
+    if "learn" not in library() or hasattr(layer.self_attn, "q_norm") or not is_silu(layer.mlp.act_fn):
+        return False
+    changed = [one for one in linears if type(one) is LoraLinear and not one.is_merged]
+    plain = [one.base for one in changed] or linears
+    if len(changed) not in (0, _LINEARS) or not all(map(is_plain, plain)):
+        return False
+    weights = [*(norm.weight for norm in _norms(layer)), *(one.weight for one in plain)]
+    biases = [one.bias for one in plain if one.bias is not None]
+    sides = [side for one in changed for side in one.sides()]
+    if any(one.requires_grad for one in ([*weights, *biases] if changed else biases)):
+        return False
+    if len({(len(one.lora_a), one.scale) for one in changed}) > 1 or any(one.dtype != torch.float32 for one in sides):
+        return False
+    sizes = plain[0].in_features % PAIR, plain[-1].in_features % PAIR, layer.self_attn.head_dim % BLOCK
+    return not any(sizes) and can(*weights, *biases) and all(one.is_contiguous() for one in (*weights, *biases, *sides))
+
+
+def _norms(layer: Any) -> tuple[Any, Any]:
+    return layer.input_layernorm, layer.post_attention_layernorm
+
+
+def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
+    """Whether kernels compute all that a pass asks of a layer."""
+    passes = isinstance(layout, Segments) and can(hidden_1NW, *angles)
+    if not passes or not _is_known(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
+        return False
+    return rule_of(layer.self_attn).sees_all(layout.longest)
+
+
+class _About:
+    """What one pass through a layer hangs on beside its input.
+
+    `moves`: all A and all B, or the two norms and all weights, whether they move or not. `wanted_M`: the places behind whose attention it
+    goes on, None for all.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        linears: list[Any],
+        angles: tuple[Tensor, Tensor],
+        trees: Trees,
+        wanted_M: Tensor | None,
+    ) -> None:
+        changed = [one for one in linears if isinstance(one, LoraLinear)]
+        plain = [one.base for one in changed] or linears
+        norms, attention, rule = _norms(layer), layer.self_attn, rule_of(layer.self_attn)
+        self.angles, self.trees = [side_1ND[0].contiguous() for side_1ND in angles], trees
+        self.wanted_M = None if wanted_M is None else wanted_M.contiguous()
+        self.shapes = [tuple(one.weight.shape) for one in plain]
+        (attended, width), (shared, _), (_, wide) = self.shapes[0], self.shapes[1], self.shapes[-1]
+        self.heads, self.rank = attended // attention.head_dim, len(changed[0].lora_a) if changed else 0
+        pairs: list[Any] = [one.sides() for one in changed]
+        self.moves = [side for sides in zip(*pairs, strict=True) for side in sides]
+        self.moves = self.moves or [*(one.weight for one in norms), *(one.weight for one in plain)]
+        # queries, keys, values, what was attended to, the sum behind it, gate and up, and what A makes of inputs
+        self.kept = [attended, shared, shared, attended, width, wide, wide, *(self.rank * n for n in (3, 1, 2, 1))]
+        self.told = _Learner(
+            *(address(one.weight) for one in norms),
+            *(None, None),
+            (_Changed * _LINEARS)(*map(_told, plain, pairs or [(None, None)] * _LINEARS)),
+            *(width, self.heads, shared // attention.head_dim, attention.head_dim, wide, self.rank),
+            *(one.variance_epsilon for one in norms),
+            rule.scale,
+            changed[0].scale if changed else 0.0,
+        )
+
+    def given(self, hidden_NW: Tensor) -> tuple[Any, ...]:
+        """What both kernels want to know of a pass."""
+        counted = len(hidden_NW), self.wanted_M, self.places(hidden_NW)
+        return ctypes.addressof(self.told), hidden_NW, *self.angles, *self.trees.told, *counted
+
+    def places(self, hidden_NW: Tensor) -> int:
+        """Of how many tokens something is put out."""
+        return len(hidden_NW if self.wanted_M is None else self.wanted_M)
+
+    def room(self, tokens: int) -> int:
+        """Numbers that are kept of a pass, each part from a multiple of 64 bytes on."""
+        return sum(-(-tokens * width // PAIR) * PAIR for width in self.kept)
+
+    @property
+    def sides(self) -> int:
+        """Numbers of all sides."""
+        return self.rank * sum(sum(shape) for shape in self.shapes)
+
+    def graded(self, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Room for the gradients of norms (float32) and weights, those that are wanted, which the kernel is told of from here on."""
+        kinds = [torch.float32] * 2 + [self.moves[0].dtype] * _LINEARS
+        found = [
+            torch.empty(one.shape, dtype=kind) if want else None
+            for one, kind, want in zip(self.moves, kinds, wanted, strict=True)
+        ]
+        self.told.grad_norm, self.told.grad_between = map(address, found[:2])
+        for told, grad in zip(self.told.linears, found[2:], strict=True):
+            told.grad = address(grad)
+        return found
+
+
+def _told(linear: nn.Linear, sides: Sequence[Tensor | None]) -> _Changed:
+    return _Changed(address(linear.weight), address(linear.bias), *map(address, sides))
+
+
+class _Layer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_NW: Tensor, about: _About, *moves: Tensor) -> Tensor:  # noqa: ARG004
+        tokens, out_NW = len(hidden_NW), hidden_NW.new_empty(about.places(hidden_NW), hidden_NW.shape[1])
+        kept, log_sum_NH = hidden_NW.new_empty(about.room(tokens)), torch.empty(tokens, about.heads)
+        run("learn", *about.given(hidden_NW), kept, log_sum_NH, out_NW)
+        ctx.save_for_backward(hidden_NW, kept, log_sum_NH)
+        ctx.about = about
+        return out_NW
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        hidden_NW, *saved = ctx.saved_tensors
+        about: _About = ctx.about
+        grad_NW = torch.empty_like(hidden_NW) if ctx.needs_input_grad[0] else None
+        sides, weights = torch.empty(about.sides), [] if about.rank else about.graded(ctx.needs_input_grad[2:])
+        run("learn_backward", *about.given(hidden_NW), *saved, grads[0].contiguous(), sides, grad_NW)
+        if not about.rank:
+            return grad_NW, None, *(one if one is None else one.to(hidden_NW.dtype) for one in weights)
+        shapes = [one.shape for one in about.moves]
+        parts = torch.split(sides, [rows * columns for rows, columns in shapes])
+        return grad_NW, None, *(part.view(shape) for part, shape in zip(parts, shapes, strict=True))

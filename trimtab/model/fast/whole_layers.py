@@ -1,0 +1,93 @@
+"""Decoder layers by kernels, for answering: each in one call before its attention and one behind it, or all of a step in one.
+
+Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model, B sequences, T places of a slot.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trimtab.model.attention import Rule
+from trimtab.model.kernels.build import address, run
+from trimtab.model.kernels.matmul import Laid
+
+
+class Own(NamedTuple):
+    """Where new tokens stand that see nothing but their own sequence: the slots by layer, as `attend_own` takes them, and places `at_B`."""
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    at_B: Tensor
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = (("panels", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+
+
+class _Layer(ctypes.Structure):
+    """`layer` of `kernels/decoder.c`."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("norm", "between", "query_norm", "key_norm")),
+        *((name, _Linear) for name in ("in", "out", "gate", "up", "down")),
+        *((name, ctypes.c_int64) for name in ("width", "heads", "shared", "size", "wide", "window")),
+        *((f"{name}epsilon", ctypes.c_float) for name in ("", "between_", "query_", "key_")),
+        ("scale", ctypes.c_float),
+    )
+
+
+class LaidLayer:
+    """A decoder layer whose products are all `Laid`.
+
+    `products` are those of queries, keys and values together, of what was attended to, and of the MLP's gate, up and down; `norms` those
+    of the input, before the MLP, and of queries and keys, which may be None; `heads` are H and K.
+    """
+
+    def __init__(
+        self, products: Sequence[Laid], norms: Sequence[Any], heads: Sequence[int], size: int, rule: Rule
+    ) -> None:
+        self._keeps = products, norms  # what the addresses below belong to
+        self.heads, self.size = [*heads, heads[1]], size
+        width, wide = products[0].panels.shape[1], products[-1].panels.shape[1]
+        self.told = _Layer(
+            *(None if norm is None else address(norm.weight) for norm in norms),
+            *(_Linear(address(one.panels), address(one.bias_O)) for one in products),
+            *(width, *heads, size, wide, rule.window or 0),
+            *(0.0 if norm is None else norm.variance_epsilon for norm in norms),
+            rule.scale,
+        )
+
+    def enter(self, hidden_ND: Tensor, angles: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Queries, keys and values, `[H, N, D]`, queries and keys at their positions, of which `angles` are cos and sin, `[N, D]`."""
+        all_NHD = hidden_ND.new_empty(len(hidden_ND), sum(self.heads), self.size)
+        run("enter_layer", ctypes.addressof(self.told), hidden_ND, *angles, len(hidden_ND), all_NHD)
+        return torch.split(all_NHD.transpose(0, 1), self.heads)
+
+    def leave(self, hidden_ND: Tensor, attended_NHD: Tensor) -> Tensor:
+        """What the layer puts out."""
+        out_ND = torch.empty_like(hidden_ND)
+        attended_NHD = attended_NHD.contiguous()
+        run("leave_layer", ctypes.addressof(self.told), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
+        return out_ND
+
+
+class LaidLayers:
+    """All layers of a model."""
+
+    def __init__(self, layers: Sequence[LaidLayer]) -> None:
+        self._keeps, self.size = layers, layers[0].size
+        self._told = (_Layer * len(layers))(*(one.told for one in layers))
+
+    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], own: Own) -> Tensor:
+        """What the last layer puts out; the keys and values of the new tokens stand in the slots then."""
+        out_ND, room = torch.empty_like(hidden_ND), own.values[0].shape[2]
+        stores = ((ctypes.c_void_p * len(self._told))(*map(address, side)) for side in (own.keys, own.values))
+        counts = len(own.at_B), room
+        layers = self._told, len(self._told)
+        run("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, own.at_B, *counts, out_ND)
+        return out_ND

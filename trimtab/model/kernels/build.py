@@ -1,0 +1,161 @@
+"""The folder `kernels` as a library: compiled where a C compiler is found, once for a processor.
+
+Whoever calls it has the same in plain torch (`model/kernels/ops.py`), so nothing has to be installed for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.model.catalog import cache_root
+
+SOURCES = Path(__file__).parent
+SECONDS = 60  # after which a compiler is given up
+# `gnu11`: multiplications and additions become one instruction; the ways for this processor are tried in order
+_FLAGS = ("-std=gnu11", "-O3", "-fPIC")
+_FOR_THIS = (("-march=native",), ("-mcpu=native",), ())
+# With the threads that torch has brought; on one where it brought others than the compiler means, so that the library cannot be loaded.
+_THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
+# What each kernel is given: p is where numbers lie, n a whole number, f a float. Those of products and causal attention are there only
+# where they are fast.
+_KERNELS = {
+    "add_and_norm": "pppppnnf",
+    "add_gradient": "ppnn",
+    "attend_causal": "pnnpnnpnnpppnnnnfpppppp",
+    "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
+    "attend_ways": "pnnpnnpnnppnnnnnnfpp",
+    "enter_layer": "ppppnp",
+    "gated": "pppn",
+    "gated_backward": "ppppppn",
+    "gather": "pnpnnnfnpp",
+    "go_through_layers": "pnpppnpppnnp",
+    "label_scores": "ppppnn",
+    "lay": "pnnp",
+    "learn": "pppppppnnpnppp",
+    "learn_backward": "pppppppnnpnppppp",
+    "leave_layer": "pppnp",
+    "log_sums": "pnnp",
+    "narrow": "ppnnnpn",
+    "norm_backward": "pppppnnf",
+    "product": "ppnpnpnpnnnnp",
+    "rotate": "pnnpnnppnnnf",
+    "step_adam": "pppppnfffffff",
+    "weigh": "pnnnfp",
+    "weigh_backward": "ppnn",
+}
+_KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
+Kernel = Callable[..., None]
+
+
+@functools.cache
+def library() -> dict[str, Kernel]:
+    """The compiled kernels by their names; none where they cannot be had. `CC` names another compiler; an empty one, or one that is
+    no command line (`CC='"'`), means none.
+
+    The first call may compile for a second; the library is kept in the cache's folder `kernels`. Where several threads come first,
+    each compiles, and the last library stays.
+    """
+    try:
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+    except ValueError:  # a quotation mark that is not closed
+        return {}
+    if not compiler or shutil.which(compiler[0]) is None:
+        return {}
+    for threads in _THREADS:
+        try:
+            file = cache_root() / "kernels" / f"{_name([*compiler, threads])}.so"
+            if not _is_ours(file):
+                _compile(compiler, threads, file)
+            if _is_ours(file):
+                return _loaded(file)
+        except (OSError, RuntimeError, subprocess.SubprocessError):  # where there is no home it is a RuntimeError
+            continue
+    return {}
+
+
+def _name(asked: list[str]) -> str:
+    """What a library depends on: the source, how it is compiled, and the processor, since a home may be shared by machines."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
+    processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    parts = [
+        *(one.read_text(encoding="utf-8") for one in sorted(SOURCES.glob("*.[ch]"))),
+        " ".join([*asked, *_FLAGS]),
+        platform.machine(),
+        *processor,
+    ]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether it is there, ours, and nobody else can have written it: it will be run."""
+    try:
+        found = (file.lstat(), file.parent.lstat())
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found[0].st_mode) and all(
+        one.st_uid == os.getuid() and not one.st_mode & (stat.S_IWGRP | stat.S_IWOTH) for one in found
+    )
+
+
+def _compile(compiler: list[str], threads: str, file: Path) -> None:
+    """Compile to `file`, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.chmod(0o700)
+    sources = [str(source) for source in sorted(SOURCES.glob("*.c"))]
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+
+        def compiler_does(*arguments: str) -> bool:
+            done = subprocess.run([*compiler, *arguments], cwd=folder, capture_output=True, timeout=SECONDS)
+            return done.returncode == 0
+
+        if not any(compiler_does(*_FLAGS, threads, *for_this, "-c", *sources) for for_this in _FOR_THIS):
+            return
+        # Linked without the compiler's own OpenMP: the threads are those of torch's.
+        objects = sorted(path.name for path in Path(folder).glob("*.o"))
+        if compiler_does("-shared", *objects, "-o", "kernels.so", "-lm"):
+            made = Path(folder) / "kernels.so"
+            made.chmod(0o700)
+            made.replace(file)
+
+
+def _loaded(file: Path) -> dict[str, Kernel]:
+    found, kernels = ctypes.CDLL(str(file)), {}
+    for name, given in _KERNELS.items():
+        if hasattr(found, name):
+            kernels[name] = kernel = getattr(found, name)
+            kernel.argtypes, kernel.restype = [_KINDS[kind] for kind in given], None
+    return kernels
+
+
+def can(*tensors: Tensor) -> bool:
+    """Whether kernels take these: bfloat16 on a processor."""
+    for one in tensors:  # asked ten times a layer, so no generator
+        if one.dtype is not torch.bfloat16 or one.device.type != "cpu":
+            return False
+    return bool(library())
+
+
+def address(numbers: Tensor | None) -> int | None:
+    """Where a tensor's numbers lie, for a structure that a kernel reads; whoever made the structure keeps the tensor."""
+    return None if numbers is None else numbers.data_ptr()
+
+
+def run(kernel: str, *given: Tensor | float | ctypes.Array[Any] | None) -> None:
+    """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
+    library()[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])

@@ -1,0 +1,66 @@
+"""Causal attention of whole sequences by one kernel, with its gradient.
+
+Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.model.kernels.build import library, run
+from trimtab.model.kernels.ops import applied, by_head, takes_heads
+
+
+class Trees:
+    """Sequences laid end to end as the kernels are told of them: where each starts, its parent, and which ones begin a tree."""
+
+    def __init__(self, lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> None:
+        """`chains`: all that each sequence goes on from, the first one first."""
+        roots = [number for number, chain in enumerate(chains) if not chain]
+        last = list(accumulate((number if not chain else 0 for number, chain in enumerate(chains)), max))
+        if any(chain and chain[0] != root for chain, root in zip(chains, last, strict=True)):
+            roots = [0]  # trees that lie within one another are worked on as one
+        self.starts = torch.tensor([0, *accumulate(lengths)])
+        self.parents = torch.tensor([chain[-1] if chain else -1 for chain in chains])
+        self.roots = torch.tensor([*roots, len(lengths)])
+
+    def take(self, *sides_HND: Tensor) -> bool:
+        """Whether there is a kernel for these queries, keys and values."""
+        return takes_heads(*sides_HND) and "attend_causal" in library()
+
+    def attend(self, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scale: float) -> Tensor:
+        """Attention of each token to those before it in its sequence, to all that this goes on from, and to itself, as `out_NHD`."""
+        out_NHD: Tensor = applied(_Attention, query_HND, key_KND, value_KND, self, scale)
+        return out_NHD
+
+    @property
+    def told(self) -> tuple[Tensor | int, ...]:
+        """What the kernels want to know of them."""
+        return self.starts, self.parents, self.roots, len(self.roots) - 1
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, trees: Trees, scale: float) -> Tensor:
+        heads, tokens, size = query_HND.shape
+        shared = key_KND.shape[0]
+        out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
+        told = *trees.told, shared, heads // shared, size
+        none = (None,) * 4  # no gradient is asked for
+        run("attend_causal", *by_head(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH, *none)
+        ctx.save_for_backward(query_HND, key_KND, value_KND, out_NHD, log_sum_NH)
+        ctx.told, ctx.scale = told, scale
+        return out_NHD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *sides, out_NHD, log_sum_NH = ctx.saved_tensors
+        back = [torch.empty_like(side.transpose(0, 1), memory_format=torch.contiguous_format) for side in sides]
+        grad_NHD = grads[0].contiguous()
+        run("attend_causal", *by_head(*sides), *ctx.told, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
+        return *(side.transpose(0, 1) for side in back), None, None

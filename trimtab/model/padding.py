@@ -1,0 +1,83 @@
+"""Short sequences side by side: each gets as many places as the longest has tokens, so that one product serves them all.
+
+Shapes: K key/value heads, M heads · tokens, C sequences · heads · places, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.model.kernels.ops import applied
+
+SHORT = 64  # tokens of a sequence that is attended beside others, at most
+SPREAD = 1.5  # places for each token of theirs, at most
+
+
+def together(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[range]:
+    """Sequences that are attended at once: short neighbours that go on from the same, while their places are not much more than their tokens."""
+    groups: list[range] = []
+    tokens = longest = 0
+    for number, (length, chain) in enumerate(zip(lengths, chains, strict=True)):
+        begun = groups[-1] if groups else range(0)
+        tokens, longest = tokens + length, max(longest, length)
+        fits = longest <= SHORT and (len(begun) + 1) * longest <= SPREAD * tokens
+        if begun and chain == chains[begun.start] and fits:
+            groups[-1] = range(begun.start, number + 1)
+        else:
+            groups.append(range(number, number + 1))
+            tokens = longest = length
+    return groups
+
+
+class Places:
+    """Where the tokens of several sequences lie when each has as many places as the longest: in order of sequence, head, place."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths, self.longest = lengths, max(lengths)
+        self._known: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def taken(self, side_KMD: Tensor, heads: int) -> Tensor:
+        """The tokens of `[K, heads · tokens, D]` in their places, `[K, sequences · heads · longest, D]`; in others stands any token."""
+        places_C, tokens_M, _ = self._where(heads, side_KMD.device)
+        out_KCD: Tensor = applied(_Moved, side_KMD, places_C, tokens_M, None)
+        return out_KCD
+
+    def given(self, side_KCD: Tensor, heads: int) -> Tensor:
+        """The way back."""
+        places_C, tokens_M, holds_C = self._where(heads, side_KCD.device)
+        out_KMD: Tensor = applied(_Moved, side_KCD, tokens_M, places_C, holds_C)
+        return out_KMD
+
+    def _where(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Which token each place holds, where each token lies, and which places hold one, as `[C, 1]`."""
+        if (heads, device) not in self._known:
+            lengths_S = torch.tensor(self.lengths)
+            starts_S = lengths_S.cumsum(0) - lengths_S
+            place_L = torch.arange(self.longest)
+            holds_SHL = (place_L < lengths_S[:, None, None]).expand(-1, heads, -1)
+            first_H = torch.arange(heads)[:, None] * int(lengths_S.sum())
+            tokens_SHL = first_H + starts_S[:, None, None] + place_L
+            places_C = torch.where(holds_SHL, tokens_SHL, 0).flatten()
+            tokens_M = holds_SHL.flatten().nonzero()[:, 0]
+            tokens_M = tokens_M[places_C[tokens_M].argsort()]
+            holds_C = holds_SHL.reshape(-1, 1)
+            self._known[heads, device] = places_C.to(device), tokens_M.to(device), holds_C.to(device)
+        return self._known[heads, device]
+
+
+class _Moved(torch.autograd.Function):
+    """Tokens `[K, M, D]` taken to other places, and their gradients back: no two places give to one token, so nothing is added up."""
+
+    @staticmethod
+    def forward(ctx: Any, side_KMD: Tensor, to_C: Tensor, back_M: Tensor, holds_M: Tensor | None) -> Tensor:
+        ctx.back_M, ctx.holds_M = back_M, holds_M
+        return side_KMD.index_select(1, to_C)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_KMD = grads[0].index_select(1, ctx.back_M)
+        return (grad_KMD if ctx.holds_M is None else grad_KMD.mul_(ctx.holds_M)), None, None, None

@@ -1,0 +1,36 @@
+"""A second model over the same weights: several adapters side by side in one process for the memory of one base."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+
+from torch import nn
+
+from trimtab.base.errors import InputError
+from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.load import Base
+from trimtab.model.prompt_tuning import virtual_of
+
+
+def twin(base: Base) -> Base:
+    """A base of its own over the tensors of `base`, none of them copied.
+
+    What is put on, merged and taken off in one is not seen in the other: parameters are objects of their own, and weights that move
+    get storage of their own first (`model/adapters/apply.py`). Raises InputError where something is on the base: it would be shared too.
+    """
+    if base.published or adapted_layers(base.model) or virtual_of(base.model) is not None:
+        raise InputError("a base with trained weights on it has no twin", "take them off first")
+    kept: dict[int, object] = {}
+    for parameter in base.model.parameters():  # a tied weight once, so it stays tied
+        kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for shared in chain(base.model.buffers(), [base.model.config]):
+        kept[id(shared)] = shared
+    # what a base answers by (`model/fast/inference_layers.py`) is not copied, with all its weights, and taken off below
+    for module in base.model.modules():
+        if "forward" in vars(module):
+            kept[id(module.forward)] = module.forward
+    model = copy.deepcopy(base.model, kept)
+    for module in model.modules():
+        vars(module).pop("forward", None)
+    return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

@@ -1,0 +1,109 @@
+"""What the study was made of: its plan and what came of it, where every figure comes from, and the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trimtab.reports.components import MEASURED, PREDICTED, Cell, Column, Grid, Heading, Mark, Phrase, label
+from trimtab.reports.folder import StudyFolder
+from trimtab.reports.formatting import NOTHING, count, memory, plain, seconds, shorten
+from trimtab.reports.view import Made
+
+MOST_FIGURES, MOST_MANIFEST = 80, 60_000
+ORIGINS = {"machine": "Machine", "precision": "Precision", "versions": "Versions", "hashes": "SHA-256"}
+
+
+def made(study: StudyFolder) -> Made | None:
+    """The manifest, in parts that can be read; None where the study has none."""
+    if not study.manifest:
+        return None
+    figures = _figures(study)
+    rows = [
+        (name.replace("_", " "), _value(entry.get("value")), _provenance(entry))
+        for name, entry in list(figures.items())[:MOST_FIGURES]
+        if isinstance(entry, dict)
+    ]
+    columns = (Column(title="Figure"), Column(title="Value"), Column(title="From", text=True))
+    rest = {key: value for key, value in study.manifest.items() if key not in ("figures", "remarks")}
+    return Made(
+        heading=Heading(id="manifest", link="Manifest", title="What it was made of"),
+        plan=_plan(study, figures),
+        figures=Grid(label="Figures", columns=columns, rows=tuple(rows)) if rows else None,
+        figures_title="Every figure and where it comes from",
+        figures_count=count(len(figures), "figure"),
+        manifest=shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST),
+        manifest_title="Manifest",
+        manifest_holds="hashes, versions, machine, precision, seeds",
+        origins=tuple(_origins(study.manifest)),
+    )
+
+
+def _figures(study: StudyFolder) -> Mapping[str, Any]:
+    figures = study.manifest.get("figures")
+    return figures if isinstance(figures, dict) else {}
+
+
+def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
+    """For each arm that was planned: time predicted, measured and the error; memory likewise."""
+    rows: list[tuple[Cell, ...]] = []
+    for one in study.arms:
+        time, room = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
+        took = _figure(figures, f"{one.name}.measured_seconds").get("value")
+        if "value" in time:
+            peak = one.peak_memory_mb if "value" in room else None
+            times = (_foretold(time), seconds(took) if took else NOTHING, _off_by(time))
+            rooms = (memory(room["value"]) if "value" in room else NOTHING, memory(peak) if peak else NOTHING)
+            rows.append((label(one.arm), *times, *rooms, _off_by(room)))
+    compared = [
+        Column(title=what if mark else "Off by", mark=mark)
+        for what in ("Time", "Memory")
+        for mark in (PREDICTED, MEASURED, None)
+    ]
+    columns = (Column(title="Arm"), *compared)
+    return Grid(label="The plan, and what came of it", columns=columns, rows=tuple(rows)) if rows else None
+
+
+def _origins(manifest: Mapping[str, Any]) -> list[str]:
+    """Machine, precision, versions and hashes, a line each."""
+    lines = []
+    for key, name in ORIGINS.items():
+        value = manifest.get(key)
+        if value:
+            pairs = [f"{part} {one}" for part, one in value.items()] if isinstance(value, dict) else [str(value)]
+            lines.append(f"{name}: {', '.join(pairs)}")
+    return lines
+
+
+def _figure(figures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A figure of the manifest; without `value` where it holds no number."""
+    found = figures.get(name)
+    return found if isinstance(found, dict) and isinstance(found.get("value"), int | float) else {}
+
+
+def _foretold(time: Mapping[str, Any]) -> str:
+    """Predicted seconds; where dev ended the training of an arm, of what was trained, and of all."""
+    whole = time.get("whole")
+    value = seconds(time["value"])
+    return f"{value} ({seconds(whole)}, had dev not ended it)" if isinstance(whole, int | float) else value
+
+
+def _off_by(figure: Mapping[str, Any]) -> str:
+    """How far a prediction was from what was measured: `−15%` was too low."""
+    error = figure.get("error")
+    return f"{error:+.0%}".replace("-", "−") if isinstance(error, int | float) else NOTHING
+
+
+def _provenance(entry: Mapping[str, Any]) -> Phrase:
+    """The mark of a figure, with the error of a prediction where it is known."""
+    error, mark = entry.get("error"), Mark(word=str(entry.get("provenance", "not stated")))
+    if not isinstance(error, int | float):
+        return (mark,)
+    return (mark, f" came out {abs(error):.0%} too {'high' if error > 0 else 'low'}")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return shorten(str(value), 120)
+    return plain(value)

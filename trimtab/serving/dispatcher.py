@@ -1,0 +1,378 @@
+"""Between requests and rooms: which model is meant, its questions asked, a client that leaves taken at its word."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from trimtab.arms.online import Event, Failed, Piece, Question, Reply, SaidToken
+from trimtab.base.canary import Canary
+from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
+from trimtab.base.records import Kind
+from trimtab.base.results import ArmResult
+from trimtab.base.versions import Release
+from trimtab.reports.labels import Family, Shape
+from trimtab.serving.metrics import Log, Meters
+from trimtab.serving.middleware import Refused
+from trimtab.serving.traffic import Recorder, user_of
+from trimtab.serving.worker import Room
+
+T = TypeVar("T")
+LOOK = 1.0  # seconds between two looks at whether the room still works
+CANARY_KEY = "trimtab.canary"  # of a request's scope: the canary that its user is in, and the user's bucket
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """An arm as a model: `id` is TASK:ARM, `version` the study or run that its weights come from, `result` what was measured of it.
+
+    `family` and `shape` are its colour and its mark in the report; `questions` for how many its cost was worked out, 0 where that is
+    not known.
+    """
+
+    id: str
+    arm: str
+    version: str
+    kind: Kind
+    labels: tuple[str, ...]
+    room: Room
+    created: int
+    family: Family
+    shape: Shape
+    questions: float
+    result: ArmResult | None = None
+    equal: float | None = None  # share of stored test answers that came out the same at the start
+    release: Release | None = None  # the version of a registry that it is, where the server follows an alias
+
+    @property
+    def recorded_version(self) -> str:
+        """Return the version under which answers and judgements are kept: its number in the registry, else the study or run."""
+        return str(self.release.version) if self.release else self.version
+
+
+class LeftError(Exception):
+    """The client is gone; nobody waits for the answer."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ActiveCanary:
+    """A canary with the candidate that answers its users, and by bucket of all users the answers and the failed answers."""
+
+    canary: Canary
+    served: Served
+    answers: Counter[int] = field(default_factory=Counter)
+    failed: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Told:
+    """A whole answer with its tokens' log-probabilities."""
+
+    reply: Reply
+    tokens: list[SaidToken] = field(default_factory=list)
+
+
+class Desk:
+    """The models by their names, the first of them the one that is meant where only the task is named.
+
+    `most` requests run or wait; where there are several rooms, half of them in one: an endpoint that hangs leaves the others theirs.
+    `traffic` keeps a sample of the answers, where the task file asks for it.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        served: Sequence[Served],
+        meters: Meters,
+        log: Log,
+        most: int,
+        traffic: Recorder | None = None,
+    ) -> None:
+        self.task, self._meters, self._log, self._traffic = task, meters, log, traffic
+        self.models: dict[str, Served] = {one.id: one for one in served}
+        self.canary: ActiveCanary | None = None
+        self._released: dict[
+            int, tuple[str, str]
+        ] = {}  # by number, the versions that answered here: arm, recorded version
+        for one in served:
+            self._remember(one)
+        self._inside: dict[Room, dict[object, Request]] = {one.room: {} for one in served}  # a key for each question
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
+        self._share = max(1, most // 2 if len(self._inside) > 1 else most)
+
+    def found(self, name: str) -> Served:
+        """The model that a request names: TASK:ARM, the arm alone, the task alone, or the alias; raises Refused for another."""
+        for key in (name, f"{self.task}:{name}"):
+            if key in self.models:
+                return self.models[key]
+        first = next(iter(self.models.values()))
+        if name == self.task or (first.release and name in (first.release.alias, f"{self.task}:{first.release.alias}")):
+            return first
+        known = ", ".join(self.models)
+        raise Refused(404, f"no model {name[:80]!r} here; there are: {known}", code="model_not_found")
+
+    async def chosen(self, name: str, request: Request) -> Served:
+        """Return the model that a request names, or the candidate where a canary takes its user; raises as `found`.
+
+        An unknown user is answered by production, and counts for neither.
+        """
+        served = self.found(name)
+        if self.canary is None:
+            return served
+        user, active = user_of(request, (await request.json()).get("user")), self.canary  # the body was parsed before
+        if user is None or active is None:
+            return served
+        request.scope[CANARY_KEY] = active, active.canary.bucket(user)
+        return active.served if active.canary.takes(user) else served
+
+    def judged(self, name: str, user: str | None, version: int | None) -> tuple[str, str]:
+        """Return the arm and the version that a judgement is of: `version`, as the reply named it, else what answers the user now.
+
+        Raises Refused for a version that this server has not served, and as `found`.
+        """
+        if version is not None:
+            if version not in self._released:
+                raise Refused(404, f"no version {version} was served here", code="version_not_found")
+            return self._released[version]
+        served, active = self.found(name), self.canary
+        if active is not None and user is not None and active.canary.takes(user):
+            served = active.served
+        return served.arm, served.recorded_version
+
+    def checked(self, equal: Mapping[str, float | None]) -> None:
+        """Take note of how many stored answers came out the same."""
+        self.models = {key: replace(one, equal=equal.get(one.arm)) for key, one in self.models.items()}
+
+    def take_over(self, served: Served) -> None:
+        """Have one model answer from now on; requests that found another go on with that one. Within the event loop alone."""
+        self._inside.setdefault(served.room, {})  # a candidate has answered before
+        self._remember(served)
+        self.models, self.canary = {served.id: served}, None
+
+    def begin_canary(self, canary: Canary, served: Served) -> None:
+        """Have a candidate answer the users whom its canary takes. Within the event loop alone."""
+        self._inside[served.room] = {}
+        self._remember(served)
+        self.canary = ActiveCanary(canary=canary, served=served)
+
+    def end_canary(self) -> None:
+        """Have production answer everybody; requests that found the candidate go on with it. Within the event loop alone."""
+        self.canary = None
+
+    def _remember(self, served: Served) -> None:
+        if served.release:
+            self._released[served.release.version] = served.arm, served.recorded_version
+
+    def forget(self, room: Room) -> bool:
+        """Take note that a room answers no more; False as long as a request is inside."""
+        if self._inside.get(room):
+            return False
+        self._inside.pop(room, None)
+        return True
+
+    async def told(self, served: Served, question: Question, request: Request | None = None) -> Told:
+        """The whole answer; raises as `events` does."""
+        tokens: list[SaidToken] = []
+        async for event in self.events(served, question, request):
+            if isinstance(event, Piece):
+                tokens += event.tokens
+            else:
+                return Told(event, tokens)
+        raise LeftError
+
+    async def events(
+        self, served: Served, question: Question, request: Request | None = None
+    ) -> AsyncIterator[Piece | Reply]:
+        """Pieces and then the reply, as they come. However this ends, the question does not outlive it.
+
+        Raises Refused where there is no answer, LeftError once the client of `request` has gone.
+        """
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
+
+        def tell(event: Event) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
+                loop.call_soon_threadsafe(inbox.put_nowait, event)
+
+        question = replace(question, asker=_asker(request))
+        release, is_asked, is_begun = self._taken(served, request), False, False
+        self._meters.asked(served.id)
+        try:
+            await self._prepared(served, question, request)
+            served.room.ask(served.arm, question, tell, release)
+            is_asked, began = True, time.monotonic()
+            with _watching(request, inbox):
+                while True:
+                    event = await _next(inbox, served.room)
+                    if event is None:
+                        self._meters.left(served.id)
+                        raise LeftError
+                    if isinstance(event, Failed):
+                        raise self._refused(served, event.error)
+                    if not is_begun:
+                        is_begun = True
+                        self._meters.first(served.id, time.monotonic() - began)
+                    if isinstance(event, Reply):
+                        self._meters.whole(served.id, event)
+                        self._log.answered(served.id, question, event)
+                        _count(request, failed=False)
+                        if self._traffic and request:
+                            taken = 1000 * (time.monotonic() - began)
+                            await self._traffic.answered(served, question, event, request, taken)
+                    yield event
+                    if isinstance(event, Reply):
+                        return
+        except Refused as refused:
+            if refused.status >= 500:
+                _count(request, failed=True)
+            raise
+        finally:
+            self._meters.ended(served.id, is_begun=is_begun)
+            if is_asked:
+                served.room.cancel(question.id)
+            else:
+                release()
+
+    def _taken(self, served: Served, request: Request | None) -> Callable[[], None]:
+        """Take a place among the questions of a room, and hold that of the request; what is returned frees both.
+
+        That may be called twice, and from any thread. Raises Refused where other requests have the room's share.
+        """
+        if request is None:
+            return lambda: None
+        inside = self._inside[served.room]
+        place = request.scope.get("trimtab.place")  # none where the gate counts no places
+        if len({id(one) for one in list(inside.values()) if one is not request}) >= self._share:
+            busy = f"{self._share} requests to {served.id} wait or run already"
+            raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
+        token = object()
+        inside[token] = request
+        if place:
+            place.hold()
+
+        def free() -> None:
+            if inside.pop(token, None) is not None and place:
+                place.release()
+
+        return free
+
+    async def _prepared(self, served: Served, question: Question, request: Request | None) -> None:
+        """Compile what an answer has to fit, behind those that wait for that already: one at a time is all that the compiler does.
+
+        Whoever leaves while waiting leaves the line too.
+        """
+        if served.room.is_prepared(served.arm, question):
+            return
+        loop = asyncio.get_running_loop()
+        preparing = loop.run_in_executor(self._preparing, served.room.prepare, served.arm, question)
+        try:
+            await unless_left(request, preparing)
+        except LeftError:
+            self._meters.left(served.id)
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever a constraint makes raise ends this question alone)
+            raise self._refused(served, error) from None
+
+    def _refused(self, served: Served, error: Exception) -> Refused:
+        """Why there is no answer; what is no fault of the question stands in the log."""
+        refused = refusal(error)
+        if refused.status == 500:
+            self._log.fault(served.id, error)
+        return refused
+
+
+def _count(request: Request | None, *, failed: bool) -> None:
+    """Count an answer of a canary, where its user is in one."""
+    found: tuple[ActiveCanary, int] | None = request.scope.get(CANARY_KEY) if request else None
+    if found:
+        active, bucket = found
+        active.answers[bucket] += 1
+        active.failed[bucket] += failed
+
+
+def _asker(request: Request | None) -> str:
+    """Whose request it is, by the hash of the key; nobody's where the server asks itself."""
+    key = request.scope.get("trimtab.key") if request else None
+    return key.sha256 if key else ""
+
+
+async def unless_left(request: Request | None, work: Awaitable[T]) -> T:
+    """What `work` gives. Raises LeftError once the client of `request` has gone: work that has not begun never will."""
+    working = asyncio.ensure_future(work)
+    waited_for: set[asyncio.Future[Any]] = {working}
+    if request is not None:
+        waited_for.add(asyncio.create_task(_gone(request)))
+    try:
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise LeftError
+        return working.result()
+    finally:
+        for one in waited_for:
+            one.cancel()
+
+
+@contextmanager
+def _watching(request: Request | None, inbox: asyncio.Queue[Event | None]) -> Iterator[None]:
+    """Inside, None comes in once the client of `request` has gone."""
+    if request is None:
+        yield
+        return
+
+    async def watch() -> None:
+        await _gone(request)
+        inbox.put_nowait(None)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return once the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _next(inbox: asyncio.Queue[Event | None], room: Room) -> Event | None:
+    """What comes in next; raises Refused once nothing can come any more."""
+    while True:
+        try:
+            async with asyncio.timeout(LOOK):
+                return await inbox.get()
+        except TimeoutError:
+            if not room.is_alive:
+                raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
+
+
+def refusal(error: Exception) -> Refused:
+    """Why there is no answer, as an HTTP error."""
+    if isinstance(error, ContextLengthError):
+        return Refused(400, f"{error.problem}; {error.remedy}", code="context_length_exceeded")
+    if isinstance(error, InputError):
+        return Refused(400, f"{error.problem}; {error.remedy}", code="invalid")
+    if isinstance(error, PackageError):
+        return Refused(501, str(error), kind="server_error", code="not_installed")
+    if isinstance(error, MissingError):
+        return Refused(503, str(error), kind="server_error", code="missing")
+    if isinstance(error, RemoteError):
+        return Refused(502, str(error), kind="server_error", code="endpoint")
+    if memory_ran_out(error):
+        return Refused(503, "no memory left for this question", kind="server_error", code="memory", wait=5.0)
+    said = f"the question could not be answered ({type(error).__name__}); the server's log says where"
+    return Refused(500, said, kind="server_error")
+
+
+def new_id(prefix: str) -> str:
+    """An id that nobody can guess."""
+    return f"{prefix}-{uuid.uuid4().hex}"

@@ -1,0 +1,140 @@
+"""What is counted while the server runs: figures for Prometheus, and one line of JSON for each request."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from traceback import extract_tb
+from typing import Any, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from trimtab.arms.online import Question, Reply
+from trimtab.serving.middleware import Admission, App, Noted, Receive, Scope, Send
+
+LEFT = 499  # in place of a status, where the client left before any
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+__all__ = ["CONTENT_TYPE_LATEST", "LEFT", "Log", "Meters", "Watch"]
+
+
+class Meters:
+    """Counters of one server, in a registry of its own."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._registry = CollectorRegistry()
+        own: dict[str, Any] = {"registry": self._registry}
+        self.requests = Counter("trimtab_requests", "Requests answered.", ["route", "status"], **own)
+        self.seconds = Histogram("trimtab_request_seconds", "Time of a request.", ["route"], buckets=SECONDS, **own)
+        self._first = Histogram(
+            "trimtab_first_token_seconds", "Time to the first piece.", ["model"], buckets=SECONDS, **own
+        )
+        self._read = Counter("trimtab_prompt_tokens", "Tokens of prompts that were answered.", ["model"], **own)
+        self._cached = Counter(
+            "trimtab_cached_prompt_tokens",
+            "Of these, tokens of beginnings that had been read before.",
+            ["model"],
+            **own,
+        )
+        self._written = Counter("trimtab_new_tokens", "Tokens of answers.", ["model"], **own)
+        self._abstained = Counter("trimtab_abstained", "Answers that abstain.", ["model"], **own)
+        self._left = Counter("trimtab_clients_left", "Questions whose client did not wait.", ["model"], **own)
+        self._waiting = Gauge("trimtab_waiting", "Questions that wait for their first piece.", ["model"], **own)
+        self._running = Gauge("trimtab_running", "Questions whose answer is being written.", ["model"], **own)
+        self.traffic_written = Counter(
+            "trimtab_traffic_written", "Answers of the sample of traffic that were kept.", **own
+        )
+        self.traffic_dropped = Counter(
+            "trimtab_traffic_dropped", "Answers of the sample of traffic that were not kept.", ["reason"], **own
+        )
+        Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: admission.inside)
+        Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: admission.refused)
+
+    def page(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)
+
+    def asked(self, model: str) -> None:
+        """Count a question in."""
+        self._waiting.labels(model).inc()
+
+    def first(self, model: str, seconds: float) -> None:
+        """Count the first piece of an answer: its question waits no more."""
+        self._first.labels(model).observe(seconds)
+        self._waiting.labels(model).dec()
+        self._running.labels(model).inc()
+
+    def ended(self, model: str, *, is_begun: bool) -> None:
+        """Count a question out, however it ended."""
+        (self._running if is_begun else self._waiting).labels(model).dec()
+
+    def whole(self, model: str, reply: Reply) -> None:
+        """Count a whole answer."""
+        self._read.labels(model).inc(reply.generation.prompt_tokens)
+        self._cached.labels(model).inc(reply.generation.cached_tokens)
+        self._written.labels(model).inc(reply.generation.new_tokens)
+        if reply.abstained:
+            self._abstained.labels(model).inc()
+
+    def left(self, model: str) -> None:
+        """Count a client that did not wait."""
+        self._left.labels(model).inc()
+
+
+class Log:
+    """Lines of JSON on a stream; what people ask and are answered stands in them only where `with_texts`."""
+
+    def __init__(self, stream: TextIO | None = None, *, with_texts: bool = False) -> None:
+        self._stream, self._with_texts = stream or sys.stderr, with_texts
+
+    def line(self, what: str, **more: Any) -> None:
+        """Write one line."""
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._stream.write(json.dumps({"time": when, "what": what, **more}) + "\n")
+        self._stream.flush()
+
+    def answered(self, model: str, question: Question, reply: Reply) -> None:
+        """Write what was asked and answered, where that was asked for."""
+        if self._with_texts:
+            said = [[turn.role, turn.content] for turn in question.messages]
+            raw = {} if question.raw is None else {"prompt": question.raw}
+            self.line("answer", model=model, messages=said, **raw, answer=reply.text)
+
+    def fault(self, model: str, error: Exception) -> None:
+        """Write where a question failed for no fault of its own; the error's words, which may quote it, only with texts."""
+        where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
+        words = {"words": str(error)} if self._with_texts else {}
+        self.line("fault", model=model, error=type(error).__name__, where=where, **words)
+
+
+class Watch:
+    """Counts and logs every request that goes through to `app`, refusals too."""
+
+    def __init__(self, app: App, meters: Meters, log: Log, routes: Callable[[str], str]) -> None:
+        self._app, self._meters, self._log, self._routes = app, meters, log, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, noted = time.perf_counter(), Noted(send)
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            status = noted.status or LEFT
+            seconds, route = time.perf_counter() - began, self._routes(scope["path"])
+            self._meters.requests.labels(route, str(status)).inc()
+            self._meters.seconds.labels(route).observe(seconds)
+            key = scope.get("trimtab.key")
+            self._log.line(
+                "request",
+                route=route,
+                method=scope["method"],
+                status=status,
+                ms=round(1000 * seconds, 1),
+                key=key.name if key else None,
+            )

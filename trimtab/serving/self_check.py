@@ -1,0 +1,43 @@
+"""Whether what is served is what was measured: stored test questions asked again through the server's own way, before anybody else asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from trimtab.arms.online import Question
+from trimtab.arms.store import ANSWERS, Stored
+from trimtab.arms.workspace import Workspace
+from trimtab.measurement.evaluate import load_answers
+from trimtab.serving.dispatcher import Desk, Served, new_id
+
+ASKED = 20  # stored questions of each arm
+
+
+def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[Stored, ...]:
+    """The first answers that `folder` keeps to test questions that are still there; none of an arm that was not measured."""
+    file = folder / ANSWERS if folder else None
+    if file is None or not file.is_file():
+        return ()
+    rows = {row.id: row for row in workspace.splits["test"]}
+    said = (one for one in load_answers(file) if one.split == "test" and one.seed == 0 and one.item_id in rows)
+    found = [Stored(messages=rows[one.item_id].messages, answer=one.answer) for one in said]
+    return tuple(found[:ASKED])
+
+
+async def equal_share(desk: Desk, served: Served, stored: Sequence[Stored]) -> float | None:
+    """The share of stored answers that come out the same, all asked at once; None where there are none.
+
+    Raises Refused where a question gets no answer, of an endpoint that is down for one.
+    """
+    if not stored:
+        return None
+    asked = [desk.told(served, Question(id=new_id("self"), messages=one.messages)) for one in stored]
+    told = await asyncio.gather(*asked, return_exceptions=True)  # none is left under way when one fails
+    same = 0
+    for now, then in zip(told, stored, strict=True):
+        if isinstance(now, BaseException):
+            raise now
+        same += now.reply.text == then.answer
+    return same / len(stored)

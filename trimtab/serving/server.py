@@ -1,0 +1,260 @@
+"""Listening: a socket, HTTP/1.1 on it with patience for slow clients, and an end in which what was begun is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from trimtab.base.errors import InputError
+from trimtab.serving import middleware as gate
+from trimtab.serving.middleware import CONNECTION, Admission, App
+
+HEAD_SECONDS = 10.0  # in which the first lines of a request must have come
+CLOSE_SECONDS = 5.0  # in which the client must have taken the end of a connection
+WATCH_SECONDS = 0.5  # between two looks at a connection
+MOST_HEAD = 32 * 1024  # bytes of the first lines
+# Of a body: pieces (chunks, or what comes in one packet) that may be of any size, bytes that all others have on average, and how many are
+# taken before the event loop does anything else.
+FREE_PIECES, LEAST_PIECE, SLICE = 1024, 64, 64
+DRAIN_SECONDS = 30  # that answers under way get once the server is told to end
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket, bound before anything is loaded: a port that is taken is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        bound = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
+        said = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {host}:{port} ({said})", "choose another --port or --host") from None
+    with bound:
+        yield bound
+
+
+def require_usable(certificate: Path, key: Path) -> None:
+    """Raise InputError, naming the file and its option, for a certificate and a key that cannot be used together.
+
+    Before anything is loaded: uvicorn would find out last of all, and name no file.
+    """
+    for file, option in ((certificate, "--certificate"), (key, "--private-key")):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            said = error.strerror or error
+            raise InputError(f"{option} cannot be read ({said})", "give a PEM file", file=file) from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(certificate)
+    except ssl.SSLError:
+        raise InputError("--certificate holds no certificate in PEM", "give one", file=certificate) from None
+    try:
+        context.load_cert_chain(certificate, key, password=b"")  # else OpenSSL asks for one at the terminal
+    except ssl.SSLError as error:
+        fits = error.reason != "KEY_VALUES_MISMATCH"
+        problem = (
+            "holds no private key in PEM that opens without a password" if fits else f"is not that of {certificate}"
+        )
+        raise InputError(f"--private-key {problem}", "give the certificate's own", file=key) from None
+
+
+class _Connection(h11.Connection):
+    """HTTP/1.1 whose bodies come in pieces of a reasonable size; h11 takes as long for a piece of one byte as for one of 64 kB.
+
+    Raises RemoteProtocolError for smaller ones. After SLICE pieces it reports that data is needed, and `has_more`, until `go_on`:
+    the event loop then serves others first.
+    """
+
+    def __init__(self, most_head: int) -> None:
+        super().__init__(h11.SERVER, most_head)
+        self._pieces = self._bytes = self._slice = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a slice ended before what was received did."""
+        return self._slice >= SLICE
+
+    def go_on(self) -> None:
+        """Begin another slice."""
+        self._slice = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """As h11's own, within these bounds."""
+        if self.has_more:
+            return h11.NEED_DATA
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._slice, self._pieces, self._bytes = self._slice + 1, self._pieces + 1, self._bytes + len(event.data)
+            if self._pieces > FREE_PIECES + self._bytes // LEAST_PIECE:
+                raise h11.RemoteProtocolError("the body comes in too small pieces")
+        return event
+
+
+class _Patient(H11Protocol):
+    """HTTP/1.1 with a watchdog for each connection; uvicorn waits for ever for a head that drips and for a reply that nobody takes.
+
+    The first lines of a request have HEAD_SECONDS, however they drip; a connection that is closed has CLOSE_SECONDS in which the
+    client takes what was sent.
+    """
+
+    conn: _Connection
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.conn = _Connection(self.config.h11_max_incomplete_event_size or MOST_HEAD)
+        self.app_state = {**self.app_state, CONNECTION: self}
+        self._head_since: float | None = None
+        self._closing_since: float | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._goes_on = False
+        self._dropped: int | None = None  # bytes of a body that is no longer read
+        self._is_dropped = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if self._dropped is not None:
+            self._dropped += len(data)
+            if self._dropped > gate.LINGER_BYTES:
+                self._is_dropped.set()
+            return
+        super().data_received(data)
+        if self._is_answering:
+            self._head_since = None
+        elif self._head_since is None:
+            self._head_since = self.loop.time()
+
+    def handle_events(self) -> None:
+        self.conn.go_on()
+        super().handle_events()
+        if self.conn.has_more and not self._goes_on:
+            self._goes_on = True
+            self.loop.call_soon(self._go_on)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, unless a reply has begun; the application, if it has the request already, finds the client gone."""
+        if self._is_answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._is_dropped.set()
+        if self._watching:
+            self._watching.cancel()
+
+    async def drop(self) -> None:
+        """As `gate.Connection`."""
+        self._dropped = 0
+        self.flow.resume_reading()
+        await self._is_dropped.wait()
+
+    def abort(self) -> None:
+        """As `gate.Connection`."""
+        if self._is_answering:
+            self.cycle.disconnected = True
+        self.transport.abort()
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        if self._dropped is None and not self.transport.is_closing():
+            self.handle_events()
+
+    def _watch(self) -> None:
+        """Look at the connection now, and again in a while."""
+        now = self.loop.time()
+        if self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+            if now - self._closing_since >= CLOSE_SECONDS:
+                self.transport.abort()
+        elif self._head_since is not None and now - self._head_since >= HEAD_SECONDS and not self._is_answering:
+            self.transport.close()
+        self._watching = self.loop.call_later(WATCH_SECONDS, self._watch)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which at a signal first answers what was begun: readiness is false and new questions are refused meanwhile."""
+
+    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
+        super().__init__(config)
+        self._admission = admission
+        self._drained: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
+        """At the first signal drain; at the second end at once, as a kill would: nothing here is left half written by one."""
+        if self._admission.is_draining:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        self._admission.is_draining = True
+        self._drained = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._admission.inside and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        self.should_exit = True
+
+
+def run(
+    app: App,
+    bound: socket.socket,
+    certificate: tuple[Path, Path] | None,
+    admission: Admission,
+    begun: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve until a signal; what `begun` raises ends the server and is raised again."""
+    config = uvicorn.Config(
+        app,
+        http=_Patient,
+        ws="none",
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=MOST_HEAD,
+        ssl_certfile=certificate and str(certificate[0]),
+        ssl_keyfile=certificate and str(certificate[1]),
+    )
+    server = _Server(config, admission)
+
+    async def both() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        beginning = asyncio.ensure_future(begun())
+        try:
+            await asyncio.wait((serving, beginning), return_when=asyncio.FIRST_COMPLETED)
+            if beginning.done():
+                await beginning
+        except BaseException:
+            server.should_exit = True
+            raise
+        finally:
+            beginning.cancel()  # where a signal came first
+            await serving
+
+    asyncio.run(both())

@@ -1,0 +1,107 @@
+"""Layers below the first trained one are read once: what enters it is kept for an objective's rows, and later passes begin there.
+
+Shapes: N tokens of the flat row, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.model.fast.partial_forward import entering, first_moving, hidden_at
+from trimtab.model.load import Base
+from trimtab.training.batch import Batch, Row, pack
+
+MOST_BYTES = 1_000_000_000  # kept for one objective
+
+
+def frozen_bytes(base: Base, tokens: int) -> int:
+    """Bytes that are kept for rows of so many tokens: 0 where nothing is, as no pass may begin later or it would be more than MOST_BYTES.
+
+    It follows from sizes alone, never from the memory that happens to be free: a run that goes on decides as it did before.
+    """
+    size = 2 if base.model.dtype == torch.bfloat16 else 4
+    needed = tokens * base.model.config.hidden_size * size if first_moving(base.model) else 0
+    return needed if needed <= MOST_BYTES else 0
+
+
+class FrozenLayers:
+    """What the frozen layers put out for rows that are read again and again, by epochs, by trials of a search, by looks at dev.
+
+    Rows are read in fixed `passes`, each a whole when one of its rows is first needed: so no bit depends on which step needs it first,
+    no state is saved, and a run that goes on after a kill reads the same anew. Rows are known by their tokens.
+    """
+
+    def __init__(self, passes: Callable[[], Sequence[Sequence[Row]]]) -> None:
+        """`passes` says, once it is asked, which rows are read together."""
+        self._passes_of = passes
+        self._model: Any = None
+        self._first = 0
+        self._passes: Sequence[Sequence[Row]] = ()
+        self._pass_of: dict[tuple[int, ...], int] = {}
+        self._kept: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # on CPU, by the runs of its pass's tree
+        self._beginning = Lock()  # passes of a step run side by side
+        self._reading: defaultdict[int, Lock] = defaultdict(Lock)
+
+    def scored(self, base: Base, batch: Batch) -> Tensor:
+        """Last hidden states `hidden_MD` of a batch's scored positions; it is read from the beginning where one of its rows is not known."""
+        device = base.device
+        scored_M, flat = batch.scored_M.to(device), (batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
+        with self._beginning:
+            first = self._begin(base)
+            rows = [batch.tree.row(path) for path in batch.tree.paths] if first else []
+            passes = [self._pass_of.get(ids) for ids in rows]
+            locks = {number: self._reading[number] for number in passes if number is not None}
+        if not rows or None in passes or not self._have(base, first, rows, locks):
+            return hidden_at(base, scored_M, *flat)
+        return hidden_at(base, scored_M, *flat, above=(first, self._laid_out(rows, batch).to(device)))
+
+    def _begin(self, base: Base) -> int:
+        """The layer that a pass may begin at, 0 for none; what was kept of another model or layer is dropped."""
+        first = first_moving(base.model)
+        if self._model is not base.model or self._first != first:
+            self._model, self._first = base.model, first
+            self._kept.clear()
+            self._pass_of.clear()
+            self._passes = self._passes_of() if first else ()
+            for number, rows in enumerate(self._passes):
+                for row in rows:
+                    self._pass_of.setdefault(row.encoded.ids, number)
+            if not frozen_bytes(base, sum(map(len, self._pass_of))):
+                self._pass_of.clear()
+        return first
+
+    def _have(self, base: Base, first: int, rows: Sequence[tuple[int, ...]], locks: Mapping[int, Lock]) -> bool:
+        """Keep what is not kept yet for these rows, pass by pass; False where that cannot be had."""
+        for number, lock in locks.items():
+            with lock:
+                wanted = any(ids not in self._kept for ids in rows if self._pass_of.get(ids) == number)
+                if wanted and not self._read(base, first, number):
+                    self._pass_of.clear()
+        return all(ids in self._kept for ids in rows)
+
+    def _read(self, base: Base, first: int, number: int) -> bool:
+        """Keep what enters the first trained layer for the rows of a pass; False where that cannot be had."""
+        batch = pack(self._passes[number])
+        states_ND = entering(base, first, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
+        if states_ND is None:
+            return False
+        runs = torch.split(states_ND.cpu(), batch.layout.lengths)
+        for path in batch.tree.paths:
+            ids = batch.tree.row(path)
+            if self._pass_of.get(ids) == number:  # one that stands in several passes is always taken from the same
+                self._kept[ids] = tuple(runs[run] for run in path)
+        return True
+
+    def _laid_out(self, rows: Sequence[tuple[int, ...]], batch: Batch) -> Tensor:
+        """What was kept of the rows, in the places that their tokens have in a batch, `inputs_ND`."""
+        pieces: dict[int, Tensor] = {}
+        for ids, path in zip(rows, batch.tree.paths, strict=True):
+            row_TD = torch.cat(self._kept[ids])
+            pieces |= zip(path, torch.split(row_TD, [batch.layout.lengths[run] for run in path]), strict=True)
+        return torch.cat([pieces[run] for run in range(len(batch.tree.runs))])

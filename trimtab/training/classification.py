@@ -1,0 +1,86 @@
+"""A classification head on the last token: a label for a prompt in one pass, with its probability, and no token generated.
+
+Shapes: M scored positions, D hidden size, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Encoded
+from trimtab.model.adapters.apply import trainable
+from trimtab.model.classifier import Head
+from trimtab.model.load import Base
+from trimtab.training.activation_cache import FrozenLayers
+from trimtab.training.batch import Batch, Row, first_epoch, step_batches, steps_per_epoch
+from trimtab.training.losses import Loss, scored_hidden
+
+
+class Classification:
+    """Cross entropy over the labels, weighted, normalised over the whole optimizer step; moves the model's own and the head."""
+
+    def __init__(
+        self, rows: Sequence[Row], head: Head, *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+    ) -> None:
+        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        self.rows, self.head, self.batch, self.seed, self.tokens = list(rows), head, batch, seed, tokens
+        self.frozen = (
+            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see every row once."""
+        return steps_per_epoch(len(self.rows), self.batch)
+
+    def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
+        """Whatever of the model may move, and the head as `head.weight`."""
+        return {**trainable(base.model), **{f"head.{name}": value for name, value in self.head.named_parameters()}}
+
+    def batches(self, step: int) -> list[Batch]:
+        """The micro-batches of one optimizer step."""
+        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
+
+    def loss(self, base: Base, batch: Batch) -> Loss:
+        """This micro-batch's share of the step's loss in nats a row, and of the accuracy, weighted alike."""
+        log_p_MC = self.head(scored_hidden(base, batch, self.frozen)).log_softmax(-1)
+        labels_M, weights_M = batch.labels_M.to(log_p_MC.device), batch.weights_M.to(log_p_MC.device)
+        log_p_M = log_p_MC.gather(1, labels_M[:, None])[:, 0]
+        right_M = log_p_MC.argmax(-1) == labels_M
+        parts_M = -(log_p_M * weights_M)
+        return Loss(value=parts_M.sum(), figures={"accuracy": (right_M * weights_M).sum()}, parts_M=parts_M.detach())
+
+
+def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[Row]:
+    """Rows from token ids of a prompt, the number of its label and its weight; a weight of 0 leaves a row out.
+
+    Raises InputError for an empty prompt, for a number that is not below `labels`, and when no row is left.
+    """
+    rows = []
+    for number, (ids, label, weight) in enumerate(prompts, 1):
+        if not ids:
+            raise InputError(f"row {number} has an empty prompt", "give it a text or leave it out")
+        if not 0 <= label < labels:
+            raise InputError(f"row {number} has label number {label}", f"number the labels from 0 to {labels - 1}")
+        if weight > 0:
+            rows.append(_last_token(ids, label, weight))
+    if not rows:
+        raise InputError("no row to train on has a weight above 0", "give some a weight", field="weight")
+    return rows
+
+
+@torch.no_grad()
+def label_probabilities(head: Head, hidden_MD: Tensor) -> Tensor:
+    """Probability of each label from the hidden state at the end of each prompt, `[M, C]` float32 on CPU."""
+    chances_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
+    return chances_MC
+
+
+def _last_token(ids: Sequence[int], label: int, weight: float) -> Row:
+    encoded = Encoded(ids=tuple(ids), trained=(False,) * len(ids))
+    return Row(encoded=encoded, weight=weight, scored=((len(ids) - 1, label),))

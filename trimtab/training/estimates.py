@@ -1,0 +1,161 @@
+"""What training and answering will take, told before they start: time from a few real steps, memory from the shape of the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+from torch import nn
+
+from trimtab.base.machine import MemoryPeak
+from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.fast.packed_weights import laid_out_bytes
+from trimtab.model.fast.partial_forward import first_moving
+from trimtab.model.fast.train_layers import learns_by_kernels
+from trimtab.model.footprint import activation_width, answering_bytes
+from trimtab.model.load import Base
+from trimtab.model.prompt_tuning import virtual_tokens
+from trimtab.training.batch import MICRO_TOKENS, Batch, Row, tokens_of_pass
+from trimtab.training.optim import Optimizer, unkept
+from trimtab.training.parallel import in_lanes, lanes
+from trimtab.training.sft import Supervised
+
+STEPPED = 5_000_000  # numbers over which a step of the optimizer is timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRate:
+    """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
+
+    `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
+    `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once. `steps_mb`: what the steps that
+    were measured took of memory, beyond what stays.
+    """
+
+    tokens_per_second: float
+    frozen_seconds: float = 0.0
+    pass_tokens: int = MICRO_TOKENS
+    steps_mb: float = 0.0
+
+    def once(self, tokens: float) -> float:
+        """Predicted seconds of reading what is kept of so many tokens."""
+        return tokens * self.frozen_seconds
+
+    def epoch(self, tokens: float, *, kept: bool) -> float:
+        """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `kept`."""
+        return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
+
+
+def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2.0) -> TrainingRate:
+    """Run real steps of `batch` rows for about `seconds` without moving a weight; first, cold ones are not counted.
+
+    Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
+    step again and again stays in cache and promises too much. Where what frozen layers put out is kept, that has been read before.
+    """
+    with MemoryPeak() as memory:
+        rate = _measured_rate(base, rows, batch, seconds)
+    return replace(rate, steps_mb=memory.beyond())
+
+
+def _measured_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float) -> TrainingRate:
+    stepping = _stepping_seconds(base)
+    tokens = tokens_of_pass(base.model.dtype)
+    whole = Supervised(rows, batch=batch, seed=0, keep=False, tokens=tokens)
+    if not first_moving(base.model):
+        return _measured(base, whole, stepping, seconds)
+    above = _measured(base, Supervised(rows, batch=batch, seed=0, tokens=tokens), stepping, seconds / 2)
+    every = _measured(base, whole, stepping, seconds / 2)
+    return replace(above, frozen_seconds=max(0.0, 1 / every.tokens_per_second - 1 / above.tokens_per_second))
+
+
+def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> TrainingRate:
+    """How fast an objective's steps go, `stepping` seconds of the optimizer in each; what it keeps is read in the first epoch."""
+    cold, moving = objective.steps_per_epoch if objective.frozen else 1, list(trainable(base.model).values())
+
+    def passed(batch: Batch) -> None:
+        torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
+
+    tokens, largest, step, began = 0, 0, 0, time.perf_counter()
+    with unkept(moving):  # as in training
+        while step <= cold or time.perf_counter() - began < seconds:
+            if step == cold:
+                tokens, began = 0, time.perf_counter()
+            batches = objective.batches(step)
+            for _ in in_lanes(passed, batches):
+                pass
+            tokens += sum(batch.row_tokens for batch in batches)
+            largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-lanes() :]))
+            step += 1
+    taken = time.perf_counter() - began + (step - cold) * stepping
+    return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
+
+
+def _stepping_seconds(base: Base) -> float:
+    """Seconds of one step of the optimizer, from a step over a part of the numbers: to hold the moments of all could be too much here."""
+    moving = trainable(base.model)
+    counted, sample = 0, {}
+    for name, parameter in moving.items():
+        sample[name] = nn.Parameter(torch.zeros_like(parameter))
+        counted += parameter.numel()
+        if counted > STEPPED:
+            break
+    optimizer = Optimizer(sample)
+    for _ in range(2):  # the first makes the moments
+        total = torch.stack([parameter.sum() for parameter in sample.values()]).sum()
+        began = time.perf_counter()
+        optimizer.backward(total, 0)
+        optimizer.clip_gradients()
+        optimizer.step(0.0)
+        taken = time.perf_counter() - began
+    optimizer.let_go()
+    return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
+
+
+def memory_mb(
+    base: Base,
+    *,
+    pass_tokens: int = MICRO_TOKENS,
+    steps: float = 0.0,
+    kept: int = 0,
+    look: float = 0.0,
+    drawing: float = 0.0,
+    answering: float = 0.0,
+) -> float:
+    """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
+
+    `steps`: what steps that were measured took, where that is more. What answers take (`answering_mb`), by merged weights beside the
+    frozen ones, counts where it is more: of a `look` at dev in between, and when all is trained (`answering`). What `drawing` answers
+    to train on takes is not given back before the passes over them, which find no room in it.
+
+    `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration (`activation_width`) per token
+    and layer, from the first that moves on; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys
+    and values come on top.
+    Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
+    """
+    config, virtual = base.model.config, virtual_tokens(base.model)
+    moving = 16 * sum(one.numel() for one in trainable(base.model).values())
+    learns = bool(adapted_layers(base.model)) and learns_by_kernels(base.model)
+    width = activation_width(config, fused=learns)
+    size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
+    width += 4 * config.hidden_size if virtual else 0
+    tokens = pass_tokens + virtual
+    changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
+    layers = config.num_hidden_layers - first_moving(base.model)
+    activations = (tokens * layers * width + changed) * size
+    merged = sum(layer.base.weight.nbytes for layer in adapted_layers(base.model).values())
+    looking, drawn, asked = (merged + one * 1e6 if one else 0.0 for one in (look, drawing, answering))
+    highest = max(moving + kept + max(activations + drawn, steps * 1e6, looking), asked)
+    return float((psutil.Process().memory_info().rss + highest) / 1e6)
+
+
+def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
+    """Predicted memory in MB that answering a batch needs beyond the model: weights laid out, what `slots` sequences of `tokens` keep, one pass over `reading`.
+
+    Keys, values and the pass are counted from the configuration (`model/footprint.py`).
+    """
+    size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
+    return (laid_out_bytes(base) + answering_bytes(base.model.config, size, slots, tokens, reading)) / 1e6

@@ -1,0 +1,39 @@
+"""Hidden states of the base model as features of a text: what the middle layer says, its mean over the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trimtab.base.records import Encoded
+from trimtab.model.fast.partial_forward import put_out
+from trimtab.model.load import Base
+from trimtab.model.threads import on_free_cores
+from trimtab.training.batch import Row, micro_batches, pack, tokens_of_pass
+
+
+def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Mean hidden state of the middle layer over each prompt, `[prompts, D]` float32 on CPU; layers above it are not read.
+
+    Prompts are token ids, none empty. The middle layer and not the last, and the mean and not the last token: as features for
+    `linear` both did better on most sets (`benchmarks/embeddings.py`).
+    """
+    size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
+    found_PD = torch.empty(len(prompts), size)
+    # the scored position is the last of a prompt, and its label says which prompt it is: shortest ones come first
+    units = [
+        (Row(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
+        for number, ids in enumerate(prompts)
+    ]
+    for part in micro_batches(units, tokens_of_pass(base.model.dtype), shared=False):
+        # a mean over a prompt wants it in one piece
+        batch = pack([row for unit in part for row in unit], shared=False)
+        with on_free_cores():
+            out = put_out(base, middle, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
+        hidden_ND = (out[0] if isinstance(out, tuple) else out).reshape(-1, size).float().cpu()
+        ends = (batch.scored_M + 1).tolist()
+        for number, begin, end in zip(batch.labels_M.tolist(), [0, *ends], ends, strict=False):
+            found_PD[number] = hidden_ND[begin:end].mean(0)
+    return found_PD
