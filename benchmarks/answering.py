@@ -34,10 +34,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatching
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.inference.engine import Engine, Request
-from trimtab.inference.label_scoring import ChoiceRequest, choose
+from trimtab.inference.label_scoring import LabelRequest, label_probabilities
 from trimtab.model.catalog import resolve
-from trimtab.model.fast.int8_weights import eight_bits
-from trimtab.model.fast.packed_weights import laid_out
+from trimtab.model.fast.int8_weights import int8_forwards
+from trimtab.model.fast.packed_weights import packed
 from trimtab.model.load import load_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,12 +147,12 @@ def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
 
 def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
     base = load_base(resolve(MODEL), "bf16")
-    HELD.enter_context(eight_bits(base) if name == EIGHT else laid_out(base))
+    HELD.enter_context(int8_forwards(base) if name == EIGHT else packed(base))
 
     def answer(given: Asked) -> list[Any]:
         if given.labels:
-            requests = [ChoiceRequest(id=str(place), ids=ids) for place, ids in enumerate(given.prompts)]
-            return [choice.best for choice in choose(base, requests, given.labels)]
+            requests = [LabelRequest(id=str(place), ids=ids) for place, ids in enumerate(given.prompts)]
+            return [choice.best for choice in label_probabilities(base, requests, given.labels)]
         asked_for = [
             Request(id=str(place), ids=ids, max_new=given.lengths[place] if given.known else LENGTHS[1])
             for place, ids in enumerate(given.prompts)

@@ -28,7 +28,7 @@ from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.trainer import prepare
+from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Example
@@ -37,8 +37,8 @@ from trimtab.data.draw import drawn
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import merged
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.monitor import Evaluation
-from trimtab.training.sft import Supervised, row_losses
+from trimtab.training.monitor import DevEvaluation
+from trimtab.training.sft import SupervisedObjective, row_losses
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -153,13 +153,13 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)
-    prepare(session, plan)
+    prepare_base(session, plan)
     builder = PromptBuilder(session, context)
     train_rows, dev_rows = (training_rows(session, context, part, seed)[0] for part in (examples, dev))
     tokens = [row.trained_tokens for row in dev_rows]
     seen: list[dict[str, Any]] = []
 
-    def look() -> Evaluation:
+    def look() -> DevEvaluation:
         began = time.process_time()
         losses = [round(nats, 4) for nats in row_losses(session.base, dev_rows)]
         own, others = scores(session, builder, dev), scores(session, builder, test)
@@ -170,14 +170,14 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
             f"({time.process_time() - began:.0f} s)",
             flush=True,
         )
-        return Evaluation(dev_loss=mean)
+        return DevEvaluation(dev_loss=mean)
 
     settings = LoopSettings(learning_rate=RATE, epochs=EPOCHS, evaluations=EPOCHS, patience=EPOCHS)
     began = time.process_time()
     train(
         TrainingJob(
             base=session.base,
-            objective=Supervised(train_rows, batch=BATCH, seed=seed),
+            objective=SupervisedObjective(train_rows, batch=BATCH, seed=seed),
             settings=settings,
             folder=session.workspace.folder / "run",
             evaluate=look,

@@ -32,8 +32,8 @@ from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
 from trimtab.inference import label_scoring as waves
 from trimtab.inference.kv_cache import shared_length
-from trimtab.inference.label_scoring import ChoiceRequest, score_labels
-from trimtab.inference.label_trie import Trie, Weighing
+from trimtab.inference.label_scoring import LabelRequest, score_labels
+from trimtab.inference.label_trie import LabelTrie, LabelWeighting
 from trimtab.model.adapters.apply import load_adapter, merged
 from trimtab.model.load import Base
 
@@ -44,7 +44,7 @@ ALONE = 3  # questions asked one at a time
 ORDER = ("one pass", "waves", "waves", "one pass")
 TUNED = '\n[arm.quick]\nweights = "lora"\nlearning_rate = 1.3e-3\nepochs = 1\n'
 
-Choose = Callable[[Sequence[ChoiceRequest], Any], list[Any]]
+Choose = Callable[[Sequence[LabelRequest], Any], list[Any]]
 
 
 def code_before() -> ModuleType:
@@ -96,7 +96,7 @@ class Tokens:
         return taken
 
 
-def compared(requests: Sequence[ChoiceRequest], held: Any, sides: dict[str, Choose], tokens: Tokens) -> dict[str, Any]:
+def compared(requests: Sequence[LabelRequest], held: Any, sides: dict[str, Choose], tokens: Tokens) -> dict[str, Any]:
     """Both sides in turn: all questions together, then some alone behind what all begin with."""
     seconds: dict[str, list[float]] = {f"{side}, {how}": [] for side in sides for how in ("together", "alone")}
     read: dict[str, int] = {}
@@ -134,7 +134,7 @@ def weighed(sums: torch.Tensor, offsets: torch.Tensor) -> list[Any]:
     found = []
     for scores in sums - offsets:
         chances = scores.softmax(-1).tolist()
-        found.append(waves.Choice(id="", probabilities=tuple(chances), best=int(scores.argmax()), plain=(),
+        found.append(waves.LabelProbabilities(id="", probabilities=tuple(chances), best=int(scores.argmax()), plain=(),
                                   prompt_tokens=0, seconds=0.0))  # fmt: skip
     return found
 
@@ -144,9 +144,9 @@ def measured(session: Session, questions: int, before: ModuleType, tokens: Token
     builder = PromptBuilder(session, context_for(parse_arm("prompt", session.task)))
     base, labels = session.base, [session.encoder.answer(label) for label in session.workspace.labels]
 
-    def asked(split: str, most: int) -> list[ChoiceRequest]:
+    def asked(split: str, most: int) -> list[LabelRequest]:
         prompts = builder.prompts(session.part(split, most))  # type: ignore[arg-type]
-        return [ChoiceRequest(id=one.id, ids=session.encoder.prompt(one.messages)) for one in prompts]
+        return [LabelRequest(id=one.id, ids=session.encoder.prompt(one.messages)) for one in prompts]
 
     requests = asked("test", questions)
     held = waves.hold_prefix(base, requests[0].ids[: shared_length([one.ids for one in requests])])
@@ -156,20 +156,20 @@ def measured(session: Session, questions: int, before: ModuleType, tokens: Token
             held,
             {
                 "one pass": lambda some, held: before.choose(base, some, labels, held=held),
-                "waves": lambda some, held: waves.choose(base, some, labels, held=held),
+                "waves": lambda some, held: waves.label_probabilities(base, some, labels, held=held),
             },
             tokens,
         )
     }
     if offsets:
         batch_L = score_labels(base, asked("train", 10), labels).mean(0)
-        less = Weighing(offsets=tuple(batch_L.tolist()))
+        less = LabelWeighting(offsets=tuple(batch_L.tolist()))
         found["less the mean over training inputs"] = compared(
             requests,
             held,
             {
                 "one pass": lambda some, _: weighed(score_labels(base, some, labels), batch_L),
-                "waves": lambda some, held: waves.choose(base, some, labels, held=held, weighing=less),
+                "waves": lambda some, held: waves.label_probabilities(base, some, labels, held=held, weighing=less),
             },
             tokens,
         )
@@ -196,7 +196,7 @@ def main() -> None:
         if chosen.only_train:
             return
         before, tokens = code_before(), Tokens()
-        trie = Trie([session.encoder.answer(label) for label in session.workspace.labels])
+        trie = LabelTrie([session.encoder.answer(label) for label in session.workspace.labels])
         load_adapter(session.fresh_base(), run / "adapter")
         with merged(session.base.model):
             found = {"lora, one epoch": measured(session, chosen.questions, before, tokens, offsets=False)}

@@ -41,7 +41,7 @@ from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
-from trimtab.training.batch import MICRO_TOKENS, Row, micro_batches, pack
+from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack
 from trimtab.training.linear import word_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,7 +160,7 @@ def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:
 
     handle = model.layers[len(model.layers) // 2 - 1].register_forward_hook(keep)
     units = [
-        (Row(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
+        (TrainingRow(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
         for number, ids in enumerate(prompts)
     ]
     found = {f"{how} of {layer}": {} for how in ("mean", "end") for layer in ("middle", "last")}

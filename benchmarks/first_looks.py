@@ -23,23 +23,23 @@ from best_weights import SHARED, scores
 from expert import laid_out
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.dev_eval import choice_losses, chooses
+from trimtab.arms.dev_eval import choice_losses, imitates_labels
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.lr_search import LOOKS, STEP
 from trimtab.arms.session import Session
-from trimtab.arms.trainer import prepare
+from trimtab.arms.trainer import prepare_base
 from trimtab.base.files import append_line, read_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
 from trimtab.model.adapters.apply import merged
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.losses import label_log_probabilities, scored_hidden, sums_by_row
-from trimtab.training.monitor import Evaluation
-from trimtab.training.optim import copied, put_back
-from trimtab.training.sft import Supervised
+from trimtab.training.monitor import DevEvaluation
+from trimtab.training.optim import restore, snapshot
+from trimtab.training.sft import SupervisedObjective
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "first_looks_runs.jsonl", HERE / "results" / "first_looks.json"
@@ -47,10 +47,10 @@ TASKS, STEPS = ("spam", "handbook", "xquad"), (-2, -1, 0, 1, 2)
 TEMPERATURES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
-class Averaged(Supervised):
+class Averaged(SupervisedObjective):
     """The same objective, which sums up the weights before every step."""
 
-    def __init__(self, base: Base, rows: Sequence[Row], *, batch: int) -> None:
+    def __init__(self, base: Base, rows: Sequence[TrainingRow], *, batch: int) -> None:
         super().__init__(rows, batch=batch, seed=0)
         self.moving = self.parameters(base)
         self.sums = [{name: torch.zeros_like(value, dtype=torch.float32) for name, value in self.moving.items()}]
@@ -72,7 +72,7 @@ class Averaged(Supervised):
 
 
 @torch.no_grad()
-def losses_by_temperature(base: Base, rows: Sequence[Row]) -> list[list[float]]:
+def losses_by_temperature(base: Base, rows: Sequence[TrainingRow]) -> list[list[float]]:
     """Nats of each row at each of the temperatures; one divides the last hidden states, as the head is linear."""
     found: dict[int, list[float]] = {}
     for part in micro_batches([(row,) for row in rows], MICRO_TOKENS):
@@ -91,7 +91,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
     """One rate to its end."""
     arm, splits = parse_arm("lora", session.task), session.workspace.splits
     plan = recipe_for(session, arm, 0)
-    prepare(session, plan)
+    prepare_base(session, plan)
     builder = PromptBuilder(session, Context())
     train_rows, dev_rows = (training_rows(session, Context(), splits[part], 0)[0] for part in ("train", "dev"))
     objective = Averaged(session.base, train_rows, batch=plan.batch)
@@ -100,21 +100,21 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
 
     def seen() -> dict[str, Any]:
         found: dict[str, Any] = {"nats": losses_by_temperature(session.base, dev_rows)}
-        if chooses(session, "sft"):
+        if imitates_labels(session, "sft"):
             with merged(session.base.model):
                 given = session.answer(builder.prompts(splits["dev"]))
             right = [row.references[0] for row in splits["dev"]]
             found["choice"] = [round(one, 4) for one in choice_losses(given, right, session.workspace.labels)]
         return found | {"dev": scores(session, builder, splits["dev"])}
 
-    def look() -> Evaluation:
-        plain, kept = seen(), copied(objective.moving)
-        put_back(objective.moving, objective.mean())
+    def look() -> DevEvaluation:
+        plain, kept = seen(), snapshot(objective.moving)
+        restore(objective.moving, objective.mean())
         looks.append({"plain": plain, "mean": seen()})
-        put_back(objective.moving, kept)
+        restore(objective.moving, kept)
         told = [fmean(one["dev"]) for one in looks[-1].values()]
         print(f"{session.task.task.name} rate x {STEP}^{step}, look {len(looks)}: {told}", flush=True)
-        return Evaluation(dev_loss=1.0 / len(looks))
+        return DevEvaluation(dev_loss=1.0 / len(looks))
 
     train(
         TrainingJob(

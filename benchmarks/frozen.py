@@ -22,17 +22,17 @@ from trees import gsm8k
 from trimtab.base.files import write_json
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters.apply import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "frozen.json"
 EPOCHS, LAYERS, BATCH = 3, 6, 8
 ORDER = ("kept", "read every time", "read every time", "kept")
 
 
-def epochs(base: Any, objective: Supervised) -> list[tuple[float, float]]:
+def epochs(base: Any, objective: SupervisedObjective) -> list[tuple[float, float]]:
     """Seconds of each epoch by the clock, and of the processor."""
     seconds = []
     for epoch in range(EPOCHS):
@@ -40,7 +40,7 @@ def epochs(base: Any, objective: Supervised) -> list[tuple[float, float]]:
         for step in range(objective.steps_per_epoch):
             for batch in objective.batches(epoch * objective.steps_per_epoch + step):
                 objective.loss(base, batch).value.backward()  # type: ignore[no-untyped-call]
-            for parameter in trainable(base.model).values():
+            for parameter in trainable_parameters(base.model).values():
                 parameter.grad = None
         seconds.append((time.perf_counter() - began, time.process_time() - working))
     return seconds
@@ -51,7 +51,7 @@ def measured(base: Any, rows: list[Any], side: str) -> dict[str, Any]:
     release_memory()
     held = psutil.Process().memory_info().rss / 1e6
     with MemoryPeak() as memory:
-        seconds = epochs(base, Supervised(rows, batch=BATCH, seed=0, keep=side == "kept"))
+        seconds = epochs(base, SupervisedObjective(rows, batch=BATCH, seed=0, keep=side == "kept"))
     tokens = sum(len(row.encoded.ids) for row in rows)
     return {
         "side": side,

@@ -30,9 +30,9 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, step_rows
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, step_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "gemm_share.json"
 SIZES, TIMES = (512, 1024, 2048), 6
@@ -63,10 +63,10 @@ def product_rates(shapes: Sequence[tuple[int, int]]) -> tuple[float, float]:
     return max(square), sum(2 * MICRO_TOKENS * o * i for o, i in shapes) / taken
 
 
-class Timed(Supervised):
+class Timed(SupervisedObjective):
     """The objective, noting when each step begins and how many tokens its passes have."""
 
-    def __init__(self, rows: Sequence[Row], *, batch: int) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], *, batch: int) -> None:
         super().__init__(rows, batch=batch, seed=0, keep=False)
         self.begins: list[float] = []
         self.read: list[int] = []
@@ -78,7 +78,7 @@ class Timed(Supervised):
         return found
 
 
-def measure(way: str, base: Base, rows: Sequence[Row], weights: int) -> tuple[float, float]:
+def measure(way: str, base: Base, rows: Sequence[TrainingRow], weights: int) -> tuple[float, float]:
     """Operations and seconds of the steps after the warm-up."""
     objective, config = Timed(rows, batch=BATCH), base.model.config
     last = WARMUP + STEPS

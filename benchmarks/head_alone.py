@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from trimtab.arms.answerers import head_answerer, ready
+from trimtab.arms.answerers import head_answerer, ready_arm
 from trimtab.arms.contexts import Context
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.trainer import train_weights
@@ -61,7 +61,7 @@ def measured(session: Session, run: Path, questions: int) -> dict[str, Any]:
     arm = own_arm("quick", ArmTable(weights="lora", stages=("head",), epochs=0.05))
     train_weights(session, arm, Context(), run, Progress())
     examples = session.workspace.splits["test"][:questions]
-    with ready(session, arm, Context(), run, examples) as able:
+    with ready_arm(session, arm, Context(), run, examples) as able:
         many = head_answerer(session, load_head(session.base, run / "adapter"))
         asked: dict[str, Callable[[Prompt], object]] = {
             "plain": plain_pass(session),

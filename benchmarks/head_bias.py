@@ -25,11 +25,11 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_object, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.task import load_task
-from trimtab.inference.last_hidden import ends
+from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.classifier import Head
-from trimtab.training.batch import Row, step_rows, steps_per_epoch
-from trimtab.training.classification import Classification
+from trimtab.training.batch import TrainingRow, step_rows, steps_per_epoch
+from trimtab.training.classification import ClassificationObjective
 from trimtab.training.optim import Optimizer, learning_rate_at
 
 RESULT = Path(__file__).resolve().parent / "results" / "head_bias.json"
@@ -57,16 +57,16 @@ def accuracy(head: Head, hidden: Tensor, labels: Tensor) -> float:
         return float((head(hidden.clone()).argmax(-1) == labels).float().mean())
 
 
-def told(rows: Sequence[Row]) -> tuple[list[tuple[int, ...]], Tensor]:
+def told(rows: Sequence[TrainingRow]) -> tuple[list[tuple[int, ...]], Tensor]:
     """Prompts as ids, and the numbers of their labels."""
     return [row.encoded.ids for row in rows], torch.tensor([row.targets[0][1] for row in rows])
 
 
-def frozen(session: Session, train: Sequence[Row], test: Sequence[Row]) -> dict[str, Any]:
+def frozen(session: Session, train: Sequence[TrainingRow], test: Sequence[TrainingRow]) -> dict[str, Any]:
     """Heads on the hidden states of the base as it is, by learning rate."""
     session.fresh_base()
     (ids, labels_P), (test_ids, test_P) = told(train), told(test)
-    hidden_PD, test_PD = (ends(session.base, prompts).float().clone() for prompts in (ids, test_ids))
+    hidden_PD, test_PD = (last_hidden_states(session.base, prompts).float().clone() for prompts in (ids, test_ids))
     steps = FROZEN_EPOCHS * steps_per_epoch(len(train), BATCH)
 
     def one(head: Head, rate: float, seed: int) -> float:
@@ -90,7 +90,9 @@ def frozen(session: Session, train: Sequence[Row], test: Sequence[Row]) -> dict[
     }
 
 
-def lora(session: Session, train: Sequence[Row], test: Sequence[Row], seeds: int) -> dict[str, list[float]]:
+def lora(
+    session: Session, train: Sequence[TrainingRow], test: Sequence[TrainingRow], seeds: int
+) -> dict[str, list[float]]:
     """Test accuracy after one epoch of LoRA and head together."""
     test_ids, test_P = told(test)
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -99,14 +101,14 @@ def lora(session: Session, train: Sequence[Row], test: Sequence[Row], seeds: int
             base = session.fresh_base()
             add_lora(base, RANK, 2 * RANK, seed)
             head = KINDS[kind](session.workspace.labels, base.model.config.hidden_size, seed=seed)
-            objective = Classification(train, head, batch=BATCH, seed=seed)
+            objective = ClassificationObjective(train, head, batch=BATCH, seed=seed)
             optimizer = Optimizer(objective.parameters(base))
             for step in range(objective.steps_per_epoch):
                 for place, batch in enumerate(objective.batches(step)):
                     optimizer.backward(objective.loss(base, batch).value, place)
                 optimizer.clip_gradients()
                 optimizer.step(learning_rate_at(step, objective.steps_per_epoch, RATE))
-            found[kind].append(accuracy(head, ends(base, test_ids), test_P))
+            found[kind].append(accuracy(head, last_hidden_states(base, test_ids), test_P))
             print(kind, seed, found[kind][-1], flush=True)
     return found
 

@@ -41,17 +41,17 @@ from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.attention import ATTENTION
 from trimtab.model.classifier import Head
-from trimtab.model.fast.patch import make_lean
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
-from trimtab.training.batch import Row
-from trimtab.training.classification import Classification, label_rows
-from trimtab.training.distill import Distilled, Lesson
-from trimtab.training.loop import LoopSettings, Objective, TrainingJob, held_out, train
-from trimtab.training.preference import Judged, Preference
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
-from trimtab.training.rl import Reinforced, Rollout
-from trimtab.training.sft import Supervised
+from trimtab.training.batch import TrainingRow
+from trimtab.training.classification import ClassificationObjective, label_rows
+from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.loop import LoopSettings, Objective, TrainingJob, evaluate, train
+from trimtab.training.preference import JudgedAnswers, PreferenceObjective
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
+from trimtab.training.rl import PolicyGradient, Rollout
+from trimtab.training.sft import SupervisedObjective
 
 RESULT = Path(__file__).resolve().parent / "results" / "kills.json"
 VOCABULARY, LABELS, ROWS, DEV_ROWS, BATCH = 96, ("yes", "no", "perhaps"), 12, 6, 4
@@ -84,7 +84,7 @@ def tiny_base(layers: int = 2, moves: str = "lora") -> Base:
     base = Base(model=model, tokenizer=None, precision="bf16" if own else "fp32", folder=Path())
     if own:
         model.bfloat16()
-        make_lean(model)
+        accelerate(model)
         unfreeze(base, moves, 1)
     else:
         add_lora(base, 4, 8.0, seed=0)
@@ -104,19 +104,19 @@ def prompts(count: int, seed: int) -> list[tuple[random.Random, list[int]]]:
 
 def supervised(_: Base, *, whole: bool) -> Sides:
     train_rows, dev_rows = (
-        [Row(encoded=encoded(draw, prompt, whole)) for draw, prompt in prompts(count, seed)]
+        [TrainingRow(encoded=encoded(draw, prompt, whole)) for draw, prompt in prompts(count, seed)]
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
     )
-    return Supervised(train_rows, batch=BATCH, seed=0), Supervised(dev_rows, batch=DEV_ROWS, seed=0)
+    return SupervisedObjective(train_rows, batch=BATCH, seed=0), SupervisedObjective(dev_rows, batch=DEV_ROWS, seed=0)
 
 
 def distilled(_: Base) -> Sides:
     teacher = tiny_base(layers=3)
 
-    def over(count: int, seed: int, batch: int) -> Distilled:
+    def over(count: int, seed: int, batch: int) -> Distillation:
         said = [encoded(draw, prompt) for draw, prompt in prompts(count, seed)]
-        lessons = [Lesson(student=Row(encoded=one), teacher=one) for one in said]
-        return Distilled(lessons, teacher, batch=batch, seed=0)
+        lessons = [TeacherTargets(student=TrainingRow(encoded=one), teacher=one) for one in said]
+        return Distillation(lessons, teacher, batch=batch, seed=0)
 
     return over(ROWS, 0, BATCH), over(DEV_ROWS, 1, DEV_ROWS)
 
@@ -127,15 +127,20 @@ def classification(base: Base) -> Sides:
         label_rows([(prompt, draw.randrange(len(LABELS)), 1.0) for draw, prompt in prompts(count, seed)], len(LABELS))
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
     )
-    return Classification(train_rows, head, batch=BATCH, seed=0), Classification(dev_rows, head, batch=DEV_ROWS, seed=0)
+    return ClassificationObjective(train_rows, head, batch=BATCH, seed=0), ClassificationObjective(
+        dev_rows, head, batch=DEV_ROWS, seed=0
+    )
 
 
 def judged(base: Base, *, loss: str) -> Sides:
     train_rows, dev_rows = (
-        [Judged(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt)) for draw, prompt in prompts(count, seed)]
+        [
+            JudgedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
+            for draw, prompt in prompts(count, seed)
+        ]
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
     )
-    return Preference(base, train_rows, loss, batch=BATCH, seed=0), Preference(
+    return PreferenceObjective(base, train_rows, loss, batch=BATCH, seed=0), PreferenceObjective(
         base, dev_rows, loss, batch=DEV_ROWS, seed=0
     )
 
@@ -144,7 +149,7 @@ def compared(base: Base) -> Sides:
     head = Head(SCORE_LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         [
-            Compared(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
+            ComparedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
             for draw, prompt in prompts(count, seed)
         ]
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
@@ -153,9 +158,9 @@ def compared(base: Base) -> Sides:
 
 
 def rewarded(base: Base, *, loss: str) -> Sides:
-    def over(count: int, seed: int) -> Reinforced:
+    def over(count: int, seed: int) -> PolicyGradient:
         asked = [tuple(prompt) for _, prompt in prompts(count, seed)]
-        return Reinforced(base, count, partial(rollouts, base, asked), loss, batch=BATCH, seed=seed)
+        return PolicyGradient(base, count, partial(rollouts, base, asked), loss, batch=BATCH, seed=seed)
 
     return over(ROWS, 0), over(DEV_ROWS, 1)
 
@@ -213,12 +218,12 @@ def trained(name: str, folder: Path) -> None:
             objective=objective,
             settings=SETTINGS,
             folder=folder,
-            evaluate=lambda: held_out(base, dev),
+            evaluate=lambda: evaluate(base, dev),
             progress=Progress(path=folder / "metrics.jsonl"),
             fingerprint=name,
         )
     )
-    if isinstance(objective, Classification | BradleyTerry):
+    if isinstance(objective, ClassificationObjective | BradleyTerry):
         classifier.save_head(base, objective.head, folder / "adapter")
     else:
         adapters.save_adapter(base, folder / "adapter")

@@ -28,7 +28,7 @@ from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training import parallel as lanes
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "lanes.json"
 OTHERS, ORDER = (0, 1, 3), ("side by side", "one after another", "one after another", "side by side")
@@ -42,13 +42,13 @@ def measure(way: str, source: Path, steps: int) -> dict[str, float]:
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows((encoder.conversation(asked, answer), 1.0) for asked, answer in gsm8k(source))
-    objective = Supervised(rows, batch=8, seed=0)
+    objective = SupervisedObjective(rows, batch=8, seed=0)
     rate(base, objective, 1)
     speed = rate(base, objective, steps)
     return {
         "tokens_per_second": speed,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-        "lanes": lanes.lanes(),
+        "lanes": lanes.parallel_lanes(),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from trimtab.base.records import Example
-from trimtab.training.linear import fit, word_vectorizer
+from trimtab.training.linear import fit_logistic, word_vectorizer
 
 Array = np.ndarray[Any, Any]
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -72,7 +72,7 @@ def fit_all(rows: Sequence[Example], parts: Mapping[str, Sequence[int]], dense: 
 
 def _fitted(name: str, penalty: float, space: Mapping[str, Any], labels: Mapping[str, Array]) -> Fit:
     began = time.process_time()
-    fitted = fit(space["train"], labels["train"].tolist(), penalty)
+    fitted = fit_logistic(space["train"], labels["train"].tolist(), penalty)
     seconds = time.process_time() - began
     chances_MC = fitted.predict_proba(space["dev"])
     place = {label: number for number, label in enumerate(fitted.classes_)}

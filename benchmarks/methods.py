@@ -18,15 +18,15 @@ from trimtab.arms.contexts import Context
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.trainer import prepare
+from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
 from trimtab.base.grammar import METHODS, named
 from trimtab.base.machine import MemoryPeak, describe_machine, release_memory, versions
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training.estimates import memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.sft import Supervised
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.sft import SupervisedObjective
 
 RESULT = Path(__file__).resolve().parent / "results" / "methods.json"
 ROWS, DEV_ROWS, BATCH, PRECISION = 64, 24, 8, "bf16"
@@ -42,26 +42,26 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
         for split, count in (("train", ROWS), ("dev", DEV_ROWS))
     )
     plan = recipe(arm, len(rows), 0, hidden=session.base.model.config.hidden_size)
-    prepare(session, plan)
+    prepare_base(session, plan)
     release_memory()
-    asked = Supervised(dev, batch=DEV_ROWS, seed=0)
-    before, foretold = held_out(session.base, asked).dev_loss, memory_mb(session.base)
+    asked = SupervisedObjective(dev, batch=DEV_ROWS, seed=0)
+    before, foretold = evaluate(session.base, asked).dev_loss, memory_mb(session.base)
     with tempfile.TemporaryDirectory() as scratch, MemoryPeak() as memory:
         job = TrainingJob(
             base=session.base,
-            objective=Supervised(rows, batch=BATCH, seed=0),
+            objective=SupervisedObjective(rows, batch=BATCH, seed=0),
             settings=LoopSettings(learning_rate=times * plan.stages[0].learning_rate, epochs=1.0),
             folder=Path(scratch),
         )
         done = train(job)
     return {
         "learning_rate": job.settings.learning_rate,
-        "moving_numbers": sum(value.numel() for value in trainable(session.base.model).values()),
+        "moving_numbers": sum(value.numel() for value in trainable_parameters(session.base.model).values()),
         "steps": done.steps,
         "predicted_mb": round(foretold),
         "measured_mb": round(memory.megabytes),
         "dev_loss_before": round(before, 4),
-        "dev_loss_after": round(held_out(session.base, asked).dev_loss, 4),
+        "dev_loss_after": round(evaluate(session.base, asked).dev_loss, 4),
     }
 
 

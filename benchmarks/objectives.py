@@ -38,10 +38,10 @@ from trimtab.base.task import Task, load_task, own_arm
 from trimtab.measurement.rewards import Answered
 from trimtab.model.adapters.apply import merged
 from trimtab.model.classifier import Head, load_head
-from trimtab.training.batch import Row
-from trimtab.training.distill import Distilled, Lesson
-from trimtab.training.loop import held_out
-from trimtab.training.preference import Preference
+from trimtab.training.batch import TrainingRow
+from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.loop import evaluate
+from trimtab.training.preference import PreferenceObjective
 from trimtab.training.reward import BradleyTerry
 from trimtab.training.sft import document_rows, row_losses
 
@@ -141,15 +141,15 @@ class Measure:
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
             scored = BradleyTerry(compared(self.judged), head, batch=BATCH, seed=0)
-            return {**found, "pair_accuracy": held_out(base, scored).figures["pair_accuracy"]}
+            return {**found, "pair_accuracy": evaluate(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
-            told = held_out(base, Preference(base, self.judged, "simpo", batch=BATCH, seed=0, keep=False))
+            told = evaluate(base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, keep=False))
             return {**found, "pair_accuracy": told.figures["pair_accuracy"]}
         for name, rows in (("loss", self.rows), ("documents_loss", self.documents)):
             if rows:
                 found[name] = sum(row_losses(base, rows)) / sum(row.trained_tokens for row in rows)
         if self.lessons is not None:
-            found["teacher_loss"] = held_out(base, self.lessons).dev_loss or 0.0
+            found["teacher_loss"] = evaluate(base, self.lessons).dev_loss or 0.0
         with merged(base.model):
             found["metric"], _ = score_on(self.session, self.test, self.builder, self.session.answer, None)
             if self.stage in REWARDED:
@@ -177,15 +177,15 @@ def teacher_in(scratch: Path) -> Path:
     return scratch / "teacher"
 
 
-def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> Distilled:
+def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> Distillation:
     """What the teacher says to held-out questions, as an objective to look at."""
     teacher = Teacher(session, scratch / "asked", Progress())
     taught, own = teacher.answers(Context(), "test", examples), teacher.own
     if own is None or not same_tokens(session.encoder, own.encoder, taught):
         raise SystemExit("the teacher is another model than it was made of")
     asked = [(answer_row(session.encoder, one), answer_row(own.encoder, one)) for one in taught]
-    lessons = [Lesson(student=Row(encoded=mine), teacher=its) for mine, its in asked]
-    return Distilled(lessons, own.base, batch=BATCH, seed=0, keep=False)
+    lessons = [TeacherTargets(student=TrainingRow(encoded=mine), teacher=its) for mine, its in asked]
+    return Distillation(lessons, own.base, batch=BATCH, seed=0, keep=False)
 
 
 def run(name: str, scratch: Path) -> dict[str, Any]:

@@ -25,17 +25,17 @@ from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.passage_search import find_right
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.trainer import prepare
+from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import append_line, read_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.studies.demo import lay_out
-from trimtab.training.batch import Row
+from trimtab.training.batch import TrainingRow
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.monitor import Evaluation
-from trimtab.training.sft import Supervised, answer_rows, row_losses
+from trimtab.training.monitor import DevEvaluation
+from trimtab.training.sft import SupervisedObjective, answer_rows, row_losses
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "passages_runs.jsonl", HERE / "results" / "passages.json"
@@ -43,7 +43,7 @@ LOOKS = 4
 GRID = ("3 x 120 @ 1", "1 x 60 @ 0.16", "1 x 60 @ 1")
 
 
-def as_asked(session: Session, context: Context, part: Sequence[Example]) -> list[Row]:
+def as_asked(session: Session, context: Context, part: Sequence[Example]) -> list[TrainingRow]:
     """The answers of dev behind prompts as retrieval makes them, right passage or not."""
     prompts = PromptBuilder(session, context).prompts(part)
     encoded = [
@@ -66,12 +66,12 @@ def run(session: Session, what: str) -> dict[str, Any]:
     arm, splits = parse_arm("lora+rag", session.task), session.workspace.splits
     plan = recipe_for(session, arm, 0)
     stage = plan.stages[-1]
-    prepare(session, plan)
+    prepare_base(session, plan)
     builder, dev, test = PromptBuilder(session, context), splits["dev"], splits["test"]
     put_in, asked = training_rows(session, context, dev, 0)[0], as_asked(session, context, dev)
     looks: list[dict[str, Any]] = []
 
-    def look() -> Evaluation:
+    def look() -> DevEvaluation:
         sums = {"put_in": row_losses(session.base, put_in), "as_asked": row_losses(session.base, asked)}
         own, others = scores(session, builder, dev), scores(session, builder, test)
         tokens = sum(row.trained_tokens for row in put_in)
@@ -80,12 +80,14 @@ def run(session: Session, what: str) -> dict[str, Any]:
         print(
             what, sum(sums["put_in"]) / tokens, sum(sums["as_asked"]) / len(dev), fmean(own), fmean(others), flush=True
         )
-        return Evaluation(dev_loss=sum(sums["put_in"]) / tokens)
+        return DevEvaluation(dev_loss=sum(sums["put_in"]) / tokens)
 
     train(
         TrainingJob(
             base=session.base,
-            objective=Supervised(training_rows(session, context, splits["train"], 0)[0], batch=plan.batch, seed=0),
+            objective=SupervisedObjective(
+                training_rows(session, context, splits["train"], 0)[0], batch=plan.batch, seed=0
+            ),
             settings=LoopSettings(
                 learning_rate=stage.learning_rate * times,
                 epochs=stage.epochs,

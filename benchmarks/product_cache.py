@@ -30,7 +30,7 @@ from trimtab.inference.engine import Engine, Request
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "product_cache.json"
 NAMES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
@@ -43,7 +43,7 @@ def held() -> float:
     return float(psutil.Process().memory_info().rss) / 1e6
 
 
-def rate(base: Base, objective: Supervised, steps: int) -> float:
+def rate(base: Base, objective: SupervisedObjective, steps: int) -> float:
     """Tokens of the rows in a second of the processor."""
     tokens, began = 0, time.process_time()
     for step in range(steps):
@@ -69,13 +69,13 @@ def measure(source: Path, steps: int) -> dict[str, float]:
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows((encoder.conversation(prompt, answer), 1.0) for prompt, answer in gsm8k(source))
-    training = rate(base, Supervised(rows, batch=8, seed=0), steps)
+    training = rate(base, SupervisedObjective(rows, batch=8, seed=0), steps)
     lengths = [draw.randint(12, 60) for _ in range(96)]
     short = [
         Encoded(ids=tuple(draw.choices(range(1000, 40000), k=n)), trained=(False,) * (n - 4) + (True,) * 4)
         for n in lengths
     ]
-    many = rate(base, Supervised(answer_rows((one, 1.0) for one in short), batch=32, seed=0), steps // 2)
+    many = rate(base, SupervisedObjective(answer_rows((one, 1.0) for one in short), batch=32, seed=0), steps // 2)
     return {
         "answering": answering,
         "training": training,

@@ -16,10 +16,10 @@ from torch import nn
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.model.fast.inference_layers import Product
-from trimtab.model.fast.int8_weights import EightBitProduct
-from trimtab.model.fast.packed_weights import in_its_order, ordered_product
-from trimtab.model.kernels.torch_private import int8_product
+from trimtab.model.fast.inference_layers import Projection
+from trimtab.model.fast.int8_weights import Int8Projection
+from trimtab.model.fast.packed_weights import packed_projection, packed_weight
+from trimtab.model.kernels.torch_private import int8_matmul
 
 RESULT = Path(__file__).resolve().parent / "results" / "products.json"
 SHAPES = ((576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536))
@@ -62,13 +62,13 @@ def main() -> None:
     write_json(RESULT, {"table": table, "machine": describe_machine(), "versions": versions()})
 
 
-def _laid_out(layers: Sequence[nn.Linear]) -> Product:
-    return ordered_product(in_its_order(*layers), None)
+def _laid_out(layers: Sequence[nn.Linear]) -> Projection:
+    return packed_projection(packed_weight(*layers), None)
 
 
-def _whole(layers: Sequence[nn.Linear]) -> Product:
-    made = EightBitProduct(*layers)
-    return lambda input: int8_product(input, made.whole_OI, made.scale_O)
+def _whole(layers: Sequence[nn.Linear]) -> Projection:
+    made = Int8Projection(*layers)
+    return lambda input: int8_matmul(input, made.whole_OI, made.scale_O)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trimtab.arms.answerers import ready
+from trimtab.arms.answerers import ready_arm
 from trimtab.arms.contexts import context_for
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.store import find_saved, require_weights
@@ -70,7 +70,7 @@ def measured(session: Session, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for side, quote in (("free", False), ("quote", True)):
         context = replace(context_for(arm, saved.chosen if saved else None), quote=quote)
-        with ready(session, arm, context, saved.folder if saved else task.folder / FOLDER) as able:
+        with ready_arm(session, arm, context, saved.folder if saved else task.folder / FOLDER) as able:
             prompts = able.builder.prompts(test)
             batches = [prompts[start : start + BATCH_ITEMS] for start in range(0, len(prompts), BATCH_ITEMS)]
             given = [one for batch in batches for one in able.many(batch)]

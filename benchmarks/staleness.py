@@ -34,7 +34,7 @@ from processor import machine
 from scipy.optimize import brentq, minimize
 from simulated import plain_answer
 
-from trimtab.arms.answerers import Ready, ready
+from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
@@ -180,7 +180,7 @@ class Cache:
         self.known: dict[str, str] = {one["key"]: one["answer"] for one in read_lines(file)} if file.is_file() else {}
         self.new = 0
 
-    def answers(self, prompts: Sequence[Prompt], able: Ready) -> list[str]:
+    def answers(self, prompts: Sequence[Prompt], able: ReadyArm) -> list[str]:
         """The answer of each prompt; those that are not known are asked, in batches."""
         keys = [sha256_text(*(f"{one.role}:{one.content}" for one in prompt.messages)) for prompt in prompts]
         lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self.known}
@@ -232,7 +232,7 @@ def run(world: World, name: str) -> None:
     context, training = made(world, arm, folder)
     print(f"{name}: built in {time.perf_counter() - began:.0f} s", flush=True)
     cache = Cache(folder / "answers.jsonl")
-    with ready(world.session, arm, context, folder) as able:
+    with ready_arm(world.session, arm, context, folder) as able:
         for policy, month in wanted:
             began, before = time.perf_counter(), cache.new
             if arm.retrieves:

@@ -29,7 +29,7 @@ from trimtab.model.fast import inference_layers as fused
 from trimtab.model.fast import packed_weights as laid_out
 from trimtab.model.kernels import ops as operations
 from trimtab.model.load import Base, load_base
-from trimtab.model.share_weights import twin
+from trimtab.model.share_weights import share_weights
 
 RESULT = Path(__file__).resolve().parent / "results" / "steps.json"
 MODEL = "smollm2-135m-q4"
@@ -59,14 +59,14 @@ def begun(base: Base, sequences: int) -> Engine:
 def main() -> None:
     first = load_base(resolve(MODEL))
     # weights that are shared would be laid out once, for the first that asks
-    bases = dict(zip(WAYS, (first, twin(first), load_base(resolve(MODEL))), strict=True))
+    bases = dict(zip(WAYS, (first, share_weights(first), load_base(resolve(MODEL))), strict=True))
     table = []
     with ExitStack() as stack:
         stack.enter_context(patch.object(engine, "most_guesses", lambda _: 0))  # one token a step
         for name, families in WAYS.items():
-            panels = laid_out.has_panels if name == "kernels" else lambda _: False
+            panels = laid_out.can_pack if name == "kernels" else lambda _: False
             with patch.object(fused, "FAMILIES", families), patch.object(laid_out, "has_panels", panels):
-                stack.enter_context(laid_out.laid_out(bases[name]))
+                stack.enter_context(laid_out.packed(bases[name]))
         for sequences in SEQUENCES:
             engines = {name: begun(base, sequences) for name, base in bases.items()}
             for name, made in engines.items():

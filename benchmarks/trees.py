@@ -22,15 +22,15 @@ from processor import machine
 from trimtab.base.files import write_json
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters.apply import add_lora, trainable
+from trimtab.model.adapters.apply import add_lora, trainable_parameters
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training import batch as batches
 from trimtab.training import prefix_sharing as trees
 from trimtab.training.batch import Batch
-from trimtab.training.parallel import in_lanes
+from trimtab.training.parallel import map_microbatches
 from trimtab.training.prefix_sharing import LEAST_SHARED
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "trees.json"
 ROWS, STEPS, NEVER = 200, 6, 10**9
@@ -54,16 +54,16 @@ def gsm8k(source: Path) -> list[tuple[list[Message], str]]:
     return [([Message(role="user", content=row["question"])], row["answer"]) for row in rows]
 
 
-def rate(base: Any, objective: Supervised, steps: int) -> float:
+def rate(base: Any, objective: SupervisedObjective, steps: int) -> float:
     """Tokens of the rows a second, passes side by side as the loop has them."""
-    moving = list(trainable(base.model).values())
+    moving = list(trainable_parameters(base.model).values())
 
     def passed(batch: Batch) -> int:
         torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
         return batch.row_tokens
 
     began = time.perf_counter()
-    tokens = sum(tokens for step in range(steps) for tokens in in_lanes(passed, objective.batches(step)))
+    tokens = sum(tokens for step in range(steps) for tokens in map_microbatches(passed, objective.batches(step)))
     return tokens / (time.perf_counter() - began)
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name, source, size in (("banking77", banking77, 16), ("gsm8k", gsm8k, 8)):
         rows = answer_rows((encoder.conversation(asked, answer), 1.0) for asked, answer in source(given.source))
-        objective = Supervised(rows, batch=size, seed=0)
+        objective = SupervisedObjective(rows, batch=size, seed=0)
         runs: list[tuple[str, float]] = []
         for side in ORDER:
             trees.LEAST_SHARED = batches.LEAST_SHARED = LEAST_SHARED if side == "tree" else NEVER

@@ -28,7 +28,7 @@ from trimtab.inference.engine import Engine, Request
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "waiting.json"
 OTHERS, ORDER = (0, 1, 3), ("default", "10000", "1000", "1000", "10000", "default")
@@ -47,7 +47,7 @@ def measure(source: Path, steps: int) -> dict[str, float]:
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows((encoder.conversation(asked, answer), 1.0) for asked, answer in gsm8k(source))
-    objective = Supervised(rows, batch=8, seed=0)
+    objective = SupervisedObjective(rows, batch=8, seed=0)
     rate(base, objective, 1)
     return {"answering": answering, "training": rate(base, objective, steps)}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.training.monitor import Reading, best_of, should_stop
+from trimtab.training.monitor import EvalRecord, best_of, should_stop
 
 PATIENCE = 2  # as `LoopSettings` has it
 SIMPLEST = "lowest loss"
@@ -34,11 +34,11 @@ class Dev:
         return Dev(self.losses[:, rows], self.scores[:, rows])
 
     @cached_property
-    def readings(self) -> list[Reading]:
+    def readings(self) -> list[EvalRecord]:
         """As the program has them."""
         means = self.loss.tolist()
         return [
-            Reading(step=t, train_loss=0.0, dev_loss=mean, dev_metric=None, rows=tuple(rows))
+            EvalRecord(step=t, train_loss=0.0, dev_loss=mean, dev_metric=None, rows=tuple(rows))
             for t, (mean, rows) in enumerate(zip(means, self.losses.tolist(), strict=True))
         ]
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from trimtab import Task
 from trimtab.cli.main import app
-from trimtab.serving.app import Parts, routes
+from trimtab.serving.app import AppParts, routes
 
 FOLDER = Path(__file__).with_name("reference")
 WRITTEN = "Written by `python docs/make_reference.py`; do not edit."
@@ -112,7 +112,7 @@ def _type(entry: dict[str, Any], known: dict[str, Any]) -> str:
 
 def http() -> str:
     """Every route of the server, with the fields of its requests."""
-    parts = cast(Parts, SimpleNamespace(desk=None, embedding="", embed=None, store=None, admission=None))
+    parts = cast(AppParts, SimpleNamespace(desk=None, embedding="", embed=None, store=None, admission=None))
     described = routes(parts).openapi()
     known = described["components"]["schemas"]
     text = [

@@ -12,8 +12,8 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, load_adapter, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.preference import Judged, Preference, sums
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answer_log_probabilities
 
 # The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
 # Both answers begin alike. Where they differ from the first word on, DPO gains most by making the worse one unlikely, and what the
@@ -46,13 +46,15 @@ HELD_OUT = {
 }
 
 
-def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[Judged]:
+def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[JudgedAnswers]:
     """Two answers to each question, the better one and the worse; both follow the same prompt, and only the answers are scored."""
     rows = []
     for sight, (city, country) in places.items():
         asked = [Message(role="user", content=f"Where is {sight.replace('The ', 'the ')}?")]
         better, worse = f"{sight} is located in {city}.", f"{sight} is located in {city}, {country}."
-        rows.append(Judged(chosen=encoder.conversation(asked, better), rejected=encoder.conversation(asked, worse)))
+        rows.append(
+            JudgedAnswers(chosen=encoder.conversation(asked, better), rejected=encoder.conversation(asked, worse))
+        )
     return rows
 
 
@@ -62,8 +64,8 @@ def main() -> tuple[list[float], list[float]]:
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)
     # The reference is the model as it is now; its log-probabilities of all answers are computed once, here.
-    objective = Preference(base, judged(encoder, PLACES), "dpo", batch=4, seed=0)
-    unseen = Preference(base, judged(encoder, HELD_OUT), "dpo", batch=4, seed=0)
+    objective = PreferenceObjective(base, judged(encoder, PLACES), "dpo", batch=4, seed=0)
+    unseen = PreferenceObjective(base, judged(encoder, HELD_OUT), "dpo", batch=4, seed=0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         job = TrainingJob(
@@ -71,7 +73,7 @@ def main() -> tuple[list[float], list[float]]:
             objective=objective,
             settings=LoopSettings(learning_rate=2e-4, epochs=4, evaluations=3),
             folder=folder / "run",
-            evaluate=lambda: held_out(base, unseen),
+            evaluate=lambda: evaluate(base, unseen),
             progress=Progress(path=folder / "events.jsonl"),
         )
         for reading in train(job).readings:
@@ -84,9 +86,9 @@ def main() -> tuple[list[float], list[float]]:
         # What is measured is what was saved: a fresh base model, and the adapter read from disk.
         fresh = load_base(base.folder, precision="fp32")
         pairs = [row.answers for row in judged(encoder, HELD_OUT)]
-        before = [better - worse for better, worse in sums(fresh, pairs)]
+        before = [better - worse for better, worse in answer_log_probabilities(fresh, pairs)]
         load_adapter(fresh, folder / "adapter")
-        after = [better - worse for better, worse in sums(fresh, pairs)]
+        after = [better - worse for better, worse in answer_log_probabilities(fresh, pairs)]
     for sight, old, new in zip(HELD_OUT, before, after, strict=True):
         print(f"{sight}: the better answer by {old:.1f} nats before, {new:.1f} after")
     old, new = (sum(nats > 0 for nats in lead) for lead in (before, after))

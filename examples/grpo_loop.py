@@ -16,7 +16,7 @@ from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.rl import Reinforced, Rollout
+from trimtab.training.rl import PolicyGradient, Rollout
 
 GROUP, MOST = 8, 24  # answers to a question, tokens of an answer
 LEAST = 10  # words of an answer that can earn something
@@ -99,7 +99,7 @@ def main() -> tuple[tuple[float, float], tuple[float, float]]:
     with tempfile.TemporaryDirectory() as place:
         events = Progress(path=Path(place) / "events.jsonl", listeners=[show])
         # The reference that answers are held near to is the model as it is now.
-        objective = Reinforced(base, len(PLACES), training.roll, "grpo", batch=2, seed=0)
+        objective = PolicyGradient(base, len(PLACES), training.roll, "grpo", batch=2, seed=0)
         settings = LoopSettings(learning_rate=1e-3, epochs=3)
         train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(place), progress=events))
     after = unseen.greedy()

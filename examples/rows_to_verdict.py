@@ -16,7 +16,7 @@ from trimtab.data.split import assign_splits
 from trimtab.decision.cost import cost_of
 from trimtab.decision.evidence import evidence_of
 from trimtab.decision.verdict import decide
-from trimtab.inference.label_scoring import ChoiceRequest, choose_labels
+from trimtab.inference.label_scoring import LabelRequest, choose_labels
 from trimtab.measurement.evaluate import evaluate
 from trimtab.measurement.figures import score_estimate
 from trimtab.model.adapters.apply import add_lora, merged
@@ -24,7 +24,7 @@ from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
 from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 # What a task file would say: what to do, what is held out, what to compare.
 INSTRUCTION = "A customer writes about a product. Is it praise or a complaint?"
@@ -67,7 +67,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
 
     # Every approach is a function from prompts to answers; a label is scored by its probability, all of them at once.
     def ask_model(prompts):
-        asked = [ChoiceRequest(id=prompt.id, ids=encoder.prompt(prompt.messages)) for prompt in prompts]
+        asked = [LabelRequest(id=prompt.id, ids=encoder.prompt(prompt.messages)) for prompt in prompts]
         return choose_labels(base, asked, LABELS, label_ids)
 
     def ask_linear(prompts):
@@ -96,7 +96,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
     # Fine-tuning: the same prompts, the loss on the answer alone; last, as it changes the weights.
     add_lora(base, rank=8, alpha=16, seed=0)
     taught = (encoder.conversation(compose(row, INSTRUCTION).messages, row.references[0]) for row in rows)
-    objective = Supervised(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
+    objective = SupervisedObjective(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
     job = {"settings": LoopSettings(learning_rate=1e-3, epochs=4), "folder": ledger.with_name("run")}
     result = train(TrainingJob(base=base, objective=objective, **job))
     with merged(base.model):

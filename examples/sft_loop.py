@@ -13,8 +13,8 @@ from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 # The task: say whether a note from the workshop is urgent.
 INSTRUCTION = "Sort the note. Answer with one word, urgent or later."
@@ -66,15 +66,15 @@ def main() -> tuple[int, int]:
         return answer_rows((encoder.conversation(conversation(note), word), 1.0) for note, word in pairs)
 
     add_lora(base, rank=8, alpha=16, seed=0)
-    dev = Supervised(rows(HELD_OUT), batch=4, seed=0)
+    dev = SupervisedObjective(rows(HELD_OUT), batch=4, seed=0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         job = TrainingJob(
             base=base,
-            objective=Supervised(rows(TRAIN), batch=4, seed=0),
+            objective=SupervisedObjective(rows(TRAIN), batch=4, seed=0),
             settings=LoopSettings(learning_rate=1e-3, epochs=6, evaluations=2),
             folder=folder / "run",
-            evaluate=lambda: held_out(base, dev),
+            evaluate=lambda: evaluate(base, dev),
             progress=Progress(path=folder / "events.jsonl"),
         )
         result = train(job)

@@ -11,8 +11,8 @@ import torch
 import transformers
 
 import trimtab
-from trimtab.base.progress import Event, Progress
-from trimtab.model.adapters.apply import trainable
+from trimtab.base.progress import Progress, ProgressEvent
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 
 
@@ -38,7 +38,7 @@ def timed(base: Any, objective: Any, plan: dict[str, Any], learning_rate: float)
     warmup, steps = plan["warmup"], plan["warmup"] + plan["steps"]
     ends: list[float] = []
 
-    def clock(event: Event) -> None:
+    def clock(event: ProgressEvent) -> None:
         if event["stage"] == "train" and event["step"] > len(ends):
             ends.append(time.perf_counter())
 
@@ -58,6 +58,6 @@ def timed(base: Any, objective: Any, plan: dict[str, Any], learning_rate: float)
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "trainable": sum(value.numel() for value in trainable(base.model).values()),
+        "trainable": sum(value.numel() for value in trainable_parameters(base.model).values()),
         "versions": versions,
     }

@@ -13,7 +13,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.load import load_base
-from trimtab.training.preference import Judged, Preference
+from trimtab.training.preference import JudgedAnswers, PreferenceObjective
 
 
 def main() -> None:
@@ -26,8 +26,8 @@ def main() -> None:
     for row in plan["rows"]:
         asked = [Message(role="user", content=row["prompt"])]
         chosen, rejected = (encoder.conversation(asked, row[side]) for side in ("chosen", "rejected"))
-        rows.append(Judged(chosen=chosen, rejected=rejected))
-    print(json.dumps(timed(base, Preference(base, rows, "dpo", batch=plan["batch"], seed=0), plan, 1e-5)))
+        rows.append(JudgedAnswers(chosen=chosen, rejected=rejected))
+    print(json.dumps(timed(base, PreferenceObjective(base, rows, "dpo", batch=plan["batch"], seed=0), plan, 1e-5)))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.adapters.apply import add_lora
-from trimtab.model.fast.packed_weights import answering
+from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.model.load import load_base
-from trimtab.training.rl import Reinforced, Rollout
+from trimtab.training.rl import PolicyGradient, Rollout
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
             for number in numbers
             for answer in range(group)
         ]
-        with answering(base):
+        with merged_and_packed(base):
             given = Engine(base, frozenset()).generate(requests)  # no end token, so that all are as long as asked for
         rollouts = []
         for request, one in zip(requests, given, strict=True):
@@ -53,7 +53,7 @@ def main() -> None:
             rollouts.append(Rollout(encoded=encoded, log_p=one.log_probabilities, reward=earned))
         return [rollouts[start : start + group] for start in range(0, len(rollouts), group)]
 
-    objective = Reinforced(base, len(prompts), roll, "grpo", batch=plan["batch"], seed=0)
+    objective = PolicyGradient(base, len(prompts), roll, "grpo", batch=plan["batch"], seed=0)
     print(json.dumps(timed(base, objective, plan, 1e-5)))
 
 

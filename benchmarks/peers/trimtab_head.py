@@ -14,7 +14,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.classifier import Head
 from trimtab.model.load import load_base
-from trimtab.training.classification import Classification, label_rows
+from trimtab.training.classification import ClassificationObjective, label_rows
 
 
 def main() -> None:
@@ -33,7 +33,11 @@ def main() -> None:
         len(names),
     )
     head = Head(tuple(names), base.model.config.hidden_size, seed=0)
-    print(json.dumps(timed(base, Classification(rows, head, batch=plan["batch"], seed=0, keep=False), plan, 1e-4)))
+    print(
+        json.dumps(
+            timed(base, ClassificationObjective(rows, head, batch=plan["batch"], seed=0, keep=False), plan, 1e-4)
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.load import load_base
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0)
         for row in plan["rows"]
     )
-    objective = Supervised(rows, batch=plan["batch"], seed=0, keep=bool(plan["layers"]))
+    objective = SupervisedObjective(rows, batch=plan["batch"], seed=0, keep=bool(plan["layers"]))
     print(json.dumps(timed(base, objective, plan, 1e-4)))
 
 

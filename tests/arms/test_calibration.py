@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
-from trimtab.arms.answerers import CALIBRATION_FILE, read_calibration, ready
+from trimtab.arms.answerers import CALIBRATION_FILE, read_calibration, ready_arm
 from trimtab.arms.artifacts import NOTHING, Allowance
-from trimtab.arms.calibration import Tried, best_way, calibrate
+from trimtab.arms.calibration import CalibrationTrial, best_way, calibrate
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
@@ -82,12 +82,12 @@ def test_the_way_is_the_best_on_dev_and_what_is_served(session: Session, tmp_pat
     assert {"ece", "ece_before"} <= set(outcome.result.extras)
 
 
-def weighed(way: Way, right: int, of: int, sure: float) -> Tried:
+def weighed(way: Way, right: int, of: int, sure: float) -> CalibrationTrial:
     """A way that gets the first `right` of so many questions right, each by `sure` nats."""
     scores_NL = np.zeros((of, 2))
     scores_NL[:right, 0] = sure
     scores_NL[right:, 1] = sure
-    return Tried(way=way, scores_NL=scores_NL, right_N=np.zeros(of, dtype=int))
+    return CalibrationTrial(way=way, scores_NL=scores_NL, right_N=np.zeros(of, dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_question_more_does_not_outweigh_a_far_greater_log_loss() -> None:
     unsure_N = np.abs(draw.normal(0.6, 0.3, 150))
     unsure_N[:27] = -np.abs(draw.normal(3, 1, 27))
     tried = [
-        Tried(way=way, scores_NL=np.stack([gap_N, np.zeros(150)], axis=1), right_N=right_N)
+        CalibrationTrial(way=way, scores_NL=np.stack([gap_N, np.zeros(150)], axis=1), right_N=right_N)
         for way, gap_N in (("raw", sure_N), ("batch", unsure_N))
     ]
     assert tried[1].hits.sum() > tried[0].hits.sum()
@@ -154,12 +154,12 @@ def test_where_no_text_is_scored_a_temperature_changes_no_answer(session: Sessio
     assert (found.way, found.offsets) == ("raw", {})
     write_record(run / CALIBRATION_FILE, Calibration(temperature=1e6))
     prompts_of = session.workspace.splits["test"]
-    with ready(session, arm, context_for(arm), run) as able:
+    with ready_arm(session, arm, context_for(arm), run) as able:
         flat = able.many(able.builder.prompts(prompts_of))
     assert [one.text for one in flat] == [answer.answer for answer in outcome.answers]
     assert [one.probability for one in flat] == pytest.approx([1 / 3] * len(flat), abs=1e-3)
     write_record(run / CALIBRATION_FILE, Calibration())
-    with ready(session, arm, context_for(arm), run) as able:
+    with ready_arm(session, arm, context_for(arm), run) as able:
         plain = able.many(able.builder.prompts(prompts_of))
     assert [one.probability for one in plain] == pytest.approx([answer.plain_probability for answer in outcome.answers])
 

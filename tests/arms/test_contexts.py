@@ -13,7 +13,7 @@ from cross_encoder import save_cross_encoder
 from study_tasks import UNKNOWN, rows_of, write_task
 
 from trimtab.arms.contexts import USUAL_MIX, Context, NearestShots, PassageMix, PromptBuilder, context_for, fixed_shots
-from trimtab.arms.search.context_search import MENUS, ContextScores, rounds
+from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, rounds
 from trimtab.arms.search.passage_search import choose_passages, find_right
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
@@ -123,7 +123,7 @@ def test_a_re_ranking_model_puts_the_passages_in_order_unless_dev_chose_otherwis
         scores = [hit.score for hit in prompt.hits]
         assert scores == sorted(scores, reverse=True)
     arm = parse_arm("rag", task)
-    tried = [options(context_for(arm)) for options in rounds(ranked, arm, context_for(arm), MENUS["standard"])]
+    tried = [options(context_for(arm)) for options in rounds(ranked, arm, context_for(arm), SEARCH_SPACES["standard"])]
     assert [context.rerank for what, contexts in tried if what == "rerank" for context in contexts] == [1, 0]
     assert context_for(arm, Context(passages=3, rerank=0).chosen()).rerank == 0
 

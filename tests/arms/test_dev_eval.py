@@ -15,11 +15,11 @@ from trimtab.arms.dev_eval import choice_losses
 from trimtab.arms.objectives import supervised_objectives
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
-from trimtab.arms.trainer import prepare
+from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Generation
 from trimtab.base.task import load_task, parse_arm
-from trimtab.training.loop import held_out
+from trimtab.training.loop import evaluate
 
 LABELS = ("a", "b", "c")
 
@@ -82,12 +82,12 @@ def test_dev_is_read_in_one_step_but_in_float32(tmp_path: Path, tiny_model_folde
         session = open_session(open_workspace(task), precision)
         arm = parse_arm("lora", session.task)
         made = recipe_for(session, arm, 0)
-        prepare(session, made)
+        prepare_base(session, made)
         objective, dev, _ = supervised_objectives(session, made, made.stages[0], context_for(arm), None)
         rows = len(session.workspace.splits["dev"])
         assert dev is not None
         assert made.batch < rows
         assert objective.steps_per_epoch == -(-len(session.workspace.splits["train"]) // made.batch)
         assert dev.steps_per_epoch == (1 if precision == "bf16" else -(-rows // made.batch))
-        losses[precision] = held_out(session.base, dev).dev_loss
+        losses[precision] = evaluate(session.base, dev).dev_loss
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)

@@ -11,7 +11,7 @@ from study_tasks import write_task
 import trimtab
 from trimtab.arms.contexts import USUAL_THRESHOLD, Context, PromptBuilder, context_for
 from trimtab.arms.extract import LEAST_ROWS, choose_threshold, extract_answerer
-from trimtab.arms.online import Question, answered
+from trimtab.arms.online import OnlineQuestion, reply_from
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
@@ -90,10 +90,10 @@ def test_an_answer_is_cited_for_its_own_sentence_and_abstaining_for_none(task_fi
     turns = (Message(role="user", content=question("Celle", "lamps")),)
     example = Example(id="q", messages=turns, references=())
     (prompt,) = PromptBuilder(session, context_for(parse_arm("extract", task))).prompts([example])
-    asked = Question(id="q", messages=turns, asker="a test")
+    asked = OnlineQuestion(id="q", messages=turns, asker="a test")
     for threshold, answers in ((0.0, True), (1.0, False)):
         (generation,) = extract_answerer("unknown", threshold)([prompt])
-        reply = answered(session, asked, prompt, generation)
+        reply = reply_from(session, asked, prompt, generation)
         assert reply.text == (prompt.hits[0].passage.text if answers else "unknown")
         assert (1 in reply.cited, reply.abstained) == (answers, not answers)
 

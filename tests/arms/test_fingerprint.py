@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
-from trimtab.arms.fingerprint import FILES, WEIGHTS, depends_on, differing, settings_of
+from trimtab.arms.fingerprint import FILES, WEIGHTS, differences, fingerprint_of, settings_of
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base import files
@@ -30,7 +30,7 @@ def task(tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path) -
 
 def depends(task: Path) -> dict[str, str]:
     session = Session(open_workspace(load_task(task)))
-    return depends_on(session, session.task.arms)
+    return fingerprint_of(session, session.task.arms)
 
 
 def test_a_file_of_a_model_that_changed_is_named(task: Path) -> None:
@@ -38,17 +38,17 @@ def test_a_file_of_a_model_that_changed_is_named(task: Path) -> None:
     (pooling,) = (task.parent / "embedding").glob("*_Pooling/config.json")
     pooling.write_text(json.dumps({**json.loads(pooling.read_text()), "pooling_mode": "cls", "x": 1}))
     name = pooling.relative_to(task.parent / "embedding").as_posix()
-    assert differing(before, depends(task)) == (f"{name} of the embedding model", f"{name} of the re-ranking model")
+    assert differences(before, depends(task)) == (f"{name} of the embedding model", f"{name} of the re-ranking model")
     (task.parent / "model" / "generation_config.json").unlink()
-    assert "generation_config.json (gone) of the base model" in differing(before, depends(task))
+    assert "generation_config.json (gone) of the base model" in differences(before, depends(task))
 
 
 def test_hashes_that_an_earlier_version_did_not_keep_are_no_difference(task: Path) -> None:
     now = depends(task)
     assert {FILES[name] for name in ("base", "embedding", "reranker")} <= set(now)
     then = {name: value for name, value in now.items() if name not in FILES.values()}
-    assert differing(then, now) == ()
-    assert differing({**then, WEIGHTS["base"]: "other"}, now) == ("weights of the base model",)
+    assert differences(then, now) == ()
+    assert differences({**then, WEIGHTS["base"]: "other"}, now) == ("weights of the base model",)
 
 
 def test_a_model_is_hashed_once_however_often_it_is_asked_for(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:

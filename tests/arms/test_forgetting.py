@@ -12,7 +12,7 @@ from trimtab.arms.forgetting import forgetting, general_passages
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
-from trimtab.model.adapters.apply import put_on, save_adapter, tensors_of
+from trimtab.model.adapters.apply import attach, save_adapter
 
 
 def test_the_passages_are_short_whole_and_unlike_each_other() -> None:
@@ -29,7 +29,7 @@ def session(tmp_path: Path, tiny_model_folder: Path) -> Session:
 def test_the_same_weights_forget_nothing_and_spoilt_ones_do(session: Session, tmp_path: Path) -> None:
     for name, scale in (("kept", 0.0), ("spoilt", 3.0)):
         base = session.fresh_base()
-        put_on(base, "lora", 0, rank=4)
+        attach(base, "lora", 0, rank=4)
         generator = torch.Generator().manual_seed(0)
         for tensor in tensors_of(base.model).values():
             with torch.no_grad():

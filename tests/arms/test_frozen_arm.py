@@ -15,9 +15,9 @@ from trimtab.arms.planning import predict as timing
 from trimtab.arms.planning.plan import StagePlan
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.recipe import Stage, recipe_for
-from trimtab.arms.search.context_search import MENUS
+from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.trainer import Search, prepare, train_weights
+from trimtab.arms.trainer import TrainingSearch, prepare_base, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
@@ -38,15 +38,15 @@ def test_a_search_over_rates_reads_the_frozen_layers_once(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[int, ...]] = []
-    entering = frozen.entering
+    layer_input = frozen.layer_input
 
     def watched(base: object, layer: int, ids_N: torch.Tensor, *rest: object) -> object:
         read.append(tuple(ids_N.tolist()))
-        return entering(base, layer, ids_N, *rest)  # type: ignore[arg-type]
+        return layer_input(base, layer, ids_N, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(frozen, "entering", watched)
+    monkeypatch.setattr(frozen, "layer_input", watched)
     arm = parse_arm("top", session.task)
-    search = Search(menu=MENUS["standard"], seconds=1e9)
+    search = TrainingSearch(menu=SEARCH_SPACES["standard"], seconds=1e9)
     made = train_weights(session, arm, context_for(arm), tmp_path / "run", Progress(), search=search)
     assert made.effort is not None
     assert len({trial.what["learning_rate"] for trial in made.effort.trials}) > 2
@@ -57,7 +57,7 @@ def test_a_search_over_rates_reads_the_frozen_layers_once(
 def test_what_is_read_once_is_not_kept(session: Session) -> None:
     arm = parse_arm("top", session.task)
     made = recipe_for(session, arm, 0)
-    prepare(session, made)
+    prepare_base(session, made)
 
     def kept(stage: Stage) -> list[bool]:
         objective, dev, _ = supervised_objectives(session, made, stage, context_for(arm), None)

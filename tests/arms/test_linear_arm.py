@@ -13,9 +13,9 @@ from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.linear import fit_linear, linear_answerer
-from trimtab.arms.search.context_search import MENUS
+from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.trainer import Search, train_weights
+from trimtab.arms.trainer import TrainingSearch, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
@@ -101,10 +101,10 @@ def test_a_text_longer_than_the_context_is_cut(session: Session) -> None:
 
 
 def test_without_a_search_all_that_is_fitted_is_its_training(session: Session, tmp_path: Path) -> None:
-    arm, menu = parse_arm("linear", session.task), MENUS["standard"]
+    arm, menu = parse_arm("linear", session.task), SEARCH_SPACES["standard"]
     plain, searched = (
         train_weights(session, arm, Context(), tmp_path / name, Progress(), search=search)
-        for name, search in (("plain", None), ("searched", Search(menu=menu, seconds=LONG)))
+        for name, search in (("plain", None), ("searched", TrainingSearch(menu=menu, seconds=LONG)))
     )
     assert plain.effort is None
     assert plain.seconds > 0

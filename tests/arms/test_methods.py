@@ -8,21 +8,21 @@ import pytest
 import torch
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
-from trimtab.arms.answerers import ready
+from trimtab.arms.answerers import ready_arm
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import context_for
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.recipe import recipe
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.trainer import prepare
+from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
 from trimtab.model.adapters import qlora as quantized
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 
 TRAINED = [name for name, method in METHODS.items() if method.staged]
 VIRTUAL = ["soft-prompt", "prefix"]
@@ -54,7 +54,7 @@ def test_what_is_measured_is_what_was_saved(
     assert made.result.status == "done"
     assert made.result.extras["same_alone"] == 1.0
     assert (tmp_path / "arm" / "run-0" / "adapter" / "adapter_config.json").is_file()
-    with ready(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
+    with ready_arm(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
         again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
     assert [one.text for one in again] == [one.answer for one in made.answers]
     now = session.fresh_base().model.state_dict()
@@ -68,7 +68,7 @@ def test_it_goes_with_a_head(method: str, tmp_path: Path, tiny_model_folder: Pat
     runner, arm = ArmRunner(session, None, Progress()), parse_arm(f"{method}-head", session.task)
     made = runner.run(arm, "test", tmp_path / "arm", Allowance(epochs=1.0))
     assert made.result.status == "done"
-    with ready(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
+    with ready_arm(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
         again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
     assert [one.probability for one in again] == pytest.approx([one.probability for one in made.answers])
 
@@ -86,10 +86,10 @@ def test_settings_reach_what_is_made(tmp_path: Path, tiny_model_folder: Path) ->
     more = '[arm.short]\nweights = "prefix"\nvirtual_tokens = 3\n[arm.wide]\nweights = "vera"\nrank = 7\n'
     session = open_session(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, ["short"], more=more))))
     for name, shape in (("short", (3, 2 * 2 * 2 * 8)), ("wide", (7,))):
-        prepare(session, recipe(parse_arm(name, session.task), 60, 0))
-        assert shape in {tuple(value.shape) for value in trainable(session.base.model).values()}
+        prepare_base(session, recipe(parse_arm(name, session.task), 60, 0))
+        assert shape in {tuple(value.shape) for value in trainable_parameters(session.base.model).values()}
     assert session.context_tokens == 256
-    prepare(session, recipe(parse_arm("short", session.task), 60, 0))
+    prepare_base(session, recipe(parse_arm("short", session.task), 60, 0))
     assert session.context_tokens == 253
 
 

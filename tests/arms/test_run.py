@@ -11,7 +11,7 @@ import pytest
 import torch
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
-from trimtab.arms.artifacts import Allowance, Trained
+from trimtab.arms.artifacts import Allowance, TrainedWeights
 from trimtab.arms.contexts import context_for
 from trimtab.arms.recipe import recipe
 from trimtab.arms.run import ArmRunner
@@ -54,7 +54,7 @@ def test_an_arm_leaves_nothing_behind(session: Session, tmp_path: Path) -> None:
 def test_kept_weights_answer_as_when_they_were_made(session: Session, tmp_path: Path) -> None:
     runner, arm = ArmRunner(session, None, Progress()), parse_arm("wild", session.task)
     made = runner.run(arm, "test", tmp_path / "wild", Allowance())
-    saved = SavedArm(id="r", folder=tmp_path / "wild" / "run-0", chosen={}, trained=Trained(seconds=7.0))
+    saved = SavedArm(id="r", folder=tmp_path / "wild" / "run-0", chosen={}, trained=TrainedWeights(seconds=7.0))
     again = runner.run(arm, "test", tmp_path / "unused", Allowance(), saved=saved)
     assert [answer.answer for answer in again.answers] == [answer.answer for answer in made.answers]
     assert again.result.score == made.result.score
@@ -122,10 +122,10 @@ def test_arms_take_turns_on_one_loaded_base_that_stays_as_published(session: Ses
 
 
 def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -> None:
-    from trimtab.arms.trainer import prepare
+    from trimtab.arms.trainer import prepare_base
 
     arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
-    prepare(session, recipe(arm, 50, 0))
+    prepare_base(session, recipe(arm, 50, 0))
     moving = {name for name, value in session.base.model.named_parameters() if value.requires_grad}
     assert METHODS["freeze"].usual["layers"] > 2
     assert {name.split(".")[2] for name in moving if ".layers." in name} == {"0", "1"}
@@ -133,7 +133,7 @@ def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -
     assert all(torch.isfinite(value).all() for value in session.base.model.parameters())
     deep = Arm(name="deep", weights="freeze", stages=("sft",), context="prompt", settings={"layers": 3})
     with pytest.raises(InputError, match="the model has 2"):
-        prepare(session, recipe(deep, 50, 0))
+        prepare_base(session, recipe(deep, 50, 0))
 
 
 def test_choosing_on_dev_is_paid_by_every_arm_that_shares_the_choice(tmp_path: Path, tiny_model_folder: Path) -> None:

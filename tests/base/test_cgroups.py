@@ -65,16 +65,16 @@ def test_part_of_a_core_is_a_core(lay: Lay, monkeypatch: pytest.MonkeyPatch) -> 
 )  # fmt: skip
 def test_memory_is_that_of_the_container(lay: Lay, own: str, files: Mapping[str, str], left: int) -> None:
     lay(own, files)
-    assert share.memory() == share.Memory(1_000_000, left)
+    assert share.memory_use() == share.MemoryUse(1_000_000, left)
 
 
 @pytest.mark.parametrize("limit", ["max", "9223372036854771712", ""])
 def test_without_a_limit_it_is_the_machines(lay: Lay, limit: str) -> None:
     lay("0::/\n", {"memory.max": limit, "memory.current": "1"})
-    assert share.memory().total == MACHINE
+    assert share.memory_use().total == MACHINE
 
 
 def test_without_control_groups_it_is_the_machines(lay: Lay) -> None:
     lay("", {})
     assert share.cores() == HERE
-    assert share.memory().total == MACHINE
+    assert share.memory_use().total == MACHINE

@@ -15,7 +15,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Hit, Passage, Refusal
 from trimtab.base.results import ArmResult, StudyResult, Verdict
-from trimtab.base.sanitize import said, visible
+from trimtab.base.sanitize import one_line, visible
 from trimtab.cli.check_page import draw
 from trimtab.cli.main import run
 from trimtab.cli.output import Output
@@ -130,5 +130,5 @@ def test_line_ends_tabs_and_letters_of_any_script_stay() -> None:
     text = "a\tb\nשלום 👩‍👩‍👧 é\u202f␛"
     assert visible(text) == text
     assert visible("\0\x1b\x7f\x85\r") == "␀␛␡\\x85␍"
-    assert said(ValueError("\n  first\nsecond")) == "first"
-    assert said(ValueError()) == "ValueError"
+    assert one_line(ValueError("\n  first\nsecond")) == "first"
+    assert one_line(ValueError()) == "ValueError"

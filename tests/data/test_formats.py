@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Message
 from trimtab.base.task import Task
-from trimtab.data.formats import LAYOUTS, Read, detect, read_examples
+from trimtab.data.formats import LAYOUTS, ReadRows, detect, read_examples
 
 PAIRS = [(f"Where is room {n}, please?", f"On floor {n}") for n in range(12)]
 CONVERSATION = [("user", "Hi"), ("assistant", "Hello"), ("user", "Where?"), ("assistant", "Here")]
@@ -34,7 +34,7 @@ def task_for(folder: Path, *examples: str, kind: str = "answer", labels: tuple[s
     )
 
 
-def read(folder: Path, *examples: str, **more: Any) -> Read:
+def read(folder: Path, *examples: str, **more: Any) -> ReadRows:
     task = task_for(folder, *examples, **more)
     return read_examples(task, task.data.examples)
 

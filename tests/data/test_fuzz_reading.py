@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from written_rows import ASK, CALL, GOOD, SAY, csv, lines, read
 
 from trimtab.base.errors import TrimtabError
-from trimtab.data.formats import Read
+from trimtab.data.formats import ReadRows
 
 FIELDS = [
     *("messages", "role", "content", "tool_calls", "function", "name", "arguments", "from", "value", "conversations"),
@@ -60,7 +60,7 @@ KINDS = st.sampled_from(["classify", "answer", "generate"])
 FUZZ = settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def outcome(path: Path, kind: str) -> Read | None:
+def outcome(path: Path, kind: str) -> ReadRows | None:
     """What was read, None for an error meant for the user, on one line; any other error goes through."""
     message = ""
     try:

@@ -12,7 +12,7 @@ from published import of_clinc, of_pubmed
 from trimtab.arms.workspace import open_to_answer, open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.task import Task, load_task
-from trimtab.data.formats import Read, detect, read_examples
+from trimtab.data.formats import ReadRows, detect, read_examples
 from trimtab.data.nested import split_of
 
 
@@ -21,7 +21,7 @@ def task_of(folder: Path, name: str, kind: str = "classify", **data: Any) -> Tas
     return Task(**tables, file=folder / "trimtab.toml")
 
 
-def read(folder: Path, name: str, kind: str = "classify", **data: Any) -> Read:
+def read(folder: Path, name: str, kind: str = "classify", **data: Any) -> ReadRows:
     task = task_of(folder, name, kind, **data)
     return read_examples(task, task.data.examples)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.task import Task
-from trimtab.data.formats import Read, read_examples
+from trimtab.data.formats import ReadRows, read_examples
 
 GOOD = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
 ASK, SAY = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
@@ -15,7 +15,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments"
 CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 
 
-def read(path: Path, kind: str = "answer", **data: Any) -> Read:
+def read(path: Path, kind: str = "answer", **data: Any) -> ReadRows:
     """What reading one file gives."""
     task = Task(
         task={"name": "t", "kind": kind, **data.pop("task", {})},

@@ -8,11 +8,11 @@ from transformers import AutoModelForCausalLM
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
-from trimtab.model.attention import Segments
+from trimtab.model.attention import PackedSequences
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.sft import Supervised, answer_rows
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.sft import SupervisedObjective, answer_rows
 
 FACTS = [
     (f"What is the code of door {number}?", f"The code of door {number} is {number * 37 % 101}.")
@@ -30,12 +30,12 @@ def rows_of(base, facts):
 
 def trained(precision, folder):
     base = load_base(resolve("smollm2-135m-q4"), precision)
-    unseen = Supervised(rows_of(base, FACTS[12:]), batch=6, seed=0)
-    before = held_out(base, unseen).dev_loss
+    unseen = SupervisedObjective(rows_of(base, FACTS[12:]), batch=6, seed=0)
+    before = evaluate(base, unseen).dev_loss
     add_lora(base, 8, 16.0, seed=0)
-    facts = Supervised(rows_of(base, FACTS[:12]), batch=4, seed=0)
+    facts = SupervisedObjective(rows_of(base, FACTS[:12]), batch=4, seed=0)
     train(TrainingJob(base=base, objective=facts, settings=SETTINGS, folder=folder))
-    return base, before, held_out(base, unseen).dev_loss
+    return base, before, evaluate(base, unseen).dev_loss
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_adapter_answers_alike_in_peft_here_and_merged(in_float32, tmp_path)
 
 
 def logits(base, ids):
-    layout = Segments([len(ids)])
+    layout = PackedSequences([len(ids)])
     return base.logits(base.hidden(ids, layout.positions_N, layout))
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from trimtab.base.errors import InputError
 from trimtab.data.prompts import ChatEncoder
-from trimtab.export.gguf import KINDS, permuted, require_writable, split_of, survives, write_gguf
+from trimtab.export.gguf import KINDS, is_lossless, permuted_heads, pre_tokenizer_of, require_writable, write_gguf
 from trimtab.export.hf import plain_config, plain_weights
 from trimtab.model.load import load_base
 
@@ -52,7 +52,7 @@ def test_float32_comes_back_to_the_bit(base, tmp_path):
     read = dict(model.named_parameters())
     assert read.keys() == weights.keys()
     assert all(torch.equal(read[name], value) for name, value in weights.items())
-    assert survives(weights, "f32")
+    assert is_lossless(weights, "f32")
     assert model.config.rms_norm_eps == pytest.approx(base.model.config.rms_norm_eps)
     assert model.config.rope_parameters["rope_theta"] == base.model.config.rope_parameters["rope_theta"]
 
@@ -94,7 +94,7 @@ def test_every_kind_is_as_near_as_its_bits(kind, base, tmp_path):
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 def test_halves_are_interleaved_within_each_head(heads, half, columns):
     rows = np.arange(heads * 2 * half * columns, dtype=np.float32).reshape(heads * 2 * half, columns)
-    given = permuted(rows, heads)
+    given = permuted_heads(rows, heads)
     for head in range(heads):
         own, start = given[2 * half * head : 2 * half * (head + 1)], 2 * half * head
         assert np.array_equal(own[0::2], rows[start : start + half])
@@ -103,10 +103,10 @@ def test_halves_are_interleaved_within_each_head(heads, half, columns):
 
 def test_only_what_survives_rounding_counts_as_the_same():
     exact = {"a": torch.tensor([[1.0, 0.5]]), "norm": torch.tensor([1 / 3])}
-    assert survives(exact, "f16")
-    assert not survives({**exact, "b": torch.tensor([[1 / 3]])}, "f16")
-    assert not survives({"b": torch.tensor([[1e6]])}, "f16")
-    assert not survives(exact, "q8_0")
+    assert is_lossless(exact, "f16")
+    assert not is_lossless({**exact, "b": torch.tensor([[1 / 3]])}, "f16")
+    assert not is_lossless({"b": torch.tensor([[1e6]])}, "f16")
+    assert not is_lossless(exact, "q8_0")
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_splits_are_told_from_the_tokenizer(base):
     def lower(made):
         made.normalizer = normalizers.Lowercase()
 
-    assert split_of(base.tokenizer) == "gpt-2"
-    assert split_of(like(digits)) == "smollm"
+    assert pre_tokenizer_of(base.tokenizer) == "gpt-2"
+    assert pre_tokenizer_of(like(digits)) == "smollm"
     for change in (odd, lower):
         with pytest.raises(InputError, match="this is another"):
-            split_of(like(change))
+            pre_tokenizer_of(like(change))

@@ -16,8 +16,8 @@ from trimtab.base.errors import InputError
 from trimtab.data.prompts import ChatEncoder
 from trimtab.export import hf as export
 from trimtab.export.hf import plain_config, plain_weights, write_adapter, write_merged
-from trimtab.model.adapters.apply import merged, put_on, save_adapter
-from trimtab.model.attention import Segments
+from trimtab.model.adapters.apply import attach, merged, save_adapter
+from trimtab.model.attention import PackedSequences
 from trimtab.model.catalog import loadable_name
 from trimtab.model.load import Base, load_base
 
@@ -30,13 +30,13 @@ pytestmark = [
 
 
 def changed(base: Base, method: str) -> Base:
-    put_on(base, method, 0, rank=4, layers=1, virtual_tokens=2)
+    attach(base, method, 0, rank=4, layers=1, virtual_tokens=2)
     stirred(base)
     return base
 
 
 def ours(base: Base) -> torch.Tensor:
-    layout = Segments([len(IDS)])
+    layout = PackedSequences([len(IDS)])
     with torch.no_grad():
         return base.logits(base.hidden(torch.tensor(IDS), layout.positions_N, layout))
 

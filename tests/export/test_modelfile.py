@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.export.modelfile import chat_of, go_template, modelfile
+from trimtab.export.modelfile import go_template, modelfile, turn_template_of
 
 pytestmark = pytest.mark.any_processor
 
@@ -80,7 +80,7 @@ def test_every_conversation_reads_the_same(encoder_of, template, turns, system):
     said = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
     said = said if system is None else [{"role": "system", "content": system}, *said]
     wanted = encoder.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    assert said_by_go(go_template(chat_of(encoder)), said) == wanted
+    assert said_by_go(go_template(turn_template_of(encoder)), said) == wanted
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_every_conversation_reads_the_same(encoder_of, template, turns, system):
 )
 def test_a_template_that_roles_do_not_tell_is_refused(encoder_of, template, problem):
     with pytest.raises(InputError, match=problem):
-        chat_of(encoder_of(template))
+        turn_template_of(encoder_of(template))
 
 
 def test_the_file_asks_greedily_and_adds_nothing_of_its_own(encoder_of):
     shots = [Message(role="user", content="one\ntwo"), Message(role="assistant", content="three")]
     settings_ = {"gguf": "m.gguf", "stops": ["<|im_end|>"], "most": 24, "context": 256}
-    text = modelfile(chat_of(encoder_of(SMOL)), instruction="Which city?", shots=shots, **settings_)
+    text = modelfile(turn_template_of(encoder_of(SMOL)), instruction="Which city?", shots=shots, **settings_)
     assert text.splitlines()[0] == "FROM ./m.gguf"
     assert 'SYSTEM """Which city?"""\nMESSAGE user """one\ntwo"""\nMESSAGE assistant """three"""\n' in text
     for line in ('stop "<|im_end|>"', "temperature 0", "repeat_penalty 1", "num_predict 24", "num_ctx 256"):
         assert f"PARAMETER {line}\n" in text
-    without = modelfile(chat_of(encoder_of(SMOL)), instruction="", shots=(), **settings_)
+    without = modelfile(turn_template_of(encoder_of(SMOL)), instruction="", shots=(), **settings_)
     assert "SYSTEM" not in without.replace("if not .System", "")
     with pytest.raises(InputError, match="cannot quote"):
-        modelfile(chat_of(encoder_of(SMOL)), instruction='a """ b', shots=(), **settings_)
+        modelfile(turn_template_of(encoder_of(SMOL)), instruction='a """ b', shots=(), **settings_)

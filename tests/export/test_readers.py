@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from trimtab.base.errors import InputError
-from trimtab.export.readers import InLlamaCpp, Written, has_llama_cpp, load_back
+from trimtab.export.readers import LlamaCppReader, ReadAnswer, has_llama_cpp, load_back
 
 pytestmark = pytest.mark.no_kernels
 
@@ -41,7 +41,7 @@ def test_a_greedy_answer_stops_and_knows_how_sure_it_was(consumer):
 
 def test_answers_part_where_their_tokens_first_differ():
     logits = torch.log_softmax(torch.tensor([[0.0, 5.0, 1.0], [2.0, 1.9, 0.0]]), -1)
-    written = Written(text="", ids=(1, 0), logits_TV=logits)
+    written = ReadAnswer(text="", ids=(1, 0), logits_TV=logits)
     assert written.gap((1, 1)) == pytest.approx(0.1, abs=1e-6)
     assert written.gap((2, 0)) == pytest.approx(4.0)
     assert written.gap((1, 0, 2)) == float("inf")  # one goes on where the other has ended
@@ -68,7 +68,7 @@ def test_llama_cpp_reads_the_same_tokens_and_writes_the_same_answer(tiny_model_f
         end=base.tokenizer.eos_token_id,
         kind="f32",
     )
-    native = InLlamaCpp(tmp_path / "m.gguf", 256)
+    native = LlamaCppReader(tmp_path / "m.gguf", 256)
     turns = [{"role": "system", "content": "Which?"}, {"role": "user", "content": "the bridge of Bonn"}]
     theirs = load_back(tiny_model_folder, "merged", precision="fp32")
     assert native.prompt(turns) == theirs.prompt(turns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from trimtab.arms.traffic import ServedAnswer, user_key
 from trimtab.base.records import Message
-from trimtab.serving.feedback import Judgement, ShownAnswer
+from trimtab.serving.feedback import JudgedAnswer, Judgement
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -17,8 +17,8 @@ def said(*texts: str) -> tuple[Message, ...]:
     return tuple(Message(role="assistant" if number % 2 else "user", content=text) for number, text in enumerate(texts))
 
 
-def shown(text: str, arm: str = "rag") -> ShownAnswer:
-    return ShownAnswer(arm=arm, version="1", text=text, passages=("handbook.md#2",))
+def shown(text: str, arm: str = "rag") -> JudgedAnswer:
+    return JudgedAnswer(arm=arm, version="1", text=text, passages=("handbook.md#2",))
 
 
 def judgement(kind: str = "like", *answers: str, asked: str = "Which city?", at: float = 0, **more: Any) -> Judgement:

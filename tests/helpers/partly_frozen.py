@@ -11,10 +11,10 @@ from tiny_models import VOCABULARY, base_of, random_rows
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import unfreeze
 from trimtab.model.classifier import Head
-from trimtab.training.batch import Row
-from trimtab.training.classification import Classification, label_rows
-from trimtab.training.preference import Judged, Preference
-from trimtab.training.sft import Supervised
+from trimtab.training.batch import TrainingRow
+from trimtab.training.classification import ClassificationObjective, label_rows
+from trimtab.training.preference import JudgedAnswers, PreferenceObjective
+from trimtab.training.sft import SupervisedObjective
 
 BATCH = 6
 
@@ -33,7 +33,7 @@ def some_rows(count=15, seed=0):
     rows = random_rows(count - 1, seed)
     for number in range(0, count - 1, 3):
         one = rows[number].encoded
-        rows[number] = Row(
+        rows[number] = TrainingRow(
             encoded=Encoded(ids=(*instruction, *one.ids), trained=(False,) * len(instruction) + one.trained)
         )
     return [*rows, rows[0]]
@@ -41,7 +41,7 @@ def some_rows(count=15, seed=0):
 
 def label_objective(base, rows, **more):
     labelled = label_rows(((row.encoded.ids, len(row.encoded.ids) % 3, 1.0) for row in rows), 3)
-    return Classification(labelled, Head(("a", "b", "c"), 32, seed=1), batch=BATCH, seed=0, **more)
+    return ClassificationObjective(labelled, Head(("a", "b", "c"), 32, seed=1), batch=BATCH, seed=0, **more)
 
 
 def judged(rows):
@@ -52,14 +52,16 @@ def judged(rows):
         prompt, answer = row.encoded.ids[:begins], row.encoded.ids[begins:]
         trained = (False,) * begins + (True,) * (len(answer) + 1)
         sides.append([Encoded(ids=(*prompt, first, *answer), trained=trained) for first in (7, 8)])
-    return [Judged(chosen=good, rejected=bad) for good, bad in sides]
+    return [JudgedAnswers(chosen=good, rejected=bad) for good, bad in sides]
 
 
 OBJECTIVES = {
-    "sft": lambda base, rows, **more: Supervised(rows, batch=BATCH, seed=0, **more),
+    "sft": lambda base, rows, **more: SupervisedObjective(rows, batch=BATCH, seed=0, **more),
     "head": label_objective,
     **{
-        name: lambda base, rows, name=name, **more: Preference(base, judged(rows), name, batch=BATCH, seed=0, **more)
+        name: lambda base, rows, name=name, **more: PreferenceObjective(
+            base, judged(rows), name, batch=BATCH, seed=0, **more
+        )
         for name in ("dpo", "simpo", "kto")
     },
 }

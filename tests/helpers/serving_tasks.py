@@ -19,7 +19,7 @@ from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, write_task
 
 from trimtab.serving import serve as verb
 from trimtab.serving import server as listening
-from trimtab.serving.app import Parts, build
+from trimtab.serving.app import AppParts, build
 from trimtab.serving.middleware import App
 from trimtab.serving.serve import Serving, serve
 
@@ -31,7 +31,7 @@ class Here:
     folder: Path
     url: str
     key: str
-    parts: Parts
+    parts: AppParts
     models: tuple[str, ...]
     silent: dict[str, str]
 
@@ -57,7 +57,7 @@ class Here:
 def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
     """A server of these arms until the block ends."""
     told: list[Serving] = []
-    parts: list[Parts] = []
+    parts: list[AppParts] = []
     servers: list[Any] = []
     errors: list[BaseException] = []
     up = threading.Event()

@@ -18,7 +18,7 @@ from trimtab.base.errors import InputError
 from trimtab.inference import kv_cache as cache
 from trimtab.inference import prefix_cache as memory
 from trimtab.inference import prompt_lookup as drafts
-from trimtab.inference.engine import Completion, Engine, Request, Token
+from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.kernels.ops import BLOCK
 
@@ -251,7 +251,7 @@ def test_log_probabilities_are_only_given_where_asked_for() -> None:
     engine = Engine(pair("llama")[0], STOP)
     for name in "ab":
         engine.submit(Request(id=name, ids=(3, 4, 5), max_new=3, logprobs=name == "b"))
-    told = [event for event in engine.step() if isinstance(event, Token)]
+    told = [event for event in engine.step() if isinstance(event, GeneratedToken)]
     assert {event.id: event.log_probability is not None for event in told} == {"a": False, "b": True}
 
 
@@ -260,18 +260,18 @@ def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product
 ) -> None:
     read: list[int] = []
     products: list[int] = []
-    read_prefix, part = cache.read_prefix, cache.Beginning.part
+    read_prefix, part = cache.read_prefix, cache.PrefixRef.part
 
     def reading(base: object, ids: tuple[int, ...]) -> cache.Prefix:
         read.append(len(ids))
         return read_prefix(base, ids)  # type: ignore[arg-type]
 
-    def product(self: cache.Beginning, layer: int, query_HMD: torch.Tensor, *rest: object) -> object:
+    def product(self: cache.PrefixRef, layer: int, query_HMD: torch.Tensor, *rest: object) -> object:
         products.append(query_HMD.shape[1])
         return part(self, layer, query_HMD, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(memory, "read_prefix", reading)
-    monkeypatch.setattr(cache.Beginning, "part", product)
+    monkeypatch.setattr(cache.PrefixRef, "part", product)
     monkeypatch.setattr(cache, "COPIED", 0)
     monkeypatch.setattr(drafts, "ROWS", 0)  # nothing is guessed
     engine = Engine(pair("llama")[0], frozenset())
@@ -290,13 +290,13 @@ def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product
 
 def test_only_a_long_beginning_is_attended_to_apart_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     products: list[int] = []
-    part = cache.Beginning.part
+    part = cache.PrefixRef.part
 
-    def product(self: cache.Beginning, layer: int, query_HMD: torch.Tensor, *rest: object) -> object:
+    def product(self: cache.PrefixRef, layer: int, query_HMD: torch.Tensor, *rest: object) -> object:
         products.append(query_HMD.shape[1])
         return part(self, layer, query_HMD, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cache.Beginning, "part", product)
+    monkeypatch.setattr(cache.PrefixRef, "part", product)
     monkeypatch.setattr(cache, "COPIED", 21)
     engine = Engine(pair("llama")[0], frozenset())
     _, first, second, _ = beginnings("llama")
@@ -380,7 +380,7 @@ def test_a_pass_looks_at_no_tensor_but_the_tokens_it_reads_back(family: str) -> 
 
 
 def test_the_least_recently_used_prefix_leaves_and_what_was_held_can_be_forgotten() -> None:
-    kept = memory.Kept(60)
+    kept = memory.PinnedPrefixes(60)
     base, _ = pair("llama")
     prefixes = [tuple(range(start, start + 25)) for start in (1, 30, 60)]
     kept.add(base, prefixes[0])
@@ -461,7 +461,7 @@ def test_a_pass_that_fails_leaves_an_engine_that_works(monkeypatch: pytest.Monke
     engine = Engine(pair("llama")[0], STOP)
     request = Request(id="a", ids=(3, 4, 5), max_new=4)
     with monkeypatch.context() as patch:
-        patch.setattr(cache.Slots, "append", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
+        patch.setattr(cache.KVCache, "append", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
         with pytest.raises(MemoryError):
             engine.generate([request])
     assert engine.in_flight == 0

@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from trimtab.base.records import Generation
 from trimtab.inference.detokenize import TextStream, before_stop, token_bytes
-from trimtab.inference.engine import Completion, Engine, Request, Token, generate_texts
+from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request, generate_texts
 from trimtab.inference.sampling import Sampling
 
 pytestmark = pytest.mark.no_kernels
@@ -111,7 +111,7 @@ def test_each_request_ends_before_its_own_stops(stops: list[tuple[str, ...]]) ->
         extra = unstopped.text[len(given_here.text) : given_here.new_tokens]
         assert extra in (*request.stops, "") or any(extra.endswith(stop) for stop in request.stops)
         assert bool(extra) == hit
-        pieces = [event.text for event in events if isinstance(event, Token) and event.id == request.id]
+        pieces = [event.text for event in events if isinstance(event, GeneratedToken) and event.id == request.id]
         assert "".join(pieces) == (given_here.text if request.stream or request.stops else "")
         (completion,) = (event for event in events if isinstance(event, Completion) and event.id == request.id)
         assert len(completion.ids) == given_here.new_tokens

@@ -17,7 +17,7 @@ from openai_server import KEY
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 from trimtab.inference import remote
-from trimtab.inference.bounded_http import LONGEST_WAIT, masked, wait_asked
+from trimtab.inference.bounded_http import LONGEST_WAIT, mask_secret, retry_after_seconds
 from trimtab.inference.remote import RemoteModel
 
 pytestmark = pytest.mark.any_processor
@@ -141,7 +141,7 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
     ],
 )
 def test_a_wait_is_bounded_whatever_is_asked(value: str, seconds: float | None) -> None:
-    assert wait_asked(value) == seconds
+    assert retry_after_seconds(value) == seconds
 
 
 def test_what_was_answered_is_kept_and_only_the_rest_is_asked(tmp_path: Path) -> None:
@@ -202,5 +202,5 @@ def test_a_key_in_an_answer_is_masked_there() -> None:
 
 
 def test_what_is_no_part_of_the_key_is_left() -> None:
-    assert masked("abcdef abcde", "abcdefgh") == "*** abcde"
-    assert masked("nothing here", "") == "nothing here"
+    assert mask_secret("abcdef abcde", "abcdefgh") == "*** abcde"
+    assert mask_secret("nothing here", "") == "nothing here"

@@ -10,16 +10,16 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.inference import layouts
 from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.inference.kv_cache import Slots
-from trimtab.inference.label_scoring import ChoiceRequest, score_labels
+from trimtab.inference.kv_cache import KVCache
+from trimtab.inference.label_scoring import LabelRequest, score_labels
 from trimtab.model import attention
 from trimtab.model.attention import ATTENTION
 from trimtab.model.fast import whole_layers as decoder
-from trimtab.model.fast.packed_weights import laid_out
+from trimtab.model.fast.packed_weights import packed
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import ops as operations
 from trimtab.model.load import Base
-from trimtab.model.share_weights import twin
+from trimtab.model.share_weights import share_weights
 
 pytestmark = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
 
@@ -67,7 +67,7 @@ def requests(count: int = 9) -> list[Request]:
 
 def answers(base: Base, asked: list[Request]) -> list[Completion]:
     engine = Engine(base, frozenset())
-    with laid_out(base):
+    with packed(base):
         for start in (30, 200):
             engine.hold(next(one.ids[:start] for one in requests() if len(one.ids) > start))
         return engine.generate(asked)
@@ -90,7 +90,7 @@ def test_what_is_said_is_as_likely_as_torch_says(family: str, monkeypatch: pytes
     ours = answers(BASES[family], requests())
     for room in (operations, attention):
         monkeypatch.setattr(room, "can", lambda *_: False)
-    monkeypatch.setattr(layouts, "attend_own", None)  # whoever called it now would fail
+    monkeypatch.setattr(layouts, "attend_decode", None)  # whoever called it now would fail
     plain = answers(BASES[family], requests())
     for one, other in zip(ours, plain, strict=True):
         same = [a == b for a, b in zip(one.ids, other.ids, strict=True)]
@@ -102,11 +102,11 @@ def test_what_is_said_is_as_likely_as_torch_says(family: str, monkeypatch: pytes
 @pytest.mark.parametrize("family", BASES)
 def test_all_layers_in_one_call_say_what_they_say_one_by_one(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(decoder, "run", lambda kernel, *given: ran.append(kernel) or compiled.run(kernel, *given))
+    monkeypatch.setattr(decoder, "call", lambda kernel, *given: ran.append(kernel) or compiled.call(kernel, *given))
     at_once = answers(BASES[family], requests())
     assert {"go_through_layers", "enter_layer"} <= set(ran)  # those behind a shared beginning go layer by layer
     ran.clear()
-    monkeypatch.setattr(layouts.Decode, "own", None)
+    monkeypatch.setattr(layouts.DecodeLayout, "own", None)
     one_by_one = answers(BASES[family], requests())
     assert set(ran) == {"enter_layer", "leave_layer"}
     for ours, theirs in zip(at_once, one_by_one, strict=True):
@@ -116,8 +116,8 @@ def test_all_layers_in_one_call_say_what_they_say_one_by_one(family: str, monkey
 @pytest.mark.parametrize("family", BASES)
 def test_a_base_that_answers_has_a_twin_that_answers_by_itself(family: str) -> None:
     base = BASES[family]
-    with laid_out(base):
-        other = twin(base)
+    with packed(base):
+        other = share_weights(base)
         assert not any("forward" in vars(module) for module in other.model.modules())
         ours, theirs = answers(base, requests(3)), answers(other, requests(3))
     assert [one.ids for one in ours] == [one.ids for one in theirs]
@@ -127,7 +127,7 @@ def test_a_base_that_answers_has_a_twin_that_answers_by_itself(family: str) -> N
 def test_slots_of_a_single_block_hold_what_those_of_many_hold(heads: int) -> None:
     """Those for plain products, and those for kernels: written in parts, moved, and laid out anew with more room."""
     draw = torch.Generator().manual_seed(0)
-    held = {dtype: Slots() for dtype in (torch.bfloat16, torch.float32)}
+    held = {dtype: KVCache() for dtype in (torch.bfloat16, torch.float32)}
     parts = [(0, 0, 70), (0, 70, 3), (1, 0, 5), (0, 73, 120), (2, 0, 64), (1, 5, 130)]
     ends = {slot: start + count for slot, start, count in parts}
     for slot, start, count in parts:
@@ -155,11 +155,11 @@ def test_labels_are_as_likely_as_torch_says(family: str, monkeypatch: pytest.Mon
     draw = random.Random(1)
     labels = list({tuple(draw.randrange(3, 7) for _ in range(draw.choice([2, 4, 6]))) for _ in range(60)})
     labels = [(*label, 2) for label in labels]
-    asked = [ChoiceRequest(id=str(n), ids=tuple(draw.randrange(3, 90) for _ in range(20 + n))) for n in range(5)]
+    asked = [LabelRequest(id=str(n), ids=tuple(draw.randrange(3, 90) for _ in range(20 + n))) for n in range(5)]
     ours = score_labels(BASES[family], asked, labels)
     for room in (operations, attention):
         monkeypatch.setattr(room, "can", lambda *_: False)
-    monkeypatch.setattr(layouts, "attend_ways", None)
+    monkeypatch.setattr(layouts, "attend_tree", None)
     theirs = score_labels(BASES[family], asked, labels)
     assert torch.allclose(ours, theirs, atol=0.3)
     assert (ours - theirs).abs().mean() < 0.05

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
 from trimtab.inference import label_scoring as room
-from trimtab.inference.label_scoring import ChoiceRequest, choose, choose_labels, score_labels
+from trimtab.inference.label_scoring import LabelRequest, choose_labels, label_probabilities, score_labels
 
 pytestmark = pytest.mark.no_kernels
 
@@ -26,11 +26,11 @@ def log_probability(model: Any, prompt: tuple[int, ...], label: tuple[int, ...])
     return sum(float(logits[len(prompt) - 1 + place, token]) for place, token in enumerate(label))
 
 
-def prompts(shared: int, count: int, seed: int = 0) -> list[ChoiceRequest]:
+def prompts(shared: int, count: int, seed: int = 0) -> list[LabelRequest]:
     draw = random.Random(seed)
     start = [draw.randrange(1, EOS) for _ in range(shared)]
     return [
-        ChoiceRequest(id=str(n), ids=(*start, *(draw.randrange(1, EOS) for _ in range(draw.choice([1, 4, 17])))))
+        LabelRequest(id=str(n), ids=(*start, *(draw.randrange(1, EOS) for _ in range(draw.choice([1, 4, 17])))))
         for n in range(count)
     ]
 
@@ -40,7 +40,7 @@ def prompts(shared: int, count: int, seed: int = 0) -> list[ChoiceRequest]:
 def test_probabilities_are_those_of_the_labels_scored_alone(family: str, shared: int) -> None:
     base, reference = pair(family)
     requests = prompts(shared, 4)
-    for request, choice in zip(requests, choose(base, requests, LABELS), strict=True):
+    for request, choice in zip(requests, label_probabilities(base, requests, LABELS), strict=True):
         scores = torch.tensor([log_probability(reference, request.ids, label) for label in LABELS]).softmax(-1)
         assert choice.id == request.id
         assert choice.probabilities == pytest.approx(scores.tolist(), abs=1e-4)
@@ -72,24 +72,24 @@ def test_no_batch_changes_a_probability(family: str, shared: int, row: int, rows
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "ROW_TOKENS", row)
         patch.setattr(room, "HEAD_ROWS", rows)
-        together = choose(base, requests, LABELS)
+        together = label_probabilities(base, requests, LABELS)
     for request, choice in zip(requests, together, strict=True):
-        (alone,) = choose(base, [request], LABELS)
+        (alone,) = label_probabilities(base, [request], LABELS)
         assert choice.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
         assert sum(choice.probabilities) == pytest.approx(1.0)
 
 
 def test_labels_of_one_token_need_no_trie() -> None:
     base, reference = pair("llama")
-    (choice,) = choose(base, [ChoiceRequest(id="a", ids=(3, 4, 5))], [(7,), (8,)])
+    (choice,) = label_probabilities(base, [LabelRequest(id="a", ids=(3, 4, 5))], [(7,), (8,)])
     scores = torch.tensor([log_probability(reference, (3, 4, 5), label) for label in [(7,), (8,)]]).softmax(-1)
     assert choice.probabilities == pytest.approx(scores.tolist(), abs=1e-5)
 
 
 def test_the_answer_is_the_best_label() -> None:
     base, _ = pair("llama")
-    request = ChoiceRequest(id="a", ids=(3, 4, 5))
-    (choice,) = choose(base, [request], LABELS)
+    request = LabelRequest(id="a", ids=(3, 4, 5))
+    (choice,) = label_probabilities(base, [request], LABELS)
     names = [f"label {number}" for number in range(len(LABELS))]
     (generation,) = choose_labels(base, [request], names, LABELS)
     assert generation.text == names[choice.best]
@@ -97,16 +97,16 @@ def test_the_answer_is_the_best_label() -> None:
 
 
 def test_no_prompts_no_choices() -> None:
-    assert choose(pair("llama")[0], [], LABELS) == []
+    assert label_probabilities(pair("llama")[0], [], LABELS) == []
 
 
 @pytest.mark.parametrize("labels", [[(5, EOS), (5, EOS)], [(5, EOS), ()]])
 def test_labels_that_cannot_be_told_apart_are_refused(labels: list[tuple[int, ...]]) -> None:
     with pytest.raises(InputError, match=r"task\.labels"):
-        choose(pair("llama")[0], [ChoiceRequest(id="a", ids=(3,))], labels)
+        label_probabilities(pair("llama")[0], [LabelRequest(id="a", ids=(3,))], labels)
 
 
 @pytest.mark.parametrize("length", [0, 125])
 def test_a_prompt_that_does_not_fit_is_refused_by_name(length: int) -> None:
     with pytest.raises(InputError, match="q7"):
-        choose(pair("llama")[0], [ChoiceRequest(id="q7", ids=(3,) * length)], LABELS)
+        label_probabilities(pair("llama")[0], [LabelRequest(id="q7", ids=(3,) * length)], LABELS)

@@ -11,8 +11,8 @@ from answering_models import EOS, FAMILIES, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.inference.engine import Completion, Engine, Request, Token
-from trimtab.model.adapters.apply import put_on
+from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
+from trimtab.model.adapters.apply import attach
 from trimtab.model.load import Base
 
 pytestmark = pytest.mark.no_kernels
@@ -88,7 +88,7 @@ def test_no_mix_of_parts_changes_an_answer(
     """`pauses`: steps before each next request; `cancelled`: the step after its arrival in which a request is given up."""
     base, _ = pair(family) if method is None else pair.__wrapped__(family)
     if method:
-        put_on(base, method, seed=1, virtual_tokens=5)
+        attach(base, method, seed=1, virtual_tokens=5)
     draw = random.Random(f"{family} {lengths} {shared}")
     start = prompt(draw, shared)
     requests = [
@@ -189,4 +189,4 @@ def test_a_part_alone_says_nothing_and_its_first_token_comes_with_the_last_part(
     engine = Engine(pair("llama")[0], frozenset(), prefill_tokens=16)
     engine.submit(Request(id="long", ids=(7,) * 33, max_new=2))
     assert [engine.step(), engine.step()] == [[], []]
-    assert [type(event) for event in engine.step()] == [Token]
+    assert [type(event) for event in engine.step()] == [GeneratedToken]

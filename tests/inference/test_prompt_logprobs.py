@@ -10,9 +10,9 @@ from answering_models import EOS, FAMILIES, pair
 
 from trimtab.base.errors import InputError
 from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.model.adapters.apply import put_on
+from trimtab.model.adapters.apply import attach
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.prompt_tuning import virtual_tokens_of
 
 pytestmark = pytest.mark.no_kernels
 
@@ -73,8 +73,8 @@ def test_a_prompt_that_an_asker_has_read_before_is_scored_whole() -> None:
 
 def test_behind_virtual_tokens_they_are_of_the_prompts_own_tokens(tmp_path: Path) -> None:
     base: Base = pair.__wrapped__("llama")[0]
-    put_on(base, "soft-prompt", seed=3, virtual_tokens=5)
-    virtual = virtual_of(base.model)
+    attach(base, "soft-prompt", seed=3, virtual_tokens=5)
+    virtual = virtual_tokens_of(base.model)
     assert virtual is not None
     ids = PROMPTS[1]
     whole, parts = (

@@ -17,8 +17,8 @@ from trimtab.inference import kv_cache as cache
 from trimtab.inference import prompt_lookup as guesses
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.inference.prompt_lookup import GRAMS, Drafts, most_guesses
-from trimtab.inference.request import Ongoing
+from trimtab.inference.prompt_lookup import GRAMS, PromptLookup, draft_length
+from trimtab.inference.request import ActiveSequence
 from trimtab.inference.sampling import Sampling
 
 pytestmark = pytest.mark.no_kernels
@@ -31,13 +31,13 @@ def guessing(monkeypatch: pytest.MonkeyPatch, right: float, answers: dict[str, t
     """Guesses that are right so often, whatever stands in the prompt; tells how many were asked for each time."""
     draw, asked = random.Random(0), []
 
-    def guessed(self: Ongoing, most: int) -> list[int]:
+    def guessed(self: ActiveSequence, most: int) -> list[int]:
         asked.append(most)
         told = answers[self.request.id][len(self.ids) :][: draw.randrange(most + 1)]
         return [token if draw.random() < right else draw.randrange(EOS) for token in told]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Ongoing, "guessed", guessed)
+        patched.setattr(ActiveSequence, "guessed", guessed)
         yield asked
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_guessed_where_a_token_depends_on_those_before(
     st.lists(st.integers(0, 3), min_size=1, max_size=40), st.lists(st.integers(0, 3), max_size=20), st.integers(1, 6)
 )
 def test_a_guess_is_what_stood_behind_the_longest_gram(prompt: list[int], said: list[int], most: int) -> None:
-    drafts, ids = Drafts(prompt), prompt + said
+    drafts, ids = PromptLookup(prompt), prompt + said
     for token in said:
         drafts.extend([token])
     wanted: list[int] = []
@@ -170,4 +170,4 @@ def test_a_guess_is_what_stood_behind_the_longest_gram(prompt: list[int], said: 
 
 
 def test_how_many_are_guessed() -> None:
-    assert [most_guesses(count) for count in (1, 2, 3, 8, 9, 64)] == [7, 3, 1, 1, 0, 0]
+    assert [draft_length(count) for count in (1, 2, 3, 8, 9, 64)] == [7, 3, 1, 1, 0, 0]

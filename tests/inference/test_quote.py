@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError
 from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.inference.quote import QuoteConstraint, Tokens, bounds
+from trimtab.inference.quote import QuoteConstraint, TokenBytes, word_bounds
 from trimtab.inference.sampling import GREEDY, Sampling
 
 pytestmark = pytest.mark.no_kernels
@@ -46,7 +46,7 @@ def text(completion: Completion) -> str:
 
 
 def spans(whole: str) -> set[str]:
-    starts, ends = bounds(whole)
+    starts, ends = word_bounds(whole)
     return {whole[start:end] for start in starts for end in ends if start < end}
 
 
@@ -116,7 +116,7 @@ def test_the_blank_of_a_sentencepiece_token_may_come_first() -> None:
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
-    first = {token for token, _ in Tokens(tokenizer, frozenset({1}), len(words))._text("Paé", whole=False).first}
+    first = {token for token, _ in TokenBytes(tokenizer, frozenset({1}), len(words))._text("Paé", whole=False).first}
     assert {words[token] for token in first} == {"P", "▁P", "▁Pa", "<0x50>"}
 
 
@@ -124,4 +124,4 @@ def test_a_tokenizer_of_unknown_spelling_is_refused_in_one_line() -> None:
     inner = Tokenizer(BPE({"a": 0, "b": 1}, []))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="b")
     with pytest.raises(InputError, match="take quote out"):
-        Tokens(tokenizer, frozenset({1}), 2)
+        TokenBytes(tokenizer, frozenset({1}), 2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trimtab.inference import kv_cache as cache
 from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.inference.request import Ongoing
+from trimtab.inference.request import ActiveSequence
 from trimtab.inference.sampling import Sampling
 from trimtab.model.attention import Layout
 from trimtab.model.load import Base
@@ -190,10 +190,10 @@ def test_guesses_behind_a_stop_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
     base, _ = pair("llama")
     free = Engine(base, frozenset()).generate([replace(turn(0, SECOND), max_new=40)])[0].ids
 
-    def guessed(self: Ongoing, most: int) -> list[int]:
+    def guessed(self: ActiveSequence, most: int) -> list[int]:
         return list(free[len(self.ids) :][:most]) if self.request.ids == SECOND else []
 
-    monkeypatch.setattr(Ongoing, "guessed", guessed)
+    monkeypatch.setattr(ActiveSequence, "guessed", guessed)
     for stop in set(free) - {free[0]}:
         engine = Engine(base, frozenset({stop}))
         said = answered(engine, replace(turn(0, SECOND), max_new=40)).ids

@@ -10,7 +10,7 @@ from openai_server import KEY, Server, completion, decode, serving
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 from trimtab.inference import remote
-from trimtab.inference.bounded_http import wait_asked
+from trimtab.inference.bounded_http import retry_after_seconds
 from trimtab.inference.remote import RemoteModel, match_label
 
 pytestmark = pytest.mark.any_processor
@@ -137,6 +137,6 @@ def test_the_wait_may_be_a_date() -> None:
     from datetime import UTC, datetime, timedelta
     from email.utils import format_datetime
 
-    wait = wait_asked(format_datetime(datetime.now(UTC) + timedelta(seconds=30)))
+    wait = retry_after_seconds(format_datetime(datetime.now(UTC) + timedelta(seconds=30)))
     assert wait is not None
     assert 25 < wait <= 30

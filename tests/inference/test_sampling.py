@@ -21,11 +21,11 @@ from trimtab.base.errors import InputError
 from trimtab.inference.sampling import (
     Sampling,
     _scaled,
-    likeliest,
+    apply_penalties,
     log_probabilities,
-    log_sums,
+    log_sum_exp_of,
     next_tokens,
-    penalised,
+    top_log_probabilities,
 )
 
 VOCABULARY = 40
@@ -178,7 +178,7 @@ def test_penalties_are_those_of_transformers_and_of_openai(
     for sampling, prompt, said in rows:
         known = dict.fromkeys(prompt, 0) if sampling.repeats else {}
         counts.append(known | {token: said.count(token) for token in said})
-    found = penalised(scores, [sampling for sampling, _, _ in rows], counts)
+    found = apply_penalties(scores, [sampling for sampling, _, _ in rows], counts)
     assert torch.equal(scores, before)
     for ours, row, (sampling, prompt, said) in zip(found, scores, rows, strict=True):
         ids = torch.tensor([[*prompt, *said]], dtype=torch.long)
@@ -205,12 +205,12 @@ def test_the_greedy_token_is_the_first_of_the_highest(vocabulary: int) -> None:
 
 def test_without_penalties_nothing_is_computed() -> None:
     scores = logits(2)
-    assert penalised(scores, [Sampling(), Sampling(temperature=1)], [{3: 2}, {}]) is scores
+    assert apply_penalties(scores, [Sampling(), Sampling(temperature=1)], [{3: 2}, {}]) is scores
 
 
 def test_the_likeliest_are_those_of_the_whole_distribution() -> None:
     scores = logits(4)
-    tokens, logs = likeliest(scores, 5)
+    tokens, logs = top_log_probabilities(scores, 5)
     best = scores.double().log_softmax(-1).topk(5)
     assert tokens.tolist() == best.indices.tolist()
     assert logs.flatten().tolist() == pytest.approx(best.values.flatten().tolist(), abs=1e-5)
@@ -241,5 +241,5 @@ def test_a_sampling_that_means_nothing_is_refused(bad: dict[str, float]) -> None
 @pytest.mark.parametrize("spread", [1.0, 50.0])
 def test_sums_of_scores_are_those_of_float64(dtype: torch.dtype, spread: float) -> None:
     logits_BV = (spread * torch.randn(19, 300, generator=torch.Generator().manual_seed(0))).to(dtype)
-    assert torch.allclose(log_sums(logits_BV).double(), logits_BV.double().logsumexp(-1), rtol=1e-6, atol=1e-6)
-    assert log_sums(logits_BV[:0]).shape == (0,)
+    assert torch.allclose(log_sum_exp_of(logits_BV).double(), logits_BV.double().logsumexp(-1), rtol=1e-6, atol=1e-6)
+    assert log_sum_exp_of(logits_BV[:0]).shape == (0,)

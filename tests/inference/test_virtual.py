@@ -15,10 +15,10 @@ from peft import PeftModel
 from trimtab.base.errors import InputError
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.kv_cache import learned_prefix
-from trimtab.inference.label_scoring import ChoiceRequest, choose, hold_prefix
-from trimtab.model.adapters.apply import put_on, save_adapter, take_off
+from trimtab.inference.label_scoring import LabelRequest, hold_prefix, label_probabilities
+from trimtab.model.adapters.apply import attach, detach, save_adapter
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.prompt_tuning import virtual_tokens_of
 
 pytestmark = [
     pytest.mark.no_kernels,
@@ -37,8 +37,8 @@ PROMPTS = tuple(
 def twins(family: str, method: str, count: int, folder: Path) -> tuple[Base, Any]:
     """Ours and PEFT's, with virtual tokens that change what is said."""
     ours, plain = anew(family)
-    put_on(ours, method, seed=3, virtual_tokens=count)
-    virtual = virtual_of(ours.model)
+    attach(ours, method, seed=3, virtual_tokens=count)
+    virtual = virtual_tokens_of(ours.model)
     assert virtual is not None
     with torch.no_grad():
         virtual.values += torch.randn(virtual.values.shape, generator=torch.Generator().manual_seed(0))
@@ -86,7 +86,7 @@ def test_greedy_answers_are_those_of_peft(family: str, method: str, count: int, 
 @pytest.mark.parametrize(("method", "count"), [("soft-prompt", 5), ("prefix", 20)])
 def test_labels_are_scored_as_by_peft(family: str, method: str, count: int, tmp_path: Path) -> None:
     ours, theirs = twins(family, method, count, tmp_path)
-    requests = [ChoiceRequest(id=str(number), ids=ids) for number, ids in enumerate(PROMPTS)]
+    requests = [LabelRequest(id=str(number), ids=ids) for number, ids in enumerate(PROMPTS)]
     expected = []
     for ids in PROMPTS:
         scores = []
@@ -95,8 +95,8 @@ def test_labels_are_scored_as_by_peft(family: str, method: str, count: int, tmp_
             scores.append(sum(float(logs[len(ids) - 1 + place, token]) for place, token in enumerate(label)))
         expected.append(torch.tensor(scores).softmax(-1).tolist())
     for held in (None, hold_prefix(ours, ()), hold_prefix(ours, PROMPTS[-1][:24])):
-        together = choose(ours, requests, LABELS, held=held)
-        alone = [choose(ours, [request], LABELS, held=held)[0] for request in requests]
+        together = label_probabilities(ours, requests, LABELS, held=held)
+        alone = [label_probabilities(ours, [request], LABELS, held=held)[0] for request in requests]
         for one, other, right in zip(together, alone, expected, strict=True):
             assert one.probabilities == pytest.approx(right, abs=1e-4)
             assert other.probabilities == pytest.approx(right, abs=1e-4)
@@ -118,7 +118,7 @@ def test_once_taken_off_answers_are_those_of_the_base(tmp_path: Path) -> None:
     engine = Engine(ours, STOP)
     engine.hold(PROMPTS[-1][:24])
     before = [one.ids for one in engine.generate(requests)]
-    take_off(ours)
+    detach(ours)
     engine.forget()
     assert learned_prefix(ours) is None
     after = [one.ids for one in engine.generate(requests)]
@@ -138,7 +138,7 @@ def test_no_batch_and_nothing_held_changes_an_answer(
     method: str, count: int, share_from: int, held: int, slots: int
 ) -> None:
     ours, _ = anew("grouped llama")
-    put_on(ours, method, seed=count, virtual_tokens=count)
+    attach(ours, method, seed=count, virtual_tokens=count)
     requests = [Request(id=str(number), ids=ids, max_new=4) for number, ids in enumerate(PROMPTS)]
     engine = Engine(ours, STOP, slots=slots, share_from=share_from, prefill_tokens=50)
     alone = [Engine(ours, STOP).generate([request])[0].ids for request in requests]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from trimtab.base.records import Calibration
 from trimtab.inference import label_scoring as room
 from trimtab.inference import label_trie as wood
-from trimtab.inference.label_scoring import ChoiceRequest, choose, choose_labels, hold_prefix, score_labels
-from trimtab.inference.label_trie import PLAIN, TOLERANCE, Known, Trie, Weighing
-from trimtab.model.attention import Segments
+from trimtab.inference.label_scoring import LabelRequest, choose_labels, hold_prefix, label_probabilities, score_labels
+from trimtab.inference.label_trie import PLAIN, TOLERANCE, LabelBounds, LabelTrie, LabelWeighting
+from trimtab.model.attention import PackedSequences
 from trimtab.model.load import Base
 
 pytestmark = pytest.mark.no_kernels
@@ -31,16 +31,16 @@ label_sets = st.tuples(
 
 
 @st.composite
-def weighings(draw: st.DrawFn, labels: int) -> Weighing:
+def weighings(draw: st.DrawFn, labels: int) -> LabelWeighting:
     offset = st.floats(-30, 30, allow_nan=False)
-    return Weighing(
+    return LabelWeighting(
         per_token=draw(st.booleans()),
         offsets=tuple(draw(st.lists(offset, min_size=labels, max_size=labels))) if draw(st.booleans()) else (),
         temperature=draw(st.floats(0.05, 20)),
     )
 
 
-def reference(labels: Sequence[tuple[int, ...]], sums_NL: torch.Tensor, weighing: Weighing) -> torch.Tensor:
+def reference(labels: Sequence[tuple[int, ...]], sums_NL: torch.Tensor, weighing: LabelWeighting) -> torch.Tensor:
     """The scores of labels, written once more."""
     rows = []
     for sums_L in sums_NL.tolist():
@@ -70,7 +70,7 @@ def test_the_label_is_that_of_the_full_scoring(
     base, _ = pair(family)
     start = tuple(data.draw(st.lists(tokens, min_size=shared, max_size=shared)))
     ends = data.draw(st.lists(st.lists(tokens, min_size=1, max_size=12).map(tuple), min_size=1, max_size=5))
-    requests = [ChoiceRequest(id=str(number), ids=(*start, *end)) for number, end in enumerate(ends)]
+    requests = [LabelRequest(id=str(number), ids=(*start, *end)) for number, end in enumerate(ends)]
     weighing = data.draw(weighings(len(labels)))
     sums_NL = score_labels(base, requests, labels)
     with pytest.MonkeyPatch.context() as patch:
@@ -80,7 +80,7 @@ def test_the_label_is_that_of_the_full_scoring(
         patch.setattr(room, "LOOKS", data.draw(st.sampled_from([1, 99])))
         patch.setattr(wood, "STEP", data.draw(st.sampled_from([1, 2])))
         held = hold_prefix(base, requests[0].ids[:-1]) if data.draw(st.booleans()) else None
-        found = choose(base, requests, labels, held=held, weighing=weighing)
+        found = label_probabilities(base, requests, labels, held=held, weighing=weighing)
     for weighed, given_by in ((weighing, "probabilities"), (PLAIN, "plain")):
         scores_NL = reference(labels, sums_NL, weighed)
         for choice, scores_L in zip(found, scores_NL, strict=True):
@@ -112,7 +112,7 @@ def said_by(base: Base, ids: tuple[int, ...], count: int) -> tuple[int, ...]:
     """The likeliest next tokens, one after the other."""
     with torch.inference_mode():
         for _ in range(count):
-            layout = Segments([len(ids)])
+            layout = PackedSequences([len(ids)])
             hidden_ND = base.hidden(torch.tensor(ids), layout.positions_N, layout)
             ids = (*ids, int(base.logits(hidden_ND[-1:]).argmax()))
     return ids[-count:]
@@ -120,11 +120,11 @@ def said_by(base: Base, ids: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 def test_a_sure_model_reads_little_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     base = sharp(pair("llama")[0], 12.0)
-    requests = [ChoiceRequest(id=str(n), ids=(3, 4, 5 + n, 7)) for n in range(4)]
+    requests = [LabelRequest(id=str(n), ids=(3, 4, 5 + n, 7)) for n in range(4)]
     labels = list(dict.fromkeys([*WIDE, *(said_by(base, request.ids, 4) for request in requests)]))
     passes = counted(base, monkeypatch)
-    found = choose(base, requests, labels)
-    prompts, nodes = sum(len(request.ids) for request in requests), len(Trie(labels))
+    found = label_probabilities(base, requests, labels)
+    prompts, nodes = sum(len(request.ids) for request in requests), len(LabelTrie(labels))
     assert passes[0] == prompts
     assert sum(passes[1:]) < len(requests) * 10 < len(requests) * nodes / 9
     passes.clear()
@@ -134,25 +134,25 @@ def test_a_sure_model_reads_little_and_nothing_twice(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("by", [0.01, 1.0])
 def test_no_node_is_read_twice_where_nothing_can_be_left_out(by: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, request = sharp(pair("llama")[0], by), ChoiceRequest(id="a", ids=(3, 4, 5))
+    base, request = sharp(pair("llama")[0], by), LabelRequest(id="a", ids=(3, 4, 5))
     passes = counted(base, monkeypatch)
-    choose(base, [request], WIDE)
-    assert len(request.ids) < sum(passes) <= len(request.ids) + len(Trie(WIDE))
+    label_probabilities(base, [request], WIDE)
+    assert len(request.ids) < sum(passes) <= len(request.ids) + len(LabelTrie(WIDE))
 
 
 def test_few_nodes_are_read_with_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    base, request = pair("llama")[0], ChoiceRequest(id="a", ids=(3, 4, 5))
+    base, request = pair("llama")[0], LabelRequest(id="a", ids=(3, 4, 5))
     passes = counted(base, monkeypatch)
-    choose(base, [request], [(5, 6, EOS), (9, EOS)])
+    label_probabilities(base, [request], [(5, 6, EOS), (9, EOS)])
     assert passes == [3 + 3]
 
 
 def test_what_is_left_open_is_within_the_tolerance() -> None:
     """By the bounds alone, without a model: what `wanted` stops at leaves at most the tolerance open, and no label that can win."""
     torch.manual_seed(0)
-    trie = Trie(WIDE)
+    trie = LabelTrie(WIDE)
     for spread in (0.5, 3.0, 9.0):
-        known = Known(trie, 20)
+        known = LabelBounds(trie, 20)
         logs_BE = -torch.rand(20, len(trie.tokens_E)).double() * spread
         known.scored_BR[:, 0] = True
         for _ in range(len(trie)):
@@ -168,13 +168,13 @@ def test_what_is_left_open_is_within_the_tolerance() -> None:
         bounds_BL = known.sums()
         open_B = (bounds_BL.exp() * ~done_BL).sum(-1)
         assert (open_B <= TOLERANCE * (bounds_BL.exp() * done_BL).sum(-1)).all()
-        full = Known(trie, 20)
+        full = LabelBounds(trie, 20)
         full.logs_BE[:, :-1] = logs_BE
         assert bounds_BL.argmax(-1).equal(full.sums().argmax(-1))
 
 
 def test_with_a_calibration_both_answers_are_told() -> None:
-    base, request = pair("llama")[0], ChoiceRequest(id="a", ids=(3, 4, 5))
+    base, request = pair("llama")[0], LabelRequest(id="a", ids=(3, 4, 5))
     labels, ids = ["one", "two", "three"], [(5, EOS), (6, 7, EOS), (8, EOS)]
     (plain,) = choose_labels(base, [request], labels, ids)
     assert plain.plain_text is None
@@ -187,9 +187,9 @@ def test_with_a_calibration_both_answers_are_told() -> None:
 
 def test_what_is_asked_beside_a_question_changes_nothing() -> None:
     base = pair("llama")[0]
-    requests = [ChoiceRequest(id=str(n), ids=(3, 4, 5 + n, 7)) for n in range(5)]
-    for request, together in zip(requests, choose(base, requests, WIDE), strict=True):
-        (alone,) = choose(base, [request], WIDE)
+    requests = [LabelRequest(id=str(n), ids=(3, 4, 5 + n, 7)) for n in range(5)]
+    for request, together in zip(requests, label_probabilities(base, requests, WIDE), strict=True):
+        (alone,) = label_probabilities(base, [request], WIDE)
         assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
@@ -197,8 +197,12 @@ def test_scored_whole_the_choice_is_the_same(monkeypatch: pytest.MonkeyPatch) ->
     base, _ = pair("llama")
     monkeypatch.setattr(room, "FEW", 0)
     labels = [(1, 2, EOS), (1, 3, EOS), (2, EOS), (4, 4, 4, EOS)]
-    requests = [ChoiceRequest(id="a", ids=(3, 5, 7)), ChoiceRequest(id="b", ids=(2,))]
-    for waves, whole in zip(choose(base, requests, labels), choose(base, requests, labels, whole=True), strict=True):
+    requests = [LabelRequest(id="a", ids=(3, 5, 7)), LabelRequest(id="b", ids=(2,))]
+    for waves, whole in zip(
+        label_probabilities(base, requests, labels),
+        label_probabilities(base, requests, labels, whole=True),
+        strict=True,
+    ):
         assert waves.best == whole.best
         assert waves.probabilities == pytest.approx(whole.probabilities, abs=2 * TOLERANCE)
         assert sum(whole.probabilities) == pytest.approx(1.0)

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 
 from trimtab.model import attention
-from trimtab.model.attention import Rule, Segments, causal, causal_part, joined, partial, visible
+from trimtab.model.attention import (
+    AttentionConfig,
+    PackedSequences,
+    causal_attention,
+    causal_part_attention,
+    merge_attention,
+    partial_attention,
+    visibility_mask,
+)
 
 pytestmark = pytest.mark.no_kernels
 
@@ -19,7 +27,7 @@ def test_a_flat_row_gives_the_logits_of_each_sequence_alone(family):
     base, plain = base_of(family), plain_model(family)
     lengths = [1, 13, 2, 20]  # longer than the sliding windows
     ids = torch.arange(sum(lengths)) * 7 % (VOCABULARY - 3) + 3
-    layout = Segments(lengths)
+    layout = PackedSequences(lengths)
     with torch.no_grad():
         ours = base.logits(base.hidden(ids, layout.positions_N, layout))
         for part in range(len(lengths)):
@@ -28,7 +36,7 @@ def test_a_flat_row_gives_the_logits_of_each_sequence_alone(family):
 
 
 def test_positions_start_anew_in_every_sequence():
-    assert Segments([2, 3]).positions_N.tolist() == [0, 1, 0, 1, 2]
+    assert PackedSequences([2, 3]).positions_N.tolist() == [0, 1, 0, 1, 2]
 
 
 def by_hand(query, key, value, rule):
@@ -37,7 +45,7 @@ def by_hand(query, key, value, rule):
     scores = query @ key.transpose(1, 2) * rule.scale
     if rule.softcap:
         scores = rule.softcap * torch.tanh(scores / rule.softcap)
-    seen = visible(query.shape[1], key.shape[1], rule.window, query.device)
+    seen = visibility_mask(query.shape[1], key.shape[1], rule.window, query.device)
     return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value
 
 
@@ -57,11 +65,11 @@ def test_causal_attention_is_the_formula_with_its_gradients(heads, keys, queries
     shapes = [(4, queries, 8), (heads, keys, 8), (heads, keys, 8)]
     ours = [torch.randn(shape, requires_grad=moves) for shape, moves in zip(shapes, moving, strict=True)]
     theirs = [value.detach().clone().requires_grad_(value.requires_grad) for value in ours]
-    rule = Rule(0.3, window, cap)
+    rule = AttentionConfig(0.3, window, cap)
     with patch.multiple(attention, _WHOLE=blocks[0], _ROWS=blocks[1]):
-        left, right = causal(*ours, rule), by_hand(*theirs, rule)
+        left, right = causal_attention(*ours, rule), by_hand(*theirs, rule)
         assert torch.allclose(left, right, atol=1e-5)
-        assert torch.allclose(causal(*(side.detach() for side in ours), rule), right, atol=1e-5)
+        assert torch.allclose(causal_attention(*(side.detach() for side in ours), rule), right, atol=1e-5)
         check_gradients(left, right, ours, theirs)
 
 
@@ -79,9 +87,9 @@ def check_gradients(left, right, ours, theirs):
 def test_blocks_without_a_gradient_are_the_part_that_the_whole_gives(queries, cap):
     torch.manual_seed(0)
     query, key, value = (torch.randn(heads, queries, 8) for heads in (4, 2, 2))
-    rule = Rule(0.3, None, cap)
-    out, log_sum = causal_part(query, key, value, rule)
-    whole, sums = partial(
+    rule = AttentionConfig(0.3, None, cap)
+    out, log_sum = causal_part_attention(query, key, value, rule)
+    whole, sums = partial_attention(
         query[None], *(side.repeat_interleave(2, 0)[None] for side in (key, value)), rule, is_causal=True
     )
     assert torch.allclose(out, whole[0], atol=1e-5)
@@ -92,13 +100,13 @@ def test_blocks_without_a_gradient_are_the_part_that_the_whole_gives(queries, ca
 def test_two_parts_joined_are_the_whole(cap):
     torch.manual_seed(0)
     query, key, value = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 9, 8), torch.randn(2, 3, 9, 8)
-    rule = Rule(0.3, None, cap)
-    whole, _ = partial(query, key, value, rule)
+    rule = AttentionConfig(0.3, None, cap)
+    whole, _ = partial_attention(query, key, value, rule)
     first, second = (
-        partial(query, key[:, :, :5], value[:, :, :5], rule),
-        partial(query, key[:, :, 5:], value[:, :, 5:], rule),
+        partial_attention(query, key[:, :, :5], value[:, :, :5], rule),
+        partial_attention(query, key[:, :, 5:], value[:, :, 5:], rule),
     )
-    assert torch.allclose(joined(first, second), whole, atol=1e-5)
+    assert torch.allclose(merge_attention(first, second), whole, atol=1e-5)
     hidden = torch.ones(2, 1, 1, 5, dtype=torch.bool)
-    nothing = partial(query, key[:, :, :5], value[:, :, :5], rule, hidden=hidden)
-    assert torch.allclose(joined(nothing, second), second[0], atol=1e-6)
+    nothing = partial_attention(query, key[:, :, :5], value[:, :, :5], rule, hidden=hidden)
+    assert torch.allclose(merge_attention(nothing, second), second[0], atol=1e-6)

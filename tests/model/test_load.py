@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.model.attention import Segments
+from trimtab.model.attention import PackedSequences
 from trimtab.model.load import linear_layers, load_base, read_config
 
 LOADED = """
@@ -41,7 +41,7 @@ def tokenizer(folder):
 def test_every_family_loads_frozen_and_computes_what_transformers_does(family, tmp_path):
     model = saved(family, tmp_path)
     base = load_base(tmp_path, "fp32")
-    ids, layout = torch.arange(3, 12), Segments([9])
+    ids, layout = torch.arange(3, 12), PackedSequences([9])
     with torch.no_grad():
         ours = base.logits(base.hidden(ids, layout.positions_N, layout))
         assert torch.allclose(ours, model(input_ids=ids[None]).logits[0], atol=1e-4)

@@ -14,14 +14,14 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from trimtab.base.errors import InputError
 from trimtab.model.adapters import qlora as quantized
-from trimtab.model.adapters.apply import load_adapter, merged, put_on, save_adapter, take_off, trainable
-from trimtab.model.adapters.base import adapted_layers
-from trimtab.model.adapters.peft_format import tensors_of
-from trimtab.model.adapters.pissa import largest
-from trimtab.model.attention import Segments
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.adapters.apply import attach, detach, load_adapter, merged, save_adapter, trainable_parameters
+from trimtab.model.adapters.base import adapter_layers
+from trimtab.model.adapters.peft_format import peft_tensors
+from trimtab.model.adapters.pissa import principal_factors
+from trimtab.model.attention import PackedSequences
+from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.training.optim import Optimizer
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import SupervisedObjective
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),
@@ -36,7 +36,7 @@ IDS = torch.tensor([1, *(row % VOCABULARY for row in range(5, 200, 13))])
 
 
 def logits(base, ids=IDS):
-    layout = Segments([len(ids)])
+    layout = PackedSequences([len(ids)])
     with torch.no_grad():
         return base.logits(base.hidden(ids, layout.positions_N, layout))
 
@@ -61,7 +61,10 @@ def plain_logits(model, ids=IDS):
 
 def train_a_little(base, rate=2e-2, steps=3):
     """Losses of a few real steps."""
-    objective, optimizer = Supervised(random_rows(6), batch=6, seed=0), Optimizer(trainable(base.model))
+    objective, optimizer = (
+        SupervisedObjective(random_rows(6), batch=6, seed=0),
+        Optimizer(trainable_parameters(base.model)),
+    )
     losses = []
     for step in range(steps):
         losses.append(0.0)
@@ -75,7 +78,7 @@ def train_a_little(base, rate=2e-2, steps=3):
 
 def trained(method, family, folder, dtype=torch.float32):
     base = base_of(family, dtype)
-    put_on(base, method, seed=0, **SETTINGS)
+    attach(base, method, seed=0, **SETTINGS)
     train_a_little(base)
     save_adapter(base, folder)
     return base
@@ -114,13 +117,13 @@ def test_taking_off_gives_the_published_base_to_the_bit(method, dtype, tmp_path)
     for family in ("llama", "phi"):  # without biases and with them
         untouched, base = base_of(family, dtype), trained(method, family, tmp_path / family, dtype)
         with merged(base.model):
-            take_off(base)  # even while merged
-        assert not adapted_layers(base.model)
-        assert virtual_of(base.model) is None
+            detach(base)  # even while merged
+        assert not adapter_layers(base.model)
+        assert virtual_tokens_of(base.model) is None
         now, then = base.model.state_dict(), untouched.model.state_dict()
         assert list(now) == list(then)
         assert all(torch.equal(now[name], value) for name, value in then.items())
-        assert not trainable(base.model)
+        assert not trainable_parameters(base.model)
         assert torch.equal(logits(base), logits(untouched))
 
 
@@ -128,8 +131,8 @@ def test_taking_off_gives_the_published_base_to_the_bit(method, dtype, tmp_path)
 def test_it_starts_from_its_seed_and_as_the_base_where_nothing_is_put_before(method):
     bases = [base_of("qwen2") for _ in range(3)]
     for base, seed in zip(bases, (1, 1, 2), strict=True):
-        put_on(base, method, seed, **SETTINGS)
-    first, again, other = (tensors_of(base.model) for base in bases)
+        attach(base, method, seed, **SETTINGS)
+    first, again, other = (peft_tensors(base.model) for base in bases)
     assert all(torch.equal(first[name], again[name]) for name in first)
     drawn = method not in ("ia3", "bitfit")
     assert drawn != all(torch.equal(first[name], other[name]) for name in first)
@@ -140,12 +143,12 @@ def test_it_starts_from_its_seed_and_as_the_base_where_nothing_is_put_before(met
 @pytest.mark.parametrize("method", [*LAYERWISE, *VIRTUAL])
 def test_the_loss_falls_and_everything_moves(method):
     base = base_of("llama")
-    put_on(base, method, seed=0, **SETTINGS)
-    before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    attach(base, method, seed=0, **SETTINGS)
+    before = {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
     losses = train_a_little(base, rate=2e-2, steps=12)
     assert losses[-1] < losses[0] - 0.1
     assert before
-    assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
+    assert all(not torch.equal(before[name], value) for name, value in trainable_parameters(base.model).items())
 
 
 def reference_loss(model, rows):
@@ -179,13 +182,13 @@ def test_its_gradients_are_those_of_peft(method, family, tmp_path):
     theirs = dict(twin.named_parameters())
     expected = reference_loss(twin, rows)
     expected.backward()
-    objective = Supervised(rows, batch=6, seed=0)
+    objective = SupervisedObjective(rows, batch=6, seed=0)
     loss = sum(objective.loss(base, batch).value for batch in objective.batches(0))
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
-    ours = {value.data_ptr(): value.grad for value in trainable(base.model).values()}
+    ours = {value.data_ptr(): value.grad for value in trainable_parameters(base.model).values()}
     compared = 0
-    for name, value in tensors_of(base.model).items():
+    for name, value in peft_tensors(base.model).items():
         if name in ("base_model.vera_A", "base_model.vera_B"):
             continue
         grad = twin.prompt_encoder.default.embedding.weight.grad if method in VIRTUAL else theirs[peft_name(name)].grad
@@ -197,12 +200,12 @@ def test_its_gradients_are_those_of_peft(method, family, tmp_path):
 
 def test_pissa_moves_as_pefts_from_the_same_start():
     base, rows = base_of("llama"), random_rows(6)
-    put_on(base, "pissa", seed=0, rank=4)
-    names = sorted({name.rpartition(".")[2] for name in adapted_layers(base.model)})
+    attach(base, "pissa", seed=0, rank=4)
+    names = sorted({name.rpartition(".")[2] for name in adapter_layers(base.model)})
     config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=names, init_lora_weights="pissa", task_type="CAUSAL_LM")
     twin = get_peft_model(plain_model("llama"), config)
     theirs = dict(twin.named_parameters())
-    layers = adapted_layers(base.model)
+    layers = adapter_layers(base.model)
     with torch.no_grad():  # the same directions, whose signs are free
         for name, layer in layers.items():
             a, b = (theirs[f"base_model.model.{name}.lora_{side}.default.weight"] for side in "AB")
@@ -211,7 +214,7 @@ def test_pissa_moves_as_pefts_from_the_same_start():
             for own, their in ((layer.lora_a, a), (layer.start_a, a), (layer.lora_b, b), (layer.start_b, b)):
                 own.copy_(their)
     reference_loss(twin, rows).backward()
-    objective = Supervised(rows, batch=6, seed=0)
+    objective = SupervisedObjective(rows, batch=6, seed=0)
     sum(objective.loss(base, batch).value for batch in objective.batches(0)).backward()
     for name, layer in layers.items():
         for side, own in (("A", layer.lora_a), ("B", layer.lora_b)):
@@ -223,7 +226,7 @@ def test_pissa_moves_as_pefts_from_the_same_start():
 def test_the_largest_directions_are_those_of_the_singular_values(shape):
     torch.manual_seed(0)
     weight = torch.randn(shape)
-    a, b = largest(weight, 6, torch.Generator().manual_seed(0))
+    a, b = principal_factors(weight, 6, torch.Generator().manual_seed(0))
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     best = left[:, :6] * values[:6] @ right[:6]
     assert (weight - b @ a).norm() < 1.01 * (weight - best).norm()
@@ -233,8 +236,8 @@ def test_the_largest_directions_are_those_of_the_singular_values(shape):
 def test_a_small_step_of_pissa_is_not_lost_in_bfloat16():
     """The factors are large; a step below their last bit must still change the weight."""
     base = base_of("llama", torch.bfloat16)
-    put_on(base, "pissa", seed=0, rank=4)
-    layer = adapted_layers(base.model)["model.layers.0.mlp.up_proj"]
+    attach(base, "pissa", seed=0, rank=4)
+    layer = adapter_layers(base.model)["model.layers.0.mlp.up_proj"]
     with torch.no_grad():
         layer.lora_b += 1e-4
     input = torch.randn(512, 32).bfloat16()
@@ -247,16 +250,16 @@ def test_a_small_step_of_pissa_is_not_lost_in_bfloat16():
 def test_more_directions_than_a_layer_has_are_refused_and_nothing_is_left_on():
     base = base_of("llama")
     with pytest.raises(InputError, match="rank = 17, but a layer has 16 directions"):
-        put_on(base, "pissa", seed=0, rank=17)
-    assert not adapted_layers(base.model)
+        attach(base, "pissa", seed=0, rank=17)
+    assert not adapter_layers(base.model)
 
 
 def test_four_bits_are_refused_where_nothing_packs_them(monkeypatch):
     monkeypatch.setattr(quantized, "find_spec", lambda _: None)
     base = base_of("llama")
     with pytest.raises(InputError, match=r"needs bitsandbytes, which is not installed; take lora, or run: pip install"):
-        put_on(base, "qlora", seed=0, rank=4)
-    assert not adapted_layers(base.model)
+        attach(base, "qlora", seed=0, rank=4)
+    assert not adapter_layers(base.model)
 
 
 def change_config(folder, **values):
@@ -285,8 +288,8 @@ def test_a_configuration_that_its_tensors_do_not_bear_out_is_refused(method, val
     with pytest.raises(InputError, match=told) as caught:
         load_adapter(base, tmp_path)
     assert "\n" not in str(caught.value)
-    assert not adapted_layers(base.model)
-    assert virtual_of(base.model) is None
+    assert not adapter_layers(base.model)
+    assert virtual_tokens_of(base.model) is None
 
 
 def test_rslora_is_scaled_by_the_root_of_the_rank(tmp_path):
@@ -306,7 +309,7 @@ def test_virtual_tokens_of_another_width_leave_nothing_on(tmp_path):
     base = base_of("llama")
     with pytest.raises(InputError, match="not of this model's size"):
         load_adapter(base, tmp_path)
-    assert virtual_of(base.model) is None
+    assert virtual_tokens_of(base.model) is None
 
 
 @pytest.mark.parametrize("method", LAYERWISE)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.model import padding as places
-from trimtab.model.attention import Rule, Segments
-from trimtab.model.padding import Places, together
+from trimtab.model.attention import AttentionConfig, PackedSequences
+from trimtab.model.padding import PaddedLayout, padded_groups
 
 HEADS, SHARED, SIZE = 4, 2, 8
 
@@ -21,7 +21,7 @@ def attended(lengths, parents, rule, dtype, *, short, moving=True):
     sides = [torch.randn(heads, sum(lengths), SIZE, dtype=dtype) for heads in (HEADS, SHARED, SHARED)]
     sides = [side.requires_grad_(moving) for side in sides]
     with patch.object(places, "SHORT", short):
-        layout = Segments(lengths, parents)
+        layout = PackedSequences(lengths, parents)
     out = layout.attend(0, *sides, rule)
     if moving:
         (out * torch.randn_like(out)).sum().backward()
@@ -37,7 +37,7 @@ def attended(lengths, parents, rule, dtype, *, short, moving=True):
 )
 def test_sequences_attend_at_once_as_each_does_alone(lengths, data, window, cap, moving):
     parents = [data.draw(st.none() | st.integers(0, number - 1)) if number else None for number in range(len(lengths))]
-    rule = Rule(0.3, window, cap)
+    rule = AttentionConfig(0.3, window, cap)
     ours, theirs = (
         attended(lengths, parents, rule, torch.float64, short=short, moving=moving) for short in (places.SHORT, 0)
     )
@@ -48,7 +48,7 @@ def test_sequences_attend_at_once_as_each_does_alone(lengths, data, window, cap,
 
 
 def test_bfloat16_attends_at_once_and_float32_one_after_another_to_the_bit():
-    lengths, parents, rule = [12, 7, 9, 8, 7], [None, 0, 0, 0, 0], Rule(0.3)
+    lengths, parents, rule = [12, 7, 9, 8, 7], [None, 0, 0, 0, 0], AttentionConfig(0.3)
     for dtype, tolerance in ((torch.bfloat16, 0.03), (torch.float32, 0.0)):
         ours, theirs = (attended(lengths, parents, rule, dtype, short=short) for short in (64, 0))
         assert (ours[2], theirs[2]) == (2, 5)
@@ -58,7 +58,7 @@ def test_bfloat16_attends_at_once_and_float32_one_after_another_to_the_bit():
 
 def test_neighbours_are_together_while_they_are_short_alike_and_go_on_from_the_same():
     def groups(lengths, chains=None):
-        return [list(group) for group in together(lengths, chains or [()] * len(lengths))]
+        return [list(group) for group in padded_groups(lengths, chains or [()] * len(lengths))]
 
     assert groups([5, 6, 7]) == [[0, 1, 2]]
     assert groups([30, 5, 6, 7], [(), (0,), (0,), (0,)]) == [[0], [1, 2, 3]]
@@ -72,7 +72,7 @@ def test_neighbours_are_together_while_they_are_short_alike_and_go_on_from_the_s
 def test_tokens_go_to_their_places_and_back(heads):
     lengths = [2, 3, 1]
     side = torch.arange(6.0).repeat(heads)[None, :, None] + 10 * torch.arange(heads).repeat_interleave(6)[None, :, None]
-    where = Places(lengths)
+    where = PaddedLayout(lengths)
     placed = where.taken(side, heads)
     shape = placed.view(3, heads, 3)
     for number, start in enumerate(list(accumulate(lengths, initial=0))[:-1]):

@@ -17,8 +17,8 @@ from tiny_models import base_of
 
 from trimtab.inference.engine import Engine, Request
 from trimtab.model import threads
-from trimtab.model.attention import Segments
-from trimtab.model.threads import Others, ProcessorShare, fitting, keep_to_share, on_free_cores
+from trimtab.model.attention import PackedSequences
+from trimtab.model.threads import OtherPrograms, ProcessorShare, fitting_threads, keep_to_share, limit_to_free_cores
 
 COUNTING = "print(flush=True)\nwhile True: pass"
 
@@ -67,7 +67,7 @@ def seen_while(process: psutil.Process, seconds: float) -> tuple[float, float]:
         times = process.cpu_times()
         return float(times.user + times.system)
 
-    looked, began, before = Others(), time.monotonic(), had()
+    looked, began, before = OtherPrograms(), time.monotonic(), had()
     time.sleep(seconds)
     return looked.cores(), (had() - before) / (time.monotonic() - began)
 
@@ -86,7 +86,7 @@ def seen_while(process: psutil.Process, seconds: float) -> tuple[float, float]:
     ],
 )
 def test_a_thread_that_finds_no_core_is_given_up(count, allowed, taken, expected):
-    assert fitting(count, allowed, taken) == expected
+    assert fitting_threads(count, allowed, taken) == expected
 
 
 @pytest.mark.parametrize(("allowed", "own", "left"), [(1, None, 1), (64, None, 2), (1, "2", 2)])
@@ -101,17 +101,17 @@ def test_a_containers_quota_bounds_the_threads_unless_the_user_says(two_threads,
 
 def test_inside_there_are_as_many_threads_as_fit_and_afterwards_all_again(two_threads, others):
     others(1.0)
-    with on_free_cores():
+    with limit_to_free_cores():
         assert torch.get_num_threads() == 1
-        with on_free_cores():
+        with limit_to_free_cores():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
-    with pytest.raises(ValueError, match="within"), on_free_cores():
+    with pytest.raises(ValueError, match="within"), limit_to_free_cores():
         raise ValueError("within")
     assert torch.get_num_threads() == 2
     others(0.1)
-    with on_free_cores():
+    with limit_to_free_cores():
         assert torch.get_num_threads() == 2
 
 
@@ -135,7 +135,7 @@ def clocks(monkeypatch):
 
 
 def test_what_others_take_is_without_own_work_and_idling(clocks):
-    looked = Others()
+    looked = OtherPrograms()
     clocks["core"] = clocks["core"]._replace(user=3.0, system=1.0, idle=6.0)
     clocks["own"], clocks["now"] = 3.5, 110.0
     assert looked.cores() == pytest.approx(0.05)
@@ -179,7 +179,7 @@ def test_answers_are_the_same_to_the_bit_on_any_number_of_threads(two_threads, o
     base, draw = base_of("llama", torch.bfloat16), random.Random(0)
     for lengths in ([1], [3, 40], [200], [17] * 20):
         ids_N = torch.tensor([draw.randrange(5, 60) for _ in range(sum(lengths))])
-        layout, found = Segments(lengths), []
+        layout, found = PackedSequences(lengths), []
         for count in (1, 2):
             torch.set_num_threads(count)
             with torch.inference_mode():

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import add_lora, trainable
+from trimtab.model.adapters.apply import add_lora, trainable_parameters
 from trimtab.model.attention import ATTENTION
 from trimtab.model.load import Base
-from trimtab.training.batch import Row
+from trimtab.training.batch import TrainingRow
 
 VOCABULARY = 96
 _COMMON = {
@@ -84,7 +84,7 @@ def stirred(base: Base, seed: int = 1) -> None:
     """Move what may move by a little, so that it differs from what it was."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for value in trainable(base.model).values():
+        for value in trainable_parameters(base.model).values():
             value += 0.03 * torch.randn(value.shape, generator=generator).to(value.dtype)
 
 
@@ -93,7 +93,7 @@ def answered(prompt: Sequence[int], answer: Sequence[int]) -> Encoded:
     return Encoded(ids=(*prompt, *answer), trained=(False,) * len(prompt) + (True,) * len(answer))
 
 
-def random_rows(count: int, seed: int = 0, *, weights: bool = False) -> list[Row]:
+def random_rows(count: int, seed: int = 0, *, weights: bool = False) -> list[TrainingRow]:
     """Rows of 3 to 20 tokens, the last few of which are trained on."""
     draw = random.Random(seed)
     rows = []
@@ -102,11 +102,11 @@ def random_rows(count: int, seed: int = 0, *, weights: bool = False) -> list[Row
         ids = tuple(draw.randrange(3, VOCABULARY) for _ in range(prompt + answer))
         trained = (False,) * prompt + (True,) * answer
         weight = draw.choice([0.5, 1.0, 3.0]) if weights else 1.0
-        rows.append(Row(encoded=Encoded(ids=ids, trained=trained), weight=weight))
+        rows.append(TrainingRow(encoded=Encoded(ids=ids, trained=trained), weight=weight))
     return rows
 
 
-def padded_loss(model: Any, rows: list[Row]) -> torch.Tensor:
+def padded_loss(model: Any, rows: list[TrainingRow]) -> torch.Tensor:
     """The reference: one padded batch through the plain model, cross entropy over the trained tokens."""
     longest = max(len(row.encoded.ids) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)

@@ -12,7 +12,7 @@ from arm_files import write_arm_file
 
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import Estimate
-from trimtab.reports.components import Stack
+from trimtab.reports.components import StackedBar
 from trimtab.reports.effects import interaction, weights_by_context
 from trimtab.reports.factorial import squares
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
@@ -117,7 +117,7 @@ def test_an_endpoint_has_its_column_and_its_interaction(make_study: Callable[...
     assert section is not None
     assert [column.title for column in section.grid.columns] == ["Context ↓ Weights →", "base", "api-big"]
     cell = section.grid.rows[-1][2]
-    assert isinstance(cell, Stack)
+    assert isinstance(cell, StackedBar)
     assert cell.entries[0][0].shape == "triangle"
     assert section.effects.entries[0].sentence.startswith(
         "With api-big, retrieved passages and fixed shots help each other: "

@@ -16,7 +16,7 @@ from trimtab.base.results import Comparison, Estimate, Flip
 from trimtab.decision.sensitivity import NOT_SHOWN
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.reports.charts import drawn
-from trimtab.reports.components import Said
+from trimtab.reports.components import Sentence
 from trimtab.reports.costs import flips
 from trimtab.reports.details import slices
 from trimtab.reports.effects import better_first, outcome, weights_by_context
@@ -205,9 +205,9 @@ def test_slices_of_few_questions_are_folded(study: StudyFolder) -> None:
     assert few is not None
     assert few.grid is not None
     assert few.few is not None
-    assert [column.title for column in few.grid.columns[1:]] == [Said(text="a", soft="n\u00a0=\u00a010")]
+    assert [column.title for column in few.grid.columns[1:]] == [Sentence(text="a", soft="n\u00a0=\u00a010")]
     assert few.few.label == "2 slices of fewer than 10 questions"
-    assert [column.title.text for column in few.few.columns[1:] if isinstance(column.title, Said)] == ["b", "c"]
+    assert [column.title.text for column in few.few.columns[1:] if isinstance(column.title, Sentence)] == ["b", "c"]
     only = slices(replace(study, arms=tuple(replace(arm, slices={"c": sliced["c"]}) for arm in study.arms)))
     assert only is not None
     assert only.grid is None

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.charts import drawn
-from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, Said
+from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, Sentence
 from trimtab.reports.folder import read_study
 from trimtab.reports.markdown import brief
 from trimtab.reports.page import render, write_report
@@ -155,11 +155,11 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
     rows = {row[0].name: row for row in view.effort.grid.rows if isinstance(row[0], ArmLabel)}
     assert rows["lora"][3] == "loss 1.500 (1), 1.400 (2), 1.300 (3)"  # lower is better
     assert rows["prompt"][3] == "0.400 (1), 0.500 (2)"
-    assert isinstance(rows["lora"][4], Said)
+    assert isinstance(rows["lora"][4], Sentence)
     assert rows["lora"][4].text == "its time was over, and it was still improving"
     assert rows["rag"][4] == "nothing tried was better"
     trials = {one.arm.name: one.grid.rows for one in view.effort.arms}
-    assert [row[0].text for row in trials["prompt"] if isinstance(row[0], Said)] == [
+    assert [row[0].text for row in trials["prompt"] if isinstance(row[0], Sentence)] == [
         "“Be short.”"
     ]  # the kept one, first
     assert "learning rate 0.0033, epochs 3" in str(trials["lora"][0][0])

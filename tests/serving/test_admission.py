@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab.serving.middleware import LEAST_PLACES, PATIENCE, Admission, Refused
+from trimtab.serving.middleware import LEAST_PLACES, PATIENCE, Refused, RequestLimiter
 
 
 class Clock:
@@ -16,9 +16,9 @@ class Clock:
         return self.now
 
 
-def ready(most: int, clock: Clock) -> Admission:
+def ready(most: int, clock: Clock) -> RequestLimiter:
     """Of a server that has looked at itself."""
-    admission = Admission(most, clock)
+    admission = RequestLimiter(most, clock)
     admission.is_ready = True
     return admission
 
@@ -29,17 +29,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def admission(clock: Clock) -> Admission:
+def admission(clock: Clock) -> RequestLimiter:
     return ready(100, clock)
 
 
-def answer(admission: Admission, clock: Clock, seconds: float, *, answered: bool = True) -> None:
+def answer(admission: RequestLimiter, clock: Clock, seconds: float, *, answered: bool = True) -> None:
     admission.enter()
     clock.now += seconds
     admission.leave(answered=answered)
 
 
-def fill(admission: Admission) -> int:
+def fill(admission: RequestLimiter) -> int:
     """As many as it takes in; the next one is told to come again."""
     for _ in range(admission.places - admission.inside):
         admission.enter()
@@ -50,22 +50,22 @@ def fill(admission: Admission) -> int:
     return admission.inside
 
 
-def test_a_fast_server_has_all_its_places(admission: Admission, clock: Clock) -> None:
+def test_a_fast_server_has_all_its_places(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 0.1)
     assert fill(admission) == 100
 
 
-def test_a_slow_one_takes_what_it_answers_in_time(admission: Admission, clock: Clock) -> None:
+def test_a_slow_one_takes_what_it_answers_in_time(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 2.0)
     assert fill(admission) == PATIENCE / 2
 
 
-def test_a_very_slow_one_still_takes_some(admission: Admission, clock: Clock) -> None:
+def test_a_very_slow_one_still_takes_some(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 500.0)
     assert fill(admission) == LEAST_PLACES
 
 
-def test_what_was_refused_or_failed_says_nothing_about_the_rate(admission: Admission, clock: Clock) -> None:
+def test_what_was_refused_or_failed_says_nothing_about_the_rate(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 2.0)
     for _ in range(50):
         answer(admission, clock, 0.001, answered=False)
@@ -74,7 +74,7 @@ def test_what_was_refused_or_failed_says_nothing_about_the_rate(admission: Admis
 
 
 @pytest.mark.parametrize("together", [1, 8])
-def test_the_rate_is_that_of_answers_together(admission: Admission, clock: Clock, together: int) -> None:
+def test_the_rate_is_that_of_answers_together(admission: RequestLimiter, clock: Clock, together: int) -> None:
     for _ in range(together):
         admission.enter()
     clock.now += 4.0
@@ -84,7 +84,7 @@ def test_the_rate_is_that_of_answers_together(admission: Admission, clock: Clock
     assert admission.rate == pytest.approx(together / 4)
 
 
-def test_while_nobody_asks_nothing_grows_slower(admission: Admission, clock: Clock) -> None:
+def test_while_nobody_asks_nothing_grows_slower(admission: RequestLimiter, clock: Clock) -> None:
     for _ in range(10):
         answer(admission, clock, 4.0)
         clock.now += 100.0
@@ -102,7 +102,7 @@ def test_the_rate_of_a_busy_server_is_that_of_its_answers_however_many_there_are
     assert admission.rate == pytest.approx(10, rel=0.1)
 
 
-def test_a_rush_is_no_speed(admission: Admission, clock: Clock) -> None:
+def test_a_rush_is_no_speed(admission: RequestLimiter, clock: Clock) -> None:
     for _ in range(10):
         answer(admission, clock, 1.0)
     for _ in range(15):
@@ -112,7 +112,7 @@ def test_a_rush_is_no_speed(admission: Admission, clock: Clock) -> None:
     assert admission.rate == pytest.approx(1)
 
 
-def test_a_server_that_grows_slow_takes_fewer(admission: Admission, clock: Clock) -> None:
+def test_a_server_that_grows_slow_takes_fewer(admission: RequestLimiter, clock: Clock) -> None:
     for _ in range(30):
         answer(admission, clock, 0.5)
     fast = admission.places

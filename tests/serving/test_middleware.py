@@ -24,7 +24,7 @@ from trimtab.serving import middleware as gate
 from trimtab.serving import server as listen
 from trimtab.serving.access import Hosts, Key, Keys, digest
 from trimtab.serving.app import build
-from trimtab.serving.metrics import Log
+from trimtab.serving.metrics import RequestLog
 from trimtab.serving.middleware import MOST_BYTES, OPEN
 
 CHAT = "/v1/chat/completions"
@@ -680,7 +680,7 @@ def test_readiness_tells_how_equal_answers_are_and_names_no_arm(writing: Here) -
 
 def test_the_log_has_routes_and_names_of_keys_but_no_texts_and_no_keys(writing: Here) -> None:
     stream = io.StringIO()
-    app = build(replace(writing.parts, log=Log(stream)))
+    app = build(replace(writing.parts, log=RequestLog(stream)))
     own = f"trimtab-{httpx.URL(writing.url).port}"
 
     async def work(client: httpx.AsyncClient) -> None:

@@ -16,7 +16,7 @@ from trimtab import ask, export, study
 from trimtab.arms import dev_eval as looks
 from trimtab.arms import run
 from trimtab.arms import trainer as weights
-from trimtab.arms.answerers import ready, score_on
+from trimtab.arms.answerers import ready_arm, score_on
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
 from trimtab.arms.session import Session, open_session
@@ -24,7 +24,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.inference.quote import bounds
+from trimtab.inference.quote import word_bounds
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.export import Format
 
@@ -69,7 +69,7 @@ def here(quoted: Path) -> Iterator[Here]:
 def spans(texts: list[str]) -> set[str]:
     found = set()
     for text in texts:
-        starts, ends = bounds(text)
+        starts, ends = word_bounds(text)
         found |= {text[start:end] for start in starts for end in ends if start < end}
     return found
 
@@ -78,7 +78,7 @@ def test_every_answer_of_a_study_stands_in_a_passage_it_was_shown(quoted: Path) 
     session = open_session(open_workspace(load_task(quoted)))
     test = {row.id: row for row in session.workspace.splits["test"]}
     arm = parse_arm("rag+quote", session.task)
-    with ready(session, arm, context_for(arm), quoted.parent, [*test.values()]) as able:
+    with ready_arm(session, arm, context_for(arm), quoted.parent, [*test.values()]) as able:
         prompts = able.builder.prompts([*test.values()])
         together = able.many(prompts)
         assert [one.text for one in together] == [able.alone(prompt).text for prompt in prompts]

@@ -486,7 +486,7 @@ def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
     written: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second thread with helpers of its own would put those of the first to sleep between two products."""
-    loading, answering, load, step = [], [], verb.live, WritingArm.step
+    loading, answering, load, step = [], [], verb.open_online, WritingArm.step
 
     def loaded(*given: Any) -> Any:
         loading.append(torch.get_num_threads())
@@ -496,7 +496,7 @@ def test_the_room_has_all_threads_and_who_loads_its_arms_has_one(
         answering.append(torch.get_num_threads())
         return step(arm)
 
-    monkeypatch.setattr(verb, "live", loaded)
+    monkeypatch.setattr(verb, "open_online", loaded)
     monkeypatch.setattr(WritingArm, "step", stepped)
     threads(2)  # of threads that begin from now on too
     with serving_here(written, "prompt") as here, here.client() as client:

@@ -12,7 +12,7 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab import ask, study
-from trimtab.arms.artifacts import Allowance, Made
+from trimtab.arms.artifacts import Allowance, ArmArtifact
 from trimtab.arms.planning.plan import load_plan
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.store import read_arm
@@ -106,7 +106,7 @@ def test_a_run_more_that_fails_leaves_those_that_there_are(
 ) -> None:
     real = ArmRunner.with_seeds
 
-    def failing(self: ArmRunner, arm: Arm, made: Made, folder: Path, allowance: Allowance) -> Made:
+    def failing(self: ArmRunner, arm: Arm, made: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
         if allowance.seeds > 1:
             raise DivergedError("loss is nan")
         return real(self, arm, made, folder, allowance)

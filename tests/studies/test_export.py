@@ -12,7 +12,7 @@ import torch
 from study_tasks import CLASSIFY, LABELLED, QUICK, folder_of, write_task
 
 from trimtab import export, study, train
-from trimtab.arms.answerers import ready
+from trimtab.arms.answerers import ready_arm
 from trimtab.arms.contexts import context_for
 from trimtab.arms.session import open_session
 from trimtab.arms.store import find_saved
@@ -21,7 +21,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
 from trimtab.export.readers import load_back
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.equivalence import Asked, by_text, prove
+from trimtab.studies.equivalence import AskedAgain, by_text, prove
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
 
@@ -162,9 +162,9 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
     assert saved is not None
     session = open_session(open_workspace(own))
     examples = session.part("test", 100)
-    with ready(session, arm, context_for(arm, saved.chosen), saved.folder) as able:
+    with ready_arm(session, arm, context_for(arm, saved.chosen), saved.folder) as able:
         prompts = able.builder.prompts(examples)
-        asked = Asked(task=own, examples=examples, prompts=prompts, measured=able.many(prompts))
+        asked = AskedAgain(task=own, examples=examples, prompts=prompts, measured=able.many(prompts))
     consumer = load_back(tmp_path / "out", "merged", precision="fp32")
     common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
     assert prove(session, asked, consumer, by_text(session, consumer), **common).holds

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from safetensors.torch import save_file
 from study_tasks import write_task
 
-from trimtab.arms.artifacts import Trained
+from trimtab.arms.artifacts import TrainedWeights
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, write_arm
 from trimtab.arms.workspace import open_workspace
@@ -103,7 +103,7 @@ def saved_arm(folder: Path, text: str) -> SavedArm:
     adapter.mkdir(parents=True)
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     save_file({"x.lora_A.weight": torch.zeros(16, 2)}, adapter / "adapter_model.safetensors")
-    return SavedArm(id="1", folder=folder / "seed0", chosen={"rank": 16, "way": text}, trained=Trained())
+    return SavedArm(id="1", folder=folder / "seed0", chosen={"rank": 16, "way": text}, trained=TrainedWeights())
 
 
 def facts(saved: SavedArm | None, consumer: str) -> Facts:

@@ -10,7 +10,7 @@ import pytest
 from study_tasks import Killed, arm_of, begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import ask, study, train
-from trimtab.arms.fingerprint import TRAINED_BY, depends_on
+from trimtab.arms.fingerprint import TRAINED_BY, fingerprint_of
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import ConsentError, InputError
@@ -137,7 +137,7 @@ def test_weights_depend_on_the_reward_that_they_learn_from(tmp_path: Path, tiny_
     def depends(name: str, arm: str, table: str) -> dict[str, str]:
         file = a_task(tmp_path / name, tiny_model_folder, more=f"{MORE}{table}", rows=rows_of(24))
         session = open_session(open_workspace(load_task(file)))
-        return depends_on(session, [parse_arm(arm, session.task)], TRAINED_BY)
+        return fingerprint_of(session, [parse_arm(arm, session.task)], TRAINED_BY)
 
     table = "[reward]\nlength = 0.5\n"
     assert depends("a", "own-grpo", "") != depends("b", "own-grpo", table)

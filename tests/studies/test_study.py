@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, rows_of, write_task
 
-from trimtab.arms.artifacts import Allowance, Made
+from trimtab.arms.artifacts import Allowance, ArmArtifact
 from trimtab.arms.planning import plan
 from trimtab.arms.planning.plan import ArmPlan, StagePlan
 from trimtab.arms.run import ArmRunner
@@ -274,7 +274,7 @@ def test_an_arm_that_cannot_be_made_again_stays_as_it_was(
     monkeypatch.setattr(planning, "predict", lambda session, arms, *, seconds: slow(arms, 400.0))
     make, times = ArmRunner.make, []
 
-    def once(self: ArmRunner, arm: Arm, folder: Path, allowance: Allowance) -> Made:
+    def once(self: ArmRunner, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
         times.append(allowance.epochs)
         if len(times) == 2:
             (folder / "run-0").mkdir(parents=True)

@@ -244,7 +244,7 @@ def test_memory_that_runs_out_ends_that_arm_in_one_line_and_resume_tries_it_agai
     task = write_task(tmp_path, tiny_model_folder, ["quick", "prompt"], more=QUICK)
     monkeypatch.setenv("TRIMTAB_DEBUG", "1")
     with monkeypatch.context() as patch:
-        patch.setattr("trimtab.arms.trainer.prepare", lambda *_: ends())
+        patch.setattr("trimtab.arms.trainer.prepare_base", lambda *_: ends())
         first = study(task, listeners=[])
     assert [arm.status for arm in first.arms] == ["failed", "done"]
     assert arm_of(first, "quick").why == (

@@ -14,7 +14,7 @@ from openai_server import KEY, serving
 from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import ask, check, study, train
-from trimtab.arms.fingerprint import TRAINED_BY, depends_on
+from trimtab.arms.fingerprint import TRAINED_BY, fingerprint_of
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import open_session
 from trimtab.arms.teacher import TAUGHT
@@ -235,7 +235,7 @@ def test_weights_depend_on_the_teacher_that_they_learn_from(
 ) -> None:
     def depends(name: str, arm: str, taught: str) -> dict[str, str]:
         task = load_task(a_task(tmp_path / name, tiny_model_folder, taught, rows=rows_of(24)))
-        return depends_on(open_session(open_workspace(task)), [parse_arm(arm, task)], TRAINED_BY)
+        return fingerprint_of(open_session(open_workspace(task)), [parse_arm(arm, task)], TRAINED_BY)
 
     one, other = f'model = "{teacher}"', endpoint("http://127.0.0.1:9/v1")
     changed = other.replace('"tiny"', '"another"')

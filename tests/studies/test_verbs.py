@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trimtab.arms.artifacts import Trained
+from trimtab.arms.artifacts import TrainedWeights
 from trimtab.arms.store import (
     Pick,
     RunRecord,
@@ -40,7 +40,7 @@ from trimtab.studies.run_context import opened
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 from trimtab.studies.train import train
-from trimtab.training.monitor import Reading
+from trimtab.training.monitor import EvalRecord
 
 UNKNOWN = "I don't know"
 
@@ -242,7 +242,7 @@ def kept(tmp_path: Path) -> Path:
     folder = write_task(tmp_path, write_rows(tmp_path))
     home = folder / ".trimtab"
 
-    def put_run(name: str, arm: Arm, result: Trained | None) -> None:
+    def put_run(name: str, arm: Arm, result: TrainedWeights | None) -> None:
         (home / "runs" / name).mkdir(parents=True)
         record = RunRecord(
             arm=arm,
@@ -301,8 +301,8 @@ def kept(tmp_path: Path) -> Path:
     (study / "study.json").write_text(json.dumps(to_plain(result)))
     (home / "studies" / "20260103T000000Z-bbbbbb").mkdir()
     wide = Arm(name="wide", weights="lora", stages=("sft",), context="prompt", settings={"rank": 4})
-    reading = Reading(step=1, train_loss=1.0, dev_loss=1.0, dev_metric=0.5)
-    trained = Trained(seconds=3.0, best=reading)
+    reading = EvalRecord(step=1, train_loss=1.0, dev_loss=1.0, dev_metric=0.5)
+    trained = TrainedWeights(seconds=3.0, best=reading)
     put_run("20260102T000000Z-cccccc", wide, trained)
     put_run("20260104T000000Z-dddddd", wide, None)
     put_run("20260105T000000Z-eeeeee", replace(wide, settings={"rank": 64}), trained)

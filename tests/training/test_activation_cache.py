@@ -7,18 +7,18 @@ import torch
 from partly_frozen import BATCH, OBJECTIVES, assert_alike, deep, some_rows
 from tiny_models import FAMILIES, base_of, random_rows
 
-from trimtab.model.adapters.apply import put_on, take_off, trainable, unfreeze
-from trimtab.model.fast.partial_forward import entering, first_moving
+from trimtab.model.adapters.apply import attach, detach, trainable_parameters, unfreeze
+from trimtab.model.fast.partial_forward import first_trainable_layer, layer_input
 from trimtab.training import activation_cache as frozen_of
 from trimtab.training import batch as batches_of
 from trimtab.training import estimates as predict
-from trimtab.training.activation_cache import FrozenLayers, frozen_bytes
+from trimtab.training.activation_cache import ActivationCache, cache_bytes
 from trimtab.training.batch import pack
 from trimtab.training.estimates import measure_rate, memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 from trimtab.training.optim import Optimizer, learning_rate_at
-from trimtab.training.parallel import in_lanes
-from trimtab.training.sft import Supervised
+from trimtab.training.parallel import map_microbatches
+from trimtab.training.sft import SupervisedObjective
 
 STEPS = 20
 
@@ -62,8 +62,8 @@ def counted(base):
 def test_training_is_that_of_passes_from_the_beginning(family):
     rows, base, twin = some_rows(), deep(family), deep(family)
     read = counted(base)
-    ours = run(base, Supervised(rows, batch=BATCH, seed=0))
-    theirs = run(twin, Supervised(rows, batch=BATCH, seed=0, keep=False))
+    ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
+    theirs = run(twin, SupervisedObjective(rows, batch=BATCH, seed=0, keep=False))
     assert_alike(ours, theirs)
     assert ours[-1][0] < ours[0][0] - 0.05
     assert 0 < read[0] == read[1] < read[2] / 5 == read[3] / 5  # 20 steps are more than six epochs
@@ -86,21 +86,21 @@ def test_gradients_are_those_of_passes_from_the_beginning():
             for step in (2, 1, 0):
                 for batch in objective.batches(step):
                     objective.loss(base, batch).value.backward()
-        return {name: one.grad.clone() for name, one in trainable(base.model).items()}
+        return {name: one.grad.clone() for name, one in trainable_parameters(base.model).items()}
 
-    ours = gradients(Supervised(rows, batch=BATCH, seed=0))
-    theirs = gradients(Supervised(rows, batch=BATCH, seed=0, keep=False))
+    ours = gradients(SupervisedObjective(rows, batch=BATCH, seed=0))
+    theirs = gradients(SupervisedObjective(rows, batch=BATCH, seed=0, keep=False))
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(grad, theirs[name], atol=1e-3) for name, grad in ours.items())
 
 
 def test_every_look_at_dev_sees_the_same():
     rows, base = some_rows(40, seed=3), deep()
-    dev, plain = (Supervised(rows, batch=16, seed=0, keep=keep) for keep in (True, False))
+    dev, plain = (SupervisedObjective(rows, batch=16, seed=0, keep=keep) for keep in (True, False))
     read = counted(base)
-    first, again = held_out(base, dev), held_out(base, dev)
+    first, again = evaluate(base, dev), evaluate(base, dev)
     once = read[0]
-    expected = held_out(base, plain)
+    expected = evaluate(base, plain)
     assert once == read[0] - once  # two looks read as much as one without
     assert first == again
     assert again.dev_loss == pytest.approx(expected.dev_loss, abs=1e-5)
@@ -110,13 +110,13 @@ def test_every_look_at_dev_sees_the_same():
 def test_lanes_wait_for_no_pass_of_another_one(threads, monkeypatch):
     """What is read together is what a lane of the first epoch trains on: by other passes, one would wait while another reads for both."""
     threads(2)
-    real, read = frozen_of.entering, []
-    monkeypatch.setattr(frozen_of, "entering", lambda *given: read.append(given[2].tolist()) or real(*given))
-    base, objective = deep(), Supervised(some_rows()[:-1], batch=BATCH, seed=0)
+    real, read = frozen_of.layer_input, []
+    monkeypatch.setattr(frozen_of, "layer_input", lambda *given: read.append(given[2].tolist()) or real(*given))
+    base, objective = deep(), SupervisedObjective(some_rows()[:-1], batch=BATCH, seed=0)
     for step in range(objective.steps_per_epoch):
         batches = objective.batches(step)
         read.clear()
-        assert len(list(in_lanes(lambda batch: objective.loss(base, batch), batches))) == len(batches)
+        assert len(list(map_microbatches(lambda batch: objective.loss(base, batch), batches))) == len(batches)
         assert sorted(read) == sorted(batch.ids_N.tolist() for batch in batches)
 
 
@@ -126,13 +126,13 @@ def test_stopped_and_gone_on_with_is_never_stopped(dtype, tmp_path, monkeypatch)
     monkeypatch.setattr(batches_of, "MICRO_TOKENS", 200)  # rows that begin alike are often in one pass
 
     def job(base, folder):
-        dev = Supervised(some_rows(9, seed=9), batch=4, seed=0)
+        dev = SupervisedObjective(some_rows(9, seed=9), batch=4, seed=0)
         return TrainingJob(
             base=base,
-            objective=Supervised(some_rows(), batch=4, seed=0),
+            objective=SupervisedObjective(some_rows(), batch=4, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=3, evaluations=3, patience=9),
             folder=folder,
-            evaluate=lambda: held_out(base, dev),
+            evaluate=lambda: evaluate(base, dev),
         )
 
     whole, *cut = (deep(dtype=dtype) for _ in range(4))
@@ -141,7 +141,7 @@ def test_stopped_and_gone_on_with_is_never_stopped(dtype, tmp_path, monkeypatch)
         done = train(job(base, tmp_path / "cut"), until=until)
     assert done.finished
     assert done.readings == expected.readings
-    ours, theirs = trainable(cut[-1].model), trainable(whole.model)
+    ours, theirs = trainable_parameters(cut[-1].model), trainable_parameters(whole.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -151,7 +151,7 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
     passes = [rows[:14], rows[13:]]  # the last is the first once more, without others that begin like it
 
     def states(passes, order):
-        frozen = FrozenLayers(lambda: passes)
+        frozen = ActivationCache(lambda: passes)
         for row in order:
             frozen.scored(base, pack([row]))
         with torch.no_grad():
@@ -169,73 +169,73 @@ def test_beyond_the_bound_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(frozen_of, "MOST_BYTES", tokens * 32 * 4 - 1)
     base, twin = deep(), deep()
     read = counted(base)
-    ours = run(base, Supervised(rows, batch=BATCH, seed=0))
+    ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
     assert read[0] == read[3] > 0
-    assert frozen_bytes(base, tokens) == 0
+    assert cache_bytes(base, tokens) == 0
     monkeypatch.setattr(frozen_of, "MOST_BYTES", tokens * 32 * 4)
-    assert frozen_bytes(base, tokens) == tokens * 32 * 4
+    assert cache_bytes(base, tokens) == tokens * 32 * 4
     read = counted(twin)
-    assert_alike(ours, run(twin, Supervised(rows, batch=BATCH, seed=0)))
+    assert_alike(ours, run(twin, SupervisedObjective(rows, batch=BATCH, seed=0)))
     assert 0 < read[0] < read[3] / 5
 
 
 def test_what_is_kept_takes_no_more_than_was_counted():
     rows, base = some_rows(), deep(dtype=torch.bfloat16)
-    objective = Supervised(rows, batch=BATCH, seed=0)
-    held_out(base, objective)
+    objective = SupervisedObjective(rows, batch=BATCH, seed=0)
+    evaluate(base, objective)
     stores = {
         one.untyped_storage().data_ptr(): one.untyped_storage()
         for kept in objective.frozen._kept.values()
         for one in kept
     }
-    held, counted_for = sum(map(len, stores.values())), frozen_bytes(base, sum(len(row.encoded.ids) for row in rows))
+    held, counted_for = sum(map(len, stores.values())), cache_bytes(base, sum(len(row.encoded.ids) for row in rows))
     assert 0 < held <= counted_for
     assert memory_mb(base, kept=10**9) - memory_mb(base) == pytest.approx(1000, abs=100)
 
 
 def test_rows_that_are_not_known_are_read_from_the_beginning():
     base, rows = deep(), some_rows()
-    objective = Supervised(rows[:5], batch=5, seed=0)
+    objective = SupervisedObjective(rows[:5], batch=5, seed=0)
     other = pack(rows[5:9])
     read = counted(base)
     ours = float(objective.loss(base, other).value.detach())
     assert read[0] == read[3] == other.ids_N.shape[0]
-    assert ours == float(Supervised(rows, batch=5, seed=0, keep=False).loss(base, other).value.detach())
+    assert ours == float(SupervisedObjective(rows, batch=5, seed=0, keep=False).loss(base, other).value.detach())
 
 
 def test_another_model_or_layer_begins_anew():
     rows, base, other = some_rows(), deep(), deep("llama", layers=1)
-    objective, plain = (Supervised(rows, batch=15, seed=0, keep=keep) for keep in (True, False))
+    objective, plain = (SupervisedObjective(rows, batch=15, seed=0, keep=keep) for keep in (True, False))
     for one in (base, other, base):
-        assert held_out(one, objective).dev_loss == pytest.approx(held_out(one, plain).dev_loss, abs=1e-5)
-    before = held_out(base, plain).dev_loss
+        assert evaluate(one, objective).dev_loss == pytest.approx(evaluate(one, plain).dev_loss, abs=1e-5)
+    before = evaluate(base, plain).dev_loss
     run(base, objective)
-    take_off(base)
-    put_on(base, "lora", 0, rank=2)
-    assert held_out(base, objective).dev_loss == pytest.approx(before, abs=1e-5)
+    detach(base)
+    attach(base, "lora", 0, rank=2)
+    assert evaluate(base, objective).dev_loss == pytest.approx(before, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_pass_may_begin_where_the_first_layer_moves(family):
-    assert [first_moving(deep(family, layers).model) for layers in (1, 2, 3, 4)] == [3, 2, 1, 0]
+    assert [first_trainable_layer(deep(family, layers).model) for layers in (1, 2, 3, 4)] == [3, 2, 1, 0]
     base = base_of(family)
-    assert first_moving(base.model) == 0  # nothing moves
+    assert first_trainable_layer(base.model) == 0  # nothing moves
     unfreeze(base, "freeze", layers=1)
-    assert first_moving(base.model) == 1
+    assert first_trainable_layer(base.model) == 1
     base.model.base_model.layers.requires_grad_(False)
-    assert first_moving(base.model) == 0  # the last norm alone
+    assert first_trainable_layer(base.model) == 0  # the last norm alone
     unfreeze(base, "freeze", layers=1)
     base.model.get_input_embeddings().weight.requires_grad_(True)
-    assert first_moving(base.model) == 0
+    assert first_trainable_layer(base.model) == 0
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "vera", "full", "soft-prompt", "prefix"])
 def test_methods_that_change_the_first_layer_keep_nothing(method):
     base, rows = base_of("llama"), some_rows()
-    put_on(base, method, 0, rank=2, virtual_tokens=3)
-    assert first_moving(base.model) == 0
+    attach(base, method, 0, rank=2, virtual_tokens=3)
+    assert first_trainable_layer(base.model) == 0
     read = counted(base)
-    run(base, Supervised(rows, batch=BATCH, seed=0), steps=6)
+    run(base, SupervisedObjective(rows, batch=BATCH, seed=0), steps=6)
     assert read[0] == read[1]
 
 
@@ -250,9 +250,9 @@ def test_layers_that_hand_on_something_else_are_read_every_time():
         after, given[0] if isinstance(given, tuple) else given, *more, **named
     )
     batch = pack(rows[:3])
-    assert entering(base, 2, batch.ids_N, batch.positions_N, batch.layout) is None
-    ours = run(base, Supervised(rows, batch=BATCH, seed=0))
-    assert_alike(ours, run(deep(), Supervised(rows, batch=BATCH, seed=0, keep=False)))
+    assert layer_input(base, 2, batch.ids_N, batch.positions_N, batch.layout) is None
+    ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
+    assert_alike(ours, run(deep(), SupervisedObjective(rows, batch=BATCH, seed=0, keep=False)))
 
 
 def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
@@ -280,5 +280,5 @@ def test_the_rate_tells_what_frozen_layers_take_apart():
     rate = measure_rate(base, rows, 4, seconds=0.2)
     assert rate.epoch(100, kept=False) == pytest.approx(rate.epoch(100, kept=True) + rate.once(100))
     lora = base_of("llama")
-    put_on(lora, "lora", 0, rank=2)
+    attach(lora, "lora", 0, rank=2)
     assert measure_rate(lora, rows, 4, seconds=0.05).frozen_seconds == 0

@@ -9,13 +9,13 @@ from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Progress
-from trimtab.inference.last_hidden import ends
-from trimtab.model.adapters.apply import add_lora, load_adapter, save_adapter, take_off, unfreeze
+from trimtab.inference.last_hidden import last_hidden_states
+from trimtab.model.adapters.apply import add_lora, detach, load_adapter, save_adapter, unfreeze
 from trimtab.model.classifier import Head, load_head, save_head
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.classification import Classification, label_probabilities, label_rows
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.classification import ClassificationObjective, label_probabilities, label_rows
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 
 LABELS = ("later", "urgent", "never")
 
@@ -45,14 +45,14 @@ def fresh(family="llama", dtype=torch.float32):
 
 
 def probabilities(base, own, asked):
-    return label_probabilities(own, ends(base, [tuple(ids) for ids in asked]))
+    return label_probabilities(own, last_hidden_states(base, [tuple(ids) for ids in asked]))
 
 
 def job(base, own, folder, **more):
     settings = LoopSettings(learning_rate=1e-2, epochs=5, evaluations=2, patience=99)
-    objective = Classification(rows(), own, batch=6, seed=0)
-    unseen = Classification(rows(12, seed=9), own, batch=6, seed=0)
-    given = {"settings": settings, "objective": objective, "evaluate": lambda: held_out(base, unseen), **more}
+    objective = ClassificationObjective(rows(), own, batch=6, seed=0)
+    unseen = ClassificationObjective(rows(12, seed=9), own, batch=6, seed=0)
+    given = {"settings": settings, "objective": objective, "evaluate": lambda: evaluate(base, unseen), **more}
     return TrainingJob(base=base, folder=folder, **given)
 
 
@@ -71,7 +71,7 @@ def trained(method, folder):
 def moved(base, own):
     return {
         name: value.detach().clone()
-        for name, value in Classification(rows(), own, batch=1, seed=0).parameters(base).items()
+        for name, value in ClassificationObjective(rows(), own, batch=1, seed=0).parameters(base).items()
     }
 
 
@@ -85,8 +85,8 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
     events: list = []
     before = moved(base, own)
     settings = LoopSettings(learning_rate=1e-2, epochs=10, evaluations=2, patience=99)
-    learned = Classification(rows(240), own, batch=12, seed=0)
-    unseen = Classification(rows(30, seed=9), own, batch=30, seed=0)
+    learned = ClassificationObjective(rows(240), own, batch=12, seed=0)
+    unseen = ClassificationObjective(rows(30, seed=9), own, batch=30, seed=0)
     told = Progress(listeners=[events.append])
     train(
         job(
@@ -96,7 +96,7 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
             settings=settings,
             objective=learned,
             progress=told,
-            evaluate=lambda: held_out(base, unseen),
+            evaluate=lambda: evaluate(base, unseen),
         )
     )
     steps = [event for event in events if event["stage"] == "train" and "loss" in event]
@@ -110,7 +110,7 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
     asked = prompts(30, seed=9)
     chosen = probabilities(base, own, [ids for ids, _ in asked]).argmax(-1).tolist()
     told_right = sum(answer == label for answer, (_, label) in zip(chosen, asked, strict=True)) / len(asked)
-    seen = held_out(base, unseen)
+    seen = evaluate(base, unseen)
     assert told_right == pytest.approx(seen.figures["accuracy"])
     assert len(seen.rows) == 30
     assert sum(seen.rows) / 30 == pytest.approx(seen.dev_loss, abs=1e-6)
@@ -138,7 +138,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
     base, own, twin = base_of(family), Head(LABELS, 32, seed=3), plain_model(family)
     torch.nn.init.normal_(own.weight, std=0.5)
     unfreeze(base, "full")
-    objective = Classification(rows(10, weights=True), own, batch=10, seed=0)
+    objective = ClassificationObjective(rows(10, weights=True), own, batch=10, seed=0)
     loss = sum(objective.loss(base, batch).value for batch in objective.batches(0))
     loss.backward()
     ours = {name: value.grad for name, value in objective.parameters(base).items()}
@@ -190,7 +190,7 @@ def test_what_is_saved_answers_as_what_was_trained(tmp_path, method):
     assert again.labels == LABELS
     asked = [ids for ids, _ in prompts(5)]
     assert torch.equal(probabilities(loaded, again, asked), probabilities(base, own, asked))
-    take_off(loaded)
+    detach(loaded)
     assert same(loaded.model.state_dict(), base_of("llama").model.state_dict())
 
 

@@ -17,14 +17,21 @@ from trimtab.base.config import DataTable
 from trimtab.base.grammar import WIDTH, named
 from trimtab.base.records import Arm, Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters.apply import put_on
-from trimtab.model.adapters.base import adapted_layers
-from trimtab.model.adapters.peft_format import config_of
+from trimtab.model.adapters.apply import attach
+from trimtab.model.adapters.base import adapter_layers
+from trimtab.model.adapters.peft_format import peft_config
 from trimtab.training.loop import LoopSettings
-from trimtab.training.losses import divergence_from
+from trimtab.training.losses import kl_from_teacher
 from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at
-from trimtab.training.preference import OF_PAIRS, Judged, Preference, Sides, judged_rows, kto
-from trimtab.training.rl import CLIP, GROUP, GRPO_KL, RLOO_KL, Reinforced, Rollout
+from trimtab.training.preference import (
+    OF_PAIRS,
+    JudgedAnswers,
+    PairLogProbabilities,
+    PreferenceObjective,
+    fitting_rows,
+    kto,
+)
+from trimtab.training.rl import CLIP, GROUP, GRPO_KL, RLOO_KL, PolicyGradient, Rollout
 
 pytestmark = pytest.mark.no_kernels
 
@@ -56,8 +63,8 @@ def rate(name: str) -> Callable[[], str]:
 def lora(config: str) -> Callable[[], str]:
     def value() -> str:
         base = base_of("llama")
-        put_on(base, "lora", 0, rank=recipe(arm("lora"), 100, 0).rank)
-        return str(config_of(base)[config])
+        attach(base, "lora", 0, rank=recipe(arm("lora"), 100, 0).rank)
+        return str(peft_config(base)[config])
 
     return value
 
@@ -69,14 +76,14 @@ def lora_layers() -> str:
         for name, layer in base.model.named_modules()
         if isinstance(layer, torch.nn.Linear) and not name.startswith("lm_head")
     }
-    put_on(base, "lora", 0, rank=2)
-    assert set(adapted_layers(base.model)) == linear
+    attach(base, "lora", 0, rank=2)
+    assert set(adapter_layers(base.model)) == linear
     return "every linear layer of the decoder"
 
 
-def sides(*pairs: Sequence[float]) -> Sides:
+def sides(*pairs: Sequence[float]) -> PairLogProbabilities:
     """Pairs of: log-probability of the better and the worse answer, the reference's of both, tokens of both."""
-    return Sides(*torch.tensor(pairs, dtype=torch.float64).T)
+    return PairLogProbabilities(*torch.tensor(pairs, dtype=torch.float64).T)
 
 
 PAIR = (-6.0, -9.0, -7.0, -8.0, 3.0, 2.0)
@@ -134,31 +141,31 @@ def by_mean(name: str, words: str) -> Callable[[], str]:
     return value
 
 
-def pair(prompt: int) -> Judged:
-    return Judged(chosen=answered([prompt, 4], [5, 6, 2]), rejected=answered([prompt, 4], [7, 2]))
+def pair(prompt: int) -> JudgedAnswers:
+    return JudgedAnswers(chosen=answered([prompt, 4], [5, 6, 2]), rejected=answered([prompt, 4], [7, 2]))
 
 
 def orpo_answer() -> str:
     rows = [pair(prompt) for prompt in (10, 11)]
-    batches = Preference(base_of("llama"), rows, "orpo", batch=2, seed=0).batches(0)
+    batches = PreferenceObjective(base_of("llama"), rows, "orpo", batch=2, seed=0).batches(0)
     scored = sorted(token for batch in batches for token in batch.labels_M.tolist())
     assert scored == sorted([5, 6, 2, 7, 2] * 2)
     return "the answer"
 
 
-def alone(prompt: int, good: bool) -> Judged:
+def alone(prompt: int, good: bool) -> JudgedAnswers:
     own = pair(prompt)
     return replace(own, rejected=None) if good else replace(own, chosen=None)
 
 
 def kto_weights() -> str:
     rows = [alone(10 + place, good=place < 3) for place in range(4)]
-    return ", ".join(number(one) for one in Preference(base_of("llama"), rows, "kto", batch=4, seed=0)._shares)
+    return ", ".join(number(one) for one in PreferenceObjective(base_of("llama"), rows, "kto", batch=4, seed=0)._shares)
 
 
 def kto_others() -> str:
     rows = [alone(10 + place, good=True) for place in range(20)]
-    objective = Preference(base_of("llama"), rows, "kto", batch=2, seed=0)
+    objective = PreferenceObjective(base_of("llama"), rows, "kto", batch=2, seed=0)
     steps = {(one.ids[0] - 10 - place) % 20 for place, (one,) in enumerate(objective._apart)}
     assert len(steps) > 5  # a neighbour would always be one step away
     assert 0 not in steps
@@ -168,12 +175,12 @@ def kto_others() -> str:
 def rolled() -> Any:
     """A step of GRPO whose answers, of unequal lengths, all earn the same: what is left of the loss is the KL term."""
     base = base_of("llama")
-    put_on(base, "lora", 0, rank=2)
+    attach(base, "lora", 0, rank=2)
     group = [
         Rollout(encoded=answered([10, 11], [12] * (1 + place) + [2]), log_p=(-1.0,) * (2 + place), reward=1.0)
         for place in range(GROUP)
     ]
-    objective = Reinforced(base, 1, lambda numbers, step: [group for _ in numbers], "grpo", batch=1, seed=0)
+    objective = PolicyGradient(base, 1, lambda numbers, step: [group for _ in numbers], "grpo", batch=1, seed=0)
     return base, objective, objective.batches(0)
 
 
@@ -195,7 +202,7 @@ def grpo_mean() -> str:
 
 
 def left_out() -> str:
-    assert judged_rows([pair(10), pair(11)], most=4) == ([], 2)
+    assert fitting_rows([pair(10), pair(11)], most=4) == ([], 2)
     return "left out and counted"
 
 
@@ -203,7 +210,7 @@ def distilled() -> str:
     generator = torch.Generator().manual_seed(0)
     hidden_MD, head_VD, other_VD = (torch.randn(count, 4, generator=generator) for count in (3, 7, 7))
     student, teacher = ((hidden_MD @ head.T).log_softmax(-1) for head in (head_VD, other_VD))
-    value, _ = divergence_from(lambda part: teacher[part].clone(), hidden_MD, head_VD, torch.ones(3))
+    value, _ = kl_from_teacher(lambda part: teacher[part].clone(), hidden_MD, head_VD, torch.ones(3))
     assert float(value) == pytest.approx(float((teacher.exp() * (teacher - student)).sum()), rel=1e-4)
     return "KL(teacher, student)"
 

@@ -9,14 +9,14 @@ import torch
 from tiny_models import FAMILIES, VOCABULARY, answered, base_of, plain_model, stirred, with_lora
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from trimtab.model.adapters.apply import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.attention import ATTENTION
 from trimtab.model.load import Base
 from trimtab.training import batch as batches
 from trimtab.training import distill, loop
-from trimtab.training.batch import Row
-from trimtab.training.distill import Distilled, Lesson
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.batch import TrainingRow
+from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 
 
 def lessons_of(count, seed=0, begins=(), vocabulary=VOCABULARY, *, template=True):
@@ -29,8 +29,8 @@ def lessons_of(count, seed=0, begins=(), vocabulary=VOCABULARY, *, template=True
     found = []
     for _ in range(count):
         prompt, answer, before = [*begins, *tokens(9)], tokens(7), tokens(4) if template else []
-        row = Row(encoded=answered(prompt, answer), weight=draw.choice([0.5, 1.0, 3.0]))
-        found.append(Lesson(student=row, teacher=answered([*before, *prompt], answer)))
+        row = TrainingRow(encoded=answered(prompt, answer), weight=draw.choice([0.5, 1.0, 3.0]))
+        found.append(TeacherTargets(student=row, teacher=answered([*before, *prompt], answer)))
     return found
 
 
@@ -85,13 +85,13 @@ def as_base(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family, tokens, kept, monkeypatch):
     monkeypatch.setattr(batches, "MICRO_TOKENS", tokens)
-    monkeypatch.setattr(distill, "tokens_of_pass", lambda _: tokens)
+    monkeypatch.setattr(distill, "default_microbatch_tokens", lambda _: tokens)
     if not kept:
         monkeypatch.setattr(distill, "MOST_BYTES", 0)
     base, plain, lessons = base_of(family), plain_model(family), lessons_of(6, begins=range(3, 21))
     unfreeze(base, "full")
     teacher, other = base_of(family, pairs_of_layers=2), plain_model(family, pairs_of_layers=2)
-    objective = Distilled(lessons, teacher, batch=6, seed=0)
+    objective = Distillation(lessons, teacher, batch=6, seed=0)
     parts = objective.batches(0)
     assert (len(parts) > 1) == (tokens == 40)
     losses = [objective.loss(base, part) for part in parts]
@@ -102,7 +102,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
     assert sum(float(loss.parts_M.sum()) for loss in losses) == pytest.approx(float(expected.detach()), abs=1e-4)
     for name, parameter in plain.named_parameters():
-        assert torch.allclose(trainable(base.model)[name].grad, parameter.grad, atol=1e-3), name
+        assert torch.allclose(trainable_parameters(base.model)[name].grad, parameter.grad, atol=1e-3), name
 
 
 @pytest.mark.parametrize("vocabulary", [VOCABULARY - 16, VOCABULARY + 16])
@@ -110,24 +110,24 @@ def test_heads_of_other_sizes_are_compared_over_the_tokens_that_both_have(vocabu
     base, plain = base_of("llama"), plain_model("llama")
     lessons = lessons_of(4, vocabulary=VOCABULARY - 16)
     unfreeze(base, "full")
-    objective = Distilled(lessons, as_base(llama_with(vocabulary, ATTENTION)), batch=4, seed=0)
+    objective = Distillation(lessons, as_base(llama_with(vocabulary, ATTENTION)), batch=4, seed=0)
     value = sum(objective.loss(base, part).value for part in objective.batches(0))
     value.backward()
     expected = expected_loss(plain, llama_with(vocabulary, "eager"), lessons)
     expected.backward()
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
     for name, parameter in plain.named_parameters():
-        assert torch.allclose(trainable(base.model)[name].grad, parameter.grad, atol=1e-3), name
+        assert torch.allclose(trainable_parameters(base.model)[name].grad, parameter.grad, atol=1e-3), name
 
 
 def test_the_head_in_chunks_is_the_head_at_once(monkeypatch):
     def figures():
         base = base_of("phi")
         unfreeze(base, "full")
-        objective = Distilled(lessons_of(6), base_of("phi", pairs_of_layers=2), batch=6, seed=0)
+        objective = Distillation(lessons_of(6), base_of("phi", pairs_of_layers=2), batch=6, seed=0)
         value = sum(objective.loss(base, part).value for part in objective.batches(0))
         (3 * value).backward()
-        return float(value.detach()), {name: one.grad for name, one in trainable(base.model).items()}
+        return float(value.detach()), {name: one.grad for name, one in trainable_parameters(base.model).items()}
 
     whole, grads = figures()
     monkeypatch.setattr("trimtab.training.losses.CHUNK_BYTES", 4 * VOCABULARY * 2)
@@ -140,17 +140,17 @@ def test_the_head_in_chunks_is_the_head_at_once(monkeypatch):
 def test_a_teacher_that_has_read_its_answers_is_let_go_of_but_for_its_head():
     base, teacher = with_lora(), base_of("llama", pairs_of_layers=2)
     layers = weakref.ref(teacher.model.model.layers[0])
-    objective = Distilled(lessons_of(4), teacher, batch=4, seed=0)
+    objective = Distillation(lessons_of(4), teacher, batch=4, seed=0)
     del teacher
     gc.collect()
     assert layers() is None
-    assert held_out(base, objective).dev_loss > 0
+    assert evaluate(base, objective).dev_loss > 0
 
 
 def test_of_a_teacher_that_is_the_student_nothing_is_learnt():
     base = with_lora()
-    objective = Distilled(lessons_of(6, template=False), base_of("llama"), batch=3, seed=0)
-    assert held_out(base, objective).dev_loss == pytest.approx(0.0, abs=1e-5)
+    objective = Distillation(lessons_of(6, template=False), base_of("llama"), batch=3, seed=0)
+    assert evaluate(base, objective).dev_loss == pytest.approx(0.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -159,15 +159,15 @@ def test_a_student_comes_near_its_teacher_on_answers_that_it_never_saw(dtype, tm
     for seed in range(4):  # what it says differs by something that can be learnt
         stirred(teacher, seed)
     base = with_lora(dtype=dtype)
-    unseen = Distilled(lessons_of(12, seed=1, template=False), teacher, batch=12, seed=0)
-    before = held_out(base, unseen).dev_loss
-    objective = Distilled(lessons_of(48, template=False), teacher, batch=8, seed=0)
+    unseen = Distillation(lessons_of(12, seed=1, template=False), teacher, batch=12, seed=0)
+    before = evaluate(base, unseen).dev_loss
+    objective = Distillation(lessons_of(48, template=False), teacher, batch=8, seed=0)
     train(
         TrainingJob(
             base=base, objective=objective, settings=LoopSettings(learning_rate=1e-2, epochs=8), folder=tmp_path
         )
     )
-    assert held_out(base, unseen).dev_loss < 0.6 * before
+    assert evaluate(base, unseen).dev_loss < 0.6 * before
 
 
 def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
@@ -176,10 +176,10 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
 
     def job(base, folder, dies_at=None):
         teacher = base_of("llama", pairs_of_layers=2)
-        dev = Distilled(lessons_of(4, seed=1), teacher, batch=4, seed=0)
+        dev = Distillation(lessons_of(4, seed=1), teacher, batch=4, seed=0)
 
         def look():
-            found = held_out(base, dev)
+            found = evaluate(base, dev)
             looks.append(found)
             if dies_at is not None and len(looks) == dies_at:
                 raise KilledError
@@ -188,7 +188,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
         looks = []
         return TrainingJob(
             base=base,
-            objective=Distilled(lessons_of(9), teacher, batch=3, seed=0),
+            objective=Distillation(lessons_of(9), teacher, batch=3, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=3, evaluations=4, patience=99),
             folder=folder,
             evaluate=look,
@@ -200,5 +200,5 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
     with pytest.raises(KilledError):
         train(job(with_lora(), tmp_path / "cut", dies_at=3))
     assert train(job(again, tmp_path / "cut")).readings == expected.readings
-    for key, value in trainable(whole.model).items():
-        assert torch.equal(value, trainable(again.model)[key]), key
+    for key, value in trainable_parameters(whole.model).items():
+        assert torch.equal(value, trainable_parameters(again.model)[key]), key

@@ -5,14 +5,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_models import FAMILIES, base_of, padded_loss, plain_model, random_rows
 
-from trimtab.model.adapters.apply import add_lora, trainable, unfreeze
-from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.adapters.apply import add_lora, trainable_parameters, unfreeze
+from trimtab.model.adapters.base import adapter_layers
 from trimtab.training import batch as batches_of
 from trimtab.training import losses
 from trimtab.training.batch import step_rows
-from trimtab.training.loop import held_out
+from trimtab.training.loop import evaluate
 from trimtab.training.optim import Optimizer, learning_rate_at
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks the old name
 
@@ -21,8 +21,8 @@ STEPS, BATCH, PEAK, RANK, ALPHA = 20, 6, 3e-3, 4, 8.0
 
 def run_ours(base, rows, steps=STEPS):
     """Losses and gradient norms of `steps` steps, and which tensors ever had a gradient."""
-    objective = Supervised(rows, batch=BATCH, seed=0)
-    optimizer = Optimizer(trainable(base.model))
+    objective = SupervisedObjective(rows, batch=BATCH, seed=0)
+    optimizer = Optimizer(trainable_parameters(base.model))
     figures, moved_by = [], set()
     for step in range(steps):
         loss = 0.0
@@ -54,14 +54,14 @@ def run_theirs(model, rows, steps=STEPS):
 
 def peft_twin(family, base):
     """The plain model with PEFT's LoRA, started from the same numbers as ours."""
-    names = sorted({name.rpartition(".")[2] for name in adapted_layers(base.model)})
+    names = sorted({name.rpartition(".")[2] for name in adapter_layers(base.model)})
     model = get_peft_model(
         plain_model(family),
         LoraConfig(r=RANK, lora_alpha=int(ALPHA), target_modules=names, lora_dropout=0.0, task_type="CAUSAL_LM"),
     )
     theirs = dict(model.named_parameters())
     with torch.no_grad():
-        for name, layer in adapted_layers(base.model).items():
+        for name, layer in adapter_layers(base.model).items():
             theirs[f"base_model.model.{name}.lora_A.default.weight"].copy_(layer.lora_a)
             theirs[f"base_model.model.{name}.lora_B.default.weight"].copy_(layer.lora_b)
     return model
@@ -81,12 +81,12 @@ def test_lora_trains_as_peft_does(family, monkeypatch):
     base = base_of(family)
     add_lora(base, RANK, ALPHA, seed=1)
     twin = peft_twin(family, base)
-    before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    before = {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
     ours, moved_by = run_ours(base, rows)
     assert_same(ours, run_theirs(twin, rows))
     assert ours[-1][0] < ours[0][0] - 0.05
     assert moved_by == before.keys()
-    assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
+    assert all(not torch.equal(before[name], value) for name, value in trainable_parameters(base.model).items())
 
 
 @pytest.mark.parametrize("family", ["llama", "tied llama", "gemma2", "qwen2"])
@@ -95,7 +95,7 @@ def test_full_tuning_moves_every_weight_once_as_plain_transformers_does(family, 
     rows = random_rows(15)
     base, twin = base_of(family), plain_model(family)
     unfreeze(base, "full")
-    names = set(trainable(base.model))
+    names = set(trainable_parameters(base.model))
     assert names == set(dict(twin.named_parameters()))  # a tied weight stands once in both
     ours, moved_by = run_ours(base, rows)
     assert_same(ours, run_theirs(twin, rows))
@@ -108,7 +108,7 @@ def test_the_head_reaches_a_tied_embedding():
     base = base_of("tied llama")
     unfreeze(base, "full")
     rows = random_rows(4)
-    objective = Supervised(rows, batch=4, seed=0)
+    objective = SupervisedObjective(rows, batch=4, seed=0)
     objective.loss(base, objective.batches(0)[0]).value.backward()
     grad = base.model.get_input_embeddings().weight.grad
     unseen = sorted(set(range(96)) - {token for row in rows for token in row.encoded.ids})
@@ -134,19 +134,19 @@ def test_accumulation_over_unequal_micro_batches_is_one_batch(tokens, weights, m
     rows = random_rows(9, weights=weights)
     base = base_of("llama")
     add_lora(base, RANK, ALPHA, seed=1)
-    for layer in adapted_layers(base.model).values():
+    for layer in adapter_layers(base.model).values():
         torch.nn.init.normal_(layer.lora_b, std=0.1)
 
     def step(limit):
         monkeypatch.setattr(batches_of, "MICRO_TOKENS", limit)
-        objective = Supervised(rows, batch=9, seed=0)
+        objective = SupervisedObjective(rows, batch=9, seed=0)
         batches = objective.batches(0)
         total = 0.0
         for batch in batches:
             part = objective.loss(base, batch).value
             part.backward()
             total += float(part.detach())
-        grads = {name: value.grad for name, value in trainable(base.model).items()}
+        grads = {name: value.grad for name, value in trainable_parameters(base.model).items()}
         base.model.zero_grad(set_to_none=True)
         return len(batches), total, grads
 
@@ -163,7 +163,7 @@ def plain_twin(base):
     """A plain model with the adapters of `base` added into its weights."""
     model = plain_model("llama")
     with torch.no_grad():
-        for name, layer in adapted_layers(base.model).items():
+        for name, layer in adapter_layers(base.model).items():
             model.get_submodule(name).weight += layer.delta()
     return model
 
@@ -173,26 +173,28 @@ def test_held_out_loss_is_per_token_whatever_the_batch():
     rows, base = random_rows(10), base_of("llama")
     expected = float(padded_loss(plain_model("llama"), rows).detach())
     for batch in (1, 3, 7, 10):
-        assert held_out(base, Supervised(rows, batch=batch, seed=0)).dev_loss == pytest.approx(expected, abs=1e-5)
+        assert evaluate(base, SupervisedObjective(rows, batch=batch, seed=0)).dev_loss == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 def test_a_look_at_dev_tells_what_each_row_adds():
     """In the order of the pass, however it was cut; their mean is the loss, and each is what the row has alone."""
     rows, base = random_rows(7), base_of("llama")
     tokens = sum(row.trained_tokens for row in rows)
-    alone = [held_out(base, Supervised([row], batch=1, seed=0)).dev_loss * row.trained_tokens for row in rows]
+    alone = [evaluate(base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens for row in rows]
     for batch in (1, 3, 7):
-        seen = held_out(base, Supervised(rows, batch=batch, seed=0))
+        seen = evaluate(base, SupervisedObjective(rows, batch=batch, seed=0))
         assert sum(seen.rows) / 7 == pytest.approx(seen.dev_loss, abs=1e-6)
         assert sorted(seen.rows) == pytest.approx(sorted(nats * 7 / tokens for nats in alone), abs=1e-5)
-        assert held_out(base, Supervised(rows, batch=batch, seed=0)).rows == seen.rows
+        assert evaluate(base, SupervisedObjective(rows, batch=batch, seed=0)).rows == seen.rows
 
 
 def test_packed_neighbours_do_not_see_each_other():
     """A row's loss is the same alone and between others, and its neighbours get no gradient from it."""
     rows, base = random_rows(3), base_of("mistral")
-    alone = [held_out(base, Supervised([row], batch=1, seed=0)).dev_loss for row in rows]
-    together = held_out(base, Supervised(rows, batch=3, seed=0)).dev_loss
+    alone = [evaluate(base, SupervisedObjective([row], batch=1, seed=0)).dev_loss for row in rows]
+    together = evaluate(base, SupervisedObjective(rows, batch=3, seed=0)).dev_loss
     tokens = [row.trained_tokens for row in rows]
     assert together == pytest.approx(sum(a * n for a, n in zip(alone, tokens, strict=True)) / sum(tokens), abs=1e-5)
 
@@ -202,8 +204,8 @@ def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
     rows = random_rows(6)
     base = base_of("llama", torch.bfloat16)
     unfreeze(base, "full")
-    start = {name: value.detach().clone() for name, value in trainable(base.model).items()}
-    objective, optimizer = Supervised(rows, batch=6, seed=0), Optimizer(trainable(base.model))
+    start = {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
+    objective, optimizer = SupervisedObjective(rows, batch=6, seed=0), Optimizer(trainable_parameters(base.model))
     masters = optimizer.weights()
     origin = {name: value.clone() for name, value in masters.items()}
     for _ in range(3):
@@ -211,20 +213,20 @@ def test_a_tiny_learning_rate_moves_bfloat16_weights_through_their_masters():
             optimizer.backward(objective.loss(base, batch).value, place)
         optimizer.step(1e-6)
     name = "model.layers.0.mlp.up_proj.weight"
-    assert all(value.dtype == torch.bfloat16 for value in trainable(base.model).values())
+    assert all(value.dtype == torch.bfloat16 for value in trainable_parameters(base.model).values())
     assert (masters[name] != origin[name]).float().mean() > 0.9
-    unmoved = (trainable(base.model)[name] == start[name]).float().mean()
+    unmoved = (trainable_parameters(base.model)[name] == start[name]).float().mean()
     assert unmoved > 0.9  # bfloat16 alone would have stayed where it was
-    assert torch.equal(trainable(base.model)[name], masters[name].bfloat16())
+    assert torch.equal(trainable_parameters(base.model)[name], masters[name].bfloat16())
 
 
 def test_lora_is_float32_on_bfloat16_weights():
     base = base_of("llama", torch.bfloat16)
     add_lora(base, RANK, ALPHA, seed=0)
-    before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    before = {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
     assert all(value.dtype == torch.float32 for value in before.values())
     run_ours(base, random_rows(6), steps=3)
-    assert all(not torch.equal(before[name], value) for name, value in trainable(base.model).items())
+    assert all(not torch.equal(before[name], value) for name, value in trainable_parameters(base.model).items())
 
 
 def test_moments_come_back_to_where_their_parameter_is_the_count_of_steps_too():

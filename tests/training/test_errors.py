@@ -7,25 +7,25 @@ from tiny_models import random_rows, with_lora
 from trimtab.base.errors import DivergedError, MemoryRanOutError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training import checkpoint, loop
-from trimtab.training.batch import MICRO_TOKENS, Row
+from trimtab.training.batch import MICRO_TOKENS, TrainingRow
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.losses import Loss
-from trimtab.training.monitor import Evaluation
-from trimtab.training.optim import copied, put_back
-from trimtab.training.sft import Supervised
+from trimtab.training.monitor import DevEvaluation
+from trimtab.training.optim import restore, snapshot
+from trimtab.training.sft import SupervisedObjective
 
 SETTINGS = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=2)
 
 
 def job(base, folder, *, objective=None, settings=SETTINGS, **more):
-    objective = objective or Supervised(random_rows(20), batch=4, seed=0)
+    objective = objective or SupervisedObjective(random_rows(20), batch=4, seed=0)
     return TrainingJob(base=base, objective=objective, settings=settings, folder=folder, **more)
 
 
 def weights(base):
-    return copied(trainable(base.model))
+    return snapshot(trainable_parameters(base.model))
 
 
 def same(left, right):
@@ -38,7 +38,12 @@ class Ending:
     steps_per_epoch = 5
 
     def __init__(self, end, at=4, rows=None):
-        self.inner, self.end, self.at, self.step = Supervised(rows or random_rows(20), batch=4, seed=0), end, at, 0
+        self.inner, self.end, self.at, self.step = (
+            SupervisedObjective(rows or random_rows(20), batch=4, seed=0),
+            end,
+            at,
+            0,
+        )
 
     def parameters(self, base):
         return self.inner.parameters(base)
@@ -100,7 +105,7 @@ def test_after_one_that_diverged_another_run_from_the_same_start_is_as_alone(tmp
     train(job(alone, tmp_path / "alone"))
     with pytest.raises(DivergedError):
         train(job(base, tmp_path / "one", objective=Ending(not_a_number)))
-    put_back(trainable(base.model), start)
+    restore(trainable_parameters(base.model), start)
     train(job(base, tmp_path / "other"))
     assert same(weights(base), weights(alone))
 
@@ -121,9 +126,9 @@ def test_memory_that_runs_out_at_a_look_at_dev_is_told(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [100, MICRO_TOKENS + 90])
 def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dtype, length):
-    row = Row(encoded=Encoded(ids=(5,) * length, trained=(False,) * 90 + (True,) * (length - 90)))
+    row = TrainingRow(encoded=Encoded(ids=(5,) * length, trained=(False,) * 90 + (True,) * (length - 90)))
     sizes = {
-        batch: max(len(part.ids_N) for part in Supervised([row] * 16, batch=batch, seed=0).batches(0))
+        batch: max(len(part.ids_N) for part in SupervisedObjective([row] * 16, batch=batch, seed=0).batches(0))
         for batch in (1, 16)
     }
     assert sizes[16] <= max(MICRO_TOKENS, sizes[1])  # so a lower `batch` is no way
@@ -159,7 +164,7 @@ def test_losses_that_grow_stop_the_run_with_its_best_weights_and_the_setting_tha
 
     def evaluate():
         seen.append(weights(base))
-        return Evaluation(dev_loss=next(losses))
+        return DevEvaluation(dev_loss=next(losses))
 
     settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=5)
     told = Progress(listeners=[events.append])

@@ -16,15 +16,15 @@ from trimtab.base.errors import BusyError, DivergedError, InputError, StoppedErr
 from trimtab.base.files import locked
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import add_lora, trainable, unfreeze
+from trimtab.model.adapters.apply import add_lora, trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.batch import Row, micro_batches, step_rows, steps_per_epoch, tokens_of_pass
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, step_rows, steps_per_epoch
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 from trimtab.training.losses import Loss
-from trimtab.training.monitor import Evaluation, paired_error
+from trimtab.training.monitor import DevEvaluation, paired_error
 from trimtab.training.optim import learning_rate_at
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import SupervisedObjective
 
 SETTINGS = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=3)
 
@@ -36,22 +36,22 @@ def fresh():
 
 
 def objective():
-    return Supervised(random_rows(20), batch=4, seed=0)
+    return SupervisedObjective(random_rows(20), batch=4, seed=0)
 
 
 def dev():
-    return Supervised(random_rows(5, seed=9), batch=5, seed=0)
+    return SupervisedObjective(random_rows(5, seed=9), batch=5, seed=0)
 
 
 def job(base, folder, *, objective=None, settings=SETTINGS, dev=None, **more):
     if dev is not None:
-        more["evaluate"] = lambda: held_out(base, dev)
-    objective = Supervised(random_rows(20), batch=4, seed=0) if objective is None else objective
+        more["evaluate"] = lambda: evaluate(base, dev)
+    objective = SupervisedObjective(random_rows(20), batch=4, seed=0) if objective is None else objective
     return TrainingJob(base=base, objective=objective, settings=settings, folder=folder, **more)
 
 
 def weights(base):
-    return {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    return {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
 
 
 def same(left, right):
@@ -140,7 +140,7 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
     def evaluate():
         seen.append(weights(base))
         loss, metric = next(losses)
-        return Evaluation(dev_loss=loss, dev_metric=metric)
+        return DevEvaluation(dev_loss=loss, dev_metric=metric)
 
     events: list = []
     told = Progress(listeners=[events.append])
@@ -153,7 +153,7 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
 
 def test_it_stops_early_when_dev_loss_rises(tmp_path):
     settings = LoopSettings(learning_rate=5e-2, epochs=40, evaluations=40, patience=2)
-    train_rows = Supervised(random_rows(4), batch=4, seed=0)
+    train_rows = SupervisedObjective(random_rows(4), batch=4, seed=0)
     result = train(job(fresh(), tmp_path, objective=train_rows, settings=settings, dev=dev()))
     assert result.steps < 40
     assert result.finished
@@ -205,8 +205,8 @@ class Counted:
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 512), (torch.bfloat16, 1024)])
 def test_a_pass_has_half_as_many_tokens_where_numbers_take_twice_the_room(dtype, most):
-    rows = [Row(encoded=Encoded(ids=tuple(range(n, n + 50)), trained=(True,) * 50)) for n in range(100)]
-    batches = Supervised(rows, batch=100, seed=0, tokens=tokens_of_pass(dtype)).batches(0)
+    rows = [TrainingRow(encoded=Encoded(ids=tuple(range(n, n + 50)), trained=(True,) * 50)) for n in range(100)]
+    batches = SupervisedObjective(rows, batch=100, seed=0, tokens=default_microbatch_tokens(dtype)).batches(0)
     sizes = [len(batch.ids_N) for batch in batches]
     assert sum(sizes) == 5000
     assert 0.8 * most < max(sizes) <= most
@@ -240,7 +240,7 @@ def test_a_metric_alone_chooses_the_best_and_stops_early(tmp_path):
     told = Progress(listeners=[events.append])
 
     def evaluate():
-        return Evaluation(dev_metric=next(scores), figures={"asked": 60.0})
+        return DevEvaluation(dev_metric=next(scores), figures={"asked": 60.0})
 
     result = train(job(fresh(), tmp_path, settings=settings, evaluate=evaluate, progress=told))
     assert result.steps == 8  # two evaluations after the best
@@ -252,7 +252,7 @@ def test_a_metric_alone_chooses_the_best_and_stops_early(tmp_path):
     ]
     assert seen[0].keys() >= {"step", "of", "train_loss", "dev_loss", "dev_metric", "best"}
     with pytest.raises(ValueError, match="a dev loss, a dev metric or both"):
-        Evaluation()
+        DevEvaluation()
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
@@ -282,7 +282,7 @@ def test_a_run_stopped_at_rungs_is_one_that_never_was(tmp_path, schedule, rungs)
 def test_the_weights_of_a_rung_are_its_last_not_the_best(tmp_path):
     scores = iter([0.9, 0.2, 0.1])
     base = fresh()
-    asked = job(base, tmp_path, evaluate=lambda: Evaluation(dev_metric=next(scores)))
+    asked = job(base, tmp_path, evaluate=lambda: DevEvaluation(dev_metric=next(scores)))
     part = train(asked, until=7)
     assert part.best.step == 3
     assert same(weights(base), dict(checkpoint.load(asked.checkpoints).weights))
@@ -295,7 +295,7 @@ def test_killed_before_the_first_checkpoint_counts_the_best_weights_still_come_o
 
     def run(base, folder, *losses):
         seen = iter(losses)
-        return train(job(base, tmp_path / folder, evaluate=lambda: Evaluation(dev_loss=next(seen))))
+        return train(job(base, tmp_path / folder, evaluate=lambda: DevEvaluation(dev_loss=next(seen))))
 
     def die(*_):
         raise KeyboardInterrupt
@@ -393,7 +393,7 @@ def test_whether_to_stop_is_told_alike_after_a_resume(tmp_path):
 
         def evaluate():
             rows = next(losses)
-            return Evaluation(dev_loss=sum(rows) / 3, rows=rows)
+            return DevEvaluation(dev_loss=sum(rows) / 3, rows=rows)
 
         return evaluate
 

@@ -123,7 +123,7 @@ def test_labels_by_the_kernel_are_as_near_to_float64_as_by_torch(scaled, monkeyp
     found = []
     for by_kernel in (True, False):
         if not by_kernel:
-            monkeypatch.setattr(losses, "takes_rows", lambda *_: False)
+            monkeypatch.setattr(losses, "supports_rows", lambda *_: False)
         own = logits.clone()
         log_p = losses._label_scores(own, labels, scale, None, None)
         assert torch.allclose(log_p.double(), exact_p, atol=1e-5)
@@ -211,7 +211,7 @@ def test_a_divergence_holds_no_more_rows_in_bfloat16(dtype, monkeypatch):
         parts.append(len(range(9)[part]))
         return even.repeat(parts[-1], 1)
 
-    losses.divergence_from(
+    losses.kl_from_teacher(
         teacher, torch.ones(9, HIDDEN, dtype=dtype), torch.ones(VOCABULARY, HIDDEN, dtype=dtype), torch.ones(9)
     )
     assert parts == [4, 4, 1]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_models import base_of, random_rows
 
-from trimtab.model.adapters.apply import put_on, save_adapter, trainable
+from trimtab.model.adapters.apply import attach, save_adapter, trainable_parameters
 from trimtab.training.estimates import memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.sft import Supervised
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
 
@@ -16,18 +16,18 @@ METHODS = ("rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "p
 
 def prepared(method):
     base = base_of("qwen2")
-    put_on(base, method, seed=3, rank=4, virtual_tokens=4)
+    attach(base, method, seed=3, rank=4, virtual_tokens=4)
     return base
 
 
 def job(base, folder):
-    dev = Supervised(random_rows(5, seed=9), batch=5, seed=0)
+    dev = SupervisedObjective(random_rows(5, seed=9), batch=5, seed=0)
     return TrainingJob(
         base=base,
-        objective=Supervised(random_rows(20), batch=4, seed=0),
+        objective=SupervisedObjective(random_rows(20), batch=4, seed=0),
         settings=LoopSettings(learning_rate=1e-2, epochs=2, evaluations=2),
         folder=folder,
-        evaluate=lambda: held_out(base, dev),
+        evaluate=lambda: evaluate(base, dev),
     )
 
 
@@ -39,7 +39,7 @@ def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
     done = train(job(again, tmp_path / "cut"))
     assert done.finished
     assert done.readings[-1].dev_loss < done.readings[0].train_loss
-    ours, theirs = trainable(again.model), trainable(whole.model)
+    ours, theirs = trainable_parameters(again.model), trainable_parameters(whole.model)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     for base, name in ((whole, "one"), (again, "other")):

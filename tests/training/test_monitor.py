@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.training.monitor import ADVICE, Reading, best_of, health, paired_error, should_stop
+from trimtab.training.monitor import ADVICE, EvalRecord, best_of, health, paired_error, should_stop
 
 pytestmark = pytest.mark.any_processor
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.any_processor
 def curve(*points, metrics=None):
     """Readings from (train loss, dev loss)."""
     return [
-        Reading(step=number, train_loss=train, dev_loss=dev, dev_metric=metrics[number] if metrics else None)
+        EvalRecord(step=number, train_loss=train, dev_loss=dev, dev_metric=metrics[number] if metrics else None)
         for number, (train, dev) in enumerate(points)
     ]
 
@@ -42,7 +42,7 @@ def test_health(points, said):
 def by_rows(*rows):
     """Readings whose dev loss is the mean of what each row of dev adds."""
     return [
-        Reading(step=number, train_loss=1.0, dev_loss=float(np.mean(own)), dev_metric=None, rows=tuple(own))
+        EvalRecord(step=number, train_loss=1.0, dev_loss=float(np.mean(own)), dev_metric=None, rows=tuple(own))
         for number, own in enumerate(rows)
     ]
 
@@ -125,7 +125,7 @@ def test_a_rise_within_one_paired_standard_error_does_not_stop():
 def scored(*points):
     """Readings from (train loss, metric), without a dev loss: the share of 100 questions that were right, the same ones first."""
     return [
-        Reading(
+        EvalRecord(
             step=number,
             train_loss=train,
             dev_loss=None,
@@ -173,7 +173,7 @@ def test_a_reward_that_rises_while_the_metric_falls_is_gamed(metrics, rewards, s
         return tuple(1.0 if place < round(20 * metric) else 0.0 for place in range(20))
 
     readings = [
-        Reading(
+        EvalRecord(
             step=step,
             train_loss=0.0,
             dev_loss=None,

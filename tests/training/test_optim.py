@@ -110,7 +110,7 @@ def test_a_step_by_the_kernel_is_torchs(size, weight_decay, monkeypatch):
     given = [torch.randn(3, 48, generator=draw).to(torch.bfloat16) for _ in range(4)]
     factors = [[(size * torch.randn(3, 48, generator=draw)).to(torch.bfloat16) for _ in range(2)] for _ in range(5)]
     ran = []
-    monkeypatch.setattr(optim, "run", lambda kernel, *these: ran.append(kernel) or compiled.run(kernel, *these))
+    monkeypatch.setattr(optim, "call", lambda kernel, *these: ran.append(kernel) or compiled.call(kernel, *these))
 
     def stepped(numbers):
         """Two passes a step over one parameter of both kinds, whose state is saved and loaded in between."""
@@ -145,7 +145,7 @@ def test_a_step_by_the_kernel_is_torchs(size, weight_decay, monkeypatch):
 
 
 def test_a_parameter_of_an_odd_size_is_torchs(monkeypatch):
-    monkeypatch.setattr(optim, "run", None)  # no kernel is called
+    monkeypatch.setattr(optim, "call", None)  # no kernel is called
     weight = nn.Parameter(torch.ones(7, dtype=torch.bfloat16))
     optimizer = Optimizer({"w": weight})
     for _ in range(2):

@@ -14,23 +14,23 @@ from partly_frozen import OBJECTIVES, assert_alike, deep, some_rows
 from tiny_models import random_rows
 
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
-from trimtab.model.fast.partial_forward import first_moving
+from trimtab.model.adapters.apply import trainable_parameters
+from trimtab.model.fast.partial_forward import first_trainable_layer
 from trimtab.training import batch as batches_of
-from trimtab.training.batch import Row, micro_batches
+from trimtab.training.batch import TrainingRow, micro_batches
 from trimtab.training.estimates import measure_rate
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 from trimtab.training.optim import Optimizer
-from trimtab.training.parallel import in_lanes, lanes
-from trimtab.training.sft import Supervised
+from trimtab.training.parallel import map_microbatches, parallel_lanes
+from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
 
 
 def test_one_thread_is_one_lane_in_the_calling_thread(threads):
     threads(1)
-    assert lanes() == 1
-    assert set(in_lanes(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
+    assert parallel_lanes() == 1
+    assert set(map_microbatches(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
 
 
 def test_results_come_in_order_and_the_one_left_over_has_all_threads(threads):
@@ -42,17 +42,17 @@ def test_results_come_in_order_and_the_one_left_over_has_all_threads(threads):
         return number, torch.get_num_threads(), threading.current_thread() is main
 
     expected = [(0, 1, False), (1, 1, False), (2, 2, True)]
-    assert list(in_lanes(work, range(3))) == expected
-    assert list(in_lanes(work, range(2))) == expected[:2]
-    assert list(in_lanes(work, range(1))) == [(0, 2, True)]
-    assert list(in_lanes(work, [])) == []
+    assert list(map_microbatches(work, range(3))) == expected
+    assert list(map_microbatches(work, range(2))) == expected[:2]
+    assert list(map_microbatches(work, range(1))) == [(0, 2, True)]
+    assert list(map_microbatches(work, [])) == []
     assert torch.get_num_threads() == 2
 
 
 def test_as_many_run_at_once_as_there_are_lanes(threads):
     threads(2)
     meeting = threading.Barrier(2, timeout=30)  # breaks where one waits for the other in vain
-    assert len(list(in_lanes(lambda _: meeting.wait(), range(4)))) == 4
+    assert len(list(map_microbatches(lambda _: meeting.wait(), range(4)))) == 4
 
 
 def test_a_lane_knows_how_many_there_are_and_opens_no_others(threads):
@@ -61,16 +61,16 @@ def test_a_lane_knows_how_many_there_are_and_opens_no_others(threads):
 
     def work(_):
         here = threading.current_thread()
-        return lanes(), list(in_lanes(lambda _: threading.current_thread() is here, range(2)))
+        return parallel_lanes(), list(map_microbatches(lambda _: threading.current_thread() is here, range(2)))
 
-    assert list(in_lanes(work, range(2))) == [(2, [True, True])] * 2
+    assert list(map_microbatches(work, range(2))) == [(2, [True, True])] * 2
 
 
 @pytest.mark.parametrize("graded", [True, False])
 def test_gradients_are_made_inside_where_they_are_outside(threads, graded):
     threads(2)
     with torch.set_grad_enabled(graded):
-        assert list(in_lanes(lambda _: torch.is_grad_enabled(), range(3))) == [graded] * 3
+        assert list(map_microbatches(lambda _: torch.is_grad_enabled(), range(3))) == [graded] * 3
 
 
 def test_one_that_fails_is_raised_when_those_under_way_have_ended(threads):
@@ -84,7 +84,7 @@ def test_one_that_fails_is_raised_when_those_under_way_have_ended(threads):
         ended.append(number)
 
     with pytest.raises(ValueError, match="the first"):
-        list(in_lanes(work, range(6)))
+        list(map_microbatches(work, range(6)))
     so_far = list(ended)
     time.sleep(0.25)
     assert ended == so_far
@@ -95,13 +95,13 @@ def test_one_that_fails_is_raised_when_those_under_way_have_ended(threads):
 def test_even_parts_hold_every_row_once_and_none_is_longer_than_it_may_be(lengths, beside, seed):
     draw = random.Random(seed)
     ids = [tuple(draw.randrange(9) for _ in range(length)) for length in lengths]
-    units = [(Row(encoded=Encoded(ids=one, trained=(True,) * len(one))),) for one in ids]
-    before = batches_of.lanes
-    batches_of.lanes = lambda: beside  # type: ignore[assignment]
+    units = [(TrainingRow(encoded=Encoded(ids=one, trained=(True,) * len(one))),) for one in ids]
+    before = batches_of.parallel_lanes
+    batches_of.parallel_lanes = lambda: beside  # type: ignore[assignment]
     try:
         parts = micro_batches(units, 256)
     finally:
-        batches_of.lanes = before
+        batches_of.parallel_lanes = before
     assert sorted(id(unit) for part in parts for unit in part) == sorted(map(id, units))
     assert all(parts)
     assert all(sum(len(unit[0].encoded.ids) for unit in part) <= 256 for part in parts)
@@ -110,7 +110,7 @@ def test_even_parts_hold_every_row_once_and_none_is_longer_than_it_may_be(length
 def test_what_would_be_left_over_is_shared_among_the_others(threads):
     threads(2)
     units = [
-        (Row(encoded=Encoded(ids=tuple(range(length, 2 * length)), trained=(True,) * length)),)
+        (TrainingRow(encoded=Encoded(ids=tuple(range(length, 2 * length)), trained=(True,) * length)),)
         for length in (140, 200, 230, 360)  # three passes of 512 where they are filled one after another
     ]
     assert len(micro_batches(units, 512)) == 2
@@ -119,7 +119,7 @@ def test_what_would_be_left_over_is_shared_among_the_others(threads):
 def test_the_longest_part_begins_first(threads):
     threads(2)
     units = [
-        (Row(encoded=Encoded(ids=tuple(range(length, 2 * length)), trained=(True,) * length)),)
+        (TrainingRow(encoded=Encoded(ids=tuple(range(length, 2 * length)), trained=(True,) * length)),)
         for length in (140, 200, 230, 270)  # the longest two begin the parts, the shortest ends the one that 270 began
     ]
     tokens = [sum(len(row.encoded.ids) for unit in part for row in unit) for part in micro_batches(units, 512)]
@@ -129,7 +129,11 @@ def test_the_longest_part_begins_first(threads):
 def test_rows_change_places_until_parts_are_as_long(threads):
     threads(2)
     units = [
-        (Row(encoded=Encoded(ids=tuple(range(1000 * length, 1000 * length + length)), trained=(True,) * length)),)
+        (
+            TrainingRow(
+                encoded=Encoded(ids=tuple(range(1000 * length, 1000 * length + length)), trained=(True,) * length)
+            ),
+        )
         for length in (80, 70, 60, 50, 40)  # by length alone 170 and 130
     ]
     parts = micro_batches(units, 512)
@@ -139,7 +143,7 @@ def test_rows_change_places_until_parts_are_as_long(threads):
 def test_rows_behind_a_long_beginning_are_read_together(threads):
     threads(2)
     beginning = tuple(range(100))
-    units = [(Row(encoded=Encoded(ids=(*beginning, 200 + n, 7), trained=(True,) * 102)),) for n in range(8)]
+    units = [(TrainingRow(encoded=Encoded(ids=(*beginning, 200 + n, 7), trained=(True,) * 102)),) for n in range(8)]
     assert len(micro_batches(units, 512)) == 1
     assert len(micro_batches(units, 512, shared=False)) == 2
 
@@ -155,7 +159,7 @@ def figures(base, objective, steps=6):
             optimizer.backward(part.value, place)
             return float(part.value.detach())
 
-        loss = sum(in_lanes(passed, list(enumerate(objective.batches(step)))))
+        loss = sum(map_microbatches(passed, list(enumerate(objective.batches(step)))))
         found.append((loss, optimizer.clip_gradients()))
         optimizer.step(3e-3)
     return found
@@ -168,7 +172,7 @@ def test_training_in_lanes_is_training_in_one(threads, name, keep):
     for count in (1, 2, 4):
         threads(count)
         base = deep()
-        assert first_moving(base.model) == 2  # so that layers are left out, too
+        assert first_trainable_layer(base.model) == 2  # so that layers are left out, too
         objective = OBJECTIVES[name](base, rows, keep=keep)
         if count == 2:  # for four lanes these rows are too unequal
             assert len(objective.batches(0)) > 1
@@ -181,7 +185,7 @@ def test_dev_is_read_alike(threads):
     rows, base, losses = random_rows(30), deep(), []
     for count in (1, 2):
         threads(count)
-        seen = held_out(base, Supervised(rows, batch=8, seed=0))
+        seen = evaluate(base, SupervisedObjective(rows, batch=8, seed=0))
         assert len(seen.rows) == 30
         losses.append(seen.dev_loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -192,11 +196,11 @@ def test_killed_and_resumed_in_lanes_is_never_killed(threads, tmp_path):
 
     def job(folder):
         base = deep()
-        objective = Supervised(some_rows(), batch=4, seed=0)
+        objective = SupervisedObjective(some_rows(), batch=4, seed=0)
         settings = LoopSettings(learning_rate=3e-3, epochs=3.0)
-        dev = Supervised(random_rows(6, seed=5), batch=4, seed=0)
+        dev = SupervisedObjective(random_rows(6, seed=5), batch=4, seed=0)
         return TrainingJob(
-            base=base, objective=objective, settings=settings, folder=folder, evaluate=lambda: held_out(base, dev)
+            base=base, objective=objective, settings=settings, folder=folder, evaluate=lambda: evaluate(base, dev)
         )
 
     whole = job(tmp_path / "whole")
@@ -204,8 +208,8 @@ def test_killed_and_resumed_in_lanes_is_never_killed(threads, tmp_path):
     train(job(tmp_path / "cut"), until=3)
     cut = job(tmp_path / "cut")
     train(cut)
-    expected = trainable(whole.base.model)
-    assert all(torch.equal(value, expected[name]) for name, value in trainable(cut.base.model).items())
+    expected = trainable_parameters(whole.base.model)
+    assert all(torch.equal(value, expected[name]) for name, value in trainable_parameters(cut.base.model).items())
 
 
 def test_the_rate_counts_the_tokens_of_all_passes_under_way(threads):

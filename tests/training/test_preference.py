@@ -13,22 +13,22 @@ from tiny_models import VOCABULARY, answered, base_of, plain_model, stirred, wit
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.training import loop
 from trimtab.training import preference as preferences
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 from trimtab.training.preference import (
     BETA,
     OF_PAIRS,
     SIMPO_BETA,
     SIMPO_MARGIN,
     WITHOUT_REFERENCE,
-    Judged,
-    Preference,
-    Sides,
-    judged_rows,
+    JudgedAnswers,
+    PairLogProbabilities,
+    PreferenceObjective,
+    answer_log_probabilities,
+    fitting_rows,
     kto,
-    sums,
 )
 
 LOSSES = (*OF_PAIRS, "kto")
@@ -48,7 +48,7 @@ def judged(count, seed=0, weights=False, alone=False):
         if alone:
             sides[draw.randrange(2)] = None
         weight = draw.choice([0.5, 1.0, 3.0]) if weights else 1.0
-        rows.append(Judged(chosen=sides[0], rejected=sides[1], weight=weight))
+        rows.append(JudgedAnswers(chosen=sides[0], rejected=sides[1], weight=weight))
     return rows
 
 
@@ -93,11 +93,11 @@ def expected_loss(name, policy, reference, rows):
 @pytest.mark.parametrize("tokens", [30, 512])
 @pytest.mark.parametrize("name", OF_PAIRS)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
-    monkeypatch.setattr(preferences, "tokens_of_pass", lambda _: tokens)
+    monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     rows = judged(10, weights=True)
     unfreeze(base, "full")
-    objective = Preference(base, rows, name, batch=10, seed=0)
+    objective = PreferenceObjective(base, rows, name, batch=10, seed=0)
     stirred(base)
     policy.load_state_dict(base.model.state_dict())
     parts = [objective.loss(base, batch) for batch in objective.batches(0)]
@@ -108,7 +108,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, t
     expected.backward()
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
     for key, grad in ((key, one.grad) for key, one in policy.named_parameters()):
-        assert torch.allclose(trainable(base.model)[key].grad, grad, atol=1e-3), key
+        assert torch.allclose(trainable_parameters(base.model)[key].grad, grad, atol=1e-3), key
 
 
 @pytest.mark.parametrize("kind", ["good", "bad"])
@@ -116,22 +116,22 @@ def test_kto_over_one_kind_of_judgement_is_the_mean_over_it(kind):
     """No kind is the rarer one: nothing is divided by how many there are of the only one, on dev neither."""
     base = base_of("llama")
     rows = [
-        Judged(chosen=one.chosen if kind == "good" else None, rejected=one.rejected if kind == "bad" else None)
+        JudgedAnswers(chosen=one.chosen if kind == "good" else None, rejected=one.rejected if kind == "bad" else None)
         for one in judged(6)
     ]
-    objective = Preference(base, rows, "kto", batch=6, seed=0)
+    objective = PreferenceObjective(base, rows, "kto", batch=6, seed=0)
     value = sum(float(objective.loss(base, batch).value) for batch in objective.batches(0))
     assert value == pytest.approx(0.5, abs=1e-3)  # 1 - sigma(0): the reference itself
-    assert held_out(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
+    assert evaluate(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("tokens", [30, 512])
 def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(tokens, monkeypatch):
-    monkeypatch.setattr(preferences, "tokens_of_pass", lambda _: tokens)
+    monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     rows = judged(11, alone=True)
     unfreeze(base, "full")
-    objective = Preference(base, rows, "kto", batch=11, seed=0)
+    objective = PreferenceObjective(base, rows, "kto", batch=11, seed=0)
     stirred(base)
     policy.load_state_dict(base.model.state_dict())
     value = sum(objective.loss(base, batch).value for batch in objective.batches(0))
@@ -150,7 +150,7 @@ def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(
     expected.backward()
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
     for key, one in policy.named_parameters():
-        assert torch.allclose(trainable(base.model)[key].grad, one.grad, atol=1e-3), key
+        assert torch.allclose(trainable_parameters(base.model)[key].grad, one.grad, atol=1e-3), key
     prompts = [row.answers[0].ids[: row.answers[0].trained.index(True)] for row in rows]
     for number, one in enumerate(apart_answers):
         begins = one.trained.index(True)
@@ -162,7 +162,9 @@ def test_losses_are_those_of_trl_on_the_same_log_probabilities():
     """Figures that TRL's own trainers gave for tiny models: see `benchmarks/peers/trl_losses.py`."""
     kept = json.loads((Path(__file__).parent / "trl_losses.json").read_text())
     for case in kept["paired"]:
-        sides = Sides(*(torch.tensor(case[name], dtype=torch.float64) for name in Sides._fields))
+        sides = PairLogProbabilities(
+            *(torch.tensor(case[name], dtype=torch.float64) for name in PairLogProbabilities._fields)
+        )
         ours = OF_PAIRS[case["loss"]](sides)
         torch.testing.assert_close(ours, torch.tensor(case["values"], dtype=torch.float64), atol=1e-5, rtol=0)
     assert {case["loss"] for case in kept["paired"]} == set(kept["covers"]) - {"kto", "grpo", "rloo"}
@@ -176,9 +178,9 @@ def test_losses_are_those_of_trl_on_the_same_log_probabilities():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype, tmp_path):
     base = with_lora(dtype=dtype)
-    objective = Preference(base, judged(60), name, batch=10, seed=0)
-    unseen = Preference(base, judged(20, seed=5), name, batch=20, seed=0)
-    before = held_out(base, unseen)
+    objective = PreferenceObjective(base, judged(60), name, batch=10, seed=0)
+    unseen = PreferenceObjective(base, judged(20, seed=5), name, batch=20, seed=0)
+    before = evaluate(base, unseen)
     events: list = []
     train(
         TrainingJob(
@@ -186,11 +188,11 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
             objective=objective,
             settings=LoopSettings(learning_rate=2e-2, epochs=8, evaluations=2, patience=99),
             folder=tmp_path,
-            evaluate=lambda: held_out(base, unseen),
+            evaluate=lambda: evaluate(base, unseen),
             progress=Progress(listeners=[events.append]),
         )
     )
-    after = held_out(base, unseen)
+    after = evaluate(base, unseen)
     assert after.dev_loss < before.dev_loss
     assert after.figures["pair_accuracy"] > before.figures["pair_accuracy"] + 0.3
     assert after.figures["margin"] > before.figures["margin"]
@@ -199,19 +201,19 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
     assert {"pair_accuracy", "margin"} <= steps[0].keys()
     if name == "dpo":
         assert steps[0]["loss"] == pytest.approx(math.log(2), abs=0.02)  # the policy is the reference still
-    assert all(bool(value.isfinite().all()) for value in trainable(base.model).values())
+    assert all(bool(value.isfinite().all()) for value in trainable_parameters(base.model).values())
 
 
 def test_a_step_is_the_same_however_it_is_split(monkeypatch):
     def gradients(tokens):
-        monkeypatch.setattr(preferences, "tokens_of_pass", lambda _: tokens)
+        monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
         base = with_lora()
         stirred(base)
-        objective = Preference(base, judged(12, weights=True), "dpo", batch=12, seed=0)
+        objective = PreferenceObjective(base, judged(12, weights=True), "dpo", batch=12, seed=0)
         stirred(base, 2)
         parts = [objective.loss(base, batch) for batch in objective.batches(0)]
         sum(part.value for part in parts).backward()
-        return len(parts), {name: value.grad.clone() for name, value in trainable(base.model).items()}
+        return len(parts), {name: value.grad.clone() for name, value in trainable_parameters(base.model).items()}
 
     (few, whole), (many, split) = gradients(4096), gradients(40)
     assert few == 1 < many
@@ -222,15 +224,15 @@ def test_a_step_is_the_same_however_it_is_split(monkeypatch):
 @pytest.mark.parametrize("name", LOSSES)
 def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
     def job(base, folder, **more):
-        objective = Preference(base, judged(18), name, batch=6, seed=0)
+        objective = PreferenceObjective(base, judged(18), name, batch=6, seed=0)
         settings = LoopSettings(learning_rate=1e-2, epochs=4, evaluations=2, patience=99)
-        unseen = Preference(base, judged(8, seed=5), name, batch=8, seed=0)
+        unseen = PreferenceObjective(base, judged(8, seed=5), name, batch=8, seed=0)
         return TrainingJob(
             base=base,
             objective=objective,
             settings=settings,
             folder=folder,
-            evaluate=lambda: held_out(base, unseen),
+            evaluate=lambda: evaluate(base, unseen),
             **more,
         )
 
@@ -249,8 +251,8 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
     again = with_lora()
     result = train(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
-    for key, value in trainable(whole.model).items():
-        assert torch.equal(value, trainable(again.model)[key]), key
+    for key, value in trainable_parameters(whole.model).items():
+        assert torch.equal(value, trainable_parameters(again.model)[key]), key
 
 
 def test_sums_are_those_of_plain_torch_whatever_stands_beside():
@@ -258,7 +260,7 @@ def test_sums_are_those_of_plain_torch_whatever_stands_beside():
     answers = [side for row in judged(15) for side in row.answers]
     with torch.no_grad():
         expected = padded_sums(plain, answers)[0].tolist()
-    found = sums(base, [row.answers for row in judged(15)])
+    found = answer_log_probabilities(base, [row.answers for row in judged(15)])
     assert [one for both in found for one in both] == pytest.approx(expected, abs=1e-4)
 
 
@@ -266,44 +268,44 @@ def test_sums_are_those_of_plain_torch_whatever_stands_beside():
 def test_rows_that_a_loss_cannot_use_are_left_out_or_refused(name):
     base, alone = with_lora(), judged(6, alone=True)
     if name == "kto":
-        assert len(Preference(base, alone, name, batch=4, seed=0).rows) == 6
+        assert len(PreferenceObjective(base, alone, name, batch=4, seed=0).rows) == 6
     else:
-        assert len(Preference(base, [*alone, *judged(3)], name, batch=4, seed=0).rows) == 3
+        assert len(PreferenceObjective(base, [*alone, *judged(3)], name, batch=4, seed=0).rows) == 3
         with pytest.raises(InputError, match="no pairs of a better and a worse answer"):
-            Preference(base, alone, name, batch=4, seed=0)
+            PreferenceObjective(base, alone, name, batch=4, seed=0)
     with pytest.raises(InputError, match="to train on"):
-        Preference(base, [], name, batch=4, seed=0)
+        PreferenceObjective(base, [], name, batch=4, seed=0)
 
 
 def test_the_reference_is_asked_only_where_the_loss_needs_it(monkeypatch):
     base = with_lora()
     asked: list[int] = []
-    plain = preferences.sums
+    plain = preferences.answer_log_probabilities
 
     def counted(base, answers, frozen):
         asked.append(sum(map(len, answers)))
         return plain(base, answers, frozen)
 
-    monkeypatch.setattr(preferences, "sums", counted)
+    monkeypatch.setattr(preferences, "answer_log_probabilities", counted)
     for name in LOSSES:
         asked.clear()
-        Preference(base, judged(4), name, batch=4, seed=0)
+        PreferenceObjective(base, judged(4), name, batch=4, seed=0)
         wanted = 0 if name in WITHOUT_REFERENCE else 8
         assert sum(asked) == wanted + (4 if name == "kto" else 0)
 
 
 def test_long_and_empty_answers_are_left_out_and_refused():
-    rows = [*judged(3), Judged(chosen=answered([10] * 40, [GOOD]), rejected=answered([10] * 40, [BAD]))]
-    fitting, gone = judged_rows(rows, 20)
+    rows = [*judged(3), JudgedAnswers(chosen=answered([10] * 40, [GOOD]), rejected=answered([10] * 40, [BAD]))]
+    fitting, gone = fitting_rows(rows, 20)
     assert (len(fitting), gone) == (3, 1)
-    assert judged_rows(rows, 1) == ([], 4)
-    empty = Judged(chosen=Encoded(ids=(10, 11), trained=(False, False)), rejected=None)
+    assert fitting_rows(rows, 1) == ([], 4)
+    empty = JudgedAnswers(chosen=Encoded(ids=(10, 11), trained=(False, False)), rejected=None)
     with pytest.raises(InputError, match="preference 1 has an answer without a token"):
-        judged_rows([empty], 20)
+        fitting_rows([empty], 20)
 
 
 def test_odds_stay_finite_where_an_answer_is_certain():
     zero = torch.zeros(1)
-    sides = Sides(zero, zero - 5, zero, zero, zero + 2, zero + 2)
+    sides = PairLogProbabilities(zero, zero - 5, zero, zero, zero + 2, zero + 2)
     assert bool(OF_PAIRS["orpo"](sides).isfinite().all())
     assert float(F.relu(OF_PAIRS["orpo"](sides))) < 1.0

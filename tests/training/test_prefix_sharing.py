@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import FAMILIES, VOCABULARY, base_of, padded_loss, plain_model
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import add_lora, put_on, trainable, unfreeze
+from trimtab.model.adapters.apply import add_lora, attach, trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import prefix_sharing as trees
-from trimtab.training.batch import Row, micro_batches, pack
-from trimtab.training.prefix_sharing import LEAST_SHARED, end_to_end, tree_of
-from trimtab.training.sft import Supervised
+from trimtab.training.batch import TrainingRow, micro_batches, pack
+from trimtab.training.prefix_sharing import LEAST_SHARED, end_to_end, prefix_tree
+from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
 
 
 def row(prompt, answer, weight=1.0):
     ids = (*prompt, *answer)
-    return Row(encoded=Encoded(ids=ids, trained=(False,) * len(prompt) + (True,) * len(answer)), weight=weight)
+    return TrainingRow(encoded=Encoded(ids=ids, trained=(False,) * len(prompt) + (True,) * len(answer)), weight=weight)
 
 
 def family_tree(seed=0, count=12):
@@ -35,7 +35,7 @@ def family_tree(seed=0, count=12):
         return tuple(draw.randrange(3, VOCABULARY) for _ in range(draw.randint(1, most)))
 
     instruction = tuple(draw.randrange(3, VOCABULARY) for _ in range(20))
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     while len(rows) < count:
         question = (*instruction, *(draw.randrange(3, VOCABULARY) for _ in range(draw.randint(2, 24))))
         rows += [row(question, some(9), draw.choice([0.5, 1.0, 3.0])) for _ in range(draw.randint(1, 3))]
@@ -49,7 +49,7 @@ def family_tree(seed=0, count=12):
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=60).map(tuple), min_size=1, max_size=12))
 def test_every_row_is_its_path(rows):
-    tree = tree_of(rows)
+    tree = prefix_tree(rows)
     for ids, path in zip(rows, tree.paths, strict=True):
         assert tuple(token for run in path for token in tree.runs[run]) == ids
         assert [tree.parents[run] for run in path] == [None, *path[:-1]]
@@ -62,13 +62,15 @@ def test_every_row_is_its_path(rows):
 def test_what_two_rows_share_is_counted_right(left, right, common):
     right = [*left[:common], *right]
     expected = next((at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), None)
-    assert common_length(tuple(left), tuple(right)) == (min(len(left), len(right)) if expected is None else expected)
+    assert common_prefix_length(tuple(left), tuple(right)) == (
+        min(len(left), len(right)) if expected is None else expected
+    )
 
 
 def test_instruction_and_prompts_are_read_once():
     instruction, asked = tuple(range(100, 120)), tuple(range(200, 230))
     rows = [(*instruction, *asked, 1), (*instruction, *asked, 2, 3), (*instruction, 4), (*instruction, *asked, 1)]
-    tree = tree_of(rows)
+    tree = prefix_tree(rows)
     assert sorted(tree.runs) == sorted([instruction, asked, (1,), (1,), (2, 3), (4,)])
     assert tree.tokens == 55
     assert sum(map(len, rows)) == 175
@@ -76,9 +78,9 @@ def test_instruction_and_prompts_are_read_once():
 
 def test_rows_that_share_little_are_laid_as_they_come():
     rows = [tuple(range(start, start + 50)) for start in (300, 100, 200)]
-    assert tree_of(rows) == end_to_end(rows)
+    assert prefix_tree(rows) == end_to_end(rows)
     alike = [(*range(LEAST_SHARED), *range(start, start + 400)) for start in (300, 100)]
-    assert tree_of(alike) == end_to_end(alike)
+    assert prefix_tree(alike) == end_to_end(alike)
 
 
 def test_a_pass_holds_more_rows_where_they_share():
@@ -96,7 +98,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(family, tokens, monkey
     monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
     base, twin, rows = base_of(family), plain_model(family), family_tree()
     unfreeze(base, "full")
-    objective = Supervised(rows, batch=len(rows), seed=0)
+    objective = SupervisedObjective(rows, batch=len(rows), seed=0)
     batches = objective.batches(0)
     assert sum(batch.ids_N.shape[0] for batch in batches) < sum(batch.row_tokens for batch in batches)
     assert sum(batch.row_tokens for batch in batches) == sum(len(one.encoded.ids) for one in rows)
@@ -105,7 +107,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(family, tokens, monkey
     expected = padded_loss(twin, rows)
     expected.backward()
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
-    ours = trainable(base.model)
+    ours = trainable_parameters(base.model)
     for name, parameter in twin.named_parameters():
         assert parameter.grad is None or torch.allclose(ours[name].grad, parameter.grad, atol=1e-3), name
 
@@ -115,12 +117,12 @@ def test_every_method_trains_on_a_tree_as_on_rows_laid_end_to_end(method, monkey
     def gradients(least):
         monkeypatch.setattr(trees, "LEAST_SHARED", least)
         base, rows = base_of("llama"), family_tree(1)
-        put_on(base, method, 0, rank=4, virtual_tokens=5)
-        objective = Supervised(rows, batch=len(rows), seed=0)
+        attach(base, method, 0, rank=4, virtual_tokens=5)
+        objective = SupervisedObjective(rows, batch=len(rows), seed=0)
         batches = objective.batches(0)
         value = sum(objective.loss(base, batch).value for batch in batches)
         value.backward()
-        grads = {name: one.grad.clone() for name, one in trainable(base.model).items()}
+        grads = {name: one.grad.clone() for name, one in trainable_parameters(base.model).items()}
         return sum(batch.ids_N.shape[0] for batch in batches), float(value.detach()), grads
 
     (few, shared, own), (many, apart, other) = gradients(LEAST_SHARED), gradients(10_000)
@@ -133,7 +135,7 @@ def test_every_method_trains_on_a_tree_as_on_rows_laid_end_to_end(method, monkey
 def test_each_row_tells_its_own_part_of_the_loss():
     base, rows = base_of("llama"), family_tree(2)
     add_lora(base, 4, 8.0, seed=0)
-    objective = Supervised(rows, batch=len(rows), seed=0)
+    objective = SupervisedObjective(rows, batch=len(rows), seed=0)
     found: dict[tuple[int, ...], float] = {}
     for part in micro_batches([(one,) for one in rows], 4096):
         flat = [one for unit in part for one in unit]

@@ -10,12 +10,12 @@ from tiny_models import VOCABULARY, answered, base_of, plain_model, with_lora
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.model.adapters.apply import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.classifier import Head
 from trimtab.training import loop
 from trimtab.training import reward as rewards
-from trimtab.training.loop import LoopSettings, TrainingJob, held_out, train
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared, bradley_terry
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers, bradley_terry
 
 GOOD, BAD, END = 7, 8, 2
 
@@ -31,7 +31,9 @@ def pairs(count, seed=0, weights=False):
             answer = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(0, 6))]
             answer.insert(draw.randint(0, len(answer)), mark)
             sides.append(answered(prompt, [*answer, END]))
-        rows.append(Compared(chosen=sides[0], rejected=sides[1], weight=draw.choice([0.5, 3.0]) if weights else 1.0))
+        rows.append(
+            ComparedAnswers(chosen=sides[0], rejected=sides[1], weight=draw.choice([0.5, 3.0]) if weights else 1.0)
+        )
     return rows
 
 
@@ -74,7 +76,7 @@ def test_loss_figures_and_gradients_are_those_of_plain_torch_on_one_padded_batch
     assert torch.allclose(head.weight.grad, plain_head.weight.grad, atol=1e-4)
     for key, one in plain.named_parameters():
         if one.grad is not None:
-            assert torch.allclose(trainable(base.model)[key].grad, one.grad, atol=1e-4), key
+            assert torch.allclose(trainable_parameters(base.model)[key].grad, one.grad, atol=1e-4), key
 
 
 def test_the_loss_is_that_of_trl_on_the_same_scores():
@@ -89,18 +91,18 @@ def test_the_loss_is_that_of_trl_on_the_same_scores():
 def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(dtype, tmp_path):
     base, head = fresh(dtype)
     unseen = BradleyTerry(pairs(20, seed=5), head, batch=20, seed=0)
-    before, events = held_out(base, unseen), []
+    before, events = evaluate(base, unseen), []
     train(
         TrainingJob(
             base=base,
             objective=BradleyTerry(pairs(40), head, batch=10, seed=0),
             settings=LoopSettings(learning_rate=2e-2, epochs=6, evaluations=2, patience=99),
             folder=tmp_path,
-            evaluate=lambda: held_out(base, unseen),
+            evaluate=lambda: evaluate(base, unseen),
             progress=Progress(listeners=[events.append]),
         )
     )
-    after = held_out(base, unseen)
+    after = evaluate(base, unseen)
     assert after.dev_loss < before.dev_loss
     assert after.figures["pair_accuracy"] > max(0.8, before.figures["pair_accuracy"])
     assert sum(after.rows) / len(after.rows) == pytest.approx(after.dev_loss, rel=1e-3)
@@ -115,7 +117,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
             objective=BradleyTerry(pairs(18), head, batch=6, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=4, evaluations=2, patience=99),
             folder=folder,
-            evaluate=lambda: held_out(base, unseen),
+            evaluate=lambda: evaluate(base, unseen),
             **more,
         )
 
@@ -135,13 +137,13 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
     result = train(job(again, again_head, tmp_path / "cut"))
     assert result.readings == expected.readings
     assert torch.equal(whole_head.weight, again_head.weight)
-    for key, value in trainable(whole.model).items():
-        assert torch.equal(value, trainable(again.model)[key]), key
+    for key, value in trainable_parameters(whole.model).items():
+        assert torch.equal(value, trainable_parameters(again.model)[key]), key
 
 
 def test_pairs_without_weight_are_left_out_and_none_at_all_is_refused():
     head = Head(SCORE_LABELS, 32)
-    gone = [Compared(chosen=row.chosen, rejected=row.rejected, weight=0.0) for row in pairs(2)]
+    gone = [ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=0.0) for row in pairs(2)]
     assert len(BradleyTerry([*gone, *pairs(3)], head, batch=4, seed=0).rows) == 3
     with pytest.raises(InputError, match=r"no pairs of a better and a worse answer to train on; reward needs them"):
         BradleyTerry(gone, head, batch=4, seed=0)

@@ -12,22 +12,22 @@ from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.sampling import Sampling
-from trimtab.model.adapters.apply import trainable, unfreeze
+from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.training import loop, rl
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.monitor import Evaluation
+from trimtab.training.monitor import DevEvaluation
 from trimtab.training.rl import (
     CLIP,
     GRPO_KL,
     PPO_KL,
     RLOO_KL,
     VALUE_SHARE,
-    Reinforced,
+    PolicyGradient,
     Rollout,
-    clipped,
-    distance,
+    clipped_objective,
     gae,
     grpo_advantages,
+    kl_estimate,
     rloo_advantages,
 )
 
@@ -150,11 +150,13 @@ def expected_loss(name, groups, policy, reference, value):
 @pytest.mark.parametrize("tokens", [30, 512])
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
-    monkeypatch.setattr(rl, "tokens_of_pass", lambda _: tokens)
+    monkeypatch.setattr(rl, "default_microbatch_tokens", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     groups = kept_rollouts(3)
     unfreeze(base, "full")
-    objective = Reinforced(base, 3, lambda numbers, _: [groups[number] for number in numbers], name, batch=3, seed=0)
+    objective = PolicyGradient(
+        base, 3, lambda numbers, _: [groups[number] for number in numbers], name, batch=3, seed=0
+    )
     stirred(base)
     policy.load_state_dict(base.model.state_dict())
     batches = objective.batches(0)
@@ -175,7 +177,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, t
         assert float(head.weight.grad.abs().max()) > 1e-3
     assert float(value.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
     for key, grad in ((key, one.grad) for key, one in policy.named_parameters()):
-        assert torch.allclose(trainable(base.model)[key].grad, grad, atol=1e-3), key
+        assert torch.allclose(trainable_parameters(base.model)[key].grad, grad, atol=1e-3), key
 
 
 def test_losses_are_those_of_trl_on_the_same_log_probabilities():
@@ -188,12 +190,12 @@ def test_losses_are_those_of_trl_on_the_same_log_probabilities():
         )
         worth = torch.tensor(case["advantages"], dtype=torch.float64)
         by_token = [
-            clipped(one - then, value) + GRPO_KL * distance(one, base)
+            clipped_objective(one - then, value) + GRPO_KL * kl_estimate(one, base)
             for one, then, base, value in zip(log_p, drawn, before, worth, strict=True)
         ]
         assert float(torch.cat(by_token).mean()) == pytest.approx(case["grpo"], abs=1e-5)
         sums = torch.stack([(one - then).sum() for one, then in zip(log_p, drawn, strict=True)])
-        assert float(clipped(sums, worth).mean()) == pytest.approx(case["rloo"], abs=1e-5)
+        assert float(clipped_objective(sums, worth).mean()) == pytest.approx(case["rloo"], abs=1e-5)
 
 
 def test_advantages_are_their_formulas():
@@ -207,7 +209,7 @@ def test_advantages_are_their_formulas():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_earns_is_said_more_often(name, dtype, tmp_path):
     base, asked, events = with_lora(dtype=dtype), prompts(8), []
-    objective = Reinforced(base, 8, rolling(base, asked), name, batch=8, seed=0)
+    objective = PolicyGradient(base, 8, rolling(base, asked), name, batch=8, seed=0)
     settings = LoopSettings(learning_rate=4e-2, epochs=24, evaluations=1)
     progress = Progress(listeners=[events.append])
     train(TrainingJob(base=base, objective=objective, settings=settings, folder=tmp_path, progress=progress))
@@ -222,7 +224,7 @@ def test_what_earns_is_said_more_often(name, dtype, tmp_path):
 def test_in_float32_answers_were_drawn_as_likely_as_they_are():
     base, asked = with_lora(), prompts(6)
     stirred(base)
-    objective = Reinforced(base, 6, rolling(base, asked), "grpo", batch=6, seed=0)
+    objective = PolicyGradient(base, 6, rolling(base, asked), "grpo", batch=6, seed=0)
     for batch in objective.batches(3):
         assert torch.allclose(objective._log_p(batch), batch.drawn_M, atol=1e-4)
 
@@ -243,10 +245,10 @@ def test_killed_between_answers_and_step_and_resumed_is_never_killed(name, tmp_p
 
         return TrainingJob(
             base=base,
-            objective=Reinforced(base, len(asked), rolled, name, batch=3, seed=0),
+            objective=PolicyGradient(base, len(asked), rolled, name, batch=3, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=3, evaluations=2, patience=99),
             folder=folder,
-            evaluate=lambda: Evaluation(dev_metric=0.5, rows=(0.0, 1.0)),
+            evaluate=lambda: DevEvaluation(dev_metric=0.5, rows=(0.0, 1.0)),
         )
 
     asked, whole, again = prompts(6), with_lora(), with_lora()
@@ -257,10 +259,10 @@ def test_killed_between_answers_and_step_and_resumed_is_never_killed(name, tmp_p
     result = train(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
     assert {"train_reward", "train_kl", "train_length", "train_entropy"} <= result.readings[0].figures.keys()
-    for key, value in trainable(whole.model).items():
-        assert torch.equal(value, trainable(again.model)[key]), key
+    for key, value in trainable_parameters(whole.model).items():
+        assert torch.equal(value, trainable_parameters(again.model)[key]), key
 
 
 def test_nothing_to_ask_is_refused():
     with pytest.raises(InputError, match="no prompt to answer"):
-        Reinforced(with_lora(), 0, lambda *_: [], "grpo", batch=4, seed=0)
+        PolicyGradient(with_lora(), 0, lambda *_: [], "grpo", batch=4, seed=0)

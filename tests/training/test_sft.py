@@ -6,10 +6,10 @@ from tiny_models import base_of, random_rows
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Section
-from trimtab.model.adapters.apply import add_lora, trainable
-from trimtab.training.batch import Row, pack
+from trimtab.model.adapters.apply import add_lora, trainable_parameters
+from trimtab.training.batch import TrainingRow, pack
 from trimtab.training.estimates import measure_rate, memory_mb
-from trimtab.training.sft import Supervised, answer_rows, document_rows
+from trimtab.training.sft import SupervisedObjective, answer_rows, document_rows
 
 pytestmark = pytest.mark.no_kernels
 
@@ -33,7 +33,9 @@ def test_a_weight_of_zero_leaves_a_row_out():
 
 
 def test_labels_are_the_next_trained_token_and_stay_within_their_row():
-    batch = pack([Row(encoded=encoded(False, True, True)), Row(encoded=encoded(True, True), weight=0.5)])
+    batch = pack(
+        [TrainingRow(encoded=encoded(False, True, True)), TrainingRow(encoded=encoded(True, True), weight=0.5)]
+    )
     assert batch.ids_N.tolist() == [3, 4, 5, 3, 4]
     assert batch.scored_M.tolist() == [0, 1, 3]
     assert batch.labels_M.tolist() == [4, 5, 4]
@@ -42,8 +44,10 @@ def test_labels_are_the_next_trained_token_and_stay_within_their_row():
 
 
 def test_a_row_says_what_is_scored_and_one_position_may_have_several_labels():
-    forked = Row(encoded=encoded(False, False), scored=((1, 7), (1, 9)), weight=2.0)
-    batch = pack([Row(encoded=encoded(False, True)), Row(encoded=encoded(True, True), weight=0.0), forked])
+    forked = TrainingRow(encoded=encoded(False, False), scored=((1, 7), (1, 9)), weight=2.0)
+    batch = pack(
+        [TrainingRow(encoded=encoded(False, True)), TrainingRow(encoded=encoded(True, True), weight=0.0), forked]
+    )
     assert batch.ids_N.tolist() == [3, 4] * 3
     assert batch.scored_M.tolist() == [0, 5, 5]
     assert batch.labels_M.tolist() == [4, 7, 9]
@@ -55,15 +59,15 @@ def test_two_labels_at_one_position_are_two_rows():
     base = base_of("llama")
     add_lora(base, 2, 4.0, seed=0)
     ids = tuple(range(3, 9))
-    forked = Row(encoded=Encoded(ids=ids, trained=(False,) * 6), scored=((5, 20), (5, 30)))
-    apart = [Row(encoded=Encoded(ids=(*ids, token), trained=(*(False,) * 6, True))) for token in (20, 30)]
+    forked = TrainingRow(encoded=Encoded(ids=ids, trained=(False,) * 6), scored=((5, 20), (5, 30)))
+    apart = [TrainingRow(encoded=Encoded(ids=(*ids, token), trained=(*(False,) * 6, True))) for token in (20, 30)]
 
     def figures(rows):
-        objective = Supervised(rows, batch=2, seed=0)
+        objective = SupervisedObjective(rows, batch=2, seed=0)
         [batch] = objective.batches(0)
         loss = objective.loss(base, batch).value
         loss.backward()
-        grads = {name: value.grad for name, value in trainable(base.model).items()}
+        grads = {name: value.grad for name, value in trainable_parameters(base.model).items()}
         base.model.zero_grad(set_to_none=True)
         return float(loss.detach()), grads
 
@@ -73,8 +77,8 @@ def test_two_labels_at_one_position_are_two_rows():
 
 
 def test_nothing_is_cut_from_a_long_row():
-    row = Row(encoded=encoded(*[False] * 5000, True))
-    [batch] = Supervised([row], batch=1, seed=0).batches(0)
+    row = TrainingRow(encoded=encoded(*[False] * 5000, True))
+    [batch] = SupervisedObjective([row], batch=1, seed=0).batches(0)
     assert batch.trained_tokens == 1
     assert len(batch.ids_N) == 5001
 
@@ -101,13 +105,16 @@ def test_documents_are_cut_in_pieces_whose_every_token_counts(length):
 def test_measuring_the_rate_moves_nothing():
     base = base_of("llama")
     add_lora(base, 2, 4.0, seed=0)
-    before = {name: value.detach().clone() for name, value in trainable(base.model).items()}
+    before = {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
     rows = random_rows(8)
     rate = measure_rate(base, rows, 4, seconds=0.05)
     tokens = sum(len(row.encoded.ids) for row in rows)
     assert rate.tokens_per_second > 0
     assert rate.epoch(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)
-    assert all(torch.equal(before[name], value) and value.grad is None for name, value in trainable(base.model).items())
+    assert all(
+        torch.equal(before[name], value) and value.grad is None
+        for name, value in trainable_parameters(base.model).items()
+    )
 
 
 def test_memory_grows_with_what_moves_and_with_the_pass():

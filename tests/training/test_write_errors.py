@@ -20,7 +20,7 @@ from trimtab.model.adapters.apply import write_tensors
 from trimtab.training import checkpoint, loop
 from trimtab.training.loop import LoopSettings, TrainingJob, train
 from trimtab.training.losses import Loss
-from trimtab.training.monitor import Evaluation
+from trimtab.training.monitor import DevEvaluation
 
 pytestmark = pytest.mark.any_processor
 
@@ -62,7 +62,7 @@ def trained(folder, listener=lambda numbers, event: None):
             objective=objective,
             settings=SETTINGS,
             folder=folder,
-            evaluate=lambda: Evaluation(dev_loss=dev_losses[newest[0]]),
+            evaluate=lambda: DevEvaluation(dev_loss=dev_losses[newest[0]]),
             progress=Progress(path=folder / "metrics.jsonl", listeners=[listen]),
         )
     )

@@ -21,7 +21,7 @@ from patience import no_patience, timed_once
 from serving_tasks import Here, serving_apart, serving_here, wait_until
 
 from trimtab import registry
-from trimtab.arms.online import Live
+from trimtab.arms.online import OnlineArm
 from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.canary import Canary
 from trimtab.base.task import load_task
@@ -287,7 +287,7 @@ def test_answers_that_fail_take_the_candidate_back(task: Path, monkeypatch: pyte
         def fails(*_: object) -> None:
             raise RuntimeError("a fault of the candidate")
 
-        live: Live = active.served.room._arms[active.served.arm]
+        live: OnlineArm = active.served.room._arms[active.served.arm]
         monkeypatch.setattr(live, "ask", fails)
         failed = 0
         for user in drawn(canary):

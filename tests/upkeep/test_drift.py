@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import BertTokenizerFast
 from typer.testing import CliRunner
 
-from trimtab.arms.bundle import DOCUMENTS_FILE, Documents
+from trimtab.arms.bundle import DOCUMENTS_FILE, BundledDocuments
 from trimtab.arms.traffic import ServedAnswer, traffic_of
 from trimtab.base.codec import write_record
 from trimtab.base.drift import DriftReport
@@ -103,7 +103,7 @@ def registered(task: Task, **more: Any) -> None:
     """A version of the arm rag with the present documents, in production."""
     folder = task.folder / "bundle"
     folder.mkdir(exist_ok=True)
-    write_record(folder / DOCUMENTS_FILE, Documents(documents=read_documents(task)))
+    write_record(folder / DOCUMENTS_FILE, BundledDocuments(documents=read_documents(task)))
     with registry(task) as own:
         version = own.add(replace(DRAFT, task="cities", arm="rag", **more), folder)
         own.promote(version.number or 0, why="a test")
@@ -243,7 +243,7 @@ def test_questions_are_asked_again_with_the_documents_as_they_are(make: Make) ->
     task = make()
     folder = task.folder / "bundle"
     folder.mkdir()
-    write_record(folder / DOCUMENTS_FILE, Documents(documents=read_documents(task)))
+    write_record(folder / DOCUMENTS_FILE, BundledDocuments(documents=read_documents(task)))
     with registry(task) as own:
         draft = replace(DRAFT, task="cities", arm="extract", source="", settings={"chunk_words": 1})
         own.promote(own.add(draft, folder).number or 0, why="a test")

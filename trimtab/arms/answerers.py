@@ -21,22 +21,22 @@ from trimtab.base.task import Task
 from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import Prefix, shared_length
 from trimtab.inference.label_scoring import hold_prefix
-from trimtab.inference.last_hidden import ends
+from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.inference.remote import remote_model
 from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters.apply import load_adapter, merged
 from trimtab.model.classifier import Head, load_head
-from trimtab.model.fast.int8_weights import eight_bits
-from trimtab.model.fast.packed_weights import laid_out
+from trimtab.model.fast.int8_weights import int8_forwards
+from trimtab.model.fast.packed_weights import packed
 from trimtab.training.classification import label_probabilities
 
 CALIBRATION_FILE = "calibration.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
+class ReadyArm:
     """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand.
 
     `engine` is what `alone` writes with; None where answers are chosen, or come from an endpoint.
@@ -49,7 +49,7 @@ class Ready:
 
 
 @contextmanager
-def ready(
+def ready_arm(
     session: Session,
     arm: Arm,
     context: Context,
@@ -57,7 +57,7 @@ def ready(
     sample: Sequence[Example] = (),
     *,
     replies: Path | None = None,
-) -> Iterator[Ready]:
+) -> Iterator[ReadyArm]:
     """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved; its calibration too.
 
     `sample` are questions whose prompts show what all prompts of this arm begin with. An endpoint's answers are paid for: with
@@ -72,29 +72,29 @@ def ready(
             many = asking = extract_answerer(session.task.task.unknown, context.threshold)
         else:
             many = asking = _calibrated(linear_answerer(session, run / "adapter"), calibration)
-        yield Ready(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
+        yield ReadyArm(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()
     if is_trained(arm):
         load_adapter(base, run / "adapter")
-    with merged(base.model), eight_bits(base) if session.eight_bit else laid_out(base):
+    with merged(base.model), int8_forwards(base) if session.eight_bit else packed(base):
         builder = PromptBuilder(session, context)
         if HEAD in arm.stages:
             head = load_head(base, run / "adapter")
             many = _calibrated(head_answerer(session, head), calibration)
             alone = _calibrated(_head_alone(session, head, builder.prompts(sample)), calibration)
-            yield Ready(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
+            yield ReadyArm(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
             return
         asked = builder.prompts(sample)
         if session.task.task.kind == "classify":
-            yield Ready(
+            yield ReadyArm(
                 builder=builder,
                 many=lambda prompts: session.answer(prompts, calibration=calibration),
                 alone=session.choose_alone(asked, calibration),
             )
             return
         engine = session.engine(asked)
-        yield Ready(
+        yield ReadyArm(
             builder=builder,
             many=builder.answer,
             alone=lambda prompt: builder.answer([prompt], engine=engine)[0],
@@ -122,7 +122,7 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         began = time.perf_counter()
         asked = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        chances_PC = label_probabilities(head, ends(session.base, asked, held=held)).tolist()
+        chances_PC = label_probabilities(head, last_hidden_states(session.base, asked, held=held)).tolist()
         each = (time.perf_counter() - began) / max(1, sum(map(len, asked)))
         return [
             Generation(

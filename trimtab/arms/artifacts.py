@@ -9,7 +9,7 @@ from pathlib import Path
 from trimtab.arms.contexts import Context
 from trimtab.arms.recipe import Recipe
 from trimtab.base.results import ArmEffort, Exposure, LearningCurve
-from trimtab.training.monitor import Health, Reading
+from trimtab.training.monitor import EvalRecord, Health
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedWeights:
     """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
 
     `epochs`: of the last stage, as far as it came. `planned_steps`: as many as there would have been, had dev not ended a stage. `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
@@ -48,7 +48,7 @@ class Trained:
     skipped: int = 0
     epochs: float = 0.0
     health: Health = "learning"
-    best: Reading | None = None
+    best: EvalRecord | None = None
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     recipe: Recipe | None = None
     effort: ArmEffort | None = None
@@ -70,11 +70,11 @@ class Trained:
         return {name: float(value) for name, value in counted.items()} if self.steps else {}
 
 
-NOTHING = Trained()
+NOTHING = TrainedWeights()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ArmArtifact:
     """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
 
     `dev_scores`: of dev questions that it answered on the way, by id. `anew`: made for this measurement, not taken from another.
@@ -82,7 +82,7 @@ class Made:
     """
 
     context: Context
-    trained: tuple[Trained, ...]
+    trained: tuple[TrainedWeights, ...]
     folders: tuple[Path, ...]
     effort: ArmEffort | None = None
     choose_seconds: float = 0.0

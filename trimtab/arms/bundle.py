@@ -14,7 +14,7 @@ from trimtab.arms.artifacts import NOTHING
 from trimtab.arms.contexts import SHOT_CHOOSERS, Context, PromptBuilder, require_chosen
 from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_files
 from trimtab.arms.session import Session
-from trimtab.arms.store import SavedArm, Stored
+from trimtab.arms.store import SavedArm, StoredQuestion
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.config import BaseTable, DataTable, TaskTable
@@ -78,24 +78,24 @@ class Bundle:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Documents:
+class BundledDocuments:
     """`documents.json`."""
 
     documents: tuple[Document, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shots:
+class BundledShots:
     """`shots.json`: the examples shown before a question, or those that the nearest are taken from."""
 
     shots: tuple[Example, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Questions:
+class StoredQuestions:
     """`questions.json`: test questions, and what the arm as measured answered."""
 
-    questions: tuple[Stored, ...]
+    questions: tuple[StoredQuestion, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class BundledArm:
     arm: Arm
     session: Session
     saved: SavedArm
-    stored: tuple[Stored, ...]
+    stored: tuple[StoredQuestion, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -120,7 +120,7 @@ def write_bundle(
     folder: Path,
     *,
     saved: SavedArm | None = None,
-    stored: Sequence[Stored] = (),
+    stored: Sequence[StoredQuestion] = (),
 ) -> None:
     """Write what an arm answers with; of the rows only those that it shows, or may show, and `stored`."""
     task = session.task
@@ -147,14 +147,14 @@ def write_bundle(
         embedding_digest=session.embedder.digest if embeds else None,
         reranker=task.base.reranker if arm.retrieves and context.rerank else None,
         files=_files_of_models(session, arm, context, saved),
-        prompt=shape_of(own, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
+        prompt=prompt_shape(own, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
     )
     write_record(folder / BUNDLE_FILE, bundle)
-    write_record(folder / QUESTIONS_FILE, Questions(questions=tuple(stored)))
+    write_record(folder / QUESTIONS_FILE, StoredQuestions(questions=tuple(stored)))
     if shots:
-        write_record(folder / SHOTS_FILE, Shots(shots=shots))
+        write_record(folder / SHOTS_FILE, BundledShots(shots=shots))
     if context.passages or context.shot_passages:
-        write_record(folder / DOCUMENTS_FILE, Documents(documents=session.workspace.documents))
+        write_record(folder / DOCUMENTS_FILE, BundledDocuments(documents=session.workspace.documents))
         home = folder / session.index_folder(context.words).name
         home.mkdir()
         session.index_of(context.words).copy_to(home)
@@ -184,7 +184,7 @@ def open_bundle(
     if bundle.arm.endpoint:  # none is exported, and a strange bundle is not to send questions anywhere
         raise InputError("names an endpoint, which no bundle holds", "export it again", file=folder / BUNDLE_FILE)
     _require_sound(bundle, folder / BUNDLE_FILE)
-    stored = read_record(folder / QUESTIONS_FILE, Questions).questions
+    stored = read_record(folder / QUESTIONS_FILE, StoredQuestions).questions
     session = Session(_workspace(bundle, folder, stored, near or folder), bundle.precision, base=base)
     session.shots = session.workspace.splits["train"]
     if bundle.embedding_digest and bundle.embedding_digest != session.embedder.digest:
@@ -264,11 +264,11 @@ def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
             )
 
 
-def _workspace(bundle: Bundle, folder: Path, stored: Sequence[Stored], near: Path) -> Workspace:
+def _workspace(bundle: Bundle, folder: Path, stored: Sequence[StoredQuestion], near: Path) -> Workspace:
     """What a session works on: shots in the place of training rows, stored questions where prompts are looked at beforehand."""
-    shots = read_record(folder / SHOTS_FILE, Shots).shots if (folder / SHOTS_FILE).is_file() else ()
+    shots = read_record(folder / SHOTS_FILE, BundledShots).shots if (folder / SHOTS_FILE).is_file() else ()
     named = folder / DOCUMENTS_FILE
-    documents = read_record(named, Documents).documents if named.is_file() else ()
+    documents = read_record(named, BundledDocuments).documents if named.is_file() else ()
     if not all(one.messages for one in stored) or not all(shot.messages and shot.references for shot in shots):
         raise _damaged(ValueError(f"a row of {SHOTS_FILE} or {QUESTIONS_FILE} is empty"), folder)
     asked = tuple(Example(id=str(n), messages=one.messages, references=()) for n, one in enumerate(stored))
@@ -316,7 +316,7 @@ def _task(bundle: Bundle, near: Path) -> Task:
     )
 
 
-def shape_of(instruction: str, shots: Sequence[Shot], context: Context) -> tuple[Message, ...]:
+def prompt_shape(instruction: str, shots: Sequence[Shot], context: Context) -> tuple[Message, ...]:
     """The turns of a prompt, a place for the question and one for each passage in them; shots only where they are fixed."""
     passages = [
         Passage(id="", document="", title=f"{{title {rank}}}", path=(), text=f"{PASSAGE[:-1]} {rank}}}", source="")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.arms.answerers import CALIBRATION_FILE, Ready, ready
+from trimtab.arms.answerers import CALIBRATION_FILE, ReadyArm, ready_arm
 from trimtab.arms.contexts import Context
-from trimtab.arms.search.context_search import MENUS, TrialPlan
+from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan
 from trimtab.arms.session import Session
 from trimtab.base.codec import write_record
 from trimtab.base.config import Effort
@@ -40,7 +40,7 @@ CONTENT_FREE = "N/A"  # a question that asks nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class CalibrationTrial:
     """A way of weighing as it does on dev: the scores, the right labels' places, and the temperature that suits it, 1 where none can be fitted."""
 
     way: Way
@@ -94,7 +94,7 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     dev = [one for one in session.part("dev", DEV_QUESTIONS) if one.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
-        with ready(session, arm, context, run) as able:
+        with ready_arm(session, arm, context, run) as able:
             scored_as_text = method_of(arm).uses_base and HEAD not in arm.stages
             found = _of_text(session, able, dev) if scored_as_text else _of_chances(able, dev)
     run.mkdir(parents=True, exist_ok=True)
@@ -113,11 +113,11 @@ def questions_weighed(session: Session, arm: Arm) -> int:
 
 def planned_weighing(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What choosing how labels are weighed takes, where asking one question takes `each` seconds."""
-    asked = questions_weighed(session, arm) if effort in MENUS else 0
+    asked = questions_weighed(session, arm) if effort in SEARCH_SPACES else 0
     return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked, beside=True),) if asked else ()
 
 
-def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibration:
+def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibration:
     """For labels that are scored as text: the best of the four ways.
 
     A way that gets too few of dev right, or wrong, for a temperature to be fitted is not taken; raw always may be.
@@ -129,7 +129,7 @@ def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibrati
         session.label_sums(able.builder.prompts(asked))
         for asked in (dev, [nothing], session.part("train", BATCH_INPUTS))
     )
-    tried = [Tried(way="raw", scores_NL=sums_NL, right_N=right_N)]
+    tried = [CalibrationTrial(way="raw", scores_NL=sums_NL, right_N=right_N)]
     offsets: tuple[tuple[Way, Floats | None], ...] = (
         ("mean", None),
         ("pmi", mean_offsets(null_L)),
@@ -137,7 +137,7 @@ def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibrati
     )
     for way, offsets_L in offsets:
         scores_NL = label_scores(sums_NL, lengths, per_token=way == "mean", offsets_L=offsets_L)
-        one = Tried(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
+        one = CalibrationTrial(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
         tried += [one] if one.may_be_fitted else []
     best = best_way(tried, session.task.metric, labels)
     return Calibration(
@@ -149,7 +149,7 @@ def _of_text(session: Session, able: Ready, dev: Sequence[Example]) -> Calibrati
     )
 
 
-def best_way(tried: Sequence[Tried], metric: str, labels: Sequence[str]) -> Tried:
+def best_way(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
     """Of the ways whose metric is within one paired standard error of the best one's, that of the least log loss, the first of equals.
 
     A question or two more of dev say less than the log loss does, which every question moves.
@@ -157,7 +157,7 @@ def best_way(tried: Sequence[Tried], metric: str, labels: Sequence[str]) -> Trie
     worth = [one.worth(metric, labels) for one in tried]
     top = tried[max(range(len(tried)), key=worth.__getitem__)]
 
-    def error(one: Tried) -> float:
+    def error(one: CalibrationTrial) -> float:
         gaps_N = top.hits - one.hits
         return float(gaps_N.std(ddof=1) / len(gaps_N) ** 0.5)
 
@@ -165,7 +165,7 @@ def best_way(tried: Sequence[Tried], metric: str, labels: Sequence[str]) -> Trie
     return min(near, key=lambda one: one.log_loss)
 
 
-def _of_chances(able: Ready, dev: Sequence[Example]) -> Calibration:
+def _of_chances(able: ReadyArm, dev: Sequence[Example]) -> Calibration:
     """For arms that give probabilities without scoring text: the temperature alone."""
     given = able.many(able.builder.prompts(dev))
     labels = list(given[0].probabilities)  # an arm that learnt from rows knows their labels alone
@@ -174,5 +174,5 @@ def _of_chances(able: Ready, dev: Sequence[Example]) -> Calibration:
         return Calibration()
     chances_NL = np.array([[one.probabilities[label] for label in labels] for one, _ in known])
     right_N = np.array([labels.index(reference) for _, reference in known])
-    found = Tried(way="raw", scores_NL=logarithms(chances_NL), right_N=right_N)
+    found = CalibrationTrial(way="raw", scores_NL=logarithms(chances_NL), right_N=right_N)
     return Calibration(temperature=found.temperature, dev=len(known) if found.may_be_fitted else 0)

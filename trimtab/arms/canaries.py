@@ -12,7 +12,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Example, Message
 from trimtab.base.results import Exposure
 from trimtab.measurement.exposure import exposures
-from trimtab.training.batch import Row
+from trimtab.training.batch import TrainingRow
 from trimtab.training.sft import answer_rows, row_losses
 
 CONTROLS = 255  # never trained on: up to 8 bits can be shown
@@ -42,7 +42,7 @@ def _word(draw: random.Random) -> str:
     return "".join(draw.choice(_ONSETS) + draw.choice(_VOWELS) for _ in range(2)) + draw.choice(_ENDS)
 
 
-def canary_rows(session: Session) -> list[Row]:
+def canary_rows(session: Session) -> list[TrainingRow]:
     """The canaries as they are trained on, under the instruction alone whatever the arm's context is; none unless the task asks for any."""
     data = session.task.data
     return _encoded(session, canaries(data.canaries, data.split.seed)) if data.canaries else []
@@ -61,6 +61,6 @@ def exposure(session: Session, progress: Progress) -> Exposure | None:
     return Exposure(canaries=len(rows), controls=len(others), mean=mean(found), highest=max(found), possible=possible)
 
 
-def _encoded(session: Session, rows: tuple[Example, ...]) -> list[Row]:
+def _encoded(session: Session, rows: tuple[Example, ...]) -> list[TrainingRow]:
     pairs = PromptBuilder(session, Context()).training_prompts(rows, seed=0)
     return answer_rows((session.encoder.conversation(prompt.messages, answer), 1.0) for prompt, answer in pairs)

@@ -18,26 +18,26 @@ from trimtab.base.records import Generation, Prompt
 from trimtab.measurement.calibration import log_losses, logarithms, suiting_temperature
 from trimtab.measurement.evaluate import Scorer
 from trimtab.model.classifier import Head
-from trimtab.model.fast.packed_weights import answering
-from trimtab.training.loop import TrainResult, held_out
-from trimtab.training.monitor import Evaluation
+from trimtab.model.fast.packed_weights import merged_and_packed
+from trimtab.training.loop import TrainResult, evaluate
+from trimtab.training.monitor import DevEvaluation
 
 DEV_QUESTIONS = 60
 CHOSEN_QUESTIONS = 100  # where answers are labels: their probabilities are all that is looked at
 CHOOSING = ("sft", HEAD)
 
 
-def chooses(session: Session, stage: str) -> bool:
+def imitates_labels(session: Session, stage: str) -> bool:
     """Whether a stage imitates labels of a closed set, whose probabilities say how good its weights are."""
     return session.task.task.kind == "classify" and stage in CHOOSING
 
 
 def questions_asked(session: Session, stage: str) -> int:
     """How many questions of dev a look asks at most in a stage."""
-    return CHOSEN_QUESTIONS if chooses(session, stage) else DEV_QUESTIONS
+    return CHOSEN_QUESTIONS if imitates_labels(session, stage) else DEV_QUESTIONS
 
 
-def look_at_dev(
+def evaluate_on_dev(
     session: Session,
     stage: str,
     objective: Objective | None,
@@ -45,7 +45,7 @@ def look_at_dev(
     head: Head | None,
     scorer: Scorer | None,
     looks: list[Mapping[str, float]],
-) -> Callable[[], Evaluation]:
+) -> Callable[[], DevEvaluation]:
     """What a look at dev finds in a stage, with the adapter merged where questions are asked; their scores are added to `looks`.
 
     The task's metric on dev questions stands in every look. How good weights are is said by the objective's loss over dev; for labels
@@ -55,7 +55,7 @@ def look_at_dev(
     dev = session.part("dev", questions_asked(session, stage))
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else builder.answer
-    by_choice = chooses(session, stage)
+    by_choice = imitates_labels(session, stage)
     labels = session.workspace.labels
     given: list[Generation] = []
 
@@ -63,23 +63,23 @@ def look_at_dev(
         given[:] = answer(prompts)
         return given
 
-    def look() -> Evaluation:
+    def look() -> DevEvaluation:
         value: float | None = None
         scores: dict[str, float] = {}
-        seen = held_out(session.base, objective) if objective and not by_choice else None
+        seen = evaluate(session.base, objective) if objective and not by_choice else None
         release_memory()
         if dev:  # all of it may have been too long, where judged answers were not
-            with answering(session.base):
+            with merged_and_packed(session.base):
                 value, scores = score_on(session, dev, builder, noted, scorer)
         looks.append(scores)
         release_memory()
         if by_choice:
             losses = choice_losses(given, [one.references[0] for one in dev], labels)
-            return Evaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
+            return DevEvaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
         if seen and (stage not in PREFERENCES or not dev):
             return replace(seen, dev_metric=value)
         figures = {**seen.figures, "pair_loss": seen.dev_loss or 0.0} if seen else {}
-        return Evaluation(dev_metric=value, figures=figures, rows=tuple(scores.values()))
+        return DevEvaluation(dev_metric=value, figures=figures, rows=tuple(scores.values()))
 
     return look
 

@@ -61,7 +61,7 @@ FILES = {name: f"files of {model}" for name, model in _MODELS.items()}
 _SHOWN = 3  # differences that a message names
 
 
-def depends_on(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
+def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
     """Everything that the results of these arms rest on, of the task file these tables or all; rewards and teacher where an arm learns from them.
 
     Weights that none of the arms uses are not asked for.
@@ -149,7 +149,7 @@ def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 
 
-def differing(then: Depends, now: Depends) -> tuple[str, ...]:
+def differences(then: Depends, now: Depends) -> tuple[str, ...]:
     """What is not the same any more, in words, settings with both values where they are short."""
     files = {name: _files_differing(name, then, now) for name in FILES}
     by_file = {WEIGHTS[name] for name, found in files.items() if found} | set(FILES.values())
@@ -180,10 +180,10 @@ def _as_json(files: Mapping[str, str]) -> str:
 
 def refuse_changed(folder: Path, then: Depends, now: Depends, anew: str) -> None:
     """Raise InputError, with what differs, where work in `folder` cannot go on; `anew` is the command that starts over."""
-    differences = differing(then, now)
-    if differences:
-        more = len(differences) - _SHOWN
-        shown = ", ".join(differences[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    changed = differences(then, now)
+    if changed:
+        more = len(changed) - _SHOWN
+        shown = ", ".join(changed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         raise InputError(
             f"changed since this was begun: {shown}",
             f"put back what was changed, or start anew with: {anew}",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from trimtab.arms.answerers import ready, score_on
+from trimtab.arms.answerers import ready_arm, score_on
 from trimtab.arms.contexts import Context
 from trimtab.arms.planning.plan import StagePlan
 from trimtab.arms.recipe import LEAST_STEPS, Recipe
@@ -109,6 +109,6 @@ def training_on(session: Session, rows: Sequence[Example]) -> Iterator[None]:
 def _on_dev(
     session: Session, arm: Arm, context: Context, run: Path, dev: Sequence[Example], scorer: Scorer | None
 ) -> list[float]:
-    with ready(session, arm, context, run) as able:
+    with ready_arm(session, arm, context, run) as able:
         scores = score_on(session, dev, able.builder, able.many, scorer)[1]
     return [scores[example.id] for example in dev]

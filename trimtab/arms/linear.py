@@ -19,7 +19,7 @@ TIMED_ROWS = 8  # read with the base to foretell all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class LinearFit:
     """Every trial of a fit, the one that was kept, and why no more was tried."""
 
     trials: tuple[LinearTrial, ...]
@@ -27,7 +27,7 @@ class Fitted:
     stopped: Stopped
 
 
-def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, like: Path | None = None) -> Fitted:
+def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, like: Path | None = None) -> LinearFit:
     """Fit the arm on the training rows, choose on dev, save it in `folder`.
 
     Hidden states of the base are among the choices where the base is there and reads all rows within `search_seconds`, as timed on
@@ -47,7 +47,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     stopped: Stopped = "no trial was better"
     if dev and kept.penalty in (PENALTIES[0], PENALTIES[-1]):
         stopped = "edge of the ladder"
-    return Fitted(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
+    return LinearFit(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
 
 
 def hidden_seconds(session: Session) -> float | None:

@@ -13,25 +13,25 @@ from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
 from trimtab.arms.rollouts import Rollouts
 from trimtab.arms.session import Session
-from trimtab.arms.teacher import Taught, Teacher, answer_row, fitting_answers, same_tokens
+from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_answers, same_tokens
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import Head
-from trimtab.training.batch import Row, tokens_of_pass
-from trimtab.training.classification import Classification, label_rows
-from trimtab.training.distill import Distilled, Lesson
-from trimtab.training.preference import WITHOUT_REFERENCE, Judged, Preference, judged_rows, usable
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, Compared
-from trimtab.training.rl import Reinforced
-from trimtab.training.sft import Supervised, answer_rows, document_rows
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens
+from trimtab.training.classification import ClassificationObjective, label_rows
+from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.preference import WITHOUT_REFERENCE, JudgedAnswers, PreferenceObjective, fitting_rows, usable_rows
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
+from trimtab.training.rl import PolicyGradient
+from trimtab.training.sft import SupervisedObjective, answer_rows, document_rows
 
 DEV_ROWS = 96
 
-Judging = Preference | BradleyTerry
-Imitating = Supervised | Distilled
-Objective = Imitating | Classification | Judging | Reinforced
+Judging = PreferenceObjective | BradleyTerry
+Imitating = SupervisedObjective | Distillation
+Objective = Imitating | ClassificationObjective | Judging | PolicyGradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
 
 def training_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-) -> tuple[list[Row], int]:
+) -> tuple[list[TrainingRow], int]:
     """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
     pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
@@ -87,7 +87,7 @@ def training_rows(
 
 def head_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-) -> tuple[list[Row], int]:
+) -> tuple[list[TrainingRow], int]:
     """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
     labels = session.workspace.labels
     pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
@@ -99,7 +99,7 @@ def head_rows(
     return label_rows(fitting, len(labels)), len(encoded) - len(fitting)
 
 
-def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[Judged], int]:
+def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[JudgedAnswers], int]:
     """The judged answers of a split behind their prompts as this context builds them, and how many were left out for their length."""
     judgements = session.workspace.preferences[split]
     prompts = PromptBuilder(session, context).prompts([one.asked for one in judgements])
@@ -108,10 +108,10 @@ def judged_answers(session: Session, context: Context, split: Split) -> tuple[li
         return None if answer is None else session.encoder.conversation(prompt.messages, answer)
 
     rows = [
-        Judged(chosen=encoded(prompt, one.chosen), rejected=encoded(prompt, one.rejected), weight=one.weight)
+        JudgedAnswers(chosen=encoded(prompt, one.chosen), rejected=encoded(prompt, one.rejected), weight=one.weight)
         for one, prompt in zip(judgements, prompts, strict=True)
     ]
-    return judged_rows(rows, session.context_tokens)
+    return fitting_rows(rows, session.context_tokens)
 
 
 def supervised_objectives(
@@ -121,10 +121,10 @@ def supervised_objectives(
 
     Canaries stand among the rows of `sft`, never among those of dev.
     """
-    tokens = tokens_of_pass(session.base.model.dtype)
+    tokens = default_microbatch_tokens(session.base.model.dtype)
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
-        return Supervised(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads, tokens=tokens), None, 0
+        return SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads, tokens=tokens), None, 0
     splits = session.workspace.splits
 
     def over(
@@ -132,12 +132,12 @@ def supervised_objectives(
     ) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return Classification(rows, head, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
+            return ClassificationObjective(rows, head, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return Supervised(rows, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
+        return SupervisedObjective(rows, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
 
     objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, keep=stage.rereads)
-    if stage.name == "sft" and isinstance(objective, Supervised):
+    if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
     together = _read_together(session, plan)
@@ -164,15 +164,15 @@ def judged_objectives(
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
 
-    def over(judged: Sequence[Judged], seed: int, *, keep: bool) -> Judging:
+    def over(judged: Sequence[JudgedAnswers], seed: int, *, keep: bool) -> Judging:
         if head is not None and stage.name == REWARD:
-            tokens = tokens_of_pass(session.base.model.dtype)
+            tokens = default_microbatch_tokens(session.base.model.dtype)
             return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed, tokens=tokens)
-        return Preference(session.base, judged, stage.name, batch=plan.batch, seed=seed, keep=keep)
+        return PreferenceObjective(session.base, judged, stage.name, batch=plan.batch, seed=seed, keep=keep)
 
     def held_out_in(split: Split, *, keep: bool) -> Judging | None:
         judged = judged_answers(session, context, split)[0]
-        some = compared(judged) if stage.name == REWARD else usable(judged, stage.name)
+        some = compared(judged) if stage.name == REWARD else usable_rows(judged, stage.name)
         return over(judged, 0, keep=keep) if some else None
 
     objective = over(rows, plan.seed, keep=stage.rereads or stage.name not in WITHOUT_REFERENCE)
@@ -180,10 +180,10 @@ def judged_objectives(
     return objective, held_out_in("dev", keep=True), held_out_in("test", keep=False), skipped
 
 
-def compared(rows: Sequence[Judged]) -> list[Compared]:
+def compared(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
     """The pairs among judged answers; judgements of one answer say nothing of another."""
     return [
-        Compared(chosen=row.chosen, rejected=row.rejected, weight=row.weight)
+        ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=row.weight)
         for row in rows
         if row.chosen is not None and row.rejected is not None and row.weight > 0
     ]
@@ -196,7 +196,7 @@ def taught_objectives(
 
     A teacher with the same tokens is imitated by its distribution, any other by the text of its answers.
     """
-    tokens = tokens_of_pass(session.base.model.dtype)
+    tokens = default_microbatch_tokens(session.base.model.dtype)
     said = teacher.answers(context, "train", session.workspace.splits["train"])
     said_on_dev = teacher.answers(context, "dev", session.part("dev", DEV_ROWS))
     own, began = teacher.own, time.perf_counter()
@@ -206,13 +206,13 @@ def taught_objectives(
         raise InputError(problem, "shorten the rows, or name another teacher", field="teacher")
     alike = own is not None and same_tokens(session.encoder, own.encoder, said)
 
-    def over(taught: Sequence[Taught], seed: int, *, batch: int, keep: bool) -> Imitating:
-        rows = [Row(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
+    def over(taught: Sequence[TeacherAnswer], seed: int, *, batch: int, keep: bool) -> Imitating:
+        rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
         if own is None or not alike:
-            return Supervised(rows, batch=batch, seed=seed, keep=keep, tokens=tokens)
+            return SupervisedObjective(rows, batch=batch, seed=seed, keep=keep, tokens=tokens)
         read = [answer_row(own.encoder, one) for one in taught]
-        lessons = [Lesson(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distilled(lessons, own.base, batch=batch, seed=seed, keep=keep, tokens=tokens)
+        lessons = [TeacherTargets(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
+        return Distillation(lessons, own.base, batch=batch, seed=seed, keep=keep, tokens=tokens)
 
     objective = over(fitting, plan.seed, batch=plan.batch, keep=stage.rereads)
     of_dev, together = fitting_answers(session, said_on_dev), _read_together(session, plan)
@@ -227,13 +227,13 @@ def taught_objectives(
 
 def rewarded_objective(
     session: Session, plan: Recipe, stage: Stage, context: Context, reward: Reward
-) -> tuple[Reinforced, int]:
+) -> tuple[PolicyGradient, int]:
     """What a stage that learns from rewards optimises over the training questions, and how many were too long.
 
     The reference is the model as it is now.
     """
     roll = Rollouts(session, context, session.workspace.splits["train"], reward, seed=plan.seed)
-    objective = Reinforced(session.base, len(roll.asked), roll, stage.name, batch=plan.batch, seed=plan.seed)
+    objective = PolicyGradient(session.base, len(roll.asked), roll, stage.name, batch=plan.batch, seed=plan.seed)
     return objective, roll.skipped
 
 

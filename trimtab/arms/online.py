@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from trimtab.arms.answerers import Ready, ready
+from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
 from trimtab.data.prompts import under_passages
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.detokenize import token_bytes
-from trimtab.inference.engine import Completion, Engine, Request, Token
+from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
 from trimtab.inference.request import require_room
 from trimtab.inference.sampling import GREEDY, Sampling
 from trimtab.measurement.citations import supporting
@@ -31,7 +31,7 @@ SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class OnlineQuestion:
     """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
 
     A system turn takes the place of the task's instruction. `raw`: a prompt that is read as it is, as text or as ids of tokens,
@@ -76,7 +76,7 @@ class SaidToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class AnswerPiece:
     """What is new of an answer; the pieces of one add up to its text. `tokens`: where log-probabilities were asked for."""
 
     id: str
@@ -85,7 +85,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class OnlineReply:
     """A whole answer: behind its last piece. `cited` are the ranks of the passages that support it.
 
     `echo`: the text of the prompt, where it was asked for, and `echo_tokens` its tokens where their log-probabilities were.
@@ -102,29 +102,29 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class FailedQuestion:
     """A question that could not be answered, and why."""
 
     id: str
     error: Exception
 
 
-Event = Piece | Reply | Failed
+OnlineEvent = AnswerPiece | OnlineReply | FailedQuestion
 
 
-class Live(Protocol):
+class OnlineArm(Protocol):
     """An arm in use. For one thread: nothing is locked, but `is_prepared` and `prepare` may be called from any."""
 
-    def is_prepared(self, question: Question) -> bool:
+    def is_prepared(self, question: OnlineQuestion) -> bool:
         """Whether nothing has to be prepared before a question can be taken on, or refused."""
 
-    def prepare(self, question: Question) -> None:
+    def prepare(self, question: OnlineQuestion) -> None:
         """What takes long before a question can be taken on; raises InputError for one that cannot be."""
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: OnlineQuestion) -> None:
         """Take a question on; raises InputError for one that cannot be answered."""
 
-    def step(self) -> list[Event]:
+    def step(self) -> list[OnlineEvent]:
         """Go on by one pass over the model: what is new."""
 
     def cancel(self, question_id: str) -> None:
@@ -136,7 +136,7 @@ class Live(Protocol):
 
 
 @contextmanager
-def live(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = True) -> Iterator[Live]:
+def open_online(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = True) -> Iterator[OnlineArm]:
     """Inside, the arm answers, with the weights and the context that were measured.
 
     `sample`: what prompts begin with is found on a few rows and read beforehand, which pays from the second question on. `session` is
@@ -144,7 +144,7 @@ def live(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = T
     """
     context = context_for(arm, saved.chosen if saved else None)
     rows = session.workspace.splits["dev"] or session.workspace.splits["train"]
-    with ready(
+    with ready_arm(
         session, arm, context, saved.folder if saved else session.task.folder / FOLDER, rows[:SHOWN] if sample else ()
     ) as able:
         if arm.retrieves:
@@ -156,7 +156,7 @@ def live(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = T
 class _Answering:
     """A question on its way; blanks at the end of what was said are kept until more comes, as answers have none there."""
 
-    question: Question
+    question: OnlineQuestion
     prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...]
     said: str = ""
@@ -193,7 +193,7 @@ class _Prepared:
 class WritingArm:
     """An arm that writes its answers, all of them together in one engine."""
 
-    def __init__(self, session: Session, able: Ready, engine: Engine) -> None:
+    def __init__(self, session: Session, able: ReadyArm, engine: Engine) -> None:
         self._session, self._able, self._engine = session, able, engine
         self._asked: dict[str, _Answering] = {}
         self._prepared: _Prepared | None = None  # of the question that came last
@@ -203,17 +203,17 @@ class WritingArm:
         """How many questions are not answered yet."""
         return len(self._asked)
 
-    def is_prepared(self, question: Question) -> bool:
+    def is_prepared(self, question: OnlineQuestion) -> bool:
         """Whether what its answer has to fit is compiled."""
         return question.constraint is None or self._engine.is_prepared(question.constraint)
 
-    def prepare(self, question: Question) -> None:
+    def prepare(self, question: OnlineQuestion) -> None:
         """Compile the constraint of its answer. Raises InputError for a constraint that an arm that quotes cannot apply."""
         self._require_free(question)
         if question.constraint:
             self._engine.prepare(question.constraint)
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: OnlineQuestion) -> None:
         """Look its passages up and put it into the engine; the second of several draws is put there with what the first has found."""
         self._require_free(question)
         max_new = self._session.output_tokens if question.max_new is None else question.max_new
@@ -243,7 +243,7 @@ class WritingArm:
         """True if answers may only be words of their passages."""
         return self._able.builder.context.quote
 
-    def _require_free(self, question: Question) -> None:
+    def _require_free(self, question: OnlineQuestion) -> None:
         """Raise InputError if an arm that quotes is asked for another constraint, or with a raw prompt, which has no passages."""
         if self._quotes and question.constraint:
             problem = "an answer of this arm is held to its passages already"
@@ -265,17 +265,17 @@ class WritingArm:
             raise InputError(problem, "send ids that its own tokenizer made", field="prompt")
         return raw
 
-    def _prepare(self, question: Question, max_new: int) -> _Prepared:
+    def _prepare(self, question: OnlineQuestion, max_new: int) -> _Prepared:
         if question.raw is not None:
             return _Prepared(asked=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new))
-        prompt = prompted(self._able, question, max_new)
+        prompt = prompt_for(self._able, question, max_new)
         self._session.forget_hits()  # a server's questions have no end
         ids = self._session.encoder.prompt(prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
         public = self._public(question, prompt, ids)
         return _Prepared(asked=question.messages, prompt=prompt, ids=ids, public=public)
 
-    def _public(self, question: Question, prompt: Prompt, ids: tuple[int, ...]) -> int:
+    def _public(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
         """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
 
         None where clients bring turns of their own, which are no one else's to know of.
@@ -284,18 +284,18 @@ class WritingArm:
             return 0
         *before, last = prompt.messages
         blank = replace(last, content=under_passages("", prompt.hits) if prompt.hits else "")
-        return common_length(ids, self._session.encoder.prompt((*before, blank)))
+        return common_prefix_length(ids, self._session.encoder.prompt((*before, blank)))
 
-    def step(self) -> list[Event]:
+    def step(self) -> list[OnlineEvent]:
         """One pass of the engine; where it fails, every question does, and those asked later are answered again."""
         try:
             events = self._engine.step()
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends these questions and not the arm)
             lost, self._asked = list(self._asked), {}
-            return [Failed(id=one, error=error) for one in lost]
+            return [FailedQuestion(id=one, error=error) for one in lost]
         return [told for event in events if (told := self._told_or_failed(event)) is not None]
 
-    def _told_or_failed(self, event: Token | Completion) -> Event | None:
+    def _told_or_failed(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
         """What an event of the engine means; a question that it cannot be told of is taken back."""
         if event.id not in self._asked:  # taken back just now, within the same pass
             return None
@@ -303,23 +303,23 @@ class WritingArm:
             return self._told(event)
         except Exception as error:  # noqa: BLE001  (this question fails, not the arm)
             self.cancel(event.id)
-            return Failed(id=event.id, error=error)
+            return FailedQuestion(id=event.id, error=error)
 
     def cancel(self, question_id: str) -> None:
         """End its request and free its slot."""
         if self._asked.pop(question_id, None) is not None:
             self._engine.cancel(question_id)
 
-    def _told(self, event: Token | Completion) -> Event | None:
+    def _told(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
         one = self._asked[event.id]
-        if isinstance(event, Token):
+        if isinstance(event, GeneratedToken):
             tokens: tuple[SaidToken, ...] = ()
             # The token that ends an answer is no part of it, but of what stands behind a raw prompt.
             if event.log_probability is not None and (one.prompt is None or event.token not in self._engine.stop_ids):
                 others = tuple(self._said(token, value) for token, value in event.likeliest)
                 tokens = (replace(self._said(event.token, event.log_probability), likeliest=others),)
             piece = one.more(event.text)
-            return Piece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
+            return AnswerPiece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
         generation = Generation(
             id=event.id,
             text=one.said,
@@ -333,17 +333,17 @@ class WritingArm:
         if one.prompt is None:
             reply = self._raw_reply(one, event, generation)
         else:
-            reply = answered(self._session, one.question, one.prompt, generation)
+            reply = reply_from(self._session, one.question, one.prompt, generation)
         del self._asked[event.id]
         return reply
 
-    def _raw_reply(self, one: _Answering, event: Completion, generation: Generation) -> Reply:
+    def _raw_reply(self, one: _Answering, event: Completion, generation: Generation) -> OnlineReply:
         """What stands behind a raw prompt, and the prompt where it was asked for."""
         question, echo = one.question, ""
         if question.echo:
             raw, tokenizer = question.raw, self._session.base.tokenizer
             echo = raw if isinstance(raw, str) else tokenizer.decode(list(one.ids))
-        return Reply(
+        return OnlineReply(
             id=question.id,
             text=one.said,
             generation=generation,
@@ -373,9 +373,9 @@ class WritingArm:
 class ChoosingArm:
     """An arm that chooses its answers whole: a label, or what an endpoint says. Those that wait are answered together."""
 
-    def __init__(self, session: Session, able: Ready) -> None:
+    def __init__(self, session: Session, able: ReadyArm) -> None:
         self._session, self._able = session, able
-        self._asked: dict[str, tuple[Question, Prompt]] = {}
+        self._asked: dict[str, tuple[OnlineQuestion, Prompt]] = {}
         self._prepared: tuple[tuple[Message, ...], Prompt] | None = None  # the question that came last, and its prompt
 
     @property
@@ -383,11 +383,11 @@ class ChoosingArm:
         """How many questions are not answered yet."""
         return len(self._asked)
 
-    def is_prepared(self, question: Question) -> bool:  # noqa: ARG002
+    def is_prepared(self, question: OnlineQuestion) -> bool:  # noqa: ARG002
         """Always."""
         return True
 
-    def prepare(self, question: Question) -> None:
+    def prepare(self, question: OnlineQuestion) -> None:
         """Refuse what only written answers have."""
         if question.raw is not None:
             problem = "this arm chooses its answers whole, and reads no raw prompt"
@@ -401,45 +401,45 @@ class ChoosingArm:
             raise InputError(problem, remedy, field="logprobs")
         # A label has its length; what an endpoint writes has the room that it was measured with, and no less.
         room = None if self._session.task.task.kind == "classify" else self._session.output_tokens
-        for name in unheeded(question, room):
+        for name in unsupported_options(question, room):
             problem = f"{name} would change nothing, as this arm's answer is chosen whole and the same each time"
             raise InputError(problem, f"leave {name} out", field=name)
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: OnlineQuestion) -> None:
         """Look its passages up and let it wait for the next pass."""
         self.prepare(question)
         if self._prepared is None or self._prepared[0] is not question.messages:
             self._prepared = None
-            self._prepared = question.messages, prompted(self._able, question, 0)
+            self._prepared = question.messages, prompt_for(self._able, question, 0)
             self._session.forget_hits()
         self._asked[question.id] = question, replace(self._prepared[1], id=question.id)
 
-    def step(self) -> list[Event]:
+    def step(self) -> list[OnlineEvent]:
         """Answer those that have waited longest; where that fails, each alone, so that one does not spoil the others."""
         taken = dict(islice(self._asked.items(), TOGETHER))
         for one in taken:
             del self._asked[one]
         return self._answers(taken)
 
-    def _answers(self, taken: Mapping[str, tuple[Question, Prompt]]) -> list[Event]:
+    def _answers(self, taken: Mapping[str, tuple[OnlineQuestion, Prompt]]) -> list[OnlineEvent]:
         prompts = [prompt for _, prompt in taken.values()]
         try:
             given = self._able.many(prompts) if len(prompts) > 1 else [self._able.alone(prompt) for prompt in prompts]
-            replies = [answered(self._session, *taken[generation.id], generation) for generation in given]
+            replies = [reply_from(self._session, *taken[generation.id], generation) for generation in given]
         except RemoteError as error:  # the endpoint's patience is spent already
-            return [Failed(id=one, error=error) for one in taken]
+            return [FailedQuestion(id=one, error=error) for one in taken]
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends a question and not the arm)
             if len(taken) == 1:
-                return [Failed(id=one, error=error) for one in taken]
+                return [FailedQuestion(id=one, error=error) for one in taken]
             return [event for one, asked in taken.items() for event in self._answers({one: asked})]
-        return [event for reply in replies for event in (Piece(id=reply.id, text=reply.text), reply)]
+        return [event for reply in replies for event in (AnswerPiece(id=reply.id, text=reply.text), reply)]
 
     def cancel(self, question_id: str) -> None:
         """Leave it out of the next pass."""
         self._asked.pop(question_id, None)
 
 
-def unheeded(question: Question, room: int | None) -> Iterator[str]:
+def unsupported_options(question: OnlineQuestion, room: int | None) -> Iterator[str]:
     """What of a question an arm that chooses its answers whole cannot heed, by OpenAI's names; `room`: tokens that an answer may take.
 
     One answer at a usual temperature passes: clients send it by themselves, and the likeliest answer is what it gives most.
@@ -457,7 +457,7 @@ def unheeded(question: Question, room: int | None) -> Iterator[str]:
     return (name for name, wanted in asked.items() if wanted)
 
 
-def prompted(able: Ready, question: Question, answer_tokens: int) -> Prompt:
+def prompt_for(able: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> Prompt:
     """What the model is asked.
 
     Raises InputError for a conversation that does not end with a turn to answer, or that does not fit the model's context with an
@@ -470,10 +470,10 @@ def prompted(able: Ready, question: Question, answer_tokens: int) -> Prompt:
     return able.builder.prompts([example])[0]
 
 
-def answered(session: Session, question: Question, prompt: Prompt, generation: Generation) -> Reply:
+def reply_from(session: Session, question: OnlineQuestion, prompt: Prompt, generation: Generation) -> OnlineReply:
     """A generation as a reply, with what supports it."""
     unknown, text = session.task.task.unknown, generation.text
-    return Reply(
+    return OnlineReply(
         id=question.id,
         text=text,
         generation=generation,

@@ -11,7 +11,7 @@ from trimtab.arms.session import Session
 from trimtab.arms.store import scoring_run
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm
-from trimtab.inference.last_hidden import ends
+from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Answered, AnswerTokens, Reward, reward_of
 from trimtab.model.adapters.apply import load_adapter
@@ -59,5 +59,5 @@ class RewardModel:
             self._encoder.conversation(prompt.messages, item.text).ids[: self._most]
             for prompt, item in zip(prompts, items, strict=True)
         ]
-        scores: list[float] = self._head(ends(self._base, whole))[:, 0].tolist()
+        scores: list[float] = self._head(last_hidden_states(self._base, whole))[:, 0].tolist()
         return scores

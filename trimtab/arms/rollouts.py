@@ -11,7 +11,7 @@ from trimtab.base.records import Encoded, Example
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.measurement.rewards import Answered, Reward
-from trimtab.model.fast.packed_weights import answering
+from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.training.rl import GROUP, Rollout
 
 
@@ -49,7 +49,7 @@ class Rollouts:
             )
             for number, answer in asked
         ]
-        with answering(session.base):
+        with merged_and_packed(session.base):
             engine = Engine(session.base, session.encoder.stop_ids)
             given = engine.generate(requests, on_token=said_last.__setitem__)
         rewards = self.reward([self._answered(number, one) for (number, _), one in zip(asked, given, strict=True)])

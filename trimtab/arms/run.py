@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.arms.answerers import Ready, read_calibration, ready, score_on
-from trimtab.arms.artifacts import Allowance, Made, Trained, beside_training, both_efforts
+from trimtab.arms.answerers import ReadyArm, read_calibration, ready_arm, score_on
+from trimtab.arms.artifacts import Allowance, ArmArtifact, TrainedWeights, beside_training, both_efforts
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
 from trimtab.arms.recipe import Recipe
-from trimtab.arms.search.context_search import MENUS, ContextScores, choose_context
+from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, choose_context
 from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, find_right
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm
-from trimtab.arms.trainer import Search, train_weights
+from trimtab.arms.trainer import TrainingSearch, train_weights
 from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_of, shots_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
@@ -43,7 +43,7 @@ from trimtab.measurement.figures import (
 from trimtab.measurement.latency import PASSES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
-from trimtab.model.fast.packed_weights import laid_out
+from trimtab.model.fast.packed_weights import packed
 from trimtab.model.threads import ProcessorShare
 
 SAMPLE = 8  # questions whose prompts show what all of an arm begin with
@@ -57,7 +57,7 @@ def forget_replies(folder: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ArmMeasurement:
     """An arm's answers to the questions asked, its figures, and what they took; `dev_scores`: of dev questions that it answered on the way;
     `latencies`: seconds of questions alone, in the first pass of `passes`."""
 
@@ -70,7 +70,7 @@ class Outcome:
 
 
 @dataclass(kw_only=True)
-class _Measured:
+class _RunAnswers:
     """What comes together while an arm is measured; seconds are means over its seeds."""
 
     context: Context
@@ -131,17 +131,17 @@ class ArmRunner:
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
-    ) -> Outcome:
+    ) -> ArmMeasurement:
         """Make an arm below `folder`, answer the split, measure; `saved` is one that was made before."""
         return self.measure(arm, self.taken(arm, saved) if saved else self.make(arm, folder, allowance), split)
 
-    def taken(self, arm: Arm, saved: SavedArm) -> Made:
+    def taken(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
         """An arm that was made before."""
         self._clear(arm)
         context = context_for(arm, saved.chosen)
         with MemoryPeak() as memory:
             index_seconds = self._index_seconds(context)
-        return Made(
+        return ArmArtifact(
             context=context,
             trained=(saved.trained,),
             folders=(saved.folder,),
@@ -150,7 +150,7 @@ class ArmRunner:
             anew=False,
         )
 
-    def make(self, arm: Arm, folder: Path, allowance: Allowance) -> Made:
+    def make(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Search what the arm is shown and how its weights are made, within its allowance, and make them below `folder`."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
@@ -163,12 +163,12 @@ class ArmRunner:
             elif seconds > 0:
                 choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
                 context, asked = choose(self.session, arm, scores, level, seconds)
-            menu, left = MENUS.get(level), seconds - (asked.seconds if asked else 0.0)
-            search = Search(menu=menu, seconds=left) if menu and seconds > 0 else None
+            menu, left = SEARCH_SPACES.get(level), seconds - (asked.seconds if asked else 0.0)
+            search = TrainingSearch(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
             weighing = self._weigh(arm, context, folder / "run-0", allowance)
             effort = both_efforts(asked, first.effort)
-            made = Made(
+            made = ArmArtifact(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
@@ -182,7 +182,7 @@ class ArmRunner:
         made = replace(made, peak_mb=memory.megabytes, processor_share=processor.share)
         return self.with_seeds(arm, made, folder, allowance)
 
-    def with_seeds(self, arm: Arm, made: Made, folder: Path, allowance: Allowance) -> Made:
+    def with_seeds(self, arm: Arm, made: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
         """The arm with as many runs as its allowance has seeds, the later ones made as the first one was found to be best."""
         trained, folders, peak = list(made.trained), list(made.folders), made.peak_mb
         for seed in range(len(trained), allowance.seeds):
@@ -199,14 +199,14 @@ class ArmRunner:
             peak = max(peak, memory.megabytes)
         return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
 
-    def with_curve(self, arm: Arm, made: Made) -> Made:
+    def with_curve(self, arm: Arm, made: ArmArtifact) -> ArmArtifact:
         """The arm with its learning curve, where the task asks for it and something is trained."""
         if not (self.task.study.learning_curve and is_trained(arm)):
             return made
         self.progress.arm, self.progress.seed = arm.name, 0
         first = made.trained[0]
 
-        def train(run: Path, recipe: Recipe | None) -> Trained:
+        def train(run: Path, recipe: Recipe | None) -> TrainedWeights:
             self._clear(arm)
             self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
             trained = self._train(arm, made.context, run, 0, None, found=recipe, like=made.folders[0])
@@ -217,18 +217,18 @@ class ArmRunner:
         curve = learning_curve(self.session, arm, made.context, made.folders[0], first.recipe, train, self.scorer)
         return replace(made, learning=curve)
 
-    def measure(self, arm: Arm, made: Made, split: Split) -> Outcome:
+    def measure(self, arm: Arm, made: ArmArtifact, split: Split) -> ArmMeasurement:
         """Answer the split with every run of an arm, and what that comes to."""
         examples = self.session.workspace.splits[split]
         self._clear(arm)
-        found = _Measured(context=made.context)
+        found = _RunAnswers(context=made.context)
         with MemoryPeak() as memory:
             for seed, run in enumerate(made.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
                 replies = run / REPLIES if made.anew else None
                 sample = self.session.part(split, SAMPLE)
-                with ready(self.session, arm, made.context, run, sample, replies=replies) as able:
+                with ready_arm(self.session, arm, made.context, run, sample, replies=replies) as able:
                     self._measure(found, able, examples, split, seed, len(made.folders))
         found.peak_mb = max(made.peak_mb, memory.megabytes)
         usage = self._usage(arm, made, found)
@@ -237,7 +237,7 @@ class ArmRunner:
             mean_figures([trained.figures for trained in made.trained])
             | mean_figures([extra_figures(run, examples, self.task) for run in runs])
         )
-        return Outcome(
+        return ArmMeasurement(
             answers=tuple(found.answers),
             result=self._result(arm, made, found, usage),
             usage=usage,
@@ -247,7 +247,7 @@ class ArmRunner:
         )
 
     def time_pass(
-        self, arm: Arm, made: Made, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
+        self, arm: Arm, made: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
     ) -> tuple[Usage, ArmResult, tuple[float, ...]]:
         """Time the questions of a later pass: usage and result with them, and all latencies."""
         more, share = self._timed_again(arm, made, number)
@@ -255,28 +255,28 @@ class ArmRunner:
         shares = [one for one in (usage.answering_share, share) if one is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
-    def answers_to(self, arm: Arm, made: Made, examples: Sequence[Example]) -> list[Answer]:
+    def answers_to(self, arm: Arm, made: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
         """Answer examples with the first run of an arm; nothing is timed."""
         self._clear(arm)
-        with ready(self.session, arm, made.context, made.folders[0], examples[:SAMPLE]) as able:
+        with ready_arm(self.session, arm, made.context, made.folders[0], examples[:SAMPLE]) as able:
             return self._answers(examples, able, "test", 0)
 
-    def time_alone(self, arm: Arm, made: Made) -> list[float]:
+    def time_alone(self, arm: Arm, made: ArmArtifact) -> list[float]:
         """Seconds of test questions, each asked alone."""
         return self._timed_again(arm, made, None)[0]
 
-    def _timed_again(self, arm: Arm, made: Made, number: int | None) -> tuple[list[float], float | None]:
+    def _timed_again(self, arm: Arm, made: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
         """Seconds of test questions alone, in a pass or all of them, and what other programs left of the processor."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._clear(arm)
         with (
-            ready(self.session, arm, made.context, made.folders[0], self.session.part("test", SAMPLE)) as able,
+            ready_arm(self.session, arm, made.context, made.folders[0], self.session.part("test", SAMPLE)) as able,
             ProcessorShare() as processor,
         ):
             seconds, _ = self._ask_alone("test", able, number)
         return seconds, processor.share
 
-    def time_again(self, arm: Arm, made: Made, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
+    def time_again(self, arm: Arm, made: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
         """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
         latencies, share = self._timed_again(arm, made, None)
         if share is not None and share <= (usage.answering_share or 0.0):
@@ -317,7 +317,7 @@ class ArmRunner:
             _ = self.session.index_of(context.words)  # made once, whoever needs it first
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
-        with laid_out(self.session.base):
+        with packed(self.session.base):
             if self.task.task.kind == "classify":
                 scores = self._weighed_on_dev(context, builder, rows)
             else:
@@ -343,11 +343,11 @@ class ArmRunner:
         ]
         return {row.id: float(hit) for row, hit in zip(asked, max(right, key=sum), strict=True)}
 
-    def _scored_on_dev(self, arm: Arm, context: Context, trained: Trained, run: Path) -> Mapping[str, float]:
+    def _scored_on_dev(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
         """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
         if arm.weights == "linear":
             dev = self.session.part("dev", DEV_QUESTIONS)
-            with ready(self.session, arm, context, run) as able:
+            with ready_arm(self.session, arm, context, run) as able:
                 return score_on(self.session, dev, able.builder, able.many, self.scorer)[1] if dev else {}
         if is_trained(arm) or arm.endpoint:
             return trained.dev_scores
@@ -372,10 +372,10 @@ class ArmRunner:
         seed: int,
         epochs: float | None,
         *,
-        search: Search | None = None,
+        search: TrainingSearch | None = None,
         found: Recipe | None = None,
         like: Path | None = None,
-    ) -> Trained:
+    ) -> TrainedWeights:
         return train_weights(
             *(self.session, arm, context, run, self.progress),
             seed=seed,
@@ -388,7 +388,7 @@ class ArmRunner:
         )
 
     def _measure(
-        self, found: _Measured, able: Ready, examples: Sequence[Example], split: Split, seed: int, seeds: int
+        self, found: _RunAnswers, able: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
     ) -> None:
         """The answers of one seed; with the first one also what is asked once: questions alone, and with the right passage."""
         began = time.perf_counter()
@@ -403,7 +403,7 @@ class ArmRunner:
         found.processor_share = processor.share
         found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
-    def _answers(self, examples: Sequence[Example], able: Ready, split: Split, seed: int) -> list[Answer]:
+    def _answers(self, examples: Sequence[Example], able: ReadyArm, split: Split, seed: int) -> list[Answer]:
         done = 0
 
         def counted(asked: Sequence[Prompt]) -> list[Generation]:
@@ -420,7 +420,7 @@ class ArmRunner:
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
     def _lost_to_retrieval(
-        self, examples: Sequence[Example], answers: Sequence[Answer], able: Ready, split: Split
+        self, examples: Sequence[Example], answers: Sequence[Answer], able: ReadyArm, split: Split
     ) -> dict[str, float]:
         """How much higher the mean score is where every right passage is there; nothing where the rows name none."""
         if not any(example.passages for example in examples):
@@ -432,7 +432,7 @@ class ArmRunner:
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}
 
-    def _ask_alone(self, split: Split, able: Ready, number: int | None) -> tuple[list[float], list[Generation]]:
+    def _ask_alone(self, split: Split, able: ReadyArm, number: int | None) -> tuple[list[float], list[Generation]]:
         """Single questions, those of a pass or all, with the seconds that each took, retrieval included; two are asked before it counts."""
         seconds, given = [], []
         asked = self.session.timed_questions(split)[
@@ -446,7 +446,7 @@ class ArmRunner:
             self.progress.emit("latency", step=number, of=len(asked) + 2)
         return seconds[2:], given[2:]
 
-    def _usage(self, arm: Arm, made: Made, found: _Measured) -> Usage:
+    def _usage(self, arm: Arm, made: ArmArtifact, found: _RunAnswers) -> Usage:
         price = self.task.api[arm.endpoint].price_per_million if arm.endpoint else None
         return Usage(
             train_seconds=float(np.mean([trained.seconds for trained in made.trained])),
@@ -473,7 +473,7 @@ class ArmRunner:
             rows = len(workspace.splits["train"]) if shots_of(arm) == "nearest-shots" else context.shots
         return rows + (len(workspace.preferences["train"]) if learned & set(JUDGED) else 0)
 
-    def _result(self, arm: Arm, made: Made, found: _Measured, usage: Usage) -> ArmResult:
+    def _result(self, arm: Arm, made: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0

@@ -24,14 +24,14 @@ from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
-from trimtab.inference.label_scoring import ChoiceRequest, choose_labels, hold_prefix, kept_tokens, score_labels
+from trimtab.inference.label_scoring import LabelRequest, cached_token_count, choose_labels, hold_prefix, score_labels
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
-from trimtab.model.adapters.apply import take_off
+from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
 from trimtab.model.load import Base, load_base
-from trimtab.model.prompt_tuning import virtual_tokens
-from trimtab.model.share_weights import twin
+from trimtab.model.prompt_tuning import count_virtual_tokens
+from trimtab.model.share_weights import share_weights
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
@@ -81,14 +81,14 @@ class Session:
 
     def fresh_base(self) -> Base:
         """The base model as published: what an arm put onto it is taken off again, and the disk is not read."""
-        take_off(self.base)
+        detach(self.base)
         release_memory()
         return self.base
 
     def beside(self) -> Session:
         """Another session that shares all models and indexes with this one; what is put onto its base stays its own."""
         own = copy.copy(self)
-        own._base = twin(self.base)
+        own._base = share_weights(self.base)
         return own
 
     @cached_property
@@ -171,7 +171,7 @@ class Session:
     @property
     def context_tokens(self) -> int:
         """How many tokens prompt and answer may have together, beside virtual tokens that are on."""
-        return int(self.base.model.config.max_position_embeddings) - virtual_tokens(self.base.model)
+        return int(self.base.model.config.max_position_embeddings) - count_virtual_tokens(self.base.model)
 
     @cached_property
     def output_tokens(self) -> int:
@@ -295,10 +295,10 @@ class Session:
     @property
     def kept_tokens(self) -> int:
         """Of how many tokens keys and values are kept while labels are chosen, at most."""
-        return kept_tokens(self._label_ids)
+        return cached_token_count(self._label_ids)
 
-    def _requests(self, prompts: Sequence[Prompt]) -> list[ChoiceRequest]:
-        return [ChoiceRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
+    def _requests(self, prompts: Sequence[Prompt]) -> list[LabelRequest]:
+        return [LabelRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
 
     def choose_alone(self, sample: Sequence[Prompt], calibration: Calibration | None) -> Callable[[Prompt], Generation]:
         """A chooser of labels for single prompts as a server runs it: what all prompts begin with is read beforehand."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.artifacts import NOTHING, Trained
+from trimtab.arms.artifacts import NOTHING, TrainedWeights
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, read_record, write_record
@@ -38,7 +38,7 @@ class RunRecord:
     precision: str | None
     machine: Mapping[str, Any]
     counts: Mapping[str, int]
-    result: Trained | None = None
+    result: TrainedWeights | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class SavedArm:
     id: str
     folder: Path
     chosen: Mapping[str, float | int | str]
-    trained: Trained
+    trained: TrainedWeights
     result: ArmResult | None = None
     volume: Volume | None = None
     rows: int | None = None  # of the sample that the study was made on
@@ -66,7 +66,7 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredQuestion:
     """A test question as it was asked, and what the arm as measured answered."""
 
     messages: tuple[Message, ...]

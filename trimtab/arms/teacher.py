@@ -20,14 +20,14 @@ from trimtab.base.task import Task
 from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.remote import remote_model
 from trimtab.model.catalog import resolve
-from trimtab.model.fast.packed_weights import laid_out
-from trimtab.model.load import numbers_in, read_config
+from trimtab.model.fast.packed_weights import packed
+from trimtab.model.load import count_parameters, read_config
 
 TAUGHT = "teacher.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
+class TeacherAnswer:
     """A question, the teacher's answer to it, and the weight of its row."""
 
     prompt: Prompt
@@ -54,7 +54,7 @@ class Teacher:
         task = session.task
         self._session, self.progress = session, progress
         self._kept = session.taught or folder / TAUGHT
-        self._said: dict[Split, list[Taught]] = {}
+        self._said: dict[Split, list[TeacherAnswer]] = {}
         self._own: Session | None = None
         self.seconds = self.fee = 0.0
         self._endpoint = task.api[task.teacher.api] if task.teacher.api is not None else None
@@ -79,7 +79,7 @@ class Teacher:
         self._own = None
         release_memory()
 
-    def answers(self, context: Context, split: Split, examples: Sequence[Example]) -> list[Taught]:
+    def answers(self, context: Context, split: Split, examples: Sequence[Example]) -> list[TeacherAnswer]:
         """What the teacher says to examples of a split in an arm's context; rows without a weight are not asked.
 
         Raises RemoteError when an endpoint cannot be asked; what it said until then is kept.
@@ -89,7 +89,7 @@ class Teacher:
             prompts = PromptBuilder(self._session, context).prompts(asked)
             given = self._asked_there(self._endpoint, prompts) if self._endpoint else self._asked_here(prompts)
             self._said[split] = [
-                Taught(prompt=prompt, answer=answer, weight=one.weight)
+                TeacherAnswer(prompt=prompt, answer=answer, weight=one.weight)
                 for one, prompt, answer in zip(asked, prompts, given, strict=True)
             ]
         return self._said[split]
@@ -137,7 +137,7 @@ class Teacher:
         began = time.perf_counter()
         room = own.context_tokens - own.answer_room
         fitting = [one for one in prompts if len(own.encoder.prompt(one.messages)) <= room]
-        with laid_out(own.base):
+        with packed(own.base):
             said = {one.id: one for one in own.answer(fitting)}
         nothing = Generation(id="", text="", finished=False)
         each = (time.perf_counter() - began) / len(prompts)
@@ -146,7 +146,7 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class TeacherCost:
     """What a teacher is foretold to take: seconds of answering and reading its answers, bytes in memory; tokens of the training rows with them."""
 
     seconds: float = 0.0
@@ -154,27 +154,27 @@ class Work:
     tokens: float = 0.0
 
 
-def work_of(session: Session, questions: int, each: float, new_tokens: float) -> Work:
+def predict_teacher_cost(session: Session, questions: int, each: float, new_tokens: float) -> TeacherCost:
     """The work of a teacher that is loaded here, as its size is to the base's, which takes `each` seconds to answer a question and read that again.
 
     `new_tokens`: of an answer. Raises MissingError for a model that is not there.
     """
     table = session.task.teacher
     folder = resolve(table.model or "", table.revision, near=session.task.folder)
-    numbers, size = numbers_in(folder), session.base.model.dtype.itemsize
+    numbers, size = count_parameters(folder), session.base.model.dtype.itemsize
     larger = numbers / sum(parameter.numel() for parameter in session.base.model.parameters())
     states = questions * new_tokens * read_config(folder).hidden_size
-    return Work(seconds=larger * questions * each, bytes=round((numbers + states) * size))
+    return TeacherCost(seconds=larger * questions * each, bytes=round((numbers + states) * size))
 
 
-def answer_row(encoder: ChatEncoder, taught: Taught) -> Encoded:
+def answer_row(encoder: ChatEncoder, taught: TeacherAnswer) -> Encoded:
     """A teacher's answer behind its prompt, as some model reads both; one that was cut off does not end."""
     asked = encoder.prompt(taught.prompt.messages)
     said = encoder.answer(taught.answer.text) if taught.answer.finished else encoder.text(taught.answer.text)
     return Encoded(ids=(*asked, *said), trained=(False,) * len(asked) + (True,) * len(said))
 
 
-def fitting_answers(session: Session, taught: Sequence[Taught]) -> list[Taught]:
+def fitting_answers(session: Session, taught: Sequence[TeacherAnswer]) -> list[TeacherAnswer]:
     """Those that hold a token to learn from and fit the model's context with their prompt."""
     rows = [answer_row(session.encoder, one) for one in taught]
     return [
@@ -184,7 +184,7 @@ def fitting_answers(session: Session, taught: Sequence[Taught]) -> list[Taught]:
     ]
 
 
-def same_tokens(one: ChatEncoder, other: ChatEncoder, taught: Sequence[Taught]) -> bool:
+def same_tokens(one: ChatEncoder, other: ChatEncoder, taught: Sequence[TeacherAnswer]) -> bool:
     """Whether two models mean the same by every token id, and write these answers with the same ones."""
     if one.tokenizer.get_vocab() != other.tokenizer.get_vocab():
         return False

@@ -9,11 +9,11 @@ from functools import partial, reduce
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on
-from trimtab.arms.artifacts import NOTHING, Trained
+from trimtab.arms.artifacts import NOTHING, TrainedWeights
 from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
-from trimtab.arms.dev_eval import DEV_QUESTIONS, look_at_dev, scores_of
-from trimtab.arms.fingerprint import TRAINED_BY, depends_on, digest_of
+from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_of
+from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.objectives import (
     OBJECTIVES,
@@ -24,8 +24,8 @@ from trimtab.arms.objectives import (
 )
 from trimtab.arms.recipe import Recipe, Stage, evaluations, recipe_for
 from trimtab.arms.rewards import reward_for
-from trimtab.arms.search.context_search import Menu
-from trimtab.arms.search.lr_search import LOOKS, Setting, climb, left_open
+from trimtab.arms.search.context_search import SearchSpace
+from trimtab.arms.search.lr_search import LOOKS, TrainingSetting, open_settings, search_learning_rate
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
 from trimtab.base.files import sha256_once
@@ -45,23 +45,23 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Reward
-from trimtab.model.adapters.apply import load_adapter, put_on, save_adapter
+from trimtab.model.adapters.apply import attach, load_adapter, save_adapter
 from trimtab.model.classifier import save_head
-from trimtab.model.fast.packed_weights import answering
-from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, held_out, train
-from trimtab.training.monitor import Evaluation
-from trimtab.training.optim import copied, put_back
+from trimtab.model.fast.packed_weights import merged_and_packed
+from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, evaluate, train
+from trimtab.training.monitor import DevEvaluation
+from trimtab.training.optim import restore, snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class TrainingSearch:
     """What an arm may spend on finding its settings: seconds beyond one training, on this much."""
 
-    menu: Menu
+    menu: SearchSpace
     seconds: float
 
 
-def prepare(session: Session, plan: Recipe, begin: Path | None = None) -> None:
+def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> None:
     """Put what may move onto a fresh base, as it is at the start or as it was saved in the folder `begin`."""
     base = session.fresh_base()
     if begin is not None:
@@ -69,7 +69,7 @@ def prepare(session: Session, plan: Recipe, begin: Path | None = None) -> None:
         return
     usual = int(METHODS[plan.method].usual.get("layers", 0))
     layers = plan.layers or min(usual, base.model.config.num_hidden_layers)
-    put_on(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
+    attach(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
 
 
 def train_weights(
@@ -83,11 +83,11 @@ def train_weights(
     epochs: float | None = None,
     scorer: Scorer | None = None,
     reward_program: Scorer | None = None,
-    search: Search | None = None,
+    search: TrainingSearch | None = None,
     found: Recipe | None = None,
     like: Path | None = None,
     begin: Path | None = None,
-) -> Trained:
+) -> TrainedWeights:
     """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
 
     The latest weights whose loss on dev is within one standard error of the lowest are kept (for labels of a closed set the loss of
@@ -107,7 +107,7 @@ def train_weights(
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
-    return Trained(
+    return TrainedWeights(
         seconds=sum(result.seconds for result in results) + (teacher.seconds if teacher else 0.0),
         fee=teacher.fee if teacher else 0.0,
         tokens=sum(result.tokens for result in results),
@@ -145,7 +145,7 @@ class _Making:
         self.session, self.arm, self.context, self.folder = session, arm, context, folder
         self.progress, self.scorer, self.plan = progress, scorer, plan
         self.reward, self.teacher = reward, teacher
-        self.depends = depends_on(session, [arm], TRAINED_BY)
+        self.depends = fingerprint_of(session, [arm], TRAINED_BY)
         self.looks: list[Mapping[str, float]] = []
         self._looks: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
@@ -155,17 +155,17 @@ class _Making:
 
     def _begin(self, plan: Recipe) -> None:
         """Put what may move onto the base as it is at the start."""
-        prepare(self.session, plan, self.begin)
+        prepare_base(self.session, plan, self.begin)
         self.head = new_head(self.session, self.arm, plan.seed)
-        self._on, self._start = plan.rank, copied({})
+        self._on, self._start = plan.rank, snapshot({})
 
-    def train_all(self, search: Search | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
+    def train_all(self, search: TrainingSearch | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
         """Every stage, one after the other; each that dev can judge shares the time of the search with those that are left."""
         several = sum(stage.name != "docs" for stage in self.plan.stages) > 1
         results: list[TrainResult] = []
         efforts: list[ArmEffort] = []
         for number in range(len(self.plan.stages)):
-            self._start = copied({})
+            self._start = snapshot({})
             if search is None or not self._may_be_searched(self.plan.stages[number]):
                 results.append(self.train(self.plan.stages[number]))
                 continue
@@ -210,14 +210,14 @@ class _Making:
         mark = sorted(job.marks)[:until][-1]
         return _up_to(train(job, until=mark), mark)
 
-    def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], Evaluation] | None:
+    def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
         """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
         by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
         if dev is None and not by_metric:
             return None
         if dev is not None and stage.name == REWARD:
-            return partial(held_out, self.session.base, dev)
-        return look_at_dev(self.session, stage.name, dev, self.context, self.head, self.scorer, self.looks)
+            return partial(evaluate, self.session.base, dev)
+        return evaluate_on_dev(self.session, stage.name, dev, self.context, self.head, self.scorer, self.looks)
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
@@ -231,23 +231,25 @@ class _Making:
             *begun,
         )
 
-    def search(self, number: int, search: Search, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
+    def search(self, number: int, search: TrainingSearch, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
         """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
-        free = left_open(self.arm, self.plan, number, self.context)
-        centre = Setting(
+        free = open_settings(self.arm, self.plan, number, self.context)
+        centre = TrainingSetting(
             learning_rate=stage.learning_rate,
             epochs=stage.epochs,
             rank=self.plan.rank,
             mix=self.plan.mix if free.mix else None,
         )
         free = replace(free, epochs=free.epochs and may_grow)
-        setting, result, effort = climb(partial(self.try_out, number), centre, free, search.menu, search.seconds)
+        setting, result, effort = search_learning_rate(
+            partial(self.try_out, number), centre, free, search.menu, search.seconds
+        )
         self.plan = self.with_setting(number, setting)
         return result, effort
 
-    def try_out(self, number: int, setting: Setting, until: int | None) -> TrainResult:
+    def try_out(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
         """A stage with other settings, from where the stage before it ended, or on from where this run stands."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
@@ -255,8 +257,8 @@ class _Making:
                 self._stage = None
         objective, _ = self._objectives(self.plan.stages[number], setting.mix)
         moving = objective.parameters(self.session.base)
-        self._start = self._start or copied(moving)
-        put_back(moving, self._start)
+        self._start = self._start or snapshot(moving)
+        restore(moving, self._start)
         stage = self.with_setting(number, setting).stages[number]
         name = f"{stage.name}-{setting.learning_rate:.3g}"
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
@@ -264,7 +266,7 @@ class _Making:
             name += f"-missing-{setting.mix.gold_missing:g}-distractors-{setting.mix.distractors:g}"
         return self.train(stage, name, until, setting.mix)
 
-    def with_setting(self, number: int, setting: Setting) -> Recipe:
+    def with_setting(self, number: int, setting: TrainingSetting) -> Recipe:
         """The recipe with a stage so set."""
         set_so = replace(self.plan.stages[number], learning_rate=setting.learning_rate, epochs=setting.epochs)
         plan = self._with_stage(set_so)
@@ -279,7 +281,7 @@ class _Making:
         """Of the judged answers that are held out for the test, the share that the weights that are on tell right, and their number."""
         if self._judged is None:
             return None
-        seen = held_out(self.session.base, self._judged)
+        seen = evaluate(self.session.base, self._judged)
         return seen.figures["pair_accuracy"], len(self._judged.rows)
 
     def scores_on_dev(self) -> Mapping[str, float]:
@@ -289,7 +291,7 @@ class _Making:
             return {}
         builder = PromptBuilder(session, self.context)
         answer = head_answerer(session, self.head) if self.head else builder.answer
-        with answering(session.base):
+        with merged_and_packed(session.base):
             return score_on(session, dev, builder, answer, self.scorer)[1]
 
     def save(self) -> None:
@@ -343,8 +345,8 @@ def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
 
 
 def _fit_linear(
-    session: Session, folder: Path, progress: Progress, search: Search | None, like: Path | None
-) -> Trained:
+    session: Session, folder: Path, progress: Progress, search: TrainingSearch | None, like: Path | None
+) -> TrainedWeights:
     """The linear arm: with a search every trial but the one that was kept is that, the rest is its training; else all of it is."""
     began = time.perf_counter()
     progress.emit("train")
@@ -352,7 +354,7 @@ def _fit_linear(
     fitted = fit_linear(session, folder / "adapter", search_seconds=limit, like=like and like / "adapter")
     taken = time.perf_counter() - began
     if search is None:
-        return Trained(seconds=taken)
+        return TrainedWeights(seconds=taken)
     rows = len(session.workspace.splits["dev"])
     trials = tuple(
         Trial(
@@ -366,4 +368,6 @@ def _fit_linear(
         for one in fitted.trials
     )
     beside = sum(trial.seconds for trial in trials if not trial.kept)
-    return Trained(seconds=taken - beside, effort=ArmEffort(seconds=beside, trials=trials, stopped=fitted.stopped))
+    return TrainedWeights(
+        seconds=taken - beside, effort=ArmEffort(seconds=beside, trials=trials, stopped=fitted.stopped)
+    )

@@ -18,7 +18,7 @@ from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.draw import sampled
-from trimtab.data.formats import Read, read_examples
+from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
@@ -220,7 +220,7 @@ def _groups(
     return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 
 
-def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Read, ...]]:
+def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[ReadRows, ...]]:
     """The examples; the test set where there is one as it is, in files of its own or as a part of the examples; and what was read."""
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
     examples = tuple(row for row in reads[0].examples if row.split != "test")

@@ -16,7 +16,7 @@ _LIMIT, _USED = ("memory.max", "memory.limit_in_bytes"), ("memory.current", "mem
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryUse:
     """Bytes there are, and those that are free or can be freed at once."""
 
     total: int
@@ -33,7 +33,7 @@ def cores() -> int:
     return max(1, min([len(places()), *(math.ceil(quota) for quota in _quotas())]))
 
 
-def memory() -> Memory:
+def memory_use() -> MemoryUse:
     """Memory of the machine, or of the groups that this process is in where they are allowed less."""
     machine = psutil.virtual_memory()
     total, available = int(machine.total), int(machine.available)
@@ -42,7 +42,7 @@ def memory() -> Memory:
         if limit is not None and used is not None and limit < machine.total:
             left = limit - used + _inactive_files(folder)
             total, available = min(total, limit), min(available, max(0, left))
-    return Memory(total, available)
+    return MemoryUse(total, available)
 
 
 def _quotas() -> Iterator[float]:

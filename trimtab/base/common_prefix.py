@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def common_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+def common_prefix_length(one: Sequence[Any], other: Sequence[Any]) -> int:
     """How many items (letters, tokens) two sequences of one type begin with in common; of many, ask for the least and the greatest."""
     low, high = 0, min(len(one), len(other))
     while low < high:  # of slices, which are compared faster than item by item

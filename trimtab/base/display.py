@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from trimtab.base.progress import Event
+from trimtab.base.progress import ProgressEvent
 from trimtab.base.sanitize import visible
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Display:
         self._shown: tuple[Any, ...] = ()
         self._training: _Training | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProgressEvent) -> None:
         """Show an event, unless one of its kind was shown a moment ago; the note of one with `stays` is a line of its own."""
         if event.get("stays"):
             self.close()
@@ -54,7 +54,7 @@ class Display:
         with suppress(OSError):  # the terminal has gone away
             self._rewrite(self._console, self._on_one_line(self._console, self._parts(event, now)))
 
-    def _follow(self, event: Event, now: float) -> None:
+    def _follow(self, event: ProgressEvent, now: float) -> None:
         """Keep the curve of what is being trained; another run, or a stage that is no training, begins anew."""
         if event["stage"] not in ("train", "dev"):
             self._training = None
@@ -85,7 +85,7 @@ class Display:
             self._live.start()
         self._live.update(Text(visible(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
-    def _parts(self, event: Event, now: float) -> list[str]:
+    def _parts(self, event: ProgressEvent, now: float) -> list[str]:
         """What is told of an event, what matters most first: a narrow terminal shows the beginning."""
         parts = [f"{event['arm'] or '':<10} {event['stage']:<6}"]
         if event["of"] and event.get("unit") == "bytes":
@@ -119,7 +119,7 @@ class _Training:
         self.losses: list[float] = []
         self.figures: dict[str, float] = {}
 
-    def add(self, event: Event) -> None:
+    def add(self, event: ProgressEvent) -> None:
         """Take in the figures of an event."""
         for key, name in (("loss", "loss"), ("dev_loss", "dev loss"), ("dev_metric", "dev metric")):
             if event.get(key) is not None:
@@ -129,7 +129,7 @@ class _Training:
             if len(self.losses) > MOST_POINTS:
                 self.losses = _means(self.losses, MOST_POINTS // 2)
 
-    def seconds_left(self, event: Event, now: float) -> float | None:
+    def seconds_left(self, event: ProgressEvent, now: float) -> float | None:
         """How long the steps that are left take at the pace of those that were seen, looks at dev included; None before there is one."""
         seen = event["step"] - self._step
         return (event["of"] - event["step"]) * (now - self._began) / seen if seen > 0 and event["of"] else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from trimtab.base.show import Row, Shown
+from trimtab.base.show import Shown, ShownRow
 
 Signal = Literal[
     "questions", "classifier", "labels", "abstained", "length", "format", "confidence", "similarity", "support"
@@ -169,7 +169,7 @@ class DriftReport(Shown):
         """Return True if something must be done."""
         return self.action != "nothing"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Return one row for each window."""
         return [
             {

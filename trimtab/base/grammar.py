@@ -131,7 +131,7 @@ METHODS: Mapping[str, Method] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ContextPart:
     """One thing that a context can put before the question; `setting` says how many of it, out of `tried` when dev chooses.
 
     `words` name it in tables, `sight` in a sentence; of the parts of one `setting` a context has one at most. One without a setting puts
@@ -148,23 +148,23 @@ class Part:
 SENTENCE = 1  # as the number of words of a passage: every sentence is a passage of its own
 
 # In the order in which they are written: passages and what is done with them, then shots.
-PARTS: Mapping[str, Part] = {
-    "rag": Part(
+PARTS: Mapping[str, ContextPart] = {
+    "rag": ContextPart(
         setting="passages",
         usual=3,
         tried=(1, 3, 5),
         words="retrieved passages",
         sight="shown passages looked up in the documents",
     ),
-    "quote": Part(words="answers quoted from them", sight="held to their words, or to those of abstaining"),
-    "few-shot": Part(
+    "quote": ContextPart(words="answers quoted from them", sight="held to their words, or to those of abstaining"),
+    "few-shot": ContextPart(
         setting="shots",
         usual=4,
         tried=(2, 4, 8),
         words="fixed shots",
         sight="shown the same worked examples before every question",
     ),
-    "nearest-shots": Part(
+    "nearest-shots": ContextPart(
         setting="shots",
         usual=4,
         tried=(2, 4, 8),

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from trimtab.base.cgroups import cores, memory
+from trimtab.base.cgroups import cores, memory_use
 
 QUIET = 0.9  # share of the processor from which on a timing counts as that of a quiet machine
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt, malloc.h
@@ -120,7 +120,7 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "cores": cores(),
-        "memory_gb": round(memory().total / 1e9, 1),
+        "memory_gb": round(memory_use().total / 1e9, 1),
     }
 
 

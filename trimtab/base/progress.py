@@ -12,8 +12,8 @@ from typing import Any
 
 from trimtab.base.files import append_line
 
-Event = dict[str, Any]
-Listener = Callable[[Event], None]
+ProgressEvent = dict[str, Any]
+Listener = Callable[[ProgressEvent], None]
 
 # Ask for a stop with everything saved; a terminal that goes away sends SIGHUP, which Windows does not have.
 STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -39,7 +39,7 @@ class Progress:
         """
         if stop_asked.is_set():
             raise KeyboardInterrupt
-        event: Event = {
+        event: ProgressEvent = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "stage": stage,
             "arm": self.arm,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from trimtab.base.machine import is_busy
 from trimtab.base.records import Arm, Setting
-from trimtab.base.show import Row, Shown
+from trimtab.base.show import Shown, ShownRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,12 +354,12 @@ class ArmResult(Shown):
         one = self.score
         return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Nothing below that line; the rest stands in its attributes."""
         return []
 
     @property
-    def row(self) -> Row:
+    def row(self) -> ShownRow:
         """One arm among others."""
         if self.score is None:
             return {"arm": self.arm, "score": self.status.replace("_", " ")}
@@ -535,7 +535,7 @@ class StudyResult(Shown):
         """The verdict's sentence."""
         return self.verdict.sentence
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """One row for each arm; the rest stands in its attributes and in the report."""
         return [arm.row for arm in self.arms]
 
@@ -584,6 +584,6 @@ class StudyComparison(Shown):
         count = len(self.changes)
         return f"{self.first} and {self.second}: {count} thing{'s' * (count != 1)} changed"
 
-    def screen(self) -> list[Row]:
+    def screen(self) -> list[ShownRow]:
         """One row for each arm."""
         return list(self.tables()["arms"])

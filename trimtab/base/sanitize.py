@@ -12,7 +12,7 @@ def visible(text: str) -> str:
     return text if text.isprintable() else text.translate(_SHOWN)
 
 
-def said(error: BaseException, limit: int = 200) -> str:
+def one_line(error: BaseException, limit: int = 200) -> str:
     """What a library's error says, on one short line; its type where it says nothing."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return visible(line if len(line) <= limit else f"{line[:limit]}…") or type(error).__name__

@@ -13,7 +13,7 @@ from trimtab.base.sanitize import visible
 if TYPE_CHECKING:
     import pandas
 
-Row = Mapping[str, Any]
+ShownRow = Mapping[str, Any]
 MOST_ROWS, MOST_COLUMNS, WIDEST, SCREEN = 20, 6, 48, 100  # of a repr, the last two in characters
 
 
@@ -27,7 +27,7 @@ class Shown:
         """The result in one sentence, where it has one."""
         return ""
 
-    def tables(self) -> dict[str, list[Row]]:
+    def tables(self) -> dict[str, list[ShownRow]]:
         """Rows by the name of the field that holds them; the fields that are no lists are the one row of `result`."""
         from trimtab.base.codec import to_plain  # with it comes pydantic
 
@@ -47,7 +47,7 @@ class Shown:
             raise PackageError("pandas", "notebook", "frames()") from None
         return {name: pandas.DataFrame(rows) for name, rows in self.tables().items()}
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Its rows on a terminal, at most six columns wide: its plain fields, one a row, unless its kind says better."""
         (fields,) = self.tables()["result"]
         return [{"": name, " ": value} for name, value in fields.items() if value not in ("", self.headline)][
@@ -74,13 +74,13 @@ class ShownRows(tuple[Any, ...], Shown):
 
     __slots__ = ()
 
-    def tables(self) -> dict[str, list[Row]]:
+    def tables(self) -> dict[str, list[ShownRow]]:
         """One table: a row for each record."""
         from trimtab.base.codec import to_plain
 
         return {"result": [{"count": len(self)}], "rows": [dict(flattened("", to_plain(row))) for row in self]}
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """The first rows, by their first columns."""
         rows = self.tables()["rows"]
         names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
@@ -108,7 +108,7 @@ def flattened(before: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield before, ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def text_table(rows: Sequence[Row]) -> str:
+def text_table(rows: Sequence[ShownRow]) -> str:
     """Rows as plain text: the first column left, the others right, long cells cut; a column that nothing fills is left out."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     texts = [{name: _text(row.get(name)) for name in names} for row in rows]
@@ -116,7 +116,7 @@ def text_table(rows: Sequence[Row]) -> str:
     widths = {name: max(len(name), *(len(row[name]) for row in texts)) for name in filled}
     lines = ({name: name for name in filled}, *texts) if any(name.strip() for name in filled) else texts
 
-    def line(row: Row) -> str:
+    def line(row: ShownRow) -> str:
         cells = (
             row[name].rjust(widths[name]) if place and name.strip() else row[name].ljust(widths[name])
             for place, name in enumerate(filled)
@@ -135,7 +135,7 @@ def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(visible(text), SCREEN))
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[ShownRow]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in columns)}</tr>" for row in rows)

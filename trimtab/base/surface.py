@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from trimtab.base.results import Estimate
-from trimtab.base.show import Row, Shown
+from trimtab.base.show import Shown, ShownRow
 
 Severity = Literal["blocks", "hinders", "note"]
 AgentRole = Literal["search", "user", "training"]
@@ -277,7 +277,7 @@ class SurfaceAudit(Shown):
         counts = ", ".join(f"{count:,} that {words[severity][count != 1]}" for severity, count in numbers.items())
         return f"{self.origin}: {self.pages:,} pages, {len(self.findings):,} findings ({counts})"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Return one row for each kind of finding."""
         rows: dict[tuple[str, str], list[SurfaceFinding]] = {}
         for one in self.findings:
@@ -414,7 +414,7 @@ class SurfaceCoverage(Shown):
         counts = ", ".join(f"{self.overall.statuses.get(status, 0):,} {status}" for status in COVERAGE_STATUSES)
         return f"{self.source}: {len(self.questions):,} questions to a simulated assistant ({self.engine}, {self.date}): {counts}"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Return one row for all questions and one for each group of several, in the order of `groups`."""
         return [
             {
@@ -488,7 +488,7 @@ class SurfacePlan(Shown):
         ready = sum(one.evidence > 0 for one in self.briefs)
         return f"{self.source}: {len(self.briefs):,} groups of questions want work; for {ready:,} of them facts are at hand"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Return one row for each brief."""
         return [
             {
@@ -558,7 +558,7 @@ class SurfaceTrial(Shown):
             f"{first.edited:.3f}, difference {first.difference:+.3f}, 95% interval {first.low:+.3f} to {first.high:+.3f})"
         )
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """Return one row for each outcome and adoption."""
         return [
             {

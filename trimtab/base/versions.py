@@ -11,7 +11,7 @@ from typing import Any, Literal
 from trimtab.base.canary import CanaryRecord
 from trimtab.base.records import Setting
 from trimtab.base.results import Flip
-from trimtab.base.show import Row, Shown
+from trimtab.base.show import Shown, ShownRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +218,7 @@ class Lineage(Shown):
         count = len(self.versions)
         return f"{count} version{'s' * (count != 1)} of {self.task}; {named}"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """One row for each version: the data it was made from, and the aliases that have named it."""
         return [
             {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trimtab.base.records import Refusal
     from trimtab.data.checks import Remark
-    from trimtab.studies.check import CheckResult, Piece
+    from trimtab.studies.check import CheckLine, CheckResult
 
 SHOWN = 5  # refused rows and overlaps listed one by one
 SHOWN_LABELS = 10
@@ -112,7 +112,7 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     key = "Between « and » is what it is trained to write." if plain else "Green is what it is trained to write."
     console.print(Text(f"Grey is only read. {key}" if not plain else f"{key} The rest is only read.", style="italic"))
     _draw_pieces(result.example, console, plain)
-    shown: tuple[Piece, ...] = ()
+    shown: tuple[CheckLine, ...] = ()
     for side, pieces in result.judged_example.items():
         console.print(Text(f"\nA judged answer, the {side} one", style="bold"))
         _draw_pieces(pieces[-1:] if pieces[:-1] == shown[:-1] else pieces, console, plain)  # the prompt once
@@ -127,7 +127,7 @@ def _draw_example(result: CheckResult, console: Console) -> None:
         )
 
 
-def _draw_pieces(pieces: Sequence[Piece], console: Console, plain: bool) -> None:
+def _draw_pieces(pieces: Sequence[CheckLine], console: Console, plain: bool) -> None:
     for piece in pieces:
         text = f"«{piece.text}»" if plain and piece.trained else _middle_cut(piece.text)
         console.print(Text(text, style="bold green" if piece.trained else "dim"), end="")

@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import sqrt
 from typing import Literal, get_args
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
@@ -226,7 +226,7 @@ def _contradictions(data: _Data) -> Iterator[Remark]:
 
 def _apart(one: str, two: str) -> tuple[str, str]:
     """Two texts in short, from where they differ on if that is further in."""
-    same = common_length(one, two)
+    same = common_prefix_length(one, two)
     start = one.rfind(" ", 0, same) if same > 30 else 0
     return (short(one), short(two)) if start <= 0 else (f"…{short(one[start:])}", f"…{short(two[start:])}")
 

@@ -65,7 +65,7 @@ _LABEL_NAMES = ("label", "category", "class", "intent", "target", "sentiment", "
 _OUTPUT_NAMES = ("output", "answer", "completion", "response", "reply", "target", "solution", "summary")
 
 
-Asked = str | tuple[str, ...]
+AskedColumns = str | tuple[str, ...]
 """What a task file says of a role: a column; of `input` also several, or a template that names them in braces."""
 
 
@@ -96,7 +96,7 @@ class Wish:
     """What the task file says about columns, all of it optional; and which splits are read of a file that has them."""
 
     layout: str = ""
-    columns: Mapping[str, Asked] = field(default_factory=dict)
+    columns: Mapping[str, AskedColumns] = field(default_factory=dict)
     kind: Kind | None = None
     splits: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -174,7 +174,7 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     )
 
 
-def _asked_input(asked: Asked, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _asked_input(asked: AskedColumns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns that make the input, and the texts around them where it is a template."""
     if not isinstance(asked, str):
         return asked, ()

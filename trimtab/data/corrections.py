@@ -10,12 +10,12 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
-from trimtab.data.columns import Asked, Wish, find_columns
+from trimtab.data.columns import AskedColumns, Wish, find_columns
 from trimtab.data.formats import SAMPLE
 from trimtab.data.readers import RawRow
 from trimtab.data.rows import Reader
 
-Row = Mapping[str, Any]
+CorrectedRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +33,13 @@ def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [asdict(message) for message in messages]
 
 
-def correction_rows(corrected: Sequence[Correction], task: Task, source: str) -> list[tuple[Correction, Row]]:
+def correction_rows(corrected: Sequence[Correction], task: Task, source: str) -> list[tuple[Correction, CorrectedRow]]:
     """Rows that name `source`, in the first shape that the task's own reader reads back as what was meant; its columns hold for every file of examples."""
-    named: dict[str, Asked] = {"group": task.data.group, "slice": task.data.slice}
-    asked: dict[str, Asked] = {**task.data.columns, **{role: name for role, name in named.items() if name}}
+    named: dict[str, AskedColumns] = {"group": task.data.group, "slice": task.data.slice}
+    asked: dict[str, AskedColumns] = {**task.data.columns, **{role: name for role, name in named.items() if name}}
     wish = Wish(layout=task.data.layout, columns=asked, kind=task.task.kind)
     for shape in (_conversation, _question_and_answer) if corrected else ():
-        made: list[tuple[Correction, Row]] = [
+        made: list[tuple[Correction, CorrectedRow]] = [
             (one, {**_extras(one, asked, source), **shape(one, task)}) for one in corrected
         ]
         kept = [pair for pair, same in zip(made, _read_back(made, wish), strict=True) if same]
@@ -48,7 +48,7 @@ def correction_rows(corrected: Sequence[Correction], task: Task, source: str) ->
     return []
 
 
-def _extras(one: Correction, asked: Mapping[str, Asked], source: str) -> dict[str, Any]:
+def _extras(one: Correction, asked: Mapping[str, AskedColumns], source: str) -> dict[str, Any]:
     """What a row carries beside question and answer: every column that the task file names must be there, if only empty."""
     known = {"id": one.id, "source": source, "group": one.group, "output": one.answer, "label": one.answer}
     roles = {"id": "id", "source": "source"} | {role: name for role, name in asked.items() if isinstance(name, str)}
@@ -71,7 +71,7 @@ def _question_and_answer(one: Correction, task: Task) -> dict[str, Any]:
     return {str(columns.get("input", question)): one.messages[-1].content, answer: one.answer}
 
 
-def _read_back(made: Sequence[tuple[Correction, Row]], wish: Wish) -> list[bool]:
+def _read_back(made: Sequence[tuple[Correction, CorrectedRow]], wish: Wish) -> list[bool]:
     """Whether each row says, to the task's own reader, what it was made of."""
     raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(made, 1)]
     try:

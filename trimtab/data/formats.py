@@ -16,7 +16,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.base.times import is_number
 from trimtab.data.chat import SkipRow
-from trimtab.data.columns import LAYOUTS, Asked, Columns, Wish, find_columns
+from trimtab.data.columns import LAYOUTS, AskedColumns, Columns, Wish, find_columns
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
 from trimtab.data.readers import SUFFIXES, RawRow, Rows, read_hub, read_rows
@@ -27,7 +27,7 @@ from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
 from trimtab.data.strict_json import HALF_PAIR, holds_half_pair
 from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, Values
 
-__all__ = ["LAYOUTS", "Detected", "Read", "detect", "read_examples"]
+__all__ = ["LAYOUTS", "Detected", "ReadRows", "detect", "read_examples"]
 
 NO_WISH = Wish()
 SAMPLE = 500
@@ -40,7 +40,7 @@ _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class ReadRows:
     """What a set of files gave: usable examples, rows left out with the reason, and remarks for the user."""
 
     examples: tuple[Example, ...]
@@ -58,7 +58,7 @@ class Detected:
     """
 
     layout: str
-    columns: Mapping[str, Asked]
+    columns: Mapping[str, AskedColumns]
     kind: Kind
     rows: int
     notes: tuple[str, ...]
@@ -78,7 +78,7 @@ class _Found:
     notes: list[str] = field(default_factory=list)
 
 
-def read_examples(task: Task, patterns: Sequence[str]) -> Read:
+def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     """The examples of the files that `patterns` name (task.data.examples or task.data.test).
 
     A row without an id gets one from its content, so that it stays when rows are re-ordered; identical rows are counted (`-2`).
@@ -102,7 +102,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> Read:
     _check_labels(examples, task)
     _check_times(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
-    return Read(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
+    return ReadRows(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
 
 
 def detect(path: Path, encoding: str = "utf-8", wish: Wish = NO_WISH) -> Detected:
@@ -148,7 +148,7 @@ def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
         except SkipRow:
             continue
     source = columns.input[0] if len(columns.input) == 1 else columns.input
-    roles: dict[str, Asked] = {"input": source, "output": columns.output, **columns.extras}
+    roles: dict[str, AskedColumns] = {"input": source, "output": columns.output, **columns.extras}
     kind = wish.kind or _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     notes = [columns_note(name, columns, kind, len(rows), labels)]
@@ -204,7 +204,7 @@ def _layout(task: Task) -> str:
     return task.data.layout
 
 
-def _asked(task: Task) -> dict[str, Asked]:
+def _asked(task: Task) -> dict[str, AskedColumns]:
     """The columns that the task file names, by role."""
     named = {"group": task.data.group, "slice": task.data.slice}
     return {**task.data.columns, **{role: column for role, column in named.items() if column}}

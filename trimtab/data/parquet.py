@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.base.sanitize import printable, said
+from trimtab.base.sanitize import one_line, printable
 from trimtab.data.readers import RawRow, Rows
 from trimtab.data.sources import LINE_CAP, TOTAL_CAP, is_bomb, open_checked
 from trimtab.data.strict_json import first_twice
@@ -61,7 +61,7 @@ def _rows_of(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
             try:
                 value.as_py()
             except _NO_VALUE as error:
-                kind, reason = printable(str(value.type), 80), said(error)
+                kind, reason = printable(str(value.type), 80), one_line(error)
                 problem = f"a value of type {kind} that cannot be read ({reason})"
                 remedy = "write the column as text, or leave it out"
                 raise InputError(problem, remedy, file=path, line=line, field=printable(name, 80)) from None

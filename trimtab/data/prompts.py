@@ -14,7 +14,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.data.template import render
 
 Shot = tuple[str, str]
@@ -268,7 +268,7 @@ class ChatEncoder:
             raise
         except ValueError as error:
             raise InputError(
-                f"the chat template refuses turns of the roles {', '.join(roles)} ({said(error)})",
+                f"the chat template refuses turns of the roles {', '.join(roles)} ({one_line(error)})",
                 "mend the row's roles",
             ) from error
 

@@ -12,7 +12,7 @@ from typing import Any
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
-from trimtab.base.sanitize import printable, said
+from trimtab.base.sanitize import one_line, printable
 from trimtab.data.nested import (
     is_by_class,
     is_by_id,
@@ -284,7 +284,7 @@ def read_hub(name: str, split: str) -> Rows:
     try:
         loaded = datasets.load_dataset(name, split=split)
     except (OSError, ValueError) as error:
-        problem = printable(f"the dataset {name} cannot be read ({said(error)})", 300)
+        problem = printable(f"the dataset {name} cannot be read ({one_line(error)})", 300)
         raise InputError(problem, "check the name and the connection, or save it as a file", field="data") from error
     classes = {key: kind for key, kind in loaded.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, fields in enumerate(loaded, start=1):

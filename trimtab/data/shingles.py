@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def sparse(column: NDArray[Any], size: Ints, width: int) -> Any:
 def _shared_start(texts: list[str]) -> int:
     """Length of the whole words that all texts begin with."""
     low, high = min(texts), max(texts)
-    return low[: common_length(low, high)].rfind(" ") + 1
+    return low[: common_prefix_length(low, high)].rfind(" ") + 1
 
 
 def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:

@@ -10,7 +10,7 @@ from trimtab.decision.evidence import Evidence, best_arm, score_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class VerdictChoice:
     """What the rule comes to. `arm`: the one that is shown. `fitting`: those it could have been, light to heavy.
 
     Without a target: `best` has the highest score, `candidate` is the lightest arm that is not shown to be worse than the best by
@@ -24,7 +24,7 @@ class Choice:
     rivals: Sequence[ArmResult] = ()
 
 
-def choose(study: Evidence) -> Choice:
+def choose(study: Evidence) -> VerdictChoice:
     """The arm that a study shows; the verdict puts it into words, and flips ask it at other prices and targets.
 
     With a target: the lightest of the arms that are shown to reach it (Holm over the arms), whose latency fits and that can be
@@ -39,25 +39,25 @@ def choose(study: Evidence) -> Choice:
     """
     if study.task.target.quality is not None:
         fitting = [arm for arm in study.passing if study.problem(arm) is None]
-        return Choice(arm=fitting[0] if fitting and study.without_model is None else None, fitting=fitting)
+        return VerdictChoice(arm=fitting[0] if fitting and study.without_model is None else None, fitting=fitting)
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     name = best_arm(fitting, study.task)
     if len(fitting) < 2 or name is None:
-        return Choice(arm=None, fitting=fitting)
+        return VerdictChoice(arm=None, fitting=fitting)
     best = next(arm for arm in fitting if arm.arm == name)
     if score_of(best).value == 0.0:
-        return Choice(arm=None, fitting=fitting, best=best)
+        return VerdictChoice(arm=None, fitting=fitting, best=best)
     candidate = next(arm for arm in fitting if arm is best or not worse(study, arm, best, len(fitting)))
     margin = study.task.target.margin
     rivals = [
         arm for arm in fitting if arm is not candidate and study.p_behind(candidate.arm, arm.arm, margin) > study.level
     ]
-    return Choice(
+    return VerdictChoice(
         arm=None if rivals else candidate, fitting=fitting, best=best, candidate=candidate, rivals=tuple(rivals)
     )
 
 
-def quiet_rival(study: Evidence, choice: Choice) -> ArmResult | None:
+def quiet_rival(study: Evidence, choice: VerdictChoice) -> ArmResult | None:
     """Find the arm that would be shown in place of the choice if every arm measured on a busy machine were fast enough; None for none."""
     if not any(arm.busy_machine for arm in study.done):
         return None

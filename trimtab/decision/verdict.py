@@ -9,7 +9,7 @@ from trimtab.base.grammar import TRIVIAL, joined, method_of, named
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
-from trimtab.decision.choice import Choice, choose, quiet_rival
+from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
 from trimtab.decision.cost_order import alike
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
@@ -77,7 +77,7 @@ def _decided(study: Evidence) -> Verdict:
 # ---- with a target
 
 
-def _reaching(study: Evidence, choice: Choice, target: float) -> str:
+def _reaching(study: Evidence, choice: VerdictChoice, target: float) -> str:
     winner, *rivals = choice.fitting
     sentence = f"{winner.arm} reaches the target of {target:g} with {_scored(winner, study.task)}"
     if rivals:
@@ -156,7 +156,7 @@ def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest
     return sentence
 
 
-def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str, str]:
+def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str]:
     """Not shown, without a target: the opening, the figures with the margin that was achieved, and what would settle it."""
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
@@ -188,13 +188,13 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str, str]:
     return opening, figures, needs
 
 
-def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
+def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """How many test questions would show an arm, if the measured differences are the true ones: in the sentence, and as `needs`."""
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
     return f"{needs} would show it with {POWER:.0%} chance, if the measured differences are the true ones", needs
 
 
-def _never_shown(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> str | None:
+def _never_shown(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> str | None:
     """Where it is known without trying that no number of questions would show an arm."""
     gap, few, margin = study.against(best.arm, candidate.arm), _too_few_groups(study), study.task.target.margin
     if few and gap is not None and gap.difference > margin:
@@ -218,7 +218,7 @@ def _too_few_groups(study: Evidence) -> str | None:
 # ---- what stands beside the choice
 
 
-def _besides(study: Evidence, choice: Choice) -> str:
+def _besides(study: Evidence, choice: VerdictChoice) -> str:
     """Say what else a reader must know: the correction for picking, the look, a rare class, cuts, a busy machine, runs, free labels."""
     said = [
         _picked(study, choice),
@@ -233,7 +233,7 @@ def _besides(study: Evidence, choice: Choice) -> str:
     return "".join(f" {sentence}" for sentence in said if sentence)
 
 
-def _left_out(study: Evidence, choice: Choice) -> str:
+def _left_out(study: Evidence, choice: VerdictChoice) -> str:
     """The arms that would be chosen or score higher, but cannot be used."""
     shown = score_of(choice.arm).value if choice.arm else (score_of(choice.best).value if choice.best else math.inf)
     barred = []
@@ -264,7 +264,7 @@ def _busy(study: Evidence) -> str:
     return f"Measured on a busy machine: {joined(names)}; {what} as equal to lower ones."
 
 
-def _picked(study: Evidence, choice: Choice) -> str:
+def _picked(study: Evidence, choice: VerdictChoice) -> str:
     """What the highest score comes to once it is corrected for having been picked, where the verdict speaks of that arm."""
     highest, spoken = best_arm(study.results, study.task), choice.arm or choice.best
     if study.picked is None or highest is None or spoken is None or spoken.arm != highest:

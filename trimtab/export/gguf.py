@@ -68,10 +68,10 @@ def require_writable(config: Mapping[str, Any], weights: Mapping[str, Any], toke
     biased = next((name for name in weights if name.endswith(".bias")), None)
     if biased:
         raise InputError(f"GGUF is written for a Llama without biases, and this has {biased}", _OTHER, field="format")
-    split_of(tokenizer)
+    pre_tokenizer_of(tokenizer)
 
 
-def split_of(tokenizer: Any) -> str:
+def pre_tokenizer_of(tokenizer: Any) -> str:
     """llama.cpp's name for how a byte-level tokenizer splits text before it merges; raises InputError for one that has none here."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("GGUF is written from a tokenizer.json, and there is none", _OTHER, field="format")
@@ -140,7 +140,7 @@ def write_gguf(
             writer.close()
 
 
-def survives(weights: Mapping[str, Tensor], kind: str) -> bool:
+def is_lossless(weights: Mapping[str, Tensor], kind: str) -> bool:
     """Whether every matrix is the same, to the bit, in a file of this kind."""
     rounded = FLOATS.get(kind)
     return rounded is not None and all(
@@ -148,7 +148,7 @@ def survives(weights: Mapping[str, Tensor], kind: str) -> bool:
     )
 
 
-def permuted(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+def permuted_heads(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Rows of each head in llama.cpp's order: the two halves that turn against each other, interleaved."""
     rows = weight_OI.reshape(heads, 2, weight_OI.shape[0] // heads // 2, *weight_OI.shape[1:])
     return rows.swapaxes(1, 2).reshape(weight_OI.shape)
@@ -179,7 +179,7 @@ def _converted(own: str, value: Tensor, heads: tuple[int, int], held: gguf.GGMLQ
     """The numbers of a weight as they lie in the file."""
     data = value.detach().float().cpu().numpy()
     if ".q_proj." in own or ".k_proj." in own:
-        data = permuted(data, heads[0] if ".q_proj." in own else heads[1])
+        data = permuted_heads(data, heads[0] if ".q_proj." in own else heads[1])
     return gguf.quants.quantize(np.ascontiguousarray(data), held)
 
 
@@ -205,7 +205,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, size: int, end: int)
     words, kinds = tokens_and_kinds(tokenizer, size)
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(split_of(tokenizer))
+    writer.add_tokenizer_pre(pre_tokenizer_of(tokenizer))
     writer.add_token_list(words)
     writer.add_token_types(kinds)
     writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])

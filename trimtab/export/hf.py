@@ -18,11 +18,11 @@ from torch import Tensor
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, write_json
 from trimtab.model.adapters.apply import ADAPTER_FILE, SCORE
-from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE
 from trimtab.model.classifier import LABELS_FILE, Head
 from trimtab.model.load import GENERATION, Base
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.prompt_tuning import virtual_tokens_of
 
 SHARD = "5GB"
 CONFIG = "config.json"
@@ -34,13 +34,13 @@ def plain_weights(base: Base) -> dict[str, Tensor]:
     Raises InputError for virtual tokens: they stand before the prompt, and no weight of the model holds them.
     """
     model = base.model
-    if virtual_of(model) is not None:
+    if virtual_tokens_of(model) is not None:
         raise InputError(
             "virtual tokens stand before the prompt, and no weight of the model holds them",
             "export it as peft",
             field="format",
         )
-    adapted = tuple(f"{name}." for name in adapted_layers(model))
+    adapted = tuple(f"{name}." for name in adapter_layers(model))
     weights = {}
     for name, value in model.named_parameters():
         owner = next((prefix for prefix in adapted if name.startswith(prefix)), None)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
@@ -22,7 +22,7 @@ _QUOTES = '"""'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chat:
+class TurnTemplate:
     """What stands around the turns of a conversation: `default` before one that has no system turn, `ask` where the answer begins."""
 
     default: str
@@ -39,7 +39,7 @@ class Chat:
         return (begin + first, *rest)
 
 
-def chat_of(encoder: ChatEncoder) -> Chat:
+def turn_template_of(encoder: ChatEncoder) -> TurnTemplate:
     """What a chat template puts around each role.
 
     Raises InputError where it does more than that: no system turn, or text that depends on which turn it is.
@@ -51,7 +51,7 @@ def chat_of(encoder: ChatEncoder) -> Chat:
     alone = encoder.pieces(("user",), True)[0]
     user = _common([text[::-1] for text in (to_user, again, alone)])[::-1]
     after = _common([to_answer, ask])
-    chat = Chat(
+    chat = TurnTemplate(
         default=alone.removesuffix(user),
         before={"system": first, "user": user, "assistant": to_answer.removeprefix(after)},
         after={"system": to_user.removesuffix(user), "user": after, "assistant": again.removesuffix(user)},
@@ -64,7 +64,7 @@ def chat_of(encoder: ChatEncoder) -> Chat:
     return chat
 
 
-def go_template(chat: Chat) -> str:
+def go_template(chat: TurnTemplate) -> str:
     """The template in Go's syntax, every text as a string of Go, so that no blank and no brace means anything else."""
     turns = "".join(
         f'{{{{ {"if" if place == 0 else "else if"} eq .Role "{role}" }}}}'
@@ -76,7 +76,14 @@ def go_template(chat: Chat) -> str:
 
 
 def modelfile(
-    chat: Chat, *, gguf: str, instruction: str, shots: Sequence[Message], stops: Sequence[str], most: int, context: int
+    chat: TurnTemplate,
+    *,
+    gguf: str,
+    instruction: str,
+    shots: Sequence[Message],
+    stops: Sequence[str],
+    most: int,
+    context: int,
 ) -> str:
     """The Modelfile: greedy, the instruction as the system turn and nothing else, shots as turns before the question.
 
@@ -104,4 +111,4 @@ def _quoted(text: str) -> str:
 def _common(texts: Sequence[str]) -> str:
     """What all begin with."""
     least, most = min(texts), max(texts)  # what these share, all between them share
-    return least[: common_length(least, most)]
+    return least[: common_prefix_length(least, most)]

@@ -30,11 +30,11 @@ from transformers import (
     DynamicCache,
 )
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import PackageError
 from trimtab.base.files import read_object
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
-from trimtab.model.load import DTYPES, told
+from trimtab.model.load import DTYPES, as_input_error
 
 Turns = Sequence[Mapping[str, str]]
 # Of a classifier's configuration: PEFT loads the base model's own, which knows no labels and may pad with the token that is scored.
@@ -43,7 +43,7 @@ AGAIN = "export it again; where it stays so, report it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class ReadAnswer:
     """A greedy answer; `gap(step, token)` is by how many nats the token that was taken was ahead of another one."""
 
     text: str
@@ -52,13 +52,13 @@ class Written:
 
     def gap(self, other: Sequence[int]) -> float:
         """By how many nats this answer's token was ahead of `other`'s where they first part; infinite where that is not known."""
-        place = common_length(self.ids, tuple(other))
+        place = common_prefix_length(self.ids, tuple(other))
         if self.logits_TV is None or place >= len(self.ids) or place >= len(other):
             return float("inf")
         return float(self.logits_TV[place, self.ids[place]] - self.logits_TV[place, other[place]])
 
 
-class Consumer(ABC):
+class ExportReader(ABC):
     """A program that has loaded an exported model: its name and version, its own prompt of turns, its greedy answers."""
 
     name: str
@@ -68,7 +68,7 @@ class Consumer(ABC):
         """Token ids of turns by the tokenizer and the chat template that were exported."""
 
     @abstractmethod
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         """A greedy answer of at most so many tokens."""
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Consumer(ABC):
         """The summed log-probability of each label's tokens after a prompt."""
 
 
-class InTransformers(Consumer):
+class TransformersReader(ExportReader):
     """transformers, with PEFT where an adapter is on; `kind` is what `load` was asked for."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -89,7 +89,7 @@ class InTransformers(Consumer):
         return tuple(given["input_ids"])
 
     @torch.inference_mode()
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         """By `generate`; behind virtual tokens token by token and without a cache.
 
         PEFT's own `generate` loses count of the virtual tokens in its cache (seen with peft 0.21.2 on transformers 5.24.0).
@@ -118,7 +118,7 @@ class InTransformers(Consumer):
         logits_TV = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
         return self._written(new, logits_TV)
 
-    def _stepwise(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+    def _stepwise(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         new: list[int] = []
         steps: list[Tensor] = []
         while len(new) < most and (not new or new[-1] not in stops):
@@ -132,9 +132,9 @@ class InTransformers(Consumer):
             logits_TV: Tensor = self.model(input_ids=self._tensor(ids), use_cache=False).logits[0]
         return logits_TV
 
-    def _written(self, new: tuple[int, ...], logits_TV: Tensor) -> Written:
+    def _written(self, new: tuple[int, ...], logits_TV: Tensor) -> ReadAnswer:
         text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-        return Written(text=text, ids=new, logits_TV=logits_TV)
+        return ReadAnswer(text=text, ids=new, logits_TV=logits_TV)
 
     @torch.inference_mode()
     def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
@@ -174,7 +174,7 @@ class InTransformers(Consumer):
         return torch.tensor(rows, device=self.model.device)
 
 
-class InLlamaCpp(Consumer):
+class LlamaCppReader(ExportReader):
     """llama.cpp through llama-cpp-python."""
 
     def __init__(self, file: Path, tokens: int) -> None:
@@ -195,7 +195,7 @@ class InLlamaCpp(Consumer):
         text = formatter(messages=list(turns)).prompt
         return tuple(self._llama.tokenize(text.encode(), add_bos=False, special=True))
 
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> Written:
+    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         """The likeliest token each time."""
         new: list[int] = []
         steps: list[Tensor] = []
@@ -207,7 +207,7 @@ class InLlamaCpp(Consumer):
             new.append(int(steps[-1].argmax()))
         said = [token for token in new if token not in stops]
         text = self._llama.detokenize(said).decode("utf-8", "replace").strip()
-        return Written(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
+        return ReadAnswer(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
 
     def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
         """The prompt is read once, each label behind it token by token; what it begins with like the one before it stays."""
@@ -216,7 +216,7 @@ class InLlamaCpp(Consumer):
         steps, sums = [self._coming()], [0.0] * len(labels)
         for place in sorted(range(len(labels)), key=lambda place: tuple(labels[place])):
             label = list(labels[place])
-            shared = common_length(path, label[:-1])
+            shared = common_prefix_length(path, label[:-1])
             self._llama.n_tokens -= len(path) - shared  # what lies beyond is dropped when the next token is read
             del steps[shared + 1 :]
             for token in label[shared:-1]:
@@ -261,7 +261,7 @@ def load_back(
     precision: str,
     head: bool = False,
     gguf_file: str | None = None,
-) -> InTransformers:
+) -> TransformersReader:
     """What lies in `folder`, loaded by transformers in this precision; an adapter by PEFT, which finds the base model itself.
 
     Raises InputError where the consumer cannot read it.
@@ -269,15 +269,15 @@ def load_back(
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
     name = f"transformers {version('transformers')}"
-    with told(folder, f"{name} cannot load it", AGAIN), _hushed():
+    with as_input_error(folder, f"{name} cannot load it", AGAIN), _hushed():
         if format == "gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
             model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)
-            return InTransformers(model, tokenizer, name)
+            return TransformersReader(model, tokenizer, name)
         tokenizer = AutoTokenizer.from_pretrained(folder, **common)
         if format == "merged":
             model = kind.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)
-            return InTransformers(model, tokenizer, name)
+            return TransformersReader(model, tokenizer, name)
         from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
 
         own = AutoPeftModelForSequenceClassification if head else AutoPeftModelForCausalLM
@@ -287,4 +287,4 @@ def load_back(
         if (folder / QUANTIZED_FILE).is_file():
             common["quantization_config"] = BitsAndBytesConfig(**read_object(folder / QUANTIZED_FILE))
         model = own.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)
-        return InTransformers(model, tokenizer, f"peft {version('peft')} on {name}")
+        return TransformersReader(model, tokenizer, f"peft {version('peft')} on {name}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError, PackageError
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 
 SIGNATURE = "model.sig"
 STATE = ".trimtab"
@@ -26,7 +26,7 @@ def sign_folder(folder: Path, private_key: Path) -> None:
         signer.set_hashing_config(_hashing(library)).sign(folder, folder / SIGNATURE)
     except (ValueError, TypeError, OSError) as error:  # TypeError: a key behind a password
         remedy = "name a private key of an elliptic curve, as a PEM file without a password"
-        raise InputError(f"cannot sign: {said(error)}", remedy, file=private_key) from None
+        raise InputError(f"cannot sign: {one_line(error)}", remedy, file=private_key) from None
 
 
 def verify_folder(folder: Path, public_key: Path) -> None:
@@ -38,7 +38,7 @@ def verify_folder(folder: Path, public_key: Path) -> None:
     try:
         verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except (ValueError, OSError) as error:
-        raise InputError(f"is no public key: {said(error)}", "name a PEM file", file=public_key) from None
+        raise InputError(f"is no public key: {one_line(error)}", "name a PEM file", file=public_key) from None
     if not (folder / SIGNATURE).is_file():
         raise InputError(f"is not signed: it holds no {SIGNATURE}", "export it again with --sign KEY", file=folder)
     try:
@@ -49,7 +49,7 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         Exception
     ) as error:  # of whatever type the library and those below it raise over a damaged or forged signature
         remedy = "take it from who signed it, and load nothing of this one"
-        raise InputError(f"is not as {public_key} signed it: {said(error)}", remedy, file=folder) from error
+        raise InputError(f"is not as {public_key} signed it: {one_line(error)}", remedy, file=folder) from error
 
     beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
     odd = next((path for path in beside if path.exists() and not _keeps_judgements(path)), None)

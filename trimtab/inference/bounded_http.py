@@ -23,7 +23,7 @@ _BLOCK = 64 * 1024
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
-class TooMuchError(Exception):
+class ReplyTooLargeError(Exception):
     """A reply that cannot be read within bounds; the text says why."""
 
 
@@ -33,14 +33,14 @@ def read_within(response: httpx.Response, deadline: float) -> bytes:
     for piece in _unpacked(response, deadline):
         body += piece
         if len(body) > REPLY_CAP:
-            raise TooMuchError(f"the reply is longer than {REPLY_CAP // 1024 // 1024} MB")
+            raise ReplyTooLargeError(f"the reply is longer than {REPLY_CAP // 1024 // 1024} MB")
     return bytes(body)
 
 
 def _unpacked(response: httpx.Response, deadline: float) -> Iterator[bytes]:
     packing = response.headers.get("Content-Encoding", "identity").strip().lower()
     if packing not in ("gzip", "x-gzip", "identity", ""):
-        raise TooMuchError("the reply is packed in a way that was not asked for")
+        raise ReplyTooLargeError("the reply is packed in a way that was not asked for")
     unpacker = zlib.decompressobj(wbits=31) if "gzip" in packing else None
     for piece in response.iter_raw():
         if time.monotonic() > deadline:  # each read has a limit of its own, so that this is looked at
@@ -53,10 +53,10 @@ def _unpacked(response: httpx.Response, deadline: float) -> Iterator[bytes]:
                 yield unpacker.decompress(piece, _BLOCK)
                 piece = unpacker.unconsumed_tail
         except zlib.error:
-            raise TooMuchError("the reply is not the gzip that it says it is") from None
+            raise ReplyTooLargeError("the reply is not the gzip that it says it is") from None
 
 
-def parse(body: bytes) -> Any:
+def parse_reply(body: bytes) -> Any:
     """The JSON value of a body; raises ValueError for what is none, and for one nested too deep to be read.
 
     Integers too long for any count become infinite, for whoever needs the number to refuse.
@@ -81,7 +81,7 @@ def whole_letters(text: str) -> str:
     return _HALF_PAIR.sub("\ufffd", text)
 
 
-def wait_asked(value: str | None) -> float | None:
+def retry_after_seconds(value: str | None) -> float | None:
     """Seconds that a `Retry-After` asks for, as a number or a date, at most LONGEST_WAIT; None where it says nothing."""
     if value is None:
         return None
@@ -100,7 +100,7 @@ def wait_asked(value: str | None) -> float | None:
     return None if math.isnan(seconds) else min(LONGEST_WAIT, max(0.0, seconds))
 
 
-def masked(text: str, secret: str) -> str:
+def mask_secret(text: str, secret: str) -> str:
     """`text` with `secret` as `***`, whole and wherever a run of SECRET_RUN letters of it stands."""
     if not secret:
         return text

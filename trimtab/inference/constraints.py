@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from trimtab.base.errors import InputError, PackageError
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.base.worker import Worker
 from trimtab.inference.json_schemas import kept_schema, require_linear
-from trimtab.inference.kv_cache import sent
+from trimtab.inference.kv_cache import small_tensor
 
 LONGEST = 65_536  # letters of a constraint
 MEGABYTES, SECONDS = 1024, 10
@@ -186,7 +186,7 @@ class Grammars:
         if answer is None:
             return f"takes more than {SECONDS} s of processor time or {MEGABYTES:,} MB of memory to prepare"
         if "grammar" not in answer:
-            return str(answer.get("over") or f"cannot be used ({said(ValueError(answer['error']))})")
+            return str(answer.get("over") or f"cannot be used ({one_line(ValueError(answer['error']))})")
         return self._library.CompiledGrammar.deserialize_json(answer["grammar"], self._tokenizer)
 
 
@@ -196,7 +196,7 @@ def grammars_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Gr
     return Grammars(tokenizer, stop_ids, vocabulary)
 
 
-def constrained(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor:
+def mask_disallowed(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor:
     """Scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor where no row has one."""
     asked = [(row, matcher) for row, matcher in enumerate(matchers) if matcher is not None]
     if not asked:
@@ -207,7 +207,7 @@ def constrained(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor
         matcher.fill(bits_RW, place)
     bits_RW = bits_RW.to(device, non_blocking=True)
     allowed_RV = (bits_RW[:, :, None] >> torch.arange(32, dtype=torch.int32, device=device)).flatten(1) & 1
-    rows_R = sent([row for row, _ in asked], device)
+    rows_R = small_tensor([row for row, _ in asked], device)
     scores_BV = scores_BV.float()
     some_RV = scores_BV[rows_R].masked_fill(allowed_RV[:, :vocabulary] == 0, float("-inf"))
     return scores_BV.index_put((rows_R,), some_RV)

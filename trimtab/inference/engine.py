@@ -14,21 +14,29 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
-from trimtab.inference.constraints import Constraint, Grammars, Matcher, constrained, grammars_of
+from trimtab.inference.constraints import Constraint, Grammars, Matcher, grammars_of, mask_disallowed
 from trimtab.inference.detokenize import TextStream, before_stop
-from trimtab.inference.kv_cache import begun, sent
-from trimtab.inference.layouts import Decode, Prefill
-from trimtab.inference.prefix_cache import Memory
-from trimtab.inference.prompt_lookup import most_guesses
-from trimtab.inference.quote import QuoteConstraint, tokens_of
-from trimtab.inference.request import Completion, Event, Ongoing, Request, Said, Token, require_room
-from trimtab.inference.sampling import likeliest, log_probabilities, next_tokens, penalised
-from trimtab.inference.scheduler import Admission
+from trimtab.inference.kv_cache import small_tensor, with_virtual_ids
+from trimtab.inference.layouts import DecodeLayout, PrefillLayout
+from trimtab.inference.prefix_cache import PrefixCache
+from trimtab.inference.prompt_lookup import draft_length
+from trimtab.inference.quote import QuoteConstraint, token_bytes_of
+from trimtab.inference.request import (
+    ActiveSequence,
+    Completion,
+    EngineEvent,
+    GeneratedToken,
+    Request,
+    SampledToken,
+    require_room,
+)
+from trimtab.inference.sampling import apply_penalties, log_probabilities, next_tokens, top_log_probabilities
+from trimtab.inference.scheduler import Scheduler
 from trimtab.model.attention import Layout
 from trimtab.model.load import Base
-from trimtab.model.threads import on_free_cores
+from trimtab.model.threads import limit_to_free_cores
 
-__all__ = ["Completion", "Engine", "Event", "OnToken", "Request", "Token", "generate_texts"]
+__all__ = ["Completion", "Engine", "EngineEvent", "GeneratedToken", "OnToken", "Request", "generate_texts"]
 
 OnToken = Callable[[str, int], bool | None]
 SCORED = 64  # rows of a prompt whose scores over the vocabulary are held at once
@@ -59,14 +67,14 @@ class Engine:
         self.base, self.stop_ids = base, stop_ids
         self.slots, self.cache_tokens = slots, cache_tokens
         self.prefill_tokens = prefill_tokens
-        self._memory = Memory(base, kept_tokens, share_from)
+        self._memory = PrefixCache(base, kept_tokens, share_from)
         self._on_token: OnToken | None = None
         self._grammars: Grammars | None = None  # once there was a constraint
         self._reset()
 
     def _reset(self) -> None:
-        self._in_flight: dict[str, Ongoing] = {}
-        self._line = Admission(self.slots, self.cache_tokens, self.prefill_tokens)
+        self._in_flight: dict[str, ActiveSequence] = {}
+        self._line = Scheduler(self.slots, self.cache_tokens, self.prefill_tokens)
 
     @property
     def in_flight(self) -> int:
@@ -101,7 +109,7 @@ class Engine:
     def _matcher(self, request: Request) -> Matcher | None:
         if isinstance(request.constraint, QuoteConstraint):
             vocabulary = int(self.base.model.config.vocab_size)
-            return tokens_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(
+            return token_bytes_of(self.base.tokenizer, self.stop_ids, vocabulary).quoting(
                 request.constraint, request.max_new
             )
         return self._grammar(request.constraint) if request.constraint else None
@@ -125,7 +133,7 @@ class Engine:
         start = beginning.length if beginning else 0
         streams = request.stream or request.stops
         decode = partial(self.base.tokenizer.decode, skip_special_tokens=True) if streams else None
-        sequence = Ongoing(
+        sequence = ActiveSequence(
             request=request,
             beginning=beginning,
             fresh=request.ids[start:],
@@ -137,8 +145,8 @@ class Engine:
         self._line.add(sequence)
 
     @torch.inference_mode()
-    @on_free_cores()
-    def step(self) -> list[Event]:
+    @limit_to_free_cores()
+    def step(self) -> list[EngineEvent]:
         """One pass over the model, which reads new prompts or goes on by a token or more: what is new, a Completion behind its last token.
 
         Returns nothing where nothing is in flight, or where all that was read was a part of a long prompt. A pass that raises ends
@@ -205,7 +213,7 @@ class Engine:
         if not learned or not request.ids:
             return request
         public = learned.length + request.public
-        return replace(request, ids=begun(self.base, request.ids), public=public)
+        return replace(request, ids=with_virtual_ids(self.base, request.ids), public=public)
 
     def _check(self, request: Request) -> None:
         context = int(self.base.model.config.max_position_embeddings)
@@ -225,14 +233,14 @@ class Engine:
             raise InputError(f"{request.id}: a request of this id is in flight", "give each its own id", field="id")
 
     def _forward(self, ids: Sequence[int], positions_N: Tensor, layout: Layout) -> Tensor:
-        return self.base.hidden(sent(ids, self.base.device), positions_N, layout)
+        return self.base.hidden(small_tensor(ids, self.base.device), positions_N, layout)
 
-    def _prefill(self, parts: list[tuple[Ongoing, int]]) -> list[Event]:
+    def _prefill(self, parts: list[tuple[ActiveSequence, int]]) -> list[EngineEvent]:
         """Read prompts up to the places given in one pass; the first token of each that was read to its end."""
         started = time.perf_counter()
         first = len(self._line.running)
         spans = [one.part(end) for one, end in parts]
-        layout = Prefill(self._line.cache, first, spans, self.base.device)
+        layout = PrefillLayout(self._line.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.fresh[one.read : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
         ends = list(accumulate(span.end - span.start for span in spans))
@@ -244,18 +252,18 @@ class Engine:
                 self._memory.keep_public(self._line.cache, slot, sequence)
         ready = self._line.read(parts)
         lasts = [last - 1 for last in ends[: len(ready)]]
-        said = self._next(hidden_ND[sent(lasts, hidden_ND.device)], ready) if ready else []
+        said = self._next(hidden_ND[small_tensor(lasts, hidden_ND.device)], ready) if ready else []
         seconds = (time.perf_counter() - started) / len(ids)
         for (sequence, _), span in zip(parts, spans, strict=True):
             sequence.prefill_seconds += seconds * (span.end - span.start)
         return self._advance(first, [[one] for one in said])
 
-    def _decode(self) -> list[Event]:
+    def _decode(self) -> list[EngineEvent]:
         """One more token for every running sequence, and those behind it that were guessed right."""
         started, running = time.perf_counter(), self._line.running
         runs = _runs(running)
         each = len(runs[0])
-        layout = Decode(self._line.cache, [sequence.shared for sequence in running], each, self.base.device)
+        layout = DecodeLayout(self._line.cache, [sequence.shared for sequence in running], each, self.base.device)
         hidden_ND = self._forward([token for run in runs for token in run], layout.positions_N, layout)
         said = self._next(hidden_ND, running, each)
         told = [
@@ -267,20 +275,20 @@ class Engine:
             sequence.decode_seconds += seconds
         return self._advance(0, told)
 
-    def _score(self, sequence: Ongoing, end: int, hidden_QD: Tensor) -> None:
+    def _score(self, sequence: ActiveSequence, end: int, hidden_QD: Tensor) -> None:
         """Note the log-probabilities of the prompt's tokens that stand behind those just read, up to `end` of its own."""
         following = sequence.fresh[end - len(hidden_QD) + 1 : end + 1]
         count = sequence.request.top_logprobs
         for start in range(0, len(following), SCORED):
             tokens = following[start : start + SCORED]
             logits_RV = self.base.logits(hidden_QD[start : start + len(tokens)])
-            logs_R = log_probabilities(logits_RV, sent(tokens, logits_RV.device))
+            logs_R = log_probabilities(logits_RV, small_tensor(tokens, logits_RV.device))
             sequence.prompt_log_probabilities += logs_R.tolist()
             if count:
-                pairs = zip(*(part_RW.tolist() for part_RW in likeliest(logits_RV, count)), strict=True)
+                pairs = zip(*(part_RW.tolist() for part_RW in top_log_probabilities(logits_RV, count)), strict=True)
                 sequence.prompt_likeliest += [tuple(zip(*pair, strict=True)) for pair in pairs]
 
-    def _next(self, hidden_BD: Tensor, running: Sequence[Ongoing], each: int = 1) -> list[Said]:
+    def _next(self, hidden_BD: Tensor, running: Sequence[ActiveSequence], each: int = 1) -> list[SampledToken]:
         """What comes behind each row, with its log-probability and the likeliest ones where those are asked for.
 
         `each` rows behind one another are of one sequence.
@@ -288,22 +296,22 @@ class Engine:
         logits_BV = self.base.logits(hidden_BD)
         sequences = [sequence for sequence in running for _ in range(each)]
         samplings = [sequence.request.sampling for sequence in sequences]
-        scores_BV = penalised(logits_BV, samplings, [sequence.counts for sequence in sequences])
-        scores_BV = constrained(scores_BV, [sequence.matcher for sequence in sequences])
+        scores_BV = apply_penalties(logits_BV, samplings, [sequence.counts for sequence in sequences])
+        scores_BV = mask_disallowed(scores_BV, [sequence.matcher for sequence in sequences])
         steps = [len(sequence.ids) + ahead for sequence in running for ahead in range(each)]
         tokens_B = next_tokens(scores_BV, samplings, steps)
         wanted = [sequence.request.top_logprobs for sequence in sequences]
         asked = [row for row, sequence in enumerate(sequences) if sequence.request.logprobs or wanted[row]]
         # The one place in a pass where the host waits for the device.
         if not asked:
-            return [Said(token=token) for token in tokens_B.tolist()]
-        rows, most = sent(asked, tokens_B.device), max(wanted)
+            return [SampledToken(token=token) for token in tokens_B.tolist()]
+        rows, most = small_tensor(asked, tokens_B.device), max(wanted)
         logits_RV = logits_BV[rows]
         found = [tokens_B.float(), log_probabilities(logits_RV, tokens_B[rows])]
         if most:
-            found += [part_RW.flatten() for part_RW in likeliest(logits_RV, most)]
+            found += [part_RW.flatten() for part_RW in top_log_probabilities(logits_RV, most)]
         read = torch.cat(found).tolist()  # float32 is exact for ids below 2^24
-        said = [Said(token=int(token)) for token in read[: len(sequences)]]
+        said = [SampledToken(token=int(token)) for token in read[: len(sequences)]]
         logs, pairs = read[len(sequences) :][: len(asked)], read[len(sequences) + len(asked) :]
         for place, row in enumerate(asked):
             best = slice(place * most, place * most + wanted[row])
@@ -315,9 +323,9 @@ class Engine:
             )
         return said
 
-    def _advance(self, first: int, told: list[list[Said]]) -> list[Event]:
+    def _advance(self, first: int, told: list[list[SampledToken]]) -> list[EngineEvent]:
         """Tell the new tokens of the slots from `first` on; whoever ends leaves."""
-        events: list[Event] = []
+        events: list[EngineEvent] = []
         running = self._line.running
         for slot in reversed(range(first, len(running))):  # the last slot moves into a gap: it has had its turn
             sequence = running[slot]
@@ -341,9 +349,9 @@ class Engine:
             self._reset()
 
 
-def _runs(running: Sequence[Ongoing]) -> list[list[int]]:
+def _runs(running: Sequence[ActiveSequence]) -> list[list[int]]:
     """What a step runs over: of each sequence its last token and as many guesses as the one with the most of them has."""
-    most = most_guesses(len(running)) if all(sequence.can_guess for sequence in running) else 0
+    most = draft_length(len(running)) if all(sequence.can_guess for sequence in running) else 0
     guesses = [sequence.guessed(most) if most else [] for sequence in running]
     each = max(map(len, guesses))
     return [
@@ -352,7 +360,7 @@ def _runs(running: Sequence[Ongoing]) -> list[list[int]]:
     ]
 
 
-def _right(said: list[Said], run: list[int]) -> list[Said]:
+def _right(said: list[SampledToken], run: list[int]) -> list[SampledToken]:
     """Of what came behind each token of a run, that which stands behind right ones."""
     right = 1
     while right < len(run) and said[right - 1].token == run[right]:

@@ -12,13 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trimtab.base.common_prefix import common_length
-from trimtab.model.attention import Rule, causal, causal_part, partial, repeat_heads, unmasked, visible
-from trimtab.model.fast.whole_layers import Own
-from trimtab.model.kernels.ops import BLOCK, takes_heads
+from trimtab.base.common_prefix import common_prefix_length
+from trimtab.model.attention import (
+    AttentionConfig,
+    causal_attention,
+    causal_part_attention,
+    partial_attention,
+    repeat_heads,
+    unmasked_attention,
+    visibility_mask,
+)
+from trimtab.model.fast.whole_layers import DecodeSlots
+from trimtab.model.kernels.ops import BLOCK, supports_heads
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_of
-from trimtab.model.threads import on_free_cores
+from trimtab.model.prompt_tuning import virtual_tokens_of
+from trimtab.model.threads import limit_to_free_cores
 
 FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
 ROWS = 8  # slots that are laid out together
@@ -46,18 +54,20 @@ class Prefix:
         part.values = [value_KPD[:, :length] for value_KPD in self.values]
         return part
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+    def attend(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+    ) -> Tensor:
         """The layout that reads the prefix itself: causal, keeping what it saw."""
         if self._after:
             key_KND = torch.cat([self._after.keys[layer], key_KND], dim=1)
             value_KND = torch.cat([self._after.values[layer], value_KND], dim=1)
         self.keys.append(key_KND.contiguous())
         self.values.append(value_KND.contiguous())
-        return causal(query_HND, key_KND, value_KND, rule).transpose(0, 1)
+        return causal_attention(query_HND, key_KND, value_KND, rule).transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
+class PrefixRef:
     """The first `length` tokens of a prefix, which a sequence hangs on."""
 
     prefix: Prefix
@@ -66,24 +76,26 @@ class Beginning:
     @property
     def copied(self) -> int:
         """How many tokens of it each sequence has in its own slot."""
-        return copied(self.length)
+        return copied_length(self.length)
 
-    def part(self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: Rule) -> tuple[Tensor, Tensor]:
+    def part(
+        self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: AttentionConfig
+    ) -> tuple[Tensor, Tensor]:
         """Attention of later tokens, the last at position `last`, as `earlier_part` gives it."""
-        return earlier_part(query_HMD, *self.own(layer), positions_M, last, rule)
+        return prefix_attention(query_HMD, *self.own(layer), positions_M, last, rule)
 
     def own(self, layer: int) -> tuple[Tensor, Tensor]:
         """Its keys and values in a layer, `[K, P, D]`."""
         return self.prefix.keys[layer][:, : self.length], self.prefix.values[layer][:, : self.length]
 
 
-def copied(length: int) -> int:
+def copied_length(length: int) -> int:
     """How many tokens of a beginning of this length lie in each slot: all of a short one, none of a long one, which stays shared."""
     return length if length <= COPIED else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class KVSegment:
     """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`.
 
     Those of an `asker` are for nobody else, and for prompts that have more in common with `ids` than the `asked` first of them.
@@ -103,22 +115,22 @@ class Stretch:
         """The place of its first token."""
         return len(self.ids) - len(self)
 
-    def cut(self, start: int, end: int) -> Stretch:
+    def cut(self, start: int, end: int) -> KVSegment:
         """What stands at these places, without copying."""
         own = slice(start - self.start, end - self.start)
         keys, values = ([side[:, own] for side in sides] for sides in (self.keys, self.values))
-        return Stretch(self.ids[:end], keys, values)
+        return KVSegment(self.ids[:end], keys, values)
 
 
 def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many tokens several prompts can share, each keeping its last one to predict from; 0 for a prompt alone."""
     if len(prompts) < 2:
         return 0
-    common = common_length(min(prompts), max(prompts))  # all others lie between these two in order
+    common = common_prefix_length(min(prompts), max(prompts))  # all others lie between these two in order
     return min(common, min(map(len, prompts)) - 1)
 
 
-@on_free_cores()
+@limit_to_free_cores()
 def read_prefix(base: Base, ids: tuple[int, ...], after: Prefix | None = None) -> Prefix:
     """Run the model over `ids` once and keep what later tokens attend to; what is read already, `after`, is not run again.
 
@@ -136,7 +148,7 @@ def read_prefix(base: Base, ids: tuple[int, ...], after: Prefix | None = None) -
 
 def learned_prefix(base: Base) -> Prefix | None:
     """The keys and values of the virtual tokens that are on, which every prompt begins with; None where there are none."""
-    virtual = virtual_of(base.model)
+    virtual = virtual_tokens_of(base.model)
     if virtual is None:
         return None
     prefix = Prefix(virtual.ids)
@@ -146,13 +158,13 @@ def learned_prefix(base: Base) -> Prefix | None:
     return prefix
 
 
-def begun(base: Base, ids: Sequence[int]) -> tuple[int, ...]:
+def with_virtual_ids(base: Base, ids: Sequence[int]) -> tuple[int, ...]:
     """A prompt's ids behind those that stand for the virtual tokens that are on."""
-    virtual = virtual_of(base.model)
+    virtual = virtual_tokens_of(base.model)
     return (*virtual.ids, *ids) if virtual else tuple(ids)
 
 
-class Slots:
+class KVCache:
     """Room for `count` sequences; the first `len(lengths)` are in use, so that a step works on one view of them.
 
     By layer: values `[slots, K, T, D]`, keys turned in blocks of X places, `[slots, K, T / X, D, X]`: of 64 for `attend_own`, else a
@@ -168,9 +180,9 @@ class Slots:
         self._rows = self._room = 0
         self._blocks = False
 
-    def own(self, at_B: Tensor) -> Own | None:
+    def own(self, at_B: Tensor) -> DecodeSlots | None:
         """The slots for layers that need nothing else, where they take them; the next tokens go to these places."""
-        return Own(self.keys, self.values, at_B) if self._blocks else None
+        return DecodeSlots(self.keys, self.values, at_B) if self._blocks else None
 
     def reserve(self, longest: int) -> None:
         """Make room for as many sequences as `lengths` has, of up to `longest` tokens."""
@@ -186,7 +198,7 @@ class Slots:
         """Put the keys and values of a prompt into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self._blocks = takes_heads(key_KTD, value_KTD)
+            self._blocks = supports_heads(key_KTD, value_KTD)
             block = BLOCK if self._blocks else self._room
             self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room // block, size, block))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
@@ -254,7 +266,7 @@ def rows_for(sequences: int) -> int:
     return sequences if sequences < ROWS else -(-sequences // ROWS) * ROWS
 
 
-class Grown:
+class ScratchCache:
     """Keys and values `[K, T, D]`, by layer, of one prompt behind its beginning and of what was tried behind the prompt.
 
     `nodes`: what was tried, in the order in which it stands there. `keeps` is False where one pass is all: nothing stays then.
@@ -284,22 +296,24 @@ class Grown:
         return self._keys[layer], self._values[layer]
 
 
-def own_part(query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+def own_attention(
+    query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, rule: AttentionConfig
+) -> tuple[Tensor, Tensor]:
     """Causal attention of a sequence over itself alone, as `partial` gives it: `out_1HQD` and `log_sum_1HQ`."""
     heads, length, _ = query_HQD.shape
     within = rule.window is None or length <= rule.window
     if within and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
-        out_HQD, log_sum_HQ = causal_part(query_HQD, key_KQD, value_KQD, rule)
+        out_HQD, log_sum_HQ = causal_part_attention(query_HQD, key_KQD, value_KQD, rule)
         return out_HQD[None], log_sum_HQ[None]
     key_1HQD, value_1HQD = (repeat_heads(side, heads // side.shape[0])[None] for side in (key_KQD, value_KQD))
     if within:
-        return partial(query_HQD[None], key_1HQD, value_1HQD, rule, is_causal=length > 1)
-    hidden_QQ = ~visible(length, length, rule.window, query_HQD.device)
-    return partial(query_HQD[None], key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
+        return partial_attention(query_HQD[None], key_1HQD, value_1HQD, rule, is_causal=length > 1)
+    hidden_QQ = ~visibility_mask(length, length, rule.window, query_HQD.device)
+    return partial_attention(query_HQD[None], key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
 
 
-def earlier_part(
-    query_HMD: Tensor, key_KPD: Tensor, value_KPD: Tensor, places_M: Tensor, last: int, rule: Rule
+def prefix_attention(
+    query_HMD: Tensor, key_KPD: Tensor, value_KPD: Tensor, places_M: Tensor, last: int, rule: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
     """Attention of later tokens over earlier ones in one product for each key/value head, as `partial` gives it.
 
@@ -309,15 +323,19 @@ def earlier_part(
     kv_heads = key_KPD.shape[0]
     query_KRD = query_HMD.reshape(kv_heads, heads // kv_heads * tokens, size)
     if rule.window is None or last < rule.window:
-        out_1KRD, log_sum_1KR = unmasked(query_KRD, key_KPD, value_KPD, rule)
+        out_1KRD, log_sum_1KR = unmasked_attention(query_KRD, key_KPD, value_KPD, rule)
     else:
         places_P = torch.arange(key_KPD.shape[1], device=places_M.device)
         hidden_RP = (places_M[:, None] - places_P >= rule.window).repeat(heads // kv_heads, 1)
-        out_1KRD, log_sum_1KR = partial(query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None])
+        out_1KRD, log_sum_1KR = partial_attention(
+            query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None]
+        )
     return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
 
 
-def sent(values: Sequence[int] | Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+def small_tensor(
+    values: Sequence[int] | Sequence[float], device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
     """A tensor of a few numbers, copied without waiting for what the device is doing."""
     return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
-from trimtab.inference.kv_cache import Grown, Prefix, begun, read_prefix, sent, shared_length
-from trimtab.inference.label_trie import PLAIN, Known, Trie, Weighing, trie_of
-from trimtab.inference.layouts import TreeRow
-from trimtab.inference.sampling import log_sums
+from trimtab.inference.kv_cache import Prefix, ScratchCache, read_prefix, shared_length, small_tensor, with_virtual_ids
+from trimtab.inference.label_trie import PLAIN, LabelBounds, LabelTrie, LabelWeighting, label_trie
+from trimtab.inference.layouts import TrieLayout
+from trimtab.inference.sampling import log_sum_exp_of
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_tokens
-from trimtab.model.threads import on_free_cores
+from trimtab.model.prompt_tuning import count_virtual_tokens
+from trimtab.model.threads import limit_to_free_cores
 
 ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 128, 16
 HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
@@ -36,7 +36,7 @@ MOST_LABELS = 5000  # beyond these even one question takes minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceRequest:
+class LabelRequest:
     """One prompt as token ids."""
 
     id: str
@@ -44,7 +44,7 @@ class ChoiceRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class LabelProbabilities:
     """The probability of each label, in the labels' order and adding up to 1, and the index of the best.
 
     `plain`: the probabilities by the summed log-probabilities alone. `seconds`: the time of a row shared evenly among its prompts.
@@ -64,19 +64,19 @@ def hold_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
 
     Virtual tokens that are on stand before it and are always held.
     """
-    return _read(base, begun(base, ids))
+    return _read(base, with_virtual_ids(base, ids))
 
 
 @torch.inference_mode()
-def choose(
+def label_probabilities(
     base: Base,
-    requests: Sequence[ChoiceRequest],
+    requests: Sequence[LabelRequest],
     labels_ids: Sequence[tuple[int, ...]],
     *,
     held: Prefix | None = None,
-    weighing: Weighing = PLAIN,
+    weighing: LabelWeighting = PLAIN,
     whole: bool = False,
-) -> list[Choice]:
+) -> list[LabelProbabilities]:
     """Choose a label for every prompt: by the product of the probabilities of its tokens, weighed, normalised over labels.
 
     `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
@@ -88,12 +88,12 @@ def choose(
     requests = _begun(base, requests)
     trie = _checked(base, requests, labels_ids)
     weighings = () if whole else (weighing,) if weighing == PLAIN else (weighing, PLAIN)
-    choices: dict[int, Choice] = {}
+    choices: dict[int, LabelProbabilities] = {}
     for row, sums_BL, seconds in _rows_scored(base, requests, trie, held, weighings):
         scores_BL = trie.scores(sums_BL, weighing)
         plain_BL = sums_BL.softmax(-1)
         for place, scores_L, plain_L in zip(row, scores_BL, plain_BL, strict=True):
-            choices[place] = Choice(
+            choices[place] = LabelProbabilities(
                 id=requests[place].id,
                 probabilities=tuple(scores_L.softmax(-1).tolist()),
                 best=int(scores_L.argmax()),
@@ -105,7 +105,7 @@ def choose(
 
 
 @torch.inference_mode()
-def score_labels(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
+def score_labels(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
     """The summed log-probability of every label after every prompt, `[prompts, labels]`, none left out; raises as `choose` does."""
     requests = _begun(base, requests)
     trie = _checked(base, requests, labels_ids)
@@ -117,7 +117,7 @@ def score_labels(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequ
 
 def choose_labels(
     base: Base,
-    requests: Sequence[ChoiceRequest],
+    requests: Sequence[LabelRequest],
     labels: Sequence[str],
     labels_ids: Sequence[tuple[int, ...]],
     *,
@@ -126,9 +126,9 @@ def choose_labels(
     whole: bool = False,
 ) -> list[Generation]:
     """`choose`, with the best label as the answer's text; with a calibration also what would be answered without it."""
-    weighing = PLAIN if calibration is None else weighing_of(calibration, labels)
+    weighing = PLAIN if calibration is None else label_weighting(calibration, labels)
     given = []
-    for choice in choose(base, requests, labels_ids, held=held, weighing=weighing, whole=whole):
+    for choice in label_probabilities(base, requests, labels_ids, held=held, weighing=weighing, whole=whole):
         plain = max(range(len(labels)), key=choice.plain.__getitem__)
         given.append(
             Generation(
@@ -147,34 +147,36 @@ def choose_labels(
     return given
 
 
-def kept_tokens(labels_ids: Sequence[tuple[int, ...]]) -> int:
+def cached_token_count(labels_ids: Sequence[tuple[int, ...]]) -> int:
     """Of how many tokens `choose` keeps keys and values meanwhile, at most."""
-    return HELD_TOKENS if len(trie_of(tuple(labels_ids))) > FEW else 0
+    return HELD_TOKENS if len(label_trie(tuple(labels_ids))) > FEW else 0
 
 
-def weighing_of(calibration: Calibration, labels: Sequence[str]) -> Weighing:
+def label_weighting(calibration: Calibration, labels: Sequence[str]) -> LabelWeighting:
     """The calibration for labels in this order; one that it does not know has no offset."""
     offsets: Mapping[str, float] = calibration.offsets
-    return Weighing(
+    return LabelWeighting(
         per_token=calibration.per_token,
         offsets=tuple(offsets.get(label, 0.0) for label in labels) if offsets else (),
         temperature=calibration.temperature,
     )
 
 
-def _begun(base: Base, requests: Sequence[ChoiceRequest]) -> list[ChoiceRequest]:
+def _begun(base: Base, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
     """The requests behind the virtual tokens that are on; an empty one stays empty, and is refused."""
-    return [replace(request, ids=begun(base, request.ids)) if request.ids else request for request in requests]
+    return [
+        replace(request, ids=with_virtual_ids(base, request.ids)) if request.ids else request for request in requests
+    ]
 
 
-def _checked(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence[tuple[int, ...]]) -> Trie:
+def _checked(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> LabelTrie:
     """The trie of the labels, when prompts and labels fit the model."""
     if len(labels_ids) > MOST_LABELS:
         raise InputError(
             f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
             "check the label column; the arm linear is made for many labels",
         )
-    trie = trie_of(tuple(labels_ids))
+    trie = label_trie(tuple(labels_ids))
     context = int(base.model.config.max_position_embeddings)
     for request in requests:
         if not request.ids or len(request.ids) + trie.deepest > context:
@@ -188,16 +190,16 @@ def _checked(base: Base, requests: Sequence[ChoiceRequest], labels_ids: Sequence
 
 def _rows_scored(
     base: Base,
-    requests: Sequence[ChoiceRequest],
-    trie: Trie,
+    requests: Sequence[LabelRequest],
+    trie: LabelTrie,
     held: Prefix | None,
-    weighings: Sequence[Weighing],
+    weighings: Sequence[LabelWeighting],
 ) -> list[tuple[list[int], Tensor, float]]:
     """The places of the requests that were run together, what is known of their labels `sums_BL`, and the seconds of each."""
     if not requests:
         return []
     started = time.perf_counter()
-    prefix = beginning(base, [request.ids for request in requests], held)
+    prefix = shared_prefix(base, [request.ids for request in requests], held)
     share = (time.perf_counter() - started) / len(requests)
     before, found = len(prefix) if prefix else 0, []
     for row in _rows(requests, before, trie, HELD_TOKENS if weighings else ROW_TOKENS):
@@ -207,9 +209,9 @@ def _rows_scored(
     return found
 
 
-def beginning(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
+def shared_prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
     """What all prompts begin with: of what is held where that is at least half of it, else read now."""
-    virtual = virtual_tokens(base.model)
+    virtual = count_virtual_tokens(base.model)
     shared = max(virtual, shared_length(prompts))
     if held is not None:
         common = shared_length([*prompts, (*held.ids, -1)])
@@ -219,16 +221,16 @@ def beginning(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | Non
 
 
 def _read(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    return read_prefix(base, ids) if len(ids) >= (virtual_tokens(base.model) or SHARE_FROM) else None
+    return read_prefix(base, ids) if len(ids) >= (count_virtual_tokens(base.model) or SHARE_FROM) else None
 
 
-def _rows(requests: Sequence[ChoiceRequest], before: int, trie: Trie, most: int) -> list[list[int]]:
+def _rows(requests: Sequence[LabelRequest], before: int, trie: LabelTrie, most: int) -> list[list[int]]:
     """Places of the requests that are run together: similar lengths, up to `most` tokens with all nodes."""
     order = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
-    return in_parts(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
+    return bounded_runs(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
 
 
-def in_parts(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+def bounded_runs(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
     """The items in runs of at most `most` in all, a larger one alone."""
     parts: list[list[int]] = []
     filled = most
@@ -242,22 +244,26 @@ def in_parts(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list
 
 
 def _score_row(
-    base: Base, fresh: Sequence[tuple[int, ...]], trie: Trie, prefix: Prefix | None, weighings: Sequence[Weighing]
-) -> Known:
+    base: Base,
+    fresh: Sequence[tuple[int, ...]],
+    trie: LabelTrie,
+    prefix: Prefix | None,
+    weighings: Sequence[LabelWeighting],
+) -> LabelBounds:
     """Score the labels behind each prompt: all of them without a weighing, else as many as it takes."""
-    known = Known(trie, len(fresh))
+    known = LabelBounds(trie, len(fresh))
     if not weighings or len(trie) <= FEW:
         everything = list(range(1, len(trie) + 1))
-        for part in in_parts(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
-            asked = {place: (Grown(fresh[place], keeps=False), everything) for place in part}
+        for part in bounded_runs(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
+            asked = {place: (ScratchCache(fresh[place], keeps=False), everything) for place in part}
             _pass(base, asked, trie, prefix, known)
         return known
-    grown = [Grown(ids) for ids in fresh]
+    grown = [ScratchCache(ids) for ids in fresh]
     wanted: list[list[int]] = [[] for _ in fresh]
     busy, looks = list(range(len(fresh))), 0
     while busy:
         sizes = [len(wanted[place]) or len(fresh[place]) for place in busy]
-        for part in in_parts(busy, sizes, ROW_TOKENS):
+        for part in bounded_runs(busy, sizes, ROW_TOKENS):
             _pass(base, {place: (grown[place], wanted[place]) for place in part}, trie, prefix, known)
         looks += 1
         next_BR, whole_BR = known.wanted(weighings)
@@ -270,9 +276,13 @@ def _score_row(
     return known
 
 
-@on_free_cores()
+@limit_to_free_cores()
 def _pass(
-    base: Base, asked: Mapping[int, tuple[Grown, list[int]]], trie: Trie, prefix: Prefix | None, known: Known
+    base: Base,
+    asked: Mapping[int, tuple[ScratchCache, list[int]]],
+    trie: LabelTrie,
+    prefix: Prefix | None,
+    known: LabelBounds,
 ) -> None:
     """One pass over what was not read of some prompts and nodes behind them; the log-probabilities of their edges go into `known`."""
     device = base.device
@@ -287,8 +297,8 @@ def _pass(
         places += [place] * len(scored)
         nodes += scored
         ids += [trie.tokens[node] for node in new]
-    layout = TreeRow([one for one, _ in asked.values()], [new for _, new in asked.values()], trie, prefix, device)
-    hidden_FD = base.hidden(sent(ids, device), layout.positions_N, layout)[sent(rows, device)]
+    layout = TrieLayout([one for one, _ in asked.values()], [new for _, new in asked.values()], trie, prefix, device)
+    hidden_FD = base.hidden(small_tensor(ids, device), layout.positions_N, layout)[small_tensor(rows, device)]
     nodes_F, places_F = torch.tensor(nodes), torch.tensor(places)
     for start in range(0, len(nodes), HEAD_ROWS):
         here = slice(start, start + HEAD_ROWS)
@@ -298,6 +308,6 @@ def _pass(
         nth_X = torch.arange(len(at_X)) - (counts_F.cumsum(0) - counts_F)[at_X]
         edges_X = trie.firsts_R[nodes_F[here]][at_X] + nth_X
         rows_X, tokens_X = at_X.to(device), trie.tokens_E[edges_X].to(device)
-        logs_X = logits_FV[rows_X, tokens_X].float() - log_sums(logits_FV)[rows_X]
+        logs_X = logits_FV[rows_X, tokens_X].float() - log_sum_exp_of(logits_FV)[rows_X]
         known.logs_BE[places_F[here][at_X], edges_X] = logs_X.cpu().double()
     known.scored_BR[places_F, nodes_F] = True

@@ -20,7 +20,7 @@ STEP = 2  # nodes that a wave goes down each label that may matter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weighing:
+class LabelWeighting:
     """How a label's summed log-probability becomes a score: the sum or its mean per token, less an offset, over the temperature.
 
     `offsets`: one for each label, or none at all.
@@ -31,10 +31,10 @@ class Weighing:
     temperature: float = 1.0
 
 
-PLAIN = Weighing()
+PLAIN = LabelWeighting()
 
 
-class Trie:
+class LabelTrie:
     """Nodes are numbered parents first, node 0 is the root; a node's edges stand together."""
 
     def __init__(self, labels_ids: Sequence[tuple[int, ...]]) -> None:
@@ -69,7 +69,7 @@ class Trie:
         """Nodes behind the prompt."""
         return len(self.tokens) - 1
 
-    def scores(self, sums_BL: Tensor, weighing: Weighing) -> Tensor:
+    def scores(self, sums_BL: Tensor, weighing: LabelWeighting) -> Tensor:
         """The labels' scores by their summed log-probabilities; a softmax over them gives the probabilities."""
         scores_BL = sums_BL / self.lengths_L if weighing.per_token else sums_BL
         if weighing.offsets:
@@ -78,18 +78,18 @@ class Trie:
 
 
 @lru_cache(maxsize=4)
-def trie_of(labels_ids: tuple[tuple[int, ...], ...]) -> Trie:
+def label_trie(labels_ids: tuple[tuple[int, ...], ...]) -> LabelTrie:
     """The trie of these labels, made once."""
-    return Trie(labels_ids)
+    return LabelTrie(labels_ids)
 
 
-class Known:
+class LabelBounds:
     """What is known of the labels behind B prompts: which nodes were scored, and the log-probabilities of their edges.
 
     The tokens of a label that were not scored have a log-probability of 0 at most, so that the sum of the others is a bound.
     """
 
-    def __init__(self, trie: Trie, prompts: int) -> None:
+    def __init__(self, trie: LabelTrie, prompts: int) -> None:
         self.trie = trie
         self.logs_BE = torch.zeros(prompts, len(trie.tokens_E) + 1, dtype=torch.double)  # the last edge fills up
         self.scored_BR = torch.zeros(prompts, len(trie.tokens), dtype=torch.bool)
@@ -98,7 +98,7 @@ class Known:
         """The most that each label's log-probability can be, `[B, L]`; what it is where the whole label was scored."""
         return self.logs_BE[:, self.trie.path_LP].sum(-1)
 
-    def wanted(self, weighings: Sequence[Weighing]) -> tuple[Tensor, Tensor]:
+    def wanted(self, weighings: Sequence[LabelWeighting]) -> tuple[Tensor, Tensor]:
         """The nodes to be scored next, and all that may still have to be, `[B, R]`; none for a prompt of which enough is known.
 
         Enough: by each weighing no label that was not scored whole can win, and all of these together have at most TOLERANCE of

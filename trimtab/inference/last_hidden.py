@@ -11,39 +11,39 @@ import torch
 from torch import Tensor
 
 from trimtab.inference.kv_cache import Prefix
-from trimtab.inference.label_scoring import beginning, in_parts
-from trimtab.model.attention import Segments
+from trimtab.inference.label_scoring import bounded_runs, shared_prefix
+from trimtab.model.attention import PackedSequences
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import Behind
-from trimtab.model.threads import on_free_cores
+from trimtab.model.prompt_tuning import PrefixLayout
+from trimtab.model.threads import limit_to_free_cores
 
 ROW_TOKENS = 2048  # of one pass over several prompts
 
 
 @torch.inference_mode()
-def ends(base: Base, prompts: Sequence[tuple[int, ...]], *, held: Prefix | None = None) -> Tensor:
+def last_hidden_states(base: Base, prompts: Sequence[tuple[int, ...]], *, held: Prefix | None = None) -> Tensor:
     """The last hidden state of each prompt, `[prompts, D]`, in the order asked.
 
     Prompts are token ids, none empty. `held`: a beginning that `hold_prefix` read before, used as far as all prompts begin with it.
     """
     hidden_PD = torch.empty(len(prompts), base.model.config.hidden_size, dtype=base.model.dtype, device=base.device)
     if prompts:
-        prefix = beginning(base, prompts, held)
+        prefix = shared_prefix(base, prompts, held)
         before = len(prefix) if prefix else 0
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        for places in in_parts(order, [len(prompts[place]) - before for place in order], ROW_TOKENS):
+        for places in bounded_runs(order, [len(prompts[place]) - before for place in order], ROW_TOKENS):
             hidden_PD[places] = _read(base, [prompts[place][before:] for place in places], prefix)
     return hidden_PD
 
 
-@on_free_cores()
+@limit_to_free_cores()
 def _read(base: Base, fresh: Sequence[tuple[int, ...]], prefix: Prefix | None) -> Tensor:
-    layout, device = Segments([len(ids) for ids in fresh]), base.device
+    layout, device = PackedSequences([len(ids) for ids in fresh]), base.device
     ids_N = torch.tensor([token for ids in fresh for token in ids], device=device)
     positions_N = layout.positions_N.to(device)
     if prefix is None:
         hidden_ND = base.hidden(ids_N, positions_N, layout)
     else:
         pairs = list(zip(prefix.keys, prefix.values, strict=True))
-        hidden_ND = base.hidden(ids_N, positions_N + len(prefix), Behind(0, layout, pairs))
+        hidden_ND = base.hidden(ids_N, positions_N + len(prefix), PrefixLayout(0, layout, pairs))
     return hidden_ND[torch.tensor(layout.lengths).cumsum(0).to(device) - 1]

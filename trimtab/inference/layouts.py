@@ -12,24 +12,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trimtab.inference.kv_cache import Beginning, Grown, Prefix, Slots, Stretch, earlier_part, own_part, sent
-from trimtab.inference.label_trie import Trie
-from trimtab.model.attention import Rule, joined, weighed, weighed_part
-from trimtab.model.fast.whole_layers import Own
-from trimtab.model.kernels.ops import attend_own, attend_ways, goes_on, takes_heads
+from trimtab.inference.kv_cache import (
+    KVCache,
+    KVSegment,
+    Prefix,
+    PrefixRef,
+    ScratchCache,
+    own_attention,
+    prefix_attention,
+    small_tensor,
+)
+from trimtab.inference.label_trie import LabelTrie
+from trimtab.model.attention import AttentionConfig, attention_by_matmul, merge_attention, partial_attention_by_matmul
+from trimtab.model.fast.whole_layers import DecodeSlots
+from trimtab.model.kernels.ops import attend_decode, attend_tree, supports_decode, supports_heads
 
 
-class Groups:
+class PrefixGroups:
     """Which tokens of a flat row hang on which beginning, so that each is attended to by all its tokens in one product.
 
     `lengths` are the tokens of each sequence in the row.
     """
 
     def __init__(
-        self, beginnings: Sequence[Beginning | None], lengths: Sequence[int], positions_N: Tensor, last: int
+        self, beginnings: Sequence[PrefixRef | None], lengths: Sequence[int], positions_N: Tensor, last: int
     ) -> None:
         self.positions_N, self.last = positions_N, last
-        tokens: dict[Beginning, list[int]] = {}
+        tokens: dict[PrefixRef, list[int]] = {}
         start = 0
         for beginning, length in zip(beginnings, lengths, strict=True):
             if beginning:
@@ -37,26 +46,26 @@ class Groups:
             start += length
         self._whole = next(iter(tokens), None) if [start] == [len(own) for own in tokens.values()] else None
         self._tokens = {
-            beginning: sent(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
+            beginning: small_tensor(own, positions_N.device) for beginning, own in tokens.items() if not self._whole
         }
 
     def __bool__(self) -> bool:
         """Whether any token hangs on a beginning."""
         return bool(self._whole or self._tokens)
 
-    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: Rule) -> Tensor:
+    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: AttentionConfig) -> Tensor:
         """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
         if self._whole:  # nothing needs to be picked out
-            return joined(self._whole.part(layer, query_HND, self.positions_N, self.last, rule), own)
+            return merge_attention(self._whole.part(layer, query_HND, self.positions_N, self.last, rule), own)
         out_1HND, log_sum_1HN = own
         for beginning, tokens_M in self._tokens.items():
             shared = beginning.part(layer, query_HND[:, tokens_M], self.positions_N[tokens_M], self.last, rule)
-            out_1HND[:, :, tokens_M] = joined(shared, (out_1HND[:, :, tokens_M], log_sum_1HN[:, :, tokens_M]))
+            out_1HND[:, :, tokens_M] = merge_attention(shared, (out_1HND[:, :, tokens_M], log_sum_1HN[:, :, tokens_M]))
         return out_1HND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PromptPart:
     """The tokens `start` to `end` of the `length` that a prompt has behind its beginning: what one pass reads of it.
 
     `again`: what an earlier prompt had at the places before `start`, for the first pass to put into the slot.
@@ -65,8 +74,8 @@ class Part:
     start: int
     end: int
     length: int
-    beginning: Beginning | None
-    again: Stretch | None = None
+    beginning: PrefixRef | None
+    again: KVSegment | None = None
 
     @property
     def before(self) -> int:
@@ -87,22 +96,24 @@ class Part:
         return range(before + self.start, before + self.end)
 
 
-class Prefill:
+class PrefillLayout:
     """Layout of prompts laid end to end: each sees its beginning, what was read of it before, and itself.
 
     What is read goes into the slots from `first` on; a part that goes on from an earlier pass must be the first.
     """
 
-    def __init__(self, slots: Slots, first: int, parts: Sequence[Part], device: torch.device) -> None:
+    def __init__(self, slots: KVCache, first: int, parts: Sequence[PromptPart], device: torch.device) -> None:
         self.slots, self.first, self.parts = slots, first, parts
         slots.lengths[first:] = [part.before + part.end for part in parts]
         slots.reserve(max([*slots.lengths, *(part.before + part.length for part in parts)]))
         positions = [place for part in parts for place in part.positions]
-        self.positions_N = sent(positions, device)
+        self.positions_N = small_tensor(positions, device)
         beginnings, lengths = [part.beginning for part in parts], [part.end - part.start for part in parts]
-        self.groups = Groups(beginnings, lengths, self.positions_N, max(positions))
+        self.groups = PrefixGroups(beginnings, lengths, self.positions_N, max(positions))
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+    def attend(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+    ) -> Tensor:
         """Causal attention of each prompt over [beginning; what was read before; itself]."""
         parts, start = [], 0
         for slot, part in enumerate(self.parts, self.first):
@@ -111,53 +122,57 @@ class Prefill:
             for place, known_key_KTD, known_value_KTD in part.put(layer):
                 self.slots.write(layer, slot, place, known_key_KTD, known_value_KTD)
             self.slots.write(layer, slot, part.before + part.start, key_KTD, value_KTD)
-            seen = own_part(query_HQD, key_KTD, value_KTD, rule)
+            seen = own_attention(query_HQD, key_KTD, value_KTD, rule)
             if part.start:
-                seen = both(self._earlier(layer, slot, part, query_HQD, rule), seen)
+                seen = merge_optional_attention(self._earlier(layer, slot, part, query_HQD, rule), seen)
             parts.append(seen)
             start = own.stop
         own_parts = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
         return self.groups.join(layer, query_HND, own_parts, rule)[0].transpose(0, 1)
 
-    def _earlier(self, layer: int, slot: int, part: Part, query_HQD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    def _earlier(
+        self, layer: int, slot: int, part: PromptPart, query_HQD: Tensor, rule: AttentionConfig
+    ) -> tuple[Tensor, Tensor]:
         """Attention over what earlier passes read of the prompt."""
         read = slice(part.before, part.before + part.start)
         places_Q = torch.arange(part.start, part.end, device=query_HQD.device)
-        return earlier_part(query_HQD, *self.slots.part(layer, slot, read), places_Q, part.end - 1, rule)
+        return prefix_attention(query_HQD, *self.slots.part(layer, slot, read), places_Q, part.end - 1, rule)
 
 
-class Decode:
+class DecodeLayout:
     """Layout of `each` new tokens for each of the first slots: each beginning in one product for its sequences, own tokens slot by slot.
 
     A sequence's new tokens stand behind one another in the flat row.
     """
 
-    def __init__(self, slots: Slots, beginnings: Sequence[Beginning | None], each: int, device: torch.device) -> None:
+    def __init__(self, slots: KVCache, beginnings: Sequence[PrefixRef | None], each: int, device: torch.device) -> None:
         self.slots, self.each = slots, each
         lengths = slots.lengths[: len(beginnings)]
         places = [length + ahead for length in lengths for ahead in range(each)]
         before = [length for length in _before(beginnings) for _ in range(each)]
         positions = [start + place for start, place in zip(before, places, strict=True)]
         self.slots_N = torch.arange(len(lengths), device=device).repeat_interleave(each)
-        self.at_N, self.positions_N = sent(places, device), sent(positions, device)
-        self.at_B = sent(lengths, device)
-        self.groups = Groups(beginnings, [each] * len(lengths), self.positions_N, max(positions))
+        self.at_N, self.positions_N = small_tensor(places, device), small_tensor(positions, device)
+        self.at_B = small_tensor(lengths, device)
+        self.groups = PrefixGroups(beginnings, [each] * len(lengths), self.positions_N, max(positions))
         slots.lengths[: len(lengths)] = [length + each for length in lengths]
         slots.reserve(max(slots.lengths))
         self.shortest, self.span = min(lengths) + 1, slots.span(max(lengths) + each)
         self._hidden: dict[int | None, Tensor] = {}
 
     @property
-    def own(self) -> Own | None:
+    def own(self) -> DecodeSlots | None:
         """All that the new tokens see, where that is their own slots."""
         return None if self.groups else self.slots.own(self.at_B)
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+    def attend(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+    ) -> Tensor:
         """Attention of each new token over [beginning; own tokens], up to itself."""
         new, slots = (query_HND, key_KND, value_KND), self.slots
-        if rule.softcap is None and goes_on(new, slots.keys[layer]):
+        if rule.softcap is None and supports_decode(new, slots.keys[layer]):
             stores = slots.keys[layer], slots.values[layer]
-            own_NHD, own_sum_NH = attend_own(new, *stores, self.at_B, rule.scale, rule.window)
+            own_NHD, own_sum_NH = attend_decode(new, *stores, self.at_B, rule.scale, rule.window)
         else:
             own_NHD, own_sum_NH = self._own(layer, *new, rule)
         if not self.groups:
@@ -166,7 +181,7 @@ class Decode:
         return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
 
     def _own(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
         """What `attend_own` does, by plain products; without the sums where no beginning is to be joined."""
         heads, tokens, size = query_HND.shape
@@ -182,7 +197,11 @@ class Decode:
             rule,
             self._hide(rule.window, groups),
         )
-        out_BKRD, sum_BKR = weighed_part(*sides) if self.groups else (weighed(*sides), query_HND.new_empty(0))
+        out_BKRD, sum_BKR = (
+            partial_attention_by_matmul(*sides)
+            if self.groups
+            else (attention_by_matmul(*sides), query_HND.new_empty(0))
+        )
         out_NHD = out_BKRD.view(batch, heads, self.each, size).transpose(1, 2).reshape(tokens, heads, size)
         return out_NHD, sum_BKR.view(-1, heads, self.each).transpose(1, 2).reshape(-1, heads)
 
@@ -199,7 +218,7 @@ class Decode:
         return self._hidden[window]
 
 
-class TreeRow:
+class TrieLayout:
     """Layout of one pass: of each prompt what was not read yet, then nodes of the trie behind it.
 
     `nodes[i]`, parents first, are those of `asked[i]`, which gets the keys and values of all that is read here; a node's ancestors
@@ -208,9 +227,9 @@ class TreeRow:
 
     def __init__(
         self,
-        asked: Sequence[Grown],
+        asked: Sequence[ScratchCache],
         nodes: Sequence[list[int]],
-        trie: Trie,
+        trie: LabelTrie,
         prefix: Prefix | None,
         device: torch.device,
     ) -> None:
@@ -237,8 +256,8 @@ class TreeRow:
         lengths = [read + len(new) for read, new in zip(reads, nodes, strict=True)]
         self.positions_N = torch.cat(positions)
         last, self.positions_N = int(self.positions_N.max()), self.positions_N.to(device)
-        beginning = Beginning(prefix=prefix, length=before) if prefix else None
-        self._groups = Groups([beginning] * len(asked), lengths, self.positions_N, last)
+        beginning = PrefixRef(prefix=prefix, length=before) if prefix else None
+        self._groups = PrefixGroups([beginning] * len(asked), lengths, self.positions_N, last)
         self._nodes_M = torch.cat(places).to(device)
         depths_M = trie.depths_R[[node for new in nodes for node in new]]
         self._deepest = int(depths_M.max()) if len(depths_M) else 0
@@ -246,25 +265,27 @@ class TreeRow:
         self._up_MA = (depths_M[:, None] - torch.arange(1, self._deepest + 1)).to(device)
         self._hidden: dict[tuple[int, int, int | None], Tensor] = {}
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+    def attend(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+    ) -> Tensor:
         """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
         parts, keys, values, start = [], [], [], 0
         at_once = rule.softcap is None and (rule.window is None or max(self._last) < rule.window)
-        at_once = at_once and takes_heads(query_HND, key_KND, value_KND)
+        at_once = at_once and supports_heads(query_HND, key_KND, value_KND)
         for number, one in enumerate(self.asked):
             read, places_Q, prompt = self._reads[number], self._behind[number], len(one.fresh)
             middle, end = start + read, start + read + len(places_Q)
             key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
             own_KPD, own_value_KPD = key_KTD[:, :prompt], value_KTD[:, :prompt]
             if read:
-                parts.append(own_part(query_HND[:, start:middle], own_KPD, own_value_KPD, rule))
+                parts.append(own_attention(query_HND[:, start:middle], own_KPD, own_value_KPD, rule))
             query_HQD = query_HND[:, middle:end]
             if len(places_Q) and at_once:
-                ways = attend_ways(query_HQD, key_KTD, value_KTD, *self._own_ways[number], prompt, rule.scale)
+                ways = attend_tree(query_HQD, key_KTD, value_KTD, *self._own_ways[number], prompt, rule.scale)
                 parts.append((ways[0].transpose(0, 1)[None], ways[1].transpose(0, 1)[None]))
             elif len(places_Q):
                 last = self._last[number]
-                parts.append(earlier_part(query_HQD, own_KPD, own_value_KPD, places_Q, last, rule))
+                parts.append(prefix_attention(query_HQD, own_KPD, own_value_KPD, places_Q, last, rule))
             keys.append(key_KTD[:, prompt:])
             values.append(value_KTD[:, prompt:])
             start = end
@@ -272,11 +293,13 @@ class TreeRow:
         if self._deepest and not at_once:
             nodes_M = self._nodes_M
             ways = self._ways(query_HND[:, nodes_M], torch.cat(keys, 1), torch.cat(values, 1), rule)
-            seen = both((out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M]), ways)
+            seen = merge_optional_attention((out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M]), ways)
             out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M] = seen
         return self._groups.join(layer, query_HND, (out_1HND, log_sum_1HN), rule)[0].transpose(0, 1)
 
-    def _ways(self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+    def _ways(
+        self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: AttentionConfig
+    ) -> tuple[Tensor, Tensor]:
         """Attention of each node over its ancestors and itself, as `partial` gives it: a product for each node with all of its heads.
 
         Keys of all heads stand in a row, and those of other heads are hidden: a few large products take less time than many small ones.
@@ -289,7 +312,9 @@ class TreeRow:
         )
         hidden_MHX = self._hide(heads, key_KTD.shape[0], rule.window)
         query_M1HD, key_M1DX = query_HMD.transpose(0, 1)[:, None], key_MXD.transpose(1, 2)[:, None]
-        out_M1HD, log_sum_M1H = weighed_part(query_M1HD, key_M1DX, value_MXD[:, None], rule, hidden_MHX[:, None])
+        out_M1HD, log_sum_M1H = partial_attention_by_matmul(
+            query_M1HD, key_M1DX, value_MXD[:, None], rule, hidden_MHX[:, None]
+        )
         return out_M1HD[:, 0].transpose(0, 1)[None], log_sum_M1H[:, 0].transpose(0, 1)[None]
 
     def _hide(self, heads: int, kv_heads: int, window: int | None) -> Tensor:
@@ -303,10 +328,10 @@ class TreeRow:
         return self._hidden[known]
 
 
-def both(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def merge_optional_attention(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Two parts of the keys as one, as `partial` gives it."""
-    return joined(first, second), torch.logaddexp(first[1], second[1])
+    return merge_attention(first, second), torch.logaddexp(first[1], second[1])
 
 
-def _before(beginnings: Sequence[Beginning | None]) -> list[int]:
+def _before(beginnings: Sequence[PrefixRef | None]) -> list[int]:
     return [beginning.length if beginning else 0 for beginning in beginnings]

@@ -12,27 +12,27 @@ from typing import Generic, TypeVar
 
 import torch
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.inference.kv_cache import (
-    Beginning,
+    KVCache,
+    KVSegment,
     Prefix,
-    Slots,
-    Stretch,
-    begun,
+    PrefixRef,
     learned_prefix,
     read_prefix,
     shared_length,
+    with_virtual_ids,
 )
-from trimtab.inference.request import Ongoing, Request
+from trimtab.inference.request import ActiveSequence, Request
 from trimtab.model.load import Base
 
 PART = 16  # a part of a prefix is used in multiples of so many tokens
 
 
-Read = TypeVar("Read", Prefix, Stretch)
+Read = TypeVar("Read", Prefix, KVSegment)
 
 
-class _Recent(Generic[Read]):
+class _LruCache(Generic[Read]):
     """What was read, up to `tokens` in all: the least recently used leave first, the newest always stays."""
 
     def __init__(self, tokens: int) -> None:
@@ -50,7 +50,7 @@ class _Recent(Generic[Read]):
         self._read.clear()
 
 
-class Kept(_Recent[Prefix]):
+class PinnedPrefixes(_LruCache[Prefix]):
     """Prefixes that stay."""
 
     def add(self, base: Base, ids: tuple[int, ...]) -> None:
@@ -58,44 +58,44 @@ class Kept(_Recent[Prefix]):
         found = next((one for one in self._read if one.ids == ids), None)
         self.put(found or read_prefix(base, ids))
 
-    def longest(self, ids: tuple[int, ...]) -> Beginning | None:
+    def longest(self, ids: tuple[int, ...]) -> PrefixRef | None:
         """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
 
         Only a multiple of PART tokens of a prefix that is not shared whole: sequences that part from it nearly at the same
         place then still attend to it together.
         """
-        best: Beginning | None = None
+        best: PrefixRef | None = None
         for prefix in self._read:
-            length = common_length(prefix.ids, ids[:-1])
+            length = common_prefix_length(prefix.ids, ids[:-1])
             if length < len(prefix):
                 length -= length % PART
             if length > (best.length if best else 0):
-                best = Beginning(prefix=prefix, length=length)
+                best = PrefixRef(prefix=prefix, length=length)
         if best:
             self.put(best.prefix)
         return best
 
 
-class Remembered(_Recent[Stretch]):
+class SegmentCache(_LruCache[KVSegment]):
     """Stretches of what was read, none longer than all that may be kept.
 
     A later prompt with the same tokens before and in it gets a copy of it into its slot, where it then is like any other token that was
     read for it. So decoding stays one product for all, which beginnings of their own would take apart.
     """
 
-    def put(self, read: Stretch) -> None:
+    def put(self, read: KVSegment) -> None:
         """Keep a stretch, if it is not too long."""
         if len(read) <= self.tokens:
             self._read = [one for one in self._read if (one.ids, one.asker) != (read.ids, read.asker)]
             super().put(read)
 
-    def longest(self, ids: tuple[int, ...], start: int, asker: str) -> Stretch | None:
+    def longest(self, ids: tuple[int, ...], start: int, asker: str) -> KVSegment | None:
         """The longest stretch for an asker that `ids` have from place `start` on, leaving them one token of their own at least."""
         best, most = None, start
         for stretch in self._read:
             if stretch.asker not in ("", asker) or stretch.start > start:
                 continue
-            if (length := common_length(stretch.ids, ids[:-1])) > max(most, stretch.asked):
+            if (length := common_prefix_length(stretch.ids, ids[:-1])) > max(most, stretch.asked):
                 best, most = stretch, length
         if best is None:
             return None
@@ -103,7 +103,7 @@ class Remembered(_Recent[Stretch]):
         return best.cut(start, most)
 
 
-class Memory:
+class PrefixCache:
     """Of one engine: prefixes that are held, up to `tokens`; half as many of public stretches, of those for who asked, of repeated prompts.
 
     A beginning is shared if it has `share_from` tokens or more.
@@ -111,19 +111,19 @@ class Memory:
 
     def __init__(self, base: Base, tokens: int, share_from: int) -> None:
         self.base, self.share_from = base, share_from
-        self._held, self._common = Kept(tokens), Kept(0)
-        self._public, self._asked, self._repeated = (Remembered(tokens // 2) for _ in range(3))
+        self._held, self._common = PinnedPrefixes(tokens), PinnedPrefixes(0)
+        self._public, self._asked, self._repeated = (SegmentCache(tokens // 2) for _ in range(3))
         self._read_learned()
 
     @torch.inference_mode()
     def _read_learned(self) -> None:
         """The virtual tokens that are on: what every prompt hangs on at least."""
         prefix = learned_prefix(self.base)
-        self.learned = Beginning(prefix=prefix, length=len(prefix)) if prefix else None
+        self.learned = PrefixRef(prefix=prefix, length=len(prefix)) if prefix else None
 
     def hold(self, ids: Sequence[int]) -> None:
         """Read a beginning now, for every later prompt that begins alike."""
-        self._held.add(self.base, begun(self.base, ids))
+        self._held.add(self.base, with_virtual_ids(self.base, ids))
 
     def forget(self) -> None:
         """Drop all: the weights have changed."""
@@ -131,13 +131,13 @@ class Memory:
             kept.clear()
         self._read_learned()
 
-    def beginning(self, ids: tuple[int, ...]) -> Beginning | None:
+    def beginning(self, ids: tuple[int, ...]) -> PrefixRef | None:
         """The longest beginning of a prompt that is held and long enough to be shared; the virtual tokens that are on at least."""
         found = [self._common.longest(ids), self._held.longest(ids), self.learned]
         longest = max((one for one in found if one), key=lambda one: one.length, default=None)
         return longest if longest and longest.length >= self.share_from else self.learned
 
-    def again(self, request: Request, start: int) -> Stretch | None:
+    def again(self, request: Request, start: int) -> KVSegment | None:
         """What was read before of a prompt from place `start` on, for all or for who asks now."""
         stores = (self._public, self._asked, self._repeated)
         found = (kept.longest(request.ids, start, request.asker) for kept in stores)
@@ -158,20 +158,20 @@ class Memory:
             if times > 1 and start + self.share_from < len(ids) <= room:
                 room -= len(ids)
                 read = read_prefix(self.base, ids[:-1], beginning.prefix.first(start) if beginning else None)
-                self._repeated.put(Stretch(read.ids, read.keys, read.values))
+                self._repeated.put(KVSegment(read.ids, read.keys, read.values))
 
     def end_call(self) -> None:
         """Drop what `share` read."""
         self._common.clear()
         self._repeated.clear()
 
-    def keep_public(self, cache: Slots, slot: int, sequence: Ongoing) -> None:
+    def keep_public(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
         """Keep what is public of a prompt that was read to its end, where it is more than was known."""
         new = sequence.request.public - sequence.start
         if new - sequence.known >= self.share_from:
             self._public.put(_stretch(cache, slot, sequence, new))
 
-    def keep_for_asker(self, cache: Slots, slot: int, sequence: Ongoing) -> None:
+    def keep_for_asker(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
         """Keep prompt and answer of a sequence that ends, for the next turn of who asked."""
         asker, asked = sequence.request.asker, len(sequence.request.ids)
         # the token that was said last is not in the slot, and there may be guesses behind a stop
@@ -180,7 +180,7 @@ class Memory:
             self._asked.put(replace(_stretch(cache, slot, sequence, new), asker=asker, asked=asked))
 
 
-def _stretch(cache: Slots, slot: int, sequence: Ongoing, new: int) -> Stretch:
+def _stretch(cache: KVCache, slot: int, sequence: ActiveSequence, new: int) -> KVSegment:
     """A copy of the first `new` tokens of a sequence behind its beginning."""
     ids = (*sequence.request.ids, *sequence.ids)[: sequence.start + new]
-    return Stretch(ids, *cache.copy(slot, slice(sequence.copied, sequence.copied + new)))
+    return KVSegment(ids, *cache.copy(slot, slice(sequence.copied, sequence.copied + new)))

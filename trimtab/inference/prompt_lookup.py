@@ -12,12 +12,12 @@ GRAMS = (3, 2, 1)  # tokens that must have stood together before, the longer fir
 ROWS = 8  # tokens of all sequences that a pass runs over; up to as many sequences have a guess each
 
 
-def most_guesses(sequences: int) -> int:
+def draft_length(sequences: int) -> int:
     """How many tokens are guessed for each of so many sequences."""
     return max(1, ROWS // sequences - 1) if sequences <= ROWS else 0
 
 
-class Drafts:
+class PromptLookup:
     """What came behind the last tokens where they stood before, in a prompt and its answer so far."""
 
     def __init__(self, ids: Sequence[int]) -> None:

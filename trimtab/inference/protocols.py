@@ -28,7 +28,7 @@ class ReplyError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class Protocol:
     """One API: the `path` behind the url, the `body` of a request, and what a reply holds.
 
     `body(model, prompt, most, labels)` is JSON; `read(reply, labels)` gives `text`, token counts, `finished`, and where the API tells
@@ -93,8 +93,8 @@ def _decisions_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
     return {**_decided(answer, dict(pairs), labels), **tokens}
 
 
-FORMS: Mapping[str, Form] = {
-    "chat": Form(
+FORMS: Mapping[str, Protocol] = {
+    "chat": Protocol(
         path="/chat/completions",
         what="a chat completion",
         remedy="check that the url is an OpenAI-compatible one, ending in /v1",
@@ -102,14 +102,14 @@ FORMS: Mapping[str, Form] = {
         body=_chat_body,
         read=_chat_read,
     ),
-    "systemone": Form(
+    "systemone": Protocol(
         path="/systemone",
         what="a System One answer to a choice",
         remedy='check the url, which ends in /v1, or set api = "chat" or "decisions"',
         body=_systemone_body,
         read=_systemone_read,
     ),
-    "decisions": Form(
+    "decisions": Protocol(
         path="/decisions",
         what="a decision on a choice",
         remedy='check the url, which ends in /v1, or set api = "chat" or "systemone"',

@@ -76,8 +76,8 @@ class _Text:
     answer, with or without a leading blank, each with the position after it.
     """
 
-    def __init__(self, text: str, tokens: Tokens, *, whole: bool) -> None:
-        starts, ends = ((0,), frozenset({len(text)})) if whole else bounds(text)
+    def __init__(self, text: str, tokens: TokenBytes, *, whole: bool) -> None:
+        starts, ends = ((0,), frozenset({len(text)})) if whole else word_bounds(text)
         text = text[: max(ends, default=0)]
         places = np.cumsum([0, *(len(letter.encode()) for letter in text)]).tolist()
         self._bytes, self._tokens = text.encode(), tokens
@@ -94,7 +94,7 @@ class _Text:
         return self._tokens.at(self._bytes, place)
 
 
-class Tokens:
+class TokenBytes:
     """The vocabulary of one tokenizer by the bytes of its tokens. Threads may share it.
 
     Raises InputError for a tokenizer whose tokens do not tell their bytes.
@@ -129,9 +129,9 @@ class Tokens:
 
 
 @lru_cache(maxsize=4)
-def tokens_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Tokens:
+def token_bytes_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> TokenBytes:
     """The vocabulary of a tokenizer, cached for all engines that use it."""
-    return Tokens(tokenizer, stop_ids, vocabulary)
+    return TokenBytes(tokenizer, stop_ids, vocabulary)
 
 
 def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mapping[int, bytes]:
@@ -152,7 +152,7 @@ def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mappi
     return {number: spelled for number, spelled in own if spelled}
 
 
-def bounds(text: str) -> tuple[list[int], frozenset[int]]:
+def word_bounds(text: str) -> tuple[list[int], frozenset[int]]:
     """The positions at which a quote of `text` may begin, and those at which it may end. No quote cuts a word.
 
     Signs between a blank and a word may belong to the quote (`€5`, `5%`). A text without words cannot be quoted.

@@ -22,11 +22,11 @@ from trimtab.base.sanitize import visible
 from trimtab.inference.bounded_http import (
     ACCEPTED,
     LONGEST_WAIT,
-    TooMuchError,
-    masked,
-    parse,
+    ReplyTooLargeError,
+    mask_secret,
+    parse_reply,
     read_within,
-    wait_asked,
+    retry_after_seconds,
     whole_letters,
 )
 from trimtab.inference.protocols import FORMS, ReplyError
@@ -166,7 +166,7 @@ class RemoteModel:
             except httpx.TimeoutException:
                 problem = f"no answer within {self.timeout:g} s"
                 continue
-            except TooMuchError as error:
+            except ReplyTooLargeError as error:
                 raise self._error(str(error), "check that the url is right") from None
             except (httpx.TransportError, OSError) as error:
                 problem = self._without_key(str(error)) or type(error).__name__
@@ -175,12 +175,12 @@ class RemoteModel:
                 raise self._error(self._without_key(str(error)) or type(error).__name__, "check the url") from None
             if response.status_code in _AGAIN:
                 problem = f"answered {response.status_code}"
-                asked_wait = wait_asked(response.headers.get("Retry-After"))
+                asked_wait = retry_after_seconds(response.headers.get("Retry-After"))
                 continue
             if response.status_code != 200:
                 raise self._refused(response.status_code, said)
             try:
-                return parse(said), time.perf_counter() - started
+                return parse_reply(said), time.perf_counter() - started
             except ValueError:
                 problem = "the reply is not JSON"
         raise self._error(f"{problem}, {self.attempts} times", "check that the server is up and the url right")
@@ -200,7 +200,7 @@ class RemoteModel:
 
     def _without_key(self, text: str) -> str:
         """Foreign text on one line, with nothing in it that is the key, or a piece of it, or obeyed by a terminal."""
-        return visible(masked(" ".join(text[:_LOOKED_AT].split()), self._key))
+        return visible(mask_secret(" ".join(text[:_LOOKED_AT].split()), self._key))
 
 
 def remote_model(table: ApiTable, kept: Path | None = None) -> RemoteModel:

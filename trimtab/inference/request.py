@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from trimtab.base.errors import ContextLengthError
 from trimtab.inference.constraints import Constraint, Matcher
 from trimtab.inference.detokenize import TextStream
-from trimtab.inference.kv_cache import Beginning, Stretch
-from trimtab.inference.layouts import Part
-from trimtab.inference.prompt_lookup import Drafts
+from trimtab.inference.kv_cache import KVSegment, PrefixRef
+from trimtab.inference.layouts import PromptPart
+from trimtab.inference.prompt_lookup import PromptLookup
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.inference.sampling import GREEDY, Sampling
 
@@ -60,7 +60,7 @@ Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class SampledToken:
     """One new token as the model gives it."""
 
     token: int
@@ -69,7 +69,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class GeneratedToken:
     """One new token of an answer, the stop token too.
 
     `text` is what became certain with it: whole characters that no stop takes back. It stays empty unless the request streams
@@ -111,22 +111,22 @@ class Completion:
     prompt_likeliest: tuple[Likeliest, ...] = ()
 
 
-Event = Token | Completion
+EngineEvent = GeneratedToken | Completion
 
 
 @dataclass(slots=True, eq=False)
-class Ongoing:
+class ActiveSequence:
     """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot.
 
     `again`: what an earlier prompt had there too, the first of them, which its first pass copies into the slot.
     """
 
     request: Request
-    beginning: Beginning | None
+    beginning: PrefixRef | None
     fresh: tuple[int, ...]
     text: TextStream | None
     matcher: Matcher | None = None
-    again: Stretch | None = None
+    again: KVSegment | None = None
     read: int = 0
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Ongoing:
     prompt_log_probabilities: list[float] = field(default_factory=list)
     prompt_likeliest: list[Likeliest] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
-    drafts: Drafts | None = None
+    drafts: PromptLookup | None = None
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finished: bool = False
@@ -161,10 +161,10 @@ class Ongoing:
         """How many of `fresh` need no reading."""
         return len(self.again) if self.again else 0
 
-    def part(self, end: int) -> Part:
+    def part(self, end: int) -> PromptPart:
         """What the next pass reads of it, up to `end` of its own tokens."""
         again = self.again if self.read == self.known else None
-        return Part(start=self.read, end=end, length=len(self.fresh), beginning=self.beginning, again=again)
+        return PromptPart(start=self.read, end=end, length=len(self.fresh), beginning=self.beginning, again=again)
 
     @property
     def work(self) -> int:
@@ -172,7 +172,7 @@ class Ongoing:
         return self.copied + len(self.fresh) + self.request.max_new
 
     @property
-    def shared(self) -> Beginning | None:
+    def shared(self) -> PrefixRef | None:
         """The beginning that it attends to apart from its own tokens."""
         return None if self.copied else self.beginning
 
@@ -185,7 +185,7 @@ class Ongoing:
         """Up to so many of its next tokens, guessed."""
         prompt = self.request.ids
         if self.drafts is None:
-            self.drafts = Drafts(prompt)
+            self.drafts = PromptLookup(prompt)
         self.drafts.extend(self.ids[len(self.drafts) - len(prompt) :])
         return self.drafts.next(min(most, self.request.max_new - len(self.ids) - 1))
 
@@ -194,7 +194,7 @@ class Ongoing:
         """Whether it has all its tokens."""
         return self.finished or self.stuck or len(self.ids) == self.request.max_new
 
-    def take(self, said: Said, stop_ids: frozenset[int]) -> Token:
+    def take(self, said: SampledToken, stop_ids: frozenset[int]) -> GeneratedToken:
         """Go on by one token."""
         if said.log_probability is not None:
             self.log_probabilities.append(said.log_probability)
@@ -211,7 +211,7 @@ class Ongoing:
         if self.text:
             piece = self.text.add(self.ids, self.ended)
             self.finished |= self.text.stopped
-        return Token(
+        return GeneratedToken(
             id=self.request.id,
             token=said.token,
             text=piece,

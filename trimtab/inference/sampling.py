@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.inference.kv_cache import sent
-from trimtab.model.attention import weights_and_log_sum
+from trimtab.inference.kv_cache import small_tensor
+from trimtab.model.attention import softmax_and_log_sum
 from trimtab.model.kernels import ops as operations
 
 _BLOCK = 128  # scores; most vocabularies are a multiple of it
@@ -92,7 +92,7 @@ def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequenc
     tokens_B = _highest(logits_BV)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if drawn:
-        rows_R = sent(drawn, logits_BV.device)
+        rows_R = small_tensor(drawn, logits_BV.device)
         chosen = [samplings[row] for row in drawn]
         noise_RV = _gumbel([(samplings[row].seed, steps[row]) for row in drawn], logits_BV.shape[1], logits_BV.device)
         tokens_B[rows_R] = (_scaled(logits_BV[rows_R].float(), chosen) + noise_RV).argmax(-1)
@@ -110,7 +110,7 @@ def _highest(scores_BV: Tensor) -> Tensor:
     return highest_B
 
 
-def penalised(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence[Mapping[int, int]]) -> Tensor:
+def apply_penalties(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence[Mapping[int, int]]) -> Tensor:
     """Scores less what each row's penalties take off, float32; the same tensor where no row has any.
 
     `counts`: how often each token stands in a row's answer; those of the prompt alone with 0, for rows that look at the prompt.
@@ -119,15 +119,15 @@ def penalised(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence
     if not asked:
         return scores_BV
     device = scores_BV.device
-    lengths_R = sent([len(counts[row]) for row in asked], device)
+    lengths_R = small_tensor([len(counts[row]) for row in asked], device)
     total = sum(len(counts[row]) for row in asked)
 
     def each(values: list[float]) -> Tensor:
-        return sent(values, device).repeat_interleave(lengths_R, output_size=total)
+        return small_tensor(values, device).repeat_interleave(lengths_R, output_size=total)
 
-    rows_E = sent(asked, device).repeat_interleave(lengths_R, output_size=total)
-    tokens_E = sent([token for row in asked for token in counts[row]], device)
-    said_E = sent([count for row in asked for count in counts[row].values()], device)
+    rows_E = small_tensor(asked, device).repeat_interleave(lengths_R, output_size=total)
+    tokens_E = small_tensor([token for row in asked for token in counts[row]], device)
+    said_E = small_tensor([count for row in asked for count in counts[row].values()], device)
     factor_E = each([samplings[row].repetition_penalty for row in asked])
     scores_BV = scores_BV.float()
     some_E = scores_BV[rows_E, tokens_E]
@@ -137,36 +137,36 @@ def penalised(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence
     return scores_BV.index_put((rows_E, tokens_E), some_E)
 
 
-def likeliest(logits_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def top_log_probabilities(logits_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` likeliest tokens of each row and the logarithms of their probabilities, `[B, count]`, the likeliest first."""
     best_BW, tokens_BW = logits_BV.float().topk(count)
-    return tokens_BW, best_BW - log_sums(logits_BV)[:, None]
+    return tokens_BW, best_BW - log_sum_exp_of(logits_BV)[:, None]
 
 
 def log_probabilities(logits_BV: Tensor, tokens_B: Tensor) -> Tensor:
     """Natural logarithm of each row's probability of its token, float32, whatever the sampling."""
-    return logits_BV.gather(1, tokens_B[:, None])[:, 0].float() - log_sums(logits_BV)
+    return logits_BV.gather(1, tokens_B[:, None])[:, 0].float() - log_sum_exp_of(logits_BV)
 
 
-def log_sums(logits_BV: Tensor) -> Tensor:
+def log_sum_exp_of(logits_BV: Tensor) -> Tensor:
     """The logarithm of each row's summed exponentials, float32 `log_sum_B`: what scores lie above the logarithms of their probabilities.
 
     On CPU a few rows at a time, which stay in cache. Not in float32, where what is measured is held to the bit.
     """
     if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
-    if operations.takes_rows(logits_BV):
-        return operations.log_sums(logits_BV)
-    return torch.cat([weights_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
+    if operations.supports_rows(logits_BV):
+        return operations.log_sum_exp(logits_BV)
+    return torch.cat([softmax_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 
 
 def _scaled(scores_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """Scores by temperature, the highest at 0, those that are never drawn at -inf."""
-    temperatures_R = sent([sampling.temperature for sampling in samplings], scores_RV.device)
+    temperatures_R = small_tensor([sampling.temperature for sampling in samplings], scores_RV.device)
     scaled_RV = (scores_RV - scores_RV.amax(-1, keepdim=True)) / temperatures_R[:, None]
     narrow = [row for row, sampling in enumerate(samplings) if sampling.narrows]
     if narrow:
-        rows = sent(narrow, scores_RV.device)
+        rows = small_tensor(narrow, scores_RV.device)
         some_RV = scaled_RV[rows]
         floor_R1 = _floor(some_RV, [samplings[row] for row in narrow])
         scaled_RV[rows] = some_RV.masked_fill(some_RV < floor_R1, float("-inf"))
@@ -177,14 +177,14 @@ def _floor(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """The lowest score that each row still draws, `[R, 1]`: of the top_k best, the fewest that hold top_p, none below min_p."""
     vocabulary, device = scaled_RV.shape[1], scaled_RV.device
     # the highest score is 0, and the share of a token beside it the exponential of its own
-    least_R1 = sent([math.log(sampling.min_p) if sampling.min_p else -math.inf for sampling in samplings], device)[
-        :, None
-    ]
+    least_R1 = small_tensor(
+        [math.log(sampling.min_p) if sampling.min_p else -math.inf for sampling in samplings], device
+    )[:, None]
     if all(sampling.top_k == 0 and sampling.top_p == 1 for sampling in samplings):
         return least_R1  # nothing needs to be sorted
     counts = [min(sampling.top_k or vocabulary, vocabulary) for sampling in samplings]
-    counts_R1 = sent(counts, device)[:, None]
-    shares_R1 = sent([sampling.top_p for sampling in samplings], device)[:, None]
+    counts_R1 = small_tensor(counts, device)[:, None]
+    shares_R1 = small_tensor([sampling.top_p for sampling in samplings], device)[:, None]
     best_RW = scaled_RV.topk(max(counts)).values
     outside_RW = torch.arange(max(counts), device=device) >= counts_R1
     weights_RW = best_RW.masked_fill(outside_RW, float("-inf")).softmax(-1)
@@ -198,7 +198,7 @@ def _gumbel(draws: Sequence[tuple[int, int]], vocabulary: int, device: torch.dev
 
     Integers wrap around at 32 bits, and the shifts keep the sign: still one-to-one, and one operation less than without.
     """
-    keys_2R = sent([part for draw in draws for part in _key(*draw)], device, torch.int32).view(-1, 2).T
+    keys_2R = small_tensor([part for draw in draws for part in _key(*draw)], device, torch.int32).view(-1, 2).T
     bits_RV = torch.arange(vocabulary, dtype=torch.int32, device=device) * _SPREAD + keys_2R[0, :, None]
     bits_RV ^= bits_RV >> 16
     bits_RV *= _MIX_1

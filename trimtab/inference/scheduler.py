@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
-from trimtab.inference.kv_cache import Slots
-from trimtab.inference.request import Ongoing
+from trimtab.inference.kv_cache import KVCache
+from trimtab.inference.request import ActiveSequence
 
 
-class Admission:
+class Scheduler:
     """Sequences on their way, in order of arrival. The `running` have the first slots, in their order.
 
     Behind them is the slot of `reading`: a prompt longer than a pass, of which a part was read. `evenly`: all requests are known
@@ -18,20 +18,20 @@ class Admission:
 
     def __init__(self, slots: int, cache_tokens: int, pass_tokens: int) -> None:
         self.slots, self.cache_tokens, self.pass_tokens = slots, cache_tokens, pass_tokens
-        self.cache = Slots()
-        self.running: list[Ongoing] = []
-        self.reading: Ongoing | None = None
+        self.cache = KVCache()
+        self.running: list[ActiveSequence] = []
+        self.reading: ActiveSequence | None = None
         self.evenly = False
-        self._waiting: deque[Ongoing] = deque()
+        self._waiting: deque[ActiveSequence] = deque()
         self._arrived = self._left = False  # since the last pass: somebody came, or was cancelled
         self._has_read = False  # the last pass read prompts
 
-    def add(self, sequence: Ongoing) -> None:
+    def add(self, sequence: ActiveSequence) -> None:
         """Queue behind those that wait."""
         self._waiting.append(sequence)
         self._arrived = True
 
-    def cancel(self, sequence: Ongoing) -> None:
+    def cancel(self, sequence: ActiveSequence) -> None:
         """Take a sequence off wherever it is; its slot is free for the next pass."""
         if sequence in self._waiting:
             self._waiting.remove(sequence)
@@ -50,7 +50,7 @@ class Admission:
         self.running[slot] = self.running[last]
         self.running.pop()
 
-    def next(self) -> list[tuple[Ongoing, int]]:
+    def next(self) -> list[tuple[ActiveSequence, int]]:
         """The prompts that the next pass reads, and up to which of its own tokens each; none when it is better to go on decoding.
 
         A prompt that fits into a pass is never divided. One that does not is read in several, and what runs goes on between them.
@@ -61,7 +61,7 @@ class Admission:
         self._has_read = bool(parts)
         return parts
 
-    def read(self, parts: list[tuple[Ongoing, int]]) -> list[Ongoing]:
+    def read(self, parts: list[tuple[ActiveSequence, int]]) -> list[ActiveSequence]:
         """Note what a pass has read; the sequences that can go on now, which run from here on."""
         for sequence, end in parts:
             sequence.read = end
@@ -84,10 +84,10 @@ class Admission:
         self._grow()
         return self._free() >= min(len(self._waiting), -(-self.cache.count // 8))
 
-    def _parts(self) -> list[tuple[Ongoing, int]]:
+    def _parts(self) -> list[tuple[ActiveSequence, int]]:
         """As much as a pass takes of the prompt that is being read, then of those that wait, as slots and memory allow."""
         self._grow()
-        parts: list[tuple[Ongoing, int]] = []
+        parts: list[tuple[ActiveSequence, int]] = []
         room, busy, longest = self.pass_tokens, len(self.running), self._longest()
         if self.reading:
             parts.append((self.reading, min(self.reading.read + room, len(self.reading.fresh))))

@@ -9,12 +9,12 @@ import numpy as np
 
 from trimtab.measurement.resampling import Array, Indices
 
-Groups = Sequence[str | None]
+ItemGroups = Sequence[str | None]
 
 MIN_GROUPS = 10  # of one size: fewer estimate their own variance badly
 
 
-def group_codes(groups: Groups) -> Indices | None:
+def group_codes(groups: ItemGroups) -> Indices | None:
     """Each item's group as a number from 0, or None where no group repeats."""
     numbers: dict[tuple[str | None, int], int] = {}
     keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
@@ -22,7 +22,7 @@ def group_codes(groups: Groups) -> Indices | None:
     return codes if len(numbers) < len(codes) else None
 
 
-def group_count(groups: Groups) -> int | None:
+def group_count(groups: ItemGroups) -> int | None:
     """How many groups the items form; None where no group repeats."""
     codes = group_codes(groups)
     return None if codes is None else int(codes.max()) + 1
@@ -58,7 +58,7 @@ def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
     return 2 / (1 / (effective_groups(codes, weights) - 1) + 1 / satterthwaite)
 
 
-def too_few_groups(groups: Groups | None) -> int | None:
+def too_few_groups(groups: ItemGroups | None) -> int | None:
     """The effective number of groups (G*), where they repeat and it is below 10: intervals by group are then rough."""
     codes = None if groups is None else group_codes(groups)
     count = MIN_GROUPS if codes is None else effective_groups(codes)

@@ -12,9 +12,9 @@ from typing import Literal
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
 from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asks_for_former, negates
-from trimtab.measurement.tokens import Stance, Token
+from trimtab.measurement.tokens import Stance, TextToken
 
-Tokens = Sequence[Token]
+TextTokens = Sequence[TextToken]
 Match = Literal["right", "wrong", "unsure"]
 _COORDINATORS = ("or", "and", "nor")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -89,7 +89,7 @@ def disagrees(answer: str, references: Sequence[str], question: str = "") -> boo
     return bool(references)
 
 
-def _as_asked(tokens: Tokens, asked: Tokens) -> Tokens:
+def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
     """The tokens as the question makes them count: what is denied is given where it asks for that, what is former where it asks for that."""
     changed: dict[Stance, Stance] = {}
     if negates(asked):
@@ -110,7 +110,7 @@ def _as_asked(tokens: Tokens, asked: Tokens) -> Tokens:
     )
 
 
-def _without_role(wanted: Tokens) -> list[Tokens]:
+def _without_role(wanted: TextTokens) -> list[TextTokens]:
     """Of "the Head of Support, NAME" the name alone."""
     clauses = [tuple(part) for _, part in groupby(wanted, key=lambda token: token.clause)]
     if len(clauses) < 2 or not any(token.value in ROLES for token in wanted):
@@ -118,7 +118,7 @@ def _without_role(wanted: Tokens) -> list[Tokens]:
     return [part for part in clauses if all(one.capital and one.value not in ROLES for one in part)]
 
 
-def _beginnings(given: Tokens) -> Iterator[Tokens]:
+def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
     """The answer up to the end of its first sentences, as long as those that follow explain, then whole."""
     ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
     sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
@@ -130,7 +130,7 @@ def _beginnings(given: Tokens) -> Iterator[Tokens]:
     yield given
 
 
-def _explains(sentence: Tokens) -> bool:
+def _explains(sentence: TextTokens) -> bool:
     """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further bare fact."""
     first = sentence[0]
     return (
@@ -143,11 +143,11 @@ def _explains(sentence: Tokens) -> bool:
     )
 
 
-def _ends_statement(token: Token) -> bool:
+def _ends_statement(token: TextToken) -> bool:
     return any(mark in token.mark for mark in ".!?") or token.mark.count("\n") > 1
 
 
-def _polar(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+def _polar(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Yes or no: a word of its own, in its clause or at the end of it. Other words leave it open."""
     said = {
         _opposite(token.value) if token.denied else token.value
@@ -169,11 +169,11 @@ def _opposite(word: str) -> str:
     return "no" if word == "yes" else "yes"
 
 
-def _joined(given: Tokens, place: int) -> bool:
+def _joined(given: TextTokens, place: int) -> bool:
     return given[place + 1].value in _COORDINATORS
 
 
-def _alone(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Whether a text that holds the reference gives nothing in its place."""
     rivals = list(_others(given, wanted, asked))
     values = {token.value for token in wanted if not token.link}
@@ -190,13 +190,13 @@ def _alone(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
     return "right" if here else "wrong"
 
 
-def _shared_with(given: Tokens, asked: Tokens, clauses: set[int], but: set[str]) -> set[str]:
+def _shared_with(given: TextTokens, asked: TextTokens, clauses: set[int], but: set[str]) -> set[str]:
     """The beginnings of words that some clauses of an answer share with the question."""
     stems = {token.value[:4] for token in asked if token.kind == "word" and len(token.value) > 3}
     return stems & {token.value[:4] for token in given if token.clause in clauses and token.value not in but}
 
 
-def _missed(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Of an answer that does not hold the reference: wrong, or unsure."""
     loose = [replace(token, bound="") for token in wanted]
     if loose != list(wanted) and not any(token.bound for token in given) and _holds(given, loose, asked):
@@ -210,7 +210,7 @@ def _missed(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
     return "unsure" if worded and new and not all(token.denied for token in given) else "wrong"
 
 
-def _holds(given: Tokens, wanted: Tokens, asked: Tokens) -> bool:
+def _holds(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
     measured = [token for token in wanted if token.kind in MEASURED]
     if not _measured_hold(given, measured, asked):
         return False
@@ -225,9 +225,9 @@ def _holds(given: Tokens, wanted: Tokens, asked: Tokens) -> bool:
     return len(parts) > 1 and all(_run(part, said) for part in parts)
 
 
-def _parts(wanted: Tokens) -> list[list[Token]]:
+def _parts(wanted: TextTokens) -> list[list[TextToken]]:
     """The words of each part of a list, or of what a reference says in several clauses."""
-    parts: list[list[Token]] = [[]]
+    parts: list[list[TextToken]] = [[]]
     for place, token in enumerate(wanted):
         joins = token.value in _COORDINATORS or token.kind in MEASURED
         if joins or (parts[-1] and (token.fresh or token.stance != wanted[place - 1].stance)):
@@ -238,12 +238,12 @@ def _parts(wanted: Tokens) -> list[list[Token]]:
     return parts if len(parts) <= _LONGEST_LIST else [[token for part in parts for token in part]]
 
 
-def _measured_hold(given: Tokens, measured: Tokens, asked: Tokens) -> bool:
+def _measured_hold(given: TextTokens, measured: TextTokens, asked: TextTokens) -> bool:
     units = {UNITS.get(token.value, token.value) for token in asked} | {token.unit for token in asked if token.unit}
     return all(any(_same(one, token, units) for one in given) for token in measured)
 
 
-def _same(one: Token, wanted: Token, units: set[str] | frozenset[str] = frozenset()) -> bool:
+def _same(one: TextToken, wanted: TextToken, units: set[str] | frozenset[str] = frozenset()) -> bool:
     """Whether `one` states what is wanted; `units` need not be said again."""
     if one.kind != wanted.kind or one.stance != wanted.stance or one.bound != wanted.bound:
         return False
@@ -260,7 +260,7 @@ def _same(one: Token, wanted: Token, units: set[str] | frozenset[str] = frozense
     return one.value == wanted.value
 
 
-def _amount(token: Token) -> tuple[str, Fraction] | None:
+def _amount(token: TextToken) -> tuple[str, Fraction] | None:
     """A number in the least unit of its kind, where its unit can be converted."""
     if token.unit not in CONVERTED or len(token.value) > _LONGEST_AMOUNT:
         return None
@@ -287,14 +287,14 @@ def _clock(value: str) -> tuple[str, str]:
     return (value[:-1], "?") if value.endswith("?") else (value[:-2], value[-2:])
 
 
-def _spoken(token: Token) -> str:
+def _spoken(token: TextToken) -> str:
     """A token as it is compared with others; one of another stance or bound is another."""
     value = "all" if token.kind == "word" and token.value in UNIVERSAL else token.value
     stance = "" if token.stance in ("given", "related") else f"{token.stance}~"
     return f"{stance}{token.bound}{value}"
 
 
-def _run(wanted: Tokens, given: Tokens) -> bool:
+def _run(wanted: TextTokens, given: TextTokens) -> bool:
     """Whether the words stand one after the other, and not only as what something else belongs to; a name also surname first."""
     if not wanted:
         return True
@@ -308,11 +308,11 @@ def _run(wanted: Tokens, given: Tokens) -> bool:
     )
 
 
-def _whole(token: Token) -> bool:
+def _whole(token: TextToken) -> bool:
     return token.stance != "related"
 
 
-def _ends(wanted: Tokens, given: Tokens) -> Iterator[int]:
+def _ends(wanted: TextTokens, given: TextTokens) -> Iterator[int]:
     """Where the words end in a text, each time that they stand there one after the other."""
     text = "".join(f" {_spoken(token)}" for token in given) + " "
     sought = "".join(f" {_spoken(token)}" for token in wanted) + " "
@@ -324,7 +324,7 @@ def _ends(wanted: Tokens, given: Tokens) -> Iterator[int]:
         at = text.find(sought, at + len(sought) - 1)
 
 
-def _others(given: Tokens, wanted: Tokens, asked: Tokens) -> Iterator[Token]:
+def _others(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Iterator[TextToken]:
     """What the answer gives in place of the reference's facts."""
     kinds = {token.kind for token in wanted if not token.soft and not token.denied and token.kind != "word"}
     numbers = [token for token in wanted if token.kind == "number"]
@@ -344,7 +344,7 @@ def _others(given: Tokens, wanted: Tokens, asked: Tokens) -> Iterator[Token]:
         yield from _other_names(given, wanted, known)
 
 
-def _units(given: Tokens, wanted: Tokens) -> set[str]:
+def _units(given: TextTokens, wanted: TextTokens) -> set[str]:
     """Units, and counted things, that a number may have to stand in place of the reference's."""
     numbers = [token for token in wanted if token.kind == "number"]
     units = {token.unit for token in numbers if token.unit or not token.counted}
@@ -358,7 +358,7 @@ def _units(given: Tokens, wanted: Tokens) -> set[str]:
     return units | ({""} if any(not token.unit for token in numbers) else set())
 
 
-def _agrees(token: Token, one: Token) -> bool:
+def _agrees(token: TextToken, one: TextToken) -> bool:
     if one.kind != token.kind:
         return False
     if token.kind == "time":
@@ -369,7 +369,7 @@ def _agrees(token: Token, one: Token) -> bool:
     return _fits(token.value, one.value, may_lack=True)
 
 
-def _named(reference: Tokens) -> bool:
+def _named(reference: TextTokens) -> bool:
     """Whether a reference is or holds a name: a capital within it, or at each of its words."""
     words = [token for token in reference if token.kind == "word" and not token.link]
     return any(token.capital and not token.start for token in words) or (
@@ -377,7 +377,7 @@ def _named(reference: Tokens) -> bool:
     )
 
 
-def _other_names(given: Tokens, wanted: Tokens, known: set[str]) -> Iterator[Token]:
+def _other_names(given: TextTokens, wanted: TextTokens, known: set[str]) -> Iterator[TextToken]:
     own = {token.value for token in wanted if token.kind == "word" and not token.link}
     first = next(token.value for token in wanted if token.kind == "word" and not token.link)
     before = {_before(given, place) for place, token in enumerate(given) if token.value == first}
@@ -394,7 +394,7 @@ def _other_names(given: Tokens, wanted: Tokens, known: set[str]) -> Iterator[Tok
         place = end
 
 
-def _describes(given: Tokens, place: int, end: int, own: set[str]) -> bool:
+def _describes(given: TextTokens, place: int, end: int, own: set[str]) -> bool:
     """Whether capitals tell the role of the name beside them: "the CFO, NAME", "Our DPO is NAME", "NAME (Finance)"."""
     if "(" in given[place].mark or any(token.value in ROLES for token in given[place:end]):
         return given[end : end + 1] == () or given[end].value not in ("or", "and")
@@ -406,7 +406,7 @@ def _describes(given: Tokens, place: int, end: int, own: set[str]) -> bool:
     return False
 
 
-def _alone_in_list(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
+def _alone_in_list(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or yellow"."""
     said = [token for token in given if token.kind not in MEASURED and (not token.link or token.value in _COORDINATORS)]
     parts = _parts(wanted)
@@ -428,7 +428,7 @@ def _alone_in_list(given: Tokens, wanted: Tokens, asked: Tokens) -> Match:
     return "right"
 
 
-def _joiner(said: Sequence[Token], end: int, listed: bool) -> str:
+def _joiner(said: Sequence[TextToken], end: int, listed: bool) -> str:
     """The word or comma that joins something to what ends here; a comma joins in a list alone."""
     if end >= len(said):
         return ""
@@ -438,9 +438,9 @@ def _joiner(said: Sequence[Token], end: int, listed: bool) -> str:
     return "," if listed and token.mark in (",", "\n", "\n-", "\n•") else ""
 
 
-def _one_more(rest: Sequence[Token], own: set[str]) -> bool:
+def _one_more(rest: Sequence[TextToken], own: set[str]) -> bool:
     """Whether a few words up to the next mark or "and" are one more thing."""
-    item: list[Token] = []
+    item: list[TextToken] = []
     for token in rest:
         if item and (token.fresh or token.value in _COORDINATORS):
             break
@@ -450,14 +450,14 @@ def _one_more(rest: Sequence[Token], own: set[str]) -> bool:
     )
 
 
-def _before(tokens: Tokens, place: int) -> str:
+def _before(tokens: TextTokens, place: int) -> str:
     """The word before a token and its article; empty where punctuation parts them."""
     if place and not tokens[place].fresh and tokens[place - 1].value in ("the", "a", "an"):
         place -= 1
     return tokens[place - 1].value if place and not tokens[place].fresh else ""
 
 
-def _is_name(words: Tokens, after: Tokens) -> bool:
+def _is_name(words: TextTokens, after: TextTokens) -> bool:
     """Capitals within a sentence; at its start alone only where the next word joins another: "Ada or Idris"."""
     if any(not token.start for token in words):
         return True
@@ -470,7 +470,7 @@ def stands_in(text: str, statement: str) -> bool:
     return _holds(_plain(read(text)), wanted, ()) if wanted else statement.strip() in text
 
 
-def _plain(tokens: Tokens) -> list[Token]:
+def _plain(tokens: TextTokens) -> list[TextToken]:
     """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement gives."""
     return [replace(token, stance="denied" if token.denied else "given", bound="") for token in tokens]
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from trimtab.base.records import Answer, Failure
 
-Outcome = Literal["right", "wrong", "abstained_wrongly", "answered_wrongly"]
+AnswerOutcome = Literal["right", "wrong", "abstained_wrongly", "answered_wrongly"]
 
 
 def failure_counts(answers: Sequence[Answer]) -> Counter[Failure]:
@@ -85,10 +85,10 @@ def _varied(
     return tuple(found[:most])
 
 
-def of_hundred(answers: Sequence[Answer]) -> Mapping[Outcome, int]:
+def of_hundred(answers: Sequence[Answer]) -> Mapping[AnswerOutcome, int]:
     """Of 100 answers how many came out how, whole numbers that add up to 100 (largest remainders first); empty for no answers."""
     counts = Counter(map(outcome, answers))
-    shares = {kind: 100 * counts[kind] for kind in get_args(Outcome)}
+    shares = {kind: 100 * counts[kind] for kind in get_args(AnswerOutcome)}
     whole = {kind: share // len(answers) for kind, share in shares.items()} if answers else {}
     by_rest = sorted(whole, key=lambda kind: -(shares[kind] % len(answers)))
     for kind in by_rest[: 100 - sum(whole.values())]:
@@ -96,7 +96,7 @@ def of_hundred(answers: Sequence[Answer]) -> Mapping[Outcome, int]:
     return whole
 
 
-def outcome(answer: Answer) -> Outcome:
+def outcome(answer: Answer) -> AnswerOutcome:
     """How an answer came out for the one who asked: an abstention that was not due is one whatever it came from."""
     if answer.failure == "none":
         return "right"

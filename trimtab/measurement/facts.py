@@ -26,7 +26,7 @@ from trimtab.measurement.numerals import (
     words,
 )
 from trimtab.measurement.stances import with_stances
-from trimtab.measurement.tokens import LINKS, SIGNS, STOP, Kind, Lexeme, Token, lexemes
+from trimtab.measurement.tokens import LINKS, SIGNS, STOP, Lexeme, TextToken, TokenKind, lexemes
 
 PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
 TITLES = frozenset(words("dr mr mrs ms prof sir st"))
@@ -42,7 +42,7 @@ _NO_COUNTED = frozenset(words("is was has this its his does as us yes less plus 
 
 
 @lru_cache(maxsize=4096)  # references, questions and passages come once for each arm
-def read(text: str) -> tuple[Token, ...]:
+def read(text: str) -> tuple[TextToken, ...]:
     """The text as tokens, in its order."""
     shouted = text.isupper()  # capitals then tell nothing
     return tuple(with_stances(_shared_units(_Reader(lexemes(text), shouted).tokens())))
@@ -53,14 +53,14 @@ class _Reader:
 
     def __init__(self, given: Sequence[Lexeme], shouted: bool) -> None:
         self.lexemes, self.shouted = given, shouted
-        self.found: list[Token] = []
+        self.found: list[TextToken] = []
         self.place = 0
         self.began = 0  # the lexeme that the token being read began with
         self.taken: set[int] = set()  # units read with a number before their turn
         self.spent: set[int] = set()  # signs that a number before them has
-        self.replaced: Token | None = None  # the word before a number that is read as part of it
+        self.replaced: TextToken | None = None  # the word before a number that is read as part of it
 
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> list[TextToken]:
         while self.place < len(self.lexemes):
             if self.place in self.taken:
                 self.place += 1
@@ -93,11 +93,11 @@ class _Reader:
             self._digits(one)
         elif one.group == "sign":
             if one.text == "&":
-                self._add(Token(kind="word", value="and"))
+                self._add(TextToken(kind="word", value="and"))
         elif not self._spelled(one) and not self._calendar(one):
             self._word(one)
 
-    def _add(self, token: Token) -> None:
+    def _add(self, token: TextToken) -> None:
         self.found.append(token)
 
     def _word(self, one: Lexeme) -> None:
@@ -106,7 +106,7 @@ class _Reader:
         coded = any(char.isdigit() for char in one.text)
         capital = one.text[0].isupper() and not self.shouted and one.low not in _NEVER_NAMES
         self._add(
-            Token(
+            TextToken(
                 kind="code" if coded else "word",
                 value=one.low.replace("-", "") if coded else one.low,
                 capital=capital and not coded,
@@ -115,10 +115,10 @@ class _Reader:
             )
         )
 
-    def _clock(self, one: Lexeme) -> Token:
+    def _clock(self, one: Lexeme) -> TextToken:
         hour, minute = (int(part) for part in one.text.split(":"))
         if hour > 24 or minute > 59:
-            return Token(kind="code", value=one.text)
+            return TextToken(kind="code", value=one.text)
         half = self._half()
         if not half and (hour > 12 or one.text.startswith("0") or hour == 0):
             half = "pm" if 12 <= hour < 24 else "am"
@@ -138,12 +138,12 @@ class _Reader:
         if (
             suffix and suffix not in UNITS and suffix not in ("st", "nd", "rd", "th", "am", "pm", "k", "bn")
         ) or not values:
-            return self._add(Token(kind="code", value=one.low))
+            return self._add(TextToken(kind="code", value=one.low))
         for value in values[:-1]:
-            self._add(Token(kind="number" if canonical(value) == value else "code", value=value))
+            self._add(TextToken(kind="number" if canonical(value) == value else "code", value=value))
         last = values[-1]
         if last.startswith("0") and len(last) > 1 and "." not in last:
-            return self._add(Token(kind="code", value=last))  # 0800 is no number: its zero means something
+            return self._add(TextToken(kind="code", value=last))  # 0800 is no number: its zero means something
         if one.gap.endswith("-") and ((self.began == 0 and one.gap == "-") or one.gap[-2:-1].isspace()):
             last = last if last == "0" else f"-{last}"
         elif suffix not in ("am", "pm", "st", "nd", "rd", "th"):
@@ -155,7 +155,7 @@ class _Reader:
         if suffix in ("k", "bn"):
             return self._measured(shifted(last, {"k": 3, "bn": 9}[suffix]))
         if suffix:
-            return self._add(Token(kind="number", value=last, unit=UNITS[suffix]))
+            return self._add(TextToken(kind="number", value=last, unit=UNITS[suffix]))
         after = self._at()
         if after is not None and after.low in ("am", "pm"):
             self.place += 1
@@ -239,14 +239,14 @@ class _Reader:
             return True
         if part == "half" and after.low in ("a", "an") and then.low in UNITS:
             self.place += 2
-            self._add(Token(kind="number", value="0.5", unit=UNITS[then.low]))
+            self._add(TextToken(kind="number", value="0.5", unit=UNITS[then.low]))
             return True
         return False
 
-    def _counted_date(self, value: str, kind: Kind) -> None:
+    def _counted_date(self, value: str, kind: TokenKind) -> None:
         """An ordinal, or the day of a date where a month follows."""
         if not self._day(value):
-            self._add(Token(kind=kind, value=value))
+            self._add(TextToken(kind=kind, value=value))
 
     def _day(self, value: str) -> bool:
         """Read `3 May 2026`, whose day is read already."""
@@ -259,7 +259,7 @@ class _Reader:
         if month.text == "may" and (verb := self._at(ahead + 1)) is not None and verb.group == "word":
             return False  # "14 may come"
         self.place += ahead + 1
-        self._add(Token(kind="date", value=f"{self._year()}-{MONTHS[month.low]:02}-{int(value):02}"))
+        self._add(TextToken(kind="date", value=f"{self._year()}-{MONTHS[month.low]:02}-{int(value):02}"))
         return True
 
     def _year(self) -> str:
@@ -274,7 +274,7 @@ class _Reader:
     def _calendar(self, one: Lexeme) -> bool:
         """Weekdays, months with or without day and year, noon and midnight."""
         if one.low in WEEKDAYS:
-            self._add(Token(kind="weekday", value=WEEKDAYS[one.low]))
+            self._add(TextToken(kind="weekday", value=WEEKDAYS[one.low]))
         elif one.low in ("noon", "midday", "midnight"):
             self._add(_time(0, 0, "am" if one.low == "midnight" else "pm"))
         elif one.low in MONTHS:
@@ -283,11 +283,11 @@ class _Reader:
             verb = self._at(1) if one.text == "may" else None
             if number and 1 <= int(number[1]) <= 31 and (verb is None or verb.group != "word"):
                 self.place += 1
-                self._add(Token(kind="date", value=f"{self._year()}-{MONTHS[one.low]:02}-{int(number[1]):02}"))
+                self._add(TextToken(kind="date", value=f"{self._year()}-{MONTHS[one.low]:02}-{int(number[1]):02}"))
             else:
                 year = self._year()
                 soft = year == "????" and one.low in ("may", "march") and not one.text[0].isupper()
-                self._add(Token(kind="date", value=f"{year}-{MONTHS[one.low]:02}-??", soft=soft))
+                self._add(TextToken(kind="date", value=f"{year}-{MONTHS[one.low]:02}-??", soft=soft))
         else:
             return False
         return True
@@ -316,7 +316,7 @@ class _Reader:
         unit = unit or self._currency_before()
         if not unit and not counted and self.found and self.found[-1].capital and self.lexemes[self.began].near:
             counted = self.found[-1].value  # "Marlin 5" counts nothing
-        self._add(Token(kind="number", value=value, unit=unit, counted=counted, soft=soft))
+        self._add(TextToken(kind="number", value=value, unit=unit, counted=counted, soft=soft))
 
     def _currency_before(self) -> str:
         back = self.began - 1
@@ -344,34 +344,34 @@ def _is_counted(one: Lexeme) -> bool:
     return low == "people" or (one.group == "word" and len(low) > 3 and low.endswith("s") and low not in _NO_COUNTED)
 
 
-def _time(hour: int, minute: int, half: str) -> Token:
+def _time(hour: int, minute: int, half: str) -> TextToken:
     """The minute of the half day, and which half, where that is said."""
-    return Token(kind="time", value=f"{(60 * hour + minute) % 720}{half or '?'}")
+    return TextToken(kind="time", value=f"{(60 * hour + minute) % 720}{half or '?'}")
 
 
-def _hour(value: str, half: str) -> Token:
+def _hour(value: str, half: str) -> TextToken:
     """`2 pm`, and `2.30 pm`, whose point is no decimal one."""
     hour, _, minute = value.partition(".")
     minute = minute.ljust(2, "0")
     if len(hour) > 2 or int(hour) > 12 or len(minute) > 2 or int(minute) > 59:
-        return Token(kind="code", value=f"{value}{half}")
+        return TextToken(kind="code", value=f"{value}{half}")
     return _time(int(hour), int(minute), half)
 
 
-def _dated(one: Lexeme) -> Token:
+def _dated(one: Lexeme) -> TextToken:
     """A date in digits; `03/05/2026` may be two dates, and stays as it is written unless one of them is none."""
     parts = [int(part) for part in re.split(r"[-./]", one.text)]
     year, month, day = parts if one.group == "iso" else parts[::-1]
     if one.group == "slash" and month <= 12 and day <= 12 and month != day:
-        return Token(kind="date", value=f"{year:04}/{parts[0]:02}/{parts[1]:02}")
+        return TextToken(kind="date", value=f"{year:04}/{parts[0]:02}/{parts[1]:02}")
     if month > 12 and one.group == "slash":
         month, day = day, month
     if not (1 <= month <= 12 and 1 <= day <= 31):
-        return Token(kind="code", value=one.text)
-    return Token(kind="date", value=f"{year:04}-{month:02}-{day:02}")
+        return TextToken(kind="code", value=one.text)
+    return TextToken(kind="date", value=f"{year:04}-{month:02}-{day:02}")
 
 
-def _shared_units(tokens: list[Token]) -> list[Token]:
+def _shared_units(tokens: list[TextToken]) -> list[TextToken]:
     """Give both numbers of "112 or 158 euros", "10-12 euros", "€112 to 158" the unit that one of them has."""
     for place, token in enumerate(tokens):
         if token.kind != "number" or token.fresh or not place:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 
 
 def linear_pattern(pattern: str, *, whole: bool) -> Callable[[str], bool]:
@@ -29,12 +29,12 @@ def linear_pattern(pattern: str, *, whole: bool) -> Callable[[str], bool]:
             )  # sets of characters that the two engines would read differently
             re.compile(pattern)
     except (re.error, FutureWarning, OverflowError, RecursionError) as error:
-        raise ValueError(said(error)) from None
+        raise ValueError(one_line(error)) from None
     anchored = rf"\A(?:{pattern})\z" if whole else pattern
     try:
         matcher = SchemaValidator(core_schema.str_schema(pattern=anchored, regex_engine="rust-regex"))
     except SchemaError as error:
-        reason = str(error).rpartition("error: ")[2].strip() or said(error)
+        reason = str(error).rpartition("error: ")[2].strip() or one_line(error)
         raise ValueError(reason.splitlines()[-1].strip().removesuffix(".")) from None
     return matcher.isinstance_python
 

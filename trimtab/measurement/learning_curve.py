@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from trimtab.base.results import Estimate
-from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
+from trimtab.measurement.clusters import ItemGroups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.statistics import t_quantile
 
 # Of the power law; towards 0 it becomes growth with the logarithm.
@@ -17,7 +17,7 @@ EXPONENTS = tuple(step / 20 for step in range(1, 21))
 RUN_SD = 0.03  # assumed standard deviation of a score from one training run to the next
 
 
-def gain_of_more(rows: Sequence[int], scores: Sequence[ArrayLike], more: int, groups: Groups) -> Estimate:
+def gain_of_more(rows: Sequence[int], scores: Sequence[ArrayLike], more: int, groups: ItemGroups) -> Estimate:
     """What `more` labelled rows beyond the last number would add to the mean score, with its 95% interval.
 
     `scores[k]` are those of the same questions after training on `rows[k]` rows, each in one run. The score follows a power law,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from trimtab.base.errors import InputError
-from trimtab.measurement.clusters import Groups, clustered_error, degrees_of_freedom, group_codes
+from trimtab.measurement.clusters import ItemGroups, clustered_error, degrees_of_freedom, group_codes
 from trimtab.measurement.resampling import Array
 from trimtab.measurement.statistics import look_level
 
@@ -24,7 +24,7 @@ GUESSED_CORRELATION = (
     0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
 )
 
-Source = Literal["assumed", "dev answers", "test answers"]
+PowerSource = Literal["assumed", "dev answers", "test answers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Variation:
 
     discordance: float
     effect: float
-    source: Source
+    source: PowerSource
 
 
-def assumed(groups: Groups | None = None) -> Variation:
+def assumed(groups: ItemGroups | None = None) -> Variation:
     """What is taken for likely before there are answers: effect = 1 + (m - 1) rho, m the size of the group of a question on average."""
     codes = None if groups is None else group_codes(groups)
     sizes = np.ones(1) if codes is None else np.bincount(codes)
@@ -48,7 +48,7 @@ def assumed(groups: Groups | None = None) -> Variation:
     return Variation(discordance=GUESSED_DISCORDANCE, effect=effect, source="assumed")
 
 
-def observed(scores: Sequence[Array], groups: Groups, source: Source) -> Variation:
+def observed(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -> Variation:
     """That of the two arms that are hardest to tell apart by number of questions; `scores`: each arm's, of the same items.
 
     Without two arms, or with questions of a single group, what is assumed.
@@ -91,7 +91,7 @@ def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
     return math.ceil(math.log2(2 * comparisons / level) - 1e-9)
 
 
-def smallest_difference(n: float, variation: Variation, comparisons: int, groups: Groups | None = None) -> float:
+def smallest_difference(n: float, variation: Variation, comparisons: int, groups: ItemGroups | None = None) -> float:
     """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
 
     `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with `degrees_of_freedom`, and fewer

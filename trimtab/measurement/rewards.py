@@ -60,7 +60,7 @@ class AnswerTokens:
     limit: int
 
 
-Part = Callable[[Sequence[Answered]], Sequence[float]]
+RewardPart = Callable[[Sequence[Answered]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class _Given:
     tokens: AnswerTokens
     scorer: Scorer | None
     program: Scorer | None
-    model: Part | None
+    model: RewardPart | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class WeightedReward:
     """A reward whose total is the sum of its parts times their weights."""
 
     weights: Mapping[str, float]
-    parts: Mapping[str, Part]
+    parts: Mapping[str, RewardPart]
 
     def __call__(self, items: Sequence[Answered]) -> list[Rewarded]:
         """Reward the answers; raises InputError where a program or function of the user gives anything but numbers from 0 to 1."""
@@ -99,7 +99,7 @@ def reward_of(
     *,
     scorer: Scorer | None = None,
     program: Scorer | None = None,
-    model: Part | None = None,
+    model: RewardPart | None = None,
 ) -> Reward:
     """The reward that a task file's table `[reward]` describes, for answers to these rows; the task's own metric without one.
 
@@ -116,7 +116,7 @@ def reward_of(
     return WeightedReward(weights, {name: _PARTS[name](given) for name in weights})
 
 
-def _metric(given: _Given) -> Part:
+def _metric(given: _Given) -> RewardPart:
     """The task's own metric, as `evaluate` scores an answer: abstaining earns what it earns there."""
     task, scorer = given.task, given.scorer
     return lambda items: score_all(_apart(items), [item.text for item in items], task, scorer)
@@ -136,16 +136,16 @@ def _apart(items: Sequence[Answered]) -> list[Example]:
     return rows
 
 
-def _by_metric(metric: str) -> Callable[[_Given], Part]:
+def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
     """exact_match and token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references; abstaining as in `evaluate`."""
 
-    def part(given: _Given) -> Part:
+    def part(given: _Given) -> RewardPart:
         return lambda items: [score_text(item.example, item.text, given.task, metric) for item in items]
 
     return part
 
 
-def _number(given: _Given) -> Part:
+def _number(given: _Given) -> RewardPart:
     """1 where the answer's last number is the last one of a reference, else 0; of a row whose references hold none, the exact match.
 
     The answer form of GSM8K (Cobbe et al. 2021): what is written before the result is free.
@@ -188,13 +188,13 @@ def _signed(written: str, numbers: Sequence[str]) -> str:
     return f"-{value}" if written.startswith("-") and len(numbers) == 1 and value != "0" else value
 
 
-def _format(given: _Given) -> Part:
+def _format(given: _Given) -> RewardPart:
     """1 where the answer fits `task.format` (a JSON schema, or a regular expression from end to end), else 0."""
     fits = format_checker(given.task.task.format, given.task.folder)
     return lambda items: [float(fits(item.text)) for item in items]
 
 
-def _tests(given: _Given) -> Part:
+def _tests(given: _Given) -> RewardPart:
     """1 where the answer, which is code, passes the tests of its row, else 0: see `code_tests.passed`.
 
     Of the first rows with tests one reference at least must pass and the empty answer fail: else the column holds no tests.
@@ -216,7 +216,7 @@ def _tests(given: _Given) -> Part:
     return part
 
 
-def _length(given: _Given) -> Part:
+def _length(given: _Given) -> RewardPart:
     """1 up to F tokens, then falling in a straight line to 0 at the limit M; 0 for an answer that did not end by itself.
 
     With L the longest reference, F = min(L + 8, (L + M) / 2): some room beyond what was seen, and always a slope. Where M is not
@@ -235,7 +235,7 @@ def _length(given: _Given) -> Part:
     return lambda items: [one(item) for item in items]
 
 
-def _citation(given: _Given) -> Part:
+def _citation(given: _Given) -> RewardPart:
     """1 where a passage that was shown supports the answer, by the rule with which `ask` cites (`support.supporting`), else 0.
 
     Abstaining says nothing that could be supported: it earns 1 where the row's reference abstains, and 0 elsewhere.
@@ -250,7 +250,7 @@ def _citation(given: _Given) -> Part:
     return lambda items: [one(item) for item in items]
 
 
-def _program(given: _Given) -> Part:
+def _program(given: _Given) -> RewardPart:
     """What the user's program or function says, 0..1; a function is asked for each reference, and the best counts."""
     if given.program is None:
         raise InputError(
@@ -260,7 +260,7 @@ def _program(given: _Given) -> Part:
     return lambda items: judged_by(judge, _apart(items), [item.text for item in items], "the reward function")
 
 
-def _model(given: _Given) -> Part:
+def _model(given: _Given) -> RewardPart:
     """The logistic of the trained reward model's score: the chance that an answer of score 0 would be judged worse (Bradley & Terry 1952)."""
     if given.model is None:
         raise InputError("the reward model is not loaded", "load it first", field="reward.model")
@@ -274,7 +274,7 @@ def _logistic(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
 
 
-_PARTS: Mapping[str, Callable[[_Given], Part]] = {
+_PARTS: Mapping[str, Callable[[_Given], RewardPart]] = {
     "metric": _metric,
     "exact_match": _by_metric("exact_match"),
     "token_f1": _by_metric("token_f1"),

@@ -19,7 +19,7 @@ from typing import IO
 from trimtab.base.errors import InputError
 
 ScorerFunction = Callable[[str, str, str], float]
-Row = tuple[str, str, Sequence[str], str]
+ScorerRow = tuple[str, str, Sequence[str], str]
 _PROTOCOL = (
     'it must read lines {"id", "input", "reference", "answer"}, and write and flush one line {"id", "score"} for each'
 )
@@ -97,7 +97,7 @@ class ScorerProgram:
         self._open = False
         self._stop(grace=2.0 if kind is None else 0.0)
 
-    def score(self, rows: Sequence[Row]) -> dict[str, float]:
+    def score(self, rows: Sequence[ScorerRow]) -> dict[str, float]:
         """Scores by id, one for every row.
 
         Raises InputError that names the program when it exits, writes anything else, answers an id that was not asked or
@@ -174,7 +174,7 @@ class ScorerProgram:
                 pipe.close()
 
 
-def _encode(row: Row) -> bytes:
+def _encode(row: ScorerRow) -> bytes:
     name, question, references, answer = row
     reference = references[0] if len(references) == 1 else list(references)
     # escaped to ASCII, so that the program's encoding does not matter

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trimtab.base.results import Estimate
-from trimtab.measurement.clusters import Groups, group_codes
+from trimtab.measurement.clusters import ItemGroups, group_codes
 from trimtab.measurement.resampling import Array, Statistic, sampling_units
 
 DRAWS = 1_000
@@ -38,7 +38,7 @@ def corrected_for_picking(values_A: Array, draws_BA: Array, items: int) -> Estim
     )
 
 
-def draws_of_means(scores_AN: Array, groups: Groups | None, weights_N: Array | None = None, seed: int = 0) -> Array:
+def draws_of_means(scores_AN: Array, groups: ItemGroups | None, weights_N: Array | None = None, seed: int = 0) -> Array:
     """Every arm's mean score of bootstrap samples of the items, of whole groups where they repeat: `[draws, arms]`.
 
     `weights_N`: of the items, where the mean is a weighted one.
@@ -54,7 +54,7 @@ def draws_of_means(scores_AN: Array, groups: Groups | None, weights_N: Array | N
     return means_BA
 
 
-def draws_of_figures(figures: Sequence[Statistic], items: int, groups: Groups | None, seed: int = 0) -> Array:
+def draws_of_figures(figures: Sequence[Statistic], items: int, groups: ItemGroups | None, seed: int = 0) -> Array:
     """The same of figures that are no mean over items (macro-F1), each a function of item indices."""
     units, random = sampling_units(items, None if groups is None else group_codes(groups)), np.random.default_rng(seed)
     found_BA = np.empty((DRAWS, len(figures)))

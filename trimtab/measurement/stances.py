@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.measurement.numerals import words
-from trimtab.measurement.tokens import LINKS, Bound, Stance, Token
+from trimtab.measurement.tokens import LINKS, Bound, Stance, TextToken
 
 MEASURED = ("number", "ordinal", "date", "time")
 UNIVERSAL = frozenset(words("all any anyone anybody anything every everyone everybody everything each"))
@@ -124,30 +124,30 @@ _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
 _ASKS_FORMER = frozenset(words("before previously formerly originally previous former old initially initial"))
 
 
-def negates(tokens: Sequence[Token]) -> bool:
+def negates(tokens: Sequence[TextToken]) -> bool:
     """Whether a question asks for what is not so."""
     return any(_negation(tokens, place) for place in range(len(tokens)))
 
 
-def asked_bounds(question: Sequence[Token]) -> set[Bound]:
+def asked_bounds(question: Sequence[TextToken]) -> set[Bound]:
     """The bounds that a question asks for: in answer to "how much may I spend" up to 75 euros are 75 euros."""
     said = {"may" if token.soft and token.kind == "date" else token.value for token in question}
     return {bound for word in said for bound in _ASKS_BOUND.get(word, ())}
 
 
-def asks_for_former(question: Sequence[Token]) -> bool:
+def asks_for_former(question: Sequence[TextToken]) -> bool:
     """Whether a question asks for what was so before."""
     return any(token.value in _ASKS_FORMER for token in question)
 
 
-def with_stances(tokens: list[Token]) -> list[Token]:
+def with_stances(tokens: list[TextToken]) -> list[TextToken]:
     """The tokens with clause, stance and bound of each; words that only bound a number, or leave something out, are taken away."""
     return _belonging(_of_clauses(_bounded(tokens)))
 
 
-def _bounded(tokens: list[Token]) -> list[Token]:
+def _bounded(tokens: list[TextToken]) -> list[TextToken]:
     """Give each number, date and code the bound that words around it say, and both ends of a range theirs."""
-    found: list[Token] = []
+    found: list[TextToken] = []
     skipped: set[int] = set()
     for place, token in enumerate(tokens):
         if place in skipped:
@@ -165,7 +165,7 @@ def _bounded(tokens: list[Token]) -> list[Token]:
     return found
 
 
-def _bound_before(found: Sequence[Token], token: Token) -> tuple[Bound, int]:
+def _bound_before(found: Sequence[TextToken], token: TextToken) -> tuple[Bound, int]:
     """What the words directly before a number say of it, and how many words that are."""
     if token.fresh or not found:
         return "", 0
@@ -179,7 +179,7 @@ def _bound_before(found: Sequence[Token], token: Token) -> tuple[Bound, int]:
     return "", 0
 
 
-def _taken(found: list[Token], length: int, token: Token) -> Token:
+def _taken(found: list[TextToken], length: int, token: TextToken) -> TextToken:
     """Take the last words away; the token after them begins where they began."""
     if not length:
         return token
@@ -188,7 +188,7 @@ def _taken(found: list[Token], length: int, token: Token) -> Token:
     return replace(token, fresh=first.fresh, start=first.start, mark=first.mark)
 
 
-def _bound_after(tokens: Sequence[Token], place: int) -> tuple[Bound, range]:
+def _bound_after(tokens: Sequence[TextToken], place: int) -> tuple[Bound, range]:
     for begin in (place + 1, place + 2):  # "80 or more", "80 guests or more"
         for length in (2, 1):
             after = tokens[begin : begin + length]
@@ -198,7 +198,7 @@ def _bound_after(tokens: Sequence[Token], place: int) -> tuple[Bound, range]:
     return "", range(0)
 
 
-def _apart(tokens: Sequence[Token], place: int, token: Token) -> Token:
+def _apart(tokens: Sequence[TextToken], place: int, token: TextToken) -> TextToken:
     """Mark a number that says how far two things are apart: "25 more than in 2020"."""
     if place and tokens[place - 1].value in _MORE and not token.fresh:
         return replace(token, stance="apart")
@@ -207,7 +207,7 @@ def _apart(tokens: Sequence[Token], place: int, token: Token) -> Token:
     return replace(token, stance="apart") if than and near[than - 1] in _AMOUNT_APART else token
 
 
-def _range(found: list[Token]) -> None:
+def _range(found: list[TextToken]) -> None:
     """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", where nothing changes from one to the other."""
     last = found[-1]
     if len(found) < 2 or last.fresh:
@@ -228,9 +228,9 @@ def _range(found: list[Token]) -> None:
         del found[-2]
 
 
-def _of_clauses(tokens: list[Token]) -> list[Token]:
+def _of_clauses(tokens: list[TextToken]) -> list[TextToken]:
     """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
-    found: list[Token] = []
+    found: list[TextToken] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
         denials = [said for place in range(len(clause)) if (said := _negation(clause, place)) is not None]
         for token, own in zip(clause, _changes(clause, opened), strict=True):
@@ -241,9 +241,9 @@ def _of_clauses(tokens: list[Token]) -> list[Token]:
     return found
 
 
-def _clauses(tokens: list[Token]) -> Iterator[tuple[Stance, list[Token]]]:
+def _clauses(tokens: list[TextToken]) -> Iterator[tuple[Stance, list[TextToken]]]:
     """Each clause with the stance of the words that open it, which are taken away."""
-    clause: list[Token] = []
+    clause: list[TextToken] = []
     stance: Stance = "given"
     place = 0
     while place < len(tokens):
@@ -262,14 +262,14 @@ def _clauses(tokens: list[Token]) -> Iterator[tuple[Stance, list[Token]]]:
         yield stance, clause
 
 
-def _pass_on_mark(tokens: list[Token], place: int, to: int) -> None:
+def _pass_on_mark(tokens: list[TextToken], place: int, to: int) -> None:
     """Let a token begin where words before it began that are taken away."""
     if to < len(tokens):
         first, after = tokens[place], tokens[to]
         tokens[to] = replace(after, fresh=after.fresh or first.fresh, start=first.start, mark=after.mark or first.mark)
 
 
-def _changes(clause: Sequence[Token], stance: Stance) -> Iterator[Stance]:
+def _changes(clause: Sequence[TextToken], stance: Stance) -> Iterator[Stance]:
     """The stance of each token: in "rose from 880 to 920" the first value is a former one."""
     changing = False
     for place, token in enumerate(clause):
@@ -282,7 +282,7 @@ def _changes(clause: Sequence[Token], stance: Stance) -> Iterator[Stance]:
         yield stance
 
 
-def _breaks(tokens: Sequence[Token], place: int) -> bool:
+def _breaks(tokens: Sequence[TextToken], place: int) -> bool:
     """Whether a clause begins here."""
     token = tokens[place]
     if token.fresh and (not token.mark or _BREAK.search(token.mark)):
@@ -295,7 +295,7 @@ def _breaks(tokens: Sequence[Token], place: int) -> bool:
     return token.value in _NEW_CLAUSE
 
 
-def _opener(tokens: Sequence[Token], place: int) -> tuple[int, Stance]:
+def _opener(tokens: Sequence[TextToken], place: int) -> tuple[int, Stance]:
     """Of words that set apart what follows: how many they are, and its stance. "Nobody but NAME" gives the name."""
     before = tokens[max(0, place - 8) : place]
     for length in range(_LONGEST_OPENER, 0, -1):
@@ -314,15 +314,15 @@ def _opener(tokens: Sequence[Token], place: int) -> tuple[int, Stance]:
     return 0, "given"
 
 
-def _sums(token: Token) -> bool:
+def _sums(token: TextToken) -> bool:
     return token.value in UNIVERSAL or (token.value in _NOBODY and token.value not in ("no", "not"))
 
 
-def _exclusion(before: Sequence[Token]) -> Stance:
+def _exclusion(before: Sequence[TextToken]) -> Stance:
     return "given" if any(one.value in _NOBODY for one in before) else "denied"
 
 
-def _negation(tokens: Sequence[Token], place: int) -> Stance | None:
+def _negation(tokens: Sequence[TextToken], place: int) -> Stance | None:
     """What this word makes of its clause: it denies it, or says that it was so once; None where neither."""
     value = tokens[place].value
     before = tokens[place - 1] if place and not tokens[place].fresh else None
@@ -343,7 +343,7 @@ def _negation(tokens: Sequence[Token], place: int) -> Stance | None:
     return None
 
 
-def _belonging(tokens: list[Token]) -> list[Token]:
+def _belonging(tokens: list[TextToken]) -> list[TextToken]:
     """Mark names of which only a relation is told: "NAME's deputy", "a student of NAME"."""
     relation = False
     for place, token in enumerate(tokens):
@@ -359,7 +359,7 @@ def _belonging(tokens: list[Token]) -> list[Token]:
     return tokens
 
 
-def _mark_name(tokens: list[Token], last: int) -> None:
+def _mark_name(tokens: list[TextToken], last: int) -> None:
     """Mark the capitals up to the last word of a name."""
     for place in range(last, max(last - 5, -1), -1):
         if place < last and not (tokens[place].capital and tokens[place].stance == "given"):

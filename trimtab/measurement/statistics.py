@@ -19,7 +19,7 @@ from scipy import special, stats
 from trimtab.base.errors import InputError
 from trimtab.base.results import Estimate
 from trimtab.measurement.clusters import (
-    Groups,
+    ItemGroups,
     clustered_error,
     degrees_of_freedom,
     effective_groups,
@@ -60,7 +60,7 @@ class Difference(NamedTuple):
 
 def estimate(
     scores: ArrayLike,
-    groups: Groups | None = None,
+    groups: ItemGroups | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -99,7 +99,7 @@ def estimate(
 def p_reaches(
     scores: ArrayLike,
     target: float,
-    groups: Groups | None = None,
+    groups: ItemGroups | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -111,7 +111,7 @@ def p_reaches(
 
 def reaching(
     scores: ArrayLike,
-    groups: Groups | Indices | None = None,
+    groups: ItemGroups | Indices | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -136,7 +136,7 @@ def reaching(
 
 def lower_bound(
     scores: ArrayLike,
-    groups: Groups | None = None,
+    groups: ItemGroups | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -165,7 +165,7 @@ def lower_bound(
 def compare(
     a: ArrayLike,
     b: ArrayLike,
-    groups: Groups | None = None,
+    groups: ItemGroups | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -199,7 +199,7 @@ def p_noninferior(
     a: ArrayLike,
     b: ArrayLike,
     margin: float,
-    groups: Groups | None = None,
+    groups: ItemGroups | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -212,7 +212,7 @@ def p_noninferior(
 def behind(
     a: ArrayLike,
     b: ArrayLike,
-    groups: Groups | Indices | None = None,
+    groups: ItemGroups | Indices | None = None,
     *,
     weights: Array | None = None,
     statistic: Statistic | None = None,
@@ -256,7 +256,7 @@ def look_level(look: int) -> float:
 # ---- inputs
 
 
-def _checked(scores: ArrayLike, groups: Groups | Indices | None) -> tuple[Array, Indices | None]:
+def _checked(scores: ArrayLike, groups: ItemGroups | Indices | None) -> tuple[Array, Indices | None]:
     x = np.asarray(scores, dtype=np.float64)
     if isinstance(groups, np.ndarray):
         return x, groups
@@ -271,7 +271,7 @@ def _checked(scores: ArrayLike, groups: Groups | Indices | None) -> tuple[Array,
     return x, group_codes(groups)
 
 
-def _paired(a: ArrayLike, b: ArrayLike, groups: Groups | Indices | None) -> tuple[Array, Array, Indices | None]:
+def _paired(a: ArrayLike, b: ArrayLike, groups: ItemGroups | Indices | None) -> tuple[Array, Array, Indices | None]:
     x, codes = _checked(a, groups)
     y, _ = _checked(b, None)
     if len(x) != len(y):

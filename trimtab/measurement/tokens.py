@@ -9,7 +9,7 @@ from typing import Literal
 
 from trimtab.measurement.numerals import words
 
-Kind = Literal["word", "code", "weekday", "number", "ordinal", "date", "time"]
+TokenKind = Literal["word", "code", "weekday", "number", "ordinal", "date", "time"]
 Stance = Literal["given", "denied", "former", "related", "apart"]
 Bound = Literal["", "min", "max", "over", "under", "times", "start", "stop"]
 LINKS = frozenset(words("a an the of in on at for per and is are was were be been it its"))
@@ -33,7 +33,7 @@ STOP = re.compile(r"[.!?;:\n\r\u2028\u2029…•]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class TextToken:
     """One thing that a text states; two are the same where kind, value, stance and bound are.
 
     value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as minutes of the half
@@ -44,7 +44,7 @@ class Token:
     some, other than a hyphen.
     """
 
-    kind: Kind
+    kind: TokenKind
     value: str
     unit: str = ""
     counted: str = ""

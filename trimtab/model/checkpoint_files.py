@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, sha256_once
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 AGAIN = "copy the model again, or fetch it with: trimtab pull"
@@ -25,7 +25,7 @@ _SIZES = re.compile(r"(^|_)(size|dim|rank|layers?|heads?|experts?|embd|inner|mod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class WeightFiles:
     """The files that the weights lie in, the tensors in them, and their bytes."""
 
     files: tuple[Path, ...] = ()
@@ -96,7 +96,7 @@ def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str,
     )
 
 
-def weights_in(folder: Path) -> Weights:
+def find_weights(folder: Path) -> WeightFiles:
     """What the headers of a folder's weights say; raises InputError for files that are cut off or damaged."""
     files, tensors = weight_files(folder), 0
     for file in files:
@@ -104,11 +104,11 @@ def weights_in(folder: Path) -> Weights:
             with safe_open(file, framework="pt") as opened:
                 tensors += len(opened.keys())
         except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"is damaged or cut off ({said(error)})", AGAIN, file=file) from None
-    return Weights(files=files, tensors=tensors, bytes=sum(file.stat().st_size for file in files))
+            raise InputError(f"is damaged or cut off ({one_line(error)})", AGAIN, file=file) from None
+    return WeightFiles(files=files, tensors=tensors, bytes=sum(file.stat().st_size for file in files))
 
 
-def require_possible(raw: Any, weights: Weights, file: Path) -> None:
+def require_possible(raw: Any, weights: WeightFiles, file: Path) -> None:
     """Refuse a config whose sizes its weights cannot fill, before anything is made of them.
 
     A configuration alone may take a list as long as there are layers, so its numbers are looked at as they stand in the file.

@@ -17,7 +17,7 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, remove_cut, write_json
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.model.adapters.apply import (
     ADAPTER_FILE,
     MOVED_FILE,
@@ -110,7 +110,7 @@ def _read(folder: Path) -> tuple[tuple[str, ...], Tensor]:
             name = next((name for name in (SCORE, SCORE_IN_PEFT) if name in tensors.keys()), None)  # noqa: SIM118 (no mapping)
             score_CD = None if name is None else tensors.get_tensor(name)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"is damaged ({said(error)})", _DAMAGED, file=file) from None
+        raise InputError(f"is damaged ({one_line(error)})", _DAMAGED, file=file) from None
     if score_CD is None:
         raise MissingError(f"{file}: no classification head ({SCORE}) in it; train one first")
     return tuple(map(str, labels)), score_CD

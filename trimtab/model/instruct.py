@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.base.cgroups import cores, memory
+from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.config import BASE_MODEL
 from trimtab.base.grammar import METHODS
 from trimtab.model.footprint import GAPS, activation_width, answering_bytes
@@ -138,7 +138,7 @@ def free_memory() -> FreeMemory:
 
         if torch.cuda.is_available():
             return FreeMemory(bytes=float(torch.cuda.mem_get_info()[0]), passes=1)
-    return FreeMemory(bytes=float(memory().available), passes=min(4, cores()))
+    return FreeMemory(bytes=float(memory_use().available), passes=min(4, cores()))
 
 
 def models_that_fit(free: FreeMemory) -> tuple[FittingModel, ...]:

@@ -26,12 +26,12 @@ from transformers.utils import logging as transformers_logging
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object
 from trimtab.base.machine import keep_freed_memory
-from trimtab.base.sanitize import said, visible
-from trimtab.model.attention import ATTENTION, Layout, Segments
-from trimtab.model.checkpoint_files import AGAIN, Weights, inside, require_possible, weight_files, weights_in
-from trimtab.model.fast.patch import make_lean
+from trimtab.base.sanitize import one_line, visible
+from trimtab.model.attention import ATTENTION, Layout, PackedSequences
+from trimtab.model.checkpoint_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.precision import choose_precision
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import keep_to_share
 
 transformers_logging.disable_progress_bar()
@@ -70,8 +70,8 @@ class Base:
 
         Virtual tokens that are on stand before each of `Segments`; other layouts hold what their tokens see.
         """
-        virtual = virtual_of(self.model)
-        if virtual is not None and isinstance(layout, Segments):
+        virtual = virtual_tokens_of(self.model)
+        if virtual is not None and isinstance(layout, PackedSequences):
             return virtual.hidden(self.model, ids_N, positions_N, layout)
         return hidden_states(self.model, ids_N, positions_N, layout)
 
@@ -112,14 +112,14 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     keep_to_share()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     raw = raw_config(folder)
-    weights = weights_in(folder)
+    weights = find_weights(folder)
     config = _fit_config(raw, folder, weights)
     _require_size(config, folder, weights)
     tokenizer = _tokenizer(folder)
     chosen = choose_precision(precision, where)
     model = _model(folder, config, DTYPES[chosen])
     model.to(where).eval().requires_grad_(False)
-    make_lean(model)
+    accelerate(model)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen, folder=folder)
     _prove(base)
     return base
@@ -130,7 +130,7 @@ def read_config(folder: Path) -> Any:
 
     Raises MissingError without config.json, InputError for a damaged one and for an unknown or unfit architecture.
     """
-    return _fit_config(raw_config(folder), folder, Weights())
+    return _fit_config(raw_config(folder), folder, WeightFiles())
 
 
 def raw_config(folder: Path) -> dict[str, Any]:
@@ -147,18 +147,18 @@ def raw_config(folder: Path) -> dict[str, Any]:
     return plain
 
 
-def known_config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
+def known_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
     """The configuration of an architecture that transformers ships, of sizes that `weights` can fill; raises InputError for another."""
     file = folder / "config.json"
     require_possible(raw, weights, file)
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise InputError(f"architecture {kind!r} is not one that transformers ships", _FAMILIES, file=file)
-    with told(file, "cannot be used", AGAIN):
+    with as_input_error(file, "cannot be used", AGAIN):
         return AutoConfig.for_model(**raw)
 
 
-def _fit_config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
+def _fit_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
     config, kind = known_config(raw, folder, weights), raw["model_type"]
     unfit = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
     if unfit or not hasattr(config, "num_attention_heads"):
@@ -170,7 +170,7 @@ def _fit_config(raw: dict[str, Any], folder: Path, weights: Weights) -> Any:
     return config
 
 
-def _require_size(config: Any, folder: Path, weights: Weights) -> None:
+def _require_size(config: Any, folder: Path, weights: WeightFiles) -> None:
     """Compare what the config describes, made without memory, with what the files can hold."""
     numbers = _numbers(config, folder)
     if numbers > weights.most_numbers:
@@ -178,13 +178,13 @@ def _require_size(config: Any, folder: Path, weights: Weights) -> None:
         raise InputError(problem, AGAIN, file=folder / "config.json")
 
 
-def numbers_in(folder: Path) -> int:
+def count_parameters(folder: Path) -> int:
     """How many numbers the model in `folder` has, by its configuration; raises as `read_config` does."""
     return _numbers(read_config(folder), folder)
 
 
 def _numbers(config: Any, folder: Path) -> int:
-    with told(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
+    with as_input_error(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
         described = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     return sum(parameter.numel() for parameter in described.parameters())
 
@@ -199,7 +199,7 @@ def require_tokenizer(folder: Path) -> None:
 
 def _tokenizer(folder: Path) -> Any:
     require_tokenizer(folder)
-    with told(folder, "the tokenizer cannot be read", AGAIN):
+    with as_input_error(folder, "the tokenizer cannot be read", AGAIN):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer("a")  # settings that are no numbers are not looked at before
     return tokenizer
@@ -210,7 +210,7 @@ def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
 
     Tensors are read one by one: of a file that is mapped all pages would stand in memory beside the weights.
     """
-    with told(folder, "the weights cannot be loaded", AGAIN), ExitStack() as opened:
+    with as_input_error(folder, "the weights cannot be loaded", AGAIN), ExitStack() as opened:
         files = [
             opened.enter_context(safe_open(file, framework="pt", backend="pread")) for file in weight_files(folder)
         ]
@@ -224,17 +224,19 @@ def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
             ignore_mismatched_sizes=True,  # to name them below
         )
     if (folder / GENERATION).is_file():
-        with told(folder / GENERATION, "cannot be used", AGAIN):
+        with as_input_error(folder / GENERATION, "cannot be used", AGAIN):
             model.generation_config = GenerationConfig.from_pretrained(inside(folder, GENERATION).parent)
-    refuse(folder, "lack", found["missing_keys"])
-    refuse(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    refuse_tensors(folder, "lack", found["missing_keys"])
+    refuse_tensors(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
     layers = getattr(config, "num_hidden_layers", None) or 0
     beyond = ((name, _LAYER.search(name)) for name in found["unexpected_keys"])
-    refuse(folder, "have more layers than config.json:", (name for name, at in beyond if at and int(at[1]) >= layers))
+    refuse_tensors(
+        folder, "have more layers than config.json:", (name for name, at in beyond if at and int(at[1]) >= layers)
+    )
     return model
 
 
-def refuse(folder: Path, what: str, names: Iterable[str]) -> None:
+def refuse_tensors(folder: Path, what: str, names: Iterable[str]) -> None:
     """Raise InputError where there are names of tensors of which something is to be said."""
     named = sorted(names)
     if named:
@@ -244,7 +246,7 @@ def refuse(folder: Path, what: str, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def told(file: Path, problem: str, remedy: str) -> Iterator[None]:
+def as_input_error(file: Path, problem: str, remedy: str) -> Iterator[None]:
     """What a library raises over a damaged file, of whatever type, as one line; its own report is not printed beside it."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
@@ -253,7 +255,7 @@ def told(file: Path, problem: str, remedy: str) -> Iterator[None]:
     except (TrimtabError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise InputError(f"{problem} ({type(error).__name__}: {said(error)})", remedy, file=file) from error
+        raise InputError(f"{problem} ({type(error).__name__}: {one_line(error)})", remedy, file=file) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
 
@@ -274,7 +276,7 @@ def _prove(base: Base) -> None:
     An architecture that scales its logits, or does not use the attention interface, would otherwise be silently wrong.
     """
     ids_N = torch.arange(1, 7, device=base.device)
-    layout = Segments([len(ids_N)])
+    layout = PackedSequences([len(ids_N)])
     with torch.no_grad():
         positions_N = layout.positions_N.to(base.device)
         ours = base.logits(base.hidden(ids_N, positions_N, layout))

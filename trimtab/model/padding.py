@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.kernels.ops import applied
+from trimtab.model.kernels.ops import apply_function
 
 SHORT = 64  # tokens of a sequence that is attended beside others, at most
 SPREAD = 1.5  # places for each token of theirs, at most
 
 
-def together(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[range]:
+def padded_groups(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[range]:
     """Sequences that are attended at once: short neighbours that go on from the same, while their places are not much more than their tokens."""
     groups: list[range] = []
     tokens = longest = 0
@@ -33,7 +33,7 @@ def together(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[
     return groups
 
 
-class Places:
+class PaddedLayout:
     """Where the tokens of several sequences lie when each has as many places as the longest: in order of sequence, head, place."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -43,13 +43,13 @@ class Places:
     def taken(self, side_KMD: Tensor, heads: int) -> Tensor:
         """The tokens of `[K, heads · tokens, D]` in their places, `[K, sequences · heads · longest, D]`; in others stands any token."""
         places_C, tokens_M, _ = self._where(heads, side_KMD.device)
-        out_KCD: Tensor = applied(_Moved, side_KMD, places_C, tokens_M, None)
+        out_KCD: Tensor = apply_function(_Permute, side_KMD, places_C, tokens_M, None)
         return out_KCD
 
     def given(self, side_KCD: Tensor, heads: int) -> Tensor:
         """The way back."""
         places_C, tokens_M, holds_C = self._where(heads, side_KCD.device)
-        out_KMD: Tensor = applied(_Moved, side_KCD, tokens_M, places_C, holds_C)
+        out_KMD: Tensor = apply_function(_Permute, side_KCD, tokens_M, places_C, holds_C)
         return out_KMD
 
     def _where(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +69,7 @@ class Places:
         return self._known[heads, device]
 
 
-class _Moved(torch.autograd.Function):
+class _Permute(torch.autograd.Function):
     """Tokens `[K, M, D]` taken to other places, and their gradients back: no two places give to one token, so nothing is added up."""
 
     @staticmethod

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.attention import Layout, Rule, Segments, causal
+from trimtab.model.attention import AttentionConfig, Layout, PackedSequences, causal_attention
 
 NAME = "virtual"  # of the module, beside the model's own
 _COMMON = (
@@ -21,21 +21,23 @@ _COMMON = (
 )
 
 
-class Behind:
+class PrefixLayout:
     """`Segments` that all stand behind the same tokens.
 
     The first `count` of the row are these tokens, or their keys and values `[K, P, D]` are given layer by layer.
     """
 
-    def __init__(self, count: int, layout: Segments, given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
+    def __init__(self, count: int, layout: PackedSequences, given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
         self.count, self.layout, self.given = count, layout, given
 
-    def attend(self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, rule: Rule) -> Tensor:
+    def attend(
+        self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, rule: AttentionConfig
+    ) -> Tensor:
         """Causal attention over [the same tokens; what a sequence goes on from; own tokens], one sequence at a time."""
         outs, start = [], 0
         if self.given is None:
             key_KPD, value_KPD = key_KCD[:, : self.count], value_KCD[:, : self.count]
-            outs.append(causal(query_HCD[:, : self.count], key_KPD, value_KPD, rule).transpose(0, 1))
+            outs.append(causal_attention(query_HCD[:, : self.count], key_KPD, value_KPD, rule).transpose(0, 1))
             start = self.count
         else:
             key_KPD, value_KPD = self.given[layer]
@@ -44,11 +46,11 @@ class Behind:
         for number, query_HQD in enumerate(queries):
             key_KTD = torch.cat([key_KPD, self.layout.seen(keys, number)], dim=1)
             value_KTD = torch.cat([value_KPD, self.layout.seen(values, number)], dim=1)
-            outs.append(causal(query_HQD, key_KTD, value_KTD, rule).transpose(0, 1))
+            outs.append(causal_attention(query_HQD, key_KTD, value_KTD, rule).transpose(0, 1))
         return torch.cat(outs)
 
 
-class Virtual(nn.Module):
+class VirtualTokens(nn.Module):
     """What both kinds have in common; `ids` stand for the virtual tokens where prompts are compared, and are no tokens."""
 
     PEFT_TYPE = ""
@@ -65,7 +67,7 @@ class Virtual(nn.Module):
         """Numbers that no token has."""
         return tuple(range(-1 - len(self), -1))
 
-    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: Segments) -> Tensor:
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """Last hidden states `hidden_NE` of sequences laid end to end; `positions_N` count from their own beginnings."""
         raise NotImplementedError
 
@@ -74,17 +76,17 @@ class Virtual(nn.Module):
         raise NotImplementedError
 
 
-class SoftPrompt(Virtual):
+class SoftPrompt(VirtualTokens):
     """Embeddings `[P, E]`, read by the model like those of tokens."""
 
     PEFT_TYPE = "PROMPT_TUNING"
 
-    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: Segments) -> Tensor:
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """The virtual tokens are read once, at the beginning of the row, for all sequences in it."""
         count, embeddings_NE = len(self), model.get_input_embeddings()(ids_N)
         rows_CE = torch.cat([self.values.to(embeddings_NE.dtype), embeddings_NE])
         positions_C = torch.cat([torch.arange(count, device=positions_N.device), positions_N + count])
-        return _read(model, positions_C, Behind(count, layout, None), inputs_embeds=rows_CE[None])[count:]
+        return _read(model, positions_C, PrefixLayout(count, layout, None), inputs_embeds=rows_CE[None])[count:]
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
         """What the model makes of the embeddings."""
@@ -93,14 +95,14 @@ class SoftPrompt(Virtual):
         return kept.pairs
 
 
-class LearnedPrefix(Virtual):
+class LearnedPrefix(VirtualTokens):
     """Keys and values of every layer, `[P, layers · 2 · K · D]` as PEFT has them; positions are in them already."""
 
     PEFT_TYPE = "PREFIX_TUNING"
 
-    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: Segments) -> Tensor:
+    def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """Every sequence sees the trained keys and values before its own."""
-        behind = Behind(len(self), layout, self.keys_and_values(model))
+        behind = PrefixLayout(len(self), layout, self.keys_and_values(model))
         return _read(model, positions_N + len(self), behind, input_ids=ids_N[None])
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
@@ -117,12 +119,19 @@ class _Kept:
     def __init__(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
-    def attend(self, layer: int, query_HPD: Tensor, key_KPD: Tensor, value_KPD: Tensor, rule: Rule) -> Tensor:  # noqa: ARG002
+    def attend(
+        self,
+        layer: int,
+        query_HPD: Tensor,
+        key_KPD: Tensor,
+        value_KPD: Tensor,
+        rule: AttentionConfig,  # noqa: ARG002
+    ) -> Tensor:
         self.pairs.append((key_KPD.contiguous(), value_KPD.contiguous()))
-        return causal(query_HPD, key_KPD, value_KPD, rule).transpose(0, 1)
+        return causal_attention(query_HPD, key_KPD, value_KPD, rule).transpose(0, 1)
 
 
-def add_virtual(model: Any, kind: type[Virtual], count: int, seed: int) -> Virtual:
+def add_virtual_tokens(model: Any, kind: type[VirtualTokens], count: int, seed: int) -> VirtualTokens:
     """Put `count` virtual tokens before every sequence, beginning as real tokens that are drawn from the frequent ones."""
     table = model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
@@ -133,29 +142,29 @@ def add_virtual(model: Any, kind: type[Virtual], count: int, seed: int) -> Virtu
             pairs = SoftPrompt(rows_PE).keys_and_values(model)
             pieces = [side_KPD.transpose(0, 1).flatten(1) for pair in pairs for side_KPD in pair]
             rows_PE = torch.cat(pieces, dim=1)
-    return put_virtual(model, kind(rows_PE))
+    return attach_virtual_tokens(model, kind(rows_PE))
 
 
-def put_virtual(model: Any, virtual: Virtual) -> Virtual:
+def attach_virtual_tokens(model: Any, virtual: VirtualTokens) -> VirtualTokens:
     """Put these virtual tokens before every sequence."""
     model.add_module(NAME, virtual)
     return virtual
 
 
-def virtual_of(model: Any) -> Virtual | None:
+def virtual_tokens_of(model: Any) -> VirtualTokens | None:
     """The virtual tokens that are on, None where there are none."""
     found = getattr(model, NAME, None)
-    return found if isinstance(found, Virtual) else None
+    return found if isinstance(found, VirtualTokens) else None
 
 
-def virtual_tokens(model: Any) -> int:
+def count_virtual_tokens(model: Any) -> int:
     """How many virtual tokens are on."""
-    return len(virtual_of(model) or ())
+    return len(virtual_tokens_of(model) or ())
 
 
-def drop_virtual(model: Any) -> None:
+def detach_virtual_tokens(model: Any) -> None:
     """Take the virtual tokens off."""
-    if virtual_of(model) is not None:
+    if virtual_tokens_of(model) is not None:
         delattr(model, NAME)
 
 

@@ -8,18 +8,18 @@ from itertools import chain
 from torch import nn
 
 from trimtab.base.errors import InputError
-from trimtab.model.adapters.base import adapted_layers
+from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.prompt_tuning import virtual_tokens_of
 
 
-def twin(base: Base) -> Base:
+def share_weights(base: Base) -> Base:
     """A base of its own over the tensors of `base`, none of them copied.
 
     What is put on, merged and taken off in one is not seen in the other: parameters are objects of their own, and weights that move
     get storage of their own first (`model/adapters/apply.py`). Raises InputError where something is on the base: it would be shared too.
     """
-    if base.published or adapted_layers(base.model) or virtual_of(base.model) is not None:
+    if base.published or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
         raise InputError("a base with trained weights on it has no twin", "take them off first")
     kept: dict[int, object] = {}
     for parameter in base.model.parameters():  # a tied weight once, so it stays tied

@@ -17,7 +17,7 @@ EVERY = 0.25  # seconds between two looks
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
 
 
-class Others:
+class OtherPrograms:
     """How many cores programs other than this process keep busy, of those that it may run on, since the last look."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ def _gives_way() -> bool:
     return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 
-_others = Others()
+_others = OtherPrograms()
 
 
 def keep_to_share() -> None:
@@ -93,13 +93,13 @@ def keep_to_share() -> None:
         torch.set_num_threads(most)
 
 
-def fitting(threads: int, allowed: int, taken: float) -> int:
+def fitting_threads(threads: int, allowed: int, taken: float) -> int:
     """Of so many threads those that find a core, or more than half of one, where others take `taken` of `allowed`; one at least."""
     return max(1, min(threads, round(allowed - taken)))
 
 
 @contextmanager
-def beside_another() -> Iterator[int]:
+def single_thread_beside() -> Iterator[int]:
     """Inside, this thread computes alone; how many threads the one has that computes beside it, to be set there.
 
     OpenMP's threads wait for the next part of a product without sleep, which takes microseconds, as long as a process has no more of them
@@ -115,13 +115,13 @@ def beside_another() -> Iterator[int]:
 
 
 @contextmanager
-def on_free_cores() -> Iterator[None]:
+def limit_to_free_cores() -> Iterator[None]:
     """Within, and as a decorator: products are shared among as many threads as find a core, and at most those of before.
 
     No bit of a result changes with their number (seen on AVX-512, never tried on AMX); changing it takes no time worth speaking of.
     """
     before = torch.get_num_threads()
-    now = fitting(before, len(places()), _others.cores()) if before > 1 else 1
+    now = fitting_threads(before, len(places()), _others.cores()) if before > 1 else 1
     if now == before:
         yield
         return

@@ -357,13 +357,13 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
     from trimtab.inference.engine import Engine, generate_texts
     from trimtab.inference.request import Request
     from trimtab.model.catalog import resolve
-    from trimtab.model.fast.packed_weights import laid_out
+    from trimtab.model.fast.packed_weights import packed
     from trimtab.model.load import load_base
 
     base = load_base(resolve(model, near=near))
     ends = getattr(base.model.generation_config, "eos_token_id", None)
     encoder = ChatEncoder(base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))
-    with laid_out(base):
+    with packed(base):
         engine = Engine(base, encoder.stop_ids)
 
         def generate(prompts: Sequence[Prompt], most: int) -> list[Generation]:

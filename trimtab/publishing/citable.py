@@ -14,7 +14,7 @@ from trimtab.data.duplicates import plain_words
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
 from trimtab.measurement.stances import MEASURED
-from trimtab.measurement.tokens import Token
+from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
 from trimtab.publishing.site_pages import CrawledPages, Found, quoted
 from trimtab.retrieval.chunk import chunk
@@ -400,7 +400,7 @@ def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
         yield _Statement(subject=subject | beside, measure=measure, value=one.value, sentence=sentence.text, url=url)
 
 
-def _says_when(token: Token) -> bool:
+def _says_when(token: TextToken) -> bool:
     """Return True for a date, and for a number that can be a year: beside another value they say when that one held."""
     is_year = (
         token.kind == "number"
@@ -411,7 +411,7 @@ def _says_when(token: Token) -> bool:
     return is_year or token.kind == "date"
 
 
-def _says_something(token: Token) -> bool:
+def _says_something(token: TextToken) -> bool:
     return not token.link and token.value not in _SAYS_LITTLE and token.value not in PREPOSITIONS
 
 

@@ -78,12 +78,12 @@ _YES = frozenset(("yes", "y", "true", "1", "cited", "answered"))
 _NO = frozenset(("no", "n", "false", "0", "absent", "not cited"))
 _ASKED, _SAID = frozenset(("question", "query", "prompt")), frozenset(("cited", "share", "status", "rank", "mentioned"))
 
-Questions = str | Path | Sequence[str | Path | SurfaceQuestion]
+CoverageQuestions = str | Path | Sequence[str | Path | SurfaceQuestion]
 
 
 def surface_coverage(
     source: str | Path,
-    questions: Questions,
+    questions: CoverageQuestions,
     *,
     competitors: Sequence[str | Path] = (),
     engine: str = EXTRACT,
@@ -134,7 +134,7 @@ def left_out(
         yield f"{len(asked):,} of {len(given):,} questions were asked: those with the greatest demand, then a seeded draw"
 
 
-def all_questions(questions: Questions) -> tuple[SurfaceQuestion, ...]:
+def all_questions(questions: CoverageQuestions) -> tuple[SurfaceQuestion, ...]:
     """Read the questions of files and take those that are given, each once. Raises InputError where there is none."""
     listed = [questions] if isinstance(questions, str | Path) else list(questions)
     found: list[SurfaceQuestion] = []

@@ -21,7 +21,7 @@ from trimtab.base.files import locked, refuse_links
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import printable
 from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
-from trimtab.inference.bounded_http import wait_asked
+from trimtab.inference.bounded_http import retry_after_seconds
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any
@@ -383,7 +383,7 @@ class _Crawler:
         """Return a page's answer; a server that asks to wait is asked again, twice at most."""
         for attempt in range(3):
             answer = await self._kept(address, again=attempt > 0)
-            wait = wait_asked(answer.headers.get("retry-after"))
+            wait = retry_after_seconds(answer.headers.get("retry-after"))
             if answer.status not in (429, 503) or wait is None:
                 break
             if attempt < 2:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from trimtab.base.errors import TrimtabError
-from trimtab.base.sanitize import printable, said
+from trimtab.base.sanitize import one_line, printable
 from trimtab.base.surface import Fetched
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of, same_site
 from trimtab.publishing.page_links import PAGE_TYPES
@@ -155,12 +155,12 @@ class Fetcher:
             except httpx.TimeoutException:
                 raise NotFetchedError(f"no byte for {STALL:g} s") from None
             except ssl.SSLError as error:
-                raise NotFetchedError(f"has no valid certificate ({said(error)})") from None
+                raise NotFetchedError(f"has no valid certificate ({one_line(error)})") from None
             except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
                 if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
-                    raise NotFetchedError(f"has no valid certificate ({said(error)})") from None
+                    raise NotFetchedError(f"has no valid certificate ({one_line(error)})") from None
                 if last or not isinstance(error, httpx.TransportError):
-                    raise NotFetchedError(f"no answer ({said(error)})") from None
+                    raise NotFetchedError(f"no answer ({one_line(error)})") from None
         raise NotFetchedError("no answer")
 
     async def _wait(self) -> None:
@@ -263,7 +263,7 @@ class Fetcher:
         except OSError as error:
             if isinstance(error, NotFetchedError):
                 raise
-            raise NotFetchedError(f"the host {printable(host, 80)} has no address ({said(error)})") from None
+            raise NotFetchedError(f"the host {printable(host, 80)} has no address ({one_line(error)})") from None
 
     async def _checked(self, host: str) -> tuple[str, ...]:
         loop = asyncio.get_running_loop()

@@ -29,7 +29,7 @@ from trimtab.publishing.coverage import (
     EXTRACT,
     NO_DEMAND,
     AssistantSession,
-    Questions,
+    CoverageQuestions,
     all_questions,
     assistant_over,
     left_out,
@@ -56,7 +56,7 @@ _WANTED = {"number": "a number", "date": "a date or time", "name": "a name", "ot
 
 def surface_plan(
     source: str | Path,
-    questions: Questions,
+    questions: CoverageQuestions,
     *,
     documents: Sequence[str | Path] = (),
     competitors: Sequence[str | Path] = (),

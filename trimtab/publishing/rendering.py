@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import MissingError, PackageError
 from trimtab.base.progress import Progress
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.base.surface import Fetched, Site, SitePage
 from trimtab.publishing.addresses import canonical_address, host_of, path_of
 from trimtab.publishing.crawl import PAGE_CAP, crawler_user_agent
@@ -99,7 +99,7 @@ def _started(playwright: Playwright) -> Browser:
             chromium_sandbox=os.geteuid() != 0,  # root has no user namespaces to sandbox in
         )
     except Error as error:
-        problem = f"{found} does not start ({said(error)})"
+        problem = f"{found} does not start ({one_line(error)})"
         raise MissingError(f"{problem}; run it where user namespaces are allowed, or leave out --render") from None
 
 

@@ -26,7 +26,7 @@ from trimtab.publishing.coverage import (
     EMBEDDING,
     EXTRACT,
     AssistantSession,
-    Questions,
+    CoverageQuestions,
     all_questions,
     encoder_of,
     engine_named,
@@ -71,7 +71,7 @@ def settings_of(seed: int) -> AssistantSettings:
 def surface_try(
     edit: str | Path,
     source: str | Path,
-    questions: Questions,
+    questions: CoverageQuestions,
     *,
     competitors: Sequence[str | Path] = (),
     engine: str = EXTRACT,

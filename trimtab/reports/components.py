@@ -10,7 +10,7 @@ from trimtab.base.results import Estimate
 from trimtab.reports.formatting import interval, middle, score
 from trimtab.reports.labels import Family, Shape, family, shape
 
-Entry = TypeVar("Entry")
+TableEntry = TypeVar("TableEntry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Sentence:
     """Words in a tone, and what stands softly behind them (a share, a number of questions)."""
 
     kind: ClassVar[str] = "said"
@@ -57,11 +57,11 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
+class StackedBar:
     """Several arms in one cell, each with its score or with what became of it."""
 
     kind: ClassVar[str] = "stack"
-    entries: tuple[tuple[ArmLabel, Scored | Said], ...]
+    entries: tuple[tuple[ArmLabel, Scored | Sentence], ...]
 
 
 def label(arm: Arm, chosen: str | None = None) -> ArmLabel:
@@ -76,14 +76,14 @@ def scored(found: Estimate) -> Scored:
     return Scored(value=score(found.value), interval=interval(found.low, found.high))
 
 
-Cell = str | ArmLabel | Scored | Said | Stack | Phrase
+Cell = str | ArmLabel | Scored | Sentence | StackedBar | Phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """The head of a column: its title, the name of the intervals in it, a mark for all its figures; text or figures."""
 
-    title: str | ArmLabel | Said
+    title: str | ArmLabel | Sentence
     interval: str = ""
     mark: Mark | None = None
     text: bool = False
@@ -99,11 +99,11 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing(Generic[Entry]):
+class Listing(Generic[TableEntry]):
     """A list under a title of its own; without entries there is nothing to show."""
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TableEntry, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

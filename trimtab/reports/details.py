@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
-from trimtab.reports.components import Cell, Column, Curves, Grid, Heading, Listing, Said, Series, label, scored
-from trimtab.reports.events import Curve
+from trimtab.reports.components import Cell, Column, Curves, Grid, Heading, Listing, Sentence, Series, label, scored
+from trimtab.reports.events import TrainingCurve
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import NOTHING, count, sentence, shorten
 from trimtab.reports.labels import PRIVATE, Family, family, metric_called
@@ -47,7 +47,7 @@ def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[
     """Slices down and arms across; the other way round where there are more arms than slices."""
     arms = [label(one.arm, study.verdict.arm) for one in entries]
     titles = [
-        Said(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "") for name, size in sizes.items()
+        Sentence(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "") for name, size in sizes.items()
     ]
     cells: list[list[Cell]] = [
         [scored(one.slices[name]) if name in one.slices else NOTHING for one in entries] for name in sizes
@@ -82,7 +82,7 @@ def training(study: StudyFolder) -> TrainingCurves | None:
     )
 
 
-def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[Curve]) -> TrainingRun:
+def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> TrainingRun:
     """One stage of an arm, all seeds; what the loop said of the arm stands with its last stage."""
     colour = family(entry.arm)
     metric = f"dev {metric_called(study.metric)}"
@@ -106,7 +106,7 @@ def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[Curve]) -> Training
     )
 
 
-def _series(runs: Sequence[Curve], field: str, style: Family | Literal["train"]) -> tuple[Series, ...]:
+def _series(runs: Sequence[TrainingCurve], field: str, style: Family | Literal["train"]) -> tuple[Series, ...]:
     """One line a seed of what was measured as `field`."""
     found = []
     for run in runs:

@@ -6,7 +6,7 @@ from datetime import datetime
 from math import log10
 
 from trimtab.base.drift import SIGNALS, DriftReport, DriftWindow, QualityWatch, Signal
-from trimtab.reports.components import Column, Curves, Grid, Said, Series
+from trimtab.reports.components import Column, Curves, Grid, Sentence, Series
 from trimtab.reports.formatting import NOTHING, shorten
 from trimtab.reports.page import filled
 
@@ -70,13 +70,13 @@ def render(found: DriftReport) -> str:
     )
 
 
-def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | Said, ...]:
+def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | Sentence, ...]:
     own = (one.signals.get(name) for name in names)
     return (
         str(one.number),
         f"{_time(one.began)} to {_time(one.ended)}",
-        Said(text=_p(one.p), tone="no" if one.drifted else ""),
-        *(NOTHING if p is None else Said(text=_p(p), tone="no" if p <= alpha else "") for p in own),
+        Sentence(text=_p(one.p), tone="no" if one.drifted else ""),
+        *(NOTHING if p is None else Sentence(text=_p(p), tone="no" if p <= alpha else "") for p in own),
     )
 
 

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from trimtab.base.grammar import context_words, method_of, parts_of
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
-from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, Listing, Said, Stack, label, scored
+from trimtab.reports.components import (
+    MEASURED,
+    Cell,
+    Column,
+    Grid,
+    Heading,
+    Listing,
+    Sentence,
+    StackedBar,
+    label,
+    scored,
+)
 from trimtab.reports.factorial import Square, squares
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import NOTHING, between, p_value, signed
@@ -44,11 +55,11 @@ def _base_first(entry: ArmEntry) -> int:
 def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
     """The arms of one place in the table, each with its score or with what became of it."""
     return (
-        Stack(
+        StackedBar(
             entries=tuple(
                 (label(one.arm, chosen), scored(one.score))
                 if one.status == "done" and one.score is not None
-                else (label(one.arm), Said(text=one.status.replace("_", " "), tone="no"))
+                else (label(one.arm), Sentence(text=one.status.replace("_", " "), tone="no"))
                 for one in entries
             )
         )
@@ -88,7 +99,7 @@ def _effect(square: Square, found: Factorial, what: str) -> Effects:
                 line(f"{first} alone ({square.first.name} − {none})", found.first),
                 line(f"{second} alone ({square.second.name} − {none})", found.second),
                 line(f"both ({square.both.name} − {none})", found.both),
-                line(Said(text="interaction: both beyond the sum of the two", tone="strong"), found.interaction),
+                line(Sentence(text="interaction: both beyond the sum of the two", tone="strong"), found.interaction),
             ),
         ),
         note=(MEASURED, f" {note}"),

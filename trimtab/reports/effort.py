@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trimtab.base.results import ArmEffort, Trial
-from trimtab.reports.components import Cell, Column, Grid, Heading, Said, label
+from trimtab.reports.components import Cell, Column, Grid, Heading, Sentence, label
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import NOTHING, count, plain, score, seconds, shorten
 from trimtab.reports.labels import metric_called, setting_words
@@ -52,7 +52,7 @@ def efforts(study: StudyFolder) -> Efforts | None:
 
 def _ended(found: ArmEffort) -> Cell:
     words = ENDED[found.stopped]
-    return Said(text=f"{words}, and it was still improving", tone="no") if found.improving else words
+    return Sentence(text=f"{words}, and it was still improving", tone="no") if found.improving else words
 
 
 def _growth(found: ArmEffort) -> str:
@@ -100,7 +100,7 @@ def _row(trial: Trial, *, looked_up: bool, ended: bool) -> tuple[Cell, ...]:
     what = shorten(setting_words(trial.what), 160)
     found = NOTHING if trial.found is None else score(trial.found)
     return (
-        Said(text=what, tone="strong", soft="kept") if trial.kept else what,
+        Sentence(text=what, tone="strong", soft="kept") if trial.kept else what,
         *((found,) if looked_up else ()),
         NOTHING if trial.dev_loss is None else score(trial.dev_loss),
         NOTHING if trial.dev_metric is None else score(trial.dev_metric),

@@ -28,7 +28,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class TrainingCurve:
     """The events of one training run: `phase` counts the stages of one arm and seed from 0."""
 
     seed: int
@@ -45,7 +45,7 @@ class Curve:
 class Training:
     """One arm's training: a curve for each seed and stage, and what the loop said of how it ended, each thing once."""
 
-    curves: tuple[Curve, ...] = ()
+    curves: tuple[TrainingCurve, ...] = ()
     health: tuple[str, ...] = ()
 
 
@@ -77,7 +77,7 @@ def read_training(file: Path) -> dict[str, Training]:
         before = found.get(arm, Training())
         kept = {run.stage: run for run in own if run.trial}  # of each stage the run that was trained to its end
         own = [run for run in own if not run.trial or run is kept[run.stage]]
-        curves = tuple(Curve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
+        curves = tuple(TrainingCurve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(own))
         notes = [said[arm, seed]] if (arm, seed) in said else []
         found[arm] = Training(curves=(*before.curves, *curves), health=tuple(dict.fromkeys((*before.health, *notes))))
     return found

@@ -9,7 +9,7 @@ from trimtab.base.grammar import PARTS, is_trained
 from trimtab.base.records import Arm
 
 SIZES = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
-Parts = frozenset[tuple[str, str]]
+FactorialParts = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,11 @@ def squares(arms: Sequence[Arm]) -> tuple[Square, ...]:
     """Every two by two that `arms` fill, in their order; arms that differ in a setting are never taken for the same."""
     known = {(_weights(arm), _parts(arm)): arm for arm in reversed(arms)}  # of two that are the same the first stays
     base: Hashable = ("base",)
-    none: Parts = frozenset()
+    none: FactorialParts = frozenset()
     found = []
     for arm in arms:
         weights, parts = _weights(arm), _parts(arm)
-        corners: list[tuple[bool, list[tuple[Hashable, Parts]]]] = []
+        corners: list[tuple[bool, list[tuple[Hashable, FactorialParts]]]] = []
         if parts and is_trained(arm):
             corners.append((True, [(base, none), (weights, none), (base, parts), (weights, parts)]))
         if len(parts) == 2:
@@ -54,6 +54,6 @@ def _weights(arm: Arm) -> Hashable:
     return (arm.weights, arm.stages, repr(sorted(settings.items())))
 
 
-def _parts(arm: Arm) -> Parts:
+def _parts(arm: Arm) -> FactorialParts:
     """What tells contexts apart: the parts, each with the setting that sizes it."""
     return frozenset((part, repr(arm.settings.get(PARTS[part].setting))) for part in arm.parts)

@@ -7,11 +7,11 @@ from typing import get_args
 
 from trimtab.base.records import Answer, Arm, Failure
 from trimtab.measurement.error_analysis import disagreements, failure_counts, failure_examples, quartiles
-from trimtab.reports.components import Cell, Column, Grid, Heading, Said, label
+from trimtab.reports.components import Cell, Column, Grid, Heading, Sentence, label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import NOTHING, count, score, shorten
 from trimtab.reports.labels import FAILURES, GRADED, metric_called
-from trimtab.reports.view import FailureKind, Failures, ShownAnswer, ShownQuestion, SideBySide
+from trimtab.reports.view import AnswerView, FailureKind, Failures, ShownQuestion, SideBySide
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
 
@@ -79,9 +79,9 @@ def _spread(answers: Sequence[Answer]) -> tuple[Cell, ...]:
     return (*map(score, quartiles(answers)), *(_share(number, len(answers)) for number in ends))
 
 
-def _share(number: int, of: int) -> Said:
+def _share(number: int, of: int) -> Sentence:
     share = "<1%" if number / of < 0.005 else f"{number / of:.0%}"
-    return Said(text=f"{number:,}", soft=share) if number else Said(text="0")
+    return Sentence(text=f"{number:,}", soft=share) if number else Sentence(text="0")
 
 
 def shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, seeds: bool = False) -> ShownQuestion:
@@ -93,7 +93,7 @@ def shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, see
         reference=shorten(" · ".join(shorten(one, 300) for one in asked.reference)) or NOTHING,
         slice=asked.slice or "",
         answers=tuple(
-            ShownAnswer(
+            AnswerView(
                 arm=label(arm, chosen),
                 score=score(answer.score),
                 failure=FAILURES[answer.failure][0] if answer.failure in FAILURES else "",

@@ -35,7 +35,7 @@ from trimtab.base.results import (
 )
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
-from trimtab.reports.events import Curve, Training, read_training
+from trimtab.reports.events import Training, TrainingCurve, read_training
 
 Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
 
@@ -69,7 +69,7 @@ class ArmEntry:
     cost: Cost | None = None
     processor_share: float | None = None
     answers: tuple[Answer, ...] = ()
-    curves: tuple[Curve, ...] = ()
+    curves: tuple[TrainingCurve, ...] = ()
     health: tuple[str, ...] = ()
     classes: tuple[ClassRow, ...] = ()
     selective: Mapping[float, float] = field(default_factory=dict)

@@ -9,13 +9,13 @@ from typing import Any
 from trimtab.reports.components import MEASURED, PREDICTED, Cell, Column, Grid, Heading, Mark, Phrase, label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import NOTHING, count, memory, plain, seconds, shorten
-from trimtab.reports.view import Made
+from trimtab.reports.view import ManifestView
 
 MOST_FIGURES, MOST_MANIFEST = 80, 60_000
 ORIGINS = {"machine": "Machine", "precision": "Precision", "versions": "Versions", "hashes": "SHA-256"}
 
 
-def made(study: StudyFolder) -> Made | None:
+def made(study: StudyFolder) -> ManifestView | None:
     """The manifest, in parts that can be read; None where the study has none."""
     if not study.manifest:
         return None
@@ -27,7 +27,7 @@ def made(study: StudyFolder) -> Made | None:
     ]
     columns = (Column(title="Figure"), Column(title="Value"), Column(title="From", text=True))
     rest = {key: value for key, value in study.manifest.items() if key not in ("figures", "remarks")}
-    return Made(
+    return ManifestView(
         heading=Heading(id="manifest", link="Manifest", title="What it was made of"),
         plan=_plan(study, figures),
         figures=Grid(label="Figures", columns=columns, rows=tuple(rows)) if rows else None,

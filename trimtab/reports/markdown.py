@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from trimtab.base.sanitize import visible
-from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, Mark, Said, Scored, Stack
+from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, Mark, Scored, Sentence, StackedBar
 from trimtab.reports.formatting import NOTHING, clean
 from trimtab.reports.view import StudyView, Top
 
@@ -151,9 +151,9 @@ def _cell(cell: Cell) -> str:
             return f"**{escaped(cell.name)}**" if cell.chosen else escaped(cell.name)
         case Scored():
             return escaped(cell.value)
-        case Said():
+        case Sentence():
             return escaped(cell.text)
-        case Stack():
+        case StackedBar():
             return "; ".join(f"{_cell(label)} {_cell(found)}" for label, found in cell.entries)
         case _:
             return escaped(_phrase(cell))

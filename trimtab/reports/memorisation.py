@@ -5,10 +5,10 @@ from __future__ import annotations
 from trimtab.measurement.exposure import highest_by_chance
 from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.view import Remembered
+from trimtab.reports.view import MemorisationView
 
 
-def remembered(study: StudyFolder) -> Remembered | None:
+def remembered(study: StudyFolder) -> MemorisationView | None:
     """The exposure of every arm that was trained on canaries."""
     entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
     if not entries:
@@ -40,4 +40,4 @@ def remembered(study: StudyFolder) -> Remembered | None:
     ]
     grid = Grid(label="Exposure of canaries", columns=columns, rows=tuple(rows))
     heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)
-    return Remembered(heading=heading, grid=grid)
+    return MemorisationView(heading=heading, grid=grid)

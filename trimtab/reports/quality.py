@@ -17,8 +17,8 @@ from trimtab.reports.components import (
     Grid,
     Heading,
     Listing,
-    Said,
     Scatter,
+    Sentence,
     Whiskers,
     label,
     scored,
@@ -203,8 +203,8 @@ def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | No
     return replace(grid, rows=(*grid.rows, *((_soft(one.arm), scored(one.score), *nothing) for one in trivial)))
 
 
-def _soft(name: str) -> Said:
-    return Said(text=name, tone="soft")
+def _soft(name: str) -> Sentence:
+    return Sentence(text=name, tone="soft")
 
 
 def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
@@ -216,7 +216,7 @@ def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
 def _passes(entry: ArmEntry) -> Cell | None:
     if entry.passes is None:
         return None
-    return Said(text="passes", tone="yes") if entry.passes else Said(text="not shown", tone="soft")
+    return Sentence(text="passes", tone="yes") if entry.passes else Sentence(text="not shown", tone="soft")
 
 
 def _milliseconds(value: float | None) -> str | None:
@@ -226,13 +226,13 @@ def _milliseconds(value: float | None) -> str | None:
 def _machine(entry: ArmEntry) -> Cell | None:
     """Told of an arm that was measured on a busy machine: what it had of the processor."""
     share = entry.processor_share
-    return Said(text="busy", tone="no", soft=f"{share:.0%} of the processor") if share and is_busy(share) else None
+    return Sentence(text="busy", tone="no", soft=f"{share:.0%} of the processor") if share and is_busy(share) else None
 
 
 def _p95(entry: ArmEntry) -> Cell | None:
     """The 95th percentile, and its upper bound behind it."""
     value, high = _milliseconds(entry.latency_p95_ms), _milliseconds(entry.latency_p95_high_ms)
-    return Said(text=value, soft=f"up to {high}" if high else "") if value else None
+    return Sentence(text=value, soft=f"up to {high}" if high else "") if value else None
 
 
 def _of_abstention(name: str) -> Callable[[ArmEntry], Cell | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from trimtab.base.records import Failure
-from trimtab.measurement.error_analysis import Outcome, failure_counts, of_hundred, outcome, quartiles
+from trimtab.measurement.error_analysis import AnswerOutcome, failure_counts, of_hundred, outcome, quartiles
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import middle, score
 from trimtab.reports.labels import GRADED, metric_called
@@ -63,7 +63,7 @@ def poor(study: StudyFolder, entry: ArmEntry) -> list[str]:
             *told,
             f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
         ]
-    counts: Counter[Outcome] = Counter(map(outcome, entry.answers))
+    counts: Counter[AnswerOutcome] = Counter(map(outcome, entry.answers))
     due = sum(one.abstained and one.failure == "none" for one in entry.answers)
     if _mostly_wrong(study, entry) and not entry.passes:
         told.append(f"{name} gets fewer than half of the questions right.")

@@ -137,7 +137,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownAnswer:
+class AnswerView:
     """One arm's answer to a question: its score, how it failed, the passages that stood before it, its seed where there are several."""
 
     arm: ArmLabel
@@ -154,7 +154,7 @@ class ShownQuestion:
 
     question: str
     reference: str
-    answers: tuple[ShownAnswer, ...]
+    answers: tuple[AnswerView, ...]
     slice: str = ""
 
 
@@ -284,7 +284,7 @@ class MoreLabels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
+class MemorisationView:
     """The exposure of canaries, arm by arm."""
 
     heading: Heading
@@ -312,7 +312,7 @@ class DataAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class ManifestView:
     """What the study was made of: plan and outcome, every figure with its origin, the manifest whole and in short."""
 
     heading: Heading
@@ -339,10 +339,10 @@ AnySection = (
     | Slices
     | Efforts
     | MoreLabels
-    | Remembered
+    | MemorisationView
     | TrainingCurves
     | DataAudit
-    | Made
+    | ManifestView
 )
 
 
@@ -364,10 +364,10 @@ class StudyView:
     slices: Slices | None
     effort: Efforts | None
     learning: MoreLabels | None
-    remembered: Remembered | None
+    remembered: MemorisationView | None
     training: TrainingCurves | None
     data: DataAudit | None
-    manifest: Made | None
+    manifest: ManifestView | None
     footer: Phrase
 
     @property

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_text
 from trimtab.base.records import Passage
-from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, inside, weights_in
-from trimtab.model.load import known_config, raw_config, refuse, require_tokenizer, told
-from trimtab.model.threads import on_free_cores
+from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weights, inside
+from trimtab.model.load import as_input_error, known_config, raw_config, refuse_tensors, require_tokenizer
+from trimtab.model.threads import limit_to_free_cores
 
 # Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
 _KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
@@ -71,7 +71,7 @@ class Embedder:
         logging.disable_progress_bar()
         for place in self._readers:
             _require_reader(place)
-        with told(self.folder, "the embedding model cannot be loaded", AGAIN):
+        with as_input_error(self.folder, "the embedding model cannot be loaded", AGAIN):
             return SentenceTransformer(
                 str(self.folder),
                 device="cpu",
@@ -97,10 +97,10 @@ class Embedder:
         asked = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
         return sum(map(len, asked))
 
-    @on_free_cores()
+    @limit_to_free_cores()
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
         model = self._model
-        with told(self.folder, "the embedding model gives no vectors", AGAIN):
+        with as_input_error(self.folder, "the embedding model gives no vectors", AGAIN):
             if not texts:
                 return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
             wanted = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
@@ -122,7 +122,7 @@ class Embedder:
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
     """The modules of a sentence-transformers folder and where each lies, all of a kind that runs no code from elsewhere."""
     file = inside(folder, "modules.json")
-    with told(file, "is damaged", AGAIN):
+    with as_input_error(file, "is damaged", AGAIN):
         listed = read_json(file)
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed) or not listed:
         raise InputError("does not list modules", AGAIN, file=file)
@@ -137,7 +137,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
         if (place / "pytorch_model.bin").exists() and not (place / SINGLE).exists():
             raise InputError("the weights are a pickle", "convert them to safetensors", file=place)
         if _KINDS[name]:
-            weights_in(place)
+            find_weights(place)
         yield name, place
 
 
@@ -158,9 +158,9 @@ def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
     Raises InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word.
     Tensors with `unread` in their names are not looked at.
     """
-    config = known_config(raw_config(place), place, weights_in(place))
+    config = known_config(raw_config(place), place, find_weights(place))
     require_tokenizer(place)
-    with told(place, "the weights cannot be loaded", AGAIN):
+    with as_input_error(place, "the weights cannot be loaded", AGAIN):
         _, found = kind.from_pretrained(
             place,
             device_map="meta",  # names and shapes alone
@@ -170,6 +170,6 @@ def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    refuse(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
-    refuse(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    refuse_tensors(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
+    refuse_tensors(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
     return config

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trimtab.base.records import Hit, Passage
 from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
-from trimtab.measurement.tokens import Token
+from trimtab.measurement.tokens import TextToken
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 
@@ -202,7 +202,7 @@ def answer_type(question: str) -> AnswerType:
     return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(said)), "other")
 
 
-def gives(kind: AnswerType, said: Sequence[Token]) -> bool:
+def gives(kind: AnswerType, said: Sequence[TextToken]) -> bool:
     """True if the tokens of a sentence hold something of the answer type."""
     if kind == "number":
         return any(token.kind in ("number", "ordinal", "code") for token in said)

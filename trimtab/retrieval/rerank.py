@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
-from trimtab.model.checkpoint_files import AGAIN, weights_in
-from trimtab.model.load import told
+from trimtab.model.checkpoint_files import AGAIN, find_weights
+from trimtab.model.load import as_input_error
 from trimtab.retrieval.embed import embedded_text, files_digest, require_whole
 
 RERANKED = 20  # of the best passages of a search; a right one that stands lower is not found this way
@@ -30,7 +30,7 @@ class Reranker:
     def __init__(self, folder: Path, *, batch: int = 32) -> None:
         """Raises InputError for a folder whose weights are damaged or lie elsewhere."""
         self.folder, self.batch = folder, batch
-        weights_in(folder)
+        find_weights(folder)
 
     @cached_property
     def digest(self) -> str:
@@ -46,7 +46,7 @@ class Reranker:
             problem = f"the re-ranking model has {config.num_labels} outputs, and one is wanted"
             raise InputError(problem, "use a cross-encoder for passages", file=self.folder, field="base.reranker")
         local = {"local_files_only": True, "trust_remote_code": False}
-        with told(self.folder, "the re-ranking model cannot be loaded", AGAIN):
+        with as_input_error(self.folder, "the re-ranking model cannot be loaded", AGAIN):
             model = AutoModelForSequenceClassification.from_pretrained(self.folder, use_safetensors=True, **local)
             return model.eval(), AutoTokenizer.from_pretrained(self.folder, **local)
 
@@ -59,7 +59,7 @@ class Reranker:
         longest = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         asked = _beginning(tokenizer, question, longest // 2)  # a passage keeps at least half of the room
         found: list[NDArray[np.float32]] = []
-        with told(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
+        with as_input_error(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
             for start in range(0, len(texts), self.batch):
                 part = list(texts[start : start + self.batch])
                 inputs = tokenizer(

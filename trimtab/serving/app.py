@@ -22,8 +22,8 @@ from trimtab.serving.decisions import decision_routes
 from trimtab.serving.dispatcher import Desk, LeftError, Served, refusal, unless_left
 from trimtab.serving.feedback import Store
 from trimtab.serving.feedback_routes import judging_routes
-from trimtab.serving.metrics import CONTENT_TYPE_LATEST, LEFT, Log, Meters, Watch
-from trimtab.serving.middleware import Admission, App, Gate, Refused
+from trimtab.serving.metrics import CONTENT_TYPE_LATEST, LEFT, Meters, RequestLog, Watch
+from trimtab.serving.middleware import App, Gate, Refused, RequestLimiter
 from trimtab.serving.schema import EmbeddingsRequest
 from trimtab.serving.traffic import Recorder
 
@@ -51,15 +51,15 @@ Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class AppParts:
     """What a server is made of; `traffic` keeps a sample of its answers, None where none is kept."""
 
     desk: Desk
-    admission: Admission
+    admission: RequestLimiter
     hosts: Hosts
     keys: Keys
     meters: Meters
-    log: Log
+    log: RequestLog
     embedding: str
     embed: Embed
     store: Store
@@ -67,14 +67,14 @@ class Parts:
 
 
 # The routes that ask or judge arms, each made from the parts of the server; the name is for who reads this.
-ROUTERS: Mapping[str, Callable[[Parts], APIRouter]] = {
+ROUTERS: Mapping[str, Callable[[AppParts], APIRouter]] = {
     "chat": lambda parts: chat_routes(parts.desk),
     "decisions": lambda parts: decision_routes(parts.desk),
     "feedback": lambda parts: judging_routes(parts.desk, parts.store),
 }
 
 
-def build(parts: Parts) -> App:
+def build(parts: AppParts) -> App:
     """The whole server as one ASGI application."""
     app = routes(parts)
     known = {*app.openapi()["paths"], "/", "/session"}
@@ -82,7 +82,7 @@ def build(parts: Parts) -> App:
     return Watch(gate, parts.meters, parts.log, lambda path: path if path in known else "other")
 
 
-def routes(parts: Parts) -> FastAPI:
+def routes(parts: AppParts) -> FastAPI:
     """Every route with its OpenAPI description, without the checks that stand before them."""
     app = FastAPI(title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     for router in ROUTERS.values():
@@ -95,7 +95,7 @@ def routes(parts: Parts) -> FastAPI:
     return app
 
 
-def _models(app: FastAPI, parts: Parts) -> None:
+def _models(app: FastAPI, parts: AppParts) -> None:
     embedding = {"id": parts.embedding, "object": "model", "created": 0, "owned_by": "trimtab"}
 
     @app.get("/v1/models")
@@ -142,7 +142,7 @@ def card(served: Served) -> dict[str, Any]:
     }
 
 
-def _embeddings(app: FastAPI, parts: Parts) -> None:
+def _embeddings(app: FastAPI, parts: AppParts) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingsRequest, request: Request) -> dict[str, Any]:
         """Vectors of texts, by the embedding model of the task; those of a client that left in the line are never made."""
@@ -169,7 +169,7 @@ def _packed(vector: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def _health(app: FastAPI, parts: Parts) -> None:
+def _health(app: FastAPI, parts: AppParts) -> None:
     @app.get("/health/live")
     async def live() -> Response:
         """Whether the server can go on at all."""
@@ -190,7 +190,7 @@ def _health(app: FastAPI, parts: Parts) -> None:
         return Response(parts.meters.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _page(app: FastAPI, parts: Parts) -> None:
+def _page(app: FastAPI, parts: AppParts) -> None:
     @app.get("/", include_in_schema=False)
     async def playground(request: Request) -> Response:
         """The playground for who has a key; a key in the address becomes a cookie and leaves the address.
@@ -218,7 +218,7 @@ def _page(app: FastAPI, parts: Parts) -> None:
         return FileResponse(PAGE / name, media_type=PAGE_FILES[name])
 
 
-def _let_in(parts: Parts, sent: str, response: Response, request: Request) -> Response:
+def _let_in(parts: AppParts, sent: str, response: Response, request: Request) -> Response:
     if parts.keys.named(sent) is None:
         raise Refused(401, "this key is not known here", kind="authentication_error", code="invalid_api_key")
     secure = request.url.scheme == "https"

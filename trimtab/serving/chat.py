@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from trimtab.arms.online import Piece, Question, Reply
+from trimtab.arms.online import AnswerPiece, OnlineQuestion, OnlineReply
 from trimtab.base.records import Message
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.sampling import Sampling
@@ -42,12 +42,12 @@ from trimtab.serving.replies import (
 from trimtab.serving.schema import (
     ChatRequest,
     CompletionRequest,
+    ConversationTurn,
     Drawing,
-    Form,
     RawCompletionRequest,
     ResponsesRequest,
-    Turn,
-    Written,
+    SchemaModel,
+    WrittenReply,
 )
 
 
@@ -92,7 +92,7 @@ def chat_routes(desk: Desk) -> APIRouter:
         return await completed(body, _raw_questions(body), request)
 
     async def completed(
-        body: CompletionRequest | RawCompletionRequest, asked: Sequence[Question], request: Request
+        body: CompletionRequest | RawCompletionRequest, asked: Sequence[OnlineQuestion], request: Request
     ) -> Response:
         served = await desk.chosen(body.model, request)
         kind = replace(PLAIN, logprobs=body.logprobs is not None, draws=body.n or 1)
@@ -129,11 +129,11 @@ async def _with_its_end(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return
 
 
-def _wants_usage(body: Written) -> bool:
+def _wants_usage(body: WrittenReply) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
 
-def turns(given: Sequence[Turn]) -> tuple[Message, ...]:
+def turns(given: Sequence[ConversationTurn]) -> tuple[Message, ...]:
     """Turns as rows have them; `developer` is a later word for `system`, and several of them in front are one.
 
     Raises Refused for one that stands elsewhere.
@@ -165,7 +165,7 @@ def sampling_of(body: Drawing, draw: int = 0) -> Sampling:
     )
 
 
-def constraint_of(form: Form | None) -> Constraint | None:
+def constraint_of(form: SchemaModel | None) -> Constraint | None:
     """What an answer has to fit, None for any text."""
     if form is None or form.type == "text":
         return None
@@ -180,11 +180,11 @@ def constraint_of(form: Form | None) -> Constraint | None:
 
 
 def _questions(
-    body: Written, messages: Sequence[Message], most: int | None, *, logprobs: bool, likeliest: int
-) -> list[Question]:
+    body: WrittenReply, messages: Sequence[Message], most: int | None, *, logprobs: bool, likeliest: int
+) -> list[OnlineQuestion]:
     """One question for each choice that is asked for."""
     return [
-        Question(
+        OnlineQuestion(
             id=new_id("q"),
             messages=tuple(messages),
             max_new=most,
@@ -203,7 +203,7 @@ def _call(body: ChatRequest) -> Call | None:
     return Call(body.forced.name, named=body.tool_choice != "required") if body.forced else None
 
 
-def _chat_questions(body: ChatRequest) -> list[Question]:
+def _chat_questions(body: ChatRequest) -> list[OnlineQuestion]:
     most = body.max_completion_tokens or body.max_tokens
     wanted, likeliest = bool(body.logprobs), (body.top_logprobs or 0) if body.logprobs else 0
     said = turns([one.turn for one in body.messages])
@@ -214,17 +214,17 @@ def _chat_questions(body: ChatRequest) -> list[Question]:
     return [replace(one, constraint=form) for one in asked]
 
 
-def _completion_questions(body: CompletionRequest) -> list[Question]:
-    found: list[Question] = []
+def _completion_questions(body: CompletionRequest) -> list[OnlineQuestion]:
+    found: list[OnlineQuestion] = []
     for prompt in body.prompts:
-        said = turns([Turn(role="user", content=prompt)])
+        said = turns([ConversationTurn(role="user", content=prompt)])
         wanted, likeliest = body.logprobs is not None, body.logprobs or 0
         found += _questions(body, said, body.max_tokens, logprobs=wanted, likeliest=likeliest)
     return found
 
 
-def _raw_questions(body: RawCompletionRequest) -> list[Question]:
-    found: list[Question] = []
+def _raw_questions(body: RawCompletionRequest) -> list[OnlineQuestion]:
+    found: list[OnlineQuestion] = []
     for prompt in body.prompts:
         raw = prompt if isinstance(prompt, str) else tuple(prompt)
         wanted, likeliest = body.logprobs is not None, body.logprobs or 0
@@ -233,11 +233,13 @@ def _raw_questions(body: RawCompletionRequest) -> list[Question]:
     return found
 
 
-def _response_question(body: ResponsesRequest) -> Question:
-    given: list[Turn] = [Turn(role="user", content=body.input)] if isinstance(body.input, str) else list(body.input)
+def _response_question(body: ResponsesRequest) -> OnlineQuestion:
+    given: list[ConversationTurn] = (
+        [ConversationTurn(role="user", content=body.input)] if isinstance(body.input, str) else list(body.input)
+    )
     if body.instructions:
-        given.insert(0, Turn(role="system", content=body.instructions))
-    return Question(
+        given.insert(0, ConversationTurn(role="system", content=body.instructions))
+    return OnlineQuestion(
         id=new_id("q"),
         messages=turns(given),
         max_new=body.max_output_tokens,
@@ -246,7 +248,7 @@ def _response_question(body: ResponsesRequest) -> Question:
     )
 
 
-async def _all_told(desk: Desk, served: Served, asked: Sequence[Question], request: Request) -> list[Told]:
+async def _all_told(desk: Desk, served: Served, asked: Sequence[OnlineQuestion], request: Request) -> list[Told]:
     """All answers; when one cannot be had, none is waited for any more."""
     tasks = [asyncio.create_task(desk.told(served, one, request)) for one in asked]
     try:
@@ -256,11 +258,13 @@ async def _all_told(desk: Desk, served: Served, asked: Sequence[Question], reque
             task.cancel()
 
 
-Numbered = tuple[int, Piece | Reply]
+Numbered = tuple[int, AnswerPiece | OnlineReply]
 """An event of a question by its place among those of a request."""
 
 
-async def _begun(desk: Desk, served: Served, asked: Sequence[Question], request: Request) -> AsyncIterator[Numbered]:
+async def _begun(
+    desk: Desk, served: Served, asked: Sequence[OnlineQuestion], request: Request
+) -> AsyncIterator[Numbered]:
     """The events of all questions as they come, the first there already: what is wrong with it is told before a stream begins."""
     events = _merged([desk.events(served, one, request) for one in asked])
     first = await anext(events)
@@ -273,11 +277,11 @@ async def _begun(desk: Desk, served: Served, asked: Sequence[Question], request:
     return all_of_them()
 
 
-async def _merged(streams: Sequence[AsyncIterator[Piece | Reply]]) -> AsyncIterator[Numbered]:
+async def _merged(streams: Sequence[AsyncIterator[AnswerPiece | OnlineReply]]) -> AsyncIterator[Numbered]:
     """What comes from several, as it comes; where one fails all end, and the others are waited for no more."""
     inbox = asyncio.Queue[Numbered | None]()
 
-    async def read(place: int, stream: AsyncIterator[Piece | Reply]) -> None:
+    async def read(place: int, stream: AsyncIterator[AnswerPiece | OnlineReply]) -> None:
         async for said in stream:
             inbox.put_nowait((place, said))
 
@@ -305,7 +309,7 @@ async def _stream(events: AsyncIterator[Numbered], served: Served, kind: _Kind, 
     """Chunks of all answers, as OpenAI's clients add them up."""
     answer_id, created = new_id(kind.prefix), int(time.time())
     letters: dict[int, int] = {}
-    replies: dict[int, Reply] = {}
+    replies: dict[int, OnlineReply] = {}
 
     def told(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
         return event(
@@ -317,7 +321,7 @@ async def _stream(events: AsyncIterator[Numbered], served: Served, kind: _Kind, 
             letters[place] = 0
             if kind.chat:
                 yield told([_choice(place, {"delta": opening_of(kind.call)})])
-        if isinstance(said, Piece):
+        if isinstance(said, AnswerPiece):
             tokens = None
             if kind.logprobs:
                 tokens = logprobs_of(said.tokens) if kind.chat else plain_logprobs_of(said.tokens, letters[place])
@@ -355,7 +359,7 @@ async def _response_stream(events: AsyncIterator[Numbered], served: Served) -> A
     yield told("response.output_item.added", output_index=0, item=message_item(answer_id, None))
     yield told("response.content_part.added", **place, part=text_part(None))
     async for _, said in events:
-        if isinstance(said, Piece):
+        if isinstance(said, AnswerPiece):
             yield told("response.output_text.delta", **place, delta=said.text, logprobs=[])
             continue
         yield told("response.output_text.done", **place, text=said.text, logprobs=[])
@@ -366,5 +370,5 @@ async def _response_stream(events: AsyncIterator[Numbered], served: Served) -> A
         yield told(f"response.{status}", response=whole)
 
 
-def _status(reply: Reply) -> str:
+def _status(reply: OnlineReply) -> str:
     return "completed" if reply.generation.finished else "incomplete"

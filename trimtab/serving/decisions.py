@@ -13,13 +13,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from trimtab.arms.online import Question, Reply
+from trimtab.arms.online import OnlineQuestion, OnlineReply
 from trimtab.base.records import Message
 from trimtab.serving.chat import turns
 from trimtab.serving.dispatcher import Desk, Served, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import usage_of
-from trimtab.serving.schema import MOST_LETTERS, DecisionsRequest, SystemOneRequest, Turn
+from trimtab.serving.schema import MOST_LETTERS, ConversationTurn, DecisionsRequest, SystemOneRequest
 
 
 def decision_routes(desk: Desk) -> APIRouter:
@@ -108,18 +108,18 @@ def _state(state: Any) -> tuple[Message, ...]:
     ):
         said = [one for one in state if one["role"] != "system"]
         if said and all(one["role"] in ("user", "assistant") and isinstance(one["content"], str) for one in said):
-            return turns([Turn(role=one["role"], content=one["content"]) for one in said])
-    return turns([Turn(role="user", content=text)])
+            return turns([ConversationTurn(role=one["role"], content=one["content"]) for one in said])
+    return turns([ConversationTurn(role="user", content=text)])
 
 
-async def _decided(desk: Desk, served: Served, messages: tuple[Message, ...], request: Request) -> Reply:
-    told = await desk.told(served, Question(id=new_id("q"), messages=messages), request)
+async def _decided(desk: Desk, served: Served, messages: tuple[Message, ...], request: Request) -> OnlineReply:
+    told = await desk.told(served, OnlineQuestion(id=new_id("q"), messages=messages), request)
     if not told.reply.generation.probabilities:
         raise Refused(400, f"{served.id} gives no probabilities", code="model")
     return told.reply
 
 
-def _among(reply: Reply, options: Sequence[str]) -> dict[str, float]:
+def _among(reply: OnlineReply, options: Sequence[str]) -> dict[str, float]:
     """The probabilities of some labels, which then add up to 1; even ones where the arm gives none of them any."""
     chances: Mapping[str, float] = reply.generation.probabilities
     total = sum(chances[option] for option in options)
@@ -134,6 +134,6 @@ def _confidence(chances: Sequence[float]) -> float:
     return max(0.0, min(1.0, 1 - entropy / math.log(len(chances))))
 
 
-def _usage(reply: Reply) -> dict[str, int]:
+def _usage(reply: OnlineReply) -> dict[str, int]:
     used = usage_of([reply])
     return {"input_tokens": used["prompt_tokens"], "output_tokens": 0, "total_tokens": used["prompt_tokens"]}

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from trimtab.arms.online import Event, Failed, Piece, Question, Reply, SaidToken
+from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineEvent, OnlineQuestion, OnlineReply, SaidToken
 from trimtab.base.canary import Canary
 from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.base.versions import Release
 from trimtab.reports.labels import Family, Shape
-from trimtab.serving.metrics import Log, Meters
+from trimtab.serving.metrics import Meters, RequestLog
 from trimtab.serving.middleware import Refused
 from trimtab.serving.traffic import Recorder, user_of
 from trimtab.serving.worker import Room
@@ -77,7 +77,7 @@ class ActiveCanary:
 class Told:
     """A whole answer with its tokens' log-probabilities."""
 
-    reply: Reply
+    reply: OnlineReply
     tokens: list[SaidToken] = field(default_factory=list)
 
 
@@ -93,7 +93,7 @@ class Desk:
         task: str,
         served: Sequence[Served],
         meters: Meters,
-        log: Log,
+        log: RequestLog,
         most: int,
         traffic: Recorder | None = None,
     ) -> None:
@@ -179,26 +179,26 @@ class Desk:
         self._inside.pop(room, None)
         return True
 
-    async def told(self, served: Served, question: Question, request: Request | None = None) -> Told:
+    async def told(self, served: Served, question: OnlineQuestion, request: Request | None = None) -> Told:
         """The whole answer; raises as `events` does."""
         tokens: list[SaidToken] = []
         async for event in self.events(served, question, request):
-            if isinstance(event, Piece):
+            if isinstance(event, AnswerPiece):
                 tokens += event.tokens
             else:
                 return Told(event, tokens)
         raise LeftError
 
     async def events(
-        self, served: Served, question: Question, request: Request | None = None
-    ) -> AsyncIterator[Piece | Reply]:
+        self, served: Served, question: OnlineQuestion, request: Request | None = None
+    ) -> AsyncIterator[AnswerPiece | OnlineReply]:
         """Pieces and then the reply, as they come. However this ends, the question does not outlive it.
 
         Raises Refused where there is no answer, LeftError once the client of `request` has gone.
         """
-        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[OnlineEvent | None]()
 
-        def tell(event: Event) -> None:
+        def tell(event: OnlineEvent) -> None:
             with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
@@ -215,12 +215,12 @@ class Desk:
                     if event is None:
                         self._meters.left(served.id)
                         raise LeftError
-                    if isinstance(event, Failed):
+                    if isinstance(event, FailedQuestion):
                         raise self._refused(served, event.error)
                     if not is_begun:
                         is_begun = True
                         self._meters.first(served.id, time.monotonic() - began)
-                    if isinstance(event, Reply):
+                    if isinstance(event, OnlineReply):
                         self._meters.whole(served.id, event)
                         self._log.answered(served.id, question, event)
                         _count(request, failed=False)
@@ -228,7 +228,7 @@ class Desk:
                             taken = 1000 * (time.monotonic() - began)
                             await self._traffic.answered(served, question, event, request, taken)
                     yield event
-                    if isinstance(event, Reply):
+                    if isinstance(event, OnlineReply):
                         return
         except Refused as refused:
             if refused.status >= 500:
@@ -264,7 +264,7 @@ class Desk:
 
         return free
 
-    async def _prepared(self, served: Served, question: Question, request: Request | None) -> None:
+    async def _prepared(self, served: Served, question: OnlineQuestion, request: Request | None) -> None:
         """Compile what an answer has to fit, behind those that wait for that already: one at a time is all that the compiler does.
 
         Whoever leaves while waiting leaves the line too.
@@ -321,7 +321,7 @@ async def unless_left(request: Request | None, work: Awaitable[T]) -> T:
 
 
 @contextmanager
-def _watching(request: Request | None, inbox: asyncio.Queue[Event | None]) -> Iterator[None]:
+def _watching(request: Request | None, inbox: asyncio.Queue[OnlineEvent | None]) -> Iterator[None]:
     """Inside, None comes in once the client of `request` has gone."""
     if request is None:
         yield
@@ -344,7 +344,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _next(inbox: asyncio.Queue[Event | None], room: Room) -> Event | None:
+async def _next(inbox: asyncio.Queue[OnlineEvent | None], room: Room) -> OnlineEvent | None:
     """What comes in next; raises Refused once nothing can come any more."""
     while True:
         try:

@@ -17,12 +17,12 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
 from trimtab.measurement.user_comparison import UserOutcome
-from trimtab.serving.feedback_schema import Judgement, JudgementKind, ShownAnswer
+from trimtab.serving.feedback_schema import JudgedAnswer, Judgement, JudgementKind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-__all__ = ["FILE", "Judgement", "JudgementKind", "ShownAnswer", "Store", "store_of"]
+__all__ = ["FILE", "JudgedAnswer", "Judgement", "JudgementKind", "Store", "store_of"]
 
 FILE = "feedback.db"
 FORM = 2  # of the tables; raised whenever they change their meaning: from 2 on a judgement may say whose it is

@@ -15,7 +15,7 @@ from trimtab.base.files import sha256_file, write_atomic
 from trimtab.base.records import Example, Split
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
-from trimtab.data.corrections import Row
+from trimtab.data.corrections import CorrectedRow
 from trimtab.data.split import SPLITS, read_ledger, write_ledger
 from trimtab.serving.feedback import FILE, store_of
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
@@ -117,7 +117,7 @@ def _ours(folder: Path) -> tuple[str, ...]:
     return read_record(record, _Exported).ours if record.exists() else ()
 
 
-def _write(folder: Path, files: Mapping[str, Sequence[Row]], encoding: str) -> None:
+def _write(folder: Path, files: Mapping[str, Sequence[CorrectedRow]], encoding: str) -> None:
     """Write the files, and take away those of a former export that have no rows now; killed at any moment, the next export goes on."""
     plain = encoding.lower() not in ("utf-8", "utf8")  # JSON's escapes fit every encoding
     texts = {
@@ -134,7 +134,7 @@ def _write(folder: Path, files: Mapping[str, Sequence[Row]], encoding: str) -> N
     write_record(folder / RECORD, _Exported(ours=new))
 
 
-def _lines(task: Task, folder: Path, files: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
+def _lines(task: Task, folder: Path, files: Mapping[str, Sequence[CorrectedRow]]) -> tuple[str, ...]:
     """The lines of [data] with the files added; none where it names them already."""
     own, place = task.folder.resolve(), folder.resolve()
     inside = place.relative_to(own) if place.is_relative_to(own) else place

@@ -8,7 +8,7 @@ from trimtab.base.errors import BusyError
 from trimtab.base.records import Message
 from trimtab.serving.dispatcher import Desk, refusal
 from trimtab.serving.feedback import Store
-from trimtab.serving.feedback_schema import Judgement, ShownAnswer
+from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
 from trimtab.serving.middleware import Refused
 from trimtab.serving.schema import FeedbackRequest
 from trimtab.serving.traffic import user_of
@@ -41,7 +41,7 @@ def _judgement(body: FeedbackRequest, desk: Desk, user: str | None) -> Judgement
     answers = []
     for one in body.answers:
         arm, version = desk.judged(one.model, user, one.version)  # no client writes an arm's name or version of its own
-        answers.append(ShownAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
+        answers.append(JudgedAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,
         messages=tuple(Message(role=turn.role, content=turn.text) for turn in body.messages),

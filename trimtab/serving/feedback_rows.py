@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task
-from trimtab.data.corrections import Correction, Row, correction_rows, turns_of
+from trimtab.data.corrections import CorrectedRow, Correction, correction_rows, turns_of
 from trimtab.data.duplicates import compare, compared_text, plain_words
 from trimtab.data.split import LedgerRow
 from trimtab.serving.feedback_schema import Judgement
@@ -35,9 +35,9 @@ class FeedbackRows:
     has these: in train.
     """
 
-    preferences: tuple[Row, ...]
-    judged: tuple[Row, ...]
-    examples: tuple[Row, ...]
+    preferences: tuple[CorrectedRow, ...]
+    judged: tuple[CorrectedRow, ...]
+    examples: tuple[CorrectedRow, ...]
     places: tuple[LedgerRow, ...]
     left_out: Mapping[str, int]
 
@@ -52,8 +52,8 @@ def feedback_rows(
     (`data/preferences.py`).
     """
     left_out: Counter[str] = Counter()
-    preferences: list[Row] = []
-    judged: list[Row] = []
+    preferences: list[CorrectedRow] = []
+    judged: list[CorrectedRow] = []
     corrected: list[Correction] = []
     for one in (_without_instruction(one, task) for one in _standing(judgements, left_out)):
         if one.kind in ("like", "dislike"):
@@ -104,7 +104,7 @@ def _name(judgement: Judgement) -> str:
     return f"{SOURCE}-{judgement.id}"
 
 
-def _judged_alone(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
+def _judged_alone(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
     text = one.answers[0].text.strip()
     if not text:
         left_out[SAME] += 1
@@ -113,7 +113,7 @@ def _judged_alone(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
     yield {"id": _name(one), **said, "source": SOURCE}
 
 
-def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[Row]:
+def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
     """The better answer with each other one: of equal ones none."""
     if one.kind == "prefer" and one.chosen is None:
         left_out[EQUAL] += 1

@@ -26,7 +26,7 @@ _NAME_CAP = 200  # letters of what names an arm, its version or a session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownAnswer:
+class JudgedAnswer:
     """An answer as it was shown: which arm gave it, from which version of it, and the ids of the passages that stood beside it."""
 
     arm: str
@@ -47,7 +47,7 @@ class Judgement:
 
     kind: JudgementKind
     messages: tuple[Message, ...]
-    answers: tuple[ShownAnswer, ...]
+    answers: tuple[JudgedAnswer, ...]
     chosen: int | None = None
     correction: str | None = None
     blind: bool = False

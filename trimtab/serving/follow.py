@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.errors import MissingError
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
 from trimtab.base.versions import Release
-from trimtab.model.threads import beside_another
+from trimtab.model.threads import single_thread_beside
 from trimtab.serving.dispatcher import Desk, Served
-from trimtab.serving.metrics import Log
+from trimtab.serving.metrics import RequestLog
 from trimtab.serving.worker import CLOSE_SECONDS, Room
 
 LOOK_SECONDS = 2.0  # between two looks at what the alias names
@@ -109,7 +109,7 @@ class Follower:
         del self._untried
         return await loaded.self_check(desk)
 
-    def start(self, desk: Desk, log: Log) -> None:
+    def start(self, desk: Desk, log: RequestLog) -> None:
         """Look from now on, and have what comes take over at the desk; called in the event loop of the server."""
         for one in desk.models.values():
             if one.release:
@@ -129,7 +129,7 @@ class Follower:
             self._candidate.held.close()
         self._held.close()
 
-    def _watch(self, desk: Desk, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+    def _watch(self, desk: Desk, log: RequestLog, loop: asyncio.AbstractEventLoop) -> None:
         pause = LOOK_SECONDS
         while not self._closing.wait(pause):
             pause, began, release = LOOK_SECONDS, time.monotonic(), None
@@ -150,7 +150,7 @@ class Follower:
                     self._failed, self._retry_at = release.version, time.monotonic() + rest
                 else:  # the registry is away, or a file of the version is damaged
                     pause = max(LOOK_SECONDS, rest)
-                self._say(log, release, said(error, LONGEST_LINE))
+                self._say(log, release, one_line(error, LONGEST_LINE))
 
     def _known(self, desk: Desk) -> list[int]:
         """The version that answers, and one that failed as long as it is not tried again."""
@@ -166,7 +166,7 @@ class Follower:
             _in_loop(loop, desk.take_over, served)
             self._candidate = None
         else:
-            with ExitStack() as stack, beside_another():
+            with ExitStack() as stack, single_thread_beside():
                 served = self._loaded(release, stack, desk, loop)
                 _in_loop(loop, desk.take_over, served)
                 held = stack.pop_all()
@@ -181,7 +181,7 @@ class Follower:
         return replace(loaded.served, equal=equal.get(loaded.served.arm))
 
     def _look_at_canary(
-        self, source: CanarySource, canary: Canary | None, desk: Desk, log: Log, loop: asyncio.AbstractEventLoop
+        self, source: CanarySource, canary: Canary | None, desk: Desk, log: RequestLog, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Have the candidate of an open canary answer beside the version that it would replace, and end the canary where that is due."""
         production = next(iter(desk.models.values())).release
@@ -215,7 +215,7 @@ class Follower:
         Raises what is no fault of the candidate: a registry or files that are away, a full disk, a server that ends meanwhile.
         """
         try:
-            with ExitStack() as stack, beside_another():
+            with ExitStack() as stack, single_thread_beside():
                 served = self._loaded(source.release(canary), stack, desk, loop)
                 _in_loop(loop, desk.begin_canary, canary, served)
                 self._candidate = _Candidate(canary=canary, served=served, held=stack.pop_all())
@@ -223,7 +223,7 @@ class Follower:
             is_here = isinstance(error, OSError) and not isinstance(error, MissingError)
             if is_here or isinstance(error, CancelledError) or not loop.is_running():
                 raise
-            return said(error, LONGEST_LINE)
+            return one_line(error, LONGEST_LINE)
         return None
 
     def _end_canary(self, desk: Desk, loop: asyncio.AbstractEventLoop) -> None:
@@ -239,7 +239,7 @@ class Follower:
             self._leaving.remove(one)
             one[1].close()
 
-    def _say(self, log: Log, release: Release | None, why: str) -> None:
+    def _say(self, log: RequestLog, release: Release | None, why: str) -> None:
         """Write why nothing takes over, once as long as it stays the same."""
         version = release.version if release is not None else None
         if (line := f"{version}: {why}") != self._said and not self._closing.is_set():
@@ -256,5 +256,5 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *given:
     asyncio.run_coroutine_threadsafe(done(), loop).result()
 
 
-def _say_end(log: Log, record: CanaryRecord) -> None:
+def _say_end(log: RequestLog, record: CanaryRecord) -> None:
     log.line("canary_ended", number=record.canary.number, outcome=record.outcome, why=record.why)

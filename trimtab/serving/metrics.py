@@ -13,18 +13,18 @@ from typing import Any, TextIO
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from trimtab.arms.online import Question, Reply
-from trimtab.serving.middleware import Admission, App, Noted, Receive, Scope, Send
+from trimtab.arms.online import OnlineQuestion, OnlineReply
+from trimtab.serving.middleware import App, Noted, Receive, RequestLimiter, Scope, Send
 
 LEFT = 499  # in place of a status, where the client left before any
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-__all__ = ["CONTENT_TYPE_LATEST", "LEFT", "Log", "Meters", "Watch"]
+__all__ = ["CONTENT_TYPE_LATEST", "LEFT", "Meters", "RequestLog", "Watch"]
 
 
 class Meters:
     """Counters of one server, in a registry of its own."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: RequestLimiter) -> None:
         self._registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self._registry}
         self.requests = Counter("trimtab_requests", "Requests answered.", ["route", "status"], **own)
@@ -71,7 +71,7 @@ class Meters:
         """Count a question out, however it ended."""
         (self._running if is_begun else self._waiting).labels(model).dec()
 
-    def whole(self, model: str, reply: Reply) -> None:
+    def whole(self, model: str, reply: OnlineReply) -> None:
         """Count a whole answer."""
         self._read.labels(model).inc(reply.generation.prompt_tokens)
         self._cached.labels(model).inc(reply.generation.cached_tokens)
@@ -84,7 +84,7 @@ class Meters:
         self._left.labels(model).inc()
 
 
-class Log:
+class RequestLog:
     """Lines of JSON on a stream; what people ask and are answered stands in them only where `with_texts`."""
 
     def __init__(self, stream: TextIO | None = None, *, with_texts: bool = False) -> None:
@@ -96,7 +96,7 @@ class Log:
         self._stream.write(json.dumps({"time": when, "what": what, **more}) + "\n")
         self._stream.flush()
 
-    def answered(self, model: str, question: Question, reply: Reply) -> None:
+    def answered(self, model: str, question: OnlineQuestion, reply: OnlineReply) -> None:
         """Write what was asked and answered, where that was asked for."""
         if self._with_texts:
             said = [[turn.role, turn.content] for turn in question.messages]
@@ -113,7 +113,7 @@ class Log:
 class Watch:
     """Counts and logs every request that goes through to `app`, refusals too."""
 
-    def __init__(self, app: App, meters: Meters, log: Log, routes: Callable[[str], str]) -> None:
+    def __init__(self, app: App, meters: Meters, log: RequestLog, routes: Callable[[str], str]) -> None:
         self._app, self._meters, self._log, self._routes = app, meters, log, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,9 +19,9 @@ from trimtab.base.errors import InputError
 from trimtab.data.strict_json import holds_half_pair, parse_json
 from trimtab.serving.access import Hosts, Key, Keys, cookie_name
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -81,7 +81,7 @@ class _UnreadError(Exception):
     """The client does not take its answer."""
 
 
-class Admission:
+class RequestLimiter:
     """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For any thread.
 
     That is as many as were answered in the last PATIENCE seconds of work, time without a request left out. `is_ready` once the server
@@ -156,7 +156,7 @@ class Admission:
 class Place:
     """The place of a request that was let in: free once the request has ended and whatever was begun for it was let go. For any thread."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: RequestLimiter) -> None:
         admission.enter()
         self._admission, self._holders, self._answered = admission, 1, False
         self._lock = threading.Lock()
@@ -187,7 +187,7 @@ class Noted:
         self._send = send
         self.status: int | None = None
 
-    async def __call__(self, message: Message) -> None:
+    async def __call__(self, message: AsgiMessage) -> None:
         """Send a message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -197,7 +197,9 @@ class Noted:
 class Gate:
     """The way to `app`: every request is looked at here, and every reply gets its headers here. Raw ASGI, so that nothing is buffered."""
 
-    def __init__(self, app: App, *, hosts: Hosts, keys: Keys, admission: Admission, counted: Iterable[str]) -> None:
+    def __init__(
+        self, app: App, *, hosts: Hosts, keys: Keys, admission: RequestLimiter, counted: Iterable[str]
+    ) -> None:
         self.app, self.hosts, self.keys, self.admission = app, hosts, keys, admission
         self._counted = frozenset(counted)  # routes that cost a model's time
 
@@ -337,7 +339,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body once, and then whatever comes."""
     given = False
 
-    async def again() -> Message:
+    async def again() -> AsgiMessage:
         nonlocal given
         if not given:
             given = True
@@ -356,7 +358,7 @@ def _request_id(scope: Scope) -> bytes:
 
 
 def _with_headers(send: Send, request_id: bytes) -> Send:
-    async def sent(message: Message) -> None:
+    async def sent(message: AsgiMessage) -> None:
         if message["type"] == "http.response.start":
             known = {name for name, _ in message["headers"]}
             more = [*HEADERS, (b"x-request-id", request_id)]
@@ -378,7 +380,7 @@ class _Reading:
         self._receive = receive
         self.is_unread = b"transfer-encoding" in headers or _text(headers, b"content-length") not in ("", "0")
 
-    async def __call__(self) -> Message:
+    async def __call__(self) -> AsgiMessage:
         """Receive a message."""
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from trimtab.arms.online import Reply, SaidToken
+from trimtab.arms.online import OnlineReply, SaidToken
 from trimtab.measurement.citations import used_sentences
 from trimtab.serving.dispatcher import Served, Told
 
 
-def usage_of(replies: Sequence[Reply], draws: int = 1) -> dict[str, Any]:
+def usage_of(replies: Sequence[OnlineReply], draws: int = 1) -> dict[str, Any]:
     """Tokens read, once for each prompt, and written; of each prompt there are so many draws in a row."""
     read = sum(one.generation.prompt_tokens for one in replies[::draws])
     cached = sum(one.generation.cached_tokens for one in replies[::draws])
@@ -36,14 +36,14 @@ class Call:
     named: bool
 
 
-def finish_of(reply: Reply, call: Call | None = None) -> str:
+def finish_of(reply: OnlineReply, call: Call | None = None) -> str:
     """Why the answer ended."""
     if not reply.generation.finished:
         return "length"
     return "tool_calls" if call and not call.named else "stop"
 
 
-def _message(reply: Reply, call: Call | None) -> dict[str, Any]:
+def _message(reply: OnlineReply, call: Call | None) -> dict[str, Any]:
     """An answer as a message, or as the arguments of the function that is called."""
     said: dict[str, Any] = {"role": "assistant", "content": None if call else reply.text, "refusal": None}
     if call:
@@ -73,7 +73,7 @@ def _call_id() -> str:
     return f"call-{uuid.uuid4().hex}"
 
 
-def known_of(served: Served, reply: Reply) -> dict[str, Any]:
+def known_of(served: Served, reply: OnlineReply) -> dict[str, Any]:
     """Which arm answered, from what, and how sure: the field `trimtab` of a reply."""
     found: dict[str, Any] = {
         "arm": served.arm,
@@ -101,7 +101,7 @@ def known_of(served: Served, reply: Reply) -> dict[str, Any]:
     return found
 
 
-def annotations_of(reply: Reply) -> list[dict[str, Any]]:
+def annotations_of(reply: OnlineReply) -> list[dict[str, Any]]:
     """The passages that support an answer, as OpenAI writes citations of pages."""
     span = {"start_index": 0, "end_index": len(reply.text)}
     return [
@@ -241,7 +241,7 @@ def response_reply(answer_id: str, served: Served, told: Told | None, *, status:
     }
 
 
-def message_item(answer_id: str, reply: Reply | None) -> dict[str, Any]:
+def message_item(answer_id: str, reply: OnlineReply | None) -> dict[str, Any]:
     """The one message of a response; empty before anything is said."""
     return {
         "id": f"msg-{answer_id}",
@@ -252,7 +252,7 @@ def message_item(answer_id: str, reply: Reply | None) -> dict[str, Any]:
     }
 
 
-def text_part(reply: Reply | None) -> dict[str, Any]:
+def text_part(reply: OnlineReply | None) -> dict[str, Any]:
     """The text of a message, with what it cites."""
     cited = annotations_of(reply) if reply else []
     flat = [{"type": one["type"], **one["url_citation"]} for one in cited]

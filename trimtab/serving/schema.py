@@ -33,7 +33,7 @@ Name = Annotated[str, Field(max_length=200)]
 Stop = Annotated[str, Field(max_length=200)]
 
 
-class Asked(BaseModel):
+class AskedQuestion(BaseModel):
     """What all requests have in common."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=False)
@@ -65,7 +65,7 @@ def _joined(content: Content) -> str:
     return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
-class Turn(BaseModel):
+class ConversationTurn(BaseModel):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -92,7 +92,7 @@ class ToolCall(BaseModel):
 
 
 class ChatTurn(BaseModel):
-    """One turn of a chat: as `Turn`, or one of a tool: a call is read as what was answered, and what came of it as the user's turn."""
+    """One turn of a chat: as `ConversationTurn`, or one of a tool: a call is read as what was answered, and what came of it as the user's turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content | None = None
@@ -105,14 +105,14 @@ class ChatTurn(BaseModel):
         return self
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> ConversationTurn:
         """The turn as the model reads it."""
         calls = [call.function.arguments for call in self.tool_calls or () if self.role == "assistant"]
         text = "\n".join([*([_joined(self.content)] if self.content else []), *calls])
-        return Turn(role="user" if self.role == "tool" else self.role, content=text)
+        return ConversationTurn(role="user" if self.role == "tool" else self.role, content=text)
 
 
-class Drawing(Asked):
+class Drawing(AskedQuestion):
     """How tokens are drawn; greedy unless a temperature is given, as the arm was measured."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -133,7 +133,7 @@ class JsonSchema(BaseModel):
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
 
 
-class Form(BaseModel):
+class SchemaModel(BaseModel):
     """What an answer has to fit: OpenAI's three, and an expression or choices."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "choice"]
@@ -154,7 +154,7 @@ class Form(BaseModel):
 class TextForm(BaseModel):
     """The form of the text of a response."""
 
-    format: Form | None = None
+    format: SchemaModel | None = None
 
 
 class Function(BaseModel):
@@ -197,7 +197,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Written(Drawing):
+class WrittenReply(Drawing):
     """What chat and plain completions have in common."""
 
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
@@ -210,7 +210,7 @@ class Written(Drawing):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatRequest(Written):
+class ChatRequest(WrittenReply):
     """`POST /v1/chat/completions`."""
 
     not_built: ClassVar[tuple[str, ...]] = tuple(name for name in NOT_BUILT if name not in ("tools", "tool_choice"))
@@ -221,7 +221,7 @@ class ChatRequest(Written):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: Form | None = None
+    response_format: SchemaModel | None = None
 
     @property
     def forced(self) -> Function | None:
@@ -249,7 +249,7 @@ class ChatRequest(Written):
         return self
 
 
-class _Completion(Written):
+class _Completion(WrittenReply):
     """What completions of questions and of raw prompts have in common."""
 
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -319,7 +319,7 @@ class RawCompletionRequest(_Completion):
         return self
 
 
-class ResponseTurn(Turn):
+class ResponseTurn(ConversationTurn):
     """One turn of the input of `/v1/responses`."""
 
     type: Literal["message"] = "message"
@@ -336,7 +336,7 @@ class ResponsesRequest(Drawing):
     previous_response_id: None = None
 
 
-class EmbeddingsRequest(Asked):
+class EmbeddingsRequest(AskedQuestion):
     """`POST /v1/embeddings`."""
 
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
@@ -361,7 +361,7 @@ class ChoiceQuestion(BaseModel):
     criteria: dict[str, Any] | None = None
 
 
-class SystemOneRequest(Asked):
+class SystemOneRequest(AskedQuestion):
     """`POST /v1/systemone`: a state and questions by name."""
 
     state: Any
@@ -383,7 +383,7 @@ class DecisionQuestion(BaseModel):
     choices: Annotated[list[Option], Field(max_length=10_000)] | None = None
 
 
-class DecisionsRequest(Asked):
+class DecisionsRequest(AskedQuestion):
     """`POST /v1/decisions`: an input and a list of questions."""
 
     input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
@@ -402,7 +402,7 @@ class JudgedAnswer(BaseModel):
     passages: Annotated[list[Name], Field(max_length=64)] = []
 
 
-class FeedbackTurn(Turn):
+class FeedbackTurn(ConversationTurn):
     """A turn of what was judged; the task's instruction is no part of it."""
 
     role: Literal["user", "assistant"]

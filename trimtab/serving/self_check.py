@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimtab.arms.online import Question
-from trimtab.arms.store import ANSWERS, Stored
+from trimtab.arms.online import OnlineQuestion
+from trimtab.arms.store import ANSWERS, StoredQuestion
 from trimtab.arms.workspace import Workspace
 from trimtab.measurement.evaluate import load_answers
 from trimtab.serving.dispatcher import Desk, Served, new_id
@@ -15,25 +15,25 @@ from trimtab.serving.dispatcher import Desk, Served, new_id
 ASKED = 20  # stored questions of each arm
 
 
-def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[Stored, ...]:
+def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[StoredQuestion, ...]:
     """The first answers that `folder` keeps to test questions that are still there; none of an arm that was not measured."""
     file = folder / ANSWERS if folder else None
     if file is None or not file.is_file():
         return ()
     rows = {row.id: row for row in workspace.splits["test"]}
     said = (one for one in load_answers(file) if one.split == "test" and one.seed == 0 and one.item_id in rows)
-    found = [Stored(messages=rows[one.item_id].messages, answer=one.answer) for one in said]
+    found = [StoredQuestion(messages=rows[one.item_id].messages, answer=one.answer) for one in said]
     return tuple(found[:ASKED])
 
 
-async def equal_share(desk: Desk, served: Served, stored: Sequence[Stored]) -> float | None:
+async def equal_share(desk: Desk, served: Served, stored: Sequence[StoredQuestion]) -> float | None:
     """The share of stored answers that come out the same, all asked at once; None where there are none.
 
     Raises Refused where a question gets no answer, of an endpoint that is down for one.
     """
     if not stored:
         return None
-    asked = [desk.told(served, Question(id=new_id("self"), messages=one.messages)) for one in stored]
+    asked = [desk.told(served, OnlineQuestion(id=new_id("self"), messages=one.messages)) for one in stored]
     told = await asyncio.gather(*asked, return_exceptions=True)  # none is left under way when one fails
     same = 0
     for now, then in zip(told, stored, strict=True):

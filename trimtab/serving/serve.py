@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from trimtab.arms.bundle import BundledArm, named_bundle, open_bundle
-from trimtab.arms.online import Live, live
+from trimtab.arms.online import OnlineArm, open_online
 from trimtab.arms.session import Session
 from trimtab.arms.store import (
     Pick,
     SavedArm,
-    Stored,
+    StoredQuestion,
     find_saved,
     latest_winner,
     measured_arms,
@@ -37,23 +37,23 @@ from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Document
 from trimtab.base.results import ArmResult, EightBit, Volume
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.versions import Release
 from trimtab.data.documents import Stamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
-from trimtab.model.threads import beside_another
+from trimtab.model.threads import single_thread_beside
 from trimtab.reports.labels import family, shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
-from trimtab.serving.app import Embed, Parts, build
+from trimtab.serving.app import AppParts, Embed, build
 from trimtab.serving.dispatcher import Desk, Served
 from trimtab.serving.feedback import Store, store_of
 from trimtab.serving.follow import CanarySource, Follow, Follower, Loaded, SelfCheckResult
-from trimtab.serving.metrics import Log, Meters
-from trimtab.serving.middleware import Admission, Refused
+from trimtab.serving.metrics import Meters, RequestLog
+from trimtab.serving.middleware import Refused, RequestLimiter
 from trimtab.serving.self_check import equal_share, stored_answers
 from trimtab.serving.server import listening, require_usable
 from trimtab.serving.server import run as listen
@@ -136,7 +136,7 @@ def serve(
     for arm in chosen:
         require_answers(arm, own)
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
-        threads = stack.enter_context(beside_another())
+        threads = stack.enter_context(single_thread_beside())
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
@@ -225,7 +225,7 @@ class _Origin:
     session: Session
     saved: Mapping[str, SavedArm | None]
     measured: Mapping[str, _Measured]
-    stored: Mapping[str, Sequence[Stored]]
+    stored: Mapping[str, Sequence[StoredQuestion]]
     stamps: Stamps
 
 
@@ -301,12 +301,12 @@ def _parts(
     most: int,
     *,
     log_texts: bool,
-) -> Parts:
+) -> AppParts:
     """What the server is made of."""
-    admission, log = Admission(most), Log(with_texts=log_texts)
+    admission, log = RequestLimiter(most), RequestLog(with_texts=log_texts)
     meters = Meters(admission)
     recorder = record(meters) if record else None
-    return Parts(
+    return AppParts(
         desk=Desk(task.task.name, served, meters, log, most, recorder),
         admission=admission,
         hosts=hosts,
@@ -340,11 +340,11 @@ def _served(origin: _Origin, chosen: Sequence[Arm], threads: int) -> Iterator[li
     first, saved = origin.session, origin.saved
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
-        here: dict[str, Live] = {}
-        apart: dict[str, tuple[Session, Live]] = {}
+        here: dict[str, OnlineArm] = {}
+        apart: dict[str, tuple[Session, OnlineArm]] = {}
         for arm in chosen:
             session = _session_for(arm, first)
-            one = stack.enter_context(live(session, arm, saved[arm.name]))
+            one = stack.enter_context(open_online(session, arm, saved[arm.name]))
             if arm.endpoint:
                 apart[arm.name] = session, one
             else:
@@ -427,11 +427,11 @@ class Fresh:
                     self._stamps, self._failed, self._said = stamps, None, ""
             except (TrimtabError, OSError, RuntimeError, ValueError, MemoryError) as error:
                 self._retry_at = time.monotonic() + REST * (time.monotonic() - began)
-                self._say(f"trimtab: documents as they were: {said(error, LONGEST_LINE)}\n")
+                self._say(f"trimtab: documents as they were: {one_line(error, LONGEST_LINE)}\n")
 
     def _prepare(self) -> None:
         documents = read_documents(self._task)
-        with beside_another():
+        with single_thread_beside():
             for session in self._sessions:
                 self._ready[session] = documents, session.indexed(documents)
 
@@ -449,7 +449,7 @@ def _embed(task: Task) -> Embed:
     found: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        with beside_another():
+        with single_thread_beside():
             if not found:
                 found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
             return found[0].encode(texts).tolist(), found[0].tokens(texts)

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trimtab.base.errors import InputError
 from trimtab.serving import middleware as gate
-from trimtab.serving.middleware import CONNECTION, Admission, App
+from trimtab.serving.middleware import CONNECTION, App, RequestLimiter
 
 HEAD_SECONDS = 10.0  # in which the first lines of a request must have come
 CLOSE_SECONDS = 5.0  # in which the client must have taken the end of a connection
@@ -199,7 +199,7 @@ class _Patient(H11Protocol):
 class _Server(uvicorn.Server):
     """uvicorn, which at a signal first answers what was begun: readiness is false and new questions are refused meanwhile."""
 
-    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
+    def __init__(self, config: uvicorn.Config, admission: RequestLimiter) -> None:
         super().__init__(config)
         self._admission = admission
         self._drained: asyncio.Task[None] | None = None
@@ -223,7 +223,7 @@ def run(
     app: App,
     bound: socket.socket,
     certificate: tuple[Path, Path] | None,
-    admission: Admission,
+    admission: RequestLimiter,
     begun: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve until a signal; what `begun` raises ends the server and is raised again."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from trimtab.arms.online import Question, Reply
+from trimtab.arms.online import OnlineQuestion, OnlineReply
 from trimtab.arms.traffic import ServedAnswer, TrafficStore, user_key
 from trimtab.base.config import TrafficTable
 from trimtab.base.errors import TrimtabError
 from trimtab.base.files import sha256_text
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 from trimtab.data.privacy import masked
 from trimtab.serving.metrics import Meters
 
@@ -51,7 +51,7 @@ class Recorder:
         self._thread.start()
 
     async def answered(
-        self, served: Served, question: Question, reply: Reply, request: Request, milliseconds: float
+        self, served: Served, question: OnlineQuestion, reply: OnlineReply, request: Request, milliseconds: float
     ) -> None:
         """Take a whole answer, where its request is in the sample. Raw prompts are not asked of the arm as it was measured, and left out."""
         if question.raw is not None or not is_sampled(request.scope["trimtab.id"], self._settings.share):
@@ -120,7 +120,7 @@ class Recorder:
         try:
             work()
         except (TrimtabError, OSError, ValueError) as error:
-            line = f"trimtab: traffic is not kept: {said(error, LONGEST_LINE)}\n"
+            line = f"trimtab: traffic is not kept: {one_line(error, LONGEST_LINE)}\n"
             if line != self._said:
                 self._said = line
                 sys.stderr.write(line)

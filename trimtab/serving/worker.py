@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 import torch
 
-from trimtab.arms.online import Event, Failed, Live, Piece, Question
+from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineArm, OnlineEvent, OnlineQuestion
 
 ROOM = "engine room"  # what its thread is called
 CLOSE_SECONDS = 5.0  # that a pass which is under way gets once the room is to close
 AT_ONCE = 8  # questions that are let in between two passes, so that answers under way do not stall
 
-Tell = Callable[[Event], None]
+Tell = Callable[[OnlineEvent], None]
 LetGo = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     arm: str
-    question: Question
+    question: OnlineQuestion
     tell: Tell
     let_go: LetGo
 
@@ -37,7 +37,7 @@ class Room:
 
     def __init__(
         self,
-        arms: Mapping[str, Live],
+        arms: Mapping[str, OnlineArm],
         between: Callable[[], None] = lambda: None,
         *,
         threads: int | None = None,
@@ -57,15 +57,15 @@ class Room:
         """Whether it works; once it does not, it never will again."""
         return self._thread.is_alive()
 
-    def is_prepared(self, arm: str, question: Question) -> bool:
+    def is_prepared(self, arm: str, question: OnlineQuestion) -> bool:
         """Whether a question can be asked without `prepare`."""
         return self._arms[arm].is_prepared(question)
 
-    def prepare(self, arm: str, question: Question) -> None:
+    def prepare(self, arm: str, question: OnlineQuestion) -> None:
         """What takes long before a question can be asked, in the thread of whoever calls; raises InputError as `Live.prepare`."""
         self._arms[arm].prepare(question)
 
-    def ask(self, arm: str, question: Question, tell: Tell, let_go: LetGo = lambda: None) -> None:
+    def ask(self, arm: str, question: OnlineQuestion, tell: Tell, let_go: LetGo = lambda: None) -> None:
         """Have a question answered: `tell` gets its pieces, then the Reply or why there is none.
 
         `let_go` is called, from any thread and perhaps twice, when nothing is done for the question any more.
@@ -107,7 +107,7 @@ class Room:
                 self._tells |= self._waiting
                 self._waiting.clear()
             for question_id in list(self._tells):
-                self._tell(Failed(id=question_id, error=RuntimeError(f"the engine room fell: {error}")))
+                self._tell(FailedQuestion(id=question_id, error=RuntimeError(f"the engine room fell: {error}")))
             raise
 
     def _let_in(self) -> bool:
@@ -133,7 +133,7 @@ class Room:
             self._between()
             self._arms[asked.arm].ask(asked.question)
         except Exception as error:  # noqa: BLE001  (one question, whatever is wrong with it, must not end all others)
-            self._tell(Failed(id=asked.question.id, error=error))
+            self._tell(FailedQuestion(id=asked.question.id, error=error))
 
     def _take_back(self, question_id: str) -> None:
         asked = self._released(question_id)
@@ -141,9 +141,9 @@ class Room:
             self._arms[asked.arm].cancel(question_id)
             asked.let_go()
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: OnlineEvent) -> None:
         asked = self._tells[event.id]
-        if isinstance(event, Piece):
+        if isinstance(event, AnswerPiece):
             asked.tell(event)
             return
         self._released(event.id)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.arms.bundle import named_bundle
-from trimtab.arms.online import Failed, Live, Question, Reply, live
+from trimtab.arms.online import FailedQuestion, OnlineArm, OnlineQuestion, OnlineReply, open_online
 from trimtab.arms.session import Session
 from trimtab.arms.store import Pick, SavedArm, find_saved, measured_precision, on_its_rows, require_weights, usual_arm
 from trimtab.arms.workspace import open_to_answer
@@ -96,7 +96,7 @@ def conversation(
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:
             opening.progress(arm=chosen.name).emit("index")
-        with live(session, chosen, saved, sample=False) as answering:
+        with open_online(session, chosen, saved, sample=False) as answering:
             if opening.display:
                 opening.display.close()  # the terminal is the conversation's now
             yield Conversation(own, chosen, answering)
@@ -105,7 +105,7 @@ def conversation(
 class Conversation:
     """Questions to one arm, each with those before it and their answers; `forget` begins anew."""
 
-    def __init__(self, task: Task, arm: Arm, answering: Live) -> None:
+    def __init__(self, task: Task, arm: Arm, answering: OnlineArm) -> None:
         self.task, self.arm = task, arm
         self._answering = answering
         self.turns: list[Message] = []
@@ -122,7 +122,7 @@ class Conversation:
         require_question(question)
         began = time.perf_counter()
         turn = Message(role="user", content=question)
-        self._answering.ask(Question(id="question", messages=(*self.turns, turn), asker="terminal"))
+        self._answering.ask(OnlineQuestion(id="question", messages=(*self.turns, turn), asker="terminal"))
         try:
             reply = self._reply(on_piece)
         finally:
@@ -140,12 +140,12 @@ class Conversation:
             found=None if silent else bool(reply.cited),
         )
 
-    def _reply(self, on_piece: Callable[[str], object]) -> Reply:
+    def _reply(self, on_piece: Callable[[str], object]) -> OnlineReply:
         while True:
             for event in self._answering.step():
-                if isinstance(event, Failed):
+                if isinstance(event, FailedQuestion):
                     raise event.error
-                if isinstance(event, Reply):
+                if isinstance(event, OnlineReply):
                     return event
                 on_piece(event.text)
 

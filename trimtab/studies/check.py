@@ -25,7 +25,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
-from trimtab.base.show import Row, Shown
+from trimtab.base.show import Shown, ShownRow
 from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
@@ -45,13 +45,13 @@ from trimtab.studies.consent import request_of
 from trimtab.studies.planning import smallest_seen
 from trimtab.studies.run_context import loaded, opened
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
-from trimtab.studies.sources import Source
+from trimtab.studies.sources import DataSource
 
 FIRST_QUESTIONS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class CheckLine:
     """A run of text of the rendered example, and whether the model is trained on it."""
 
     text: str
@@ -103,7 +103,7 @@ class CheckResult(Shown):
     private: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
     example_arm: str | None
-    example: tuple[Piece, ...]
+    example: tuple[CheckLine, ...]
     tokens: TokenStatistics | None
     smallest_difference: float | None
     comparisons: int
@@ -115,7 +115,7 @@ class CheckResult(Shown):
     search_seconds: float = 0.0  # that every arm may spend on its trials
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
     # the better and the worse answer of one
-    judged_example: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
+    judged_example: Mapping[str, tuple[CheckLine, ...]] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -126,7 +126,7 @@ class CheckResult(Shown):
         found = f"Mend first: {stops[0]}{more}" if stops else "Nothing stops a study."
         return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """What is predicted of each arm; the remarks and the rest stand in its attributes."""
         return [
             {
@@ -141,7 +141,7 @@ class CheckResult(Shown):
 
 
 def check(
-    task: Source = "trimtab.toml",
+    task: DataSource = "trimtab.toml",
     *,
     folder: str | Path | None = None,
     budget: str | None = None,
@@ -354,7 +354,7 @@ def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
         yield Remark(level, f"Arm{'s' * (len(arms) > 1)} {', '.join(arms)} cannot run: {problem.rstrip('.')}.")
 
 
-def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
+def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
     """The first training row as the first tuned language model reads it, cut where the loss mask changes; a head reads no answer, and a teacher's are not known yet."""
     arms = [arm for arm in session.task.arms if method_of(arm).uses_base and not {HEAD, DISTILL} & {*arm.stages}] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
@@ -368,7 +368,7 @@ def _example(session: Session) -> tuple[str, tuple[Piece, ...]]:
     return arm.name, pieces_of(encoded, session.base.tokenizer.decode)
 
 
-def _judged_example(session: Session) -> dict[str, tuple[Piece, ...]]:
+def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
     """The first training judgement, both answers where there are two, with their loss masks."""
     rows, _ = judged_answers(session, Context(), "train")
     row = next((row for row in rows if len(row.answers) == 2), rows[0] if rows else None)
@@ -376,10 +376,10 @@ def _judged_example(session: Session) -> dict[str, tuple[Piece, ...]]:
     return {side: pieces_of(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
 
 
-def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[Piece, ...]:
+def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
     """Runs of tokens that are all trained on or all not, as text; special tokens stay visible."""
     runs = groupby(zip(encoded.ids, encoded.trained, strict=True), key=lambda pair: pair[1])
-    return tuple(Piece(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
+    return tuple(CheckLine(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
 
 
 def _token_statistics(session: Session, train: Sequence[Example]) -> TokenStatistics:

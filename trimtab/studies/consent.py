@@ -43,7 +43,7 @@ class Configuration(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ConsentRequest:
     """One thing that a task file asks for: in words, and what is to be added to the command line to allow it."""
 
     words: str
@@ -107,12 +107,12 @@ def require_consent(
     _refuse(task, asked)
 
 
-def request_of(task: Task, name: str, *, rows: bool) -> Request:
+def request_of(task: Task, name: str, *, rows: bool) -> ConsentRequest:
     """What an endpoint asks for; `rows`: it proposes instructions, and is shown training rows for that."""
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
     what = "questions and training rows" if rows else "questions"
-    return Request(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
+    return ConsentRequest(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
 def require_places(task: Task, places: Sequence[tuple[str, str]]) -> None:
@@ -128,11 +128,11 @@ def require_places(task: Task, places: Sequence[tuple[str, str]]) -> None:
         shown = _without_password(place) if "://" in place else place
         known = shown in addresses if "://" in place else _holds(folders, (task.folder / place).resolve())
         if not known:
-            asked.append(Request(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
+            asked.append(ConsentRequest(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
     _refuse(task, asked)
 
 
-def _refuse(task: Task, asked: Sequence[Request]) -> None:
+def _refuse(task: Task, asked: Sequence[ConsentRequest]) -> None:
     """Raise ConsentError for everything that is asked for, with what to add for it; nothing where nothing is."""
     once = list(dict.fromkeys(asked))
     if once:
@@ -152,15 +152,15 @@ def _without_password(address: str) -> str:
     return parts._replace(netloc=f"{parts.username or ''}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
-def _commands(task: Task, scores: bool, rewards: Sequence[str]) -> Iterator[Request]:
+def _commands(task: Task, scores: bool, rewards: Sequence[str]) -> Iterator[ConsentRequest]:
     """What would be run: programs of the task file, and code that a model writes."""
     programs = [task.task.scorer] if scores and task.task.scorer else []
     if "program" in rewards and task.reward.program:
         programs.append(task.reward.program.argv)
     for argv in programs:
-        yield Request(f"to run the program {shlex.join(argv)!r} (read it first)", "--allow-commands")
+        yield ConsentRequest(f"to run the program {shlex.join(argv)!r} (read it first)", "--allow-commands")
     if "tests" in rewards:
-        yield Request("to run code that the model writes, against the tests of your rows", "--allow-commands")
+        yield ConsentRequest("to run code that the model writes, against the tests of your rows", "--allow-commands")
 
 
 def _may_send(table: ApiTable, allowed: Sequence[str]) -> bool:
@@ -183,7 +183,7 @@ def _covers(allowed: str, url: str) -> bool:
     return f"{other.path.rstrip('/')}/".startswith(f"{one.path.rstrip('/')}/")
 
 
-def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
+def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
     """Files and folders outside the task's own that its data tables lead to, by their paths or through links."""
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()
@@ -193,7 +193,7 @@ def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[Request]:
         if len(places) > _SHOWN:
             places = [Path(os.path.commonpath(places))]
         for place in places:
-            yield Request(f"to read {place}, outside its folder", f"--allow {shlex.quote(str(place))}")
+            yield ConsentRequest(f"to read {place}, outside its folder", f"--allow {shlex.quote(str(place))}")
 
 
 def _places(task: Task, pattern: str) -> list[Path]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.cgroups import cores, memory
+from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.show import Shown
 from trimtab.model.catalog import CATALOGUE, cache_root, resolve
@@ -86,7 +86,7 @@ def doctor() -> DoctorReport:
         if not (compute.kernels or compute.accelerators):
             remedy = "install gcc or clang, and see that the cache can be written"
             optional.append(Gap(what="kernels for this processor, with which models answer faster", remedy=remedy))
-    held, free_for_models = memory(), free_memory()
+    held, free_for_models = memory_use(), free_memory()
     total, free = held.total / 1e9, held.available / 1e9
     root = cache_root()
     disk = shutil.disk_usage(_existing(root)).free / 1e9

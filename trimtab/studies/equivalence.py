@@ -12,8 +12,8 @@ from trimtab.arms.session import Session
 from trimtab.base.records import Calibration, Example, Generation, Prompt
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
-from trimtab.export.readers import Consumer, InTransformers
-from trimtab.inference.label_scoring import weighing_of
+from trimtab.export.readers import ExportReader, TransformersReader
+from trimtab.inference.label_scoring import label_weighting
 from trimtab.measurement.calibration import label_scores
 from trimtab.measurement.evaluate import score_text
 from trimtab.measurement.statistics import compare, estimate
@@ -72,7 +72,7 @@ class Proof:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedAgain:
     """What is asked of every consumer, and what the arm as measured answered."""
 
     task: Task
@@ -90,7 +90,7 @@ class Way:
 
 
 def prove(
-    session: Session, asked: Asked, consumer: Consumer, way: Way, *, claimed: bool, own_ids: bool, step: Step
+    session: Session, asked: AskedAgain, consumer: ExportReader, way: Way, *, claimed: bool, own_ids: bool, step: Step
 ) -> Proof:
     """Ask a consumer every question; `own_ids` hands it our tokens, where its tokenizer is known to be another reader's business."""
     texts, alike, ties, differing = [], 0, 0, []
@@ -108,7 +108,7 @@ def prove(
     return _judged(asked, texts, consumer.name, session.precision, way.what, ties, differing, alike, claimed=claimed)
 
 
-def by_text(session: Session, consumer: Consumer) -> Way:
+def by_text(session: Session, consumer: ExportReader) -> Way:
     """Greedy text."""
 
     def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
@@ -118,11 +118,11 @@ def by_text(session: Session, consumer: Consumer) -> Way:
     return Way(what="answers", ask=ask)
 
 
-def by_labels(session: Session, consumer: Consumer, calibration: Calibration | None) -> Way:
+def by_labels(session: Session, consumer: ExportReader, calibration: Calibration | None) -> Way:
     """The label that scores best, weighed as the arm's are."""
     labels = session.workspace.labels
     ids_of = [session.encoder.answer(label) for label in labels]
-    weighing = weighing_of(calibration or Calibration(), labels)
+    weighing = label_weighting(calibration or Calibration(), labels)
     offsets_L = np.asarray(weighing.offsets) if weighing.offsets else None
 
     def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
@@ -133,12 +133,12 @@ def by_labels(session: Session, consumer: Consumer, calibration: Calibration | N
     return Way(what="labels", ask=ask)
 
 
-def by_head(consumer: InTransformers) -> Way:
+def by_head(consumer: TransformersReader) -> Way:
     """The label of the classification head."""
     return Way(what="labels", ask=lambda ids, measured: _best(consumer.class_logits(ids), measured))
 
 
-def prove_again(session: Session, asked: Asked, again: Asked) -> tuple[Proof, Proof]:
+def prove_again(session: Session, asked: AskedAgain, again: AskedAgain) -> tuple[Proof, Proof]:
     """Whether an arm that was opened again builds the same prompts, and from them gives the same answers to the letter."""
     pairs = list(zip(asked.examples, asked.prompts, again.prompts, strict=True))
     other = [example.id for example, one, two in pairs if one.messages != two.messages]
@@ -173,7 +173,7 @@ def _best(scores: Mapping[str, float], measured: str) -> tuple[str, float]:
 
 
 def _judged(
-    asked: Asked,
+    asked: AskedAgain,
     texts: Sequence[str],
     consumer: str,
     precision: str,
@@ -204,7 +204,7 @@ def _judged(
     )
 
 
-def _lost(asked: Asked, texts: Sequence[str]) -> Lost | None:
+def _lost(asked: AskedAgain, texts: Sequence[str]) -> Lost | None:
     if asked.task.metric == "scorer":
         return None
     before = [score_text(one, made.text, asked.task) for one, made in zip(asked.examples, asked.measured, strict=True)]
@@ -219,5 +219,5 @@ def _lost(asked: Asked, texts: Sequence[str]) -> Lost | None:
     )
 
 
-def _groups(asked: Asked) -> list[Any]:
+def _groups(asked: AskedAgain) -> list[Any]:
     return [example.group for example in asked.examples]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from trimtab.arms.answerers import Ready, ready
+from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm, find_saved, measured_precision, on_its_rows, require_weights
@@ -112,12 +112,12 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._loaded_session
 
     @property
-    def _ready(self) -> Ready:
+    def _ready(self) -> ReadyArm:
         if "_loaded_ready" not in self.__dict__:
             saved, self._stack = self._saved, ExitStack()
             context = context_for(self.arm, saved.chosen if saved else None)
             place = saved.folder if saved else self.task.folder / FOLDER
-            self._loaded_ready = self._stack.enter_context(ready(self._session, self.arm, context, place))
+            self._loaded_ready = self._stack.enter_context(ready_arm(self._session, self.arm, context, place))
         return self._loaded_ready
 
     def _answers(self, X: Iterable[str]) -> Iterator[Generation]:

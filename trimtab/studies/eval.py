@@ -10,7 +10,7 @@ from typing import Literal
 
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.fingerprint import digest_of, settings_of
-from trimtab.arms.run import ArmRunner, Outcome, forget_replies
+from trimtab.arms.run import ArmMeasurement, ArmRunner, forget_replies
 from trimtab.arms.store import (
     ANSWERS,
     EIGHT_BIT,
@@ -91,7 +91,7 @@ def eval(
         return found
 
 
-def _compared(before: Outcome, after: Outcome, examples: Sequence[Example]) -> EightBit:
+def _compared(before: ArmMeasurement, after: ArmMeasurement, examples: Sequence[Example]) -> EightBit:
     """The same questions with both weights."""
     pairs = list(zip(before.answers, after.answers, strict=True))
     groups = {example.id: example.group for example in examples}

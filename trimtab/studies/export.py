@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from trimtab.arms.answerers import read_calibration, ready
+from trimtab.arms.answerers import read_calibration, ready_arm
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
@@ -18,7 +18,7 @@ from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import (
     Pick,
     SavedArm,
-    Stored,
+    StoredQuestion,
     find_saved,
     latest_winner,
     measured_precision,
@@ -34,7 +34,7 @@ from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
-from trimtab.export.gguf import KINDS, require_writable, survives, write_gguf
+from trimtab.export.gguf import KINDS, is_lossless, require_writable, write_gguf
 from trimtab.export.hf import (
     plain_config,
     plain_weights,
@@ -42,13 +42,13 @@ from trimtab.export.hf import (
     write_classifier_config,
     write_merged,
 )
-from trimtab.export.modelfile import chat_of, modelfile
-from trimtab.export.readers import Consumer, InLlamaCpp, has_llama_cpp, has_peft, load_back
+from trimtab.export.modelfile import modelfile, turn_template_of
+from trimtab.export.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
 from trimtab.export.signing import sign_folder
 from trimtab.model.adapters.apply import VIRTUAL
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
-from trimtab.studies.equivalence import Asked, Proof, Way, by_head, by_labels, by_text, prove, prove_again
+from trimtab.studies.equivalence import AskedAgain, Proof, Way, by_head, by_labels, by_text, prove, prove_again
 from trimtab.studies.model_card import Facts, card
 from trimtab.studies.record import EXPORTED, count_opening
 from trimtab.studies.run_context import loaded, opened
@@ -135,7 +135,7 @@ def export(
         context = context_for(chosen, saved.chosen if saved else None)
         run_folder = saved.folder if saved else own.folder / FOLDER
         with _beside(place) as folder:
-            with ready(session, chosen, context, run_folder) as able:
+            with ready_arm(session, chosen, context, run_folder) as able:
                 asked = _asked(own, session.part("test", questions), able.builder, able.many, progress)
                 progress.emit("export", note=f"writing {format}")
                 fill = _Filling(
@@ -220,7 +220,7 @@ class _Filling:
     builder: PromptBuilder
     saved: SavedArm | None
     run: Path
-    asked: Asked
+    asked: AskedAgain
     folder: Path
     quantize: str | None
 
@@ -281,7 +281,7 @@ class _Filling:
             name=f"{self.session.task.task.name}-{self.arm.name}",
         )
         self._keep_calibration()
-        return _Written(exact=survives(weights, kind), notes=self._modelfile())
+        return _Written(exact=is_lossless(weights, kind), notes=self._modelfile())
 
     def _modelfile(self) -> tuple[str, ...]:
         """Write the Modelfile where Ollama can say what the prompt says; what it cannot."""
@@ -296,7 +296,7 @@ class _Filling:
         ]
         try:
             text = modelfile(
-                chat_of(session.encoder),
+                turn_template_of(session.encoder),
                 gguf=GGUF,
                 instruction=own,
                 shots=[] if self.context.shot_passages else shots,
@@ -317,7 +317,7 @@ class _Filling:
 
     def _bundle(self) -> _Written:
         pairs = list(zip(self.asked.examples, self.asked.measured, strict=True))[:KEPT]
-        stored = [Stored(messages=example.messages, answer=one.text) for example, one in pairs]
+        stored = [StoredQuestion(messages=example.messages, answer=one.text) for example, one in pairs]
         write_bundle(self.session, self.arm, self.context, self.builder, self.folder, saved=self.saved, stored=stored)
         return _Written(exact=True)
 
@@ -351,20 +351,20 @@ def _tell(
 
 def _asked(
     task: Task, examples: Sequence[Example], builder: PromptBuilder, many: Answerer, progress: Progress
-) -> Asked:
+) -> AskedAgain:
     """Test questions, and what an arm answers."""
     prompts = builder.prompts(examples)
     answers: list[Generation] = []
     for start in range(0, len(prompts), BATCH_ITEMS):
         answers += many(prompts[start : start + BATCH_ITEMS])
         progress.emit("answer", step=len(answers), of=len(prompts))
-    return Asked(task=task, examples=examples, prompts=prompts, measured=answers)
+    return AskedAgain(task=task, examples=examples, prompts=prompts, measured=answers)
 
 
 def _proofs(
     session: Session,
     arm: Arm,
-    asked: Asked,
+    asked: AskedAgain,
     run: Path,
     folder: Path,
     format: Format,
@@ -384,20 +384,20 @@ def _proofs(
     way = by_head(consumer) if head else _way(session, consumer, run)
     proofs = [prove(session, asked, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)]
     if format == "gguf" and has_llama_cpp():
-        native = InLlamaCpp(folder / GGUF, session.context_tokens)
+        native = LlamaCppReader(folder / GGUF, session.context_tokens)
         way = _way(session, native, run)
         proofs.append(prove(session, asked, native, way, claimed=False, own_ids=False, step=step))
     return tuple(proofs)
 
 
-def _from_bundle(session: Session, bundled: BundledArm, asked: Asked, progress: Progress) -> tuple[Proof, ...]:
+def _from_bundle(session: Session, bundled: BundledArm, asked: AskedAgain, progress: Progress) -> tuple[Proof, ...]:
     """Whether an arm out of its bundle builds the same prompts and gives the same answers."""
     context = context_for(bundled.arm, bundled.saved.chosen)
-    with ready(bundled.session, bundled.arm, context, bundled.saved.folder) as able:
+    with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as able:
         return prove_again(session, asked, _asked(asked.task, asked.examples, able.builder, able.many, progress))
 
 
-def _way(session: Session, consumer: Consumer, run: Path) -> Way:
+def _way(session: Session, consumer: ExportReader, run: Path) -> Way:
     if session.task.task.kind == "classify":
         return by_labels(session, consumer, read_calibration(run))
     return by_text(session, consumer)

@@ -14,7 +14,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
 from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
-from trimtab.data.columns import Asked, Wish
+from trimtab.data.columns import AskedColumns, Wish
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import NO_WISH, Detected
 from trimtab.studies.detect import Survey, is_guess, survey, survey_hub
@@ -28,7 +28,9 @@ _TEST = frozenset(("test", "eval", "heldout", "holdout"))
 _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "conversation", "thread", "session")
 
 
-def init(folder: str | Path = Path(), *, columns: Mapping[str, Asked] | None = None, schema: bool = False) -> str:
+def init(
+    folder: str | Path = Path(), *, columns: Mapping[str, AskedColumns] | None = None, schema: bool = False
+) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
     `folder` may also be one data file, which alone is then looked at, or a Hugging Face dataset id, for which a folder is made here.
@@ -48,7 +50,7 @@ def init(folder: str | Path = Path(), *, columns: Mapping[str, Asked] | None = N
     return text
 
 
-def wish_for(columns: Mapping[str, Asked], kind: Kind | None = None) -> Wish:
+def wish_for(columns: Mapping[str, AskedColumns], kind: Kind | None = None) -> Wish:
     """What named columns say of the rows: those of a label are of a closed set."""
     return Wish(columns=columns, kind="classify" if "label" in columns else kind)
 
@@ -260,7 +262,7 @@ effort = "standard"   # what each arm may search on dev, in the same time: none,
 """
 
 
-def _value(asked: Asked) -> str:
+def _value(asked: AskedColumns) -> str:
     return toml_string(asked) if isinstance(asked, str) else _array(asked)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.arms.answerers import read_calibration
-from trimtab.arms.fingerprint import ROWS, depends_on, digest_of
+from trimtab.arms.fingerprint import ROWS, digest_of, fingerprint_of
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, read_arm, read_run
 from trimtab.base.files import read_object
@@ -311,7 +311,7 @@ def _verify(facts: Facts) -> list[str]:
 
 
 def _data(session: Session, facts: Facts) -> list[str]:
-    depends = depends_on(session, [facts.arm])
+    depends = fingerprint_of(session, [facts.arm])
     rows = session.workspace.splits
     lines = [f"- rows: {', '.join(f'{len(part)} {split}' for split, part in rows.items())}"]
     lines.append(f"- hash of the rows: `{digest_of({name: depends[name] for name in ROWS})}`")

@@ -12,7 +12,7 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import folder_named
 from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
-from trimtab.base.show import Row, Shown, ShownRows
+from trimtab.base.show import Shown, ShownRow, ShownRows
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import scores_of
@@ -58,11 +58,11 @@ class OpenedStudy(Shown):
         """The verdict's sentence."""
         return self.result.headline
 
-    def tables(self) -> dict[str, list[Row]]:
+    def tables(self) -> dict[str, list[ShownRow]]:
         """Those of its result."""
         return self.result.tables()
 
-    def screen(self) -> Sequence[Row]:
+    def screen(self) -> Sequence[ShownRow]:
         """One row for each arm."""
         return self.result.screen()
 

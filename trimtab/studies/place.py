@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from trimtab.arms.fingerprint import Depends, depends_on, digest_of, refuse_changed, rows_depend_on, settings_of
+from trimtab.arms.fingerprint import Depends, digest_of, fingerprint_of, refuse_changed, rows_depend_on, settings_of
 from trimtab.arms.known_rows import write_rows
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
@@ -59,7 +59,7 @@ def kept_rows(folder: Path) -> int | None:
 
 def dependencies(session: Session, folder: Path, selected: Depends, *, resumed: bool) -> Depends:
     """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
-    file, now = folder / DEPENDS, {**depends_on(session, session.task.arms), **selected}
+    file, now = folder / DEPENDS, {**fingerprint_of(session, session.task.arms), **selected}
     anew = session.task.command("study")
     if file.is_file():
         refuse_changed(folder, read_object(file), now, anew)

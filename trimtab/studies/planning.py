@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.arms.artifacts import Made
+from trimtab.arms.artifacts import ArmArtifact
 from trimtab.arms.planning.plan import (
     PLANNING,
     ArmPlan,
     Plan,
-    Standing,
+    TrainedStanding,
     cuts_of,
     fit,
     seeds_that_fit,
@@ -105,7 +105,7 @@ def standing(
     effort: ArmEffort | None,
     figures: Mapping[str, float],
     answer_seconds: float | None = None,
-) -> Standing:
+) -> TrainedStanding:
     """The standing of an arm whose search and training took `seconds`, by its `effort` and the `figures` of its training.
 
     An arm whose training dev ended before its epochs were over lacked no epochs.
@@ -118,7 +118,7 @@ def standing(
     searched = effort is not None and effort.stopped != "budget"
     wants = arm.search_seconds > 0 and allowance.search_seconds < whole.search_seconds and not searched
     weighs = arm.beside_seconds > 0 and not allowance.looks_at_dev
-    return Standing(
+    return TrainedStanding(
         allowance=allowance,
         seconds=seconds,
         cut=lasts or wants or weighs or allowance.seeds < whole.seeds,
@@ -128,7 +128,7 @@ def standing(
 
 
 def more_seeds(
-    task: Task, plan: Plan, made: Mapping[str, Made], records: Mapping[str, ArmRecord], spent: float
+    task: Task, plan: Plan, made: Mapping[str, ArmArtifact], records: Mapping[str, ArmRecord], spent: float
 ) -> dict[str, int]:
     """The arms just made that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
 

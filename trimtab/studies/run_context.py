@@ -22,7 +22,7 @@ from trimtab.base.task import Task
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram
 from trimtab.studies.consent import require_consent
-from trimtab.studies.sources import Source, task_for
+from trimtab.studies.sources import DataSource, task_for
 from trimtab.studies.track import Tracking
 
 
@@ -92,7 +92,7 @@ class Opening:
 
 
 def loaded(
-    task: Source,
+    task: DataSource,
     listeners: Sequence[Listener] | None = None,
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from trimtab.base.errors import InputError, OptionError
 from trimtab.base.files import matching, write_atomic
-from trimtab.base.sanitize import printable, said
+from trimtab.base.sanitize import one_line, printable
 from trimtab.base.task import TASK_FILE, Task, check_task, load_task, task_file_for
 from trimtab.data.columns import ColumnsError
 from trimtab.studies.detect import Survey
@@ -36,12 +36,12 @@ class ArrowData(Protocol):
 
 
 Data = ArrowData | Iterable[Mapping[str, Any]]
-Source = str | Path | Task | Data
+DataSource = str | Path | Task | Data
 Tell = Callable[[str], object]
 
 
 def task_for(
-    source: Source,
+    source: DataSource,
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     tell: Tell = lambda _: None,
@@ -257,7 +257,7 @@ def _line(number: int, row: Mapping[str, Any], classes: Mapping[str, Any]) -> st
         ) + "\n"  # half a character, escaped, is refused where it is read
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"row {number} has a value that is no JSON ({said(error)})", "write it as text", field="data"
+            f"row {number} has a value that is no JSON ({one_line(error)})", "write it as text", field="data"
         ) from None
 
 

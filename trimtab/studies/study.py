@@ -19,9 +19,18 @@ import numpy as np
 from safetensors import SafetensorError
 
 from trimtab.arms.answerers import lacking_keys
-from trimtab.arms.artifacts import Made
+from trimtab.arms.artifacts import ArmArtifact
 from trimtab.arms.fingerprint import Depends, digest_of
-from trimtab.arms.planning.plan import RESERVED, Plan, Standing, cuts_of, load_plan, replanned, save_plan, to_come
+from trimtab.arms.planning.plan import (
+    RESERVED,
+    Plan,
+    TrainedStanding,
+    cuts_of,
+    load_plan,
+    replanned,
+    save_plan,
+    to_come,
+)
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.search.context_search import SEARCHES
 from trimtab.arms.search.proposals import propose, proposing
@@ -69,7 +78,7 @@ from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
 from trimtab.studies.run_context import Opening, loaded, opened
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
-from trimtab.studies.sources import Source
+from trimtab.studies.sources import DataSource
 
 PROPOSALS = "proposals.jsonl"
 FORMER = "former"  # where an arm lies while it is made again
@@ -82,7 +91,7 @@ SURVIVED = (
 
 
 def study(
-    task: Source = "trimtab.toml",
+    task: DataSource = "trimtab.toml",
     *,
     folder: str | Path | None = None,
     resume: str | None = None,
@@ -172,7 +181,7 @@ class _StudyRun:
         self.runner = ArmRunner(
             self.session, opening.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
         )
-        self.made: dict[str, Made] = {}
+        self.made: dict[str, ArmArtifact] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
         self.measured: dict[str, float] = {}  # seconds that an arm took as it is now
@@ -352,7 +361,7 @@ class _StudyRun:
                 if record is not None:
                     write_arm(folder, replace(record, usage=usage, result=result))
 
-    def _standings(self, plan: Plan) -> dict[str, Standing]:
+    def _standings(self, plan: Plan) -> dict[str, TrainedStanding]:
         """The standing of every arm that was trained or failed, by name."""
         found = {}
         for arm in plan.kept:
@@ -367,7 +376,7 @@ class _StudyRun:
                 asked = (self.measured[arm.arm] - making) / result.seeds
                 found[arm.arm] = standing(plan, arm, making, result.effort, result.extras, answer_seconds=asked)
             elif result is not None:
-                found[arm.arm] = Standing(
+                found[arm.arm] = TrainedStanding(
                     allowance=plan.allowance_of(arm.arm), seconds=None, cut=False, answer_seconds=0.0
                 )
         return found

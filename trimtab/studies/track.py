@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import sha256_text
-from trimtab.base.progress import Event
+from trimtab.base.progress import ProgressEvent
 
 # What these libraries send to their makers by themselves is off, unless the user's own environment says otherwise.
 QUIET = {
@@ -71,7 +71,7 @@ class RunToTrack:
 _Figures = tuple[RunToTrack, Mapping[str, float]]
 
 
-class Log(Protocol):
+class TrackerRun(Protocol):
     """An open run of a tracker; `where` says in words where to look at it."""
 
     where: str
@@ -104,10 +104,10 @@ class Tracking:
         self._given: SimpleQueue[_Figures | None] = SimpleQueue()
         self._notes: SimpleQueue[str] = SimpleQueue()  # told by the thread that the display belongs to
         self._thread: Thread | None = None
-        self._open: dict[tuple[str, int, str], Log] = {}
+        self._open: dict[tuple[str, int, str], TrackerRun] = {}
         self._broken = self._told = False
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProgressEvent) -> None:
         """Hand over the figures of an event, where it has any."""
         figures = figures_of(event)
         if not figures:
@@ -171,7 +171,7 @@ class Tracking:
             self._broken = True
 
 
-def figures_of(event: Event) -> dict[str, float]:
+def figures_of(event: ProgressEvent) -> dict[str, float]:
     """The numbers that an event of training tells, by `train/loss`, `dev/loss`, `dev/metric` and so on; nothing of other events."""
     stage = event["stage"]
     if stage not in ("train", "dev") or "run" not in event:
@@ -297,7 +297,7 @@ class _Trackio:
         self._run.finish()
 
 
-TRACKERS: Mapping[str, Callable[[RunToTrack], Log]] = {
+TRACKERS: Mapping[str, Callable[[RunToTrack], TrackerRun]] = {
     "tensorboard": _TensorBoard,
     "wandb": _Wandb,
     "mlflow": _MLflow,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.artifacts import Trained
+from trimtab.arms.artifacts import TrainedWeights
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
-from trimtab.arms.fingerprint import TRAINED_BY, depends_on, digest_of, refuse_changed, rows_depend_on
+from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of, refuse_changed, rows_depend_on
 from trimtab.arms.known_rows import write_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import Session
@@ -127,7 +127,7 @@ def train(
 
 def _trained(
     opening: Opening, arm: Arm, folder: Path, seed: int, begin: Path | None, only: Collection[str] | None
-) -> tuple[RunRecord, Trained]:
+) -> tuple[RunRecord, TrainedWeights]:
     """Make the weights in the run's folder, going on where a former sitting stopped; its record and what came of it."""
     begun = read_run(folder)
     session = opening.session(begun.precision if begun else None)
@@ -162,7 +162,7 @@ def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
         arm=arm,
         seed=seed,
         chosen=context_for(arm).chosen(),
-        depends={**depends_on(session, [arm], TRAINED_BY), f"arm {arm.name}": repr(arm.identity)},
+        depends={**fingerprint_of(session, [arm], TRAINED_BY), f"arm {arm.name}": repr(arm.identity)},
         model=base.model,
         revision=base.revision,
         embedding=base.embedding,

@@ -13,36 +13,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.fast.partial_forward import entering, first_moving, hidden_at
+from trimtab.model.fast.partial_forward import first_trainable_layer, hidden_at, layer_input
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, Row, pack
+from trimtab.training.batch import Batch, TrainingRow, pack
 
 MOST_BYTES = 1_000_000_000  # kept for one objective
 
 
-def frozen_bytes(base: Base, tokens: int) -> int:
+def cache_bytes(base: Base, tokens: int) -> int:
     """Bytes that are kept for rows of so many tokens: 0 where nothing is, as no pass may begin later or it would be more than MOST_BYTES.
 
     It follows from sizes alone, never from the memory that happens to be free: a run that goes on decides as it did before.
     """
     size = 2 if base.model.dtype == torch.bfloat16 else 4
-    needed = tokens * base.model.config.hidden_size * size if first_moving(base.model) else 0
+    needed = tokens * base.model.config.hidden_size * size if first_trainable_layer(base.model) else 0
     return needed if needed <= MOST_BYTES else 0
 
 
-class FrozenLayers:
+class ActivationCache:
     """What the frozen layers put out for rows that are read again and again, by epochs, by trials of a search, by looks at dev.
 
     Rows are read in fixed `passes`, each a whole when one of its rows is first needed: so no bit depends on which step needs it first,
     no state is saved, and a run that goes on after a kill reads the same anew. Rows are known by their tokens.
     """
 
-    def __init__(self, passes: Callable[[], Sequence[Sequence[Row]]]) -> None:
+    def __init__(self, passes: Callable[[], Sequence[Sequence[TrainingRow]]]) -> None:
         """`passes` says, once it is asked, which rows are read together."""
         self._passes_of = passes
         self._model: Any = None
         self._first = 0
-        self._passes: Sequence[Sequence[Row]] = ()
+        self._passes: Sequence[Sequence[TrainingRow]] = ()
         self._pass_of: dict[tuple[int, ...], int] = {}
         self._kept: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # on CPU, by the runs of its pass's tree
         self._beginning = Lock()  # passes of a step run side by side
@@ -63,7 +63,7 @@ class FrozenLayers:
 
     def _begin(self, base: Base) -> int:
         """The layer that a pass may begin at, 0 for none; what was kept of another model or layer is dropped."""
-        first = first_moving(base.model)
+        first = first_trainable_layer(base.model)
         if self._model is not base.model or self._first != first:
             self._model, self._first = base.model, first
             self._kept.clear()
@@ -72,7 +72,7 @@ class FrozenLayers:
             for number, rows in enumerate(self._passes):
                 for row in rows:
                     self._pass_of.setdefault(row.encoded.ids, number)
-            if not frozen_bytes(base, sum(map(len, self._pass_of))):
+            if not cache_bytes(base, sum(map(len, self._pass_of))):
                 self._pass_of.clear()
         return first
 
@@ -88,7 +88,9 @@ class FrozenLayers:
     def _read(self, base: Base, first: int, number: int) -> bool:
         """Keep what enters the first trained layer for the rows of a pass; False where that cannot be had."""
         batch = pack(self._passes[number])
-        states_ND = entering(base, first, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
+        states_ND = layer_input(
+            base, first, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout
+        )
         if states_ND is None:
             return False
         runs = torch.split(states_ND.cpu(), batch.layout.lengths)

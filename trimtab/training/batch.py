@@ -14,11 +14,11 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Encoded
-from trimtab.model.attention import Segments
-from trimtab.training.parallel import GAIN, lanes
-from trimtab.training.prefix_sharing import LEAST_SHARED, Tree, end_to_end, tree_of
+from trimtab.model.attention import PackedSequences
+from trimtab.training.parallel import GAIN, parallel_lanes
+from trimtab.training.prefix_sharing import LEAST_SHARED, PrefixTree, end_to_end, prefix_tree
 
 # Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
 # what they are but for rounding.
@@ -26,7 +26,7 @@ MICRO_TOKENS = 1024
 LEVELLED = 16  # parts: of more, lanes take the next one as they end, and hardly wait for each other
 
 
-def tokens_of_pass(dtype: torch.dtype) -> int:
+def default_microbatch_tokens(dtype: torch.dtype) -> int:
     """Tokens of a pass by the type of the model's numbers: half as many in float32, which take twice the room.
 
     The split decides the last bits of a step's sums, to which seeded losses in float32 are held: there it does not change.
@@ -35,7 +35,7 @@ def tokens_of_pass(dtype: torch.dtype) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TrainingRow:
     """An encoded row and its weight in the loss.
 
     `scored` gives pairs of a position in the row and the label that its hidden state is scored with; None stands for the next
@@ -76,8 +76,8 @@ class Batch:
     row_M: Tensor
     rows: int
     row_tokens: int
-    layout: Segments
-    tree: Tree
+    layout: PackedSequences
+    tree: PrefixTree
 
     @property
     def trained_tokens(self) -> int:
@@ -85,10 +85,10 @@ class Batch:
         return self.labels_M.shape[0]
 
 
-def pack(rows: Sequence[Row], *, shared: bool = True) -> Batch:
+def pack(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
     """Lay rows into one flat row, what several begin with once (`shared`); one with a weight of 0 is read but scores nothing."""
     ids = [row.encoded.ids for row in rows]
-    tree = tree_of(ids) if shared else end_to_end(ids)
+    tree = prefix_tree(ids) if shared else end_to_end(ids)
     starts = list(accumulate(map(len, tree.runs), initial=0))
     scored: list[int] = []
     labels: list[int] = []
@@ -101,7 +101,7 @@ def pack(rows: Sequence[Row], *, shared: bool = True) -> Batch:
         labels += [label for _, label in targets]
         weights += [row.weight] * len(targets)
         row_of += [number] * len(targets)
-    layout = Segments([len(run) for run in tree.runs], tree.parents)
+    layout = PackedSequences([len(run) for run in tree.runs], tree.parents)
     return Batch(
         ids_N=torch.tensor([token for run in tree.runs for token in run]),
         positions_N=layout.positions_N,
@@ -133,7 +133,9 @@ def steps_per_epoch(count: int, batch: int) -> int:
     return -(-count // batch)
 
 
-def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int, tokens: int | None = None) -> list[Batch]:
+def step_batches(
+    rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
+) -> list[Batch]:
     """Micro-batches of one optimizer step over single rows, their weights divided by the weight of all that the step scores.
 
     Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
@@ -141,13 +143,17 @@ def step_batches(rows: Sequence[Row], *, batch: int, step: int, seed: int, token
     return [pack(part) for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
-def first_epoch(rows: Sequence[Row], *, batch: int, seed: int, tokens: int | None = None) -> list[list[Row]]:
+def first_epoch(
+    rows: Sequence[TrainingRow], *, batch: int, seed: int, tokens: int | None = None
+) -> list[list[TrainingRow]]:
     """The rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
     return [part for step in steps for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
-def step_parts(rows: Sequence[Row], *, batch: int, step: int, seed: int, tokens: int | None = None) -> list[list[Row]]:
+def step_parts(
+    rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
+) -> list[list[TrainingRow]]:
     """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them; none of more than `tokens` (MICRO_TOKENS)."""
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
@@ -155,13 +161,15 @@ def step_parts(rows: Sequence[Row], *, batch: int, step: int, seed: int, tokens:
     return [[row for unit in part for row in unit] for part in micro_batches(units, tokens or MICRO_TOKENS)]
 
 
-def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool = True) -> list[list[tuple[Row, ...]]]:
+def micro_batches(
+    units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool = True
+) -> list[list[tuple[TrainingRow, ...]]]:
     """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does; as even ones as there are lanes.
 
     What rows begin with in common counts once where it is `shared`. The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
     """
     parts = _filled(units, tokens, shared=shared)
-    beside = lanes()
+    beside = parallel_lanes()
     if beside == 1:
         return parts
     lengths = [_part_tokens(part, shared=shared) for part in parts]
@@ -174,9 +182,11 @@ def micro_batches(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool
     return parts
 
 
-def _filled(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:
+def _filled(
+    units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool
+) -> list[list[tuple[TrainingRow, ...]]]:
     """As few parts as there may be, the shortest rows first."""
-    parts: list[list[tuple[Row, ...]]] = []
+    parts: list[list[tuple[TrainingRow, ...]]] = []
     room = 0
     for unit in sorted(units, key=_tokens):
         new = _tokens(unit) - (_shared(parts[-1][0][0], unit[0]) if parts and shared else 0)
@@ -188,12 +198,12 @@ def _filled(units: Sequence[tuple[Row, ...]], tokens: int, *, shared: bool) -> l
     return parts
 
 
-def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list[list[tuple[Row, ...]]]:
+def _even(units: Sequence[tuple[TrainingRow, ...]], count: int, *, shared: bool) -> list[list[tuple[TrainingRow, ...]]]:
     """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then.
 
     Then, where they are few, units change places for as long as the longest part and the shortest come nearer to each other.
     """
-    parts: list[list[tuple[Row, ...]]] = [[] for _ in range(min(count, len(units)))]
+    parts: list[list[tuple[TrainingRow, ...]]] = [[] for _ in range(min(count, len(units)))]
     shortest = [(0, number) for number in range(len(parts))]
     for unit in sorted(units, key=_tokens, reverse=True):
         length, number = shortest[0]
@@ -208,7 +218,7 @@ def _even(units: Sequence[tuple[Row, ...]], count: int, *, shared: bool) -> list
     return sorted(parts, key=lambda part: _part_tokens(part, shared=shared), reverse=True)
 
 
-def _nearer(parts: list[list[tuple[Row, ...]]], *, shared: bool) -> bool:
+def _nearer(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool) -> bool:
     """Give a unit of the longest part to the shortest, or for one of it, whichever evens them most; False where that ends."""
     lengths = [_part_tokens(part, shared=shared) for part in parts]
     long, short = (parts[lengths.index(find(lengths))] for find in (max, min))
@@ -233,16 +243,16 @@ def _nearer(parts: list[list[tuple[Row, ...]]], *, shared: bool) -> bool:
     return True
 
 
-def _part_tokens(part: Sequence[tuple[Row, ...]], *, shared: bool) -> int:
+def _part_tokens(part: Sequence[tuple[TrainingRow, ...]], *, shared: bool) -> int:
     """Tokens that are read of a part."""
     return sum(map(_tokens, part)) - (sum(_shared(part[0][0], unit[0]) for unit in part[1:]) if shared else 0)
 
 
-def _tokens(unit: tuple[Row, ...]) -> int:
+def _tokens(unit: tuple[TrainingRow, ...]) -> int:
     return sum(len(row.encoded.ids) for row in unit) - sum(_shared(*both) for both in pairwise(unit))
 
 
-def _shared(left: Row, right: Row) -> int:
+def _shared(left: TrainingRow, right: TrainingRow) -> int:
     """Tokens that are read once for both."""
-    shared = common_length(left.encoded.ids, right.encoded.ids)
+    shared = common_prefix_length(left.encoded.ids, right.encoded.ids)
     return shared if shared >= LEAST_SHARED else 0

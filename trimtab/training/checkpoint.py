@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, remove_cut, sha256_file, sha256_text, sync, write_atomic, write_json
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 
 LATEST = "latest"
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
@@ -48,7 +48,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder / f".{name}.part", ignore_errors=True)
         raise InputError(
-            f"the checkpoint of step {step} could not be written ({said(error)}); "
+            f"the checkpoint of step {step} could not be written ({one_line(error)}); "
             + (f"{former} before it is intact" if former else "nothing was saved before it"),
             "make room or mend the disk, then run the same command with --resume",
             file=folder,
@@ -122,7 +122,7 @@ def _read(folder: Path) -> tuple[Checkpoint, int | None]:
         best = _require_as_written(folder, state)
         weights, moments = load_file(folder / WEIGHTS), load_file(folder / MOMENTS)
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        problem, remedy = f"the checkpoint is damaged ({said(error)})", "remove it and start again"
+        problem, remedy = f"the checkpoint is damaged ({one_line(error)})", "remove it and start again"
         raise InputError(problem, remedy, file=folder) from error
     return Checkpoint(weights=weights, moments=moments, state=state), best
 

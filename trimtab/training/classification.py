@@ -13,24 +13,31 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.classifier import Head
 from trimtab.model.load import Base
-from trimtab.training.activation_cache import FrozenLayers
-from trimtab.training.batch import Batch, Row, first_epoch, step_batches, steps_per_epoch
+from trimtab.training.activation_cache import ActivationCache
+from trimtab.training.batch import Batch, TrainingRow, first_epoch, step_batches, steps_per_epoch
 from trimtab.training.losses import Loss, scored_hidden
 
 
-class Classification:
+class ClassificationObjective:
     """Cross entropy over the labels, weighted, normalised over the whole optimizer step; moves the model's own and the head."""
 
     def __init__(
-        self, rows: Sequence[Row], head: Head, *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+        self,
+        rows: Sequence[TrainingRow],
+        head: Head,
+        *,
+        batch: int,
+        seed: int,
+        keep: bool = True,
+        tokens: int | None = None,
     ) -> None:
         """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows, self.head, self.batch, self.seed, self.tokens = list(rows), head, batch, seed, tokens
         self.frozen = (
-            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
         )
 
     @property
@@ -40,7 +47,10 @@ class Classification:
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
         """Whatever of the model may move, and the head as `head.weight`."""
-        return {**trainable(base.model), **{f"head.{name}": value for name, value in self.head.named_parameters()}}
+        return {
+            **trainable_parameters(base.model),
+            **{f"head.{name}": value for name, value in self.head.named_parameters()},
+        }
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
@@ -56,7 +66,7 @@ class Classification:
         return Loss(value=parts_M.sum(), figures={"accuracy": (right_M * weights_M).sum()}, parts_M=parts_M.detach())
 
 
-def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[Row]:
+def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[TrainingRow]:
     """Rows from token ids of a prompt, the number of its label and its weight; a weight of 0 leaves a row out.
 
     Raises InputError for an empty prompt, for a number that is not below `labels`, and when no row is left.
@@ -81,6 +91,6 @@ def label_probabilities(head: Head, hidden_MD: Tensor) -> Tensor:
     return chances_MC
 
 
-def _last_token(ids: Sequence[int], label: int, weight: float) -> Row:
+def _last_token(ids: Sequence[int], label: int, weight: float) -> TrainingRow:
     encoded = Encoded(ids=tuple(ids), trained=(False,) * len(ids))
-    return Row(encoded=encoded, weight=weight, scored=((len(ids) - 1, label),))
+    return TrainingRow(encoded=encoded, weight=weight, scored=((len(ids) - 1, label),))

@@ -14,44 +14,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.load import Base, softcap
-from trimtab.training.activation_cache import MOST_BYTES, FrozenLayers
+from trimtab.training.activation_cache import MOST_BYTES, ActivationCache
 from trimtab.training.batch import (
     Batch,
-    Row,
+    TrainingRow,
+    default_microbatch_tokens,
     first_epoch,
     micro_batches,
     pack,
     step_parts,
     steps_per_epoch,
-    tokens_of_pass,
 )
-from trimtab.training.losses import Loss, divergence_from, head_log_softmax, scored_hidden
-from trimtab.training.parallel import in_lanes
+from trimtab.training.losses import Loss, head_log_softmax, kl_from_teacher, scored_hidden
+from trimtab.training.parallel import map_microbatches
 
 IMPOSSIBLE = -1e4  # the log-probability of a token that the teacher's head lacks: finite, so that 0 times it is 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class TeacherTargets:
     """An answer of the teacher behind its prompt: as the student reads both, and as the teacher does, whose chat template may differ.
 
     Both are scored at the same tokens of the answer.
     """
 
-    student: Row
+    student: TrainingRow
     teacher: Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaughtBatch(Batch):
+class DistillBatch(Batch):
     """A batch whose rows are answers of the teacher; `states_ME` are its own last hidden states where they are scored."""
 
     states_ME: Tensor
 
 
-class Distilled:
+class Distillation:
     """`KL(teacher || student)` over the vocabulary, a mean over the answer tokens of the whole optimizer step.
 
     Hinton et al. 2015 (arXiv 1503.02531) at temperature 1, over the teacher's own answers as Kim & Rush 2016 (arXiv 1606.07947)
@@ -62,7 +62,7 @@ class Distilled:
 
     def __init__(
         self,
-        lessons: Sequence[Lesson],
+        lessons: Sequence[TeacherTargets],
         teacher: Base,
         *,
         batch: int,
@@ -74,7 +74,7 @@ class Distilled:
         self.rows = [lesson.student for lesson in lessons]
         self.batch, self.seed, self.tokens = batch, seed, tokens
         self.frozen = (
-            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
         )
         self._number_of = {id(row.encoded): number for number, row in enumerate(self.rows)}
         asked = [lesson.teacher for lesson in lessons]
@@ -93,26 +93,26 @@ class Distilled:
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
         """Whatever of the student may move."""
-        return trainable(base.model)
+        return trainable_parameters(base.model)
 
-    def batches(self, step: int) -> list[TaughtBatch]:
+    def batches(self, step: int) -> list[DistillBatch]:
         """The micro-batches of one optimizer step."""
         return [
             self._packed(part)
             for part in step_parts(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
         ]
 
-    def _packed(self, rows: Sequence[Row]) -> TaughtBatch:
+    def _packed(self, rows: Sequence[TrainingRow]) -> DistillBatch:
         packed = pack(rows)
         states = self._states_of([self._number_of[id(row.encoded)] for row in rows])
         own = {name: getattr(packed, name) for name in Batch.__dataclass_fields__}
-        return TaughtBatch(**own, states_ME=torch.cat(states))
+        return DistillBatch(**own, states_ME=torch.cat(states))
 
-    def loss(self, base: Base, batch: TaughtBatch) -> Loss:
+    def loss(self, base: Base, batch: DistillBatch) -> Loss:
         """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
         hidden_MD = scored_hidden(base, batch, self.frozen)
         head = base.model.get_output_embeddings()
-        value, parts_M = divergence_from(
+        value, parts_M = kl_from_teacher(
             partial(self._log_q, batch.states_ME.to(hidden_MD.device), head.weight.shape[0]),
             hidden_MD,
             head.weight,
@@ -138,16 +138,16 @@ def state_bytes(teacher: Base, tokens: int) -> int:
 @torch.no_grad()
 def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
     """The teacher's last hidden states before each token of each answer, `[T, E]` on the CPU."""
-    units = [(Row(encoded=answer),) for answer in answers]
+    units = [(TrainingRow(encoded=answer),) for answer in answers]
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: dict[int, Tensor] = {}
-    parts = micro_batches(units, tokens_of_pass(teacher.model.dtype))
+    parts = micro_batches(units, default_microbatch_tokens(teacher.model.dtype))
 
-    def read(part: Sequence[tuple[Row, ...]]) -> tuple[Tensor, ...]:
+    def read(part: Sequence[tuple[TrainingRow, ...]]) -> tuple[Tensor, ...]:
         batch = pack([row for unit in part for row in unit])
         states_ME = scored_hidden(teacher, batch).cpu()
         return torch.split(states_ME, torch.bincount(batch.row_M, minlength=batch.rows).tolist())
 
-    for part, each in zip(parts, in_lanes(read, parts), strict=True):
+    for part, each in zip(parts, map_microbatches(read, parts), strict=True):
         found |= {number_of[id(unit)]: states for unit, states in zip(part, each, strict=True)}
     return [found[number] for number in range(len(units))]

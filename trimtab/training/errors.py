@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from trimtab.base.errors import DivergedError, MemoryRanOutError, memory_ran_out
 from trimtab.model.load import Base
-from trimtab.training.batch import tokens_of_pass
+from trimtab.training.batch import default_microbatch_tokens
 
 
-def require_numbers(
+def require_finite(
     values: Mapping[str, float | None], *, step: int, saved: int | None, rate: float | None, precision: str
 ) -> None:
     """Raise DivergedError where one of them is not finite at `step`, counted from 1; `saved` is the step of the last checkpoint.
@@ -32,7 +32,7 @@ def require_numbers(
 
 
 @contextmanager
-def memory_told(base: Base, where: str, saved: int | None, tokens: int = 0) -> Iterator[None]:
+def explain_memory_error(base: Base, where: str, saved: int | None, tokens: int = 0) -> Iterator[None]:
     """Inside, memory that runs out is told as MemoryRanOutError; `tokens` are those of the pass under way."""
     try:
         yield
@@ -51,7 +51,7 @@ def _lighter(base: Base, tokens: int) -> str:
     ways = ["a smaller base.model"]
     if base.precision != "bf16":
         ways.append('base.precision = "bf16"')
-    if tokens > (most := tokens_of_pass(base.model.dtype)):
+    if tokens > (most := default_microbatch_tokens(base.model.dtype)):
         ways.append(f"rows of at most {most:,} tokens (shorter texts, fewer shots or passages)")
     ways.append("fewer numbers that move (a lower rank, fewer layers, lora in place of full)")
     return f"{', '.join(ways[:-1])} or {ways[-1]}"

@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from trimtab.base.machine import MemoryPeak
-from trimtab.model.adapters.apply import trainable
-from trimtab.model.adapters.base import adapted_layers
-from trimtab.model.fast.packed_weights import laid_out_bytes
-from trimtab.model.fast.partial_forward import first_moving
-from trimtab.model.fast.train_layers import learns_by_kernels
+from trimtab.model.adapters.apply import trainable_parameters
+from trimtab.model.adapters.base import adapter_layers
+from trimtab.model.fast.packed_weights import packed_bytes
+from trimtab.model.fast.partial_forward import first_trainable_layer
+from trimtab.model.fast.train_layers import trains_by_kernels
 from trimtab.model.footprint import activation_width, answering_bytes
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_tokens
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, tokens_of_pass
-from trimtab.training.optim import Optimizer, unkept
-from trimtab.training.parallel import in_lanes, lanes
-from trimtab.training.sft import Supervised
+from trimtab.model.prompt_tuning import count_virtual_tokens
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, default_microbatch_tokens
+from trimtab.training.optim import Optimizer, no_retained_grad
+from trimtab.training.parallel import map_microbatches, parallel_lanes
+from trimtab.training.sft import SupervisedObjective
 
 STEPPED = 5_000_000  # numbers over which a step of the optimizer is timed
 
@@ -50,7 +50,7 @@ class TrainingRate:
         return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
 
 
-def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2.0) -> TrainingRate:
+def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float = 2.0) -> TrainingRate:
     """Run real steps of `batch` rows for about `seconds` without moving a weight; first, cold ones are not counted.
 
     Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
@@ -61,34 +61,34 @@ def measure_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float = 2
     return replace(rate, steps_mb=memory.beyond())
 
 
-def _measured_rate(base: Base, rows: Sequence[Row], batch: int, seconds: float) -> TrainingRate:
+def _measured_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float) -> TrainingRate:
     stepping = _stepping_seconds(base)
-    tokens = tokens_of_pass(base.model.dtype)
-    whole = Supervised(rows, batch=batch, seed=0, keep=False, tokens=tokens)
-    if not first_moving(base.model):
+    tokens = default_microbatch_tokens(base.model.dtype)
+    whole = SupervisedObjective(rows, batch=batch, seed=0, keep=False, tokens=tokens)
+    if not first_trainable_layer(base.model):
         return _measured(base, whole, stepping, seconds)
-    above = _measured(base, Supervised(rows, batch=batch, seed=0, tokens=tokens), stepping, seconds / 2)
+    above = _measured(base, SupervisedObjective(rows, batch=batch, seed=0, tokens=tokens), stepping, seconds / 2)
     every = _measured(base, whole, stepping, seconds / 2)
     return replace(above, frozen_seconds=max(0.0, 1 / every.tokens_per_second - 1 / above.tokens_per_second))
 
 
-def _measured(base: Base, objective: Supervised, stepping: float, seconds: float) -> TrainingRate:
+def _measured(base: Base, objective: SupervisedObjective, stepping: float, seconds: float) -> TrainingRate:
     """How fast an objective's steps go, `stepping` seconds of the optimizer in each; what it keeps is read in the first epoch."""
-    cold, moving = objective.steps_per_epoch if objective.frozen else 1, list(trainable(base.model).values())
+    cold, moving = objective.steps_per_epoch if objective.frozen else 1, list(trainable_parameters(base.model).values())
 
     def passed(batch: Batch) -> None:
         torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
-    with unkept(moving):  # as in training
+    with no_retained_grad(moving):  # as in training
         while step <= cold or time.perf_counter() - began < seconds:
             if step == cold:
                 tokens, began = 0, time.perf_counter()
             batches = objective.batches(step)
-            for _ in in_lanes(passed, batches):
+            for _ in map_microbatches(passed, batches):
                 pass
             tokens += sum(batch.row_tokens for batch in batches)
-            largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-lanes() :]))
+            largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-parallel_lanes() :]))
             step += 1
     taken = time.perf_counter() - began + (step - cold) * stepping
     return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
@@ -96,7 +96,7 @@ def _measured(base: Base, objective: Supervised, stepping: float, seconds: float
 
 def _stepping_seconds(base: Base) -> float:
     """Seconds of one step of the optimizer, from a step over a part of the numbers: to hold the moments of all could be too much here."""
-    moving = trainable(base.model)
+    moving = trainable_parameters(base.model)
     counted, sample = 0, {}
     for name, parameter in moving.items():
         sample[name] = nn.Parameter(torch.zeros_like(parameter))
@@ -136,17 +136,17 @@ def memory_mb(
     and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
     """
-    config, virtual = base.model.config, virtual_tokens(base.model)
-    moving = 16 * sum(one.numel() for one in trainable(base.model).values())
-    learns = bool(adapted_layers(base.model)) and learns_by_kernels(base.model)
+    config, virtual = base.model.config, count_virtual_tokens(base.model)
+    moving = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
+    learns = bool(adapter_layers(base.model)) and trains_by_kernels(base.model)
     width = activation_width(config, fused=learns)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
     tokens = pass_tokens + virtual
-    changed = sum(layer.kept(tokens) for layer in adapted_layers(base.model).values())
-    layers = config.num_hidden_layers - first_moving(base.model)
+    changed = sum(layer.kept(tokens) for layer in adapter_layers(base.model).values())
+    layers = config.num_hidden_layers - first_trainable_layer(base.model)
     activations = (tokens * layers * width + changed) * size
-    merged = sum(layer.base.weight.nbytes for layer in adapted_layers(base.model).values())
+    merged = sum(layer.base.weight.nbytes for layer in adapter_layers(base.model).values())
     looking, drawn, asked = (merged + one * 1e6 if one else 0.0 for one in (look, drawing, answering))
     highest = max(moving + kept + max(activations + drawn, steps * 1e6, looking), asked)
     return float((psutil.Process().memory_info().rss + highest) / 1e6)
@@ -158,4 +158,4 @@ def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
     Keys, values and the pass are counted from the configuration (`model/footprint.py`).
     """
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
-    return (laid_out_bytes(base) + answering_bytes(base.model.config, size, slots, tokens, reading)) / 1e6
+    return (packed_bytes(base) + answering_bytes(base.model.config, size, slots, tokens, reading)) / 1e6

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from trimtab.base.records import Encoded
-from trimtab.model.fast.partial_forward import put_out
+from trimtab.model.fast.partial_forward import layer_output
 from trimtab.model.load import Base
-from trimtab.model.threads import on_free_cores
-from trimtab.training.batch import Row, micro_batches, pack, tokens_of_pass
+from trimtab.model.threads import limit_to_free_cores
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack
 
 
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -24,14 +24,16 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     found_PD = torch.empty(len(prompts), size)
     # the scored position is the last of a prompt, and its label says which prompt it is: shortest ones come first
     units = [
-        (Row(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
+        (TrainingRow(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
         for number, ids in enumerate(prompts)
     ]
-    for part in micro_batches(units, tokens_of_pass(base.model.dtype), shared=False):
+    for part in micro_batches(units, default_microbatch_tokens(base.model.dtype), shared=False):
         # a mean over a prompt wants it in one piece
         batch = pack([row for unit in part for row in unit], shared=False)
-        with on_free_cores():
-            out = put_out(base, middle, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout)
+        with limit_to_free_cores():
+            out = layer_output(
+                base, middle, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout
+            )
         hidden_ND = (out[0] if isinstance(out, tuple) else out).reshape(-1, size).float().cpu()
         ends = (batch.scored_M + 1).tolist()
         for number, begin, end in zip(batch.labels_M.tolist(), [0, *ends], ends, strict=False):

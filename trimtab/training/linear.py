@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, replacing, write_json
-from trimtab.base.sanitize import said
+from trimtab.base.sanitize import one_line
 
 Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
@@ -83,7 +83,9 @@ def load_linear(folder: Path) -> LinearModel:
         )
         _require_fit(model)
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise InputError(f"the linear classifier is damaged ({said(error)})", "train it again", file=folder) from None
+        raise InputError(
+            f"the linear classifier is damaged ({one_line(error)})", "train it again", file=folder
+        ) from None
     return model
 
 
@@ -139,7 +141,7 @@ def train_linear(
         if level is not None:
             train_NF, dev_NF = level(train_NF), None if dev_NF is None else level(dev_NF)
         for penalty in penalties:
-            fitted = fit(train_NF, labels, penalty)
+            fitted = fit_logistic(train_NF, labels, penalty)
             right = [a == b for a, b in zip(fitted.predict(dev_NF), dev_labels, strict=True)] if dev_texts else []
             accuracy = float(np.mean(right)) if right else 0.0
             if best is None or accuracy > best.dev_accuracy:
@@ -190,7 +192,7 @@ def _model(
     )
 
 
-def fit(features_NF: Any, labels: Sequence[str], penalty: float) -> Any:
+def fit_logistic(features_NF: Any, labels: Sequence[str], penalty: float) -> Any:
     """scikit-learn's logistic regression on features `[N, F]`, every label counting the same however rare."""
     from sklearn.linear_model import LogisticRegression
 

@@ -22,11 +22,11 @@ from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
 from trimtab.training.batch import Batch
 from trimtab.training.checkpoint import Checkpoint
-from trimtab.training.errors import memory_told, require_numbers
+from trimtab.training.errors import explain_memory_error, require_finite
 from trimtab.training.losses import Loss
-from trimtab.training.monitor import ADVICE, Evaluation, Health, Reading, best_of, health, should_stop
+from trimtab.training.monitor import ADVICE, DevEvaluation, EvalRecord, Health, best_of, health, should_stop
 from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
-from trimtab.training.parallel import in_lanes
+from trimtab.training.parallel import map_microbatches
 
 SAVE_SECONDS = 60.0
 VERSION = 3  # of a checkpoint's state; those before marked the best weights by another rule
@@ -86,7 +86,7 @@ class TrainingJob:
     objective: Objective[Any]
     settings: LoopSettings
     folder: Path
-    evaluate: Callable[[], Evaluation] | None = None
+    evaluate: Callable[[], DevEvaluation] | None = None
     progress: Progress = field(default_factory=Progress)
     fingerprint: str = ""
     note: str = ""
@@ -134,9 +134,9 @@ class TrainResult:
     planned: int
     seconds: float
     tokens: int
-    best: Reading | None
+    best: EvalRecord | None
     health: Health
-    readings: tuple[Reading, ...]
+    readings: tuple[EvalRecord, ...]
 
 
 @dataclass
@@ -147,7 +147,7 @@ class _State:
     loss_sum: float = 0.0
     loss_count: int = 0
     figure_sums: dict[str, float] = field(default_factory=dict)  # as loss_sum, since the last reading
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[EvalRecord] = field(default_factory=list)
     saved: int | None = None  # the step of the last checkpoint
 
     def to_json(self) -> dict[str, Any]:
@@ -208,24 +208,24 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     loss = 0.0
     figures: dict[str, float] = {}
     where = f"step {state.step + 1} of {steps}"
-    with memory_told(job.base, where, state.saved):
+    with explain_memory_error(job.base, where, state.saved):
         batches = job.objective.batches(state.step)
 
     def passed(numbered: tuple[int, AnyBatch]) -> Loss:
         place, batch = numbered
-        with memory_told(job.base, where, state.saved, tokens=len(batch.ids_N)):
+        with explain_memory_error(job.base, where, state.saved, tokens=len(batch.ids_N)):
             part = job.objective.loss(job.base, batch)
             optimizer.backward(part.value, place)
             return part.detached()
 
-    for batch, part in zip(batches, in_lanes(passed, list(enumerate(batches))), strict=True):
+    for batch, part in zip(batches, map_microbatches(passed, list(enumerate(batches))), strict=True):
         loss += float(part.value)
         _add(figures, part)
         state.tokens += batch.row_tokens
     norm = optimizer.clip_gradients()
     _require_numbers(job, state, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
     rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
-    with memory_told(job.base, where, state.saved):
+    with explain_memory_error(job.base, where, state.saved):
         optimizer.step(rate)
     state.step += 1
     state.loss_sum += loss
@@ -235,7 +235,7 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
 
 
-def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
+def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
     """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it.
 
     Its rows come in the order of the pass, which is the same each time: where the objective tells its loss's parts.
@@ -247,13 +247,13 @@ def held_out(base: Base, objective: Objective[Any]) -> Evaluation:
         for step in range(objective.steps_per_epoch):
             batches = objective.batches(step)
             trained = sum(batch.trained_tokens for batch in batches)
-            parts = list(in_lanes(partial(objective.loss, base), batches))
+            parts = list(map_microbatches(partial(objective.loss, base), batches))
             total += trained * sum(float(part.value) for part in parts)
             tokens += trained
             for batch, part in zip(batches, parts, strict=True):
                 rows += [trained * value for value in part.by_row(batch)]
                 _add(figures, part, times=trained)
-    return Evaluation(
+    return DevEvaluation(
         dev_loss=total / tokens,
         figures={name: value / tokens for name, value in figures.items()},
         rows=tuple(value * len(rows) / tokens for value in rows),
@@ -268,7 +268,7 @@ def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
 
 def _require_numbers(job: TrainingJob, state: _State, step: int, values: Mapping[str, float | None]) -> None:
     rate = job.settings.learning_rate if state.step else None
-    require_numbers(values, step=step, saved=state.saved, rate=rate, precision=job.base.precision)
+    require_finite(values, step=step, saved=state.saved, rate=rate, precision=job.base.precision)
 
 
 def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
@@ -285,11 +285,11 @@ def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> N
 def _evaluate(job: TrainingJob, state: _State) -> None:
     if job.evaluate is None:
         return
-    with memory_told(job.base, f"the look at dev after step {state.step} of {job.steps}", state.saved):
+    with explain_memory_error(job.base, f"the look at dev after step {state.step} of {job.steps}", state.saved):
         seen = job.evaluate()
     _require_numbers(job, state, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
     count = max(1, state.loss_count)
-    reading = Reading(
+    reading = EvalRecord(
         step=state.step,
         train_loss=state.loss_sum / count,
         dev_loss=seen.dev_loss,
@@ -337,8 +337,8 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
     return _State(**saved, readings=readings, saved=saved["step"])
 
 
-def _reading(saved: Mapping[str, Any]) -> Reading:
-    return Reading(**{**saved, "rows": tuple(saved["rows"])})
+def _reading(saved: Mapping[str, Any]) -> EvalRecord:
+    return EvalRecord(**{**saved, "rows": tuple(saved["rows"])})
 
 
 def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: bool) -> TrainResult:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from trimtab.model.fast.partial_forward import hidden_at
-from trimtab.model.kernels.build import run
-from trimtab.model.kernels.matmul import product, weight_gradient
-from trimtab.model.kernels.ops import applied, takes_rows
+from trimtab.model.kernels.build import call
+from trimtab.model.kernels.matmul import matmul, weight_gradient
+from trimtab.model.kernels.ops import apply_function, supports_rows
 from trimtab.model.load import Base, softcap
-from trimtab.training.activation_cache import FrozenLayers
+from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch
 
 CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
@@ -55,7 +55,7 @@ def sums_by_row(values_M: Tensor, batch: Batch) -> Tensor:
     return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
 
 
-def scored_hidden(base: Base, batch: Batch, frozen: FrozenLayers | None = None) -> Tensor:
+def scored_hidden(base: Base, batch: Batch, frozen: ActivationCache | None = None) -> Tensor:
     """The last hidden states `hidden_MD` of the scored positions, one for each label; with `frozen`, where that has left off."""
     if frozen is not None:
         return frozen.scored(base, batch)
@@ -106,11 +106,13 @@ def token_log_probabilities(
     `foretold_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
     cross entropies. It changes no result beyond rounding; with it a trainable head costs no second pass. Every label must be >= 0.
     """
-    log_p_M: Tensor = applied(_TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap)
+    log_p_M: Tensor = apply_function(
+        _TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap
+    )
     return log_p_M
 
 
-def divergence_from(
+def kl_from_teacher(
     teacher: Callable[[slice], Tensor],
     hidden_MD: Tensor,
     weight_VD: Tensor,
@@ -123,7 +125,9 @@ def divergence_from(
 
     `teacher` gives the float32 log-probabilities `log_p_RV` of a chunk of the positions; they may be overwritten.
     """
-    found: tuple[Tensor, Tensor] = applied(_Divergence, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap)
+    found: tuple[Tensor, Tensor] = apply_function(
+        _Divergence, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap
+    )
     return found
 
 
@@ -201,7 +205,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
             log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
             if grad_hidden_MD is not None:
-                grad_hidden_MD[part] = product(logits_RV, weight_VD, upright=True)
+                grad_hidden_MD[part] = matmul(logits_RV, weight_VD, upright=True)
             if head is not None:
                 head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap
@@ -269,7 +273,7 @@ def head_log_softmax(
 
 def _logits(hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
     if bias_V is None:
-        return product(hidden_RD, weight_VD)
+        return matmul(hidden_RD, weight_VD)
     return torch.nn.functional.linear(hidden_RD, weight_VD, bias_V)
 
 
@@ -293,9 +297,9 @@ def _label_scores(
     A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32; by a kernel where one takes them.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
-    if cap is None and (head is None or head.bias_V is None) and takes_rows(logits_RV):
+    if cap is None and (head is None or head.bias_V is None) and supports_rows(logits_RV):
         scales = None if scale_R is None else scale_R.contiguous()
-        run("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
+        call("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
         return log_p_R
     rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
     for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):

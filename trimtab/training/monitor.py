@@ -14,7 +14,7 @@ Health = Literal["learning", "still improving", "memorising", "diverging", "gami
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class DevEvaluation:
     """What one look at dev gives: dev loss in nats per answer token, the task's metric (higher is better), further figures.
 
     `rows` is what each row of dev adds, the same rows in the same order at every look: their mean is the dev loss, or the metric
@@ -33,7 +33,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class EvalRecord:
     """One evaluation within a run, and the mean train loss since the last one; every reading of a run has the same figures.
 
     `figures` are those of dev and, as `train_…`, the means of the steps' own since the last reading.
@@ -51,7 +51,7 @@ class Reading:
         return asdict(self)
 
 
-def best_of(readings: Sequence[Reading]) -> Reading:
+def best_of(readings: Sequence[EvalRecord]) -> EvalRecord:
     """The latest reading whose dev loss is within one paired standard error of the lowest; without losses, by the highest metric.
 
     All are compared with one, so the best does not hang on the order in which they are compared; a later one of equals
@@ -61,18 +61,18 @@ def best_of(readings: Sequence[Reading]) -> Reading:
     return max((reading for reading in readings if not _clearly_worse(reading, lowest)), key=lambda one: one.step)
 
 
-def paired_error(left: Reading, right: Reading) -> float:
+def paired_error(left: EvalRecord, right: EvalRecord) -> float:
     """One standard error of the difference of two readings, from the differences row by row; 0 where rows were not kept."""
     gaps = [one - other for one, other in zip(left.rows, right.rows, strict=True)]
     return statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
 
 
-def should_stop(readings: Sequence[Reading], patience: int) -> bool:
+def should_stop(readings: Sequence[EvalRecord], patience: int) -> bool:
     """True when the best reading is at least `patience` evaluations old: each since then is worse by over one standard error."""
     return bool(readings) and len(readings) - 1 - readings.index(best_of(readings)) >= patience
 
 
-def health(readings: Sequence[Reading]) -> Health:
+def health(readings: Sequence[EvalRecord]) -> Health:
     """What the whole curve says: improving while dev loss still fell by over 2% at the end, something is wrong when it is 5% above its lowest.
 
     Where train loss went on falling since then, it memorises; where that rose by 5% too, it diverges. Without a dev loss, these are a
@@ -83,7 +83,10 @@ def health(readings: Sequence[Reading]) -> Health:
         return "learning"
     lowest = _lowest(readings)
     last, former = readings[-1], readings[-2]
-    rise, fall = badness(last) - badness(lowest), badness(former) - badness(last)
+    rise, fall = (
+        loss_or_negated_metric(last) - loss_or_negated_metric(lowest),
+        loss_or_negated_metric(former) - loss_or_negated_metric(last),
+    )
     if EARNED in last.figures:
         if last.figures[EARNED] > lowest.figures[EARNED] and _exceeds(rise, paired_error(lowest, last)):
             return "gaming"
@@ -97,16 +100,16 @@ def health(readings: Sequence[Reading]) -> Health:
     return "learning"
 
 
-def _lowest(readings: Sequence[Reading]) -> Reading:
+def _lowest(readings: Sequence[EvalRecord]) -> EvalRecord:
     """The reading with the lowest dev loss, the earliest of equals."""
-    return min(readings, key=lambda reading: (badness(reading), reading.step))
+    return min(readings, key=lambda reading: (loss_or_negated_metric(reading), reading.step))
 
 
-def _clearly_worse(reading: Reading, than: Reading) -> bool:
-    return _exceeds(badness(reading) - badness(than), paired_error(reading, than))
+def _clearly_worse(reading: EvalRecord, than: EvalRecord) -> bool:
+    return _exceeds(loss_or_negated_metric(reading) - loss_or_negated_metric(than), paired_error(reading, than))
 
 
-def badness(reading: Reading) -> float:
+def loss_or_negated_metric(reading: EvalRecord) -> float:
     """Dev loss, or the metric turned round where there is none: lower is better."""
     if reading.dev_loss is not None:
         return reading.dev_loss
@@ -118,7 +121,7 @@ def _exceeds(gap: float, error: float) -> bool:
     return gap > error and not math.isclose(gap, error)
 
 
-def _step(reading: Reading, other: Reading, share: float) -> float:
+def _step(reading: EvalRecord, other: EvalRecord, share: float) -> float:
     """By how much `badness` must change to mean something."""
     return paired_error(reading, other) if reading.dev_loss is None else share * abs(reading.dev_loss)
 

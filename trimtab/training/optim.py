@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.hooks import RemovableHandle
 
-from trimtab.model.kernels.build import can, run
+from trimtab.model.kernels.build import call, can
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
 WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
@@ -40,12 +40,12 @@ def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "c
     return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def copied(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """The present values, apart from the parameters."""
     return {name: value.detach().clone() for name, value in parameters.items()}
 
 
-def put_back(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+def restore(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
     """Give parameters the values that `copied` took."""
     with torch.no_grad():
         for name, value in parameters.items():
@@ -53,7 +53,7 @@ def put_back(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor
 
 
 @contextmanager
-def unkept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def no_retained_grad(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Inside, autograd holds no gradient of these for longer than until the next one is made."""
     hooks = [_called(one, _weightless) for one in parameters]
     try:
@@ -133,7 +133,7 @@ class Optimizer:
         state["step"] += 1
         mean, squares = (1 - beta ** float(state["step"]) for beta in BETAS)
         kept = 1 - learning_rate * float(self._adam.param_groups[0]["weight_decay"])
-        run(
+        call(
             "step_adam",
             *(master.grad, master, state["exp_avg"], state["exp_avg_sq"], self.parameters[name], master.numel()),
             *(self._scale, kept, learning_rate / mean, math.sqrt(squares), *BETAS, EPSILON),
@@ -253,7 +253,7 @@ class _Sums:
             self._kept[number] = torch.empty_like(master, dtype=torch.float32)
         total, is_first = self._kept[number], master.grad is None
         if _takes(gradient) and total.is_contiguous():
-            run("add_gradient", gradient, total, gradient.numel(), is_first)
+            call("add_gradient", gradient, total, gradient.numel(), is_first)
         elif is_first:
             total.copy_(gradient)  # two parameters may be given the same tensor
         else:

@@ -32,17 +32,17 @@ class _Lane(threading.local):
 _lane = _Lane()
 
 
-def lanes() -> int:
+def parallel_lanes() -> int:
     """How many passes run side by side: one a thread up to MOST, and one on a GPU. A lane, which has its share of the threads, says the same."""
     return 1 if torch.cuda.is_available() else _lane.of or min(MOST, torch.get_num_threads())
 
 
-def in_lanes(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
+def map_microbatches(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
     """What `work` makes of each item, in their order; one that is left over, or alone, has all threads.
 
     Gradients are made inside where they are made outside. When one fails, those under way end first. Within a lane all come one by one.
     """
-    count, threads, graded = 1 if _lane.of else lanes(), torch.get_num_threads(), torch.is_grad_enabled()
+    count, threads, graded = 1 if _lane.of else parallel_lanes(), torch.get_num_threads(), torch.is_grad_enabled()
     beside = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
 
     def in_lane(item: Item) -> Found:

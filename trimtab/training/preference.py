@@ -19,19 +19,27 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.load import Base
-from trimtab.training.activation_cache import FrozenLayers
-from trimtab.training.batch import Batch, Row, micro_batches, pack, step_rows, steps_per_epoch, tokens_of_pass
+from trimtab.training.activation_cache import ActivationCache
+from trimtab.training.batch import (
+    Batch,
+    TrainingRow,
+    default_microbatch_tokens,
+    micro_batches,
+    pack,
+    step_rows,
+    steps_per_epoch,
+)
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
-from trimtab.training.parallel import in_lanes
+from trimtab.training.parallel import map_microbatches
 
 BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
 SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as the paper has them, per token
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedAnswers:
     """Two answers to one prompt, the better and the worse; or one of them alone, None in place of the other."""
 
     chosen: Encoded | None
@@ -44,7 +52,7 @@ class Judged:
         return tuple(one for one in (self.chosen, self.rejected) if one is not None)
 
 
-class Sides(NamedTuple):
+class PairLogProbabilities(NamedTuple):
     """Of P pairs the better and the worse side: summed log-probabilities of the policy, of the reference, and tokens of the answer."""
 
     chosen_P: Tensor
@@ -65,12 +73,12 @@ class Sides(NamedTuple):
         return self.chosen_P / self.chosen_tokens_P, self.rejected_P / self.rejected_tokens_P
 
 
-def dpo(sides: Sides) -> Tensor:
+def dpo(sides: PairLogProbabilities) -> Tensor:
     """`-log sigma(beta h)` with h the difference of log-ratios. Rafailov et al. 2023 (arXiv 2305.18290)."""
     return -F.logsigmoid(BETA * sides.log_ratios)
 
 
-def ipo(sides: Sides) -> Tensor:
+def ipo(sides: PairLogProbabilities) -> Tensor:
     """`(h - 1 / (2 beta))^2` with h the difference of log-ratios, each of them a token's mean, so that long answers weigh no more.
 
     Azar et al. 2023 (arXiv 2310.12036); the mean is what their results were made with, as TRL was told by them.
@@ -80,13 +88,13 @@ def ipo(sides: Sides) -> Tensor:
     return (chosen_P - rejected_P - 1 / (2 * BETA)).square()
 
 
-def simpo(sides: Sides) -> Tensor:
+def simpo(sides: PairLogProbabilities) -> Tensor:
     """`-log sigma(beta (mean chosen - mean rejected) - gamma)`, without a reference. Meng et al. 2024 (arXiv 2405.14734)."""
     chosen_P, rejected_P = sides.means
     return -F.logsigmoid(SIMPO_BETA * (chosen_P - rejected_P) - SIMPO_MARGIN)
 
 
-def orpo(sides: Sides) -> Tensor:
+def orpo(sides: PairLogProbabilities) -> Tensor:
     """Cross entropy of a token of the better answer, and `-beta log sigma(log odds ratio)` of the means; no reference.
 
     Hong et al. 2024 (arXiv 2403.07691). Where the authors' code also trains on the prompt, the answer alone is trained on here.
@@ -112,12 +120,17 @@ def kto(good_A: Tensor, log_ratios_A: Tensor, divergence: float, shares: tuple[f
     return weight_A * (1 - torch.sigmoid(torch.where(good_A, apart_A, -apart_A)))
 
 
-OF_PAIRS: Mapping[str, Callable[[Sides], Tensor]] = {"dpo": dpo, "ipo": ipo, "simpo": simpo, "orpo": orpo}
+OF_PAIRS: Mapping[str, Callable[[PairLogProbabilities], Tensor]] = {
+    "dpo": dpo,
+    "ipo": ipo,
+    "simpo": simpo,
+    "orpo": orpo,
+}
 WITHOUT_REFERENCE = ("simpo", "orpo")
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedBatch(Batch):
+class PreferenceBatch(Batch):
     """A batch whose rows are answers, and what is said of each.
 
     `reference_A`: the reference's summed log-probability. `good_A`: whether it is the better one, or good. `weights_A`: of its pair,
@@ -135,7 +148,7 @@ class JudgedBatch(Batch):
         return len(self.reference_A)
 
 
-class Preference:
+class PreferenceObjective:
     """One of these losses over judged answers, a mean over the judgements of the whole optimizer step.
 
     Figures: `pair_accuracy`, the share of pairs whose better answer gained more than the worse one against the reference (without one:
@@ -143,14 +156,14 @@ class Preference:
     """
 
     def __init__(
-        self, base: Base, rows: Sequence[Judged], loss: str, *, batch: int, seed: int, keep: bool = True
+        self, base: Base, rows: Sequence[JudgedAnswers], loss: str, *, batch: int, seed: int, keep: bool = True
     ) -> None:
         """Raises InputError for rows that the loss cannot use; `base` is taken as the reference as it is now.
 
         `keep`: rows are read often enough, the reference's time among them, to keep what frozen layers put out for them.
         """
         self.loss_name, self.batch, self.seed = loss, batch, seed
-        self.rows = usable(rows, loss)
+        self.rows = usable_rows(rows, loss)
         if not self.rows:
             need = "pairs of a better and a worse answer" if loss in OF_PAIRS else "judged answers"
             raise InputError(
@@ -160,12 +173,14 @@ class Preference:
         answers = [row.answers for row in self.rows]
         self._apart = _put_to_others(self.rows) if loss == "kto" else []
         self.frozen = (
-            FrozenLayers(partial(_passes, (answers, self._apart), tokens_of_pass(base.model.dtype))) if keep else None
+            ActivationCache(partial(_passes, (answers, self._apart), default_microbatch_tokens(base.model.dtype)))
+            if keep
+            else None
         )
         self._reference = [(0.0,) * len(both) for both in answers]
         if loss not in WITHOUT_REFERENCE:
-            self._reference = sums(base, answers, self.frozen)
-        self._apart_reference = sums(base, self._apart, self.frozen)
+            self._reference = answer_log_probabilities(base, answers, self.frozen)
+        self._apart_reference = answer_log_probabilities(base, self._apart, self.frozen)
         good = sum(row.weight for row in self.rows if row.chosen is not None)
         bad = sum(row.weight for row in self.rows if row.rejected is not None)
         rarer = min(good, bad) or max(good, bad)  # one kind alone counts as it is
@@ -178,16 +193,16 @@ class Preference:
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
         """Whatever of the model may move."""
-        return trainable(base.model)
+        return trainable_parameters(base.model)
 
-    def batches(self, step: int) -> list[JudgedBatch]:
+    def batches(self, step: int) -> list[PreferenceBatch]:
         """The micro-batches of one optimizer step; both answers of a pair stand in one."""
         chosen = step_rows(len(self.rows), self.batch, step, self.seed)
         total = sum(self.rows[number].weight * self._judgements(number) for number in chosen)
         divergence = self._divergence(chosen) if self.loss_name == "kto" else 0.0
-        units = [tuple(Row(encoded=answer) for answer in self.rows[number].answers) for number in chosen]
+        units = [tuple(TrainingRow(encoded=answer) for answer in self.rows[number].answers) for number in chosen]
         number_of = {id(unit): number for unit, number in zip(units, chosen, strict=True)}
-        parts = micro_batches(units, tokens_of_pass(self._base.model.dtype))
+        parts = micro_batches(units, default_microbatch_tokens(self._base.model.dtype))
         return [self._packed(part, [number_of[id(unit)] for unit in part], total, divergence) for part in parts]
 
     def _judgements(self, number: int) -> int:
@@ -195,12 +210,12 @@ class Preference:
         return 1 if self.loss_name in OF_PAIRS else len(self.rows[number].answers)
 
     def _packed(
-        self, units: Sequence[tuple[Row, ...]], numbers: Sequence[int], total: float, divergence: float
-    ) -> JudgedBatch:
+        self, units: Sequence[tuple[TrainingRow, ...]], numbers: Sequence[int], total: float, divergence: float
+    ) -> PreferenceBatch:
         packed = pack([row for unit in units for row in unit])
         good = [side for number in numbers for side in self._good(number)]
         weights = [self.rows[number].weight / total for number in numbers for _ in self.rows[number].answers]
-        return JudgedBatch(
+        return PreferenceBatch(
             **{name: getattr(packed, name) for name in Batch.__dataclass_fields__},
             reference_A=torch.tensor([value for number in numbers for value in self._reference[number]]),
             good_A=torch.tensor(good),
@@ -214,11 +229,11 @@ class Preference:
 
     def _divergence(self, numbers: Sequence[int]) -> float:
         """KTO's z of a step: how far answers put to other prompts have moved from the reference, in nats, at least 0."""
-        now = sums(self._base, [self._apart[number] for number in numbers], self.frozen)
+        now = answer_log_probabilities(self._base, [self._apart[number] for number in numbers], self.frozen)
         gaps = [one - self._apart_reference[number][0] for (one,), number in zip(now, numbers, strict=True)]
         return max(0.0, math.fsum(gaps) / len(gaps))
 
-    def loss(self, base: Base, batch: JudgedBatch) -> Loss:
+    def loss(self, base: Base, batch: PreferenceBatch) -> Loss:
         """This micro-batch's share of the step's loss and figures."""
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, self.frozen), batch.labels_M)
         device, sums_A = log_p_M.device, sums_by_row(log_p_M, batch)
@@ -228,7 +243,7 @@ class Preference:
             parts_A = weights_A * kto(good_A, ratios_A, batch.divergence, self._shares)
             return _told(batch, parts_A, weights_A, torch.where(good_A, ratios_A, -ratios_A), every=1)
         tokens_A = torch.bincount(batch.row_M, minlength=batch.rows).to(sums_A)
-        sides = Sides(*(one[at::2] for one in (sums_A, reference_A, tokens_A) for at in (0, 1)))
+        sides = PairLogProbabilities(*(one[at::2] for one in (sums_A, reference_A, tokens_A) for at in (0, 1)))
         chosen_P, rejected_P = sides.means
         gain_P = chosen_P - rejected_P if self.loss_name in WITHOUT_REFERENCE else sides.log_ratios
         parts_P = weights_A[::2] * OF_PAIRS[self.loss_name](sides)
@@ -244,12 +259,12 @@ def _told(batch: Batch, parts: Tensor, weights: Tensor, gain: Tensor, every: int
     return Loss(value=parts.sum(), figures=figures, parts_M=parts_M)
 
 
-def usable(rows: Sequence[Judged], loss: str) -> list[Judged]:
+def usable_rows(rows: Sequence[JudgedAnswers], loss: str) -> list[JudgedAnswers]:
     """The rows that a loss can learn from: those with a weight, and for losses over pairs with both answers."""
     return [row for row in rows if row.weight > 0 and (loss not in OF_PAIRS or len(row.answers) == 2)]
 
 
-def judged_rows(rows: Sequence[Judged], most: int) -> tuple[list[Judged], int]:
+def fitting_rows(rows: Sequence[JudgedAnswers], most: int) -> tuple[list[JudgedAnswers], int]:
     """The rows whose answers all have at most so many tokens with their prompt, and how many were left out.
 
     Raises InputError for an answer without a token to learn from.
@@ -262,39 +277,39 @@ def judged_rows(rows: Sequence[Judged], most: int) -> tuple[list[Judged], int]:
 
 
 @torch.no_grad()
-def sums(
-    base: Base, answers: Sequence[tuple[Encoded, ...]], frozen: FrozenLayers | None = None
+def answer_log_probabilities(
+    base: Base, answers: Sequence[tuple[Encoded, ...]], frozen: ActivationCache | None = None
 ) -> list[tuple[float, ...]]:
     """The summed log-probabilities of the answers to each prompt, by the weights that are on, in nats."""
     units = _units(answers)
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
-    parts = micro_batches(units, tokens_of_pass(base.model.dtype))
+    parts = micro_batches(units, default_microbatch_tokens(base.model.dtype))
 
-    def by_row(part: Sequence[tuple[Row, ...]]) -> list[float]:
+    def by_row(part: Sequence[tuple[TrainingRow, ...]]) -> list[float]:
         batch = pack([row for unit in part for row in unit])
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, frozen), batch.labels_M)
         values: list[float] = sums_by_row(log_p_M, batch).tolist()
         return values
 
-    for part, values in zip(parts, in_lanes(by_row, parts), strict=True):
+    for part, values in zip(parts, map_microbatches(by_row, parts), strict=True):
         of_row = iter(values)
         for unit in part:
             found[number_of[id(unit)]] = tuple(next(of_row) for _ in unit)
     return found
 
 
-def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[Row, ...]]:
-    return [tuple(Row(encoded=answer) for answer in both) for both in answers]
+def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[TrainingRow, ...]]:
+    return [tuple(TrainingRow(encoded=answer) for answer in both) for both in answers]
 
 
-def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]], tokens: int) -> list[list[Row]]:
+def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]], tokens: int) -> list[list[TrainingRow]]:
     """The rows of each pass of `sums` over each of the groups."""
     parts = (part for answers in groups for part in micro_batches(_units(answers), tokens))
     return [[row for unit in part for row in unit] for part in parts]
 
 
-def _put_to_others(rows: Sequence[Judged]) -> list[tuple[Encoded, ...]]:
+def _put_to_others(rows: Sequence[JudgedAnswers]) -> list[tuple[Encoded, ...]]:
     """For each row one of its answers after the prompt of another row, drawn by a fixed seed."""
     order = list(range(len(rows)))
     random.Random(0).shuffle(order)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trimtab.base.common_prefix import common_length
+from trimtab.base.common_prefix import common_prefix_length
 
 LEAST_SHARED = 16  # tokens that rows must have in common beyond what is shared already
 LEAST_SAVED = 0.02  # of a pass's tokens; below that its rows are laid end to end, as they come
 
 
 @dataclass
-class Tree:
+class PrefixTree:
     """Runs of tokens, each after its parent (None: at the beginning), and for every row the runs that it is made of, the first one first."""
 
     runs: list[tuple[int, ...]] = field(default_factory=list)
@@ -38,9 +38,9 @@ class Tree:
         return len(self.runs) - 1
 
 
-def tree_of(rows: Sequence[tuple[int, ...]]) -> Tree:
+def prefix_tree(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
     """The rows' token ids as a tree, or each as a run of its own where too little is saved."""
-    tree = Tree(paths=[()] * len(rows))
+    tree = PrefixTree(paths=[()] * len(rows))
     order = sorted(range(len(rows)), key=rows.__getitem__)
     _grow(tree, rows, order, depth=0, path=())
     if tree.tokens > (1 - LEAST_SAVED) * sum(map(len, rows)):
@@ -48,12 +48,14 @@ def tree_of(rows: Sequence[tuple[int, ...]]) -> Tree:
     return tree
 
 
-def end_to_end(rows: Sequence[tuple[int, ...]]) -> Tree:
+def end_to_end(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
     """Each row as a run of its own."""
-    return Tree(runs=list(rows), parents=[None] * len(rows), paths=[(number,) for number in range(len(rows))])
+    return PrefixTree(runs=list(rows), parents=[None] * len(rows), paths=[(number,) for number in range(len(rows))])
 
 
-def _grow(tree: Tree, rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int, path: tuple[int, ...]) -> None:
+def _grow(
+    tree: PrefixTree, rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int, path: tuple[int, ...]
+) -> None:
     """Put these rows, which are sorted and share `depth` tokens laid down by `path`, behind it."""
     parent = path[-1] if path else None
     for members, common in _alike(rows, order, depth):
@@ -70,7 +72,7 @@ def _alike(rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int) ->
     """Runs of neighbours that share enough beyond `depth` tokens, each with the tokens that all of it share."""
     found: list[tuple[list[int], int]] = []
     for before, number in zip([None, *order], order, strict=False):
-        shared = 0 if before is None else common_length(rows[before], rows[number])
+        shared = 0 if before is None else common_prefix_length(rows[before], rows[number])
         if before is not None and shared >= depth + LEAST_SHARED:
             members, common = found[-1]
             found[-1] = ([*members, number], min(common, shared))

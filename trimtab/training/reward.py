@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.classifier import Head
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, Row, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack, step_rows, steps_per_epoch
 from trimtab.training.losses import Loss, scored_hidden
 
 SCORE_LABELS = ("reward",)  # of the head: one score
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedAnswers:
     """Two answers behind one prompt, the better and the worse."""
 
     chosen: Encoded
@@ -46,7 +46,7 @@ class BradleyTerry:
     """
 
     def __init__(
-        self, rows: Sequence[Compared], head: Head, *, batch: int, seed: int, tokens: int | None = None
+        self, rows: Sequence[ComparedAnswers], head: Head, *, batch: int, seed: int, tokens: int | None = None
     ) -> None:
         """Raises InputError where no pair has a weight above 0. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows = [row for row in rows if row.weight > 0]
@@ -62,7 +62,10 @@ class BradleyTerry:
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
         """Whatever of the model may move, and the head as `head.weight`."""
-        return {**trainable(base.model), **{f"head.{name}": value for name, value in self.head.named_parameters()}}
+        return {
+            **trainable_parameters(base.model),
+            **{f"head.{name}": value for name, value in self.head.named_parameters()},
+        }
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step; both answers of a pair stand in one, next to each other."""
@@ -87,5 +90,5 @@ class BradleyTerry:
         return Loss(value=parts_P.sum(), figures=figures, parts_M=parts_M.detach())
 
 
-def _last_token(answer: Encoded, weight: float) -> Row:
-    return Row(encoded=answer, weight=weight, scored=((len(answer.ids) - 1, 0),))
+def _last_token(answer: Encoded, weight: float) -> TrainingRow:
+    return TrainingRow(encoded=answer, weight=weight, scored=((len(answer.ids) - 1, 0),))

@@ -17,12 +17,20 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, Row, micro_batches, pack, step_rows, steps_per_epoch, tokens_of_pass
+from trimtab.training.batch import (
+    Batch,
+    TrainingRow,
+    default_microbatch_tokens,
+    micro_batches,
+    pack,
+    step_rows,
+    steps_per_epoch,
+)
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
-from trimtab.training.optim import copied, put_back
-from trimtab.training.parallel import in_lanes
+from trimtab.training.optim import restore, snapshot
+from trimtab.training.parallel import map_microbatches
 
 GROUP = 8  # answers to a prompt
 CLIP = 0.2  # how far a ratio counts, as all three papers have it
@@ -44,7 +52,7 @@ class Rollout:
 
 # Numbers of prompts and the step → for each prompt as many answers, at least two, drawn from the weights that are on.
 Roll = Callable[[Sequence[int], int], Sequence[Sequence[Rollout]]]
-Places = Sequence[tuple[int, int]]  # which prompt, and which of its answers
+TokenRange = Sequence[tuple[int, int]]  # which prompt, and which of its answers
 
 
 def grpo_advantages(rewards_PG: Tensor) -> Tensor:
@@ -68,19 +76,19 @@ def gae(rewards_T: Tensor, values_T: Tensor) -> Tensor:
     return found_T
 
 
-def clipped(log_ratio: Tensor, advantages: Tensor) -> Tensor:
+def clipped_objective(log_ratio: Tensor, advantages: Tensor) -> Tensor:
     """`-min(r A, clip(r) A)`: a ratio counts only within CLIP of 1. Schulman et al. 2017 (arXiv 1707.06347)."""
     ratio = log_ratio.exp()
     return -torch.min(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages)
 
 
-def distance(log_p: Tensor, reference: Tensor) -> Tensor:
+def kl_estimate(log_p: Tensor, reference: Tensor) -> Tensor:
     """What a drawn token says of the divergence from the reference, never negative: `q/p - log q/p - 1` (Schulman 2020, "k3")."""
     gap = reference - log_p
     return gap.exp() - gap - 1
 
 
-def whitened(values: Tensor) -> Tensor:
+def whiten(values: Tensor) -> Tensor:
     """With mean 0 and variance 1."""
     return (values - values.mean()) * torch.rsqrt(values.var() + 1e-8) if len(values) > 1 else values - values.mean()
 
@@ -102,7 +110,7 @@ class RolloutBatch(Batch):
     returns_M: Tensor
 
 
-class Reinforced:
+class PolicyGradient:
     """One of these losses over answers that are drawn for every step; the reference is the model as it stood when the stage began.
 
     GRPO: clipped ratios of tokens and `distance` from the reference in the loss, a mean over the tokens of the whole step (as DAPO
@@ -118,7 +126,7 @@ class Reinforced:
         if not prompts:
             raise InputError("no prompt to answer", "give training rows", field="data.examples")
         self.count, self.roll, self.loss_name, self.batch, self.seed = prompts, roll, loss, batch, seed
-        self._base, self._start = base, copied(trainable(base.model))
+        self._base, self._start = base, snapshot(trainable_parameters(base.model))
         self.value = _expects_nothing(base) if loss == "ppo" else None
 
     @property
@@ -129,24 +137,24 @@ class Reinforced:
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
         """Whatever of the model may move, and the value head as `value.weight` and `value.bias`."""
         own = self.value.named_parameters() if self.value else ()
-        return {**trainable(base.model), **{f"value.{name}": one for name, one in own}}
+        return {**trainable_parameters(base.model), **{f"value.{name}": one for name, one in own}}
 
     def batches(self, step: int) -> list[RolloutBatch]:
         """Answers drawn from the weights that are on, and what each of their tokens is worth."""
         groups = self.roll(step_rows(self.count, self.batch, step, self.seed), step)
-        places = _parts(groups, tokens_of_pass(self._base.model.dtype))
+        places = _parts(groups, default_microbatch_tokens(self._base.model.dtype))
         parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
-        packed = [pack([Row(encoded=one.encoded) for one in part]) for part in parts]
+        packed = [pack([TrainingRow(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
         with torch.no_grad():
-            values = list(in_lanes(self._values, packed))
+            values = list(map_microbatches(self._values, packed))
             with self._at_the_start():
-                references = list(in_lanes(self._log_p, packed))
+                references = list(map_microbatches(self._log_p, packed))
         apart = [one - reference for one, reference in zip(drawn, references, strict=True)]
         rewards_PG = torch.tensor([[one.reward for one in group] for group in groups])
         if self.loss_name == "ppo":
             gained = self._token_advantages(rewards_PG, places, packed, apart, values)
-            advantages = list(torch.split(whitened(torch.cat(gained)), [len(one) for one in gained]))
+            advantages = list(torch.split(whiten(torch.cat(gained)), [len(one) for one in gained]))
         else:
             gained = advantages = self._answer_advantages(rewards_PG, places, packed, apart)
         answers, tokens = rewards_PG.numel(), sum(map(len, drawn))
@@ -166,7 +174,7 @@ class Reinforced:
         ]
 
     def _answer_advantages(
-        self, rewards_PG: Tensor, places: Sequence[Places], packed: Sequence[Batch], apart: Sequence[Tensor]
+        self, rewards_PG: Tensor, places: Sequence[TokenRange], packed: Sequence[Batch], apart: Sequence[Tensor]
     ) -> list[Tensor]:
         """Every token of an answer is worth what the answer is, against the others of its group."""
         if self.loss_name == "grpo":
@@ -182,7 +190,7 @@ class Reinforced:
     def _token_advantages(
         self,
         rewards_PG: Tensor,
-        places: Sequence[Places],
+        places: Sequence[TokenRange],
         packed: Sequence[Batch],
         apart: Sequence[Tensor],
         values: Sequence[Tensor],
@@ -210,13 +218,13 @@ class Reinforced:
     @contextmanager
     def _at_the_start(self) -> Iterator[None]:
         """Inside, the model is the reference."""
-        moving = trainable(self._base.model)
-        now = copied(moving)
-        put_back(moving, self._start)
+        moving = trainable_parameters(self._base.model)
+        now = snapshot(moving)
+        restore(moving, self._start)
         try:
             yield
         finally:
-            put_back(moving, now)
+            restore(moving, now)
 
     def loss(self, base: Base, batch: RolloutBatch) -> Loss:
         """This micro-batch's share of the step's loss and figures."""
@@ -227,13 +235,13 @@ class Reinforced:
             one.to(device)
             for one in (batch.drawn_M, batch.reference_M, batch.advantages_M, batch.weights_M, batch.row_M)
         )
-        apart_M = distance(log_p_M, reference_M)
+        apart_M = kl_estimate(log_p_M, reference_M)
         if self.loss_name == "rloo":
             ratio_A = sums_by_row(log_p_M - drawn_M, batch)
             first_A = torch.searchsorted(row_M, torch.arange(batch.rows, device=device))
-            value = batch.share * clipped(ratio_A, advantages_M[first_A]).sum()
+            value = batch.share * clipped_objective(ratio_A, advantages_M[first_A]).sum()
         else:
-            parts_M = clipped(log_p_M - drawn_M, advantages_M)
+            parts_M = clipped_objective(log_p_M - drawn_M, advantages_M)
             if self.loss_name == "grpo":
                 parts_M = parts_M + GRPO_KL * apart_M
             value = (weights_M * parts_M).sum()
@@ -261,10 +269,10 @@ class Reinforced:
 def _parts(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[int, int]]]:
     """The answers of a step in passes of some `tokens`, those to one prompt side by side as far as they fit."""
     found: list[list[tuple[int, int]]] = []
-    units: list[tuple[Row, ...]] = []
+    units: list[tuple[TrainingRow, ...]] = []
     place_of: dict[int, list[tuple[int, int]]] = {}
     for prompt, group in enumerate(groups):
-        rows = [(Row(encoded=one.encoded),) for one in group]
+        rows = [(TrainingRow(encoded=one.encoded),) for one in group]
         numbers = {id(row[0]): answer for answer, row in enumerate(rows)}
         for part in micro_batches(rows, tokens):
             unit = tuple(row for one in part for row in one)
@@ -275,7 +283,7 @@ def _parts(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[
     return found
 
 
-def _of(values_PG: Tensor, places: Places) -> Tensor:
+def _of(values_PG: Tensor, places: TokenRange) -> Tensor:
     """The values of some answers, `[A]`."""
     return torch.stack([values_PG[place] for place in places])
 

@@ -12,18 +12,18 @@ from torch import nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded
 from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters.apply import trainable
+from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.load import Base
-from trimtab.training.activation_cache import FrozenLayers
+from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import (
     Batch,
-    Row,
+    TrainingRow,
+    default_microbatch_tokens,
     first_epoch,
     micro_batches,
     pack,
     step_batches,
     steps_per_epoch,
-    tokens_of_pass,
 )
 from trimtab.training.losses import (
     Loss,
@@ -32,19 +32,19 @@ from trimtab.training.losses import (
     sums_by_row,
     weighted_cross_entropy,
 )
-from trimtab.training.parallel import in_lanes
+from trimtab.training.parallel import map_microbatches
 
 
-class Supervised:
+class SupervisedObjective:
     """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
 
     def __init__(
-        self, rows: Sequence[Row], *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+        self, rows: Sequence[TrainingRow], *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
     ) -> None:
         """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows, self.batch, self.seed, self.tokens = list(rows), batch, seed, tokens
         self.frozen = (
-            FrozenLayers(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
         )
 
     @property
@@ -54,7 +54,7 @@ class Supervised:
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
         """Whatever of the model may move."""
-        return trainable(base.model)
+        return trainable_parameters(base.model)
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
@@ -71,30 +71,30 @@ class Supervised:
 
 
 @torch.no_grad()
-def row_losses(base: Base, rows: Sequence[Row]) -> list[float]:
+def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
     """What each row's trained tokens cost, summed over the row whatever its weight, in nats."""
-    parts = micro_batches([(replace(row, weight=1.0),) for row in rows], tokens_of_pass(base.model.dtype))
+    parts = micro_batches([(replace(row, weight=1.0),) for row in rows], default_microbatch_tokens(base.model.dtype))
 
-    def nats(part: Sequence[tuple[Row, ...]]) -> dict[int, float]:
+    def nats(part: Sequence[tuple[TrainingRow, ...]]) -> dict[int, float]:
         units = [row for unit in part for row in unit]
         batch = pack(units)
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
         return dict(zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True))
 
-    found = {number: value for each in in_lanes(nats, parts) for number, value in each.items()}
+    found = {number: value for each in map_microbatches(nats, parts) for number, value in each.items()}
     return [found[_ids(row)] for row in rows]
 
 
-def _ids(row: Row) -> int:
+def _ids(row: TrainingRow) -> int:
     return id(row.encoded)
 
 
-def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:
+def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[TrainingRow]:
     """Rows of the `sft` stage from conversations with their loss mask and weight; a weight of 0 leaves a row out.
 
     Raises InputError for a row without a token to learn from: its loss of 0 would look like success.
     """
-    rows = [Row(encoded=item, weight=weight) for item, weight in encoded]
+    rows = [TrainingRow(encoded=item, weight=weight) for item, weight in encoded]
     for number, row in enumerate(rows, 1):
         if not row.trained_tokens:
             raise InputError(f"row {number} has no answer token in the loss", "give it an answer or leave it out")
@@ -104,13 +104,13 @@ def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[Row]:
     return counted
 
 
-def document_rows(documents: Sequence[Document], encoder: ChatEncoder, tokens: int = 512) -> list[Row]:
+def document_rows(documents: Sequence[Document], encoder: ChatEncoder, tokens: int = 512) -> list[TrainingRow]:
     """Rows of the `docs` stage: running text cut into pieces of at most `tokens`, every token counted."""
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     for document in documents:
         ids = encoder.document(document).ids
         for start in range(0, len(ids), tokens):
             piece = ids[start : start + tokens]
             if len(piece) > 1:
-                rows.append(Row(encoded=Encoded(ids=piece, trained=(True,) * len(piece))))
+                rows.append(TrainingRow(encoded=Encoded(ids=piece, trained=(True,) * len(piece))))
     return rows

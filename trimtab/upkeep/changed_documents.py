@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trimtab.arms.bundle import DOCUMENTS_FILE, Documents
+from trimtab.arms.bundle import DOCUMENTS_FILE, BundledDocuments
 from trimtab.arms.traffic import ServedAnswer
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import read_record
@@ -38,7 +38,7 @@ def version_documents(registry: Registry, version: Version) -> tuple[Document, .
         file = Path(scratch) / DOCUMENTS_FILE
         if not registry.artifacts.get_file(version.artifact_sha256, DOCUMENTS_FILE, file):
             return None
-        return read_record(file, Documents).documents
+        return read_record(file, BundledDocuments).documents
 
 
 def compare_documents(task: Task, before: Sequence[Document], chunk_words: int = WORDS) -> DocumentChanges:

@@ -63,7 +63,7 @@ TURNS = 2  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
 LET_THROUGH = "better on new questions, not worse on old ones"
 
-Outcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
+RefreshOutcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class RefreshResult(Shown):
     `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the comparison.
     """
 
-    outcome: Outcome
+    outcome: RefreshOutcome
     sentence: str
     changes: DataChanges
     plan: RefreshPlan | None = None
@@ -281,7 +281,7 @@ class _Refresh:
             plan = self._plan()
             self.opening.note(f"{self.changes.sentence} {plan.sentence}")
             if dry_run or not (plan.worth_it or anyway):
-                outcome: Outcome = "planned" if dry_run else "not worth it"
+                outcome: RefreshOutcome = "planned" if dry_run else "not worth it"
                 return RefreshResult(outcome=outcome, sentence=plan.sentence, changes=self.changes, plan=plan)
             self.folder = new_folder(self.home, (self.production.artifact_sha256 or "")[:6])
             self.record = _RefreshRecord(
@@ -475,7 +475,9 @@ class _Refresh:
         candidate, production = self._saved(source).folder, self.bundled.saved.folder
         return forgetting(self.bundled.session, candidate / "adapter", production / "adapter")
 
-    def _let_through(self, source: str, measured: ArmResult, found: GateRecord) -> tuple[Outcome, str, int | None]:
+    def _let_through(
+        self, source: str, measured: ArmResult, found: GateRecord
+    ) -> tuple[RefreshOutcome, str, int | None]:
         """Register and promote what passed its gate: the outcome, a sentence, and the number of the version."""
         if not found.passed:
             shown = "" if found.passed is False else " (nothing is shown, which is no pass)"

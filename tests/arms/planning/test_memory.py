@@ -18,9 +18,9 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
 from trimtab.inference.engine import Engine, Request
-from trimtab.inference.kv_cache import Slots, rows_for
+from trimtab.inference.kv_cache import KVCache, rows_for
 from trimtab.model.load import load_base
-from trimtab.training.batch import Row, micro_batches, pack, tokens_of_pass
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack
 from trimtab.training.estimates import TrainingRate, answering_mb
 from trimtab.training.rl import GROUP
 
@@ -30,13 +30,13 @@ def test_keys_and_values_take_what_was_foretold(
     count: int, length: int, new: int, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, most = load_base(tiny_model_folder, "fp32"), [0]
-    append = Slots.append
+    append = KVCache.append
 
-    def watched(slots: Slots, *given: object) -> None:
+    def watched(slots: KVCache, *given: object) -> None:
         append(slots, *given)  # type: ignore[arg-type]
         most[0] = max(most[0], sum(tensor.nbytes for tensor in (*slots.keys, *slots.values)))
 
-    monkeypatch.setattr(Slots, "append", watched)
+    monkeypatch.setattr(KVCache, "append", watched)
     prompts = [tuple(4 + (place * 7 + number) % 250 for place in range(length)) for number in range(count)]
     Engine(base, frozenset()).generate([Request(id=f"{n}", ids=ids, max_new=new) for n, ids in enumerate(prompts)])
     foretold = answering_mb(base, count, length + new, 0) - answering_mb(base, count, 0, 0)
@@ -46,13 +46,13 @@ def test_keys_and_values_take_what_was_foretold(
 def test_a_batch_lies_where_one_of_nearly_as_many_lay(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are freed are of no use to slightly larger ones, and a process would hold both."""
     base, sizes = load_base(tiny_model_folder, "fp32"), []
-    append = Slots.append
+    append = KVCache.append
 
-    def watched(slots: Slots, *given: object) -> None:
+    def watched(slots: KVCache, *given: object) -> None:
         append(slots, *given)  # type: ignore[arg-type]
         sizes[-1] |= {tensor.nbytes for tensor in (*slots.keys, *slots.values)}
 
-    monkeypatch.setattr(Slots, "append", watched)
+    monkeypatch.setattr(KVCache, "append", watched)
     for count in (43, 44):
         sizes.append(set())
         prompts = [(4 + number, *range(60, 80)) for number in range(count)]
@@ -86,11 +86,13 @@ def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
         prompt = tuple(range(10 * number, 10 * number + length))
         answers = [tuple(range(900 + answer, 900 + answer + output_tokens)) for answer in range(GROUP)]
         read.append(
-            tuple(Row(encoded=Encoded(ids=prompt + one, trained=(False,) * len(prompt + one))) for one in answers)
+            tuple(
+                TrainingRow(encoded=Encoded(ids=prompt + one, trained=(False,) * len(prompt + one))) for one in answers
+            )
         )
     passes = [
         len(pack([row for unit in part for row in unit]).ids_N)
-        for part in micro_batches(read, tokens_of_pass(session.base.model.dtype))
+        for part in micro_batches(read, default_microbatch_tokens(session.base.model.dtype))
     ]
     beside = sum(sorted(passes)[-2:])
     short = TrainingRate(tokens_per_second=1.0, pass_tokens=10)

@@ -16,14 +16,14 @@ from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.planning.answering_rate import Rate, shared_seconds
+from trimtab.arms.planning.answering_rate import AnsweringRate, shared_seconds
 from trimtab.arms.planning.plan import (
     LEAST_TESTS,
     MORE,
     ArmPlan,
     Plan,
     StagePlan,
-    Standing,
+    TrainedStanding,
     fit,
     fitting_sample,
     load_plan,
@@ -35,7 +35,7 @@ from trimtab.arms.planning.plan import (
     what_would_fit,
     with_fewer_tests,
 )
-from trimtab.arms.planning.predict import SAMPLE, _Timing, predict
+from trimtab.arms.planning.predict import SAMPLE, _Profiler, predict
 from trimtab.arms.planning.token_estimates import passage_tokens
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
@@ -122,8 +122,8 @@ def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
     assert plan.seconds == 10.0
 
 
-def made(plan: Plan, seconds: float, answer_seconds: float | None = None) -> Standing:
-    return Standing(allowance=plan.allowance, seconds=seconds, cut=True, answer_seconds=answer_seconds)
+def made(plan: Plan, seconds: float, answer_seconds: float | None = None) -> TrainedStanding:
+    return TrainedStanding(allowance=plan.allowance, seconds=seconds, cut=True, answer_seconds=answer_seconds)
 
 
 def test_what_is_not_made_yet_and_what_was_cut_get_the_time_that_came_back_alike() -> None:
@@ -170,7 +170,7 @@ def test_a_study_uses_nine_tenths_of_a_budget_that_it_can_use_and_stays_within_i
     arms = [arm(f"a{number}", epoch, answer, 0.0) for number, (epoch, answer, _) in enumerate(rows)]
     pace = {f"a{number}": row[2] for number, row in enumerate(rows)}
     plan = fit(arms, budget, 1)
-    standings: dict[str, Standing] = {}
+    standings: dict[str, TrainedStanding] = {}
     spent = 0.0
 
     def make(name: str) -> None:
@@ -180,7 +180,9 @@ def test_a_study_uses_nine_tenths_of_a_budget_that_it_can_use_and_stays_within_i
         seconds = pace[name] * one.making(allowance)
         spent += seconds + one.answer_seconds
         cut = allowance.epochs is not None and allowance.epochs < 3
-        standings[name] = Standing(allowance=allowance, seconds=seconds, cut=cut, answer_seconds=one.answer_seconds)
+        standings[name] = TrainedStanding(
+            allowance=allowance, seconds=seconds, cut=cut, answer_seconds=one.answer_seconds
+        )
         plan = replace(plan, allowances={**plan.allowances, name: allowance})
 
     for name in plan.order:
@@ -355,7 +357,7 @@ def test_no_index_is_made_for_a_plan_that_has_no_time_for_it(
     assert not plan.timed
     assert plan.answer_seconds > 0
     assert not list((tmp_path / ".trimtab").glob("index/*.json"))
-    timing = _Timing(session, 0.0)
+    timing = _Profiler(session, 0.0)
     timing._embedded = 100.0  # seconds a character
     first, second = (timing.arm(arm).answer_seconds for arm in (session.task.arms[0], session.task.arms[0]))
     assert first > 1000 > second  # the first arm that needs the index makes it
@@ -417,7 +419,7 @@ def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_
     session.output_tokens = 100  # the random model never ends by itself
     prompts = PromptBuilder(session, Context()).prompts(session.part("dev", 4))
     assert all(one.new_tokens <= 3 for one in session.answer(prompts, most=3))
-    timing = _Timing(session, 0.0)
+    timing = _Profiler(session, 0.0)
     cut, given = timing._answered(prompts, 3)
     assert cut > sum(one.seconds for one in given)
 
@@ -429,7 +431,7 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
     session.output_tokens = 100  # the random model never ends by itself
     base, tuned = predict(session, session.task.arms)
     assert tuned.answer_seconds < 0.6 * base.answer_seconds  # the references have a few tokens
-    rate = Rate(
+    rate = AnsweringRate(
         **{"each": 1.0, "together": 64.0, "alone": 3.0, "token": 0.0, "tokens": 1.0, "own": 1, "memory_mb": 0.0},
         timed=True,
         decoding=0.5,
@@ -471,7 +473,7 @@ def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where
 
     monkeypatch.setattr(session, "answer", answer)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    rate = _Timing(session, given_seconds)._timed(Context())
+    rate = _Profiler(session, given_seconds)._timed(Context())
     assert len(set(asked)) == (min(BATCH_ITEMS, len(rows)) if is_whole else SAMPLE)
     usual = sum(lengths[one] for one in set(asked)) / len(set(asked))
     assert rate.new_tokens == pytest.approx(usual)

@@ -9,8 +9,15 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.contexts import Context, context_for
-from trimtab.arms.search.context_search import FIRST_ROWS, MENUS, ContextScores, choose_context, planned, rounds
-from trimtab.arms.search.instruction_variants import wordings
+from trimtab.arms.search.context_search import (
+    FIRST_ROWS,
+    SEARCH_SPACES,
+    ContextScores,
+    choose_context,
+    plan_context_search,
+    rounds,
+)
+from trimtab.arms.search.instruction_variants import instruction_variants
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Message
@@ -49,7 +56,9 @@ def scored(value: Callable[[Context], float], seconds: float = 1.0) -> tuple[Ask
 
 
 def test_one_thing_after_the_other_is_chosen_and_the_best_is_kept(session: Session) -> None:
-    texts = wordings(session.task, session.workspace.labels, session.workspace.splits["train"], passages=False)
+    texts = instruction_variants(
+        session.task, session.workspace.labels, session.workspace.splits["train"], passages=False
+    )
     ask, asked = scored(lambda one: (one.instruction == texts[1]) + 0.1 * one.shots - 0.05 * one.draw)
     context, effort = choose_context(
         session, parse_arm("few-shot", session.task), ContextScores(None, ask), "standard", 1e9
@@ -59,7 +68,7 @@ def test_one_thing_after_the_other_is_chosen_and_the_best_is_kept(session: Sessi
     assert [trial.what["shots"] for trial in effort.trials if trial.kept] == [8]
     assert (effort.stopped, effort.improving) == ("no trial was better", False)
     assert effort.seconds == sum(count for _, count in asked) == sum(trial.seconds for trial in effort.trials)
-    assert max(trial.rows for trial in effort.trials) <= MENUS["standard"].rows
+    assert max(trial.rows for trial in effort.trials) <= SEARCH_SPACES["standard"].rows
     by_halving = {trial.rows for trial in effort.trials}
     assert FIRST_ROWS in by_halving
     assert len(by_halving) > 1
@@ -94,7 +103,7 @@ def test_as_many_questions_are_asked_as_was_planned(session: Session) -> None:
         arm = parse_arm(name, session.task)
         ask, asked = scored(lambda one: 0.1 * one.shots + 0.01 * len(one.instruction or ""))
         choose_context(session, arm, ContextScores(None, ask), "standard", 1e9)
-        told = sum(trial.seconds for trial in planned(session, arm, "standard", 1.0))
+        told = sum(trial.seconds for trial in plan_context_search(session, arm, "standard", 1.0))
         assert 0.5 * told <= sum(count for _, count in asked) <= told
 
 
@@ -125,13 +134,15 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(session: Session,
 def test_what_the_task_file_fixes_is_not_tried(session: Session) -> None:
     arm = parse_arm("few-shot", session.task)
     fixed = type(arm)(name="own", weights="base", stages=(), context="few-shot", settings={"shots": 3})
-    tried = [one(context_for(fixed))[0] for one in rounds(session, fixed, context_for(fixed), MENUS["standard"])]
+    tried = [
+        one(context_for(fixed))[0] for one in rounds(session, fixed, context_for(fixed), SEARCH_SPACES["standard"])
+    ]
     assert tried == ["instruction"]
 
 
 def test_wordings_say_how_to_answer_and_keep_what_the_user_wrote(session: Session) -> None:
     labels, train = session.workspace.labels, session.workspace.splits["train"]
-    found = wordings(session.task, labels, train, passages=False)
+    found = instruction_variants(session.task, labels, train, passages=False)
     assert len(set(found)) == len(found) > 2
     assert all(text.startswith(session.task.task.instruction) for text in found)
     assert any(all(label in text for label in labels) for text in found)
@@ -139,6 +150,6 @@ def test_wordings_say_how_to_answer_and_keep_what_the_user_wrote(session: Sessio
         Example(id=row.id, messages=(Message(role="system", content="x"), *row.messages), references=row.references)
         for row in train
     ]
-    assert wordings(session.task, labels, own, passages=False) == ()
+    assert instruction_variants(session.task, labels, own, passages=False) == ()
     many = [f"a label of its own {number}" for number in range(200)]
-    assert not any(many[0] in text for text in wordings(session.task, many, train, passages=False))
+    assert not any(many[0] in text for text in instruction_variants(session.task, many, train, passages=False))

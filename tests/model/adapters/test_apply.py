@@ -11,23 +11,23 @@ from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model, random_rows
 from trimtab.base.errors import InputError, MissingError
 from trimtab.model.adapters.apply import (
     add_lora,
+    detach,
     load_adapter,
     merged,
     save_adapter,
-    take_off,
-    trainable,
+    trainable_parameters,
     unfreeze,
 )
-from trimtab.model.adapters.base import adapted_layers
-from trimtab.model.attention import Segments
+from trimtab.model.adapters.base import adapter_layers
+from trimtab.model.attention import PackedSequences
 from trimtab.training.optim import Optimizer
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import SupervisedObjective
 
 IDS = torch.tensor([1, *(row % VOCABULARY for row in range(5, 200, 13))])
 
 
 def logits(base):
-    layout = Segments([len(IDS)])
+    layout = PackedSequences([len(IDS)])
     with torch.no_grad():
         return base.logits(base.hidden(IDS, layout.positions_N, layout))
 
@@ -47,7 +47,7 @@ def greedy(step, count=12):
 
 def our_step(base):
     def step(ids):
-        layout = Segments([len(ids)])
+        layout = PackedSequences([len(ids)])
         with torch.no_grad():
             return base.logits(base.hidden(ids, layout.positions_N, layout))
 
@@ -63,7 +63,10 @@ def their_step(model):
 
 
 def train_a_little(base):
-    objective, optimizer = Supervised(random_rows(6), batch=6, seed=0), Optimizer(trainable(base.model))
+    objective, optimizer = (
+        SupervisedObjective(random_rows(6), batch=6, seed=0),
+        Optimizer(trainable_parameters(base.model)),
+    )
     for step in range(3):
         for place, batch in enumerate(objective.batches(step)):
             optimizer.backward(objective.loss(base, batch).value, place)
@@ -103,14 +106,14 @@ def test_merging_and_removing_leave_the_base_to_the_bit(dtype):
     base, untouched = base_of("llama", dtype), base_of("llama", dtype)
     before = base.model.state_dict()
     add_lora(base, 4, 8.0, seed=0)
-    for layer in adapted_layers(base.model).values():
+    for layer in adapter_layers(base.model).values():
         torch.nn.init.normal_(layer.lora_b)
     adapted = logits(base)
     with merged(base.model):
         pass
     assert torch.equal(logits(base), adapted)
     with merged(base.model):
-        take_off(base)  # even while merged
+        detach(base)  # even while merged
     assert base.model.state_dict().keys() == before.keys()
     assert torch.equal(logits(base), logits(untouched))
     for name, value in untouched.model.state_dict().items():
@@ -120,14 +123,14 @@ def test_merging_and_removing_leave_the_base_to_the_bit(dtype):
 def test_merging_a_tied_model_leaves_the_tie_and_the_embedding():
     base = base_of("tied llama")
     add_lora(base, 4, 8.0, seed=0)
-    for layer in adapted_layers(base.model).values():
+    for layer in adapter_layers(base.model).values():
         torch.nn.init.normal_(layer.lora_b)
     embedding = base.model.get_input_embeddings().weight
     before = embedding.detach().clone()
     with merged(base.model):
         assert base.model.get_output_embeddings().weight is embedding
         assert torch.equal(embedding, before)
-    assert "lm_head" not in adapted_layers(base.model)
+    assert "lm_head" not in adapter_layers(base.model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -149,8 +152,8 @@ def test_lora_starts_as_the_base_and_from_the_seed():
     for base, seed in ((first, 1), (again, 1), (other, 2)):
         add_lora(base, 4, 8.0, seed=seed)
     assert torch.equal(logits(first), logits(base_of("llama")))
-    name = next(iter(adapted_layers(first.model)))
-    left, same, right = (adapted_layers(base.model)[name].lora_a for base in (first, again, other))
+    name = next(iter(adapter_layers(first.model)))
+    left, same, right = (adapter_layers(base.model)[name].lora_a for base in (first, again, other))
     assert torch.equal(left, same)
     assert not torch.equal(left, right)
 
@@ -170,7 +173,7 @@ def test_an_adapter_of_another_model_is_refused_and_nothing_is_left_on(tmp_path)
     base = base_of("phi3")
     with pytest.raises(InputError, match="other layers"):
         load_adapter(base, tmp_path)
-    assert not adapted_layers(base.model)
+    assert not adapter_layers(base.model)
     with pytest.raises(MissingError, match="no adapter"):
         load_adapter(base, tmp_path / "empty")
 
@@ -203,7 +206,7 @@ def test_a_rank_that_the_tensors_do_not_have_is_refused_before_layers_are_made(k
     with pytest.raises(InputError, match=told) as caught:
         load_adapter(base, tmp_path)
     assert "\n" not in str(caught.value)
-    assert not adapted_layers(base.model)
+    assert not adapter_layers(base.model)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
@@ -213,7 +216,7 @@ def test_a_damaged_adapter_is_refused(name, tmp_path):
     base = base_of("llama")
     with pytest.raises(InputError, match=rf"{name}: is damaged"):
         load_adapter(base, tmp_path)
-    assert not adapted_layers(base.model)
+    assert not adapter_layers(base.model)
 
 
 def test_a_rank_without_any_tensor_of_it_is_refused_before_layers_are_made(tmp_path):
@@ -233,4 +236,4 @@ def test_an_adapter_with_another_shape_leaves_nothing_on(tmp_path):
     base = base_of("llama")
     with pytest.raises(InputError, match="does not fit the model"):
         load_adapter(base, tmp_path)
-    assert not adapted_layers(base.model)
+    assert not adapter_layers(base.model)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from trimtab.model.adapters.dora import DoraLinear
-from trimtab.model.adapters.lora import LoraLinear, side_by_side
+from trimtab.model.adapters.lora import LoraLinear, shared_input_forward
 
 
 def layer(bias, dtype=torch.float32):
@@ -111,7 +111,7 @@ def outputs_and_gradients(layers, values, put_out):
 @pytest.mark.parametrize("shape", [(4, 6), (1, 7, 6)])
 def test_layers_side_by_side_are_the_same_layers(ranks, shape):
     values = torch.randn(shape)
-    together = outputs_and_gradients(several(*ranks), values, side_by_side)
+    together = outputs_and_gradients(several(*ranks), values, shared_input_forward)
     apart = outputs_and_gradients(several(*ranks), values, lambda layers, input: [one(input) for one in layers])
     assert len(together) == len(apart) == 3 * len(ranks) + 1
     assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(together, apart, strict=True))
@@ -123,13 +123,13 @@ def test_other_layers_side_by_side_are_asked_one_by_one():
     merged = several(3)[0]
     merged.merge()
     for other in (nn.Linear(6, 5), dora, merged):
-        outs = side_by_side([low, other], values)
+        outs = shared_input_forward([low, other], values)
         assert torch.equal(outs[0], low(values))
         assert torch.equal(outs[1], other(values))
 
 
 def test_a_layer_side_by_side_that_nobody_looks_at_gets_no_gradient():
     layers = several(2, 3)
-    side_by_side(layers, torch.randn(4, 6))[0].sum().backward()
+    shared_input_forward(layers, torch.randn(4, 6))[0].sum().backward()
     assert layers[0].lora_b.grad.abs().sum() > 0
     assert layers[1].lora_b.grad.abs().sum() == 0

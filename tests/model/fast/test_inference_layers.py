@@ -13,36 +13,43 @@ from tiny_models import base_of, stirred, with_lora
 from torch import Tensor, nn
 
 from trimtab.model.adapters.apply import merged
-from trimtab.model.attention import Segments
-from trimtab.model.fast.inference_layers import FAMILIES, Fused, Product, answered_by, bias_of, weight_of
+from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.inference_layers import (
+    FAMILIES,
+    FusedDecoderLayer,
+    Projection,
+    inference_forwards,
+    stacked_bias,
+    stacked_weight,
+)
 from trimtab.model.kernels import build as compiled
-from trimtab.model.kernels.build import run
-from trimtab.model.kernels.matmul import Laid, in_panels
+from trimtab.model.kernels.build import call
+from trimtab.model.kernels.matmul import PackedLinear, pack
 from trimtab.model.load import Base, hidden_states
 
 IDS = torch.arange(3, 20)
 
 
 def told(base: Base) -> Tensor:
-    layout = Segments([8, 9])  # two sequences, longer than a window
+    layout = PackedSequences([8, 9])  # two sequences, longer than a window
     with torch.inference_mode():
         return base.logits(base.hidden(IDS, layout.positions_N, layout))
 
 
-def plain(*layers: nn.Linear) -> Product:
-    weight_OI, bias_O = weight_of(layers), bias_of(layers)
+def plain(*layers: nn.Linear) -> Projection:
+    weight_OI, bias_O = stacked_weight(layers), stacked_bias(layers)
     return lambda input: nn.functional.linear(input, weight_OI, bias_O)
 
 
 def fused(base: Base) -> int:
-    return sum(isinstance(vars(module).get("forward"), Fused) for module in base.model.modules())
+    return sum(isinstance(vars(module).get("forward"), FusedDecoderLayer) for module in base.model.modules())
 
 
 @pytest.mark.parametrize("family", [family.lower() for family in FAMILIES])
 def test_a_decoder_layer_says_what_transformers_says(family: str) -> None:
     base = base_of(family)
     before = told(base)
-    with answered_by(base.model, plain):
+    with inference_forwards(base.model, plain):
         assert fused(base) == base.model.config.num_hidden_layers
         assert torch.allclose(told(base), before, rtol=1e-5, atol=1e-5)
     assert fused(base) == 0
@@ -53,7 +60,7 @@ def test_a_decoder_layer_says_what_transformers_says(family: str) -> None:
 def test_other_families_keep_their_layers(family: str) -> None:
     base = base_of(family)
     before = told(base)
-    with answered_by(base.model, plain):
+    with inference_forwards(base.model, plain):
         assert fused(base) == 0
         assert torch.allclose(told(base), before, rtol=1e-5, atol=1e-5)
 
@@ -62,14 +69,14 @@ def test_a_change_beside_the_weights_keeps_the_layers_until_it_is_merged() -> No
     base = with_lora()
     stirred(base)
     before = told(base)
-    with answered_by(base.model, plain):
+    with inference_forwards(base.model, plain):
         assert fused(base) == 0
         assert torch.allclose(told(base), before, rtol=1e-5, atol=1e-5)
-    with merged(base.model), answered_by(base.model, plain):
+    with merged(base.model), inference_forwards(base.model, plain):
         assert fused(base) > 0
         assert torch.allclose(told(base), before, rtol=1e-4, atol=1e-4)
         inside = [vars(module).get("forward") for module in base.model.modules()]
-        with answered_by(base.model, plain):  # nothing more to do
+        with inference_forwards(base.model, plain):  # nothing more to do
             assert [vars(module).get("forward") for module in base.model.modules()] == inside
         assert fused(base) > 0
 
@@ -80,7 +87,7 @@ def test_biases_of_some_layers_stand_beside_zeros() -> None:
     input_NI = torch.randn(5, 3)
     apart = torch.cat([layer(input_NI) for layer in layers], dim=-1)
     assert torch.allclose(plain(*layers)(input_NI), apart, atol=1e-6)
-    assert bias_of(layers[:1]) is None
+    assert stacked_bias(layers[:1]) is None
 
 
 @pytest.mark.skipif("product" not in compiled.library(), reason="products of torch are faster here")
@@ -89,7 +96,7 @@ def test_biases_of_some_layers_stand_beside_zeros() -> None:
 def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
     family: str, tokens: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, layout = model_of(family, torch.bfloat16), Segments(list(tokens))
+    model, layout = model_of(family, torch.bfloat16), PackedSequences(list(tokens))
     ids = torch.arange(sum(tokens)) % 90
 
     def put_out(given: Any) -> Tensor:
@@ -99,13 +106,13 @@ def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
     exact, theirs = put_out(copy.deepcopy(model).double()), put_out(model)
     ran: list[str] = []
     monkeypatch.setattr(
-        "trimtab.model.fast.whole_layers.run", lambda kernel, *given: ran.append(kernel) or run(kernel, *given)
+        "trimtab.model.fast.whole_layers.run", lambda kernel, *given: ran.append(kernel) or call(kernel, *given)
     )
-    with answered_by(model, laid):
+    with inference_forwards(model, laid):
         ours = put_out(model)
     assert ran == ["enter_layer", "leave_layer"] * model.config.num_hidden_layers
     assert (ours - exact).norm() <= 1.15 * (theirs - exact).norm() + 1e-3 * exact.norm()
 
 
-def laid(*layers: nn.Linear) -> Product:
-    return Laid(in_panels(weight_of(layers)), bias_of(layers))
+def laid(*layers: nn.Linear) -> Projection:
+    return PackedLinear(pack(stacked_weight(layers)), stacked_bias(layers))

@@ -10,17 +10,17 @@ from tiny_models import FAMILIES, base_of, with_lora
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
-from trimtab.model.adapters.apply import merged, trainable
-from trimtab.model.attention import Segments
-from trimtab.model.fast.int8_weights import FEW, FEWER, EightBitProduct, eight_bits
+from trimtab.model.adapters.apply import merged, trainable_parameters
+from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.int8_weights import FEW, FEWER, Int8Projection, int8_forwards
 from trimtab.model.load import Base
-from trimtab.model.share_weights import twin
+from trimtab.model.share_weights import share_weights
 
 IDS = torch.arange(3, 3 + FEW + 4)
 
 
 def told(base: Base, ids: Tensor = IDS) -> Tensor:
-    layout = Segments([len(ids)])
+    layout = PackedSequences([len(ids)])
     with torch.inference_mode():
         return base.logits(base.hidden(ids, layout.positions_N, layout)).float()
 
@@ -30,7 +30,7 @@ def told(base: Base, ids: Tensor = IDS) -> Tensor:
 def test_every_family_answers_nearly_the_same_and_as_before_afterwards(family: str, dtype: torch.dtype) -> None:
     base = base_of(family, dtype)
     before = told(base)
-    with eight_bits(base):
+    with int8_forwards(base):
         inside = told(base)
         few = told(base, IDS[:FEWER])  # the other product
     gap = (inside - before).abs().max()
@@ -41,18 +41,18 @@ def test_every_family_answers_nearly_the_same_and_as_before_afterwards(family: s
 
 def test_what_is_merged_answers_too_and_a_twin_stays_as_it_is() -> None:
     base = base_of("llama")
-    other = twin(base)
+    other = share_weights(base)
     plain = told(base)
-    with eight_bits(other):
+    with int8_forwards(other):
         rounded = told(other)
         assert torch.equal(told(base), plain)
     tuned = with_lora()
     with torch.no_grad():
-        for value in trainable(tuned.model).values():
+        for value in trainable_parameters(tuned.model).values():
             value += 0.1
     with merged(tuned.model):
         own = told(tuned)
-        with eight_bits(tuned):
+        with int8_forwards(tuned):
             inside = told(tuned)
         assert torch.equal(told(tuned), own)
     assert (inside - own).abs().max() < 0.2 * (inside - rounded).abs().max()  # the adapter is in it
@@ -63,7 +63,7 @@ def test_a_row_is_rounded_by_half_of_its_scale_at_most(outputs: int) -> None:
     layer = nn.Linear(32, outputs)
     with torch.no_grad():
         layer.weight[0] = 0.0  # of no size at all
-    made = EightBitProduct(layer)
+    made = Int8Projection(layer)
     rounded_OI = made.whole_OI * made.scale_O[:, None]
     error = (rounded_OI - layer.weight).abs()
     assert (error <= made.scale_O[:, None] * 0.501).all()
@@ -74,5 +74,5 @@ def test_a_row_is_rounded_by_half_of_its_scale_at_most(outputs: int) -> None:
 
 def test_on_a_device_without_the_product_it_is_refused() -> None:
     base = SimpleNamespace(device=torch.device("cuda"))
-    with pytest.raises(InputError, match="8 bits on cuda"), eight_bits(base):  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="8 bits on cuda"), int8_forwards(base):  # type: ignore[arg-type]
         raise AssertionError

@@ -10,26 +10,26 @@ from same_bits import same
 from tiny_models import FAMILIES, base_of, stirred, with_lora
 from torch import Tensor, nn
 
-from trimtab.base.cgroups import Memory
+from trimtab.base.cgroups import MemoryUse
 from trimtab.export.hf import plain_weights
 from trimtab.model.adapters.apply import merged
-from trimtab.model.attention import Segments
+from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import packed_weights as room
-from trimtab.model.fast.packed_weights import answering, in_its_order, laid_out, laid_out_bytes, ordered_product
+from trimtab.model.fast.packed_weights import merged_and_packed, packed, packed_bytes, packed_projection, packed_weight
 from trimtab.model.kernels import build as compiled
-from trimtab.model.kernels.torch_private import reordered_product, works
+from trimtab.model.kernels.torch_private import mkldnn_linear, works
 from trimtab.model.load import Base
-from trimtab.model.share_weights import twin
+from trimtab.model.share_weights import share_weights
 
 needs_order = pytest.mark.skipif(
-    not works(reordered_product),
+    not works(mkldnn_linear),
     reason="this processor's library has no bf16 products",
 )
 IDS = torch.arange(3, 20)
 
 
 def told(base: Base) -> Tensor:
-    layout = Segments([len(IDS)])
+    layout = PackedSequences([len(IDS)])
     with torch.inference_mode():
         return base.logits(base.hidden(IDS, layout.positions_N, layout)).float()
 
@@ -44,7 +44,7 @@ def swapped(base: Base) -> int:
 def test_every_family_says_the_same_to_the_bit(family: str) -> None:
     base = base_of(family, torch.bfloat16)
     before = told(base)
-    with laid_out(base):
+    with packed(base):
         assert swapped(base) > 0
         assert same(told(base), before)
     assert swapped(base) == 0
@@ -58,15 +58,15 @@ def test_products_of_real_sizes(panels: bool, monkeypatch: pytest.MonkeyPatch) -
     if panels and "product" not in compiled.library():
         pytest.skip("products of torch are faster here")
     if not panels:
-        monkeypatch.setattr(room, "has_panels", lambda _: False)
+        monkeypatch.setattr(room, "can_pack", lambda _: False)
     draw = torch.Generator().manual_seed(0)
     for inputs, outputs in ((576, 192), (576, 1536), (1536, 576)):  # SmolLM2-135M's
         layer = nn.Linear(inputs, outputs, dtype=torch.bfloat16)
-        weight = in_its_order(layer)
+        weight = packed_weight(layer)
         for tokens in (1, 16, 130):
             input_NI = torch.randn(tokens, inputs, generator=draw).bfloat16()
             with torch.inference_mode():
-                found, theirs = ordered_product(weight, layer.bias)(input_NI), layer(input_NI)
+                found, theirs = packed_projection(weight, layer.bias)(input_NI), layer(input_NI)
                 exact = copy.deepcopy(layer).double()(input_NI.double())
             assert panels or same(found, theirs)
             assert ((found.double() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-5).all()
@@ -78,30 +78,30 @@ def test_what_is_merged_answers_and_can_be_written_meanwhile() -> None:
     stirred(base)
     with merged(base.model):
         own, weights = told(base), plain_weights(base)
-    with answering(base):
+    with merged_and_packed(base):
         assert swapped(base) > 0
         assert same(told(base), own)
         inside = plain_weights(base)
         assert all(torch.equal(inside[name], value) for name, value in weights.items())
-        with answering(base):  # nothing more to do
+        with merged_and_packed(base):  # nothing more to do
             assert same(told(base), own)
         assert swapped(base) > 0
     stirred(base, 2)
     with merged(base.model):
         other = told(base)
     assert not torch.equal(other, own)
-    with answering(base):
+    with merged_and_packed(base):
         assert same(told(base), other)  # by the weights as they are now
 
 
 @needs_order
 def test_models_that_share_weights_share_the_copies_and_a_twin_is_plain() -> None:
     base = base_of("llama", torch.bfloat16)
-    with laid_out(base):
-        other = twin(base)
+    with packed(base):
+        other = share_weights(base)
         assert swapped(other) == 0
         before = len(room._known)
-        with laid_out(other):
+        with packed(other):
             assert len(room._known) == before
             assert torch.equal(told(other), told(base))
     assert len(room._known) == 0
@@ -113,17 +113,17 @@ def test_weights_that_are_gone_are_not_taken_for_others() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         layer, input_NI = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16), torch.randn(3, 64).bfloat16()
-        assert same(ordered_product(in_its_order(layer), None)(input_NI), layer(input_NI))
+        assert same(packed_projection(packed_weight(layer), None)(input_NI), layer(input_NI))
 
 
 def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     base = base_of("llama")  # fp32
-    assert laid_out_bytes(base) == 0
-    with laid_out(base):
+    assert packed_bytes(base) == 0
+    with packed(base):
         assert swapped(base) == 0
     narrow = base_of("llama", torch.bfloat16)
-    monkeypatch.setattr(room, "memory", lambda: Memory(total=10**9, available=1000))
-    with laid_out(narrow):
+    monkeypatch.setattr(room, "memory_use", lambda: MemoryUse(total=10**9, available=1000))
+    with packed(narrow):
         assert swapped(narrow) == 0
 
 
@@ -131,7 +131,7 @@ def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch
 def test_a_layer_of_another_type_among_them_answers_by_itself() -> None:
     base = base_of("llama", torch.bfloat16)
     base.model.model.layers[0].mlp.down_proj.float()
-    with laid_out(base):
+    with packed(base):
         down = base.model.model.layers[0].forward.down
         input_NI = torch.randn(3, 48)
         assert torch.equal(

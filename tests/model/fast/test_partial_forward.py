@@ -7,15 +7,15 @@ import torch
 from tiny_models import FAMILIES, base_of, with_lora
 from torch import Tensor, nn
 
-from trimtab.model.adapters.apply import put_on, trainable, unfreeze
-from trimtab.model.attention import Segments
+from trimtab.model.adapters.apply import attach, trainable_parameters, unfreeze
+from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import inference_layers as fused
-from trimtab.model.fast.partial_forward import hidden_at, put_out
+from trimtab.model.fast.partial_forward import hidden_at, layer_output
 from trimtab.model.load import Base
 
 pytestmark = pytest.mark.no_kernels
 
-IDS, LAYOUT = torch.arange(3, 20), Segments([8, 9])
+IDS, LAYOUT = torch.arange(3, 20), PackedSequences([8, 9])
 WANTED = torch.tensor([4, 7, 7, 15, 16])  # one of them twice
 
 
@@ -40,7 +40,7 @@ def found(base: Base, *, early: bool) -> tuple[Tensor, list[Tensor | None]]:
     else:
         hidden_MD = base.hidden(IDS, LAYOUT.positions_N, LAYOUT)[WANTED]
     loss = (hidden_MD * torch.arange(1.0, hidden_MD.numel() + 1).view(hidden_MD.shape)).sum()
-    moving = list(trainable(base.model).values())
+    moving = list(trainable_parameters(base.model).values())
     return hidden_MD, list(torch.autograd.grad(loss, moving, allow_unused=True))
 
 
@@ -76,7 +76,7 @@ def test_else_the_pass_is_whole(why: str) -> None:
     if why == "all are wanted":
         wanted = torch.arange(len(IDS)).flip(0)
     if why == "virtual tokens":
-        put_on(base, "soft-prompt", 0, virtual_tokens=3)
+        attach(base, "soft-prompt", 0, virtual_tokens=3)
     plain = base.hidden(IDS, LAYOUT.positions_N, LAYOUT)
     read = read_by_mlps(base)
     assert torch.equal(hidden_at(base, wanted, IDS, LAYOUT.positions_N, LAYOUT), plain[wanted])
@@ -86,12 +86,12 @@ def test_else_the_pass_is_whole(why: str) -> None:
 def test_layers_that_answer_in_fewer_operations_stay_as_they_are() -> None:
     base = in_double(base_of("llama"))
     plain = base.hidden(IDS, LAYOUT.positions_N, LAYOUT)[WANTED]
-    first = put_out(base, 0, IDS, LAYOUT.positions_N, LAYOUT)
+    first = layer_output(base, 0, IDS, LAYOUT.positions_N, LAYOUT)
 
-    def make(*layers: nn.Linear) -> fused.Product:
-        weight_OI = fused.weight_of(layers)
+    def make(*layers: nn.Linear) -> fused.Projection:
+        weight_OI = fused.stacked_weight(layers)
         return lambda input: nn.functional.linear(input, weight_OI)
 
-    with fused.answered_by(base.model, make):
+    with fused.inference_forwards(base.model, make):
         assert torch.allclose(hidden_at(base, WANTED, IDS, LAYOUT.positions_N, LAYOUT), plain)
-        assert torch.allclose(put_out(base, 0, IDS, LAYOUT.positions_N, LAYOUT), first, atol=1e-5)
+        assert torch.allclose(layer_output(base, 0, IDS, LAYOUT.positions_N, LAYOUT), first, atol=1e-5)

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.model import attention
-from trimtab.model.attention import ATTENTION, Rule, Segments, causal
+from trimtab.model.attention import ATTENTION, AttentionConfig, PackedSequences, causal_attention
 from trimtab.model.fast import patch as lean
 from trimtab.model.fast import train_layers as learning
-from trimtab.model.fast.patch import make_lean
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import ops as operations
 from trimtab.model.load import hidden_states
@@ -50,7 +50,7 @@ def model_of(family: str, dtype: torch.dtype) -> Any:
 
 def learned(model: Any) -> dict[str, Tensor]:
     """What the layers put out for two sequences, and every gradient."""
-    layout = Segments([23, 34])
+    layout = PackedSequences([23, 34])
     model.zero_grad()
     out_ND = hidden_states(model, IDS, layout.positions_N, layout)
     target = torch.randn(out_ND.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_outputs_and_gradients_lie_as_near_to_float64_as_transformers(
         for room in (operations, attention):
             without.setattr(room, "can", lambda *_: False)
         plain = errors(learned(given), exact)
-    make_lean(given)
+    accelerate(given)
     monkeypatch.setattr(type(given.model.layers[0].self_attn).__mro__[2], "forward", None)  # theirs is not called
     ours = errors(learned(given), exact)
     assert len(ours) > 10
@@ -92,7 +92,7 @@ def test_float32_and_machines_without_kernels_get_transformers_numbers_to_the_bi
             for room in (lean, learning, operations, attention):
                 monkeypatch.setattr(room, "can", lambda *_: False)
         before = learned(model)
-        make_lean(model)
+        accelerate(model)
         after = learned(model)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -102,7 +102,7 @@ def test_a_copy_computes_with_its_own_weights_and_keeps_its_names() -> None:
     model = model_of("llama", torch.bfloat16)
     names = list(model.state_dict())
     kinds = [type(part).__name__ for part in model.modules()]
-    make_lean(model)
+    accelerate(model)
     other = copy.deepcopy(model)
     before = learned(model)["out"]
     with torch.no_grad():
@@ -163,8 +163,8 @@ def test_the_gradient_of_attention(tokens: int) -> None:
     sides = [_bf16(heads, tokens, 64, seed=heads + n).requires_grad_() for n, heads in enumerate((6, 2, 2))]
     exact = [side.detach().double().requires_grad_() for side in sides]
     grad = _bf16(6, tokens, 64, seed=9)
-    causal(*sides, Rule(0.125)).backward(grad)
-    causal(*exact, Rule(0.125)).backward(grad.double())
+    causal_attention(*sides, AttentionConfig(0.125)).backward(grad)
+    causal_attention(*exact, AttentionConfig(0.125)).backward(grad.double())
     for ours, theirs in zip(sides, exact, strict=True):
         error = (ours.grad.double() - theirs.grad).norm() / theirs.grad.norm().clamp(min=1e-6)
         assert error < 3 * ROUNDING

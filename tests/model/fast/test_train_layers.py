@@ -13,33 +13,33 @@ from test_lean import model_of
 from tiny_models import random_rows
 from torch import Tensor
 
-from trimtab.model.adapters.apply import add_lora, trainable
-from trimtab.model.attention import Segments
+from trimtab.model.adapters.apply import add_lora, trainable_parameters
+from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import train_layers as learning
 from trimtab.model.fast.partial_forward import hidden_at
-from trimtab.model.fast.patch import make_lean
-from trimtab.model.fast.train_layers import learns_by_kernels
+from trimtab.model.fast.patch import accelerate
+from trimtab.model.fast.train_layers import trains_by_kernels
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import matmul as products
-from trimtab.model.kernels.build import run
+from trimtab.model.kernels.build import call
 from trimtab.model.load import Base, hidden_states
 from trimtab.training.loop import LoopSettings, TrainingJob, train
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.skipif("learn" not in compiled.library(), reason="parts of layers are faster by torch here")
 
 LAYOUTS = {
-    "two": Segments([50, 47]),
-    "one": Segments([130]),
-    "short": Segments([12, 5]),
-    "tree": Segments([40, 20, 37, 5, 64], [None, 0, 0, 2, None]),
+    "two": PackedSequences([50, 47]),
+    "one": PackedSequences([130]),
+    "short": PackedSequences([12, 5]),
+    "tree": PackedSequences([40, 20, 37, 5, 64], [None, 0, 0, 2, None]),
 }
 
 
 def base_of(family: str, rank: int = 8, dtype: torch.dtype = torch.bfloat16) -> Base:
     """With LoRA of this rank, or with all weights but biases moving where it is 0."""
     model = model_of(family, dtype)
-    make_lean(model)
+    accelerate(model)
     base = Base(model=model, tokenizer=None, precision="bf16", folder=".")  # type: ignore[arg-type]
     for name, value in model.named_parameters():
         value.requires_grad_(not rank and not name.endswith("bias"))
@@ -52,7 +52,7 @@ def base_of(family: str, rank: int = 8, dtype: torch.dtype = torch.bfloat16) -> 
     return base
 
 
-def learned(base: Base, layout: Segments, wanted: Tensor | None = None) -> dict[str, Tensor]:
+def learned(base: Base, layout: PackedSequences, wanted: Tensor | None = None) -> dict[str, Tensor]:
     """What the layers put out, at the places that are wanted where there are any, and the gradient of all that moves."""
     flat = torch.arange(len(layout.positions_N)) % 90, layout.positions_N, layout
     base.model.zero_grad()
@@ -66,7 +66,7 @@ def learned(base: Base, layout: Segments, wanted: Tensor | None = None) -> dict[
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels of whole layers that run from now on."""
     found: list[str] = []
-    monkeypatch.setattr(learning, "run", lambda kernel, *given: found.append(kernel) or run(kernel, *given))
+    monkeypatch.setattr(learning, "call", lambda kernel, *given: found.append(kernel) or call(kernel, *given))
     return found
 
 
@@ -84,7 +84,7 @@ def test_a_layer_by_two_kernels_learns_what_its_parts_learn(
     family: str, rank: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, kernels = base_of(family, rank), ran(monkeypatch)
-    assert learns_by_kernels(base.model)
+    assert trains_by_kernels(base.model)
     monkeypatch.setattr(products, "LEAST", 1)  # parts of a few rows would go by torch's, which round otherwise
     whole = learned(base, LAYOUTS[layout])
     layers = base.model.config.num_hidden_layers
@@ -102,7 +102,7 @@ def test_a_layer_by_two_kernels_learns_what_its_parts_learn(
 
 @pytest.mark.parametrize("lengths", [[1], [1, 4]])
 def test_so_it_does_over_a_few_tokens(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    base, kernels, layout = base_of("llama"), ran(monkeypatch), Segments(lengths)
+    base, kernels, layout = base_of("llama"), ran(monkeypatch), PackedSequences(lengths)
     monkeypatch.setattr(products, "LEAST", 1)
     whole = learned(base, layout)
     assert "learn" in kernels
@@ -184,7 +184,7 @@ def _merged(base: Base) -> None:
 def test_what_kernels_do_not_know_goes_by_its_parts(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     base, kernels = base_of("llama"), ran(monkeypatch)
     change(base)
-    assert not learns_by_kernels(base.model)
+    assert not trains_by_kernels(base.model)
     learned(base, LAYOUTS["two"])
     assert kernels == ["learn", "learn_backward"]  # of the other layer
 
@@ -201,7 +201,7 @@ def test_other_layers_and_passes_go_by_their_parts(
     family: str, dtype: torch.dtype, lengths: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, kernels = base_of(family, dtype=dtype), ran(monkeypatch)
-    learned(base, Segments(lengths))
+    learned(base, PackedSequences(lengths))
     assert kernels == []
 
 
@@ -216,13 +216,13 @@ def test_what_learns_by_kernels_goes_on_to_the_same_bits(
         for last in until:
             base = base_of("llama", rank)  # as it was loaded
             settings = LoopSettings(learning_rate=1e-2, epochs=2.0)
-            objective = Supervised(random_rows(8), batch=3, seed=0)
+            objective = SupervisedObjective(random_rows(8), batch=3, seed=0)
             train(TrainingJob(base=base, objective=objective, settings=settings, folder=folder), until=last)
-        return {name: value.detach().clone() for name, value in trainable(base.model).items()}
+        return {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
 
     whole = trained(tmp_path / "whole", None)
     assert "learn_backward" in kernels
     parts = trained(tmp_path / "parts", 2, 4, None)
     assert [name for name, one in parts.items() if not torch.equal(one, whole[name])] == []
-    before = trainable(base_of("llama", rank).model)
+    before = trainable_parameters(base_of("llama", rank).model)
     assert not all(torch.equal(one, whole[name]) for name, one in before.items())

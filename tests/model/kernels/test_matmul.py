@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.lora import LoraLinear, side_by_side
+from trimtab.model.adapters.lora import LoraLinear, shared_input_forward
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import matmul as products
 from trimtab.model.kernels.matmul import (
     LEAST,
-    Laid,
-    Multiplied,
-    gathered,
-    in_panels,
-    is_plain,
-    multiplies,
-    narrowed,
-    product,
+    KernelLinear,
+    PackedLinear,
+    grad_matmul,
+    is_plain_linear,
+    lora_down,
+    matmul,
+    pack,
+    use_kernel,
     weight_gradient,
 )
 
@@ -58,7 +58,7 @@ def test_a_product_is_the_sum_of_all_it_is_given(
     exact = input.double() @ (weight if upright else weight.T).double() + thin[0].double() @ thin[1].double()
     exact += (bias.double() + onto.double()) * more
     extras = {"bias_O": bias, "onto_NO": onto.clone()} if more else {}
-    found = product(input, weight, upright=upright, low=thin if rank else None, **extras)
+    found = matmul(input, weight, upright=upright, low=thin if rank else None, **extras)
     # one rounding, of the whole sum
     assert ((found.double() - exact).abs() <= ROUNDING * exact.abs() + 1e-3).all()
 
@@ -70,15 +70,15 @@ def test_a_product_is_the_sum_of_all_it_is_given(
 def test_by_panels_it_is_the_same_to_the_bit(tokens: int, inputs: int, outputs: int, bias: bool) -> None:
     input, weight = bf16(2, tokens, inputs), bf16(outputs, inputs, seed=1)
     bias_O = bf16(outputs, seed=2) if bias else None
-    found = Laid(in_panels(weight), bias_O)(input)
-    assert torch.equal(found.flatten(0, 1), product(input.flatten(0, 1), weight, bias_O=bias_O))
+    found = PackedLinear(pack(weight), bias_O)(input)
+    assert torch.equal(found.flatten(0, 1), matmul(input.flatten(0, 1), weight, bias_O=bias_O))
 
 
 @needs_kernels
 def test_what_a_token_gets_does_not_hang_on_those_beside_it() -> None:
     input, weight = bf16(61, 576), bf16(192, 576, seed=1)
-    whole = product(input, weight)
-    assert all(torch.equal(product(input[at : at + 3], weight), whole[at : at + 3]) for at in (0, 7, 40, 58))
+    whole = matmul(input, weight)
+    assert all(torch.equal(matmul(input[at : at + 3], weight), whole[at : at + 3]) for at in (0, 7, 40, 58))
 
 
 @needs_kernels
@@ -86,10 +86,10 @@ def test_what_a_token_gets_does_not_hang_on_those_beside_it() -> None:
 @pytest.mark.parametrize("rank", [1, 7, 16, 40])
 def test_thin_products_both_ways(tokens: int, rank: int) -> None:
     input, side, left = bf16(tokens, 96), bf16(rank, 96, seed=1), bf16(tokens, rank + 3, seed=2)[:, 2 : rank + 2]
-    assert error(narrowed(input, side), input.double() @ side.double().T) < ROUNDING
+    assert error(lora_down(input, side), input.double() @ side.double().T) < ROUNDING
     exact = left.double().T @ input.double()
-    assert error(gathered(left, input, 0.5), 0.5 * exact) < 1e-6
-    assert error(gathered(left, input, 3.0, turned=True), 3 * exact.T) < 1e-6
+    assert error(grad_matmul(left, input, 0.5), 0.5 * exact) < 1e-6
+    assert error(grad_matmul(left, input, 3.0, turned=True), 3 * exact.T) < 1e-6
     assert error(weight_gradient(left, input), exact) < ROUNDING
 
 
@@ -105,28 +105,28 @@ def test_the_gradient_of_a_wide_weight_and_of_a_narrow_one(outputs: int, inputs:
 def test_no_nan_and_no_infinity_is_lost() -> None:
     input, weight = bf16(9, 64), bf16(32, 64, seed=1)
     input[3, 5], input[4, 6] = float("nan"), float("inf")
-    found = product(input, weight)
+    found = matmul(input, weight)
     assert found[3].isnan().all()
     assert (found[4].abs() == torch.inf).all()
     assert found[[0, 1, 2, 5, 6, 7, 8]].isfinite().all()
 
 
 def test_what_kernels_do_not_take_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not multiplies(torch.zeros(200, 64))
-    assert not multiplies(bf16(200, 40))
-    assert product(bf16(200, 40), bf16(8, 40)).shape == (200, 8)
-    assert product(bf16(200, 64), bf16(8, 64)).shape == (200, 8)  # too few outputs
+    assert not use_kernel(torch.zeros(200, 64))
+    assert not use_kernel(bf16(200, 40))
+    assert matmul(bf16(200, 40), bf16(8, 40)).shape == (200, 8)
+    assert matmul(bf16(200, 64), bf16(8, 64)).shape == (200, 8)  # too few outputs
     monkeypatch.setattr(products, "LEAST", LEAST)
-    assert not multiplies(bf16(LEAST - 1, 64))
-    assert multiplies(bf16(2, LEAST // 2, 64)) is ("product" in compiled.library())
+    assert not use_kernel(bf16(LEAST - 1, 64))
+    assert use_kernel(bf16(2, LEAST // 2, 64)) is ("product" in compiled.library())
 
 
 def test_in_float32_it_is_torchs_product_to_the_bit() -> None:
     input, weight, low, side, bias = (torch.randn(shape) for shape in ((5, 64), (32, 64), (5, 4), (4, 32), (32,)))
-    assert torch.equal(product(input, weight), nn.functional.linear(input, weight))
+    assert torch.equal(matmul(input, weight), nn.functional.linear(input, weight))
     both = (low @ side).addmm_(input, weight.T)
-    assert torch.equal(product(input, weight, low=(low, side), bias_O=bias), both + bias)
-    assert torch.equal(gathered(low, input), low.T @ input)
+    assert torch.equal(matmul(input, weight, low=(low, side), bias_O=bias), both + bias)
+    assert torch.equal(grad_matmul(low, input), low.T @ input)
 
 
 @needs_kernels
@@ -135,10 +135,10 @@ def test_a_plain_layer_learns_what_float64_learns(bias: bool) -> None:
     torch.manual_seed(0)
     plain = nn.Linear(96, 64, bias=bias).bfloat16()
     ours, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
-    ours.__class__ = type("Linear", (Multiplied, nn.Linear), {})
-    assert is_plain(ours)
-    assert is_plain(plain)
-    assert not is_plain(nn.ReLU())
+    ours.__class__ = type("Linear", (KernelLinear, nn.Linear), {})
+    assert is_plain_linear(ours)
+    assert is_plain_linear(plain)
+    assert not is_plain_linear(nn.ReLU())
     grads = []
     for layer in (plain, ours, exact):
         input = bf16(2, 50, 96).to(layer.weight.dtype).requires_grad_()
@@ -161,7 +161,7 @@ def test_low_rank_changes_by_kernels_are_as_near_to_float64_as_by_torch(monkeypa
 
     def learned(made: list[LoraLinear], dtype: torch.dtype) -> list[Tensor]:
         input = bf16(40, 96).to(dtype).requires_grad_()
-        outs = side_by_side(made, input)
+        outs = shared_input_forward(made, input)
         sum((out.double() ** 2).sum() for out in outs).backward()
         found = [*outs, input.grad, *(side.grad for one in made for side in one.sides())]
         for one in made:

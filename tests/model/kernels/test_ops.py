@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model import attention
-from trimtab.model.attention import Rule, causal_part, unmasked
+from trimtab.model.attention import AttentionConfig, causal_part_attention, unmasked_attention
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import ops as operations
 
@@ -38,32 +38,32 @@ def nearly(ours: Tensor, exact: Tensor, roundings: float = 1.0) -> None:
 def test_sums_and_norms_are_those_of_torch(rows: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, more = bf16(rows, width), bf16(rows, width, seed=1)
     kept = hidden.clone()
-    sums, ours = operations.added_and_normed(hidden, more, norm(width))
-    alone = operations.normed(hidden, norm(width))
+    sums, ours = operations.add_rms_norm(hidden, more, norm(width))
+    alone = operations.rms_norm(hidden, norm(width))
     assert torch.equal(hidden, kept)
     monkeypatch.setattr(operations, "can", lambda *_: False)
-    plain_sums, theirs = operations.added_and_normed(hidden, more, norm(width))
+    plain_sums, theirs = operations.add_rms_norm(hidden, more, norm(width))
     assert torch.equal(sums, plain_sums)
     # what is added up in another order may be rounded to the other side, here and there
     nearly(ours, theirs)
-    nearly(alone, operations.normed(hidden, norm(width)))
+    nearly(alone, operations.rms_norm(hidden, norm(width)))
     assert (ours == theirs).float().mean() > 0.99
 
 
 def test_rows_of_a_width_that_kernels_do_not_take_are_left_to_torch() -> None:
     hidden = bf16(3, 40)
-    assert operations.normed(hidden, norm(40)).shape == hidden.shape
-    assert operations.gated(bf16(1, 7), bf16(1, 7, seed=1), nn.SiLU()).shape == (1, 7)
-    assert not operations.takes_rows(bf16(2, 40))
+    assert operations.rms_norm(hidden, norm(40)).shape == hidden.shape
+    assert operations.gated_activation(bf16(1, 7), bf16(1, 7, seed=1), nn.SiLU()).shape == (1, 7)
+    assert not operations.supports_rows(bf16(2, 40))
 
 
 def test_the_gate_is_that_of_torch_over_all_of_its_range() -> None:
     silu, gelu, up = nn.SiLU(), nn.GELU(), bf16(2, 4096, seed=1)
     gate = torch.cat([bf16(1, 4096, by=3.0), torch.linspace(-200, 200, 4096).to(torch.bfloat16)[None]])
-    ours, theirs = operations.gated(gate, up, silu), silu(gate) * up
+    ours, theirs = operations.gated_activation(gate, up, silu), silu(gate) * up
     nearly(ours, theirs, 2)
     assert (ours == theirs)[0].float().mean() > 0.99
-    assert torch.equal(operations.gated(gate, up, gelu), gelu(gate) * up)
+    assert torch.equal(operations.gated_activation(gate, up, gelu), gelu(gate) * up)
 
 
 @pytest.mark.parametrize(("tokens", "heads", "size"), [(1, 3, 64), (7, 5, 128), (40, 12, 64)])
@@ -74,8 +74,8 @@ def test_heads_turn_to_the_bit(tokens: int, heads: int, size: int, monkeypatch: 
     values = rows[:, heads:].clone()
     with monkeypatch.context() as without:
         without.setattr(operations, "can", lambda *_: False)
-        theirs = operations.rotated(rows[:, :heads], cos, sin)
-    assert torch.equal(operations.rotated(rows[:, :heads], cos, sin), theirs)
+        theirs = operations.apply_rope(rows[:, :heads], cos, sin)
+    assert torch.equal(operations.apply_rope(rows[:, :heads], cos, sin), theirs)
     assert torch.equal(rows[:, heads:], values)
 
 
@@ -87,7 +87,7 @@ def test_weights_and_what_they_sum_to(places: int, queries: int) -> None:
     exact = 0.3 * scores.double()
     hidden = torch.ones(queries, places).triu(places - queries + 1).bool().repeat(3, 1)
     exact = exact.masked_fill(hidden, float("-inf"))
-    weights, log_sums = operations.weigh(scores.clone(), 0.3, queries)
+    weights, log_sums = operations.scaled_softmax(scores.clone(), 0.3, queries)
     nearly(weights, exact.softmax(-1))
     assert torch.allclose(log_sums.double(), exact.logsumexp(-1), atol=1e-4)
     assert (weights.masked_select(hidden) == 0).all()
@@ -95,7 +95,7 @@ def test_weights_and_what_they_sum_to(places: int, queries: int) -> None:
 
 def test_weights_of_scores_that_lie_far_apart() -> None:
     scores = torch.tensor([[0.0, -200.0, 3e4, 3e4], [-3e38, 0.0, 0.0, -1e30]]).to(torch.bfloat16)
-    weights, log_sums = operations.weigh(scores[None].clone(), 1.0)
+    weights, log_sums = operations.scaled_softmax(scores[None].clone(), 1.0)
     assert weights[0].tolist() == [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 0.0]]
     assert torch.allclose(log_sums[0].double(), scores.double().logsumexp(-1))
 
@@ -103,7 +103,7 @@ def test_weights_of_scores_that_lie_far_apart() -> None:
 @pytest.mark.parametrize("rows", [1, 5])
 def test_logarithms_of_summed_exponentials(rows: int) -> None:
     scores = bf16(rows, 4096, by=5.0)
-    found = operations.log_sums(scores)
+    found = operations.log_sum_exp(scores)
     assert torch.allclose(found.double(), scores.double().logsumexp(-1), atol=1e-5)
 
 
@@ -121,7 +121,7 @@ class Slots:
 
     def ours(self, window: int | None) -> tuple[Tensor, Tensor]:
         new = self.query, self.key, self.value
-        return operations.attend_own(new, self.keys, self.values, self.at, self.scale, window)
+        return operations.attend_decode(new, self.keys, self.values, self.at, self.scale, window)
 
     def keys_in_order(self) -> Tensor:
         """`[slots, K, T, D]`."""
@@ -191,7 +191,7 @@ def test_nodes_attend_to_their_prompt_and_their_way(groups: int, prompt: int, no
     key, value = bf16(shared, prompt + nodes, size, seed=1), bf16(prompt + nodes, shared, size, seed=2).transpose(0, 1)
     ways_QA = torch.tensor([[*way, *[0] * (deepest - len(way))] for way in ways])
     depths = torch.tensor([len(way) for way in ways])
-    out, sums = operations.attend_ways(query, key, value, ways_QA, depths, prompt, 0.2)
+    out, sums = operations.attend_tree(query, key, value, ways_QA, depths, prompt, 0.2)
     for node, way in enumerate(ways):
         seen = [*range(prompt), *way]
         keys, values = (side[:, seen].double().repeat_interleave(groups, 0) for side in (key, value))
@@ -204,10 +204,16 @@ def test_nodes_attend_to_their_prompt_and_their_way(groups: int, prompt: int, no
 @pytest.mark.parametrize("tokens", [65, 300])
 def test_prompts_attend_as_by_torch_alone(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     query, key, value = bf16(9, tokens, 64), bf16(3, tokens, 64, seed=1), bf16(3, tokens, 64, seed=2)
-    ours = [causal_part(query, key, value, Rule(0.125)), unmasked(query[:3], key, value, Rule(0.125))]
+    ours = [
+        causal_part_attention(query, key, value, AttentionConfig(0.125)),
+        unmasked_attention(query[:3], key, value, AttentionConfig(0.125)),
+    ]
     for room in (operations, attention):
         monkeypatch.setattr(room, "can", lambda *_: False)
-    theirs = [causal_part(query, key, value, Rule(0.125)), unmasked(query[:3], key, value, Rule(0.125))]
+    theirs = [
+        causal_part_attention(query, key, value, AttentionConfig(0.125)),
+        unmasked_attention(query[:3], key, value, AttentionConfig(0.125)),
+    ]
     for (out, sums), (plain_out, plain_sums) in zip(ours, theirs, strict=True):
         assert ((out.double() - plain_out.double()).abs() <= 2 * ROUNDING * (plain_out.double().abs() + 0.05)).all()
         assert torch.allclose(sums, plain_sums, atol=1e-4)
@@ -219,30 +225,30 @@ def test_what_is_no_number_stays_none() -> None:
     bad[1, 5] = float("nan")
     fine, weight = bf16(2, 64, seed=1), norm(64)
     rows = [
-        operations.normed(bad, weight),
-        operations.added_and_normed(bad, fine, weight)[1],
-        operations.added_and_normed(fine, bad, weight)[0],
-        operations.gated(bad, fine, nn.SiLU()),
-        operations.gated(fine, bad, nn.SiLU()),
-        operations.weigh(bad[None].clone(), 0.5)[0][0],
-        operations.weights_backward(fine.clone(), bad.clone()),
-        operations.rotated(bad[:, None].clone(), fine, fine)[:, 0],
+        operations.rms_norm(bad, weight),
+        operations.add_rms_norm(bad, fine, weight)[1],
+        operations.add_rms_norm(fine, bad, weight)[0],
+        operations.gated_activation(bad, fine, nn.SiLU()),
+        operations.gated_activation(fine, bad, nn.SiLU()),
+        operations.scaled_softmax(bad[None].clone(), 0.5)[0][0],
+        operations.softmax_backward(fine.clone(), bad.clone()),
+        operations.apply_rope(bad[:, None].clone(), fine, fine)[:, 0],
     ]
     for row in rows:
         assert row[0].isfinite().all()
         assert row[1].isnan().any()
-    assert operations.log_sums(bad).isnan().tolist() == [False, True]
+    assert operations.log_sum_exp(bad).isnan().tolist() == [False, True]
     infinite = torch.full((1, 64), float("inf"), dtype=torch.bfloat16)
-    assert operations.gated(infinite, infinite, nn.SiLU()).isinf().all()
+    assert operations.gated_activation(infinite, infinite, nn.SiLU()).isinf().all()
 
 
 def test_heads_of_several_sizes_are_left_to_torch() -> None:
     """A kernel is told where numbers lie and one size for all of them."""
     query, key, value = bf16(4, 3, 128), bf16(2, 3, 128, seed=1), bf16(2, 3, 64, seed=2)
-    assert operations.takes_heads(query, key, key)
-    assert not operations.takes_heads(query, key, value)
-    assert not operations.takes_heads(query[..., :80], key[..., :80])
-    assert not operations.goes_on((query, key, key), bf16(2, 2, 1, 128, 96))
+    assert operations.supports_heads(query, key, key)
+    assert not operations.supports_heads(query, key, value)
+    assert not operations.supports_heads(query[..., :80], key[..., :80])
+    assert not operations.supports_decode((query, key, key), bf16(2, 2, 1, 128, 96))
     short = bf16(3, 32, seed=3)  # angles for a part of each head
     with pytest.raises(RuntimeError, match="size"):
-        operations.rotated(bf16(3, 2, 64), short, short)
+        operations.apply_rope(bf16(3, 2, 64), short, short)

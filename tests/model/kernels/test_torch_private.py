@@ -16,24 +16,24 @@ from torch import Tensor
 import trimtab
 from trimtab.inference.engine import Engine, Request
 from trimtab.model import attention
-from trimtab.model.adapters.apply import add_lora, trainable
-from trimtab.model.attention import Segments
-from trimtab.model.fast.int8_weights import eight_bits
-from trimtab.model.fast.packed_weights import answering
+from trimtab.model.adapters.apply import add_lora, trainable_parameters
+from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.int8_weights import int8_forwards
+from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.model.kernels import torch_private
-from trimtab.model.kernels.ops import weights_backward
+from trimtab.model.kernels.ops import softmax_backward
 from trimtab.model.kernels.torch_private import (
     flash_attention,
-    int8_product,
-    reordered_product,
+    int8_matmul,
+    mkldnn_linear,
     softmax_gradient,
     works,
 )
 from trimtab.training.optim import Optimizer
-from trimtab.training.sft import Supervised
+from trimtab.training.sft import SupervisedObjective
 
 PACKAGE = Path(trimtab.__file__).parent
-OPERATORS: list[Callable[..., Any]] = [int8_product, reordered_product, softmax_gradient, flash_attention]
+OPERATORS: list[Callable[..., Any]] = [int8_matmul, mkldnn_linear, softmax_gradient, flash_attention]
 IDS = torch.arange(3, 23)
 REQUESTS = [
     Request(id=str(number), ids=tuple(range(3, 20 + 7 * number)), max_new=8) for number in range(3)
@@ -53,7 +53,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[Callable[..., object]]:
     return found
 
 
-@pytest.mark.parametrize("operator", [int8_product, softmax_gradient, flash_attention], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("operator", [int8_matmul, softmax_gradient, flash_attention], ids=lambda one: one.__name__)
 def test_what_this_torch_has_passes_its_probe(operator: Callable[..., object]) -> None:
     assert works(operator)
     with torch.inference_mode():  # where it may be asked first
@@ -93,7 +93,7 @@ def test_a_probe_finds_an_operator_that_cannot_be_used(
 
 
 def logits(base: Any) -> Tensor:
-    layout = Segments([len(IDS)])
+    layout = PackedSequences([len(IDS)])
     with torch.inference_mode():
         return base.logits(base.hidden(IDS, layout.positions_N, layout)).float()
 
@@ -101,7 +101,11 @@ def logits(base: Any) -> Tensor:
 def losses(family: str) -> list[float]:
     base = base_of(family)
     add_lora(base, 4, 8.0, seed=0)
-    objective, optimizer, found = Supervised(random_rows(12), batch=6, seed=0), Optimizer(trainable(base.model)), []
+    objective, optimizer, found = (
+        SupervisedObjective(random_rows(12), batch=6, seed=0),
+        Optimizer(trainable_parameters(base.model)),
+        [],
+    )
     for step in range(5):
         for place, batch in enumerate(objective.batches(step)):
             loss = objective.loss(base, batch).value
@@ -133,12 +137,12 @@ def test_laid_out_and_in_8_bits_answers_are_as_near_without_any_of_them(
 ) -> None:
     base = base_of("llama", dtype)
     plain = logits(base)
-    with answering(base):
+    with merged_and_packed(base):
         assert torch.allclose(logits(base), plain, atol=0.05 * float(plain.abs().max()))
-    with eight_bits(base):
+    with int8_forwards(base):
         gap = (logits(base) - plain).abs().max()
     assert 0 < gap < 0.1 * plain.std() * plain.abs().max()
-    assert int8_product in asked
+    assert int8_matmul in asked
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -149,13 +153,13 @@ def test_a_part_of_the_attention_is_the_same_without_its_kernel(
     sides = [torch.randn(1, 2, 6, 16, generator=draw) for _ in range(3)]
     hidden = torch.rand(1, 1, 6, 6, generator=draw) < 0.3
     hidden[..., 0] = False
-    rule = attention.Rule(scale=0.25, window=None, softcap=None)
+    rule = attention.AttentionConfig(scale=0.25, window=None, softcap=None)
     masks = [None] if causal else [None, hidden]
-    without = [attention.partial(*sides, rule, mask, causal) for mask in masks]
+    without = [attention.partial_attention(*sides, rule, mask, causal) for mask in masks]
     assert flash_attention in asked
     monkeypatch.undo()
     for parts, mask in zip(without, masks, strict=True):
-        for one, other in zip(parts, attention.partial(*sides, rule, mask, causal), strict=True):
+        for one, other in zip(parts, attention.partial_attention(*sides, rule, mask, causal), strict=True):
             assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -167,7 +171,7 @@ def test_the_gradient_of_a_softmax_is_autograds_without_its_operator(
     scores, grads = (torch.randn(2, 5, 7, generator=draw, dtype=dtype) for _ in range(2))
     weights = scores.requires_grad_().softmax(-1)
     (right,) = torch.autograd.grad(weights, scores, grads)
-    assert torch.allclose(weights_backward(weights.detach(), grads.clone()), right, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(softmax_backward(weights.detach(), grads.clone()), right, rtol=1e-5, atol=1e-6)
     assert softmax_gradient in asked
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimtab.model.attention import Rule, Segments
+from trimtab.model.attention import AttentionConfig, PackedSequences
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import ops as operations
-from trimtab.model.kernels.varlen_attention import Trees
+from trimtab.model.kernels.varlen_attention import VarlenAttention
 
 needs_kernels = pytest.mark.skipif("attend_causal" not in compiled.library(), reason="no kernel for it here")
 
@@ -27,7 +27,7 @@ def sides(tokens: int, heads: tuple[int, int], size: int) -> list[Tensor]:
     return [torch.randn(tokens, count, size, generator=generator).bfloat16() for count in (heads[0], *heads[1:] * 2)]
 
 
-def learned(layout: Segments, given: list[Tensor], dtype: torch.dtype, rule: Rule) -> list[Tensor]:
+def learned(layout: PackedSequences, given: list[Tensor], dtype: torch.dtype, rule: AttentionConfig) -> list[Tensor]:
     """What comes out, and the gradients of queries, keys and values."""
     own = [side.detach().to(dtype).requires_grad_() for side in given]
     out = layout.attend(0, *(side.transpose(0, 1) for side in own), rule)
@@ -47,7 +47,11 @@ def test_it_is_nearer_to_float64_than_torch(
     shape: str, heads: tuple[int, int], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths, parents = SHAPES[shape]
-    layout, given, rule = Segments(lengths, parents), sides(sum(lengths), heads, size), Rule(size**-0.5)
+    layout, given, rule = (
+        PackedSequences(lengths, parents),
+        sides(sum(lengths), heads, size),
+        AttentionConfig(size**-0.5),
+    )
     exact = learned(layout, given, torch.float64, rule)
     calls = counted(monkeypatch)
     ours = learned(layout, given, torch.bfloat16, rule)
@@ -65,7 +69,7 @@ def test_it_is_nearer_to_float64_than_torch(
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of kernels that trees run."""
     calls: list[str] = []
-    real = compiled.run
+    real = compiled.call
 
     def noted(kernel: str, *given: Tensor | float | None) -> None:
         calls.append(kernel)
@@ -77,13 +81,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @needs_kernels
 def test_scores_that_lie_far_apart_and_nan() -> None:
-    layout, given = Segments([50]), sides(50, (2, 2), 64)
+    layout, given = PackedSequences([50]), sides(50, (2, 2), 64)
     given[0] *= 100
-    found = learned(layout, given, torch.bfloat16, Rule(1.0))
-    exact = learned(layout, given, torch.float64, Rule(1.0))
+    found = learned(layout, given, torch.bfloat16, AttentionConfig(1.0))
+    exact = learned(layout, given, torch.float64, AttentionConfig(1.0))
     assert error(found[0], exact[0]) < 0.01
     given[1][20, 0, 3] = float("nan")
-    out = learned(layout, given, torch.bfloat16, Rule(1.0))[0]
+    out = learned(layout, given, torch.bfloat16, AttentionConfig(1.0))[0]
     assert out[20:, 0].isnan().all()
     assert out[:20].isfinite().all()
     assert out[:, 1].isfinite().all()
@@ -92,18 +96,18 @@ def test_scores_that_lie_far_apart_and_nan() -> None:
 @needs_kernels
 def test_windows_and_caps_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = counted(monkeypatch)
-    layout, given = Segments([9, 40], [None, 0]), sides(49, (2, 2), 64)
-    for rule in (Rule(0.1, window=48), Rule(0.1, softcap=5.0)):
+    layout, given = PackedSequences([9, 40], [None, 0]), sides(49, (2, 2), 64)
+    for rule in (AttentionConfig(0.1, window=48), AttentionConfig(0.1, softcap=5.0)):
         learned(layout, given, torch.bfloat16, rule)
     assert not calls
-    learned(layout, given, torch.bfloat16, Rule(0.1, window=49))
+    learned(layout, given, torch.bfloat16, AttentionConfig(0.1, window=49))
     assert calls
 
 
 def test_trees_are_told_apart() -> None:
-    assert Trees([2, 3, 4], [(), (), ()]).roots.tolist() == [0, 1, 2, 3]
-    assert Trees([2, 3, 4], [(), (0,), (0, 1)]).roots.tolist() == [0, 3]
-    assert Trees([2, 3, 4, 1], [(), (0,), (), (2,)]).roots.tolist() == [0, 2, 4]
+    assert VarlenAttention([2, 3, 4], [(), (), ()]).roots.tolist() == [0, 1, 2, 3]
+    assert VarlenAttention([2, 3, 4], [(), (0,), (0, 1)]).roots.tolist() == [0, 3]
+    assert VarlenAttention([2, 3, 4, 1], [(), (0,), (), (2,)]).roots.tolist() == [0, 2, 4]
     # one that goes on from a tree before the last one: all are one
-    assert Trees([2, 3, 4], [(), (), (0,)]).roots.tolist() == [0, 3]
-    assert Trees([2, 3, 4], [(), (0,), (0, 1)]).parents.tolist() == [-1, 0, 1]
+    assert VarlenAttention([2, 3, 4], [(), (), (0,)]).roots.tolist() == [0, 3]
+    assert VarlenAttention([2, 3, 4], [(), (0,), (0, 1)]).parents.tolist() == [-1, 0, 1]

@@ -11,7 +11,7 @@ from trimtab.base.records import Generation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rate:
+class AnsweringRate:
     """Seconds a question takes, among others (`each`) and alone; seconds of reading a token of its prompt; the tokens of a prompt.
 
     `together`: what questions that are answered together take beside that, however many they are: each pass reads all weights.
@@ -39,19 +39,19 @@ class Rate:
         """Seconds of a question in a whole batch."""
         return self.seconds(BATCH_ITEMS) / BATCH_ITEMS
 
-    def answering(self, new_tokens: float) -> Rate:
+    def answering(self, new_tokens: float) -> AnsweringRate:
         """The rate of weights that have learnt to answer in so many tokens: the base goes on for longer."""
         fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
         left = 1 - self.decoding * (1 - fewer)
         return replace(self, each=self.each * left, together=self.together * left, alone=self.alone * left)
 
-    def usual(self, new_tokens: float) -> Rate:
+    def usual(self, new_tokens: float) -> AnsweringRate:
         """The rate where the answers that were timed alone are not as long as they usually are."""
         alone = self.alone * (1 - self.decoding * (1 - new_tokens / max(self.new_tokens, 1.0)))
         decoding = 1 - (1 - self.decoding) * self.alone / max(alone, 1e-9)
         return replace(self, alone=alone, decoding=decoding, new_tokens=new_tokens)
 
-    def of_head(self) -> Rate:
+    def of_head(self) -> AnsweringRate:
         """The rate of a classification head, which reads the prompt and no label."""
         reading = self.token * self.tokens
         return replace(self, each=min(self.each, reading), together=0.0, alone=min(self.alone, reading))
@@ -65,7 +65,7 @@ def shared_seconds(few: int, few_seconds: float, several: int, several_seconds: 
     return min(max(shared, 0.0), several_seconds)
 
 
-def decoding(given: Sequence[Generation]) -> float:
+def decoding_share(given: Sequence[Generation]) -> float:
     """The share of the seconds of answers that went into new tokens; 0 of labels."""
     reading = sum(one.prefill_seconds or 0.0 for one in given)
     return 1 - reading / max(sum(one.seconds for one in given), 1e-9)

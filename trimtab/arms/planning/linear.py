@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from trimtab.arms.calibration import planned_weighing
 from trimtab.arms.linear import hidden_seconds
 from trimtab.arms.planning.plan import ArmPlan
-from trimtab.arms.search.context_search import MENUS, TrialPlan
+from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan
 from trimtab.arms.session import Session
 from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm
@@ -17,9 +17,7 @@ SAMPLE = 64  # rows that are embedded to foretell all
 FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
 
 
-def planned_linear(
-    session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool
-) -> ArmPlan:
+def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool) -> ArmPlan:
     """The embedding of every row, timed on a few, or on one where there is no time (`is_timed`), and the fits: a budget cuts nothing of them.
 
     `embedding`: seconds of embedding some texts.
@@ -29,7 +27,7 @@ def planned_linear(
     sample = [row.input for row in session.part("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
-    seconds = hidden_seconds(session) if effort in MENUS and is_timed else None
+    seconds = hidden_seconds(session) if effort in SEARCH_SPACES and is_timed else None
     hidden = () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
     return ArmPlan(
         arm=arm.name,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from trimtab.arms.dev_eval import questions_asked
-from trimtab.arms.planning.answering_rate import Rate
+from trimtab.arms.planning.answering_rate import AnsweringRate
 from trimtab.arms.planning.token_estimates import answer_tokens
 from trimtab.arms.recipe import IMITATING, Recipe, Stage
-from trimtab.arms.search.context_search import MENUS
+from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.base.grammar import REWARDED
 from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import rows_for
 from trimtab.model.footprint import GAPS
-from trimtab.training.activation_cache import frozen_bytes
-from trimtab.training.batch import tokens_of_pass
+from trimtab.training.activation_cache import cache_bytes
+from trimtab.training.batch import default_microbatch_tokens
 from trimtab.training.estimates import TrainingRate, answering_mb, memory_mb
-from trimtab.training.parallel import lanes
+from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
 
 
@@ -29,7 +29,9 @@ def answering_memory(session: Session, own: int, questions: int) -> float:
     return GAPS * answering_mb(session.base, rows_for(slots), each, min(engine.prefill_tokens, slots * own))
 
 
-def training_memory(session: Session, made: Recipe, speed: TrainingRate, rate: Rate, each: float, kept: int) -> float:
+def training_memory(
+    session: Session, made: Recipe, speed: TrainingRate, rate: AnsweringRate, each: float, kept: int
+) -> float:
     """Megabytes of the process at its highest while an arm is trained on rows of `each` tokens, or answers the test behind that.
 
     `kept`: bytes that stay while it is trained.
@@ -52,8 +54,8 @@ def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:
     """Bytes of what frozen layers put out that a stage over so many tokens keeps."""
     if stage.name in REWARDED:  # other rows at every step
         return 0
-    searched = session.task.study.effort in MENUS and stage.name != "docs"
-    return frozen_bytes(session.base, tokens) if stage.rereads or searched else 0
+    searched = session.task.study.effort in SEARCH_SPACES and stage.name != "docs"
+    return cache_bytes(session.base, tokens) if stage.rereads or searched else 0
 
 
 def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: float) -> int:
@@ -61,7 +63,7 @@ def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: floa
     names = {stage.name for stage in made.stages}
     if names <= set(IMITATING):
         return speed.pass_tokens
-    most = float(tokens_of_pass(session.base.model.dtype) * lanes())
+    most = float(default_microbatch_tokens(session.base.model.dtype) * parallel_lanes())
     if "docs" not in names:
         # a prompt is read once for all its answers, which are as long as references once these were imitated
         new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens

@@ -115,7 +115,7 @@ class ArmPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class TrainedStanding:
     """An arm that was trained within an allowance.
 
     `seconds`: what searching and training took; None if the arm failed. `cut`: True if more time would have changed it. `trained`: the
@@ -245,7 +245,7 @@ def fitting_sample(plan: Plan, rows: int) -> int | None:
     return None
 
 
-def replanned(plan: Plan, made: Mapping[str, Standing], spent: float) -> Plan:
+def replanned(plan: Plan, made: Mapping[str, TrainedStanding], spent: float) -> Plan:
     """Divide what `spent` seconds leave of the budget again, at the pace seen so far.
 
     The time goes to the arms that are not trained yet and to those of `made` that were cut and gain by it, all with one allowance. Where
@@ -287,7 +287,9 @@ def replanned(plan: Plan, made: Mapping[str, Standing], spent: float) -> Plan:
     return replace(found, cuts=cuts_of(found, made))
 
 
-def _to_come(arm: ArmPlan, allowance: Allowance, standing: Standing | None, pace: float, whole: Allowance) -> float:
+def _to_come(
+    arm: ArmPlan, allowance: Allowance, standing: TrainedStanding | None, pace: float, whole: Allowance
+) -> float:
     """Predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if training it again gains nothing."""
     if standing is None:
         made = arm.making(allowance, most_search=True)
@@ -301,7 +303,7 @@ def _to_come(arm: ArmPlan, allowance: Allowance, standing: Standing | None, pace
     return pace * max(0.0, made) + allowance.seeds * answers + arm.curve_seconds
 
 
-def _pace(plan: Plan, made: Mapping[str, Standing]) -> Callable[[ArmPlan], float]:
+def _pace(plan: Plan, made: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
     """A function from an arm to its pace: seconds taken per second predicted, over the arms trained so far that are trained like it or not at all."""
     sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for arm in plan.arms:
@@ -367,7 +369,7 @@ def _is_over(seconds: float, budget: float) -> bool:
     return seconds > budget * (1 + 1e-9)  # a share that fills the budget is a sum that rounds
 
 
-def cuts_of(plan: Plan, made: Mapping[str, Standing]) -> tuple[str, ...]:
+def cuts_of(plan: Plan, made: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
     """What the budget cuts of the arms that run, in words; with their names if it does not cut the same of all."""
     kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
     for arm in plan.kept:
@@ -398,7 +400,7 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
     return found
 
 
-def to_come(plan: Plan, made: Mapping[str, Standing]) -> dict[str, float]:
+def to_come(plan: Plan, made: Mapping[str, TrainedStanding]) -> dict[str, float]:
     """Predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of its answers."""
     pace, found = _pace(plan, made), dict[str, float]()
     asked = [(arm, one) for arm in plan.arms if (one := made.get(arm.arm)) and one.answer_seconds and one.seconds]

@@ -14,35 +14,35 @@ import psutil
 
 from trimtab.arms.calibration import planned_weighing
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.dev_eval import chooses, questions_asked
+from trimtab.arms.dev_eval import imitates_labels, questions_asked
 from trimtab.arms.extract import planned_extract
 from trimtab.arms.learning_curve import curve_seconds
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
-from trimtab.arms.planning.answering_rate import Rate, decoding, mean_tokens, shared_seconds
-from trimtab.arms.planning.linear import planned_linear
+from trimtab.arms.planning.answering_rate import AnsweringRate, decoding_share, mean_tokens, shared_seconds
+from trimtab.arms.planning.linear import plan_linear
 from trimtab.arms.planning.memory import answering_memory, kept_bytes, training_memory
 from trimtab.arms.planning.plan import ArmPlan, StagePlan
 from trimtab.arms.planning.token_estimates import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
-from trimtab.arms.search.context_search import MENUS, TrialPlan, planned
-from trimtab.arms.search.lr_search import left_open, planned_training
-from trimtab.arms.search.passage_search import planned_lookups
+from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan, plan_context_search
+from trimtab.arms.search.lr_search import open_settings, planned_training
+from trimtab.arms.search.passage_search import plan_passage_search
 from trimtab.arms.session import BATCH_ITEMS, Session
-from trimtab.arms.teacher import Work, work_of
-from trimtab.arms.trainer import prepare
+from trimtab.arms.teacher import TeacherCost, predict_teacher_cost
+from trimtab.arms.trainer import prepare_base
 from trimtab.base.errors import MissingError, TrimtabError
 from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, is_taught, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Generation, Prompt
 from trimtab.inference.engine import Engine
-from trimtab.inference.kv_cache import copied, shared_length
-from trimtab.model.fast.packed_weights import answering, laid_out
-from trimtab.model.fast.partial_forward import first_moving
-from trimtab.training.activation_cache import frozen_bytes
-from trimtab.training.batch import tokens_of_pass
+from trimtab.inference.kv_cache import copied_length, shared_length
+from trimtab.model.fast.packed_weights import merged_and_packed, packed
+from trimtab.model.fast.partial_forward import first_trainable_layer
+from trimtab.training.activation_cache import cache_bytes
+from trimtab.training.batch import default_microbatch_tokens
 from trimtab.training.estimates import TrainingRate, measure_rate
-from trimtab.training.parallel import lanes
+from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
@@ -64,7 +64,7 @@ def predict(
     `seconds`: how long that may take, None for as long as it needs. When they are over, the arms that are left are foretold from what
     was timed until then, by counted tokens; one answer is timed whatever it takes.
     """
-    progress, timing = progress or Progress(), _Timing(session, seconds)
+    progress, timing = progress or Progress(), _Profiler(session, seconds)
     plans: list[ArmPlan] = []
     for number, arm in enumerate(arms, 1):
         progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
@@ -79,7 +79,7 @@ def predict(
     return timing.with_memory_held(plans)
 
 
-def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, kept: bool) -> StagePlan:
+def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCost, *, kept: bool) -> StagePlan:
     """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not, without its looks; `work` is a teacher's."""
     return StagePlan(
         epoch_seconds=rate.epoch(tokens, kept=kept),
@@ -89,12 +89,12 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: Work, *, 
     )
 
 
-class _Timing:
+class _Profiler:
     """Times a context or a way of training while there is time, and foretells it from what was timed where there is none."""
 
     def __init__(self, session: Session, seconds: float | None) -> None:
         self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
-        self._rates: dict[Context, Rate] = {}  # answering costs alike for all weights
+        self._rates: dict[Context, AnsweringRate] = {}  # answering costs alike for all weights
         self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
         self._token_seconds: float | None = None
@@ -111,7 +111,7 @@ class _Timing:
         if arm.endpoint:
             return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS + self._fee_seconds(arm))
         if arm.weights == "linear":
-            return planned_linear(session, arm, self._embedding, is_timed=self.left > 0)
+            return plan_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
         if arm.weights == "extract":
             return planned_extract(session, arm, self._embedding, self._setup(context), SAMPLE if self.left > 0 else 1)
@@ -119,7 +119,7 @@ class _Timing:
         if is_trained(arm):
             rate = rate.of_head() if HEAD in arm.stages else rate.answering(answer_tokens(self.session))
         tests, effort = len(splits["test"]), session.task.study.effort
-        tried = planned_lookups if is_trained(arm) else planned
+        tried = plan_passage_search if is_trained(arm) else plan_context_search
         setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
         self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
@@ -135,8 +135,8 @@ class _Timing:
         )
         if not is_trained(arm):
             return plan
-        made = recipe_for(session, arm, 0, by_need=session.task.study.effort in MENUS)
-        prepare(session, made)
+        made = recipe_for(session, arm, 0, by_need=session.task.study.effort in SEARCH_SPACES)
+        prepare_base(session, made)
         each, speed, timed = self._training_rate(made, context, rate)
         canaries = session.task.data.canaries
         tokens = dict.fromkeys(arm.stages, each * len(splits["train"])) | {
@@ -150,7 +150,7 @@ class _Timing:
             tokens[name] = sum(len(answer.ids) for row in judged for answer in row.answers)
         for name in REWARDED.keys() & set(arm.stages):
             tokens[name] = self._tokens_of_rewards(each, speed, rate)
-        work = self._work_of_teacher(each, untrained) if is_taught(arm) else Work()
+        work = self._work_of_teacher(each, untrained) if is_taught(arm) else TeacherCost()
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.part("dev", DEV_ROWS)))
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in made.stages}
@@ -167,7 +167,7 @@ class _Timing:
             trials=(*plan.trials, *self._of_training(arm, made, context, stages)),
             curve_seconds=curve_seconds(session, made, stages, rate.many),
             memory_mb=training_memory(
-                session, made, speed, rate, each, max(kept.values()) + frozen_bytes(session.base, asked) + work.bytes
+                session, made, speed, rate, each, max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
             ),
             timed=rate.timed and timed,
         )
@@ -182,12 +182,12 @@ class _Timing:
         fee = (read * price.input + written * price.output) / 1e6
         return session.task.seconds_of(fee * (tests + len(session.timed_questions("test")) + 2))
 
-    def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: Rate) -> float:
+    def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
         """Seconds of a look at dev in a stage: its loss over dev, where there is one, and the questions asked of what answers."""
         dev = len(self.session.workspace.splits["dev"])
         if stage.name == "docs" or not dev:
             return 0.0
-        without = chooses(self.session, stage.name) or stage.name in REWARDED
+        without = imitates_labels(self.session, stage.name) or stage.name in REWARDED
         loss = 0.0 if without else speed.epoch(dev_tokens, kept=True) / STEP_PASSES
         if stage.name == REWARD:
             return loss
@@ -199,7 +199,7 @@ class _Timing:
         if self.left <= 0:
             return 0.0
         began = time.perf_counter()
-        with answering(self.session.base):
+        with merged_and_packed(self.session.base):
             pass
         for _ in range(2):
             release_memory()
@@ -209,13 +209,13 @@ class _Timing:
         self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan]
     ) -> tuple[TrialPlan, ...]:
         """What may be tried of every stage that dev can judge."""
-        menu = MENUS.get(self.session.task.study.effort)
+        menu = SEARCH_SPACES.get(self.session.task.study.effort)
         if menu is None or not self.session.workspace.splits["dev"]:
             return ()
         trials: list[TrialPlan] = []
         for number, (stage, plan) in enumerate(zip(made.stages, plans, strict=True)):
             if stage.name != "docs":
-                free, whole = left_open(arm, made, number, context), plan.epoch_seconds * plan.epochs
+                free, whole = open_settings(arm, made, number, context), plan.epoch_seconds * plan.epochs
                 trials += planned_training(stage.name, free, menu, whole, plan.look_seconds)
         return tuple(trials)
 
@@ -231,7 +231,7 @@ class _Timing:
 
     # ---- answering
 
-    def _rate(self, context: Context) -> Rate:
+    def _rate(self, context: Context) -> AnsweringRate:
         """How fast a context is answered: timed where there is time for it, else by its tokens from one that was timed."""
         if context in self._rates:
             return self._rates[context]
@@ -248,11 +248,11 @@ class _Timing:
         self._rates[context] = found
         return found
 
-    def _timed(self, context: Context) -> Rate:
+    def _timed(self, context: Context) -> AnsweringRate:
         """Speed and memory of the base model on a few questions, a batch of them and whole answers where there is time for these."""
         session, splits = self.session, self.session.workspace.splits
         session.fresh_base()
-        with MemoryPeak() as memory, laid_out(session.base):
+        with MemoryPeak() as memory, packed(session.base):
             builder, questions = PromptBuilder(session, context), self._questions()
             prompts = builder.prompts(questions[:SAMPLE])
             most = None if math.isinf(self._end) else TIMED_TOKENS
@@ -281,9 +281,9 @@ class _Timing:
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._token(ids[0])
         shared, count = shared_length(ids), len(prompts)
-        own = max(map(len, ids)) - shared + copied(shared)
+        own = max(map(len, ids)) - shared + copied_length(shared)
         together = shared_seconds(len(some), few, count, several)
-        rate = Rate(
+        rate = AnsweringRate(
             each=(several - together) / count,
             together=together,
             alone=alone,
@@ -292,7 +292,7 @@ class _Timing:
             own=own,
             memory_mb=max(memory.beyond(), answering_memory(session, own, len(splits["test"]))),
             timed=True,
-            decoding=decoding(given),
+            decoding=decoding_share(given),
             new_tokens=mean_tokens(given),
         )
         return rate.usual(mean_tokens(answers))
@@ -323,7 +323,7 @@ class _Timing:
     def _token(self, ids: Sequence[int]) -> float:
         """Seconds of reading a token in a pass of many, timed once: a short prompt alone takes longer for each of its own."""
         if self._token_seconds is None:
-            most = min(tokens_of_pass(self.session.base.model.dtype), self.session.context_tokens)
+            most = min(default_microbatch_tokens(self.session.base.model.dtype), self.session.context_tokens)
             several = [*ids] * (most // max(1, len(ids)) + 1)
             several, taken = several[:most], []
             for _ in range(2):  # a length that was not seen yet is slower
@@ -347,7 +347,7 @@ class _Timing:
         ]
         return taken + (sum(whole) - sum(decoding)), given
 
-    def _carried(self, context: Context, known: Rate) -> Rate:
+    def _carried(self, context: Context, known: AnsweringRate) -> AnsweringRate:
         """A context's rate from another one's: tokens that all prompts share are read once, the others cost what they cost there."""
         tokens = prompt_tokens(self.session, context)
         own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
@@ -365,10 +365,10 @@ class _Timing:
 
     # ---- training
 
-    def _training_rate(self, made: Recipe, context: Context, rate: Rate) -> tuple[float, TrainingRate, bool]:
+    def _training_rate(self, made: Recipe, context: Context, rate: AnsweringRate) -> tuple[float, TrainingRate, bool]:
         """Tokens of a training row, how fast steps go, and whether that was timed."""
         session = self.session
-        rows = 2 * made.batch + (2 * SAMPLE if first_moving(session.base.model) else 0)  # cold ones first
+        rows = 2 * made.batch + (2 * SAMPLE if first_trainable_layer(session.base.model) else 0)  # cold ones first
         passes = rows * rate.tokens * STEP_PASSES * rate.token
         if self._setup(context) + passes + TIMED_SECONDS <= self.left:
             sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
@@ -377,25 +377,25 @@ class _Timing:
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
         each = prompt_tokens(self.session, context) + answer_tokens(self.session)
-        tokens = round(max(tokens_of_pass(session.base.model.dtype), each)) * lanes()
+        tokens = round(max(default_microbatch_tokens(session.base.model.dtype), each)) * parallel_lanes()
         return each, replace(speed, pass_tokens=tokens), False
 
-    def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: Rate) -> float:
+    def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: AnsweringRate) -> float:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
         drawn = GROUP * rate.many / speed.epoch(1, kept=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
-    def _work_of_teacher(self, each: float, rate: Rate) -> Work:
+    def _work_of_teacher(self, each: float, rate: AnsweringRate) -> TeacherCost:
         """What a teacher takes that answers at as much length as the base; `each`: tokens of a row with its own answer."""
         session, own = self.session, answer_tokens(self.session)
         new = own if session.task.task.kind == "classify" else rate.new_tokens
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
         if session.task.teacher.api is not None:
-            return Work(seconds=API_SECONDS, tokens=tokens * rows)
+            return TeacherCost(seconds=API_SECONDS, tokens=tokens * rows)
         questions = rows + len(session.part("dev", DEV_ROWS))
-        work = work_of(session, questions, rate.many + tokens * rate.token, new)
+        work = predict_teacher_cost(session, questions, rate.many + tokens * rate.token, new)
         return replace(work, tokens=tokens * rows)
 
     # ---- what is embedded

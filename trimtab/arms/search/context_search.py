@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from trimtab.arms.contexts import Context, context_for
-from trimtab.arms.search.instruction_variants import wordings
+from trimtab.arms.search.instruction_variants import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
 from trimtab.base.files import append_line, read_lines
@@ -27,7 +27,7 @@ VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
 
 
 @dataclass(frozen=True, kw_only=True)
-class Menu:
+class SearchSpace:
     """How much an effort tries: draws of shots, dev questions at most, steps of the ladder of learning rates to either side."""
 
     draws: int
@@ -35,9 +35,9 @@ class Menu:
     rates: int
 
 
-MENUS: Mapping[Effort, Menu] = {
-    "standard": Menu(draws=2, rows=120, rates=1),
-    "thorough": Menu(draws=5, rows=300, rates=2),
+SEARCH_SPACES: Mapping[Effort, SearchSpace] = {
+    "standard": SearchSpace(draws=2, rows=120, rates=1),
+    "thorough": SearchSpace(draws=5, rows=300, rates=2),
 }
 
 RATES = "learning rates"  # the trials of an arm that is trained
@@ -66,9 +66,9 @@ class TrialPlan:
     beside: bool = False
 
 
-def planned(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
+def plan_context_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
-    context, menu = context_for(arm), MENUS.get(effort)
+    context, menu = context_for(arm), SEARCH_SPACES.get(effort)
     rows = len(session.part("dev", menu.rows)) if menu else 0
     if menu is None or not rows:
         return ()
@@ -99,7 +99,7 @@ def _sizes(rows: int) -> list[int]:
     return sizes
 
 
-def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Callable[[Context], Options]]:
+def rounds(session: Session, arm: Arm, context: Context, menu: SearchSpace) -> list[Callable[[Context], Options]]:
     """What is chosen one after the other for an arm's prompts, each with the rest as chosen before; nothing that its settings fix.
 
     Nothing for weights that are trained, which read otherwise than the base does (`arms/search/passage_search.py`).
@@ -108,14 +108,14 @@ def rounds(session: Session, arm: Arm, context: Context, menu: Menu) -> list[Cal
         return []
     found: list[Callable[[Context], Options]] = []
     splits, task = session.workspace.splits, session.task
-    own = wordings(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
+    own = instruction_variants(task, session.workspace.labels, splits["train"], passages=arm.retrieves)
     texts = tuple(dict.fromkeys((*own, *session.proposals.texts)))
     if texts:
         found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
         if part.tried and part.setting not in arm.settings:
             found.append(numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
-    found += ways_of_finding(session, context)
+    found += retrieval_variants(session, context)
     if context.passages and context.shots:
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
     return found
@@ -134,7 +134,7 @@ def numbers(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Con
     return options
 
 
-def ways_of_finding(session: Session, context: Context) -> list[Callable[[Context], Options]]:
+def retrieval_variants(session: Session, context: Context) -> list[Callable[[Context], Options]]:
     """How passages may be found, where any are: their size and the weights of the searches, their order."""
     if not context.passages:
         return []
@@ -192,7 +192,7 @@ class ContextScores:
         return each * sum(row.id not in self._scores.get(context, {}) for row in rows)
 
 
-class Tried:
+class ContextTrials:
     """The contexts that an arm tried, each paid for by what asking it took; `out_of_time` once one more did not fit."""
 
     def __init__(self, scores: ContextScores, seconds: float) -> None:
@@ -236,12 +236,16 @@ def choose_context(
     One thing after the other, each by successive halving. A round that its time does not reach to the end chooses by the last rung
     that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
     """
-    context, menu = context_for(arm), MENUS.get(effort)
+    context, menu = context_for(arm), SEARCH_SPACES.get(effort)
     rows = session.part("dev", menu.rows) if menu else ()
     if menu is None or not rows:
         return context, None
     # a smaller draw is a part of a larger one, so that no question is asked twice
-    tried, rungs, bettered = Tried(scores, seconds), [session.part("dev", size) for size in _sizes(len(rows))], False
+    tried, rungs, bettered = (
+        ContextTrials(scores, seconds),
+        [session.part("dev", size) for size in _sizes(len(rows))],
+        False,
+    )
     for options in rounds(session, arm, context, menu):
         if tried.out_of_time:
             break
@@ -251,7 +255,9 @@ def choose_context(
     return context, tried.effort(context, _trial, improving=tried.out_of_time and bettered)
 
 
-def _halved(tried: Tried, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]) -> Context:
+def _halved(
+    tried: ContextTrials, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]
+) -> Context:
     """The best of the options; the present one stays in to the end, so that none takes its place on a few questions alone."""
     alive, best = list(options), now
     for rows in rungs:

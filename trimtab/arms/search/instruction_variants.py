@@ -13,7 +13,9 @@ MOST_LISTED = 1500  # characters of all labels together, up to which an instruct
 SHORT_WORDS = 6  # answers up to so many words are asked for without a sentence around them
 
 
-def wordings(task: Task, labels: Sequence[str], train: Sequence[Example], *, passages: bool) -> tuple[str, ...]:
+def instruction_variants(
+    task: Task, labels: Sequence[str], train: Sequence[Example], *, passages: bool
+) -> tuple[str, ...]:
     """Other instructions than the task's own, none twice; none where every row brings a system turn of its own, which stands in its place.
 
     `passages`: whether documents are shown with the question.

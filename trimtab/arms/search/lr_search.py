@@ -10,13 +10,13 @@ from functools import partial
 
 from trimtab.arms.contexts import Context, PassageMix
 from trimtab.arms.recipe import Recipe, is_open
-from trimtab.arms.search.context_search import RATES, Menu, TrialPlan
+from trimtab.arms.search.context_search import RATES, SearchSpace, TrialPlan
 from trimtab.base.errors import DivergedError
 from trimtab.base.grammar import DISTILL, JUDGED, PREFERENCES, REWARDED
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Stopped, Trial
 from trimtab.training.loop import TrainResult
-from trimtab.training.monitor import Reading, badness, paired_error
+from trimtab.training.monitor import EvalRecord, loss_or_negated_metric, paired_error
 
 STEP = 2.5  # between two learning rates of the ladder
 LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
@@ -28,7 +28,7 @@ LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class TrainingSetting:
     """What is varied of a stage; `rank` None for weights that have none, `mix` for prompts without passages."""
 
     learning_rate: float
@@ -36,17 +36,17 @@ class Setting:
     rank: int | None = None
     mix: PassageMix | None = None
 
-    def begun(self) -> Setting:
+    def begun(self) -> TrainingSetting:
         """What tells one run from another: its length does not, it may be made longer."""
         return replace(self, epochs=0.0)
 
 
 # Up to this look at dev, None for the whole; goes on where it was, and says nothing of what came after that look.
-Run = Callable[[Setting, int | None], TrainResult]
+Run = Callable[[TrainingSetting, int | None], TrainResult]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Open:
+class OpenSettings:
     """Which settings are open: the task file may have fixed any of them; `mix` where prompts of training hold passages."""
 
     learning_rate: bool
@@ -55,10 +55,10 @@ class Open:
     mix: bool = False
 
 
-def left_open(arm: Arm, recipe: Recipe, number: int, context: Context) -> Open:
+def open_settings(arm: Arm, recipe: Recipe, number: int, context: Context) -> OpenSettings:
     """What is open of a stage, by its number; the rank with the first one, as the weights of all have the same."""
     stage = recipe.stages[number].name
-    return Open(
+    return OpenSettings(
         learning_rate=is_open(arm, "learning_rate", stage),
         epochs=is_open(arm, "epochs", stage),
         rank=number == 0 and recipe.rank is not None and "rank" not in arm.settings,
@@ -66,7 +66,9 @@ def left_open(arm: Arm, recipe: Recipe, number: int, context: Context) -> Open:
     )
 
 
-def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) -> tuple[Setting, TrainResult, ArmEffort]:
+def search_learning_rate(
+    run: Run, centre: TrainingSetting, open_: OpenSettings, menu: SearchSpace, seconds: float
+) -> tuple[TrainingSetting, TrainResult, ArmEffort]:
     """Train the winner of the ladder around `centre` to its end; what was tried for it took at most `seconds` beyond one training.
 
     Rates go on in steps where the best is the first or last, one step beyond in each direction; the best run and the next,
@@ -77,7 +79,7 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
     A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
     """
     steady, diverged = _steady(run, centre, open_)
-    ladder = _Climb(run, steady, menu, seconds, diverged)
+    ladder = _LearningRateSearch(run, steady, menu, seconds, diverged)
     if open_.learning_rate:
         ladder.try_rates()
     best = ladder.best()
@@ -94,12 +96,14 @@ def climb(run: Run, centre: Setting, open_: Open, menu: Menu, seconds: float) ->
             best = ladder.best(final=False)
 
 
-def _steady(run: Run, centre: Setting, open_: Open) -> tuple[Setting, dict[Setting, float]]:
+def _steady(
+    run: Run, centre: TrainingSetting, open_: OpenSettings
+) -> tuple[TrainingSetting, dict[TrainingSetting, float]]:
     """The centre, or the first rate below it that does not diverge, and the seconds of those that did.
 
     Raises DivergedError where the file fixes one that does.
     """
-    diverged: dict[Setting, float] = {}
+    diverged: dict[TrainingSetting, float] = {}
     for step in range(LOWER):
         setting = replace(centre, learning_rate=centre.learning_rate / STEP**step)
         began = time.monotonic()
@@ -115,18 +119,23 @@ def _steady(run: Run, centre: Setting, open_: Open) -> tuple[Setting, dict[Setti
     )
 
 
-class _Climb:
+class _LearningRateSearch:
     """One search under way; runs are kept by what they were begun with, and a longer one is the same run."""
 
     def __init__(
-        self, run: Run, centre: Setting, menu: Menu, seconds: float, diverged: Mapping[Setting, float]
+        self,
+        run: Run,
+        centre: TrainingSetting,
+        menu: SearchSpace,
+        seconds: float,
+        diverged: Mapping[TrainingSetting, float],
     ) -> None:
         self.run, self.centre, self.menu, self.limit = run, centre, menu, seconds
         self.diverged = dict(diverged)  # seconds of runs that came to nothing
         self.stopped: Stopped = "no trial was better"
         self.improving = False
-        self.results: dict[Setting, TrainResult | None] = dict.fromkeys(diverged)
-        self.longer: dict[Setting, float] = {}  # seconds of a run beyond one training as planned
+        self.results: dict[TrainingSetting, TrainResult | None] = dict.fromkeys(diverged)
+        self.longer: dict[TrainingSetting, float] = {}  # seconds of a run beyond one training as planned
         self._look(centre, 1)  # paid for by the training itself if it wins
         first = self.results[centre]
         self.each = first.seconds if first else math.inf  # of any setting up to its first look
@@ -150,14 +159,14 @@ class _Climb:
             self.stopped = "budget"
         return enough
 
-    def _look(self, setting: Setting, look: int) -> None:
+    def _look(self, setting: TrainingSetting, look: int) -> None:
         began = time.monotonic()
         try:
             self.results[setting] = self.run(setting, look)
         except DivergedError:
             self.lose(setting, time.monotonic() - began)
 
-    def lose(self, setting: Setting, seconds: float = 0.0) -> None:
+    def lose(self, setting: TrainingSetting, seconds: float = 0.0) -> None:
         """Note that a run diverged, `seconds` after what is known of it."""
         former = self.results.get(setting)
         self.diverged[setting] = seconds + (former.seconds if former else 0.0)
@@ -184,10 +193,10 @@ class _Climb:
                 elif self.best(final=False) == beyond:
                     self.stopped, self.improving = "edge of the ladder", True
 
-    def _rate(self, step: int) -> Setting:
+    def _rate(self, step: int) -> TrainingSetting:
         return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
 
-    def _try(self, setting: Setting, *, beside: float = 0.0) -> bool:
+    def _try(self, setting: TrainingSetting, *, beside: float = 0.0) -> bool:
         """Run a setting to its first look, unless it is known to diverge; False where the time is over."""
         if setting in self.diverged:
             return True
@@ -196,40 +205,40 @@ class _Climb:
         self._look(setting, 1)
         return True
 
-    def others(self, best: Setting, *, rank: bool) -> list[Callable[[Setting], Setting]]:
+    def others(self, best: TrainingSetting, *, rank: bool) -> list[Callable[[TrainingSetting], TrainingSetting]]:
         """What else may be tried at the best rate: a higher rank, other shares of passages in prompts."""
-        found: list[Callable[[Setting], Setting]] = []
+        found: list[Callable[[TrainingSetting], TrainingSetting]] = []
         if best.mix is not None:
             found += [partial(_with_mix, shares=shares) for shares in mixes(self.menu)]
         if rank and self.menu.rates > 1 and best.rank is not None:
             found.append(lambda now: replace(now, rank=(now.rank or 0) * WIDER))
         return found
 
-    def prefer(self, best: Setting, other: Setting) -> Setting:
+    def prefer(self, best: TrainingSetting, other: TrainingSetting) -> TrainingSetting:
         """The other setting where dev loss is lower by over one paired standard error at the first look."""
         if not self._try(other, beside=self._usual_left):
             return best
         now, former = _reading(self.results[other], 1), _reading(self.results[best], 1)
         return other if now and former and _falls(former, now) else best
 
-    def best(self, *, final: bool = True) -> Setting:
+    def best(self, *, final: bool = True) -> TrainingSetting:
         """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
         known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
-        ranked = sorted(known, key=lambda setting: badness(known[setting]))
+        ranked = sorted(known, key=lambda setting: loss_or_negated_metric(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
         near = [one for one in rivals if not _falls(known[one], known[first])]
         if not (final and near and self._has_time(self.each, beside=self._usual_left)):
             return first
-        again: dict[Setting, Reading] = {}
+        again: dict[TrainingSetting, EvalRecord] = {}
         for setting in (first, *near):
             self._look(setting, 2)
             reading = _reading(self.results[setting], 2)
             if reading is None:
                 return first if setting != first else near[0]
             again[setting] = reading
-        return min(again, key=lambda setting: badness(again[setting]))
+        return min(again, key=lambda setting: loss_or_negated_metric(again[setting]))
 
-    def finish(self, setting: Setting, *, may_grow: bool) -> tuple[Setting, TrainResult]:
+    def finish(self, setting: TrainingSetting, *, may_grow: bool) -> tuple[TrainingSetting, TrainResult]:
         """Train the winner to its end, longer while it still improves before its rate begins to fall."""
         begun, planned = setting, 0.0
         while True:
@@ -251,7 +260,9 @@ class _Climb:
         self.longer[begun.begun()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
         return setting, result
 
-    def beside_usual(self, found: Setting, result: TrainResult, *, may_grow: bool) -> tuple[Setting, TrainResult]:
+    def beside_usual(
+        self, found: TrainingSetting, result: TrainResult, *, may_grow: bool
+    ) -> tuple[TrainingSetting, TrainResult]:
         """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
         if (
             found.begun() == self.centre.begun()
@@ -269,11 +280,11 @@ class _Climb:
         self.stopped, self.improving = told
         return found, self.run(found, None)  # its weights are put on again
 
-    def _keep(self, begun: Setting, result: TrainResult) -> TrainResult:
+    def _keep(self, begun: TrainingSetting, result: TrainResult) -> TrainResult:
         self.results[begun] = result
         return result
 
-    def effort(self, chosen: Setting) -> ArmEffort:
+    def effort(self, chosen: TrainingSetting) -> ArmEffort:
         """The record of it; seconds beyond one training as planned."""
         return ArmEffort(
             seconds=self.spent,
@@ -282,7 +293,7 @@ class _Climb:
             improving=self.improving,
         )
 
-    def _trial(self, setting: Setting, chosen: Setting) -> Trial:
+    def _trial(self, setting: TrainingSetting, chosen: TrainingSetting) -> Trial:
         result = self.results[setting]
         first, last = _reading(result, 1), result.best if result and result.finished else None
         at_end = None if last is None else last.dev_metric if last.dev_loss is None else last.dev_loss
@@ -301,7 +312,9 @@ class _Climb:
         )
 
 
-def planned_training(stage: str, open_: Open, menu: Menu, whole: float, look: float) -> tuple[TrialPlan, ...]:
+def planned_training(
+    stage: str, open_: OpenSettings, menu: SearchSpace, whole: float, look: float
+) -> tuple[TrialPlan, ...]:
     """What may be tried of a stage that takes `whole` seconds beside its looks at dev, each `look` seconds."""
     named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
     of_stage = f" of {named[stage]}" if stage in named else ""
@@ -323,25 +336,25 @@ def planned_training(stage: str, open_: Open, menu: Menu, whole: float, look: fl
     return tuple(found)
 
 
-def mixes(menu: Menu) -> Sequence[Mapping[str, float]]:
+def mixes(menu: SearchSpace) -> Sequence[Mapping[str, float]]:
     """The shares that an effort tries of passages in training prompts: half of them, or all."""
     return MIXES[: 2 * menu.rates]
 
 
-def _with_mix(setting: Setting, shares: Mapping[str, float]) -> Setting:
+def _with_mix(setting: TrainingSetting, shares: Mapping[str, float]) -> TrainingSetting:
     return replace(setting, mix=replace(setting.mix, **shares)) if setting.mix else setting
 
 
-def _reading(result: TrainResult | None, look: int) -> Reading | None:
+def _reading(result: TrainResult | None, look: int) -> EvalRecord | None:
     """The reading at a look, the last one where the run has fewer."""
     return result.readings[min(look, len(result.readings)) - 1] if result and result.readings else None
 
 
-def _last_two(result: TrainResult) -> tuple[Reading, Reading]:
+def _last_two(result: TrainResult) -> tuple[EvalRecord, EvalRecord]:
     """The last reading and the one before it, twice the same where there is one."""
     return result.readings[-2:][0], result.readings[-1]
 
 
-def _falls(former: Reading, later: Reading) -> bool:
+def _falls(former: EvalRecord, later: EvalRecord) -> bool:
     """Whether dev is better at the second than at the first by over one paired standard error."""
-    return badness(former) - badness(later) > paired_error(former, later)
+    return loss_or_negated_metric(former) - loss_or_negated_metric(later) > paired_error(former, later)

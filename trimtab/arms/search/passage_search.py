@@ -12,14 +12,14 @@ from typing import Any
 from trimtab.arms.contexts import Context, PromptBuilder, context_for, is_unknown
 from trimtab.arms.search.context_search import (
     FIRST_ROWS,
-    MENUS,
+    SEARCH_SPACES,
     WORDS,
     ContextScores,
+    ContextTrials,
     Options,
     TrialPlan,
-    Tried,
     numbers,
-    ways_of_finding,
+    retrieval_variants,
 )
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
@@ -32,7 +32,7 @@ TRAINING_ROWS = 4  # for each dev question that an effort may ask
 SECONDS = 0.02  # of looking one question up; with a model that re-ranks about as long as answering takes
 
 
-def planned_lookups(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
+def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What an arm may try of its passages, where asking one dev question takes `each` seconds."""
     rows, context = len(_rows(session, effort)), context_for(arm)
     one = each if session.task.base.reranker else SECONDS
@@ -58,7 +58,7 @@ def choose_passages(
     One thing after the other; a round that its time does not reach to the end changes nothing. No effort: there was nothing to try.
     """
     context, rows = context_for(arm), _rows(session, effort)
-    tried = Tried(scores, seconds)
+    tried = ContextTrials(scores, seconds)
     for options in _rounds(session, arm, context) if rows else ():
         if not tried.out_of_time:
             context = _fewest(tried, rows, context, options(context)[1], session.task.target.margin)
@@ -67,7 +67,7 @@ def choose_passages(
 
 def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
     """Training and dev rows whose answer a text may hold: it holds no label of a closed set, and nothing that is not known."""
-    menu = MENUS.get(effort)
+    menu = SEARCH_SPACES.get(effort)
     if menu is None or session.task.task.kind == "classify":
         return ()
     rows = (*session.part("train", TRAINING_ROWS * menu.rows), *session.part("dev", menu.rows))
@@ -78,10 +78,12 @@ def _rounds(session: Session, arm: Arm, context: Context) -> list[Callable[[Cont
     """What is chosen one after the other: the number of passages, where the arm's settings leave it open, and how they are found."""
     shown = [PARTS[name] for name in arm.parts if PARTS[name].setting == "passages"]
     counts = [numbers(part.setting, part.tried) for part in shown if part.setting not in arm.settings]
-    return [*counts, *ways_of_finding(session, context)]
+    return [*counts, *retrieval_variants(session, context)]
 
 
-def _fewest(tried: Tried, rows: Sequence[Example], now: Context, options: Sequence[Context], margin: float) -> Context:
+def _fewest(
+    tried: ContextTrials, rows: Sequence[Example], now: Context, options: Sequence[Context], margin: float
+) -> Context:
     """Of what finds at most the margin less often than the best, what shows the fewest passages, and then the present one.
 
     Over the rows to which any of them shows a right passage; where these are few, nothing is known and the present one stays.

@@ -39,7 +39,7 @@ class Hand:
 
 
 @dataclass(frozen=True)
-class Message:
+class SpamMessage:
     """One row before it has an id."""
 
     text: str
@@ -157,17 +157,17 @@ def leet(text: str, rng: random.Random) -> str:
     )
 
 
-def take(count: int, hand: Hand, slice_name: str, novelty: Novelty, draw: Callable[[Hand], str]) -> list[Message]:
+def take(count: int, hand: Hand, slice_name: str, novelty: Novelty, draw: Callable[[Hand], str]) -> list[SpamMessage]:
     """Draws until `count` messages are new."""
-    made: list[Message] = []
+    made: list[SpamMessage] = []
     while len(made) < count:
         text = draw(hand)
         if novelty.admits(text):
-            made.append(Message(text, hand, slice_name))
+            made.append(SpamMessage(text, hand, slice_name))
     return made
 
 
-def messages(rng: random.Random) -> list[Message]:
+def messages(rng: random.Random) -> list[SpamMessage]:
     """All messages, shuffled."""
     slots: Lists = read("slots.toml")
     formulas: dict[str, Lists] = read("formulas.toml")
@@ -182,7 +182,7 @@ def messages(rng: random.Random) -> list[Message]:
     def respelt(hand: Hand) -> str:
         return leet(plain(hand), rng)
 
-    made: list[Message] = []
+    made: list[SpamMessage] = []
     for hand in read_hands("spam.toml"):
         made += take(EACH - 1, hand, "common", novelty, rough)
         made += take(1, hand, "rare", novelty, respelt)

@@ -40,7 +40,7 @@ MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
 @dataclass(frozen=True)
-class Source:
+class PageSource:
     """A page as it is written: its path, its settings, its text in Markdown."""
 
     path: str
@@ -57,14 +57,14 @@ class Source:
         return [one.strip() for one in self.get("faults").split(",") if one.strip()]
 
 
-def read(file: Path) -> dict[str, Source]:
+def read(file: Path) -> dict[str, PageSource]:
     """The pages of the source by their paths."""
     pages = {}
     for block in re.split(r"(?m)^=== ", file.read_text(encoding="utf-8"))[1:]:
         head, _, text = block.partition("\n\n")
         path, *lines = head.strip().split("\n")
         settings = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        pages[path] = Source(path, settings, text.strip())
+        pages[path] = PageSource(path, settings, text.strip())
     return pages
 
 
@@ -74,7 +74,7 @@ def in_words(day: str) -> str:
     return f"{when.day} {when:%B} {when.year}"
 
 
-def html(page: Source, pages: Mapping[str, Source]) -> str:
+def html(page: PageSource, pages: Mapping[str, PageSource]) -> str:
     """A page as it is served."""
     text = page.text
     if page.get("copy"):
@@ -113,7 +113,7 @@ def html(page: Source, pages: Mapping[str, Source]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def canonicals(page: Source) -> Iterator[str]:
+def canonicals(page: PageSource) -> Iterator[str]:
     """Its link elements with a canonical address."""
     given = page.get("canonical") or page.path
     for path in given.split(","):
@@ -121,7 +121,7 @@ def canonicals(page: Source) -> Iterator[str]:
             yield f'<link rel="canonical" href="{ORIGIN}{path.strip()}">'
 
 
-def json_ld(page: Source, text: str) -> str:
+def json_ld(page: PageSource, text: str) -> str:
     """Its JSON-LD: as it is written, or an article's."""
     kind = TYPES.get(page.get("kind"))
     if page.get("jsonld") or kind is None:
@@ -136,7 +136,7 @@ def json_ld(page: Source, text: str) -> str:
     return json.dumps(item)
 
 
-def byline(page: Source) -> Iterator[str]:
+def byline(page: PageSource) -> Iterator[str]:
     """Who wrote it and when, as readers see it."""
     parts = []
     if page.get("author") != "none":
@@ -148,7 +148,7 @@ def byline(page: Source) -> Iterator[str]:
         yield f'<p class="signed">{" ".join(parts)}</p>'
 
 
-def also(page: Source, pages: Mapping[str, Source]) -> Iterator[str]:
+def also(page: PageSource, pages: Mapping[str, PageSource]) -> Iterator[str]:
     """The links at its end: of a section its pages, of every page those that it names."""
     links = [path.strip() for path in page.get("links").split(",") if path.strip()]
     if page.path in HUBS:
@@ -162,7 +162,7 @@ def also(page: Source, pages: Mapping[str, Source]) -> Iterator[str]:
         yield "</ul></nav>"
 
 
-def aside(page: Source) -> Iterator[str]:
+def aside(page: PageSource) -> Iterator[str]:
     """A long list of links beside the text."""
     if page.get("aside"):
         yield "<aside><ul>"
@@ -171,7 +171,7 @@ def aside(page: Source) -> Iterator[str]:
         yield "</ul></aside>"
 
 
-def sitemap(pages: Sequence[Source]) -> str:
+def sitemap(pages: Sequence[PageSource]) -> str:
     """The sitemap: every page that is meant to be found, and what the truth says is wrong with it."""
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">']
     for page in pages:
@@ -219,7 +219,7 @@ def grey_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b"")
 
 
-def truth(pages: Mapping[str, Source]) -> Iterator[dict[str, object]]:
+def truth(pages: Mapping[str, PageSource]) -> Iterator[dict[str, object]]:
     """Every fault: the check that should find it, and the pages on which it may be told."""
     for page in pages.values():
         for fault in page.faults:

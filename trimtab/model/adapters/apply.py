@@ -18,17 +18,23 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, remove_cut, replacing, write_json
-from trimtab.base.sanitize import said, visible
-from trimtab.model.adapters.base import Adapted, adapted_layers, unwrap, wrap
+from trimtab.base.sanitize import one_line, visible
+from trimtab.model.adapters.base import AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.dora import DoraLinear
-from trimtab.model.adapters.ia3_bitfit import INPUTS, BiasLinear, Ia3Linear, stretched
+from trimtab.model.adapters.ia3_bitfit import INPUTS, BitFitLinear, Ia3Linear, ia3_targets
 from trimtab.model.adapters.lora import LoraLinear
-from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE, config_of, put_on_as_saved, tensors_of
+from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE, attach_as_saved, peft_config, peft_tensors
 from trimtab.model.adapters.pissa import PissaLinear
 from trimtab.model.adapters.qlora import SETTINGS, QloraLinear, require_bitsandbytes
-from trimtab.model.adapters.vera import VeraLinear, shared_pair
+from trimtab.model.adapters.vera import VeraLinear, shared_projections
 from trimtab.model.load import Base, linear_layers
-from trimtab.model.prompt_tuning import LearnedPrefix, SoftPrompt, add_virtual, drop_virtual, virtual_of
+from trimtab.model.prompt_tuning import (
+    LearnedPrefix,
+    SoftPrompt,
+    add_virtual_tokens,
+    detach_virtual_tokens,
+    virtual_tokens_of,
+)
 
 ADAPTER_FILE, MOVED_FILE = "adapter_model.safetensors", "moved.safetensors"
 WHOLE_FILE = "model.safetensors"  # where all weights moved and a classification head stands on them
@@ -39,11 +45,13 @@ ALPHA_PER_RANK = (
 )
 ROOTED_ALPHA = 16.0  # as its paper has it: at rank 64 the scale of the others
 VIRTUAL = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
-LayerMaker = Callable[[str, nn.Linear], Adapted]  # from a linear layer and its name to the layer that takes its place
+LayerMaker = Callable[
+    [str, nn.Linear], AdapterLayer
+]  # from a linear layer and its name to the layer that takes its place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class AdapterInit:
     """What the layers of a method are made from: `layers` are all that will be wrapped, by name."""
 
     rank: int
@@ -56,7 +64,7 @@ class Start:
         return float(self.rank * ALPHA_PER_RANK)
 
 
-def put_on(
+def attach(
     base: Base, method: str, seed: int, *, rank: int | None = None, layers: int = 4, virtual_tokens: int | None = None
 ) -> None:
     """Let the numbers of a method move, by its name in the grammar; `layers` is for `freeze`, each of the others for who has it.
@@ -64,12 +72,12 @@ def put_on(
     Raises InputError where the model has nothing that the method could move, or the machine lacks what it needs.
     """
     if method in VIRTUAL:
-        add_virtual(base.model, VIRTUAL[method], virtual_tokens or 1, seed)
+        add_virtual_tokens(base.model, VIRTUAL[method], virtual_tokens or 1, seed)
     elif method in ("freeze", "full"):
         unfreeze(base, method, layers)
     else:
-        found = _layers(base, stretched if method == "ia3" else dict)
-        start = Start(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=found)
+        found = _layers(base, ia3_targets if method == "ia3" else dict)
+        start = AdapterInit(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=found)
         wrap(base.model, found, LAYER_METHODS[method](start))
 
 
@@ -91,18 +99,18 @@ def _layers(base: Base, only: Callable[[Mapping[str, nn.Linear]], dict[str, nn.L
     return found
 
 
-def _vera(start: Start) -> LayerMaker:
-    pair = shared_pair(start.layers.values(), start.rank, start.generator)
+def _vera(start: AdapterInit) -> LayerMaker:
+    pair = shared_projections(start.layers.values(), start.rank, start.generator)
     return lambda _, layer: VeraLinear(layer, *pair)
 
 
-def _qlora(start: Start) -> LayerMaker:
+def _qlora(start: AdapterInit) -> LayerMaker:
     require_bitsandbytes()
     return lambda _, layer: QloraLinear(layer, start.rank, start.alpha, start.generator)
 
 
 # How the linear layers are changed, for each method that changes them; the names are those of the grammar.
-LAYER_METHODS: Mapping[str, Callable[[Start], LayerMaker]] = {
+LAYER_METHODS: Mapping[str, Callable[[AdapterInit], LayerMaker]] = {
     "lora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, start.alpha, start.generator),
     "rslora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, ROOTED_ALPHA, start.generator, rooted=True),
     "dora": lambda start: lambda _, layer: DoraLinear(layer, start.rank, start.alpha, start.generator),
@@ -110,14 +118,14 @@ LAYER_METHODS: Mapping[str, Callable[[Start], LayerMaker]] = {
     "qlora": _qlora,
     "vera": _vera,
     "ia3": lambda _: lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS),
-    "bitfit": lambda _: lambda _, layer: BiasLinear(layer),
+    "bitfit": lambda _: lambda _, layer: BitFitLinear(layer),
 }
 
 
-def take_off(base: Base) -> None:
+def detach(base: Base) -> None:
     """The base model as published, to the bit: what was put on off, weights that were let go of put back and frozen again."""
     unwrap(base.model)
-    drop_virtual(base.model)
+    detach_virtual_tokens(base.model)
     parameters = dict(base.model.named_parameters())
     for name, value in base.published.items():
         parameters[name].data = value
@@ -143,7 +151,7 @@ def unfreeze(base: Base, method: str, layers: int = 4) -> None:
         )  # Phi: final_layernorm
         for module in (*blocks[len(blocks) - layers :], *norms):
             module.requires_grad_(True)
-    _let_go(base, trainable(model))
+    _let_go(base, trainable_parameters(model))
 
 
 def _let_go(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -153,7 +161,7 @@ def _let_go(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
             parameter.data = parameter.data.clone()
 
 
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that may move, by name (a tied weight once)."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
@@ -161,7 +169,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
     """Inside, adapters are part of the weights; outside, everything is as before."""
-    layers = adapted_layers(model).values()
+    layers = adapter_layers(model).values()
     for layer in layers:
         layer.merge()
     try:
@@ -178,13 +186,13 @@ def save_adapter(base: Base, folder: Path) -> None:
     """
     for name in (MOVED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
         remove_cut(folder, f"{name}.*")
-    layers = adapted_layers(base.model).values()
-    if not layers and virtual_of(base.model) is None:
-        moved = {name: value.detach().contiguous() for name, value in trainable(base.model).items()}
+    layers = adapter_layers(base.model).values()
+    if not layers and virtual_tokens_of(base.model) is None:
+        moved = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}
         write_tensors(moved, folder / MOVED_FILE)
         return
-    write_tensors({name: value.contiguous() for name, value in tensors_of(base.model).items()}, folder / ADAPTER_FILE)
-    write_json(folder / CONFIG_FILE, config_of(base))
+    write_tensors({name: value.contiguous() for name, value in peft_tensors(base.model).items()}, folder / ADAPTER_FILE)
+    write_json(folder / CONFIG_FILE, peft_config(base))
     if any(isinstance(layer, QloraLinear) for layer in layers):
         write_json(folder / QUANTIZED_FILE, SETTINGS)
 
@@ -204,22 +212,22 @@ def load_adapter(base: Base, folder: Path) -> None:
         raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
     config = read_object(folder / CONFIG_FILE)
     tensors = _tensors(folder / ADAPTER_FILE)
-    put_on_as_saved(base, config, tensors, folder)
-    _copy_into(base, tensors_of(base.model), tensors, folder)
+    attach_as_saved(base, config, tensors, folder)
+    _copy_into(base, peft_tensors(base.model), tensors, folder)
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(file)
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"is damaged or cut off ({said(error)})", "restore it from a copy", file=file) from None
+        raise InputError(f"is damaged or cut off ({one_line(error)})", "restore it from a copy", file=file) from None
     return {name: value for name, value in tensors.items() if name not in (SCORE, SCORE_IN_PEFT)}
 
 
 def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
     for name, value in tensors.items():
         if name not in targets or targets[name].shape != value.shape:
-            take_off(base)
+            detach(base)
             problem = f"{visible(name[:80])} does not fit the model"
             raise InputError(problem, "use the base model it was trained on", file=folder)
     with torch.no_grad():
@@ -234,4 +242,4 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
             save_file(tensors, beside)
     except SafetensorError as error:
         remedy = "make room or mend the disk, then run the same command with --resume"
-        raise InputError(f"could not be written ({said(error)})", remedy, file=path) from error
+        raise InputError(f"could not be written ({one_line(error)})", remedy, file=path) from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Adapted(nn.Module):
+class AdapterLayer(nn.Module):
     """What all changes of a linear layer have in common; a subclass says what the change is.
 
     Shapes: N tokens of the flat row, I inputs, O outputs.
@@ -74,12 +74,12 @@ def frozen_bias(base: nn.Linear) -> Tensor | None:
     return None if base.bias is None else base.bias.detach().float()
 
 
-def adapted_layers(model: nn.Module) -> dict[str, Adapted]:
+def adapter_layers(model: nn.Module) -> dict[str, AdapterLayer]:
     """The wrapped layers by the name of the layer they wrap."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Adapted)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, AdapterLayer)}
 
 
-def wrap(model: nn.Module, layers: Mapping[str, nn.Linear], make: Callable[[str, nn.Linear], Adapted]) -> None:
+def wrap(model: nn.Module, layers: Mapping[str, nn.Linear], make: Callable[[str, nn.Linear], AdapterLayer]) -> None:
     """Put what `make` makes of each layer in its place; where that fails, all are as before."""
     try:
         for name, layer in layers.items():
@@ -91,7 +91,7 @@ def wrap(model: nn.Module, layers: Mapping[str, nn.Linear], make: Callable[[str,
 
 def unwrap(model: nn.Module) -> None:
     """Every layer as it was published."""
-    for name, layer in adapted_layers(model).items():
+    for name, layer in adapter_layers(model).items():
         _put(model, name, layer.release())
 
 

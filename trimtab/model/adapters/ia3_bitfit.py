@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.base import Adapted, frozen_bias
+from trimtab.model.adapters.base import AdapterLayer, frozen_bias
 
 # By the last part of a layer's name; where queries, keys and values are one layer, all of it is stretched.
 OUTPUTS, INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", "fc2")
 
 
-class Ia3Linear(Adapted):
+class Ia3Linear(AdapterLayer):
     """A layer whose outputs are stretched, or whose inputs are (`of_input`)."""
 
     def __init__(self, base: nn.Linear, *, of_input: bool) -> None:
@@ -52,7 +52,7 @@ class Ia3Linear(Adapted):
         return {"ia3_l": self.stretch.detach()}
 
 
-class BiasLinear(Adapted):
+class BitFitLinear(AdapterLayer):
     """A layer with a trained shift of its outputs, beside the bias that it has or has not."""
 
     def __init__(self, base: nn.Linear) -> None:
@@ -74,6 +74,6 @@ class BiasLinear(Adapted):
         return {"beft_bias": self.shift.detach()}
 
 
-def stretched(layers: Mapping[str, nn.Linear]) -> dict[str, nn.Linear]:
+def ia3_targets(layers: Mapping[str, nn.Linear]) -> dict[str, nn.Linear]:
     """The layers that IA³ stretches."""
     return {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in (*OUTPUTS, *INPUTS)}

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.base import Adapted, frozen_bias
-from trimtab.model.kernels.matmul import as_rows, gathered, narrowed, product
-from trimtab.model.kernels.ops import applied
+from trimtab.model.adapters.base import AdapterLayer, frozen_bias
+from trimtab.model.kernels.matmul import grad_matmul, lora_down, matmul, transposed
+from trimtab.model.kernels.ops import apply_function
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class _LoraProducts(torch.autograd.Function):
     def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_Frozen], *sides: Tensor) -> tuple[Tensor, ...]:
         a_SI = _joined([a_RI.to(input_NI.dtype) for a_RI in sides[::2]], 0)
         bs = [
-            as_rows((b_OR * one.scale).to(input_NI.dtype), input_NI)
+            transposed((b_OR * one.scale).to(input_NI.dtype), input_NI)
             for one, b_OR in zip(layers, sides[1::2], strict=True)
         ]
-        low_NS = narrowed(input_NI, a_SI)
+        low_NS = lora_down(input_NI, a_SI)
         outs = [
-            product(input_NI, one.weight(), low=(low_NR, b_RO), bias_O=one.bias_O)
+            matmul(input_NI, one.weight(), low=(low_NR, b_RO), bias_O=one.bias_O)
             for one, b_RO, low_NR in zip(layers, bs, _parted(low_NS, bs), strict=True)
         ]
         ctx.save_for_backward(input_NI, low_NS, a_SI, *bs)
@@ -50,18 +50,18 @@ class _LoraProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         input_NI, low_NS, a_SI, *bs = ctx.saved_tensors
-        grad_low_NS = _joined([narrowed(grad_NO, b_RO) for grad_NO, b_RO in zip(grads, bs, strict=True)], 1)
-        grad_a_SI = gathered(grad_low_NS, input_NI)
+        grad_low_NS = _joined([lora_down(grad_NO, b_RO) for grad_NO, b_RO in zip(grads, bs, strict=True)], 1)
+        grad_a_SI = grad_matmul(grad_low_NS, input_NI)
         grad_sides: list[Tensor] = []
         for one, grad_NO, low_NR, grad_a_RI in zip(
             ctx.layers, grads, _parted(low_NS, bs), torch.split(grad_a_SI, [len(b_RO) for b_RO in bs]), strict=True
         ):
-            grad_sides += [grad_a_RI, gathered(low_NR, grad_NO, one.scale, turned=True)]
+            grad_sides += [grad_a_RI, grad_matmul(low_NR, grad_NO, one.scale, turned=True)]
         grad_input_NI = None
         if ctx.needs_input_grad[0]:
             low: tuple[Tensor, Tensor] | None = (grad_low_NS, a_SI)
             for one, grad_NO in zip(ctx.layers, grads, strict=True):
-                grad_input_NI = product(grad_NO, one.weight(), upright=True, low=low, onto_NO=grad_input_NI)
+                grad_input_NI = matmul(grad_NO, one.weight(), upright=True, low=low, onto_NO=grad_input_NI)
                 low = None
         return grad_input_NI, None, *grad_sides
 
@@ -74,7 +74,7 @@ def _parted(low_NS: Tensor, bs: Sequence[Tensor]) -> Sequence[Tensor]:
     return torch.split(low_NS, [len(b_RO) for b_RO in bs], dim=1)
 
 
-class LowRank(Adapted):
+class LowRankLayer(AdapterLayer):
     """A change `scale * B A` of the weight; a subclass says what A and B are made of."""
 
     scale = 1.0
@@ -109,22 +109,22 @@ class LowRank(Adapted):
         return self.frozen().float() + self.delta(), frozen_bias(self.base)
 
 
-def side_by_side(layers: Sequence[nn.Module], input: Tensor) -> list[Tensor]:
+def shared_input_forward(layers: Sequence[nn.Module], input: Tensor) -> list[Tensor]:
     """What layers with the same input put out; all low-rank changes of them look at it in one product."""
-    low = [one for one in layers if isinstance(one, LowRank) and type(one).adapted is LowRank.adapted]
+    low = [one for one in layers if isinstance(one, LowRankLayer) and type(one).adapted is LowRankLayer.adapted]
     if len(low) < len(layers) or any(one.is_merged for one in low):
         return [one(input) for one in layers]
     return _products(input, [_Frozen(one.frozen, one.base.bias, one.scale) for one in low], low)
 
 
-def _products(input: Tensor, frozen: Sequence[_Frozen], layers: Sequence[LowRank]) -> list[Tensor]:
+def _products(input: Tensor, frozen: Sequence[_Frozen], layers: Sequence[LowRankLayer]) -> list[Tensor]:
     flat_NI = input.reshape(-1, input.shape[-1])
     sides = [side for layer in layers for side in layer.sides()]
-    outs = applied(_LoraProducts, flat_NI, frozen, *sides)
+    outs = apply_function(_LoraProducts, flat_NI, frozen, *sides)
     return [out_NO.view(*input.shape[:-1], -1) for out_NO in outs]
 
 
-class LoraLinear(LowRank):
+class LoraLinear(LowRankLayer):
     """LoRA, the trained parts in float32; `rooted` divides by the root of the rank (rsLoRA), else by the rank."""
 
     def __init__(

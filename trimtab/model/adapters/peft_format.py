@@ -11,15 +11,22 @@ from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
 from trimtab.base.sanitize import visible
-from trimtab.model.adapters.base import Adapted, adapted_layers, wrap
+from trimtab.model.adapters.base import AdapterLayer, adapter_layers, wrap
 from trimtab.model.adapters.dora import DoraLinear
-from trimtab.model.adapters.ia3_bitfit import INPUTS, BiasLinear, Ia3Linear, stretched
+from trimtab.model.adapters.ia3_bitfit import INPUTS, BitFitLinear, Ia3Linear, ia3_targets
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.pissa import PissaLinear
 from trimtab.model.adapters.qlora import QloraLinear, require_bitsandbytes
 from trimtab.model.adapters.vera import D_START, VeraLinear
 from trimtab.model.load import Base, linear_layers
-from trimtab.model.prompt_tuning import LearnedPrefix, SoftPrompt, Virtual, prefix_shape, put_virtual, virtual_of
+from trimtab.model.prompt_tuning import (
+    LearnedPrefix,
+    SoftPrompt,
+    VirtualTokens,
+    attach_virtual_tokens,
+    prefix_shape,
+    virtual_tokens_of,
+)
 
 CONFIG_FILE, QUANTIZED_FILE = "adapter_config.json", "quantization.json"
 MOST_ALPHA = 1e6  # far beyond any in use; the scale is this over the rank
@@ -34,12 +41,12 @@ _PARTS = {"VERA": ("vera_lambda_b", "vera_lambda_d"), "IA3": ("ia3_l",), "BEFT":
 _TOGETHER = "use the adapter_config.json that was saved with it"
 
 
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of what is on, by PEFT's names; to write into them changes it, but for what PiSSA saves."""
-    virtual = virtual_of(model)
+    virtual = virtual_tokens_of(model)
     if virtual is not None:
         return {_VIRTUAL: virtual.values.detach()}
-    layers = adapted_layers(model)
+    layers = adapter_layers(model)
     tensors = {
         f"{_PREFIX}{name}.{part}": value for name, layer in layers.items() for part, value in layer.saved().items()
     }
@@ -47,13 +54,13 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {**tensors, _VERA_A: first.vera_a, _VERA_B: first.vera_b} if isinstance(first, VeraLinear) else tensors
 
 
-def config_of(base: Base) -> dict[str, Any]:
+def peft_config(base: Base) -> dict[str, Any]:
     """The configuration of what is on, as PEFT reads it."""
     common = {"task_type": "CAUSAL_LM", "base_model_name_or_path": str(base.folder), "inference_mode": True}
-    virtual = virtual_of(base.model)
+    virtual = virtual_tokens_of(base.model)
     if virtual is not None:
         return {"peft_type": virtual.PEFT_TYPE, **common, **_virtual_config(virtual, base.model.config)}
-    layers = adapted_layers(base.model)
+    layers = adapter_layers(base.model)
     names = sorted({name.rpartition(".")[2] for name in layers})
     kind, own = _kind_and_config(next(iter(layers.values())))
     if kind == "IA3":
@@ -61,7 +68,7 @@ def config_of(base: Base) -> dict[str, Any]:
     return {"peft_type": kind, **common, "target_modules": names, **own}
 
 
-def _kind_and_config(layer: Adapted) -> tuple[str, dict[str, Any]]:
+def _kind_and_config(layer: AdapterLayer) -> tuple[str, dict[str, Any]]:
     if isinstance(layer, LoraLinear):
         times = 2 if isinstance(layer, PissaLinear) else 1
         options = {"use_rslora": layer.rooted, "use_dora": isinstance(layer, DoraLinear)}
@@ -73,7 +80,7 @@ def _kind_and_config(layer: Adapted) -> tuple[str, dict[str, Any]]:
     return ("IA3", {}) if isinstance(layer, Ia3Linear) else ("BEFT", {})
 
 
-def _virtual_config(virtual: Virtual, config: Any) -> dict[str, Any]:
+def _virtual_config(virtual: VirtualTokens, config: Any) -> dict[str, Any]:
     layers, heads, size = prefix_shape(config)
     own = {"num_virtual_tokens": len(virtual), "num_layers": layers, "num_transformer_submodules": 1}
     if isinstance(virtual, LearnedPrefix):
@@ -82,7 +89,7 @@ def _virtual_config(virtual: Virtual, config: Any) -> dict[str, Any]:
     return {**own, "token_dim": config.hidden_size, "num_attention_heads": config.num_attention_heads}
 
 
-def put_on_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
+def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Wrap what a configuration names, with the sizes that the tensors bear out; their values are not yet in it.
 
     Raises InputError for a kind or an option that is not known here, and for tensors that are not those of this model.
@@ -101,7 +108,7 @@ def put_on_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
         return
     layers = linear_layers(base.model)
     if kind == "IA3":
-        layers = stretched(layers)
+        layers = ia3_targets(layers)
     parts = _SIDES if kind == "LORA" else _PARTS[str(kind)]
     if config.get("use_dora"):
         parts = (*parts, "lora_magnitude_vector")
@@ -116,12 +123,12 @@ def put_on_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
 
 def _maker(
     base: Base, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
-) -> Callable[[str, nn.Linear], Adapted]:
+) -> Callable[[str, nn.Linear], AdapterLayer]:
     """What makes of a layer, by its name, the kind of change that the configuration names."""
     if kind == "IA3":
         return lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS)
     if kind == "BEFT":
-        return lambda _, layer: BiasLinear(layer)
+        return lambda _, layer: BitFitLinear(layer)
     file = folder / CONFIG_FILE
     if kind == "VERA":
         _rank(config, tensors, _VERA_A, file)
@@ -163,7 +170,7 @@ def _short(value: Any) -> str:
 
 
 def _put_virtual(
-    base: Base, kind: type[Virtual], config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
+    base: Base, kind: type[VirtualTokens], config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
 ) -> None:
     count, (layers, heads, size) = config.get("num_virtual_tokens"), prefix_shape(base.model.config)
     width = 2 * layers * heads * size if kind is LearnedPrefix else base.model.config.hidden_size
@@ -175,4 +182,4 @@ def _put_virtual(
     if type(count) is not int or count < 1 or count != held:
         problem = f"num_virtual_tokens is {_short(count)}, and the tensors hold {held}"
         raise InputError(problem, _TOGETHER, file=folder / CONFIG_FILE)
-    put_virtual(base.model, kind(torch.zeros(held, width, device=base.device)))
+    attach_virtual_tokens(base.model, kind(torch.zeros(held, width, device=base.device)))

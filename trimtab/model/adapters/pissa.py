@@ -30,7 +30,7 @@ class PissaLinear(LoraLinear):
                 field="arm.rank",
             )
         super().__init__(base, rank, float(rank), generator)
-        a_RI, b_OR = largest(self.frozen().float(), rank, generator)
+        a_RI, b_OR = principal_factors(self.frozen().float(), rank, generator)
         with torch.no_grad():
             self.lora_a.copy_(a_RI)
             self.lora_b.copy_(b_OR)
@@ -50,7 +50,7 @@ class PissaLinear(LoraLinear):
         return {"lora_A.weight": a_RI.detach(), "lora_B.weight": b_OR.detach()}
 
 
-def largest(weight_OI: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def principal_factors(weight_OI: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A `[R, I]` and B `[O, R]` of the best approximation B A of a weight, the singular values shared between both by their roots."""
     width = min(rank + _BEYOND, *weight_OI.shape)
     drawn = torch.randn(weight_OI.shape[1], width, generator=generator).to(weight_OI.device)

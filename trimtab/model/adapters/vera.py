@@ -12,12 +12,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.lora import LowRank
+from trimtab.model.adapters.lora import LowRankLayer
 
 D_START = 0.1
 
 
-def shared_pair(
+def shared_projections(
     layers: Iterable[nn.Linear], rank: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """A `[R, I]` and B `[O, R]` as large as the largest layer needs, drawn as Kaiming has it."""
@@ -30,7 +30,7 @@ def shared_pair(
     return pair[0], pair[1]
 
 
-class VeraLinear(LowRank):
+class VeraLinear(LowRankLayer):
     """Takes the pair by `lambda_d`, of the rank, and `lambda_b`, of the outputs: nothing at the start."""
 
     def __init__(self, base: nn.Linear, vera_a: Tensor, vera_b: Tensor) -> None:

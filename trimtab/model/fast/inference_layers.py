@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from trimtab.model.adapters.base import Adapted, adapted_layers
-from trimtab.model.attention import Layout, Rule
-from trimtab.model.fast.whole_layers import LaidLayer, LaidLayers
+from trimtab.model.adapters.base import AdapterLayer, adapter_layers
+from trimtab.model.attention import AttentionConfig, Layout
+from trimtab.model.fast.whole_layers import KernelDecoderLayer, KernelDecoderStack
 from trimtab.model.kernels.build import can
-from trimtab.model.kernels.matmul import Laid, is_plain
-from trimtab.model.kernels.ops import BLOCK, added_and_normed, gated, is_silu, normed, rotated
+from trimtab.model.kernels.matmul import PackedLinear, is_plain_linear
+from trimtab.model.kernels.ops import BLOCK, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm
 
-Product = Callable[[Tensor], Tensor]
-Make = Callable[
-    ..., Product
+Projection = Callable[[Tensor], Tensor]
+MakeProjection = Callable[
+    ..., Projection
 ]  # from linear layers of one input to their outputs side by side, `[..., O]` from `[..., I]`
 
 # Families whose layers are what `Fused` computes.
@@ -31,7 +31,7 @@ FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 
 
 @contextmanager
-def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
+def inference_forwards(model: nn.Module, make: MakeProjection) -> Iterator[None]:
     """Inside, every linear layer of a model and its head answer by the products that `make` makes of them.
 
     Layers with a change beside their weight (`Adapted`, not merged) keep it, and so do their decoder layer's own operations. Inside
@@ -39,14 +39,14 @@ def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
     """
     whole = [layer for layer in model.modules() if _is_known(layer)]
     within = {id(inner) for layer in whole for inner in layer.modules()}
-    single = [layer for layer in plain_layers(model) if id(layer) not in within]
+    single = [layer for layer in plain_linears(model) if id(layer) not in within]
     changed = [] if any("forward" in vars(layer) for layer in (*whole, *single)) else [*whole, *single]
     try:
         for layer in changed:
-            layer.forward = make(layer) if is_plain(layer) else Fused(layer, make)
+            layer.forward = make(layer) if is_plain_linear(layer) else FusedDecoderLayer(layer, make)
         inner: Any = model.base_model
         if changed and _is_whole(inner):
-            inner.forward = Stack(inner)
+            inner.forward = FusedDecoderStack(inner)
             changed.append(inner)
         yield
     finally:
@@ -54,17 +54,17 @@ def answered_by(model: nn.Module, make: Make) -> Iterator[None]:
             vars(layer).pop("forward", None)
 
 
-def plain_layers(model: nn.Module) -> list[nn.Linear]:
+def plain_linears(model: nn.Module) -> list[nn.Linear]:
     """The linear layers of a model and its head, those inside of changes included."""
-    return [layer for layer in model.modules() if is_plain(layer)]
+    return [layer for layer in model.modules() if is_plain_linear(layer)]
 
 
-def weight_of(layers: Sequence[nn.Linear]) -> Tensor:
+def stacked_weight(layers: Sequence[nn.Linear]) -> Tensor:
     """The weights of linear layers with the same input one above the other, `[O, I]`; of a single one its own, not copied."""
     return torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
 
 
-def bias_of(layers: Sequence[nn.Linear]) -> Tensor | None:
+def stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
     """Their biases behind each other, `[O]`, with zeros for a layer that has none; None where none has one."""
     if all(layer.bias is None for layer in layers):
         return None
@@ -73,10 +73,10 @@ def bias_of(layers: Sequence[nn.Linear]) -> Tensor | None:
     return torch.cat(biases)
 
 
-class Fused:
+class FusedDecoderLayer:
     """What a decoder layer of the families computes, by as few operations as give the same roundings."""
 
-    def __init__(self, layer: Any, make: Make) -> None:
+    def __init__(self, layer: Any, make: MakeProjection) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.queries_keys_values = make(*map(_inside, (attention.q_proj, attention.k_proj, attention.v_proj)))
         self.out = make(_inside(attention.o_proj))
@@ -87,7 +87,7 @@ class Fused:
         self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
         self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
-        self.rule = rule_of(attention)
+        self.rule = attention_config(attention)
         self.laid = self._laid()  # by kernels, where they take the whole layer
 
     def __call__(
@@ -95,21 +95,25 @@ class Fused:
     ) -> Tensor:
         """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
         hidden_ND = hidden_states[0]
-        if self.laid and turns_whole(self.laid, position_embeddings):
+        if self.laid and rotates_whole_heads(self.laid, position_embeddings):
             hidden_ND = hidden_ND.contiguous()
-            query_HND, key_KND, value_KND = self.laid.enter(hidden_ND, laid_angles(position_embeddings))
+            query_HND, key_KND, value_KND = self.laid.enter(hidden_ND, contiguous_angles(position_embeddings))
             attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.rule)
             return self.laid.leave(hidden_ND, attended_NHD)[None]
-        attended_ND = self._attention(normed(hidden_ND, self.before), position_embeddings, layout)
-        hidden_ND, input_ND = added_and_normed(hidden_ND, attended_ND, self.between)
-        return (hidden_ND + self.down(gated(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
+        attended_ND = self._attention(rms_norm(hidden_ND, self.before), position_embeddings, layout)
+        hidden_ND, input_ND = add_rms_norm(hidden_ND, attended_ND, self.between)
+        return (hidden_ND + self.down(gated_activation(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
 
-    def _laid(self) -> LaidLayer | None:
+    def _laid(self) -> KernelDecoderLayer | None:
         products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
-        laid = [one for one in products if isinstance(one, Laid)]
+        laid = [one for one in products if isinstance(one, PackedLinear)]
         norms = [self.before, self.between, *self.head_norms]
         fits = self.size % BLOCK == 0 and is_silu(self.activation) and can(*(norm.weight for norm in norms if norm))
-        return LaidLayer(laid, norms, self.heads, self.size, self.rule) if fits and len(laid) == len(products) else None
+        return (
+            KernelDecoderLayer(laid, norms, self.heads, self.size, self.rule)
+            if fits and len(laid) == len(products)
+            else None
+        )
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         queries, keys = self.heads
@@ -117,23 +121,23 @@ class Fused:
         turned_NHD, value_NKD = all_NHD[:, : queries + keys], all_NHD[:, queries + keys :]
         if self.head_norms[0] is not None:
             parts = torch.split(turned_NHD, self.heads, dim=1)
-            turned_NHD = torch.cat([normed(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
+            turned_NHD = torch.cat([rms_norm(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
         cos_1ND, sin_1ND = angles
-        turned_HND = rotated(turned_NHD, cos_1ND[0], sin_1ND[0]).transpose(0, 1)
+        turned_HND = apply_rope(turned_NHD, cos_1ND[0], sin_1ND[0]).transpose(0, 1)
         out_NHD = layout.attend(
             self.index, turned_HND[:queries], turned_HND[queries:], value_NKD.transpose(0, 1), self.rule
         )
         return self.out(out_NHD.reshape(len(input_ND), -1))
 
 
-class Stack:
+class FusedDecoderStack:
     """What a model whose layers are all `Fused` computes of a flat row, with its embeddings and its last norm."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.layers = [layer.forward for layer in model.layers]
         laid = [layer.laid for layer in self.layers if layer.laid]
-        self.laid = LaidLayers(laid) if len(laid) == len(self.layers) else None
+        self.laid = KernelDecoderStack(laid) if len(laid) == len(self.layers) else None
 
     def __call__(
         self,
@@ -148,49 +152,49 @@ class Stack:
         hidden_1ND = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         angles = self.model.rotary_emb(hidden_1ND, position_ids)
         own = getattr(layout, "own", None)
-        if own and self.laid and turns_whole(self.laid, angles):
-            hidden_1ND = self.laid(hidden_1ND[0], laid_angles(angles), own)[None]
+        if own and self.laid and rotates_whole_heads(self.laid, angles):
+            hidden_1ND = self.laid(hidden_1ND[0], contiguous_angles(angles), own)[None]
         else:
             for layer in self.layers:
                 hidden_1ND = layer(hidden_1ND, position_embeddings=angles, layout=layout)
-        return BaseModelOutput(last_hidden_state=normed(hidden_1ND, self.model.norm))
+        return BaseModelOutput(last_hidden_state=rms_norm(hidden_1ND, self.model.norm))
 
 
-def turns_whole(laid: LaidLayer | LaidLayers, angles: tuple[Tensor, Tensor]) -> bool:
+def rotates_whole_heads(laid: KernelDecoderLayer | KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:
     """Whether positions turn whole heads, as the kernels do."""
     return angles[0].shape[-1] == laid.size
 
 
-def laid_angles(angles: tuple[Tensor, Tensor]) -> list[Tensor]:
+def contiguous_angles(angles: tuple[Tensor, Tensor]) -> list[Tensor]:
     """cos and sin, `[N, D]`, as kernels read them."""
     return [side_1ND[0].contiguous() for side_1ND in angles]
 
 
-def rule_of(attention: Any) -> Rule:
+def attention_config(attention: Any) -> AttentionConfig:
     """How an attention of the families scores."""
     says = (
         attention if hasattr(attention, "sliding_window") else attention.config
     )  # Qwen's layers differ, Mistral's do not
-    return Rule(attention.scaling, getattr(says, "sliding_window", None))
+    return AttentionConfig(attention.scaling, getattr(says, "sliding_window", None))
 
 
 def _inside(layer: nn.Module) -> nn.Linear:
     """The linear layer itself, without what is merged into it."""
-    inner: nn.Linear = layer.base if isinstance(layer, Adapted) else layer  # type: ignore[assignment]
+    inner: nn.Linear = layer.base if isinstance(layer, AdapterLayer) else layer  # type: ignore[assignment]
     return inner
 
 
 def _is_whole(model: Any) -> bool:
     """Whether all that its layers do is `Fused`."""
     layers = getattr(model, "layers", ())
-    return bool(layers) and all(isinstance(vars(layer).get("forward"), Fused) for layer in layers)
+    return bool(layers) and all(isinstance(vars(layer).get("forward"), FusedDecoderLayer) for layer in layers)
 
 
-def of_families(layer: nn.Module) -> bool:
+def is_known_decoder_layer(layer: nn.Module) -> bool:
     """Whether it is a decoder layer of the families."""
     return type(layer).__name__.removesuffix("DecoderLayer") in FAMILIES
 
 
 def _is_known(layer: nn.Module) -> bool:
     """Whether it is a decoder layer of the families, and all that was trained is in its weights."""
-    return of_families(layer) and all(part.is_merged for part in adapted_layers(layer).values())
+    return is_known_decoder_layer(layer) and all(part.is_merged for part in adapter_layers(layer).values())

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
-from trimtab.model.fast.inference_layers import answered_by, bias_of, weight_of
-from trimtab.model.fast.packed_weights import has_order, product_by
-from trimtab.model.kernels.torch_private import int8_product, works
+from trimtab.model.fast.inference_layers import inference_forwards, stacked_bias, stacked_weight
+from trimtab.model.fast.packed_weights import is_packable, projection_by
+from trimtab.model.kernels.torch_private import int8_matmul, works
 from trimtab.model.load import Base
 
 # Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out (`benchmarks/products.py`).
@@ -25,38 +25,38 @@ LARGEST = 127
 LEAST_SCALE = 1e-12  # of a row of zeros
 
 
-class EightBitProduct:
+class Int8Projection:
     """The product of linear layers with the same input, their weights rounded; what it was made of is left as it is."""
 
     def __init__(self, *layers: nn.Linear) -> None:
-        published_OI = weight_of(layers)
+        published_OI = stacked_weight(layers)
         weight_OI, dtype = published_OI.float(), published_OI.dtype
         self.scale_O = (weight_OI.abs().amax(1) / LARGEST).clamp_(min=LEAST_SCALE).to(dtype)
         scale_O1 = self.scale_O.float()[:, None]
         self.whole_OI = (weight_OI / scale_O1).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
-        self.bias_O = bias_of(layers)
+        self.bias_O = stacked_bias(layers)
         rounded_OI = (self.whole_OI * scale_O1).to(dtype)
-        few = FEWER if has_order(rounded_OI) else FEW
-        self._few, self._many = few if works(int8_product) else 0, product_by(rounded_OI, self.bias_O)
+        few = FEWER if is_packable(rounded_OI) else FEW
+        self._few, self._many = few if works(int8_matmul) else 0, projection_by(rounded_OI, self.bias_O)
 
     def __call__(self, input: Tensor) -> Tensor:
         """`input` is `[..., I]`, the result `[..., O]`."""
         flat_NI = input.reshape(-1, input.shape[-1])
         if len(flat_NI) > self._few:
             return self._many(input)
-        out_NO = int8_product(flat_NI, self.whole_OI, self.scale_O)
+        out_NO = int8_matmul(flat_NI, self.whole_OI, self.scale_O)
         if self.bias_O is not None:
             out_NO += self.bias_O
         return out_NO.view(*input.shape[:-1], -1)
 
 
 @contextmanager
-def eight_bits(base: Base) -> Iterator[None]:
+def int8_forwards(base: Base) -> Iterator[None]:
     """Inside, every linear layer of the model and its head answer in 8 bits, with whatever is merged into them.
 
     Raises InputError on a device that has no product for it.
     """
     if base.device.type != "cpu":
         raise InputError(f"8 bits on {base.device.type}", "leave it out: it is for processors", field="--eight-bit")
-    with answered_by(base.model, EightBitProduct):
+    with inference_forwards(base.model, Int8Projection):
         yield

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.attention import Layout
-from trimtab.model.fast.inference_layers import of_families
-from trimtab.model.fast.train_layers import LearningLayer
+from trimtab.model.fast.inference_layers import is_known_decoder_layer
+from trimtab.model.fast.train_layers import FusedTrainLayer
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import virtual_of
+from trimtab.model.prompt_tuning import virtual_tokens_of
 
 
-def first_moving(model: Any) -> int:
+def first_trainable_layer(model: Any) -> int:
     """The number of the first layer that holds something that moves, from 0.
 
     0 as well where no pass may begin later: nothing moves, something before the layers does, virtual tokens are on, or upper layers
     read keys of lower ones.
     """
-    if virtual_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
+    if virtual_tokens_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
         return 0
     found: list[int] = []
     for name, parameter in model.base_model.named_parameters():  # in the order of a pass
@@ -41,7 +41,7 @@ def first_moving(model: Any) -> int:
 
 
 @torch.no_grad()
-def put_out(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Any:
+def layer_output(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Any:
     """What a layer, by number, hands on: of most architectures `hidden_1ND`; nothing behind it is computed."""
 
     def reached(*args: Any, **kwargs: Any) -> Any:
@@ -55,12 +55,12 @@ def put_out(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: 
     return out
 
 
-def entering(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor | None:
+def layer_input(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor | None:
     """What enters a layer that is not the first, `hidden_ND` on the model's device, as `put_out` has it.
 
     None for an architecture whose layers hand on more than that.
     """
-    out = put_out(base, layer - 1, ids_N, positions_N, layout)
+    out = layer_output(base, layer - 1, ids_N, positions_N, layout)
     shape = (1, len(ids_N), base.model.config.hidden_size)
     return out[0] if isinstance(out, Tensor) and out.shape == shape else None
 
@@ -95,13 +95,13 @@ def _may_end(base: Base, wanted: int, tokens: int) -> bool:
     Not in float32: seeded losses are held to the bit there, and a product's last bits hang on its size.
     """
     last = base.model.base_model.layers[-1]
-    known = of_families(last) and "forward" not in vars(last)
-    return known and wanted < tokens and base.model.dtype != torch.float32 and virtual_of(base.model) is None
+    known = is_known_decoder_layer(last) and "forward" not in vars(last)
+    return known and wanted < tokens and base.model.dtype != torch.float32 and virtual_tokens_of(base.model) is None
 
 
 def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> Tensor:
     """What a decoder layer of the families puts out at wanted places, `[1, M, D]`: others are only looked at by these."""
-    learnt = layer.learnt(hidden_1ND, wanted_M, **attends) if isinstance(layer, LearningLayer) else None
+    learnt = layer.learnt(hidden_1ND, wanted_M, **attends) if isinstance(layer, FusedTrainLayer) else None
     if learnt is not None:
         return learnt
     mixed_1ND, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_1ND), **attends)
@@ -127,7 +127,9 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
         layers[number].forward = forward
     model = _beside(base.model)
     inner = _beside(model.base_model)
-    vars(inner).pop("forward", None)  # while it answers, a model goes through layers of its own list (`model/fast/inference_layers.py`)
+    vars(inner).pop(
+        "forward", None
+    )  # while it answers, a model goes through layers of its own list (`model/fast/inference_layers.py`)
     inner._modules["layers"] = nn.ModuleList(layers)
     model._modules[model.base_model_prefix] = inner
     return replace(base, model=model)

@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.lora import side_by_side
+from trimtab.model.adapters.lora import shared_input_forward
 from trimtab.model.attention import Layout
-from trimtab.model.fast.inference_layers import of_families, rule_of
-from trimtab.model.fast.train_layers import LearningLayer
-from trimtab.model.kernels.build import can, run
-from trimtab.model.kernels.matmul import Multiplied, is_plain
-from trimtab.model.kernels.ops import BLOCK, PAIR, applied, by_head, is_silu, takes_rows
+from trimtab.model.fast.inference_layers import attention_config, is_known_decoder_layer
+from trimtab.model.fast.train_layers import FusedTrainLayer
+from trimtab.model.kernels.build import call, can
+from trimtab.model.kernels.matmul import KernelLinear, is_plain_linear
+from trimtab.model.kernels.ops import BLOCK, PAIR, apply_function, head_strides, is_silu, supports_rows
 
 
-def make_lean(model: Any) -> None:
+def accelerate(model: Any) -> None:
     """Give the parts of the families' layers, and the norm behind them, a forward in fewer operations."""
-    layers = [layer for layer in model.modules() if of_families(layer)]
+    layers = [layer for layer in model.modules() if is_known_decoder_layer(layer)]
     for layer in layers:
         parts: dict[nn.Module, type] = {layer.input_layernorm: _Norm, layer.post_attention_layernorm: _Norm}
         parts |= {layer.mlp: _Mlp, layer.self_attn: _Attention}
         parts |= {
             getattr(layer.self_attn, name): _Norm for name in ("q_norm", "k_norm") if hasattr(layer.self_attn, name)
         }
-        parts |= {one: Multiplied for one in layer.modules() if is_plain(one)}
-        parts[layer] = LearningLayer
+        parts |= {one: KernelLinear for one in layer.modules() if is_plain_linear(one)}
+        parts[layer] = FusedTrainLayer
         for part, by in parts.items():
             part.__class__ = _leaner(type(part), by)
     if layers:
@@ -54,10 +54,10 @@ class _Norm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """RMS norm over the last dimension."""
-        if not takes_rows(hidden_states, self.weight):
+        if not supports_rows(hidden_states, self.weight):
             plain: Tensor = super().forward(hidden_states)
             return plain
-        out: Tensor = applied(_Normed, hidden_states.contiguous(), self.weight, self.variance_epsilon)
+        out: Tensor = apply_function(_Normed, hidden_states.contiguous(), self.weight, self.variance_epsilon)
         return out
 
 
@@ -72,11 +72,11 @@ class _Mlp(nn.Module):
         if not is_silu(self.act_fn) or not can(x):
             plain: Tensor = super().forward(x)
             return plain
-        gate, up = side_by_side((self.gate_proj, self.up_proj), x)
+        gate, up = shared_input_forward((self.gate_proj, self.up_proj), x)
         if gate.numel() % PAIR:
             mixed = self.act_fn(gate) * up
         else:
-            mixed = applied(_Gated, gate.contiguous(), up.contiguous())
+            mixed = apply_function(_Gated, gate.contiguous(), up.contiguous())
         out: Tensor = self.down_proj(mixed)
         return out
 
@@ -104,14 +104,14 @@ class _Attention(nn.Module):
             )
             return plain
         cos_ND, sin_ND = (side[0].contiguous() for side in position_embeddings)
-        sides_1NO = side_by_side((self.q_proj, self.k_proj, self.v_proj), hidden_states)
+        sides_1NO = shared_input_forward((self.q_proj, self.k_proj, self.v_proj), hidden_states)
         sides_NHD = [side[0].view(side.shape[1], -1, self.head_dim) for side in sides_1NO]
         for place, name in enumerate(("q_norm", "k_norm")):
             if hasattr(self, name):
                 sides_NHD[place] = getattr(self, name)(sides_NHD[place])
-        query_HND, key_KND = (applied(_Turned, side, cos_ND, sin_ND) for side in sides_NHD[:2])
+        query_HND, key_KND = (apply_function(_Turned, side, cos_ND, sin_ND) for side in sides_NHD[:2])
         value_KND = sides_NHD[2].transpose(0, 1)
-        out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, value_KND, rule_of(self))
+        out_NHD = layout.attend(self.layer_idx, query_HND, key_KND, value_KND, attention_config(self))
         return self.o_proj(out_NHD.flatten(1)[None]), None
 
     def _fits(self, hidden_states: Tensor, cos: Tensor, sin: Tensor) -> bool:
@@ -123,7 +123,7 @@ class _Normed(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         out = torch.empty_like(input)
         width = input.shape[-1]
-        run("add_and_norm", input, None, weight, None, out, input.numel() // width, width, epsilon)
+        call("add_and_norm", input, None, weight, None, out, input.numel() // width, width, epsilon)
         ctx.save_for_backward(input, weight)
         ctx.epsilon = epsilon
         return out
@@ -135,7 +135,7 @@ class _Normed(torch.autograd.Function):
         grad_input = torch.empty_like(input)
         grad_weight = torch.empty(width) if ctx.needs_input_grad[1] else None
         rows = input.numel() // width
-        run("norm_backward", input, weight, grad, grad_input, grad_weight, rows, width, ctx.epsilon)
+        call("norm_backward", input, weight, grad, grad_input, grad_weight, rows, width, ctx.epsilon)
         return grad_input, None if grad_weight is None else grad_weight.to(weight.dtype), None
 
 
@@ -143,7 +143,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         out = torch.empty_like(gate)
-        run("gated", gate, up, out, gate.numel())
+        call("gated", gate, up, out, gate.numel())
         ctx.save_for_backward(gate, up)
         return out
 
@@ -151,7 +151,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
-        run("gated_backward", gate, up, grads[0].contiguous(), grad_gate, grad_up, None, gate.numel())
+        call("gated_backward", gate, up, grads[0].contiguous(), grad_gate, grad_up, None, gate.numel())
         return grad_gate, grad_up
 
 
@@ -162,7 +162,7 @@ class _Turned(torch.autograd.Function):
     def forward(ctx: Any, side_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
         tokens, heads, size = side_NHD.shape
         out_HND = side_NHD.new_empty(heads, tokens, size)
-        run("rotate", *by_head(side_NHD.transpose(0, 1), out_HND), cos_ND, sin_ND, tokens, heads, size, 1.0)
+        call("rotate", *head_strides(side_NHD.transpose(0, 1), out_HND), cos_ND, sin_ND, tokens, heads, size, 1.0)
         ctx.save_for_backward(cos_ND, sin_ND)
         return out_HND
 
@@ -171,5 +171,5 @@ class _Turned(torch.autograd.Function):
         cos_ND, sin_ND = ctx.saved_tensors
         heads, tokens, size = grads[0].shape
         back_NHD = grads[0].new_empty(tokens, heads, size)
-        run("rotate", *by_head(grads[0], back_NHD.transpose(0, 1)), cos_ND, sin_ND, tokens, heads, size, -1.0)
+        call("rotate", *head_strides(grads[0], back_NHD.transpose(0, 1)), cos_ND, sin_ND, tokens, heads, size, -1.0)
         return back_NHD, None, None

@@ -15,32 +15,32 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapters.lora import LoraLinear
-from trimtab.model.attention import Segments
-from trimtab.model.fast.inference_layers import rule_of
-from trimtab.model.kernels.build import address, can, library, run
-from trimtab.model.kernels.matmul import is_plain
-from trimtab.model.kernels.ops import BLOCK, PAIR, applied, is_silu
-from trimtab.model.kernels.varlen_attention import Trees
+from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.inference_layers import attention_config
+from trimtab.model.kernels.build import address, call, can, library
+from trimtab.model.kernels.matmul import is_plain_linear
+from trimtab.model.kernels.ops import BLOCK, PAIR, apply_function, is_silu
+from trimtab.model.kernels.varlen_attention import VarlenAttention
 
 _LINEARS = 7
 
 
-class _Changed(ctypes.Structure):
+class _LinearStruct(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("weight", "bias", "a", "b", "grad"))
 
 
-class _Learner(ctypes.Structure):
+class _LayerStruct(ctypes.Structure):
     """`learner` of `kernels/learning.c`."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("norm", "between", "grad_norm", "grad_between")),
-        ("linears", _Changed * _LINEARS),
+        ("linears", _LinearStruct * _LINEARS),
         *((name, ctypes.c_int64) for name in ("width", "heads", "shared", "size", "wide", "rank")),
         *((name, ctypes.c_float) for name in ("epsilon", "between_epsilon", "attention_scale", "change_scale")),
     )
 
 
-class LearningLayer(nn.Module):
+class FusedTrainLayer(nn.Module):
     """What a decoder layer of the families becomes in training (`model/fast/patch.py`): by two kernels where they know all that moves."""
 
     def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
@@ -64,8 +64,8 @@ class LearningLayer(nn.Module):
         linears = _linears(self)
         if not _fits(self, linears, hidden_1NW, layout, position_embeddings):
             return None
-        about = _About(self, linears, position_embeddings, layout.trees, wanted_M)
-        out_NW: Tensor = applied(_Layer, hidden_1NW.squeeze(0).contiguous(), about, *about.moves)
+        about = _KernelArgs(self, linears, position_embeddings, layout.trees, wanted_M)
+        out_NW: Tensor = apply_function(_LayerFunction, hidden_1NW.squeeze(0).contiguous(), about, *about.moves)
         return out_NW[None]
 
 
@@ -76,10 +76,10 @@ def _linears(layer: Any) -> list[Any]:
     return [*read, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
 
 
-def learns_by_kernels(model: Any) -> bool:
+def trains_by_kernels(model: Any) -> bool:
     """Whether kernels take all layers of a model."""
     layers = getattr(model.base_model, "layers", ())
-    return bool(layers) and all(isinstance(one, LearningLayer) and _is_known(one, _linears(one)) for one in layers)
+    return bool(layers) and all(isinstance(one, FusedTrainLayer) and _is_known(one, _linears(one)) for one in layers)
 
 
 def _is_known(layer: Any, linears: list[Any]) -> bool:
@@ -88,7 +88,7 @@ def _is_known(layer: Any, linears: list[Any]) -> bool:
         return False
     changed = [one for one in linears if type(one) is LoraLinear and not one.is_merged]
     plain = [one.base for one in changed] or linears
-    if len(changed) not in (0, _LINEARS) or not all(map(is_plain, plain)):
+    if len(changed) not in (0, _LINEARS) or not all(map(is_plain_linear, plain)):
         return False
     weights = [*(norm.weight for norm in _norms(layer)), *(one.weight for one in plain)]
     biases = [one.bias for one in plain if one.bias is not None]
@@ -107,13 +107,13 @@ def _norms(layer: Any) -> tuple[Any, Any]:
 
 def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
     """Whether kernels compute all that a pass asks of a layer."""
-    passes = isinstance(layout, Segments) and can(hidden_1NW, *angles)
+    passes = isinstance(layout, PackedSequences) and can(hidden_1NW, *angles)
     if not passes or not _is_known(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
         return False
-    return rule_of(layer.self_attn).sees_all(layout.longest)
+    return attention_config(layer.self_attn).sees_all(layout.longest)
 
 
-class _About:
+class _KernelArgs:
     """What one pass through a layer hangs on beside its input.
 
     `moves`: all A and all B, or the two norms and all weights, whether they move or not. `wanted_M`: the places behind whose attention it
@@ -125,12 +125,12 @@ class _About:
         layer: Any,
         linears: list[Any],
         angles: tuple[Tensor, Tensor],
-        trees: Trees,
+        trees: VarlenAttention,
         wanted_M: Tensor | None,
     ) -> None:
         changed = [one for one in linears if isinstance(one, LoraLinear)]
         plain = [one.base for one in changed] or linears
-        norms, attention, rule = _norms(layer), layer.self_attn, rule_of(layer.self_attn)
+        norms, attention, rule = _norms(layer), layer.self_attn, attention_config(layer.self_attn)
         self.angles, self.trees = [side_1ND[0].contiguous() for side_1ND in angles], trees
         self.wanted_M = None if wanted_M is None else wanted_M.contiguous()
         self.shapes = [tuple(one.weight.shape) for one in plain]
@@ -141,10 +141,10 @@ class _About:
         self.moves = self.moves or [*(one.weight for one in norms), *(one.weight for one in plain)]
         # queries, keys, values, what was attended to, the sum behind it, gate and up, and what A makes of inputs
         self.kept = [attended, shared, shared, attended, width, wide, wide, *(self.rank * n for n in (3, 1, 2, 1))]
-        self.told = _Learner(
+        self.told = _LayerStruct(
             *(address(one.weight) for one in norms),
             *(None, None),
-            (_Changed * _LINEARS)(*map(_told, plain, pairs or [(None, None)] * _LINEARS)),
+            (_LinearStruct * _LINEARS)(*map(_linear_struct, plain, pairs or [(None, None)] * _LINEARS)),
             *(width, self.heads, shared // attention.head_dim, attention.head_dim, wide, self.rank),
             *(one.variance_epsilon for one in norms),
             rule.scale,
@@ -182,16 +182,16 @@ class _About:
         return found
 
 
-def _told(linear: nn.Linear, sides: Sequence[Tensor | None]) -> _Changed:
-    return _Changed(address(linear.weight), address(linear.bias), *map(address, sides))
+def _linear_struct(linear: nn.Linear, sides: Sequence[Tensor | None]) -> _LinearStruct:
+    return _LinearStruct(address(linear.weight), address(linear.bias), *map(address, sides))
 
 
-class _Layer(torch.autograd.Function):
+class _LayerFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_NW: Tensor, about: _About, *moves: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, hidden_NW: Tensor, about: _KernelArgs, *moves: Tensor) -> Tensor:  # noqa: ARG004
         tokens, out_NW = len(hidden_NW), hidden_NW.new_empty(about.places(hidden_NW), hidden_NW.shape[1])
         kept, log_sum_NH = hidden_NW.new_empty(about.room(tokens)), torch.empty(tokens, about.heads)
-        run("learn", *about.given(hidden_NW), kept, log_sum_NH, out_NW)
+        call("learn", *about.given(hidden_NW), kept, log_sum_NH, out_NW)
         ctx.save_for_backward(hidden_NW, kept, log_sum_NH)
         ctx.about = about
         return out_NW
@@ -199,10 +199,10 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         hidden_NW, *saved = ctx.saved_tensors
-        about: _About = ctx.about
+        about: _KernelArgs = ctx.about
         grad_NW = torch.empty_like(hidden_NW) if ctx.needs_input_grad[0] else None
         sides, weights = torch.empty(about.sides), [] if about.rank else about.graded(ctx.needs_input_grad[2:])
-        run("learn_backward", *about.given(hidden_NW), *saved, grads[0].contiguous(), sides, grad_NW)
+        call("learn_backward", *about.given(hidden_NW), *saved, grads[0].contiguous(), sides, grad_NW)
         if not about.rank:
             return grad_NW, None, *(one if one is None else one.to(hidden_NW.dtype) for one in weights)
         shapes = [one.shape for one in about.moves]

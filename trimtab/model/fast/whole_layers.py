@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from trimtab.model.attention import Rule
-from trimtab.model.kernels.build import address, run
-from trimtab.model.kernels.matmul import Laid
+from trimtab.model.attention import AttentionConfig
+from trimtab.model.kernels.build import address, call
+from trimtab.model.kernels.matmul import PackedLinear
 
 
-class Own(NamedTuple):
+class DecodeSlots(NamedTuple):
     """Where new tokens stand that see nothing but their own sequence: the slots by layer, as `attend_own` takes them, and places `at_B`."""
 
     keys: Sequence[Tensor]
@@ -41,7 +41,7 @@ class _Layer(ctypes.Structure):
     )
 
 
-class LaidLayer:
+class KernelDecoderLayer:
     """A decoder layer whose products are all `Laid`.
 
     `products` are those of queries, keys and values together, of what was attended to, and of the MLP's gate, up and down; `norms` those
@@ -49,7 +49,12 @@ class LaidLayer:
     """
 
     def __init__(
-        self, products: Sequence[Laid], norms: Sequence[Any], heads: Sequence[int], size: int, rule: Rule
+        self,
+        products: Sequence[PackedLinear],
+        norms: Sequence[Any],
+        heads: Sequence[int],
+        size: int,
+        rule: AttentionConfig,
     ) -> None:
         self._keeps = products, norms  # what the addresses below belong to
         self.heads, self.size = [*heads, heads[1]], size
@@ -65,29 +70,29 @@ class LaidLayer:
     def enter(self, hidden_ND: Tensor, angles: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Queries, keys and values, `[H, N, D]`, queries and keys at their positions, of which `angles` are cos and sin, `[N, D]`."""
         all_NHD = hidden_ND.new_empty(len(hidden_ND), sum(self.heads), self.size)
-        run("enter_layer", ctypes.addressof(self.told), hidden_ND, *angles, len(hidden_ND), all_NHD)
+        call("enter_layer", ctypes.addressof(self.told), hidden_ND, *angles, len(hidden_ND), all_NHD)
         return torch.split(all_NHD.transpose(0, 1), self.heads)
 
     def leave(self, hidden_ND: Tensor, attended_NHD: Tensor) -> Tensor:
         """What the layer puts out."""
         out_ND = torch.empty_like(hidden_ND)
         attended_NHD = attended_NHD.contiguous()
-        run("leave_layer", ctypes.addressof(self.told), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
+        call("leave_layer", ctypes.addressof(self.told), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
         return out_ND
 
 
-class LaidLayers:
+class KernelDecoderStack:
     """All layers of a model."""
 
-    def __init__(self, layers: Sequence[LaidLayer]) -> None:
+    def __init__(self, layers: Sequence[KernelDecoderLayer]) -> None:
         self._keeps, self.size = layers, layers[0].size
         self._told = (_Layer * len(layers))(*(one.told for one in layers))
 
-    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], own: Own) -> Tensor:
+    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], own: DecodeSlots) -> Tensor:
         """What the last layer puts out; the keys and values of the new tokens stand in the slots then."""
         out_ND, room = torch.empty_like(hidden_ND), own.values[0].shape[2]
         stores = ((ctypes.c_void_p * len(self._told))(*map(address, side)) for side in (own.keys, own.values))
         counts = len(own.at_B), room
         layers = self._told, len(self._told)
-        run("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, own.at_B, *counts, out_ND)
+        call("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, own.at_B, *counts, out_ND)
         return out_ND

@@ -156,6 +156,6 @@ def address(numbers: Tensor | None) -> int | None:
     return None if numbers is None else numbers.data_ptr()
 
 
-def run(kernel: str, *given: Tensor | float | ctypes.Array[Any] | None) -> None:
+def call(kernel: str, *given: Tensor | float | ctypes.Array[Any] | None) -> None:
     """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
     library()[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])

@@ -10,14 +10,14 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.kernels.build import can, library, run
-from trimtab.model.kernels.ops import PAIR, applied
+from trimtab.model.kernels.build import call, can, library
+from trimtab.model.kernels.ops import PAIR, apply_function
 
 _LAID = 2  # as the kernels say that a weight lies in panels
 LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
 
 
-def product(
+def matmul(
     input_NI: Tensor,
     weight: Tensor,
     *,
@@ -31,7 +31,7 @@ def product(
     `low` is a thin product more, of `[N, S]` with `[S, O]`.
     """
     outputs = weight.shape[1 if upright else 0]
-    if not multiplies(input_NI, weight) or outputs % PAIR:
+    if not use_kernel(input_NI, weight) or outputs % PAIR:
         return _by_torch(input_NI, weight if upright else weight.T, low, bias_O, onto_NO)
     input_NI, tokens = input_NI.contiguous(), len(input_NI)
     out_NO = input_NI.new_empty(tokens, outputs) if onto_NO is None else onto_NO
@@ -40,7 +40,7 @@ def product(
         low_NS, side_SO = _together(low_NS), side_SO.contiguous()
     thin = (None, 0, None, 0) if low_NS is None else (low_NS, low_NS.stride(0), side_SO, low_NS.shape[1])
     counts = tokens, input_NI.shape[1], outputs
-    run("product", input_NI, weight.contiguous(), upright, *thin, bias_O, onto_NO is not None, *counts, out_NO)
+    call("product", input_NI, weight.contiguous(), upright, *thin, bias_O, onto_NO is not None, *counts, out_NO)
     return out_NO
 
 
@@ -57,52 +57,52 @@ def _by_torch(
     return out_NO if bias_O is None else out_NO.add_(bias_O)
 
 
-def narrowed(input_NI: Tensor, side_SI: Tensor) -> Tensor:
+def lora_down(input_NI: Tensor, side_SI: Tensor) -> Tensor:
     """What one side of a low-rank change makes of its input, `low_NS`."""
-    if not multiplies(input_NI, side_SI):
+    if not use_kernel(input_NI, side_SI):
         return input_NI @ side_SI.T
     low_NS = input_NI.new_empty(len(input_NI), len(side_SI))
-    run("narrow", input_NI.contiguous(), side_SI.contiguous(), *input_NI.shape, len(side_SI), low_NS, len(side_SI))
+    call("narrow", input_NI.contiguous(), side_SI.contiguous(), *input_NI.shape, len(side_SI), low_NS, len(side_SI))
     return low_NS
 
 
-def gathered(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: bool = False) -> Tensor:
+def grad_matmul(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: bool = False) -> Tensor:
     """Products of both summed over the tokens, times `factor`: float32 `[S, I]`, or `[I, S]` if `turned`."""
-    if not multiplies(right_NI, left_NS):
+    if not use_kernel(right_NI, left_NS):
         plain = (right_NI.T @ left_NS if turned else left_NS.T @ right_NI).float()
         return plain if factor == 1.0 else plain * factor
     (tokens, inputs), rank, left_NS = right_NI.shape, left_NS.shape[1], _together(left_NS)
     sums = torch.empty((inputs, rank) if turned else (rank, inputs))
     counts = tokens, inputs, rank
-    run("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), *counts, factor, turned, sums, None)
+    call("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), *counts, factor, turned, sums, None)
     return sums
 
 
 def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
     """The gradient of a weight, `[O, I]` in its type."""
     (tokens, outputs), inputs = grad_NO.shape, input_NI.shape[1]
-    if not multiplies(input_NI, grad_NO):
+    if not use_kernel(input_NI, grad_NO):
         return grad_NO.T @ input_NI
     grad_OI, counts = grad_NO.new_empty(outputs, inputs), (tokens, inputs, outputs)
     left_NS, right_NI, turned = grad_NO, input_NI.contiguous(), outputs > inputs and outputs % PAIR == 0
     if turned:  # the left side is read for every 32 columns of the right one: it should be the narrow one
         left_NS, right_NI, counts = right_NI, grad_NO.contiguous(), (tokens, outputs, inputs)
-    run("gather", left_NS, left_NS.stride(0), right_NI, *counts, 1.0, turned, None, grad_OI)
+    call("gather", left_NS, left_NS.stride(0), right_NI, *counts, 1.0, turned, None, grad_OI)
     return grad_OI
 
 
-def as_rows(side_OS: Tensor, input_NI: Tensor) -> Tensor:
+def transposed(side_OS: Tensor, input_NI: Tensor) -> Tensor:
     """A side as `side_SO`, laid out anew only where kernels read it: a product's last bits hang on how its factors lie."""
-    return side_OS.T.contiguous() if multiplies(input_NI) else side_OS.T
+    return side_OS.T.contiguous() if use_kernel(input_NI) else side_OS.T
 
 
-def multiplies(rows: Tensor, *others: Tensor) -> bool:
+def use_kernel(rows: Tensor, *others: Tensor) -> bool:
     """Whether kernels multiply these, the first of which are rows of as many numbers as a layer has inputs."""
     enough = rows.shape[:-1].numel() >= LEAST and rows.shape[-1] % PAIR == 0
     return enough and can(rows, *others) and "product" in library()
 
 
-class Laid:
+class PackedLinear:
     """Linear layers with the same input by their weight as the kernels read it, in panels `[O / 32, I, 32]`, whatever the rows."""
 
     def __init__(self, panels: Tensor, bias_O: Tensor | None) -> None:
@@ -114,30 +114,30 @@ class Laid:
         flat_NI = input.reshape(-1, inputs).contiguous()
         out_NO = input.new_empty(len(flat_NI), outputs)
         counts = len(flat_NI), inputs, outputs
-        run("product", flat_NI, self.panels, _LAID, None, 0, None, 0, self.bias_O, False, *counts, out_NO)
+        call("product", flat_NI, self.panels, _LAID, None, 0, None, 0, self.bias_O, False, *counts, out_NO)
         return out_NO.view(*input.shape[:-1], outputs)
 
 
-def in_panels(weight_OI: Tensor) -> Tensor:
+def pack(weight_OI: Tensor) -> Tensor:
     """A copy of a weight as `Laid` takes it, where `has_panels` says that there is one."""
     outputs, inputs = weight_OI.shape
     panels = weight_OI.new_empty(outputs // PAIR, inputs, PAIR)
-    run("lay", weight_OI.contiguous(), inputs, outputs, panels)
+    call("lay", weight_OI.contiguous(), inputs, outputs, panels)
     return panels
 
 
-def has_panels(weight_OI: Tensor) -> bool:
+def can_pack(weight_OI: Tensor) -> bool:
     """Whether kernels multiply by such a weight faster than torch, whatever the rows."""
     whole = all(size % PAIR == 0 for size in weight_OI.shape)
     return whole and can(weight_OI) and "product" in library()
 
 
-def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+def is_plain_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether it is a linear layer with nothing beside its weight and bias."""
-    return type(layer) is nn.Linear or isinstance(layer, Multiplied)
+    return type(layer) is nn.Linear or isinstance(layer, KernelLinear)
 
 
-class Multiplied(nn.Module):
+class KernelLinear(nn.Module):
     """What a plain linear layer becomes (`model/fast/patch.py`), with its weights, names and roundings."""
 
     weight: nn.Parameter
@@ -145,11 +145,11 @@ class Multiplied(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The input times the weight, and the bias."""
-        if not multiplies(input, self.weight) or len(self.weight) % PAIR:
+        if not use_kernel(input, self.weight) or len(self.weight) % PAIR:
             plain: Tensor = super().forward(input)
             return plain
         flat_NI = input.reshape(-1, input.shape[-1])
-        out_NO: Tensor = applied(_Product, flat_NI, self.weight, self.bias)
+        out_NO: Tensor = apply_function(_Product, flat_NI, self.weight, self.bias)
         return out_NO.view(*input.shape[:-1], -1)
 
 
@@ -157,13 +157,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(input_NI if ctx.needs_input_grad[1] else None, weight_OI)
-        return product(input_NI, weight_OI, bias_O=bias_O)
+        return matmul(input_NI, weight_OI, bias_O=bias_O)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         input_NI, weight_OI = ctx.saved_tensors
         grad_NO = grads[0].contiguous()
-        grad_NI = product(grad_NO, weight_OI, upright=True) if ctx.needs_input_grad[0] else None
+        grad_NI = matmul(grad_NO, weight_OI, upright=True) if ctx.needs_input_grad[0] else None
         grad_OI = weight_gradient(grad_NO, input_NI) if input_NI is not None else None
         return grad_NI, grad_OI, grad_NO.sum(0) if ctx.needs_input_grad[2] else None
 

@@ -13,45 +13,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 
-from trimtab.model.kernels.build import can, run
+from trimtab.model.kernels.build import call, can
 from trimtab.model.kernels.torch_private import softmax_gradient, works
 
 PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and of a head or a slot
 
 
-def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
+def apply_function(function: type[torch.autograd.Function], *given: Any) -> Any:
     """What an autograd function makes of this; whether its `apply` has types differs from one version of torch to another."""
     apply: Any = function.apply
     return apply(*given)
 
 
-def takes_rows(*rows: Tensor) -> bool:
+def supports_rows(*rows: Tensor) -> bool:
     """Whether kernels take rows of this width."""
     return rows[0].shape[-1] % PAIR == 0 and can(*rows)
 
 
-def normed(input_ND: Tensor, norm: Any) -> Tensor:
+def rms_norm(input_ND: Tensor, norm: Any) -> Tensor:
     """RMS norm as transformers rounds it: before the weight and behind it."""
-    if takes_rows(input_ND, norm.weight):
+    if supports_rows(input_ND, norm.weight):
         return _add_and_norm(input_ND, None, norm)[1]
     out: Tensor = F.rms_norm(input_ND, input_ND.shape[-1:], eps=norm.variance_epsilon) * norm.weight
     return out
 
 
-def added_and_normed(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
+def add_rms_norm(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     """The sum of two, and its norm."""
-    if takes_rows(hidden_ND, more_ND, norm.weight):
+    if supports_rows(hidden_ND, more_ND, norm.weight):
         return _add_and_norm(hidden_ND, more_ND, norm)
     sum_ND = hidden_ND + more_ND
-    return sum_ND, normed(sum_ND, norm)
+    return sum_ND, rms_norm(sum_ND, norm)
 
 
-def gated(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
+def gated_activation(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
     """What goes into an MLP's last product: the activation of the one, times the other."""
     if is_silu(activation) and gate.numel() % PAIR == 0 and can(gate, up):
         gate, up = gate.contiguous(), up.contiguous()
         out = torch.empty_like(gate)
-        run("gated", gate, up, out, gate.numel())
+        call("gated", gate, up, out, gate.numel())
         return out
     mixed: Tensor = activation(gate) * up
     return mixed
@@ -62,31 +62,31 @@ def is_silu(activation: Any) -> bool:
     return isinstance(activation, SiLUActivation | nn.SiLU)
 
 
-def rotated(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
+def apply_rope(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     """Queries and keys at their positions (rotary embeddings); what was given may be overwritten."""
     tokens, heads, size = heads_NHD.shape
     fits = size % BLOCK == 0 and cos_ND.shape[1] == size and heads_NHD.stride()[1:] == (size, 1)
     if fits and can(heads_NHD, cos_ND, sin_ND):
         cos_ND, sin_ND = cos_ND.contiguous(), sin_ND.contiguous()
         apart = size, heads_NHD.stride(0)
-        run("rotate", heads_NHD, *apart, heads_NHD, *apart, cos_ND, sin_ND, tokens, heads, size, 1.0)
+        call("rotate", heads_NHD, *apart, heads_NHD, *apart, cos_ND, sin_ND, tokens, heads, size, 1.0)
         return heads_NHD
     first, second = heads_NHD.chunk(2, dim=-1)
     return heads_NHD * cos_ND[:, None] + torch.cat((-second, first), -1) * sin_ND[:, None]
 
 
-def weigh(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, Tensor]:
+def scaled_softmax(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, Tensor]:
     """The softmax of bf16 scores times `scale`, which may be overwritten, and the logarithm `log_sum_KR` of what it divides by.
 
     Rows come in groups of `queries` behind one another: the last of a group sees all T places, each before it one less.
     """
     scores_KRT, places = scores_KRT.contiguous(), scores_KRT.shape[-1]
     log_sum_KR = torch.empty(scores_KRT.shape[:-1])
-    run("weigh", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
+    call("weigh", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
     return scores_KRT, log_sum_KR
 
 
-def weights_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
+def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
     """The gradient of what a softmax was taken of, from that of its weights, which may be overwritten."""
     if not can(weights_KRT, grads_KRT):
         if works(softmax_gradient):
@@ -95,22 +95,22 @@ def weights_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
         wide_KRT = wide_KRT * (grads_KRT - (wide_KRT * grads_KRT).sum(-1, keepdim=True))
         return wide_KRT.to(weights_KRT.dtype)
     weights_KRT, grads_KRT, places = weights_KRT.contiguous(), grads_KRT.contiguous(), weights_KRT.shape[-1]
-    run("weigh_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
+    call("weigh_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
     return grads_KRT
 
 
-def goes_on(new: Sequence[Tensor], keys: Tensor) -> bool:
+def supports_decode(new: Sequence[Tensor], keys: Tensor) -> bool:
     """Whether `attend_own` takes these queries, keys and values, and the slots' keys `[slots, K, T / 64, D, 64]`."""
-    return keys.shape[4] == BLOCK and takes_heads(*new)
+    return keys.shape[4] == BLOCK and supports_heads(*new)
 
 
-def takes_heads(*sides_HND: Tensor) -> bool:
+def supports_heads(*sides_HND: Tensor) -> bool:
     """Whether `attend_own` and `attend_ways` take heads of this size, which must be one for queries, keys and values."""
     sizes = {side.shape[2] for side in sides_HND}
     return len(sizes) == 1 and max(sizes) % BLOCK == 0 and can(*sides_HND)
 
 
-def attend_own(
+def attend_decode(
     new: Sequence[Tensor], keys: Tensor, values: Tensor, at_B: Tensor, scale: float, window: int | None
 ) -> tuple[Tensor, Tensor]:
     """Put the newest keys and values into slots, and attend from them to all that stands there up to themselves.
@@ -123,13 +123,13 @@ def attend_own(
     heads, tokens, size = query_HND.shape
     shared, room = key_KND.shape[0], values.shape[2]
     out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
-    told = by_head(*new)
+    told = head_strides(*new)
     counts = (len(at_B), tokens // len(at_B), shared, heads // shared, size, room, window or 0)
-    run("attend_own", *told, keys, values, at_B, *counts, scale, out_NHD, log_sum_NH)
+    call("attend_own", *told, keys, values, at_B, *counts, scale, out_NHD, log_sum_NH)
     return out_NHD, log_sum_NH
 
 
-def attend_ways(
+def attend_tree(
     query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, ways_QA: Tensor, depths_Q: Tensor, prompt: int, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Attend from nodes behind a prompt to all of it, its first `prompt` places, and to their ways, as `attend_own` gives it.
@@ -138,20 +138,20 @@ def attend_ways(
     """
     heads, nodes, size = query_HQD.shape
     out_QHD, log_sum_QH = query_HQD.new_empty(nodes, heads, size), torch.empty(nodes, heads)
-    told, shared = by_head(query_HQD, key_KTD, value_KTD), len(key_KTD)
+    told, shared = head_strides(query_HQD, key_KTD, value_KTD), len(key_KTD)
     counts = nodes, ways_QA.shape[1], prompt, shared, heads // shared, size
-    run("attend_ways", *told, ways_QA, depths_Q, *counts, scale, out_QHD, log_sum_QH)
+    call("attend_ways", *told, ways_QA, depths_Q, *counts, scale, out_QHD, log_sum_QH)
     return out_QHD, log_sum_QH
 
 
-def log_sums(scores_BV: Tensor) -> Tensor:
+def log_sum_exp(scores_BV: Tensor) -> Tensor:
     """The logarithm of each row's summed exponentials, float32 `log_sum_B`, where `takes_rows` takes them."""
     log_sum_B = torch.empty(len(scores_BV))
-    run("log_sums", scores_BV.contiguous(), *scores_BV.shape, log_sum_B)
+    call("log_sums", scores_BV.contiguous(), *scores_BV.shape, log_sum_B)
     return log_sum_B
 
 
-def by_head(*sides_HND: Tensor) -> list[Tensor | int]:
+def head_strides(*sides_HND: Tensor) -> list[Tensor | int]:
     """Each tensor with how far apart its heads and its tokens are; a head's numbers lie together."""
     told: list[Tensor | int] = []
     for given in sides_HND:
@@ -165,5 +165,5 @@ def _add_and_norm(hidden_ND: Tensor, more_ND: Tensor | None, norm: Any) -> tuple
     more_ND = more_ND if more_ND is None else more_ND.contiguous()
     sum_ND = hidden_ND if more_ND is None else torch.empty_like(hidden_ND)
     rows, width = hidden_ND.numel() // hidden_ND.shape[-1], hidden_ND.shape[-1]
-    run("add_and_norm", hidden_ND, more_ND, norm.weight, sum_ND, out_ND, rows, width, norm.variance_epsilon)
+    call("add_and_norm", hidden_ND, more_ND, norm.weight, sum_ND, out_ND, rows, width, norm.variance_epsilon)
     return sum_ND, out_ND

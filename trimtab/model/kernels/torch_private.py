@@ -22,19 +22,19 @@ def works(operator: Callable[..., object]) -> bool:
     return _probed(operator)
 
 
-def int8_product(input_NI: Tensor, whole_OI: Tensor, scale_O: Tensor) -> Tensor:
+def int8_matmul(input_NI: Tensor, whole_OI: Tensor, scale_O: Tensor) -> Tensor:
     """The product `out_NO` with weights of 8-bit integers, each row times its scale."""
     out_NO: Tensor = torch._weight_int8pack_mm(input_NI, whole_OI, scale_O)
     return out_NO
 
 
-def reordered(weight_OI: Tensor) -> Tensor:
+def mkldnn_weight(weight_OI: Tensor) -> Tensor:
     """A copy of a bf16 weight in oneDNN's own order; only `reordered_product` can read it."""
     copy_OI: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
     return copy_OI
 
 
-def reordered_product(input: Tensor, reordered_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+def mkldnn_linear(input: Tensor, reordered_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """A linear layer's output, `[..., O]` from `[..., I]`, by a weight of `reordered`."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(input, reordered_OI, bias_O, "none", [], "")
     return out
@@ -70,14 +70,14 @@ def _probe_int8() -> bool:
     input_NI, scale_O = _numbers(2, 32).bfloat16(), torch.full((32,), 1 / 127).bfloat16()
     whole_OI = _numbers(32, 32).mul_(127).round_().to(torch.int8)
     right_NO = input_NI.float() @ (whole_OI.float() * scale_O.float()[:, None]).T
-    return _near(int8_product(input_NI, whole_OI, scale_O), right_NO)
+    return _near(int8_matmul(input_NI, whole_OI, scale_O), right_NO)
 
 
 def _probe_reordered() -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):  # type: ignore[no-untyped-call]
         return False
     input_NI, weight_OI, bias_O = _numbers(2, 32).bfloat16(), _numbers(32, 32).bfloat16(), _numbers(32).bfloat16()
-    found_NO = reordered_product(input_NI, reordered(weight_OI), bias_O)
+    found_NO = mkldnn_linear(input_NI, mkldnn_weight(weight_OI), bias_O)
     return _near(found_NO, F.linear(input_NI, weight_OI, bias_O))
 
 
@@ -97,8 +97,8 @@ def _probe_flash() -> bool:
 
 
 _PROBES: Mapping[Callable[..., object], Callable[[], bool]] = {
-    int8_product: _probe_int8,
-    reordered_product: _probe_reordered,
+    int8_matmul: _probe_int8,
+    mkldnn_linear: _probe_reordered,
     softmax_gradient: _probe_softmax,
     flash_attention: _probe_flash,
 }

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.kernels.build import library, run
-from trimtab.model.kernels.ops import applied, by_head, takes_heads
+from trimtab.model.kernels.build import call, library
+from trimtab.model.kernels.ops import apply_function, head_strides, supports_heads
 
 
-class Trees:
+class VarlenAttention:
     """Sequences laid end to end as the kernels are told of them: where each starts, its parent, and which ones begin a tree."""
 
     def __init__(self, lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> None:
@@ -31,11 +31,11 @@ class Trees:
 
     def take(self, *sides_HND: Tensor) -> bool:
         """Whether there is a kernel for these queries, keys and values."""
-        return takes_heads(*sides_HND) and "attend_causal" in library()
+        return supports_heads(*sides_HND) and "attend_causal" in library()
 
     def attend(self, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scale: float) -> Tensor:
         """Attention of each token to those before it in its sequence, to all that this goes on from, and to itself, as `out_NHD`."""
-        out_NHD: Tensor = applied(_Attention, query_HND, key_KND, value_KND, self, scale)
+        out_NHD: Tensor = apply_function(_Attention, query_HND, key_KND, value_KND, self, scale)
         return out_NHD
 
     @property
@@ -46,13 +46,15 @@ class Trees:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, trees: Trees, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, trees: VarlenAttention, scale: float
+    ) -> Tensor:
         heads, tokens, size = query_HND.shape
         shared = key_KND.shape[0]
         out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
         told = *trees.told, shared, heads // shared, size
         none = (None,) * 4  # no gradient is asked for
-        run("attend_causal", *by_head(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH, *none)
+        call("attend_causal", *head_strides(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH, *none)
         ctx.save_for_backward(query_HND, key_KND, value_KND, out_NHD, log_sum_NH)
         ctx.told, ctx.scale = told, scale
         return out_NHD
@@ -62,5 +64,5 @@ class _Attention(torch.autograd.Function):
         *sides, out_NHD, log_sum_NH = ctx.saved_tensors
         back = [torch.empty_like(side.transpose(0, 1), memory_format=torch.contiguous_format) for side in sides]
         grad_NHD = grads[0].contiguous()
-        run("attend_causal", *by_head(*sides), *ctx.told, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
+        call("attend_causal", *head_strides(*sides), *ctx.told, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
         return *(side.transpose(0, 1) for side in back), None, None
