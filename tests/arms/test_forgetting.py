@@ -13,6 +13,7 @@ from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.task import load_task
 from trimtab.model.adapters.apply import attach, save_adapter
+from trimtab.model.adapters.peft_format import peft_tensors
 
 
 def test_the_passages_are_short_whole_and_unlike_each_other() -> None:
@@ -31,7 +32,7 @@ def test_the_same_weights_forget_nothing_and_spoilt_ones_do(session: Session, tm
         base = session.fresh_base()
         attach(base, "lora", 0, rank=4)
         generator = torch.Generator().manual_seed(0)
-        for tensor in tensors_of(base.model).values():
+        for tensor in peft_tensors(base.model).values():
             with torch.no_grad():
                 tensor += scale * torch.randn(tensor.shape, generator=generator)
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""Models of which only the last layers move, rows for them, and objectives over these; to be imported where `tiny_models` is."""
+"""Models of which only the last layers move, rows for them, and objectives over these."""
 
 from __future__ import annotations
 

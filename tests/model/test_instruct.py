@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from tiny_models import FAMILIES
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.model.tiny_models import FAMILIES
 from trimtab.base.config import BASE_MODEL
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.attention import ATTENTION

@@ -74,11 +74,11 @@ class PackedSequences:
 
     def attend(
         self,
-        layer: int,
+        layer: int,  # noqa: ARG002
         query_HND: Tensor,
         key_KND: Tensor,
         value_KND: Tensor,
-        rule: AttentionConfig,  # noqa: ARG002
+        rule: AttentionConfig,
     ) -> Tensor:
         """Causal attention: by one kernel where it takes these heads, else one sequence at a time, short ones that go on from the same at once.
 

@@ -121,11 +121,11 @@ class _Kept:
 
     def attend(
         self,
-        layer: int,
+        layer: int,  # noqa: ARG002
         query_HPD: Tensor,
         key_KPD: Tensor,
         value_KPD: Tensor,
-        rule: AttentionConfig,  # noqa: ARG002
+        rule: AttentionConfig,
     ) -> Tensor:
         self.pairs.append((key_KPD.contiguous(), value_KPD.contiguous()))
         return causal_attention(query_HPD, key_KPD, value_KPD, rule).transpose(0, 1)

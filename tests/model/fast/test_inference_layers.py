@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_lean import FAMILIES as KERNEL_FAMILIES
-from test_lean import model_of
+from kernel_models import KERNEL_FAMILIES, model_of
 from tiny_models import base_of, stirred, with_lora
 from torch import Tensor, nn
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from kernel_models import KERNEL_FAMILIES, model_of
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.model import attention
-from trimtab.model.attention import ATTENTION, AttentionConfig, PackedSequences, causal_attention
+from trimtab.model.attention import AttentionConfig, PackedSequences, causal_attention
 from trimtab.model.fast import patch as lean
 from trimtab.model.fast import train_layers as learning
 from trimtab.model.fast.patch import accelerate
@@ -21,31 +21,8 @@ from trimtab.model.load import hidden_states
 
 needs_kernels = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
 
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "qwen2": {},  # biases in the attention
-    "qwen3": {},  # norms over each head
-    "mistral": {"sliding_window": 6},
-}
 IDS = torch.arange(3, 60)
 ROUNDING = 2.0**-8
-
-
-def model_of(family: str, dtype: torch.dtype) -> Any:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family,
-        **{
-            **{"vocab_size": 96, "hidden_size": 96, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 64},
-            **{"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.1},
-            **FAMILIES[family],
-        },
-    )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
-    for name, parameter in model.named_parameters():
-        if "norm" in name or name.endswith("bias"):  # made as ones and zeros, they would hide that they are left out
-            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.2)
-    return model.to(dtype).eval()
 
 
 def learned(model: Any) -> dict[str, Tensor]:
@@ -64,7 +41,7 @@ def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, floa
 
 
 @needs_kernels
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KERNEL_FAMILIES)
 def test_outputs_and_gradients_lie_as_near_to_float64_as_transformers(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +59,7 @@ def test_outputs_and_gradients_lie_as_near_to_float64_as_transformers(
         assert error <= 1.25 * plain[name] + 1e-3, name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KERNEL_FAMILIES)
 def test_float32_and_machines_without_kernels_get_transformers_numbers_to_the_bit(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

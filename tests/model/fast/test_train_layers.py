@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_lean import model_of
+from kernel_models import model_of
 from tiny_models import random_rows
 from torch import Tensor
 
