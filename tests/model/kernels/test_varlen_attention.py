@@ -75,7 +75,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(kernel)
         real(kernel, *given)
 
-    monkeypatch.setattr("trimtab.model.kernels.varlen_attention.run", noted)
+    monkeypatch.setattr("trimtab.model.kernels.varlen_attention.call", noted)
     return calls
 
 
