@@ -121,7 +121,7 @@ TASKS: dict[str, tuple[Source, str, str, str, str]] = {
 }
 
 
-def lay_out(name: str, source: Path, folder: Path) -> Path:
+def copy_demo(name: str, source: Path, folder: Path) -> Path:
     """Write the task's folder; the same rows whatever the seed of a run."""
     rows, kind, metric, instruction, more = TASKS[name]
     listed = list(rows(source))
@@ -143,7 +143,7 @@ def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) ->
 def record(name: str, seed: int, source: Path) -> dict[str, Any]:
     """One run, looked at after every epoch; the seed decides training rows, adapter and order."""
     with tempfile.TemporaryDirectory() as scratch:
-        return _record(name, seed, open_session(open_workspace(load_task(lay_out(name, source, Path(scratch))))))
+        return _record(name, seed, open_session(open_workspace(load_task(copy_demo(name, source, Path(scratch))))))
 
 
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def retrieval(task_file: Path, embedder: Embedder) -> dict[str, Any]:
     return {"questions": len(rows), "documents": len(workspace.documents), "settings": settings}
 
 
-def lay_out(name: str, source: Path, folder: Path) -> Path:
+def copy_demo(name: str, source: Path, folder: Path) -> Path:
     """The task file of a data set with documents, in a folder of its own."""
     place = folder / name
     place.mkdir(parents=True)
@@ -316,7 +316,7 @@ def retrieval_of(name: str, source: Path, models: Models, cache: Path) -> Any:
 
     def make() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            return retrieval(lay_out(name, source, Path(folder)), models.embedder)
+            return retrieval(copy_demo(name, source, Path(folder)), models.embedder)
 
     return kept(cache / f"retrieval {name}.json", make)
 

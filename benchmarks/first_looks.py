@@ -23,13 +23,13 @@ from best_weights import SHARED, scores
 from expert import laid_out
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.dev_eval import choice_losses, imitates_labels
+from trimtab.arms.dev_eval import imitates_labels, label_losses
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.lr_search import LOOKS, STEP
 from trimtab.arms.session import Session
 from trimtab.arms.trainer import prepare_base
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
 from trimtab.model.adapters.apply import merged
@@ -104,7 +104,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
             with merged(session.base.model):
                 given = session.answer(builder.prompts(splits["dev"]))
             right = [row.references[0] for row in splits["dev"]]
-            found["choice"] = [round(one, 4) for one in choice_losses(given, right, session.workspace.labels)]
+            found["choice"] = [round(one, 4) for one in label_losses(given, right, session.workspace.labels)]
         return found | {"dev": scores(session, builder, splits["dev"])}
 
     def look() -> DevEvaluation:
@@ -139,7 +139,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
 
 def record(tasks: Sequence[str], source: Path) -> None:
     """Every run that is not there yet."""
-    done = {(line["task"], line["rate_steps"]) for line in read_lines(RUNS)}
+    done = {(line["task"], line["rate_steps"]) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for step in STEPS:
@@ -158,7 +158,7 @@ def signals(look: dict[str, Any], tokens: int) -> dict[str, float]:
 def compared() -> list[dict[str, Any]]:
     """A row a task, kind of weights, look and signal: which rate it would choose, and what that rate scored on test at the end, less the best."""
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in read_lines(RUNS):
+    for line in read_json_lines(RUNS):
         by_task[line["task"]].append(line)
     table = []
     for task, lines in by_task.items():

@@ -30,7 +30,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trimtab.base import files
-from trimtab.base.files import read_lines, sha256_file, write_json
+from trimtab.base.files import read_json_lines, sha256_file, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
@@ -234,7 +234,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
     Raises InputError where a line of its events is damaged.
     """
-    list(read_lines(folder / "metrics.jsonl"))
+    list(read_json_lines(folder / "metrics.jsonl"))
     digests = {
         path.name: sha256_file(path) if path.is_file() else "" for path in sorted((folder / "adapter").iterdir())
     }

@@ -23,7 +23,7 @@ import numpy as np
 from extract import SETS, Asked
 from surface_coverage import EMBEDDING, drawn, is_of
 
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Hit, Section
 from trimtab.measurement.contains import sentences, stands_in
@@ -303,7 +303,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     kept = options.work / "cells.jsonl"
-    known = {line["cell"]: line for line in read_lines(kept, "cell")} if kept.exists() else {}
+    known = {line["cell"]: line for line in read_json_lines(kept, "cell")} if kept.exists() else {}
     encoder = CachingEncoder(Embedder(resolve(EMBEDDING)))
     found: dict[str, dict[str, Any]] = {}
     clusters: dict[str, list[str]] = {}

@@ -9,7 +9,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import TOKENS, USAGES, a_task, an_arm, usage, verdict
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
@@ -226,5 +226,5 @@ def _evidence(answers: dict[str, list[Answer]], task: Task) -> Evidence:
         replace(an_arm(name, 0.0, task), score=score_estimate(own, task), score_floor=score_floor(own, task))
         for name, own in answers.items()
     ]
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
     return evidence_of(results, answers, arms, task, USAGES)

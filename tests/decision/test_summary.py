@@ -7,7 +7,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, an_arm, costing, evidence, verdict
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
 from trimtab.decision.evidence import evidence_of
@@ -76,7 +76,7 @@ def test_the_target_that_is_said_to_be_reached_is_the_highest_that_a_study_would
         "prompt": [made_answer(f"{item:03}", score) for item, score in enumerate(scores)],
         "rag": [made_answer(f"{item:03}", 0.0) for item in range(n)],
     }
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
 
     def passes(quality: float | None) -> bool:
         task = a_task(quality)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from arm_files import write_arm_file
 
-from trimtab.base.grammar import describe as in_words
+from trimtab.base.grammar import describe_arm as in_words
 from trimtab.base.results import Comparison, Estimate, Flip
 from trimtab.decision.sensitivity import NOT_SHOWN
 from trimtab.measurement.clusters import too_few_groups

@@ -17,7 +17,7 @@ from judged import judgement
 
 import trimtab
 from trimtab.base import database
-from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, in_words
+from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, os_error_message
 from trimtab.serving.feedback import Store
 
 WRITER = """
@@ -234,14 +234,14 @@ def test_a_store_that_was_analysed_is_still_ours(tmp_path: Path) -> None:
 
 BOUNDED = """
 import resource, signal, sys
-from trimtab.base.errors import in_words
+from trimtab.base.errors import os_error_message
 from trimtab.serving.feedback import Store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     Store(sys.argv[1]).close()
 except OSError as error:
-    print(in_words(error))
+    print(os_error_message(error))
 """
 
 
@@ -260,7 +260,7 @@ def test_a_full_disk_takes_no_new_store_and_says_so(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(OSError, match="full") as told:
         Store(small_disk / "new" / "feedback.db")
-    assert "no space left on the disk; make room" in in_words(told.value)
+    assert "no space left on the disk; make room" in os_error_message(told.value)
     assert not [path for path in small_disk.rglob("*") if path.suffix in (".db", ".part")]
 
 

@@ -133,7 +133,7 @@ def test_the_draws_of_a_question_share_its_prompt_and_those_of_another_request_d
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm, prepared = arm_of(writing, "rag"), []
-    builder = arm._able.builder
+    builder = arm._ready.builder
     sound = builder.prompts
     monkeypatch.setattr(builder, "prompts", lambda rows: [prepared.append(rows[0].input), sound(rows)][1])
     asked = {"model": "rag", "prompt": CITIES[:2], "n": 4, "max_tokens": 4, "temperature": 1.0, "seed": 5}
@@ -152,7 +152,7 @@ def test_a_question_that_is_far_too_long_is_refused_before_it_is_tokenized_or_lo
     writing: Here, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     arm, done = arm_of(writing, "rag"), []
-    encoder, builder = arm._session.encoder, arm._able.builder
+    encoder, builder = arm._session.encoder, arm._ready.builder
     with writing.client() as client:
         assert client.post("/v1/chat/completions", json=body(arm="rag")).status_code == 200
         monkeypatch.setattr(encoder, "prompt", lambda messages: done.append(messages))
@@ -167,9 +167,9 @@ def test_a_question_that_is_a_little_too_long_is_refused_before_it_is_looked_up(
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm, looked_up = arm_of(writing, "rag"), []
-    builder = arm._able.builder
-    sound = builder._looked_up
-    monkeypatch.setattr(builder, "_looked_up", lambda rows: [looked_up.append(rows), sound(rows)][1])
+    builder = arm._ready.builder
+    sound = builder._retrieve
+    monkeypatch.setattr(builder, "_retrieve", lambda rows: [looked_up.append(rows), sound(rows)][1])
     with writing.client() as client:
         codes = [client.post("/v1/chat/completions", json=body("x " * count, "rag")).status_code for count in (40, 130)]
     assert (codes, len(looked_up)) == ([200, 400], 1)
@@ -379,7 +379,7 @@ def test_one_bad_question_does_not_spoil_those_that_are_chosen_with_it(
     deciding: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm: ChoosingArm = arm_of(deciding, "linear")
-    able = arm._able
+    able = arm._ready
 
     def many(prompts: Any) -> Any:
         time.sleep(0.1)  # so that the others wait and come together
@@ -387,7 +387,7 @@ def test_one_bad_question_does_not_spoil_those_that_are_chosen_with_it(
             raise ValueError("poison")
         return able.many(prompts)
 
-    monkeypatch.setattr(arm, "_able", replace(able, many=many, alone=lambda prompt: many([prompt])[0]))
+    monkeypatch.setattr(arm, "_ready", replace(able, many=many, alone=lambda prompt: many([prompt])[0]))
     with deciding.client() as client, ThreadPoolExecutor(6) as pool:
         texts = [QUESTION, "poison", "tower of Gera?", "poison too", "garden of Hamm?", "Jena?"]
         codes = list(

@@ -255,7 +255,7 @@ def test_what_is_reported_of_training_is_what_was_made(
         return tuple(replace(one, answer_seconds=540.0) for one in slow(arms, 40.0))
 
     monkeypatch.setattr(planning, "predict", predicted)
-    monkeypatch.setattr(_StudyRun, "_cut_again", lambda self, plan: plan)
+    monkeypatch.setattr(_StudyRun, "_retrain_cut_arms", lambda self, plan: plan)
     task = write_task(tmp_path, tiny_model_folder, ["quick"], more=QUICK.replace("epochs = 1", "epochs = 2"))
     result = study(task, budget="10m", listeners=[])
     folder, (arm,) = folder_of(task, result), result.arms

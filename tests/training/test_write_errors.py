@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trimtab.base import files
-from trimtab.base.errors import TrimtabError, in_words
+from trimtab.base.errors import TrimtabError, os_error_message
 from trimtab.base.progress import Progress
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import write_tensors
@@ -156,7 +156,7 @@ def test_a_write_that_fails_anywhere_loses_nothing(tmp_path, monkeypatch, code):
             try:
                 trained(folder)
             except (TrimtabError, OSError) as error:
-                line = str(error) if isinstance(error, TrimtabError) else in_words(error)
+                line = str(error) if isinstance(error, TrimtabError) else os_error_message(error)
         if not broken.came:
             break
         if line is not None:  # what is only tidied up may fail without a word

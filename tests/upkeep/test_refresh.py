@@ -15,8 +15,8 @@ from patience import no_patience, timed_once
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
 from trimtab import refresh, registry, study
-from trimtab.arms.fingerprint import rows_depend_on
-from trimtab.arms.known_rows import KnownRow, digest_of_row, read_rows
+from trimtab.arms.fingerprint import fingerprint_rows
+from trimtab.arms.known_rows import KnownRow, digest_of_row, read_known_rows
 from trimtab.arms.store import read_run
 from trimtab.arms.traffic import Label, ServedAnswer, traffic_of
 from trimtab.arms.workspace import open_workspace
@@ -283,7 +283,7 @@ def test_tuned_weights_are_trained_in_two_ways_and_dev_chooses(
     run = read_run(tmp_path / ".trimtab" / "runs" / on)
     assert run is not None
     assert run.counts["train"] == len(replayed[0])
-    known = read_rows(tmp_path / ".trimtab" / "runs" / on)
+    known = read_known_rows(tmp_path / ".trimtab" / "runs" / on)
     assert known is not None
     assert len(known) == 90  # all that there were, whichever it was trained on
     assert done.gate is not None
@@ -305,7 +305,7 @@ def test_a_fresh_test_set_retires_the_old_one_and_is_no_fair_question_to_product
 def test_documents_that_weights_were_trained_on_are_noticed_too(task: Path) -> None:
     workspace = open_workspace(load_task(task))
     known = {row.id: KnownRow(split, digest_of_row(row)) for split, part in workspace.splits.items() for row in part}
-    now = rows_depend_on(workspace)["documents"]
+    now = fingerprint_rows(workspace)["documents"]
     nothing = LabelledRows(rows=0, left_out={})
     assert compare_data(workspace, known, None, nothing, learnt=now).nothing
     changes = compare_data(workspace, known, None, nothing, learnt="0" * 64)

@@ -21,7 +21,7 @@ from registered import DRAFT, Add
 
 import trimtab
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError, VersionError, in_words
+from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError, VersionError, os_error_message
 from trimtab.base.task import Task, load_task
 from trimtab.base.versions import GateRecord, Move, Version
 from trimtab.upkeep import registry as module
@@ -424,7 +424,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(small_disk: Path, task: T
         fill(small_disk)
         with pytest.raises(OSError, match="No space left") as told:
             add(one, "x" * 10_000)
-        assert "no space left on the disk; make room" in in_words(told.value)
+        assert "no space left on the disk; make room" in os_error_message(told.value)
         assert {path.name for path in (small_disk / "artifacts").iterdir()} == before
         (small_disk / "filler").unlink()
         assert [found.version for found in one.list()] == [1]
@@ -434,7 +434,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(small_disk: Path, task: T
 BOUNDED = """
 import resource, signal, sys
 from pathlib import Path
-from trimtab.base.errors import TrimtabError, in_words
+from trimtab.base.errors import TrimtabError, os_error_message
 from trimtab.base.task import load_task
 from trimtab.upkeep.registry import registry
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -448,7 +448,7 @@ with registry(load_task(Path(sys.argv[1]))) as one:
             if number == 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     except OSError as error:
-        print(done, in_words(error))
+        print(done, os_error_message(error))
 """
 
 

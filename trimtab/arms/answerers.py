@@ -15,7 +15,7 @@ from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
 from trimtab.base.codec import read_record
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, is_taught, is_trained, method_of
+from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.inference.engine import Engine
@@ -85,15 +85,15 @@ def ready_arm(
             alone = _calibrated(_head_alone(session, head, builder.prompts(sample)), calibration)
             yield ReadyArm(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
             return
-        asked = builder.prompts(sample)
+        prompt_ids = builder.prompts(sample)
         if session.task.task.kind == "classify":
             yield ReadyArm(
                 builder=builder,
                 many=lambda prompts: session.answer(prompts, calibration=calibration),
-                alone=session.choose_alone(asked, calibration),
+                alone=session.label_chooser(prompt_ids, calibration),
             )
             return
-        engine = session.engine(asked)
+        engine = session.engine(prompt_ids)
         yield ReadyArm(
             builder=builder,
             many=builder.answer,
@@ -102,28 +102,28 @@ def ready_arm(
         )
 
 
-def score_on(
+def score_on_dev(
     session: Session, examples: Sequence[Example], builder: PromptBuilder, answer: Answerer, scorer: Scorer | None
 ) -> tuple[float, dict[str, float]]:
     """The task's metric over dev questions, answered by whichever weights are on; and the score of each, by its id."""
     task, prompts = session.task, builder.prompts(examples)
     answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
-    said, right = [one.answer for one in answers], [one.reference for one in answers]
-    value = aggregate(task.metric, said, right, [one.score for one in answers])
+    predicted, right = [one.answer for one in answers], [one.reference for one in answers]
+    value = aggregate(task.metric, predicted, right, [one.score for one in answers])
     return value, {one.item_id: one.score for one in answers}
 
 
-def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> Answerer:
+def head_answerer(session: Session, head: Head, prefix: Prefix | None = None) -> Answerer:
     """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens.
 
-    `held` is a beginning of the prompts that was read before.
+    `prefix` is a beginning of the prompts that was read before.
     """
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         began = time.perf_counter()
-        asked = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        chances_PC = label_probabilities(head, last_hidden_states(session.base, asked, held=held)).tolist()
-        each = (time.perf_counter() - began) / max(1, sum(map(len, asked)))
+        prompt_ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
+        chances_PC = label_probabilities(head, last_hidden_states(session.base, prompt_ids, held=prefix)).tolist()
+        each = (time.perf_counter() - began) / max(1, sum(map(len, prompt_ids)))
         return [
             Generation(
                 id=prompt.id,
@@ -134,7 +134,7 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
                 probability=max(row),
                 probabilities=dict(zip(head.labels, row, strict=True)),
             )
-            for prompt, ids, row in zip(prompts, asked, chances_PC, strict=True)
+            for prompt, ids, row in zip(prompts, prompt_ids, chances_PC, strict=True)
         ]
 
     return answer
@@ -163,7 +163,7 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
         return answer
     temperature = calibration.temperature
 
-    def weighed(one: Generation) -> Generation:
+    def recalibrated(one: Generation) -> Generation:
         chances = tempered(one.probabilities, temperature)
         return replace(
             one,
@@ -173,14 +173,14 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
             plain_probability=one.probability,
         )
 
-    return lambda prompts: [weighed(one) for one in answer(prompts)]
+    return lambda prompts: [recalibrated(one) for one in answer(prompts)]
 
 
-def lacking_keys(task: Task) -> dict[str, str]:
+def missing_api_keys(task: Task) -> dict[str, str]:
     """The arms that ask or imitate an endpoint whose key is not set, each with what to do; nothing is sent."""
     lacking: dict[str, str] = {}
     for arm in task.arms:
-        endpoint = arm.endpoint or (task.teacher.api if is_taught(arm) else None)
+        endpoint = arm.endpoint or (task.teacher.api if imitates_teacher(arm) else None)
         if endpoint:
             try:
                 remote_model(task.api[endpoint])

@@ -25,7 +25,7 @@ class Allowance:
     weighs: bool = False
 
     @property
-    def looks_at_dev(self) -> bool:
+    def may_search(self) -> bool:
         """Whether there is time to choose anything on dev."""
         return self.search_seconds > 0 or self.weighs
 
@@ -107,12 +107,12 @@ class ArmArtifact:
         return {**found, "epochs": round(first.epochs, 3)} if "epochs" in found else found
 
 
-def both_efforts(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
+def combine_efforts(context_effort: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
     """The search of what an arm is shown and that of how it is trained, as one."""
-    return asked.and_then(trained) if asked and trained else asked or trained
+    return context_effort.and_then(trained) if context_effort and trained else context_effort or trained
 
 
-def beside_training(asked: ArmEffort | None, trained: ArmEffort | None) -> float:
+def search_overhead(context_effort: ArmEffort | None, trained: ArmEffort | None) -> float:
     """Seconds of everything tried but the training that was kept, which counts as training."""
     tried = [trial.seconds for trial in trained.trials if not trial.kept] if trained else []
-    return (asked.seconds if asked else 0.0) + sum(tried)
+    return (context_effort.seconds if context_effort else 0.0) + sum(tried)

@@ -22,7 +22,7 @@ from trimtab.base.codec import write_record
 from trimtab.base.config import Effort
 from trimtab.base.grammar import HEAD, REWARD, method_of
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Calibration, Example, Message, Way
+from trimtab.base.records import Arm, Calibration, CalibrationMethod, Example, Message
 from trimtab.measurement.calibration import (
     LEAST_ROWS,
     Floats,
@@ -43,20 +43,20 @@ CONTENT_FREE = "N/A"  # a question that asks nothing
 class CalibrationTrial:
     """A way of weighing as it does on dev: the scores, the right labels' places, and the temperature that suits it, 1 where none can be fitted."""
 
-    way: Way
+    way: CalibrationMethod
     scores_NL: Floats
     right_N: NDArray[np.integer[Any]]
     offsets_L: Floats | None = None
 
     @property
-    def said(self) -> NDArray[np.integer[Any]]:
+    def predicted(self) -> NDArray[np.integer[Any]]:
         """Places of the labels that it chooses, `[N]`."""
         return np.asarray(self.scores_NL.argmax(axis=1))
 
     @property
     def may_be_fitted(self) -> bool:
         """Whether there are enough right and wrong answers to fit a temperature by."""
-        return may_be_fitted((self.said == self.right_N).tolist())
+        return may_be_fitted((self.predicted == self.right_N).tolist())
 
     @property
     def temperature(self) -> float:
@@ -66,12 +66,12 @@ class CalibrationTrial:
     @property
     def hits(self) -> Floats:
         """1 for each question that gets its label, else 0."""
-        return np.asarray(self.said == self.right_N, dtype=float)
+        return np.asarray(self.predicted == self.right_N, dtype=float)
 
-    def worth(self, metric: str, labels: Sequence[str]) -> float:
+    def metric_value(self, metric: str, labels: Sequence[str]) -> float:
         """The task's metric."""
-        said, right = [labels[place] for place in self.said], [(labels[place],) for place in self.right_N]
-        return aggregate(metric, said, right, self.hits.tolist())
+        predicted, right = [labels[place] for place in self.predicted], [(labels[place],) for place in self.right_N]
+        return aggregate(metric, predicted, right, self.hits.tolist())
 
     @property
     def log_loss(self) -> float:
@@ -94,15 +94,15 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     dev = [one for one in session.part("dev", DEV_QUESTIONS) if one.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
-        with ready_arm(session, arm, context, run) as able:
+        with ready_arm(session, arm, context, run) as ready:
             scored_as_text = method_of(arm).uses_base and HEAD not in arm.stages
-            found = _of_text(session, able, dev) if scored_as_text else _of_chances(able, dev)
+            found = _calibrate_text(session, ready, dev) if scored_as_text else _calibrate_probabilities(ready, dev)
     run.mkdir(parents=True, exist_ok=True)
     write_record(run / CALIBRATION_FILE, found)
     return time.perf_counter() - began
 
 
-def questions_weighed(session: Session, arm: Arm) -> int:
+def calibration_questions(session: Session, arm: Arm) -> int:
     """How many prompts `calibrate` asks, to foretell its time."""
     if session.task.task.kind != "classify" or arm.endpoint:
         return 0
@@ -111,13 +111,13 @@ def questions_weighed(session: Session, arm: Arm) -> int:
     return 0 if dev < LEAST_ROWS else dev if HEAD in arm.stages else dev + train + 1
 
 
-def planned_weighing(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
+def plan_calibration(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What choosing how labels are weighed takes, where asking one question takes `each` seconds."""
-    asked = questions_weighed(session, arm) if effort in SEARCH_SPACES else 0
+    asked = calibration_questions(session, arm) if effort in SEARCH_SPACES else 0
     return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked, beside=True),) if asked else ()
 
 
-def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibration:
+def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
     """For labels that are scored as text: the best of the four ways.
 
     A way that gets too few of dev right, or wrong, for a temperature to be fitted is not taken; raw always may be.
@@ -126,11 +126,11 @@ def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibr
     right_N = np.array([labels.index(one.references[0]) for one in dev])
     nothing = Example(id="content-free", messages=(Message(role="user", content=CONTENT_FREE),), references=())
     sums_NL, null_L, batch_L = (
-        session.label_sums(able.builder.prompts(asked))
+        session.label_sums(ready.builder.prompts(asked))
         for asked in (dev, [nothing], session.part("train", BATCH_INPUTS))
     )
     tried = [CalibrationTrial(way="raw", scores_NL=sums_NL, right_N=right_N)]
-    offsets: tuple[tuple[Way, Floats | None], ...] = (
+    offsets: tuple[tuple[CalibrationMethod, Floats | None], ...] = (
         ("mean", None),
         ("pmi", mean_offsets(null_L)),
         ("batch", mean_offsets(batch_L)),
@@ -139,7 +139,7 @@ def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibr
         scores_NL = label_scores(sums_NL, lengths, per_token=way == "mean", offsets_L=offsets_L)
         one = CalibrationTrial(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
         tried += [one] if one.may_be_fitted else []
-    best = best_way(tried, session.task.metric, labels)
+    best = best_calibration(tried, session.task.metric, labels)
     return Calibration(
         way=best.way,
         per_token=best.way == "mean",
@@ -149,27 +149,27 @@ def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibr
     )
 
 
-def best_way(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
+def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
     """Of the ways whose metric is within one paired standard error of the best one's, that of the least log loss, the first of equals.
 
     A question or two more of dev say less than the log loss does, which every question moves.
     """
-    worth = [one.worth(metric, labels) for one in tried]
-    top = tried[max(range(len(tried)), key=worth.__getitem__)]
+    metric_value = [one.metric_value(metric, labels) for one in tried]
+    top = tried[max(range(len(tried)), key=metric_value.__getitem__)]
 
     def error(one: CalibrationTrial) -> float:
         gaps_N = top.hits - one.hits
         return float(gaps_N.std(ddof=1) / len(gaps_N) ** 0.5)
 
-    near = [one for one, own in zip(tried, worth, strict=True) if max(worth) - own <= error(one)]
+    near = [one for one, own in zip(tried, metric_value, strict=True) if max(metric_value) - own <= error(one)]
     return min(near, key=lambda one: one.log_loss)
 
 
-def _of_chances(able: ReadyArm, dev: Sequence[Example]) -> Calibration:
+def _calibrate_probabilities(ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
     """For arms that give probabilities without scoring text: the temperature alone."""
-    given = able.many(able.builder.prompts(dev))
-    labels = list(given[0].probabilities)  # an arm that learnt from rows knows their labels alone
-    known = [(one, row.references[0]) for one, row in zip(given, dev, strict=True) if row.references[0] in labels]
+    generations = ready.many(ready.builder.prompts(dev))
+    labels = list(generations[0].probabilities)  # an arm that learnt from rows knows their labels alone
+    known = [(one, row.references[0]) for one, row in zip(generations, dev, strict=True) if row.references[0] in labels]
     if not known:
         return Calibration()
     chances_NL = np.array([[one.probabilities[label] for label in labels] for one, _ in known])

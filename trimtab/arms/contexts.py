@@ -149,7 +149,7 @@ class PromptBuilder:
         own = session.task.task.instruction
         self.instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
-        drawn = fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
+        drawn = draw_fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
         self.fixed = tuple(drawn) if context.shot_kind == "few-shot" else ()
         chooser = SHOT_CHOOSERS.get(context.shot_kind or "")
         self._chosen = chooser(session, pool) if chooser else None
@@ -162,11 +162,11 @@ class PromptBuilder:
         """
         if self.context.threshold is not None:
             found = self.session.extracted(examples, self.context.passages)
-            asked = (compose(example, self.instruction) for example in examples)
-            return [replace(prompt, hits=hits) for prompt, hits in zip(asked, found, strict=True)]
-        hits = self._looked_up(examples) if self.context.passages else [()] * len(examples)
+            composed = (compose(example, self.instruction) for example in examples)
+            return [replace(prompt, hits=hits) for prompt, hits in zip(composed, found, strict=True)]
+        hits = self._retrieve(examples) if self.context.passages else [()] * len(examples)
         return [
-            self._fitted(example, own, found[: self.context.passages])
+            self._fit_to_context(example, own, found[: self.context.passages])
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
 
@@ -181,13 +181,13 @@ class PromptBuilder:
         """
         if not self.fits:
             return
-        session, asked = self.session, compose(example, self.instruction).messages
-        fewest = session.encoder.fewest_tokens(asked)
+        session, messages = self.session, compose(example, self.instruction).messages
+        fewest = session.encoder.fewest_tokens(messages)
         require_room(example.id, fewest, answer_tokens, session.context_tokens, at_least=True)
         if not self.context.is_instruction_alone:  # else whoever tokenizes the prompt finds out
-            require_room(example.id, len(session.encoder.prompt(asked)), answer_tokens, session.context_tokens)
+            require_room(example.id, len(session.encoder.prompt(messages)), answer_tokens, session.context_tokens)
 
-    def _looked_up(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
+    def _retrieve(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
         """The passages that this context's search finds, the best first."""
         context = self.context
         return self.session.hits(
@@ -203,15 +203,15 @@ class PromptBuilder:
             rows = self._chosen(examples, self.context.shots)
         else:
             rows = [[shot for shot in self.fixed if shot.input != example.input] for example in examples]
-        self._show(shot for row in rows for shot in row)
+        self._to_shots(shot for row in rows for shot in row)
         return [[self._shown[shot.id] for shot in row] for row in rows]
 
-    def _show(self, shots: Iterable[Example]) -> None:
+    def _to_shots(self, shots: Iterable[Example]) -> None:
         """Write shots as they are shown: a question and its answer, where it is so chosen under its right passage."""
         new = list({shot.id: shot for shot in shots if shot.id not in self._shown}.values())
-        hits = self._looked_up(new) if self.context.shot_passages else [()] * len(new)
+        hits = self._retrieve(new) if self.context.shot_passages else [()] * len(new)
         for shot, found in zip(new, hits, strict=True):
-            right = [_shortened(hit, shot.references) for hit in self._right(shot, found)[:1]] if found else []
+            right = [_shortened(hit, shot.references) for hit in self._gold_passages(shot, found)[:1]] if found else []
             question = under_passages(shot.input, right) if right else shot.input
             self._shown[shot.id] = question, shot.references[0]
 
@@ -229,9 +229,9 @@ class PromptBuilder:
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
         abstains = any(is_unknown(example, self.session) for example in examples)
         rows = []
-        for example, own, found in zip(examples, self._shots(examples), self._looked_up(examples), strict=True):
+        for example, own, found in zip(examples, self._shots(examples), self._retrieve(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
-            right = self._right(example, found)
+            right = self._gold_passages(example, found)
             missing = bool(right) and draw.random() < mix.gold_missing
             shown = [] if missing else right[:1]
             others = [hit for hit in found if hit not in right][: self.context.passages - len(shown)]
@@ -240,41 +240,41 @@ class PromptBuilder:
             picked = [*shown, *others]
             draw.shuffle(picked)
             answer = self.session.task.task.unknown if missing and abstains else example.references[0]
-            rows.append((self._fitted(example, own, picked), answer))
+            rows.append((self._fit_to_context(example, own, picked), answer))
         return rows
 
-    def find_right(self, examples: Sequence[Example]) -> list[bool]:
+    def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
         """Whether each prompt shows a passage that holds the answer, of the documents that the row names where it names any."""
         prompts = self.prompts(examples)
         return [
-            any(_is_right(hit, example) for hit in prompt.hits)
+            any(_is_gold(hit, example) for hit in prompt.hits)
             for example, prompt in zip(examples, prompts, strict=True)
         ]
 
-    def with_right_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
+    def with_gold_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
         """The questions whose passages lack a right one that the documents hold, with prompts that it leads."""
         put_right = []
         for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
-            right = self._right(example, prompt.hits)
+            right = self._gold_passages(example, prompt.hits)
             if right and right[0] not in prompt.hits:
                 hits = [right[0], *prompt.hits[: self.context.passages - 1]]
-                put_right.append((example, self._fitted(example, own, hits)))
+                put_right.append((example, self._fit_to_context(example, own, hits)))
         return put_right
 
-    def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
+    def _gold_passages(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
         """The passages that hold the answer: among those found, else among all of the documents that the row names."""
         if is_unknown(example, self.session):
             return []
-        right = [hit for hit in found if _is_right(hit, example)]
+        right = [hit for hit in found if _is_gold(hit, example)]
         if right or not example.passages:
             return right
         unranked = (
             Hit(passage=passage, rank=1, score=0.0)
             for passage in self.session.index_of(self.context.words).passages.values()
         )
-        return [hit for hit in unranked if _is_right(hit, example)]
+        return [hit for hit in unranked if _is_gold(hit, example)]
 
-    def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
+    def _fit_to_context(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
         """The prompt with as much of the context as the model takes: passages go before shots do, the least alike first."""
         shots, hits = list(shots), list(hits)
         while True:
@@ -291,7 +291,7 @@ class PromptBuilder:
         return len(self.session.encoder.prompt(prompt.messages)) <= room
 
 
-def _is_right(hit: Hit, example: Example) -> bool:
+def _is_gold(hit: Hit, example: Example) -> bool:
     """Whether a passage holds an answer, and is one of those that the row names where it names any."""
     text = hit.passage.text.casefold()
     if not any(reference.casefold() in text for reference in example.references):
@@ -301,11 +301,13 @@ def _is_right(hit: Hit, example: Example) -> bool:
 
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
     """A passage cut to the sentence that holds an answer and its neighbours: a shot is to be short."""
-    said = sentences(hit.passage.text)
-    places = [n for n, one in enumerate(said) if any(right.casefold() in one.casefold() for right in references)]
+    text_sentences = sentences(hit.passage.text)
+    places = [
+        n for n, one in enumerate(text_sentences) if any(right.casefold() in one.casefold() for right in references)
+    ]
     if not places:
         return hit
-    text = " ".join(said[max(0, places[0] - 1) : places[0] + 2])
+    text = " ".join(text_sentences[max(0, places[0] - 1) : places[0] + 2])
     return replace(hit, rank=1, passage=replace(hit.passage, text=text))
 
 
@@ -314,7 +316,7 @@ def is_unknown(example: Example, session: Session) -> bool:
     return example.references[0].strip().casefold() == session.task.task.unknown.strip().casefold()
 
 
-def fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
+def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
     """The same examples for every question: a draw of short ones, no answer or group twice while there is a choice."""
     seed = ("shots", str(draw)) if draw else ("shots",)
     order = sorted(pool, key=lambda example: sha256_text(*seed, example.id))
@@ -345,11 +347,11 @@ class NearestShots:
         chosen = []
         for example, row in zip(examples, alike_NP, strict=True):
             alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
-            own = list(islice((shot for shot in alike if self._may_stand(shot, example)), count))
+            own = list(islice((shot for shot in alike if self._is_allowed(shot, example)), count))
             chosen.append(own[::-1])
         return chosen
 
-    def _may_stand(self, shot: Example, example: Example) -> bool:
+    def _is_allowed(self, shot: Example, example: Example) -> bool:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
 
 

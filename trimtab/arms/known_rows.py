@@ -25,11 +25,11 @@ class KnownRow:
 
 def digest_of_row(row: Example) -> str:
     """Return a digest of what a row asks and of the answers that count as right."""
-    said = (part for message in row.messages for part in (message.role, message.content))
-    return sha256_text(*said, "", *row.references)[:16]
+    turns = (part for message in row.messages for part in (message.role, message.content))
+    return sha256_text(*turns, "", *row.references)[:16]
 
 
-def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
+def write_known_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
     """Write id, split and digest of every row to `rows.parquet` in a folder, atomically."""
     import pyarrow
     import pyarrow.parquet
@@ -44,8 +44,8 @@ def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
     write_atomic(folder / ROWS_FILE, buffer.getvalue())
 
 
-def read_rows(folder: Path) -> dict[str, KnownRow] | None:
-    """Read the rows that `write_rows` kept in a folder, by id; None where it kept none. Raises InputError for a file that is damaged."""
+def read_known_rows(folder: Path) -> dict[str, KnownRow] | None:
+    """Read the rows that `write_known_rows` kept in a folder, by id; None where it kept none. Raises InputError for a file that is damaged."""
     file = folder / ROWS_FILE
     if not file.is_file():
         return None

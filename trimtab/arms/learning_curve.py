@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from trimtab.arms.answerers import ready_arm, score_on
+from trimtab.arms.answerers import ready_arm, score_on_dev
 from trimtab.arms.contexts import Context
 from trimtab.arms.planning.plan import StagePlan
 from trimtab.arms.recipe import LEAST_STEPS, Recipe
@@ -23,7 +23,7 @@ from trimtab.measurement.learning_curve import gain_of_more
 from trimtab.training.batch import steps_per_epoch
 
 SHARES = (0.25, 0.5)
-MORE = 500  # labels more, of which it is told what they would bring
+MORE_LABELS = 500  # labels more, of which it is told what they would bring
 MOST_DEV = 300
 
 Train = Callable[[Path, Recipe | None], object]
@@ -50,18 +50,20 @@ def learning_curve(
     found: list[tuple[int, list[float]]] = []
     for size in sizes:
         run = whole.with_name(f"rows-{size}")
-        with training_on(session, drawn(rows, size, kind)):
-            train(run, recipe and as_long(recipe, size))
+        with restrict_training_rows(session, drawn(rows, size, kind)):
+            train(run, recipe and recipe_for_part(recipe, size))
             found.append((size, _on_dev(session, arm, context, run, dev, scorer)))
     found.append((len(rows), _on_dev(session, arm, context, whole, dev, scorer)))
     gain = gain_of_more(
-        [size for size, _ in found], [scores for _, scores in found], MORE, [example.group for example in dev]
+        [size for size, _ in found], [scores for _, scores in found], MORE_LABELS, [example.group for example in dev]
     )
     points = tuple(CurvePoint(rows=size, score=mean(scores)) for size, scores in found)
-    return LearningCurve(points=points, questions=len(dev), more=MORE, gain=gain.value, low=gain.low, high=gain.high)
+    return LearningCurve(
+        points=points, questions=len(dev), more=MORE_LABELS, gain=gain.value, low=gain.low, high=gain.high
+    )
 
 
-def as_long(recipe: Recipe, rows: int) -> Recipe:
+def recipe_for_part(recipe: Recipe, rows: int) -> Recipe:
     """The recipe on fewer rows: as many epochs, and where these are read no fewer steps than any run has."""
     least = LEAST_STEPS / steps_per_epoch(rows, recipe.batch)
     stages = (
@@ -79,7 +81,7 @@ def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan],
         return 0.0
     training = 0.0
     for size in curve_sizes(rows):
-        longer = as_long(recipe, size).stages
+        longer = recipe_for_part(recipe, size).stages
         of_part = zip(stages, longer, strict=True)
         training += sum(plan.over(size / rows, stage.epochs).seconds() for plan, stage in of_part)
     return training + (len(SHARES) + 1) * dev * each
@@ -91,7 +93,7 @@ def curve_sizes(rows: int) -> list[int]:
 
 
 @contextmanager
-def training_on(session: Session, rows: Sequence[Example]) -> Iterator[None]:
+def restrict_training_rows(session: Session, rows: Sequence[Example]) -> Iterator[None]:
     """Inside, these are all the training rows that there are: for weights, shots and nearest shots alike.
 
     The closed set of labels stays whole, though some may have no row.
@@ -109,6 +111,6 @@ def training_on(session: Session, rows: Sequence[Example]) -> Iterator[None]:
 def _on_dev(
     session: Session, arm: Arm, context: Context, run: Path, dev: Sequence[Example], scorer: Scorer | None
 ) -> list[float]:
-    with ready_arm(session, arm, context, run) as able:
-        scores = score_on(session, dev, able.builder, able.many, scorer)[1]
+    with ready_arm(session, arm, context, run) as ready:
+        scores = score_on_dev(session, dev, ready.builder, ready.many, scorer)[1]
     return [scores[example.id] for example in dev]

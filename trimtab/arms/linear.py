@@ -37,7 +37,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     texts, dev_texts = [row.input for row in train], [row.input for row in dev]
     labels, dev_labels = [row.references[0] for row in train], [row.references[0] for row in dev]
     former = load_linear(like) if like else None
-    takes = hidden_seconds(session) if search_seconds > 0 and former is None else None
+    takes = hidden_state_seconds(session) if search_seconds > 0 and former is None else None
     within = takes is not None and takes <= search_seconds
     hidden = session.hidden if within or (former and former.features == HIDDEN) else None
     only = (former.features, former.penalty) if former else None
@@ -50,7 +50,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     return LinearFit(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
 
 
-def hidden_seconds(session: Session) -> float | None:
+def hidden_state_seconds(session: Session) -> float | None:
     """What reading train and dev with the base takes, as timed on a few rows; None where there is no base."""
     try:
         session.fresh_base()

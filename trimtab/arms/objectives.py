@@ -13,7 +13,7 @@ from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
 from trimtab.arms.rollouts import Rollouts
 from trimtab.arms.session import Session
-from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_answers, same_tokens
+from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_answers, same_tokenization
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
@@ -29,9 +29,9 @@ from trimtab.training.sft import SupervisedObjective, answer_rows, document_rows
 
 DEV_ROWS = 96
 
-Judging = PreferenceObjective | BradleyTerry
-Imitating = SupervisedObjective | Distillation
-Objective = Imitating | ClassificationObjective | Judging | PolicyGradient
+JudgedObjective = PreferenceObjective | BradleyTerry
+DistillObjective = SupervisedObjective | Distillation
+Objective = DistillObjective | ClassificationObjective | JudgedObjective | PolicyGradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class StageObjectives:
 
     train: Objective
     dev: Objective | None = None
-    test: Judging | None = None
+    test: JudgedObjective | None = None
     skipped: int = 0
 
 
@@ -140,11 +140,11 @@ def supervised_objectives(
     if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
-    together = _read_together(session, plan)
+    together = _dev_batch(session, plan)
     return objective, over(dev, 0, USUAL_MIX, batch=together, keep=True)[0] if dev else None, skipped
 
 
-def _read_together(session: Session, plan: Recipe) -> int:
+def _dev_batch(session: Session, plan: Recipe) -> int:
     """How many rows of dev are read together: all of them, of which more share their beginning than of the rows of a step.
 
     In float32 as many as a step has: seeded losses are held to the bit there, and a sum's last bits hang on what is summed together.
@@ -152,9 +152,9 @@ def _read_together(session: Session, plan: Recipe) -> int:
     return plan.batch if session.base.model.dtype == torch.float32 else max(plan.batch, DEV_ROWS)
 
 
-def judged_objectives(
+def preference_objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
-) -> tuple[Judging, Judging | None, Judging | None, int]:
+) -> tuple[JudgedObjective, JudgedObjective | None, JudgedObjective | None, int]:
     """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
 
     The reference of a preference stage is the model as it is now.
@@ -164,23 +164,23 @@ def judged_objectives(
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
 
-    def over(judged: Sequence[JudgedAnswers], seed: int, *, keep: bool) -> Judging:
+    def over(judged: Sequence[JudgedAnswers], seed: int, *, keep: bool) -> JudgedObjective:
         if head is not None and stage.name == REWARD:
             tokens = default_microbatch_tokens(session.base.model.dtype)
-            return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed, tokens=tokens)
+            return BradleyTerry(answer_pairs(judged), head, batch=plan.batch, seed=seed, tokens=tokens)
         return PreferenceObjective(session.base, judged, stage.name, batch=plan.batch, seed=seed, keep=keep)
 
-    def held_out_in(split: Split, *, keep: bool) -> Judging | None:
+    def objective_over(split: Split, *, keep: bool) -> JudgedObjective | None:
         judged = judged_answers(session, context, split)[0]
-        some = compared(judged) if stage.name == REWARD else usable_rows(judged, stage.name)
+        some = answer_pairs(judged) if stage.name == REWARD else usable_rows(judged, stage.name)
         return over(judged, 0, keep=keep) if some else None
 
     objective = over(rows, plan.seed, keep=stage.rereads or stage.name not in WITHOUT_REFERENCE)
     # those of the test are read once more, when all is trained
-    return objective, held_out_in("dev", keep=True), held_out_in("test", keep=False), skipped
+    return objective, objective_over("dev", keep=True), objective_over("test", keep=False), skipped
 
 
-def compared(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
+def answer_pairs(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
     """The pairs among judged answers; judgements of one answer say nothing of another."""
     return [
         ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=row.weight)
@@ -189,43 +189,43 @@ def compared(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
     ]
 
 
-def taught_objectives(
+def distill_objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, teacher: Teacher
-) -> tuple[Imitating, Imitating | None, int]:
+) -> tuple[DistillObjective, DistillObjective | None, int]:
     """What a stage that imitates a teacher optimises, the same over its answers to dev questions, and how many rows were left out.
 
     A teacher with the same tokens is imitated by its distribution, any other by the text of its answers.
     """
     tokens = default_microbatch_tokens(session.base.model.dtype)
-    said = teacher.answers(context, "train", session.workspace.splits["train"])
-    said_on_dev = teacher.answers(context, "dev", session.part("dev", DEV_ROWS))
+    teacher_answers = teacher.answers(context, "train", session.workspace.splits["train"])
+    dev_answers = teacher.answers(context, "dev", session.part("dev", DEV_ROWS))
     own, began = teacher.own, time.perf_counter()
-    fitting = fitting_answers(session, said)
+    fitting = fitting_answers(session, teacher_answers)
     if not fitting:
         problem = "the teacher has no answer to the training rows that fits the model's context"
         raise InputError(problem, "shorten the rows, or name another teacher", field="teacher")
-    alike = own is not None and same_tokens(session.encoder, own.encoder, said)
+    alike = own is not None and same_tokenization(session.encoder, own.encoder, teacher_answers)
 
-    def over(taught: Sequence[TeacherAnswer], seed: int, *, batch: int, keep: bool) -> Imitating:
-        rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
+    def over(answers: Sequence[TeacherAnswer], seed: int, *, batch: int, keep: bool) -> DistillObjective:
+        rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in answers]
         if own is None or not alike:
             return SupervisedObjective(rows, batch=batch, seed=seed, keep=keep, tokens=tokens)
-        read = [answer_row(own.encoder, one) for one in taught]
+        read = [answer_row(own.encoder, one) for one in answers]
         lessons = [TeacherTargets(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
         return Distillation(lessons, own.base, batch=batch, seed=seed, keep=keep, tokens=tokens)
 
     objective = over(fitting, plan.seed, batch=plan.batch, keep=stage.rereads)
-    of_dev, together = fitting_answers(session, said_on_dev), _read_together(session, plan)
+    of_dev, together = fitting_answers(session, dev_answers), _dev_batch(session, plan)
     dev = over(of_dev, 0, batch=together, keep=True) if of_dev else None
     teacher.seconds += time.perf_counter() - began
     cut = sum(not one.answer.finished for one in fitting)
     ends = f"; {cut} have no end, as they were cut at {session.output_tokens} tokens" if cut else ""
     note = f"{len(fitting)} answers of the teacher are imitated by their {'distribution' if alike else 'text'}{ends}"
     teacher.progress.emit("answer", note=note, stays=True)
-    return objective, dev, len(said) - len(fitting)
+    return objective, dev, len(teacher_answers) - len(fitting)
 
 
-def rewarded_objective(
+def policy_gradient_objective(
     session: Session, plan: Recipe, stage: Stage, context: Context, reward: Reward
 ) -> tuple[PolicyGradient, int]:
     """What a stage that learns from rewards optimises over the training questions, and how many were too long.
@@ -237,35 +237,37 @@ def rewarded_objective(
     return objective, roll.skipped
 
 
-def _supervised(made: StageSetup) -> StageObjectives:
-    objective, dev, skipped = supervised_objectives(made.session, made.plan, made.stage, made.context, made.head)
+def _build_supervised(setup: StageSetup) -> StageObjectives:
+    objective, dev, skipped = supervised_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.head)
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
 
 
-def _judged(made: StageSetup) -> StageObjectives:
-    objective, dev, test, skipped = judged_objectives(made.session, made.plan, made.stage, made.context, made.head)
+def _build_preference(setup: StageSetup) -> StageObjectives:
+    objective, dev, test, skipped = preference_objectives(
+        setup.session, setup.plan, setup.stage, setup.context, setup.head
+    )
     return StageObjectives(train=objective, dev=dev, test=test, skipped=skipped)
 
 
-def _rewarded(made: StageSetup) -> StageObjectives:
-    if made.reward is None:
-        raise ValueError(f"the stage {made.stage.name} learns from a reward, and there is none")
-    objective, skipped = rewarded_objective(made.session, made.plan, made.stage, made.context, made.reward)
+def _build_policy_gradient(setup: StageSetup) -> StageObjectives:
+    if setup.reward is None:
+        raise ValueError(f"the stage {setup.stage.name} learns from a reward, and there is none")
+    objective, skipped = policy_gradient_objective(setup.session, setup.plan, setup.stage, setup.context, setup.reward)
     return StageObjectives(train=objective, skipped=skipped)
 
 
-def _taught(made: StageSetup) -> StageObjectives:
-    if made.teacher is None:
-        raise ValueError(f"the stage {made.stage.name} imitates a teacher, and there is none")
-    objective, dev, skipped = taught_objectives(made.session, made.plan, made.stage, made.context, made.teacher)
-    made.teacher.let_go()
+def _build_distill(setup: StageSetup) -> StageObjectives:
+    if setup.teacher is None:
+        raise ValueError(f"the stage {setup.stage.name} imitates a teacher, and there is none")
+    objective, dev, skipped = distill_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.teacher)
+    setup.teacher.release()
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
 
 
 # What each stage optimises; the names are those of the grammar.
 OBJECTIVES: Mapping[str, Callable[[StageSetup], StageObjectives]] = {
-    **dict.fromkeys(("docs", "sft", HEAD), _supervised),
-    **dict.fromkeys(JUDGED, _judged),
-    **dict.fromkeys(REWARDED, _rewarded),
-    DISTILL: _taught,
+    **dict.fromkeys(("docs", "sft", HEAD), _build_supervised),
+    **dict.fromkeys(JUDGED, _build_preference),
+    **dict.fromkeys(REWARDED, _build_policy_gradient),
+    DISTILL: _build_distill,
 }

@@ -25,9 +25,9 @@ from trimtab.inference.sampling import GREEDY, Sampling
 from trimtab.measurement.citations import supporting
 from trimtab.measurement.metrics import has_abstained
 
-USUAL_HEAT = 1.0  # the highest temperature that clients send without being told to
-TOGETHER = 16  # questions that are answered in one pass where answers are chosen, not written
-SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
+IGNORED_TEMPERATURE = 1.0  # the highest temperature that clients send without being told to
+LABEL_BATCH = 16  # questions that are answered in one pass where answers are chosen, not written
+SAMPLE_PROMPTS = 8  # questions whose prompts show what all prompts of an arm begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +62,17 @@ class OnlineQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaidToken:
+class TokenLogprob:
     """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for.
 
-    `log_probability` is None for the first token of a prompt, which nothing predicts. `spelled`: its bytes, which may be a part of a
+    `log_probability` is None for the first token of a prompt, which nothing predicts. `raw_bytes`: its bytes, which may be a part of a
     letter; None where they are not known.
     """
 
     text: str
-    spelled: bytes | None
+    raw_bytes: bytes | None
     log_probability: float | None
-    likeliest: tuple[SaidToken, ...] = ()
+    likeliest: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class AnswerPiece:
 
     id: str
     text: str
-    tokens: tuple[SaidToken, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class OnlineReply:
     cited: tuple[int, ...]
     abstained: bool
     echo: str = ""
-    echo_tokens: tuple[SaidToken, ...] = ()
+    echo_tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,39 +145,43 @@ def open_online(session: Session, arm: Arm, saved: SavedArm | None, *, sample: b
     context = context_for(arm, saved.chosen if saved else None)
     rows = session.workspace.splits["dev"] or session.workspace.splits["train"]
     with ready_arm(
-        session, arm, context, saved.folder if saved else session.task.folder / FOLDER, rows[:SHOWN] if sample else ()
-    ) as able:
+        session,
+        arm,
+        context,
+        saved.folder if saved else session.task.folder / FOLDER,
+        rows[:SAMPLE_PROMPTS] if sample else (),
+    ) as ready:
         if arm.retrieves:
             _ = session.index_of(context.words)
-        yield WritingArm(session, able, able.engine) if able.engine else ChoosingArm(session, able)
+        yield WritingArm(session, ready, ready.engine) if ready.engine else ChoosingArm(session, ready)
 
 
 @dataclass(slots=True)
-class _Answering:
+class _ActiveQuestion:
     """A question on its way; blanks at the end of what was said are kept until more comes, as answers have none there."""
 
     question: OnlineQuestion
     prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...]
-    said: str = ""
+    text_so_far: str = ""
     blanks: str = ""
 
     def more(self, text: str) -> str:
         """The piece to tell, given what is new; what stands behind a raw prompt keeps its blanks."""
         if self.prompt is None:
-            self.said += text
+            self.text_so_far += text
             return text
         text = self.blanks + text
-        if not self.said:
+        if not self.text_so_far:
             text = text.lstrip()
         piece = text.rstrip()
         self.blanks = text[len(piece) :]
-        self.said += piece
+        self.text_so_far += piece
         return piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
+class _PreparedQuestion:
     """What was made of the messages or the raw prompt of a question, for each of its draws.
 
     Draws of one question share the object `asked`. It is compared by identity, not by its text: how long an answer takes must not show
@@ -193,10 +197,10 @@ class _Prepared:
 class WritingArm:
     """An arm that writes its answers, all of them together in one engine."""
 
-    def __init__(self, session: Session, able: ReadyArm, engine: Engine) -> None:
-        self._session, self._able, self._engine = session, able, engine
-        self._asked: dict[str, _Answering] = {}
-        self._prepared: _Prepared | None = None  # of the question that came last
+    def __init__(self, session: Session, ready: ReadyArm, engine: Engine) -> None:
+        self._session, self._ready, self._engine = session, ready, engine
+        self._asked: dict[str, _ActiveQuestion] = {}
+        self._prepared: _PreparedQuestion | None = None  # of the question that came last
 
     @property
     def waiting(self) -> int:
@@ -236,12 +240,12 @@ class WritingArm:
             asker=question.asker,
         )
         self._engine.submit(request)
-        self._asked[question.id] = _Answering(question=question, prompt=prompt, ids=self._prepared.ids)
+        self._asked[question.id] = _ActiveQuestion(question=question, prompt=prompt, ids=self._prepared.ids)
 
     @property
     def _quotes(self) -> bool:
         """True if answers may only be words of their passages."""
-        return self._able.builder.context.quote
+        return self._ready.builder.context.quote
 
     def _require_free(self, question: OnlineQuestion) -> None:
         """Raise InputError if an arm that quotes is asked for another constraint, or with a raw prompt, which has no passages."""
@@ -265,17 +269,19 @@ class WritingArm:
             raise InputError(problem, "send ids that its own tokenizer made", field="prompt")
         return raw
 
-    def _prepare(self, question: OnlineQuestion, max_new: int) -> _Prepared:
+    def _prepare(self, question: OnlineQuestion, max_new: int) -> _PreparedQuestion:
         if question.raw is not None:
-            return _Prepared(asked=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new))
-        prompt = prompt_for(self._able, question, max_new)
+            return _PreparedQuestion(
+                asked=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new)
+            )
+        prompt = prompt_for(self._ready, question, max_new)
         self._session.forget_hits()  # a server's questions have no end
         ids = self._session.encoder.prompt(prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
-        public = self._public(question, prompt, ids)
-        return _Prepared(asked=question.messages, prompt=prompt, ids=ids, public=public)
+        public = self._shared_tokens(question, prompt, ids)
+        return _PreparedQuestion(asked=question.messages, prompt=prompt, ids=ids, public=public)
 
-    def _public(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
+    def _shared_tokens(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
         """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
 
         None where clients bring turns of their own, which are no one else's to know of.
@@ -293,14 +299,14 @@ class WritingArm:
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends these questions and not the arm)
             lost, self._asked = list(self._asked), {}
             return [FailedQuestion(id=one, error=error) for one in lost]
-        return [told for event in events if (told := self._told_or_failed(event)) is not None]
+        return [reply for event in events if (reply := self._event_or_failure(event)) is not None]
 
-    def _told_or_failed(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
+    def _event_or_failure(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
         """What an event of the engine means; a question that it cannot be told of is taken back."""
         if event.id not in self._asked:  # taken back just now, within the same pass
             return None
         try:
-            return self._told(event)
+            return self._event_from(event)
         except Exception as error:  # noqa: BLE001  (this question fails, not the arm)
             self.cancel(event.id)
             return FailedQuestion(id=event.id, error=error)
@@ -310,19 +316,19 @@ class WritingArm:
         if self._asked.pop(question_id, None) is not None:
             self._engine.cancel(question_id)
 
-    def _told(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
+    def _event_from(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
         one = self._asked[event.id]
         if isinstance(event, GeneratedToken):
-            tokens: tuple[SaidToken, ...] = ()
+            tokens: tuple[TokenLogprob, ...] = ()
             # The token that ends an answer is no part of it, but of what stands behind a raw prompt.
             if event.log_probability is not None and (one.prompt is None or event.token not in self._engine.stop_ids):
-                others = tuple(self._said(token, value) for token, value in event.likeliest)
-                tokens = (replace(self._said(event.token, event.log_probability), likeliest=others),)
+                others = tuple(self._token_logprob(token, value) for token, value in event.likeliest)
+                tokens = (replace(self._token_logprob(event.token, event.log_probability), likeliest=others),)
             piece = one.more(event.text)
             return AnswerPiece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
         generation = Generation(
             id=event.id,
-            text=one.said,
+            text=one.text_so_far,
             prompt_tokens=event.prompt_tokens,
             cached_tokens=event.cached_tokens,
             new_tokens=len(event.ids),
@@ -337,7 +343,7 @@ class WritingArm:
         del self._asked[event.id]
         return reply
 
-    def _raw_reply(self, one: _Answering, event: Completion, generation: Generation) -> OnlineReply:
+    def _raw_reply(self, one: _ActiveQuestion, event: Completion, generation: Generation) -> OnlineReply:
         """What stands behind a raw prompt, and the prompt where it was asked for."""
         question, echo = one.question, ""
         if question.echo:
@@ -345,7 +351,7 @@ class WritingArm:
             echo = raw if isinstance(raw, str) else tokenizer.decode(list(one.ids))
         return OnlineReply(
             id=question.id,
-            text=one.said,
+            text=one.text_so_far,
             generation=generation,
             hits=(),
             cited=(),
@@ -354,27 +360,27 @@ class WritingArm:
             echo_tokens=self._scored(one.ids, event) if question.echo and question.logprobs else (),
         )
 
-    def _scored(self, ids: tuple[int, ...], event: Completion) -> tuple[SaidToken, ...]:
+    def _scored(self, ids: tuple[int, ...], event: Completion) -> tuple[TokenLogprob, ...]:
         """The tokens of a prompt with their log-probabilities and the likeliest beside each."""
         values = (None, *event.prompt_log_probabilities)
         likeliest = ((), *(event.prompt_likeliest or [()] * (len(ids) - 1)))
         return tuple(
-            replace(self._said(token, value), likeliest=tuple(self._said(*pair) for pair in pairs))
+            replace(self._token_logprob(token, value), likeliest=tuple(self._token_logprob(*pair) for pair in pairs))
             for token, value, pairs in zip(ids, values, likeliest, strict=True)
         )
 
-    def _said(self, token: int, log_probability: float | None) -> SaidToken:
+    def _token_logprob(self, token: int, log_probability: float | None) -> TokenLogprob:
         tokenizer = self._session.base.tokenizer
         text = tokenizer.decode([token])
-        spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
-        return SaidToken(text=text, spelled=spelled, log_probability=log_probability)
+        raw_bytes = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
+        return TokenLogprob(text=text, raw_bytes=raw_bytes, log_probability=log_probability)
 
 
 class ChoosingArm:
     """An arm that chooses its answers whole: a label, or what an endpoint says. Those that wait are answered together."""
 
-    def __init__(self, session: Session, able: ReadyArm) -> None:
-        self._session, self._able = session, able
+    def __init__(self, session: Session, ready: ReadyArm) -> None:
+        self._session, self._ready = session, ready
         self._asked: dict[str, tuple[OnlineQuestion, Prompt]] = {}
         self._prepared: tuple[tuple[Message, ...], Prompt] | None = None  # the question that came last, and its prompt
 
@@ -410,13 +416,13 @@ class ChoosingArm:
         self.prepare(question)
         if self._prepared is None or self._prepared[0] is not question.messages:
             self._prepared = None
-            self._prepared = question.messages, prompt_for(self._able, question, 0)
+            self._prepared = question.messages, prompt_for(self._ready, question, 0)
             self._session.forget_hits()
         self._asked[question.id] = question, replace(self._prepared[1], id=question.id)
 
     def step(self) -> list[OnlineEvent]:
         """Answer those that have waited longest; where that fails, each alone, so that one does not spoil the others."""
-        taken = dict(islice(self._asked.items(), TOGETHER))
+        taken = dict(islice(self._asked.items(), LABEL_BATCH))
         for one in taken:
             del self._asked[one]
         return self._answers(taken)
@@ -424,8 +430,10 @@ class ChoosingArm:
     def _answers(self, taken: Mapping[str, tuple[OnlineQuestion, Prompt]]) -> list[OnlineEvent]:
         prompts = [prompt for _, prompt in taken.values()]
         try:
-            given = self._able.many(prompts) if len(prompts) > 1 else [self._able.alone(prompt) for prompt in prompts]
-            replies = [reply_from(self._session, *taken[generation.id], generation) for generation in given]
+            generations = (
+                self._ready.many(prompts) if len(prompts) > 1 else [self._ready.alone(prompt) for prompt in prompts]
+            )
+            replies = [reply_from(self._session, *taken[generation.id], generation) for generation in generations]
         except RemoteError as error:  # the endpoint's patience is spent already
             return [FailedQuestion(id=one, error=error) for one in taken]
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends a question and not the arm)
@@ -445,19 +453,19 @@ def unsupported_options(question: OnlineQuestion, room: int | None) -> Iterator[
     One answer at a usual temperature passes: clients send it by themselves, and the likeliest answer is what it gives most.
     """
     how = question.sampling
-    asked = {
+    unsupported = {
         "n": question.draws > 1 and how.temperature > 0,
-        "temperature": how.temperature > USUAL_HEAT,
+        "temperature": how.temperature > IGNORED_TEMPERATURE,
         "stop": bool(question.stops),
         "max_tokens": room is not None and question.max_new is not None and question.max_new < room,
         "frequency_penalty": how.frequency_penalty != 0,
         "presence_penalty": how.presence_penalty != 0,
         "repetition_penalty": how.repetition_penalty != 1,
     }
-    return (name for name, wanted in asked.items() if wanted)
+    return (name for name, wanted in unsupported.items() if wanted)
 
 
-def prompt_for(able: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> Prompt:
+def prompt_for(ready: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> Prompt:
     """What the model is asked.
 
     Raises InputError for a conversation that does not end with a turn to answer, or that does not fit the model's context with an
@@ -466,8 +474,8 @@ def prompt_for(able: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> 
     if not question.messages or question.messages[-1].role not in ("user", "tool"):
         raise InputError("the last turn is not the user's", "end with the question", field="messages")
     example = Example(id=question.id, messages=question.messages, references=())
-    able.builder.require_room(example, answer_tokens)
-    return able.builder.prompts([example])[0]
+    ready.builder.require_room(example, answer_tokens)
+    return ready.builder.prompts([example])[0]
 
 
 def reply_from(session: Session, question: OnlineQuestion, prompt: Prompt, generation: Generation) -> OnlineReply:

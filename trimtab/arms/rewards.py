@@ -32,7 +32,7 @@ def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, prog
     return reward_of(
         task,
         train,
-        AnswerTokens(longest=longest, limit=session.answer_room),
+        AnswerTokens(longest=longest, limit=session.max_answer_tokens),
         scorer=scorer,
         program=program,
         model=RewardModel(session, task.reward.model.run) if task.reward.model else None,

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.arms.answerers import ReadyArm, read_calibration, ready_arm, score_on
-from trimtab.arms.artifacts import Allowance, ArmArtifact, TrainedWeights, beside_training, both_efforts
+from trimtab.arms.answerers import ReadyArm, read_calibration, ready_arm, score_on_dev
+from trimtab.arms.artifacts import Allowance, ArmArtifact, TrainedWeights, combine_efforts, search_overhead
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.dev_eval import DEV_QUESTIONS
@@ -19,7 +19,7 @@ from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, choose_context
-from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, find_right
+from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, gold_retrieved
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm
 from trimtab.arms.trainer import TrainingSearch, train_weights
@@ -83,7 +83,7 @@ class _RunAnswers:
     peak_mb: float = 0.0
 
 
-def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
+def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
     """Mean seconds of a question alone, and their standard error."""
     return {
         "seconds_per_question": float(np.mean(latencies)),
@@ -97,14 +97,14 @@ def _latencies(latencies: Sequence[float], arms: int) -> dict[str, Any]:
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies, arms)}
 
 
-def _in_words(context: Context) -> str:
+def _context_summary(context: Context) -> str:
     """A context for the line that tells what is under way."""
-    said = {what: f"{value} {what}" for what, value in context.chosen().items() if value}
+    parts = {what: f"{value} {what}" for what, value in context.chosen().items() if value}
     if context.chunk_words == SENTENCE:
-        said["chunk_words"] = "sentences as passages"
+        parts["chunk_words"] = "sentences as passages"
     if context.instruction:
-        said["instruction"] = "another instruction"
-    return ", ".join(said.values()) or "the instruction"
+        parts["instruction"] = "another instruction"
+    return ", ".join(parts.values()) or "the instruction"
 
 
 class ArmRunner:
@@ -124,10 +124,10 @@ class ArmRunner:
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
         self.passes = PASSES if in_turn and session.task.target.latency_p95_ms is not None else 1
-        self.scores = ContextScores(searches, self._ask_on_dev)
+        self.scores = ContextScores(searches, self._score_on_dev)
         self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # scores of labels, by question
         lookups = searches.with_name(LOOKUPS) if searches else None
-        self.found = ContextScores(lookups, self._look_up)
+        self.found = ContextScores(lookups, self._score_retrieval)
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
@@ -137,7 +137,7 @@ class ArmRunner:
 
     def taken(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
         """An arm that was made before."""
-        self._clear(arm)
+        self._detach_weights(arm)
         context = context_for(arm, saved.chosen)
         with MemoryPeak() as memory:
             index_seconds = self._index_seconds(context)
@@ -153,132 +153,142 @@ class ArmRunner:
     def make(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Search what the arm is shown and how its weights are made, within its allowance, and make them below `folder`."""
         self.progress.arm, self.progress.seed = arm.name, 0
-        self._clear(arm)
+        self._detach_weights(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
             context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
             self._index_seconds(context)  # made now, so that no trial is charged for it
-            asked: ArmEffort | None = None
+            context_effort: ArmEffort | None = None
             if arm.weights == "extract":
-                context, asked = choose_threshold(self.session, context, self.scorer)
+                context, context_effort = choose_threshold(self.session, context, self.scorer)
             elif seconds > 0:
                 choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
-                context, asked = choose(self.session, arm, scores, level, seconds)
-            menu, left = SEARCH_SPACES.get(level), seconds - (asked.seconds if asked else 0.0)
+                context, context_effort = choose(self.session, arm, scores, level, seconds)
+            menu, left = SEARCH_SPACES.get(level), seconds - (context_effort.seconds if context_effort else 0.0)
             search = TrainingSearch(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
-            weighing = self._weigh(arm, context, folder / "run-0", allowance)
-            effort = both_efforts(asked, first.effort)
-            made = ArmArtifact(
+            weighing = self._calibrate(arm, context, folder / "run-0", allowance)
+            effort = combine_efforts(context_effort, first.effort)
+            artifact = ArmArtifact(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
                 effort=effort,
-                choose_seconds=beside_training(asked, first.effort) + weighing,
+                choose_seconds=search_overhead(context_effort, first.effort) + weighing,
                 choose_fee=first.fee
-                + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
+                + (
+                    self.session.proposals.fee
+                    if context_effort and method_of(arm).uses_base and not is_trained(arm)
+                    else 0.0
+                ),
                 index_seconds=self._index_seconds(context),
-                dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
+                dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
-        made = replace(made, peak_mb=memory.megabytes, processor_share=processor.share)
-        return self.with_seeds(arm, made, folder, allowance)
+        artifact = replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
+        return self.with_seeds(arm, artifact, folder, allowance)
 
-    def with_seeds(self, arm: Arm, made: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
+    def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
         """The arm with as many runs as its allowance has seeds, the later ones made as the first one was found to be best."""
-        trained, folders, peak = list(made.trained), list(made.folders), made.peak_mb
+        trained, folders, peak = list(artifact.trained), list(artifact.folders), artifact.peak_mb
         for seed in range(len(trained), allowance.seeds):
             self.progress.arm, self.progress.seed = arm.name, seed
             run = folder / f"run-{seed}"
-            self._clear(arm)
+            self._detach_weights(arm)
             with MemoryPeak() as memory:
-                found = made.trained[0].recipe
+                found = artifact.trained[0].recipe
                 trained.append(
-                    self._train(arm, made.context, run, seed, allowance.epochs, found=found, like=made.folders[0])
+                    self._train(
+                        arm, artifact.context, run, seed, allowance.epochs, found=found, like=artifact.folders[0]
+                    )
                 )
-                self._weigh(arm, made.context, run, allowance)
+                self._calibrate(arm, artifact.context, run, allowance)
             folders.append(run)
             peak = max(peak, memory.megabytes)
-        return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
+        return replace(artifact, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
 
-    def with_curve(self, arm: Arm, made: ArmArtifact) -> ArmArtifact:
+    def with_curve(self, arm: Arm, artifact: ArmArtifact) -> ArmArtifact:
         """The arm with its learning curve, where the task asks for it and something is trained."""
         if not (self.task.study.learning_curve and is_trained(arm)):
-            return made
+            return artifact
         self.progress.arm, self.progress.seed = arm.name, 0
-        first = made.trained[0]
+        first = artifact.trained[0]
 
         def train(run: Path, recipe: Recipe | None) -> TrainedWeights:
-            self._clear(arm)
+            self._detach_weights(arm)
             self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
-            trained = self._train(arm, made.context, run, 0, None, found=recipe, like=made.folders[0])
-            if read_calibration(made.folders[0]):  # or the whole run alone would be weighed
-                self._weigh(arm, made.context, run, Allowance(weighs=True))
+            trained = self._train(arm, artifact.context, run, 0, None, found=recipe, like=artifact.folders[0])
+            if read_calibration(artifact.folders[0]):  # or the whole run alone would be weighed
+                self._calibrate(arm, artifact.context, run, Allowance(weighs=True))
             return trained
 
-        curve = learning_curve(self.session, arm, made.context, made.folders[0], first.recipe, train, self.scorer)
-        return replace(made, learning=curve)
+        curve = learning_curve(
+            self.session, arm, artifact.context, artifact.folders[0], first.recipe, train, self.scorer
+        )
+        return replace(artifact, learning=curve)
 
-    def measure(self, arm: Arm, made: ArmArtifact, split: Split) -> ArmMeasurement:
+    def measure(self, arm: Arm, artifact: ArmArtifact, split: Split) -> ArmMeasurement:
         """Answer the split with every run of an arm, and what that comes to."""
         examples = self.session.workspace.splits[split]
-        self._clear(arm)
-        found = _RunAnswers(context=made.context)
+        self._detach_weights(arm)
+        found = _RunAnswers(context=artifact.context)
         with MemoryPeak() as memory:
-            for seed, run in enumerate(made.folders):
+            for seed, run in enumerate(artifact.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
-                replies = run / REPLIES if made.anew else None
+                replies = run / REPLIES if artifact.anew else None
                 sample = self.session.part(split, SAMPLE)
-                with ready_arm(self.session, arm, made.context, run, sample, replies=replies) as able:
-                    self._measure(found, able, examples, split, seed, len(made.folders))
-        found.peak_mb = max(made.peak_mb, memory.megabytes)
-        usage = self._usage(arm, made, found)
+                with ready_arm(self.session, arm, artifact.context, run, sample, replies=replies) as ready:
+                    self._measure(found, ready, examples, split, seed, len(artifact.folders))
+        found.peak_mb = max(artifact.peak_mb, memory.megabytes)
+        usage = self._usage(arm, artifact, found)
         runs = by_seed(found.answers)
         found.figures.update(
-            mean_figures([trained.figures for trained in made.trained])
+            mean_figures([trained.figures for trained in artifact.trained])
             | mean_figures([extra_figures(run, examples, self.task) for run in runs])
         )
         return ArmMeasurement(
             answers=tuple(found.answers),
-            result=self._result(arm, made, found, usage),
+            result=self._result(arm, artifact, found, usage),
             usage=usage,
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
-            dev_scores=made.dev_scores,
+            dev_scores=artifact.dev_scores,
             latencies=tuple(found.latencies),
         )
 
     def time_pass(
-        self, arm: Arm, made: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
+        self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
     ) -> tuple[Usage, ArmResult, tuple[float, ...]]:
         """Time the questions of a later pass: usage and result with them, and all latencies."""
-        more, share = self._timed_again(arm, made, number)
+        more, share = self._timed_again(arm, artifact, number)
         latencies = (*latencies, *more)
         shares = [one for one in (usage.answering_share, share) if one is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
-    def answers_to(self, arm: Arm, made: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
+    def answers_to(self, arm: Arm, artifact: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
         """Answer examples with the first run of an arm; nothing is timed."""
-        self._clear(arm)
-        with ready_arm(self.session, arm, made.context, made.folders[0], examples[:SAMPLE]) as able:
-            return self._answers(examples, able, "test", 0)
+        self._detach_weights(arm)
+        with ready_arm(self.session, arm, artifact.context, artifact.folders[0], examples[:SAMPLE]) as ready:
+            return self._answers(examples, ready, "test", 0)
 
-    def time_alone(self, arm: Arm, made: ArmArtifact) -> list[float]:
+    def time_alone(self, arm: Arm, artifact: ArmArtifact) -> list[float]:
         """Seconds of test questions, each asked alone."""
-        return self._timed_again(arm, made, None)[0]
+        return self._timed_again(arm, artifact, None)[0]
 
-    def _timed_again(self, arm: Arm, made: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
+    def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
         """Seconds of test questions alone, in a pass or all of them, and what other programs left of the processor."""
         self.progress.arm, self.progress.seed = arm.name, 0
-        self._clear(arm)
+        self._detach_weights(arm)
         with (
-            ready_arm(self.session, arm, made.context, made.folders[0], self.session.part("test", SAMPLE)) as able,
+            ready_arm(
+                self.session, arm, artifact.context, artifact.folders[0], self.session.part("test", SAMPLE)
+            ) as ready,
             ProcessorShare() as processor,
         ):
-            seconds, _ = self._ask_alone("test", able, number)
+            seconds, _ = self._time_questions("test", ready, number)
         return seconds, processor.share
 
-    def time_again(self, arm: Arm, made: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
+    def time_again(self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
         """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
-        latencies, share = self._timed_again(arm, made, None)
+        latencies, share = self._timed_again(arm, artifact, None)
         if share is not None and share <= (usage.answering_share or 0.0):
             return usage, result
         return self._with_latencies(usage, result, latencies, share)
@@ -286,7 +296,7 @@ class ArmRunner:
     def _with_latencies(
         self, usage: Usage, result: ArmResult, latencies: Sequence[float], share: float | None
     ) -> tuple[Usage, ArmResult]:
-        usage = replace(usage, **_seconds_of(latencies), answering_share=share)
+        usage = replace(usage, **_mean_seconds(latencies), answering_share=share)
         floor = result.score_floor or 0.0
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         return usage, replace(
@@ -297,34 +307,34 @@ class ArmRunner:
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
         )
 
-    def _clear(self, arm: Arm) -> None:
+    def _detach_weights(self, arm: Arm) -> None:
         """Take away what the arm before it left."""
         if method_of(arm).uses_base:
             self.session.fresh_base()
         else:
             release_memory()
 
-    def _look_up(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+    def _score_retrieval(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
         """Which questions are shown a right passage under a context, and the seconds that it took."""
-        self.progress.emit("choose", note=f"{_in_words(context)}, looked up for {len(rows)} rows")
-        return find_right(self.session, context, rows)
+        self.progress.emit("choose", note=f"{_context_summary(context)}, looked up for {len(rows)} rows")
+        return gold_retrieved(self.session, context, rows)
 
-    def _ask_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+    def _score_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
         """What the base model scores on dev questions under a context, and the seconds that it took."""
         self.session.fresh_base()
-        self.progress.emit("choose", note=f"{_in_words(context)} on {len(rows)} dev questions")
+        self.progress.emit("choose", note=f"{_context_summary(context)} on {len(rows)} dev questions")
         if context.passages:
             _ = self.session.index_of(context.words)  # made once, whoever needs it first
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
         with packed(self.session.base):
             if self.task.task.kind == "classify":
-                scores = self._weighed_on_dev(context, builder, rows)
+                scores = self._calibrated_hits(context, builder, rows)
             else:
-                _, scores = score_on(self.session, rows, builder, builder.answer, self.scorer)
+                _, scores = score_on_dev(self.session, rows, builder, builder.answer, self.scorer)
         return scores, time.perf_counter() - began
 
-    def _weighed_on_dev(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
+    def _calibrated_hits(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
         """Whether each question asked under a context so far gets its label: by the plain scores of labels, or less their means over these questions, the better of the two.
 
         So will the arm's labels be weighed once its prompts are chosen, and shots that carry a few labels are not held against them.
@@ -343,12 +353,12 @@ class ArmRunner:
         ]
         return {row.id: float(hit) for row, hit in zip(asked, max(right, key=sum), strict=True)}
 
-    def _scored_on_dev(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
+    def _dev_scores(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
         """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
         if arm.weights == "linear":
             dev = self.session.part("dev", DEV_QUESTIONS)
-            with ready_arm(self.session, arm, context, run) as able:
-                return score_on(self.session, dev, able.builder, able.many, self.scorer)[1] if dev else {}
+            with ready_arm(self.session, arm, context, run) as ready:
+                return score_on_dev(self.session, dev, ready.builder, ready.many, self.scorer)[1] if dev else {}
         if is_trained(arm) or arm.endpoint:
             return trained.dev_scores
         return self.scores.known(context)
@@ -360,9 +370,9 @@ class ArmRunner:
         self.progress.emit("index")
         return self.session.index_of(context.words).seconds
 
-    def _weigh(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
+    def _calibrate(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
         """Choose how a run's labels are weighed, where there is time; the seconds it took."""
-        return calibrate(self.session, arm, context, run, self.progress) if allowance.looks_at_dev else 0.0
+        return calibrate(self.session, arm, context, run, self.progress) if allowance.may_search else 0.0
 
     def _train(
         self,
@@ -388,80 +398,82 @@ class ArmRunner:
         )
 
     def _measure(
-        self, found: _RunAnswers, able: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
+        self, found: _RunAnswers, ready: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
     ) -> None:
         """The answers of one seed; with the first one also what is asked once: questions alone, and with the right passage."""
         began = time.perf_counter()
-        found.answers += self._answers(examples, able, split, seed)
+        found.answers += self._answers(examples, ready, split, seed)
         found.answer_seconds += (time.perf_counter() - began) / seeds
         if seed > 0:
             return
         if found.context.passages:
-            found.figures.update(self._lost_to_retrieval(examples, found.answers, able, split))
+            found.figures.update(self._lost_to_retrieval(examples, found.answers, ready, split))
         with ProcessorShare() as processor:
-            found.latencies, alone = self._ask_alone(split, able, 0 if split == "test" else None)
+            found.latencies, alone = self._time_questions(split, ready, 0 if split == "test" else None)
         found.processor_share = processor.share
         found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
-    def _answers(self, examples: Sequence[Example], able: ReadyArm, split: Split, seed: int) -> list[Answer]:
+    def _answers(self, examples: Sequence[Example], ready: ReadyArm, split: Split, seed: int) -> list[Answer]:
         done = 0
 
         def counted(asked: Sequence[Prompt]) -> list[Generation]:
             nonlocal done
-            given: list[Generation] = []
+            generations: list[Generation] = []
             for start in range(0, len(asked), BATCH_ITEMS):
                 part = asked[start : start + BATCH_ITEMS]
-                given += able.many(part)
+                generations += ready.many(part)
                 done += len(part)
                 self.progress.emit("answer", step=done, of=len(asked))
-            return given
+            return generations
 
-        prompts = able.builder.prompts(examples)
+        prompts = ready.builder.prompts(examples)
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
     def _lost_to_retrieval(
-        self, examples: Sequence[Example], answers: Sequence[Answer], able: ReadyArm, split: Split
+        self, examples: Sequence[Example], answers: Sequence[Answer], ready: ReadyArm, split: Split
     ) -> dict[str, float]:
         """How much higher the mean score is where every right passage is there; nothing where the rows name none."""
         if not any(example.passages for example in examples):
             return {}
-        put_right = able.builder.with_right_passage(examples)
+        put_right = ready.builder.with_gold_passage(examples)
         missed, prompts = [example for example, _ in put_right], [prompt for _, prompt in put_right]
-        again = evaluate(missed, prompts, able.many, self.task, split=split, seed=0, scorer=self.scorer)
+        again = evaluate(missed, prompts, ready.many, self.task, split=split, seed=0, scorer=self.scorer)
         before = {answer.item_id: answer.score for answer in answers}
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}
 
-    def _ask_alone(self, split: Split, able: ReadyArm, number: int | None) -> tuple[list[float], list[Generation]]:
+    def _time_questions(
+        self, split: Split, ready: ReadyArm, number: int | None
+    ) -> tuple[list[float], list[Generation]]:
         """Single questions, those of a pass or all, with the seconds that each took, retrieval included; two are asked before it counts."""
-        seconds, given = [], []
+        seconds, generations = [], []
         asked = self.session.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
         ]
         for number, example in enumerate([*asked[:2], *asked]):
             self.session.forget_hits()
             began = time.perf_counter()
-            given.append(able.alone(able.builder.prompts([example])[0]))
+            generations.append(ready.alone(ready.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(asked) + 2)
-        return seconds[2:], given[2:]
+        return seconds[2:], generations[2:]
 
-    def _usage(self, arm: Arm, made: ArmArtifact, found: _RunAnswers) -> Usage:
+    def _usage(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers) -> Usage:
         price = self.task.api[arm.endpoint].price_per_million if arm.endpoint else None
         return Usage(
-            train_seconds=float(np.mean([trained.seconds for trained in made.trained])),
+            train_seconds=float(np.mean([trained.seconds for trained in artifact.trained])),
             evaluation_seconds=found.answer_seconds,
-            index_seconds=made.index_seconds,
-            choose_seconds=made.choose_seconds,
-            choose_fee=made.choose_fee,
-            **_seconds_of(found.latencies),
+            index_seconds=artifact.index_seconds,
+            choose_seconds=artifact.choose_seconds,
+            choose_fee=artifact.choose_fee,
+            **_mean_seconds(found.latencies),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
             new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
             runs_on_own_machine=arm.endpoint is None,
             trained=is_trained(arm),
-            labels=self._labels(arm, made.context),
+            labels=self._labels(arm, artifact.context),
             token_fee=TokenFee(input=price.input, output=price.output) if price else None,
-            making_share=made.processor_share,
+            making_share=artifact.processor_share,
             answering_share=None if arm.endpoint else found.processor_share,
         )
 
@@ -473,12 +485,12 @@ class ArmRunner:
             rows = len(workspace.splits["train"]) if shots_of(arm) == "nearest-shots" else context.shots
         return rows + (len(workspace.preferences["train"]) if learned & set(JUDGED) else 0)
 
-    def _result(self, arm: Arm, made: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:
+    def _result(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         runs = by_seed(found.answers)
-        index_bytes = folder_bytes(self.session.index_folder(made.context.words)) if arm.retrieves else 0
+        index_bytes = folder_bytes(self.session.index_folder(artifact.context.words)) if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
@@ -498,8 +510,8 @@ class ArmRunner:
             seconds_per_question=usage.seconds_per_question,
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
-            chosen=made.chosen,
-            effort=made.effort,
-            learning=made.learning,
-            exposure=Exposure.of_seeds([trained.exposure for trained in made.trained if trained.exposure]),
+            chosen=artifact.chosen,
+            effort=artifact.effort,
+            learning=artifact.learning,
+            exposure=Exposure.of_seeds([trained.exposure for trained in artifact.trained if trained.exposure]),
         )

@@ -51,7 +51,7 @@ class Session:
 
     def __init__(self, workspace: Workspace, precision: str | None = None, *, base: Base | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
-        self._asked_precision = precision or workspace.task.base.precision
+        self._requested_precision = precision or workspace.task.base.precision
         self.eight_bit = False  # whether arms answer with weights of 8 bits
         self.taught: Path | None = None  # where a teacher's answers are kept for all arms; None: in each run
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
@@ -66,13 +66,13 @@ class Session:
     def base(self) -> Base:
         """The base model with whatever was put onto it."""
         if self._base is None:
-            self._base = load_base(self.base_folder, self._asked_precision)
+            self._base = load_base(self.base_folder, self._requested_precision)
         return self._base
 
     @property
     def precision(self) -> str:
         """What the base model runs in; before it is loaded, what was asked for."""
-        return self._base.precision if self._base else self._asked_precision
+        return self._base.precision if self._base else self._requested_precision
 
     @cached_property
     def base_folder(self) -> Path:
@@ -122,7 +122,7 @@ class Session:
         return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
 
     def indexed(self, documents: tuple[Document, ...]) -> dict[int, Index]:
-        """Indexes over other documents, one for each that is in use, by words of a passage; for `take_documents`.
+        """Indexes over other documents, one for each that is in use, by words of a passage; for `set_documents`.
 
         May be called from another thread: the indexes in use go on answering, and texts are embedded by a model of its own.
         """
@@ -138,7 +138,7 @@ class Session:
             found[words].encoder = self.embedder
         return found
 
-    def take_documents(self, documents: tuple[Document, ...], indexes: Mapping[int, Index]) -> None:
+    def set_documents(self, documents: tuple[Document, ...], indexes: Mapping[int, Index]) -> None:
         """Answer from these documents and their indexes from now on; what was looked up is forgotten."""
         self.workspace = replace(self.workspace, documents=documents)
         for words, index in self._indexes.items():
@@ -183,7 +183,7 @@ class Session:
         return min(longest + ANSWER_MARGIN, self.context_tokens // 2)
 
     @cached_property
-    def answer_room(self) -> int:
+    def max_answer_tokens(self) -> int:
         """Tokens that an answer may take: the longest label of a closed set, or text of `output_tokens`."""
         closed = self.task.task.kind == "classify"
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
@@ -237,7 +237,7 @@ class Session:
         """Let the next question pay for its own retrieval."""
         self._hits.clear()
 
-    def unindexed(self, chunk_words: int = WORDS) -> list[str]:
+    def texts_to_embed(self, chunk_words: int = WORDS) -> list[str]:
         """The texts that the index would have to embed to be up to date."""
         return self._opened_index(chunk_words).missing(self.workspace.documents)
 
@@ -293,14 +293,16 @@ class Session:
         return [len(ids) for ids in self._label_ids]
 
     @property
-    def kept_tokens(self) -> int:
+    def kv_cache_tokens(self) -> int:
         """Of how many tokens keys and values are kept while labels are chosen, at most."""
         return cached_token_count(self._label_ids)
 
     def _requests(self, prompts: Sequence[Prompt]) -> list[LabelRequest]:
         return [LabelRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
 
-    def choose_alone(self, sample: Sequence[Prompt], calibration: Calibration | None) -> Callable[[Prompt], Generation]:
+    def label_chooser(
+        self, sample: Sequence[Prompt], calibration: Calibration | None
+    ) -> Callable[[Prompt], Generation]:
         """A chooser of labels for single prompts as a server runs it: what all prompts begin with is read beforehand."""
         held = self.held(sample)
         whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
@@ -323,7 +325,7 @@ class Session:
 
     def _is_faster_whole(self, sample: Sequence[Prompt], held: Prefix | None, calibration: Calibration | None) -> bool:
         """Whether these weights choose a label faster by scoring all at once: of an unsure model nearly every label matters."""
-        if not sample or not self.kept_tokens:  # so few labels are scored at once anyway
+        if not sample or not self.kv_cache_tokens:  # so few labels are scored at once anyway
             return False
 
         def seconds(whole: bool) -> float:
@@ -378,7 +380,7 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
         fitting = []
         for example in session.workspace.splits[name]:
             answer = len(session.encoder.answer(example.references[0]))
-            room = answer if name == "train" else max(answer, session.answer_room)
+            room = answer if name == "train" else max(answer, session.max_answer_tokens)
             tokens = len(session.encoder.prompt(compose(example, instruction).messages)) + room
             if tokens <= most:
                 fitting.append(example)

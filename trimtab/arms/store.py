@@ -12,7 +12,7 @@ from trimtab.arms.recipe import Recipe
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, read_record, write_record
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import folder_named, read_object
+from trimtab.base.files import existing_folder, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm, Message
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Volume
@@ -172,7 +172,7 @@ def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | No
         return _of_source(home, source, arm, task)
     elsewhere: str | None = None
     folders = sorted((*newest(home / RUNS), *newest(home / STUDIES)), key=lambda folder: folder.name, reverse=True)
-    for record, saved in filter(None, (_kept(folder, arm) for folder in folders)):
+    for record, saved in filter(None, (_saved_in(folder, arm) for folder in folders)):
         other = _other_base(record, task)
         if other is None:
             return saved
@@ -185,7 +185,7 @@ def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | No
 def scoring_run(task: Task, run: str) -> tuple[Path, RunRecord]:
     """The folder and the record of a finished run whose arm scores answers; raises MissingError for any other."""
     listing = task.command("runs")
-    folder = folder_named(task.folder / FOLDER / RUNS, run, "run", listing)
+    folder = existing_folder(task.folder / FOLDER / RUNS, run, "run", listing)
     record = read_run(folder)
     if record is None or record.result is None:
         raise MissingError(f"{folder}: not a finished run; {listing} lists them")
@@ -220,7 +220,7 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
     return str(read_object(manifest)["precision"]) if manifest.is_file() else None
 
 
-def on_its_rows(task: Task, saved: SavedArm | None) -> Task:
+def with_measured_rows(task: Task, saved: SavedArm | None) -> Task:
     """The task with the sample of rows that an arm was measured on. Shots, labels and the length of answers come from these rows."""
     return with_rows(task, saved.rows) if saved else task
 
@@ -235,15 +235,15 @@ def newest(folder: Path) -> list[Path]:
     return sorted((item for item in folder.glob("*") if item.is_dir()), reverse=True)
 
 
-def _kept(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | None:
+def _saved_in(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | None:
     """What the folder of a run or a study has of this arm, finished; None where it has nothing."""
     if folder.parent.name == RUNS:
         run = read_run(folder)
-        if run is None or run.result is None or not _is(run.arm, arm):
+        if run is None or run.result is None or not _is_same_arm(run.arm, arm):
             return None
         return run, SavedArm(id=folder.name, folder=folder, chosen=run.chosen, trained=run.result)
     measured = read_arm(folder / "arms" / arm.name)
-    if measured is None or not _is(measured.arm, arm):
+    if measured is None or not _is_same_arm(measured.arm, arm):
         return None
     result, study = measured.result, read_result(folder)
     return measured, SavedArm(
@@ -260,8 +260,8 @@ def _kept(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | No
 def _of_source(home: Path, source: str, arm: Arm, task: Task) -> SavedArm:
     """The arm out of the run or the study of this ID."""
     kind = STUDIES if source in {folder.name for folder in newest(home / STUDIES)} else RUNS
-    folder = folder_named(home / kind, source, "run or study", task.command("runs"))
-    kept = _kept(folder, arm)
+    folder = existing_folder(home / kind, source, "run or study", task.command("runs"))
+    kept = _saved_in(folder, arm)
     if kept is None:
         raise MissingError(f"{folder}: {_why_not(folder, arm, task)}")
     record, saved = kept
@@ -282,12 +282,12 @@ def _why_not(folder: Path, arm: Arm, task: Task) -> str:
     run = read_run(folder)
     if run is None:
         return f"no such run; {listing}"
-    if not _is(run.arm, arm):
+    if not _is_same_arm(run.arm, arm):
         return f"a run of arm {run.arm.name}, not of {arm.name}; {listing}"
     return f"not finished; go on with: {task.command(f'train {arm.name} --resume {folder.name}')}"
 
 
-def _is(saved: Arm, arm: Arm) -> bool:
+def _is_same_arm(saved: Arm, arm: Arm) -> bool:
     """Whether a record is of this arm: an `[arm.NAME]` table may have been changed since."""
     return saved.name == arm.name and saved.identity == arm.identity
 

@@ -11,8 +11,8 @@ from typing import Any
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.base.config import ApiTable
-from trimtab.base.files import append_line, read_lines, sha256_text
-from trimtab.base.grammar import is_taught
+from trimtab.base.files import append_line, read_json_lines, sha256_text
+from trimtab.base.grammar import imitates_teacher
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Encoded, Example, Generation, Prompt, Split
@@ -37,7 +37,7 @@ class TeacherAnswer:
 
 def teachers(task: Task, arms: Sequence[Arm]) -> list[str]:
     """The endpoints that are asked for answers to imitate, where one of the arms is trained on them."""
-    return [task.teacher.api] if task.teacher.api is not None and any(map(is_taught, arms)) else []
+    return [task.teacher.api] if task.teacher.api is not None and any(map(imitates_teacher, arms)) else []
 
 
 class Teacher:
@@ -54,7 +54,7 @@ class Teacher:
         task = session.task
         self._session, self.progress = session, progress
         self._kept = session.taught or folder / TAUGHT
-        self._said: dict[Split, list[TeacherAnswer]] = {}
+        self._answers: dict[Split, list[TeacherAnswer]] = {}
         self._own: Session | None = None
         self.seconds = self.fee = 0.0
         self._endpoint = task.api[task.teacher.api] if task.teacher.api is not None else None
@@ -74,7 +74,7 @@ class Teacher:
             self._own = Session(replace(session.workspace, task=task), session.base.precision)
         return self._own
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give the memory of the model back; it is loaded again when it is asked for."""
         self._own = None
         release_memory()
@@ -84,30 +84,32 @@ class Teacher:
 
         Raises RemoteError when an endpoint cannot be asked; what it said until then is kept.
         """
-        if split not in self._said:
+        if split not in self._answers:
             asked = [one for one in examples if one.weight > 0]
             prompts = PromptBuilder(self._session, context).prompts(asked)
-            given = self._asked_there(self._endpoint, prompts) if self._endpoint else self._asked_here(prompts)
-            self._said[split] = [
+            generations = self._ask_endpoint(self._endpoint, prompts) if self._endpoint else self._ask_model(prompts)
+            self._answers[split] = [
                 TeacherAnswer(prompt=prompt, answer=answer, weight=one.weight)
-                for one, prompt, answer in zip(asked, prompts, given, strict=True)
+                for one, prompt, answer in zip(asked, prompts, generations, strict=True)
             ]
-        return self._said[split]
+        return self._answers[split]
 
-    def _asked_there(self, table: ApiTable, prompts: Sequence[Prompt]) -> list[Generation]:
+    def _ask_endpoint(self, table: ApiTable, prompts: Sequence[Prompt]) -> list[Generation]:
         """Answers of an endpoint, their fee added up."""
         session = self._session
         self.progress.emit("answer", note=f"asking the teacher, {table.model}")
         labels = session.workspace.labels if session.task.task.kind == "classify" else ()
-        given = self._remote.generate(prompts, session.output_tokens, labels)
+        generations = self._remote.generate(prompts, session.output_tokens, labels)
         price = table.price_per_million
         if price is not None:
-            self.fee += sum(one.prompt_tokens * price.input + one.new_tokens * price.output for one in given) / 1e6
-        return given
+            self.fee += (
+                sum(one.prompt_tokens * price.input + one.new_tokens * price.output for one in generations) / 1e6
+            )
+        return generations
 
-    def _asked_here(self, prompts: Sequence[Prompt]) -> list[Generation]:
+    def _ask_model(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """Greedy answers. Of a batch that was not kept whole all is asked again, so that each prompt has the same neighbours."""
-        kept = {line["request"]: line for line in read_lines(self._kept, "request")}
+        kept = {line["request"]: line for line in read_json_lines(self._kept, "request")}
         keys = [self._key(prompt) for prompt in prompts]
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(prompts), BATCH_ITEMS):
@@ -135,14 +137,14 @@ class Teacher:
         if own is None:
             raise ValueError("an endpoint is asked elsewhere")
         began = time.perf_counter()
-        room = own.context_tokens - own.answer_room
+        room = own.context_tokens - own.max_answer_tokens
         fitting = [one for one in prompts if len(own.encoder.prompt(one.messages)) <= room]
         with packed(own.base):
-            said = {one.id: one for one in own.answer(fitting)}
+            by_id = {one.id: one for one in own.answer(fitting)}
         nothing = Generation(id="", text="", finished=False)
         each = (time.perf_counter() - began) / len(prompts)
-        given = [said.get(prompt.id, nothing) for prompt in prompts]
-        return [{"text": one.text, "finished": one.finished, "seconds": each} for one in given]
+        generations = [by_id.get(prompt.id, nothing) for prompt in prompts]
+        return [{"text": one.text, "finished": one.finished, "seconds": each} for one in generations]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +171,9 @@ def predict_teacher_cost(session: Session, questions: int, each: float, new_toke
 
 def answer_row(encoder: ChatEncoder, taught: TeacherAnswer) -> Encoded:
     """A teacher's answer behind its prompt, as some model reads both; one that was cut off does not end."""
-    asked = encoder.prompt(taught.prompt.messages)
-    said = encoder.answer(taught.answer.text) if taught.answer.finished else encoder.text(taught.answer.text)
-    return Encoded(ids=(*asked, *said), trained=(False,) * len(asked) + (True,) * len(said))
+    prompt_ids = encoder.prompt(taught.prompt.messages)
+    answer_ids = encoder.answer(taught.answer.text) if taught.answer.finished else encoder.text(taught.answer.text)
+    return Encoded(ids=(*prompt_ids, *answer_ids), trained=(False,) * len(prompt_ids) + (True,) * len(answer_ids))
 
 
 def fitting_answers(session: Session, taught: Sequence[TeacherAnswer]) -> list[TeacherAnswer]:
@@ -184,7 +186,7 @@ def fitting_answers(session: Session, taught: Sequence[TeacherAnswer]) -> list[T
     ]
 
 
-def same_tokens(one: ChatEncoder, other: ChatEncoder, taught: Sequence[TeacherAnswer]) -> bool:
+def same_tokenization(one: ChatEncoder, other: ChatEncoder, taught: Sequence[TeacherAnswer]) -> bool:
     """Whether two models mean the same by every token id, and write these answers with the same ones."""
     if one.tokenizer.get_vocab() != other.tokenizer.get_vocab():
         return False

@@ -182,9 +182,9 @@ class TrafficStore(Closing):
             begun = connection.execute(table.select().where(table.c.source == source, table.c.after_row >= after))
             if (row := begun.mappings().first()) is not None:
                 return LabelDraw(**row)
-            made = self._rows_of(connection, source, drawing, after, last)
-            key = connection.execute(table.insert(), made).inserted_primary_key
-        return LabelDraw(number=int(key[0]), **made)  # type: ignore[index]  # an insertion of one row has one
+            values = self._rows_of(connection, source, drawing, after, last)
+            key = connection.execute(table.insert(), values).inserted_primary_key
+        return LabelDraw(number=int(key[0]), **values)  # type: ignore[index]  # an insertion of one row has one
 
     def draw_again(self, draw: LabelDraw, drawing: Drawing, last: int | None = None) -> LabelDraw:
         """A draw of which nothing is labelled yet, in another way, or of all that came since; `last` as for `draw`."""

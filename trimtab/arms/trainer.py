@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 
-from trimtab.arms.answerers import head_answerer, score_on
+from trimtab.arms.answerers import head_answerer, score_on_dev
 from trimtab.arms.artifacts import NOTHING, TrainedWeights
 from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
-from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_of
+from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_at_best
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.objectives import (
     OBJECTIVES,
-    Judging,
+    JudgedObjective,
     Objective,
     StageSetup,
     new_head,
@@ -28,7 +28,7 @@ from trimtab.arms.search.context_search import SearchSpace
 from trimtab.arms.search.lr_search import LOOKS, TrainingSetting, open_settings, search_learning_rate
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
-from trimtab.base.files import sha256_once
+from trimtab.base.files import sha256_cached
 from trimtab.base.grammar import (
     DISTILL,
     JUDGED,
@@ -36,9 +36,9 @@ from trimtab.base.grammar import (
     PREFERENCES,
     REWARD,
     REWARDED,
-    is_rewarded,
-    is_taught,
+    imitates_teacher,
     is_trained,
+    learns_from_rewards,
 )
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
@@ -101,9 +101,9 @@ def train_weights(
         return _fit_linear(session, folder, progress, search, like)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
     # what is wrong with the reward or the teacher is told before the stages that come first are trained
-    reward = reward_for(session, arm, scorer=scorer, program=reward_program) if is_rewarded(arm) else None
-    teacher = Teacher(session, folder, progress) if is_taught(arm) else None
-    making = _Making(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
+    reward = reward_for(session, arm, scorer=scorer, program=reward_program) if learns_from_rewards(arm) else None
+    teacher = Teacher(session, folder, progress) if imitates_teacher(arm) else None
+    making = _WeightTrainer(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
@@ -117,7 +117,7 @@ def train_weights(
         epochs=results[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
-        dev_scores=scores_of(results[-1], making.looks) or making.scores_on_dev(),
+        dev_scores=scores_at_best(results[-1], making.dev_evaluations) or making.scores_on_dev(),
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
         pair_accuracy=making.pair_accuracy(),
@@ -125,7 +125,7 @@ def train_weights(
     )
 
 
-class _Making:
+class _WeightTrainer:
     """Weights in the making: what may move is on the base, and each stage is an objective on the one loop."""
 
     def __init__(
@@ -146,10 +146,10 @@ class _Making:
         self.progress, self.scorer, self.plan = progress, scorer, plan
         self.reward, self.teacher = reward, teacher
         self.depends = fingerprint_of(session, [arm], TRAINED_BY)
-        self.looks: list[Mapping[str, float]] = []
-        self._looks: dict[str, list[Mapping[str, float]]] = {}
+        self.dev_evaluations: list[Mapping[str, float]] = []
+        self._dev_evaluations: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
-        self._judged: Judging | None = None  # those that are held out for the test, with the reference's sums
+        self._judged: JudgedObjective | None = None  # those that are held out for the test, with the reference's sums
         self.skipped = 0
         self._begin(plan)
 
@@ -173,33 +173,33 @@ class _Making:
             share = (search.seconds - spent) / sum(stage.name != "docs" for stage in self.plan.stages[number:])
             result, effort = self.search(number, replace(search, seconds=share), may_grow=may_grow)
             if several:
-                effort = _of_stage(effort, self.plan.stages[number].name)
+                effort = _with_stage_name(effort, self.plan.stages[number].name)
             results.append(result)
             efforts.append(effort)
         return results, efforts
 
     def _may_be_searched(self, stage: Stage) -> bool:
         """Whether something of dev says which setting of a stage, whose turn it is, is better."""
-        return self._look_at_dev(stage, self._objectives(stage)[1]) is not None
+        return self._dev_evaluator(stage, self._objectives(stage)[1]) is not None
 
     def train(
         self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
     ) -> TrainResult:
         """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
         objective, dev = self._objectives(stage, mix)
-        self.looks = self._looks.setdefault(name or stage.name, [])
-        looks = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
+        self.dev_evaluations = self._dev_evaluations.setdefault(name or stage.name, [])
+        dev_evaluations = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
         job = TrainingJob(
             base=self.session.base,
             objective=objective,
             settings=LoopSettings(
                 learning_rate=stage.learning_rate,
                 epochs=stage.epochs,
-                evaluations=looks,
+                evaluations=dev_evaluations,
                 schedule=stage.schedule,
             ),
             folder=self.folder / (name or stage.name),
-            evaluate=self._look_at_dev(stage, dev),
+            evaluate=self._dev_evaluator(stage, dev),
             progress=self.progress,
             fingerprint=self._fingerprint(stage, name),
             note="reading the documents" if stage.name == "docs" else f"trial {name}" if name else "",
@@ -208,22 +208,26 @@ class _Making:
         if until is None:
             return train(job)
         mark = sorted(job.marks)[:until][-1]
-        return _up_to(train(job, until=mark), mark)
+        return _result_at_step(train(job, until=mark), mark)
 
-    def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
+    def _dev_evaluator(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
         """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
         by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
         if dev is None and not by_metric:
             return None
         if dev is not None and stage.name == REWARD:
             return partial(evaluate, self.session.base, dev)
-        return evaluate_on_dev(self.session, stage.name, dev, self.context, self.head, self.scorer, self.looks)
+        return evaluate_on_dev(
+            self.session, stage.name, dev, self.context, self.head, self.scorer, self.dev_evaluations
+        )
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """What a run is never resumed without; one that is searched may be made longer."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
         begun = (
-            [] if self.begin is None else [sha256_once(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
+            []
+            if self.begin is None
+            else [sha256_cached(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
         )
         return digest_of(
             self.depends,
@@ -244,12 +248,12 @@ class _Making:
         )
         free = replace(free, epochs=free.epochs and may_grow)
         setting, result, effort = search_learning_rate(
-            partial(self.try_out, number), centre, free, search.menu, search.seconds
+            partial(self.train_variant, number), centre, free, search.menu, search.seconds
         )
         self.plan = self.with_setting(number, setting)
         return result, effort
 
-    def try_out(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
+    def train_variant(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
         """A stage with other settings, from where the stage before it ended, or on from where this run stands."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
@@ -292,7 +296,7 @@ class _Making:
         builder = PromptBuilder(session, self.context)
         answer = head_answerer(session, self.head) if self.head else builder.answer
         with merged_and_packed(session.base):
-            return score_on(session, dev, builder, answer, self.scorer)[1]
+            return score_on_dev(session, dev, builder, answer, self.scorer)[1]
 
     def save(self) -> None:
         """Keep the weights that are on."""
@@ -317,15 +321,15 @@ class _Making:
                 reward=self.reward,
                 teacher=self.teacher,
             )
-            made = OBJECTIVES[stage.name](setup)
-            self.skipped = made.skipped
+            objectives = OBJECTIVES[stage.name](setup)
+            self.skipped = objectives.skipped
             if stage.name in JUDGED:
-                self._judged = made.test
-            self._stage = key, made.train, made.dev
+                self._judged = objectives.test
+            self._stage = key, objectives.train, objectives.dev
         return self._stage[1:]
 
 
-def _up_to(result: TrainResult, step: int) -> TrainResult:
+def _result_at_step(result: TrainResult, step: int) -> TrainResult:
     """What a run that has gone on since had come to at a step."""
     if result.steps <= step:
         return result
@@ -339,7 +343,7 @@ def _up_to(result: TrainResult, step: int) -> TrainResult:
     )
 
 
-def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
+def _with_stage_name(effort: ArmEffort, stage: str) -> ArmEffort:
     """The search of one of several stages, its name in every trial."""
     return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
 

@@ -21,10 +21,10 @@ def trivial_answers(
     train: Sequence[Example], test: Sequence[Example], task: Task, scorer: Scorer | None
 ) -> dict[str, tuple[Answer, ...]]:
     """The answers of each trivial arm to the test questions, scored as every arm's are; names as in `grammar.TRIVIAL`."""
-    said = {"most-frequent": [most_frequent(train, task)] * len(test)}
+    texts_by_arm = {"most-frequent": [most_frequent_answer(train, task)] * len(test)}
     if _abstains(task):
-        said["always-unknown"] = [task.task.unknown] * len(test)
-    said["nearest-answer"] = nearest_answers(train, test)
+        texts_by_arm["always-unknown"] = [task.task.unknown] * len(test)
+    texts_by_arm["nearest-answer"] = nearest_answers(train, test)
     prompts = [compose(example, task.task.instruction) for example in test]
 
     def scored(texts: Sequence[str]) -> tuple[Answer, ...]:
@@ -33,14 +33,14 @@ def trivial_answers(
 
         return evaluate(test, prompts, answer, task, split="test", seed=0, scorer=scorer)
 
-    return {name: scored(texts) for name, texts in said.items()}
+    return {name: scored(texts) for name, texts in texts_by_arm.items()}
 
 
-def most_frequent(train: Sequence[Example], task: Task) -> str:
+def most_frequent_answer(train: Sequence[Example], task: Task) -> str:
     """The most frequent answer of the training rows, the first of equals; abstaining is an arm of its own, and not counted here."""
     answers = [example.references[0] for example in train]
-    told = [answer for answer in answers if not (_abstains(task) and has_abstained(answer, task.task.unknown))]
-    return Counter(told or answers).most_common(1)[0][0]
+    answered = [answer for answer in answers if not (_abstains(task) and has_abstained(answer, task.task.unknown))]
+    return Counter(answered or answers).most_common(1)[0][0]
 
 
 def nearest_answers(train: Sequence[Example], test: Sequence[Example]) -> list[str]:

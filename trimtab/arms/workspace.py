@@ -65,14 +65,14 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     if not task.data.examples:
         unread = unread_files(task)
         write_refusals(folder, unread)
-        return replace(open_to_answer(task, rows=False), refusals=unread)
+        return replace(open_for_answering(task, rows=False), refusals=unread)
     documents = _documents(task, folder)
     examples, fixed_test, reads = _read_rows(task)
     judged = read_preferences(task)
     refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
-    splits = _assigned(task, examples, fixed_test, audit)
+    splits = _split_rows(task, examples, fixed_test, audit)
     groups = _groups(examples, fixed_test, splits["test"])
     preferences = split_preferences(judged.preferences, splits, task.data.split, folder / "splits.parquet", groups)
     notes = [*(note for read in reads for note in read.notes), *judged.notes]
@@ -140,16 +140,16 @@ def sampled_splits(
     return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
 
 
-def open_to_answer(task: Task, *, rows: bool) -> Workspace:
+def open_for_answering(task: Task, *, rows: bool) -> Workspace:
     """A task opened to answer a question: its documents, and its split rows where `rows`; nothing is audited."""
     splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
     if rows:
         examples, fixed_test, _ = _read_rows(task)
         if task.data.leakage == "drop":  # an arm's shots come from the rows that it was measured with
             audit = audit_rows(examples, fixed_test, ())
-            splits, _ = _without_repeats(task, audit, _assigned(task, examples, fixed_test, audit))
+            splits, _ = _without_repeats(task, audit, _split_rows(task, examples, fixed_test, audit))
         else:
-            splits = _assigned(task, examples, fixed_test)
+            splits = _split_rows(task, examples, fixed_test)
         splits, _ = sampled_splits(splits, task)
     return Workspace(
         task=task,
@@ -166,7 +166,7 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     )
 
 
-def _assigned(
+def _split_rows(
     task: Task, examples: Sequence[Example], fixed_test: Sequence[Example], audit: Audit | None = None
 ) -> Mapping[Split, tuple[Example, ...]]:
     """The rows in their splits, as the ledger has them; the audit saves comparing them again."""

@@ -23,14 +23,14 @@ class MemoryUse:
     available: int
 
 
-def places() -> list[int]:
+def cpu_ids() -> list[int]:
     """The cores that this process may run on, by number."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def cores() -> int:
     """Cores that this process may keep busy: those it may run on, and no more than its quota of their time, rounded up."""
-    return max(1, min([len(places()), *(math.ceil(quota) for quota in _quotas())]))
+    return max(1, min([len(cpu_ids()), *(math.ceil(quota) for quota in _quotas())]))
 
 
 def memory_use() -> MemoryUse:
@@ -70,8 +70,8 @@ def _folders(controller: str) -> Iterator[Path]:
 
 def _inactive_files(folder: Path) -> int:
     """Bytes of files that were read and are not in use, which count as used and are let go first."""
-    told = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
-    value = told.get("total_inactive_file", told.get("inactive_file", "0"))
+    statistics = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    value = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
     return int(value) if value.isdecimal() else 0
 
 

@@ -60,7 +60,7 @@ def from_plain(kind: type[Record], plain: Any) -> Record:
 
     A key that the record does not have is refused by its name, and so is a value of another type: nothing is guessed.
     """
-    text = json.dumps(_gathered(kind, plain), allow_nan=False)  # a ValueError for NaN, which no record is written with
+    text = json.dumps(_unshaped(kind, plain), allow_nan=False)  # a ValueError for NaN, which no record is written with
     try:
         record: Record = _adapter(cast(Any, kind)).validate_json(text, strict=True)
         return record
@@ -80,7 +80,7 @@ def _hints(kind: Any) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
-def _gathered(hint: Any, plain: Any) -> Any:
+def _unshaped(hint: Any, plain: Any) -> Any:
     """`plain` with the shapes of their own turned back into fields, at any depth; raises ValueError for a key that no field has."""
     arguments = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(plain, Mapping):
@@ -88,17 +88,17 @@ def _gathered(hint: Any, plain: Any) -> Any:
         unknown = sorted(set(plain) - set(_hints(hint)))
         if unknown:
             raise ValueError(f"{hint.__name__} has no {unknown[0]!r}")
-        return {name: _gathered(_hints(hint)[name], value) for name, value in plain.items()}
+        return {name: _unshaped(_hints(hint)[name], value) for name, value in plain.items()}
     if get_origin(hint) in (Union, UnionType):
         records = [one for one in arguments if isinstance(one, type) and is_dataclass(one)]
         if not records or not isinstance(plain, Mapping):
             return plain
         meant = (one for one in records if set(plain) <= set(_hints(one)))  # of several that one whose fields these are
-        return _gathered(next(meant, records[0]), plain)
+        return _unshaped(next(meant, records[0]), plain)
     if get_origin(hint) is tuple and isinstance(plain, list):
-        return [_gathered(arguments[0], item) for item in plain]
+        return [_unshaped(arguments[0], item) for item in plain]
     if get_origin(hint) is Mapping and isinstance(plain, Mapping):
-        return {key: _gathered(arguments[1], value) for key, value in plain.items()}
+        return {key: _unshaped(arguments[1], value) for key, value in plain.items()}
     return plain
 
 

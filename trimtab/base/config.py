@@ -69,7 +69,7 @@ class TaskTable(Settings):
     scorer: Texts = Field((), description="argv of a program that scores answers.")
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> Self:
+    def _check_labels(self) -> Self:
         if self.labels and self.kind != "classify":
             raise ValueError(
                 f'labels are for kind "classify", and this is {self.kind!r}; take labels out, or set the kind'
@@ -87,7 +87,7 @@ class SplitTable(Settings):
     seed: int = Field(0, description="Another seed gives another split.")
 
     @model_validator(mode="after")
-    def _leaves_train(self) -> SplitTable:
+    def _check_shares(self) -> SplitTable:
         if self.dev + self.test >= 1:
             raise ValueError("dev and test together must leave a share for training")
         return self
@@ -132,14 +132,14 @@ class DataTable(Settings):
     )
 
     @model_validator(mode="after")
-    def _mix_is_whole(self) -> DataTable:
+    def _check_mix(self) -> DataTable:
         total = sum(self.mix.values())
         if self.mix and abs(total - 1) > ROUNDING:
             raise ValueError(f"mix sums to {total:g}; give shares of the whole traffic, which sum to 1")
         return self
 
     @model_validator(mode="after")
-    def _known_columns(self) -> DataTable:
+    def _check_columns(self) -> DataTable:
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
@@ -165,7 +165,7 @@ class LabelsTable(Settings):
     )
 
     @model_validator(mode="after")
-    def _leads_to_a_label(self) -> Self:
+    def _check_label_source(self) -> Self:
         chained = next((name for name in self.merge.values() if name in self.merge), None)
         if chained is not None:
             raise ValueError(f"merge reads {chained!r} as another label and another as {chained!r}; name the last one")
@@ -239,7 +239,7 @@ class TeacherTable(Settings):
     api: Text | None = Field(None, description="The NAME of an [api.NAME] table, whose answers are asked once.")
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _check_one_teacher(self) -> Self:
         if self.model is not None and self.api is not None:
             raise ValueError("names a model and an endpoint; take one of them out")
         if self.revision is not None and self.model is None:
@@ -291,7 +291,7 @@ class StudyTable(Settings):
 
     @field_validator("budget")
     @classmethod
-    def _is_a_while(cls, budget: str) -> str:
+    def _check_budget(cls, budget: str) -> str:
         if budget and float(budget.rstrip(BUDGET_UNITS)) == 0:
             raise ValueError("a budget of nothing leaves nothing to run; leave it empty for no limit")
         return budget
@@ -340,7 +340,7 @@ class ArmTable(Settings):
 
     @field_validator("weights")
     @classmethod
-    def _is_a_method(cls, weights: str) -> str:
+    def _check_method(cls, weights: str) -> str:
         methods = [name for name, row in METHODS.items() if not row.answers_alone and name != "api"]
         if weights not in methods and not weights.startswith("api-"):
             raise ValueError(f"{weights[:80]!r} is no method; use one of: {', '.join(methods)}, or api-NAME")
@@ -348,11 +348,11 @@ class ArmTable(Settings):
 
     @field_validator("context")
     @classmethod
-    def _is_a_context(cls, context: str) -> str:
+    def _check_context(cls, context: str) -> str:
         return context_of(context.split("+"))
 
     @model_validator(mode="after")
-    def _takes_what_is_set(self) -> Self:
+    def _check_settings_apply(self) -> Self:
         """A setting that the arm would not look at was meant for another arm."""
         method = METHODS["api" if self.weights.startswith("api-") else self.weights]
         require_quotable("api" if self.weights.startswith("api-") else self.weights, self.context)
@@ -419,7 +419,7 @@ class ApiTable(Settings):
     )
 
     @model_validator(mode="after")
-    def _writes_what_it_proposes(self) -> Self:
+    def _check_proposes(self) -> Self:
         if self.proposes and self.api != "chat":
             raise ValueError(
                 f'proposes needs an endpoint that writes; set api = "chat" (it is {self.api!r}), or take it out'
@@ -428,7 +428,7 @@ class ApiTable(Settings):
 
     @field_validator("url")
     @classmethod
-    def _leads_somewhere(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
             raise ValueError("holds a name or a password; put the key into a variable and name it in key_env")
@@ -472,7 +472,7 @@ class ChangeTable(Settings):
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
 
     @model_validator(mode="after")
-    def _states_rates_once(self) -> Self:
+    def _check_rates(self) -> Self:
         one = (self.share is not None, self.per_month is not None)
         if all(one) == bool(self.kinds) or any(one) != all(one):
             raise ValueError("needs either both share and per_month, or kinds")
@@ -507,7 +507,7 @@ class LabelPrice(Settings):
     wage: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one hour of that work.")
 
     @model_validator(mode="after")
-    def _states_one_price(self) -> Self:
+    def _check_one_price(self) -> Self:
         works = (self.minutes is not None, self.wage is not None)
         if (self.price is None) != all(works) or any(works) != all(works):
             raise ValueError("needs either price, or both minutes and wage")
@@ -538,7 +538,7 @@ class CostTable(Settings):
     label: LabelPrice | None = Field(None, description="Price of a labelled row; without it labels count as free.")
 
     @model_validator(mode="after")
-    def _adds_like_to_like(self) -> Self:
+    def _check_currency(self) -> Self:
         if self.label is not None and self.machine_hour is None:
             raise ValueError("label needs machine_hour: a price cannot be added to machine seconds")
         return self

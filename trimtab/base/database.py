@@ -104,7 +104,7 @@ class Database(Closing):
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction, committed at the end of the block: what it wrote is then on the disk."""
-        with self._in_words(), self._engine.begin() as connection:
+        with self._translated_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -122,7 +122,7 @@ class Database(Closing):
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """A connection that reads one moment, however many statements that takes."""
-        with self._in_words(), self._engine.connect() as connection:
+        with self._translated_errors(), self._engine.connect() as connection:
             if self.is_file:
                 connection.exec_driver_sql("BEGIN")
                 yield connection
@@ -132,7 +132,7 @@ class Database(Closing):
     def truncate_log(self) -> None:
         """Have an SQLite file's write-ahead log emptied, which holds what was deleted; where others are reading, the next call does it."""
         if self.is_file:
-            with self._in_words(), self._engine.connect() as connection:
+            with self._translated_errors(), self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @property
@@ -155,7 +155,7 @@ class Database(Closing):
                 raise MissingError(f"{self.name}: no {schema.holds} are kept there")
             schema.make(connection)
             return
-        strange = _strange(connection, schema) if self.is_file else {}
+        strange = _unexpected_sql(connection, schema) if self.is_file else {}
         form_table = ("table", schema.tables[0])
         has_form = schema.tables[0] in there and form_table not in strange
         number = schema.form_of(connection) if has_form else None
@@ -180,7 +180,7 @@ class Database(Closing):
             schema.make(connection)
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """What a database says, as an error of ours on one line."""
         from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
@@ -191,7 +191,7 @@ class Database(Closing):
         except TimeoutError as error:  # of the pool: every connection is in use
             raise _busy(self.name) from error
         except DBAPIError as error:
-            raise _told(error, self.name, self._schema) from error
+            raise _translated(error, self.name, self._schema) from error
 
 
 def is_address(where: str) -> bool:
@@ -249,7 +249,7 @@ def _engine(url: URL, schema: DatabaseSchema) -> Engine:
     return engine
 
 
-def _strange(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
+def _unexpected_sql(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
     """Return what an SQLite database declares and the present form does not, by kind and name."""
     found, made = _declared_sql(connection), _made_sql(schema)
     return {key: sql for key, sql in found.items() if sql != made.get(key)}
@@ -323,7 +323,7 @@ def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
             os.link(beside, path)
         sync(path.parent)
     except DBAPIError as error:
-        raise _told(error, str(path), schema) from error
+        raise _translated(error, str(path), schema) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
@@ -338,7 +338,7 @@ def _busy(name: str) -> BusyError:
 _OF_THE_DISK = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
 
 
-def _told(error: DBAPIError, name: str, schema: DatabaseSchema) -> Exception:
+def _translated(error: DBAPIError, name: str, schema: DatabaseSchema) -> Exception:
     """What a database said, as the error that it is here."""
     said = next(iter(str(error.orig).splitlines()), type(error.orig).__name__)
     code = getattr(error.orig, "sqlite_errorname", "")

@@ -96,9 +96,9 @@ class Display:
         if training is not None:
             parts += [f"{name} {value:.3g}" for name, value in training.figures.items()]
         if left is not None:
-            parts.append(f"about {_while(left)} left")
+            parts.append(f"about {_duration(left)} left")
         elif training is not None and (rest := training.seconds_left(event, now)) is not None:
-            parts.append(f"ends in about {_while(rest)}")
+            parts.append(f"ends in about {_duration(rest)}")
         if event.get("note"):
             parts.append(str(event["note"]))
         return parts
@@ -153,7 +153,7 @@ def _means(values: Sequence[float], count: int) -> list[float]:
     return [sum(part) / len(part) for part in parts]
 
 
-def _while(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """Whole minutes, and tens of seconds where a minute would be far off."""
     return f"{seconds / 60:.0f} min" if seconds >= 150 else f"{max(10, round(seconds, -1)):.0f} s"
 

@@ -115,7 +115,7 @@ _PLAIN = {
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
-def in_words(error: OSError) -> str:
+def os_error_message(error: OSError) -> str:
     """An error of the operating system as one line for a user: where, what, what to do."""
     place = error.filename if error.filename2 is None else error.filename2
     problem, remedy = _PLAIN.get(
@@ -125,18 +125,18 @@ def in_words(error: OSError) -> str:
     return f"{place}: {problem}; {remedy}" if place is not None else f"{problem}; {remedy}"
 
 
-def memory_ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory left: Python's own error, that of a graphics card, or torch's words."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    said = str(error).lower()
-    named = any(words in said for words in ("can't allocate memory", "out of memory"))
+    message = str(error).lower()
+    named = any(words in message for words in ("can't allocate memory", "out of memory"))
     return named or bool({"MemoryError", "OutOfMemoryError"} & kinds)
 
 
 NO_MEMORY = 'the memory ran out; close other programs, set base.precision = "bf16", or choose a smaller base.model'
 
 
-def cannot_write(error: BaseException) -> bool:
+def is_write_failure(error: BaseException) -> bool:
     """Whether the disk is full, read-only or broken, so that whatever comes next would fail too.
 
     Libraries written in Rust give the number in their text only.

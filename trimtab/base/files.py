@@ -54,13 +54,13 @@ def replacing(path: Path) -> Iterator[Path]:
             _remove(beside)
 
 
-def remove_cut(folder: Path, names: str = "*") -> None:
+def remove_partial(folder: Path, names: str = "*") -> None:
     """Take away what a process that was killed has left beside files of these names (a pattern), of which this is the only writer."""
     for path in folder.glob(f".{names}.part"):
         _remove(path)
 
 
-def remove_all_cut(folder: Path) -> None:
+def remove_all_partial(folder: Path) -> None:
     """Take away what writers that were killed have left in a folder and below, of all of which this is the only writer."""
     for path in list(folder.rglob(".*.[0-9]*.part")):  # as `replacing` names it
         _remove(path)
@@ -133,7 +133,7 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
     return value
 
 
-def folder_named(home: Path, name: str, what: str, listing: str) -> Path:
+def existing_folder(home: Path, name: str, what: str, listing: str) -> Path:
     """The folder `name` directly in `home`; raises MissingError for one that is not there, and for what is no name, such as `..`.
 
     `listing` is the command that lists those there are.
@@ -186,7 +186,7 @@ def _drop_cut_line(file: IO[bytes]) -> None:
             return
 
 
-def read_lines(path: Path, *keys: str) -> Iterator[Any]:
+def read_json_lines(path: Path, *keys: str) -> Iterator[Any]:
     """Read JSON lines that `append_line` wrote, with `keys` objects that have these; a last line cut by a crash is left out.
 
     Raises InputError for a damaged line.
@@ -213,7 +213,7 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_once(path: Path) -> str:
+def sha256_cached(path: Path) -> str:
     """`sha256_file`, computed once in a process while the file stays as it is.
 
     A file that was replaced or written to is recognised by its size, its times and its inode, and is hashed again.
@@ -261,7 +261,7 @@ def locked(folder: Path) -> Iterator[None]:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise BusyError(f"{folder} is being written by {who.strip()}; wait for it or stop it") from None
     try:
-        remove_all_cut(folder)
+        remove_all_partial(folder)
         write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:

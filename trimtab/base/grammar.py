@@ -234,12 +234,12 @@ def is_trained(arm: Arm) -> bool:
     return method_of(arm).staged or arm.weights == "linear"
 
 
-def is_rewarded(arm: Arm) -> bool:
+def learns_from_rewards(arm: Arm) -> bool:
     """Whether a stage learns from what the arm's own answers earn."""
     return not REWARDED.keys().isdisjoint(arm.stages)
 
 
-def is_taught(arm: Arm) -> bool:
+def imitates_teacher(arm: Arm) -> bool:
     """Whether a stage imitates a teacher."""
     return DISTILL in arm.stages
 
@@ -256,19 +256,19 @@ def parts_of(context: str) -> tuple[str, ...]:
 
 def context_of(parts: Iterable[str]) -> str:
     """The one spelling of a context: `prompt`, `rag`, `rag+few-shot`; raises ValueError for parts that do not go together."""
-    named = [name for name in parts if name != PROMPT]
-    unknown = [name for name in named if name not in PARTS]
+    names = [name for name in parts if name != PROMPT]
+    unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no context; use {', '.join((PROMPT, *PARTS))}, or two joined by +")
-    if "quote" in named and "rag" not in named:
-        raise ValueError(f"quote needs passages to quote from; write {'+'.join(('rag', *named))}")
-    settings = [PARTS[name].setting for name in named]
+    if "quote" in names and "rag" not in names:
+        raise ValueError(f"quote needs passages to quote from; write {'+'.join(('rag', *names))}")
+    settings = [PARTS[name].setting for name in names]
     if len(set(settings)) < len(settings):
-        raise ValueError(f"{' and '.join(named)} do not go together; take one of them")
-    return "+".join(name for name in PARTS if name in named) or PROMPT
+        raise ValueError(f"{' and '.join(names)} do not go together; take one of them")
+    return "+".join(name for name in PARTS if name in names) or PROMPT
 
 
-def context_words(context: str) -> str:
+def describe_context(context: str) -> str:
     """A context as tables name it: `instruction`, `retrieved passages and fixed shots`."""
     return joined(PARTS[name].words for name in parts_of(context)) or "instruction"
 
@@ -279,7 +279,7 @@ def joined(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
+def describe_arm(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
     """What an arm is, for a reader who does not know its name; `trained`: the figures of its training, told in place of the epochs asked for."""
     words = method_of(arm).words
     if method_of(arm).answers_alone:
@@ -287,14 +287,14 @@ def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
     sight = joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
     steps = (trained or {}).get("steps")
     settings = {key: value for key, value in arm.settings.items() if not (steps and key == "epochs")}
-    told = [
+    settings_text = [
         f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
         for key, value in settings.items()
     ]
     if trained and steps:
         epochs = f"{trained['epochs']:.3g} epoch{'s' if trained['epochs'] > 1 else ''}"
-        told.append(f"trained for {steps:,.0f} step{'s' if steps > 1 else ''}, {epochs}")
-    own = ", ".join(told)
+        settings_text.append(f"trained for {steps:,.0f} step{'s' if steps > 1 else ''}, {epochs}")
+    own = ", ".join(settings_text)
     return f"{words}{_stages_in_words(arm.stages)}, {sight}{f' ({own})' if own else ''}"
 
 
@@ -306,11 +306,11 @@ def _stages_in_words(stages: Sequence[str]) -> str:
         return " on the documents alone"
     if stages in ((HEAD,), (REWARD,)):
         return f", with {_HEADS[stages[0]]}"
-    said = {"docs": "on the documents", "sft": "on the examples", **LAST_STAGES}
-    return f" {', then '.join(said[stage] for stage in stages)}"
+    stage_words = {"docs": "on the documents", "sft": "on the examples", **LAST_STAGES}
+    return f" {', then '.join(stage_words[stage] for stage in stages)}"
 
 
-def named(name: str) -> Arm | None:
+def arm_from_name(name: str) -> Arm | None:
     """The arm that a name of the grammar stands for; None for a name that is not of the grammar.
 
     The parts after the weights may stand in any order; the arm has the one spelling that is written. Raises ValueError for
@@ -362,15 +362,15 @@ def _method_and_stages(weights: str) -> tuple[str, list[str]]:
     return method, weights.removeprefix(method).split("-")[1:]
 
 
-def is_name_of_the_grammar(name: str) -> bool:
+def is_grammar_name(name: str) -> bool:
     """Whether a name means something already, so that no arm of one's own may bear it."""
     try:
-        return named(name) is not None
+        return arm_from_name(name) is not None
     except ValueError:
         return True
 
 
-def nearest(name: str, others: Iterable[str] = ()) -> str | None:
+def nearest_name(name: str, others: Iterable[str] = ()) -> str | None:
     """The name most like a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *_CONTEXTS, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]

@@ -69,27 +69,27 @@ def release_memory() -> None:
             trim(0)
 
 
-_passing_over = False  # inside `passing_over_libraries`
+_gc_is_frozen = False  # inside `gc_frozen`
 
 
 @contextmanager
-def passing_over_libraries() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Inside, all that is in memory now, above all the imported libraries, is left out of every search for garbage.
 
     Half a million objects of libraries take a quarter of a second each time, and a trial of a search has several such times. Behind it
     all is looked through again, so that models of the caller's own are freed when the caller drops them. An inner use changes nothing.
     """
-    global _passing_over
-    if _passing_over:
+    global _gc_is_frozen
+    if _gc_is_frozen:
         yield
         return
     gc.collect()
     gc.freeze()
-    _passing_over = True
+    _gc_is_frozen = True
     try:
         yield
     finally:
-        _passing_over = False
+        _gc_is_frozen = False
         gc.unfreeze()
 
 
@@ -142,13 +142,13 @@ def versions() -> dict[str, str]:
 def _processor() -> str:
     file = Path("/proc/cpuinfo")
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return named_in(text) or platform.processor() or platform.machine()
+    return processor_name(text) or platform.processor() or platform.machine()
 
 
-def named_in(cpuinfo: str) -> str:
+def processor_name(cpuinfo: str) -> str:
     """The processor by Linux's description, family and model with it: clouds give many generations one name. Empty without a name."""
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
-    name = told.get("model name", "")
-    if not name or not {"cpu family", "model"} <= told.keys():
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    name = fields.get("model name", "")
+    if not name or not {"cpu family", "model"} <= fields.keys():
         return name
-    return f"{name} (family {told['cpu family']} model {told['model']})"
+    return f"{name} (family {fields['cpu family']} model {fields['model']})"

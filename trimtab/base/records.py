@@ -9,7 +9,7 @@ from typing import Literal
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["classify", "answer", "generate"]
 Split = Literal["train", "dev", "test"]
-Way = Literal["raw", "mean", "pmi", "batch"]
+CalibrationMethod = Literal["raw", "mean", "pmi", "batch"]
 Failure = Literal["none", "retrieval_miss", "misread", "format", "abstained_wrongly", "should_have_abstained", "wrong"]
 
 
@@ -227,7 +227,7 @@ class Calibration:
     logarithms of their probabilities. `dev`: how many questions it was chosen on; 0 where they were too few.
     """
 
-    way: Way = "raw"
+    way: CalibrationMethod = "raw"
     per_token: bool = False
     offsets: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0

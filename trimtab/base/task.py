@@ -37,13 +37,13 @@ from trimtab.base.grammar import (
     HEAD,
     JUDGED,
     REWARD,
-    is_name_of_the_grammar,
-    is_rewarded,
-    is_taught,
+    arm_from_name,
+    imitates_teacher,
+    is_grammar_name,
     is_trained,
+    learns_from_rewards,
     method_of,
-    named,
-    nearest,
+    nearest_name,
     shots_of,
 )
 from trimtab.base.records import Arm
@@ -80,7 +80,7 @@ class Task(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_after_its_folder(cls, tables: dict[str, Any]) -> dict[str, Any]:
+    def _default_name(cls, tables: dict[str, Any]) -> dict[str, Any]:
         """A task without a name bears that of its folder."""
         own = tables.get("task")
         if not isinstance(own, dict) or "name" in own:
@@ -90,12 +90,12 @@ class Task(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _arms_of_the_grammar(cls, tables: dict[str, Any]) -> dict[str, Any]:
+    def _expand_arm_tables(cls, tables: dict[str, Any]) -> dict[str, Any]:
         """`[arm.lora]` sets what the arm of that name leaves open: what it is, its name says, in the one spelling."""
         own = tables.get("arm")
         if not isinstance(own, dict):
             return tables
-        return {**tables, "arm": dict(_with_what_it_is(name, table) for name, table in own.items())}
+        return {**tables, "arm": dict(_expanded_arm_table(name, table) for name, table in own.items())}
 
     @property
     def folder(self) -> Path:
@@ -134,9 +134,9 @@ class Task(Settings):
         return tuple(parse_arm(name, self) for name in names)
 
 
-def _with_what_it_is(name: str, table: Any) -> tuple[str, Any]:
+def _expanded_arm_table(name: str, table: Any) -> tuple[str, Any]:
     """A table under `arm`: with the weights, stages and context of its name, where that is of the grammar."""
-    meant = named(name) if isinstance(name, str) and is_name_of_the_grammar(name) else None
+    meant = arm_from_name(name) if isinstance(name, str) and is_grammar_name(name) else None
     if meant is None or not isinstance(table, dict):
         return name, table
     weights = f"api-{meant.endpoint}" if meant.endpoint else meant.weights
@@ -180,21 +180,21 @@ def parse_arm(name: str, task: Task) -> Arm:
     if name in (*task.study.arms, *task.arm):
         where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
     try:
-        meant = None if name in task.arm else named(name)
+        meant = None if name in task.arm else arm_from_name(name)
         key = meant.name if meant else name
-        arm = own_arm(key, task.arm[key]) if key in task.arm else meant
+        arm = custom_arm(key, task.arm[key]) if key in task.arm else meant
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
     if arm is None:
-        near = nearest(name, (*task.arm, *(f"api-{key}" for key in task.api)))
+        near = nearest_name(name, (*task.arm, *(f"api-{key}" for key in task.api)))
         remedy = f"did you mean {near}?" if near else "use a method (lora, freeze, full), -docs, and + a context"
         raise InputError(f"unknown arm {name[:80]!r}", remedy, **where)
     _check_arm(arm, task, where)
     return arm
 
 
-def own_arm(name: str, table: ArmTable) -> Arm:
+def custom_arm(name: str, table: ArmTable) -> Arm:
     """The arm that an `[arm.NAME]` table stands for."""
     api = table.weights.startswith("api-")
     return Arm(
@@ -230,10 +230,10 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
     if set(JUDGED).intersection(arm.stages) and not task.data.preferences:
         problem = f"arm {arm.name} needs judged answers and there are none"
         raise InputError(problem, "set data.preferences, or leave the arm out", **where)
-    if is_taught(arm) and task.teacher == TeacherTable():
+    if imitates_teacher(arm) and task.teacher == TeacherTable():
         problem = f"arm {arm.name} needs a teacher and there is none"
         raise InputError(problem, "set model or api in [teacher], or leave the arm out", **where)
-    if task.task.kind == "classify" and is_rewarded(arm):
+    if task.task.kind == "classify" and learns_from_rewards(arm):
         problem = f"arm {arm.name} draws answers, and of a closed set the right label is known"
         raise InputError(problem, f"take {arm.weights}, which learns it directly", **where)
     if arm.weights == "extract" and task.task.kind == "classify":
@@ -257,7 +257,7 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> T
     if file.is_dir():
         file = file / TASK_FILE
     if not file.is_file():
-        raise MissingError(f"{file}: {_how_to_begin(file)}")
+        raise MissingError(f"{file}: {_no_task_file_remedy(file)}")
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -297,7 +297,7 @@ def _check_names(tables: Mapping[str, Any], file: Path) -> None:
     for field in ("arm", "api"):
         named_tables = tables.get(field)
         for name in named_tables if isinstance(named_tables, dict) else ():
-            known = field == "arm" and is_name_of_the_grammar(name)
+            known = field == "arm" and is_grammar_name(name)
             if not ARM_NAME.fullmatch(name.replace("+", "-") if known else name):
                 raise InputError(
                     f"name {name[:80]!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
@@ -313,7 +313,7 @@ def _check_settings(name: str, table: Any, file: Path) -> None:
     """Refuse a table that says anew what the arm of its name is, and one of an arm that has nothing to set."""
     where: dict[str, Any] = {"file": file, "field": f"arm.{name}"}
     try:
-        meant = named(name)
+        meant = arm_from_name(name)
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
@@ -325,7 +325,7 @@ def _check_settings(name: str, table: Any, file: Path) -> None:
         raise InputError(f"arm {name} has no settings", "take the table out", **where)
 
 
-def _how_to_begin(file: Path) -> str:
+def _no_task_file_remedy(file: Path) -> str:
     """What is missing where there is no task file, and what to do about it: never a command that would refuse too."""
     if not file.parent.is_dir():
         return "no such folder; check the path"

@@ -80,7 +80,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": _with_this_package(os.environ.get("PYTHONPATH"))},
+            env={**os.environ, "PYTHONPATH": _pythonpath(os.environ.get("PYTHONPATH"))},
             start_new_session=True,  # Ctrl-C is for the one who asks
         )
         is_ready = not self._first or self._line(process, self._first, b"", self._start_seconds).endswith(b"\n")
@@ -102,7 +102,7 @@ class Worker:
             end.cancel()
 
 
-def _with_this_package(path: str | None) -> str:
+def _pythonpath(path: str | None) -> str:
     """A PYTHONPATH that ends with the folder of this package: `-P` leaves out the current one, where it may have been found."""
     return os.pathsep.join(filter(None, (path, str(Path(__file__).parents[2]))))
 

@@ -24,9 +24,9 @@ from trimtab.base.errors import (
     EXIT_INTERRUPTED,
     NO_MEMORY,
     TrimtabError,
-    cannot_write,
-    in_words,
-    memory_ran_out,
+    is_out_of_memory,
+    is_write_failure,
+    os_error_message,
 )
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.sanitize import visible
@@ -155,11 +155,11 @@ def _told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, TrimtabError):
         return " ".join(str(error).splitlines()), error.exit_code
     if isinstance(error, OSError):
-        return in_words(error), EXIT_BAD_INPUT
+        return os_error_message(error), EXIT_BAD_INPUT
     found = " ".join(f"{type(error).__name__}: {error}".split())
-    if memory_ran_out(error):
+    if is_out_of_memory(error):
         return f"{NO_MEMORY}; study and train then go on with --resume", EXIT_BAD_INPUT
-    if cannot_write(error):
+    if is_write_failure(error):
         return f"{found}; make room, or work in a folder that can be written", EXIT_BAD_INPUT
     return f"internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", EXIT_BAD_INPUT
 

@@ -152,9 +152,9 @@ def split_source(words: Sequence[str], *, arms: bool = True) -> tuple[str | None
     if not arms:
         is_source = bool(rest) or Path(first).exists()
     else:
-        from trimtab.base.grammar import is_name_of_the_grammar
+        from trimtab.base.grammar import is_grammar_name
 
-        is_source = "/" in first or "." in first or (Path(first).exists() and not is_name_of_the_grammar(first))
+        is_source = "/" in first or "." in first or (Path(first).exists() and not is_grammar_name(first))
     return (first, rest) if is_source else (None, [*words])
 
 

@@ -67,16 +67,16 @@ class UpkeepStory(Shown):
 def play(folder: Path) -> UpkeepStory:
     """Play the story in a folder, which holds a copy of the handbook afterwards; raises InputError where it holds something else."""
     from trimtab.base.task import load_task
-    from trimtab.studies.demo import bring, lay_out, lay_out_update
+    from trimtab.studies.demo import copy_demo, fetch_model, update_demo
 
     for package in ("fastapi", "uvicorn", "sqlalchemy", "alembic"):
         if find_spec(package) is None:
             raise PackageError(package, "serve", "trimtab demo upkeep")
-    lay_out("handbook", folder, cut=False)
+    copy_demo("handbook", folder, cut=False)
     file = folder / TASK
     task = load_task(file)
     for model in (task.base.model, task.base.embedding):
-        bring(model, folder)
+        fetch_model(model, folder)
     story = _Story(file)
     rows = _rows(folder / "questions.jsonl")
     story.run("A study measures the arm", "study")
@@ -85,7 +85,7 @@ def play(folder: Path) -> UpkeepStory:
     with story.serving() as server:
         server.used("80 users ask six questions each, and judge the answers", rows, seed=1)
         story.run("Has anything changed?", "drift")
-        changed = lay_out_update("handbook", folder)
+        changed = update_demo("handbook", folder)
         story.told("The handbook's next edition comes out", f"changed, new or gone: {', '.join(changed)}")
         rows = _rows(folder / "questions.jsonl")
         new = _rows(folder / "questions-2026-10.jsonl")

@@ -16,7 +16,7 @@ import httpx
 
 from trimtab.base.config import ApiTable
 from trimtab.base.errors import InputError, RemoteError
-from trimtab.base.files import append_line, read_lines, sha256_text
+from trimtab.base.files import append_line, read_json_lines, sha256_text
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.sanitize import visible
 from trimtab.inference.bounded_http import (
@@ -74,7 +74,7 @@ class RemoteModel:
                 field="api.key_env",
             )
         self._kept, self._writing, self._over = kept, threading.Lock(), threading.Event()
-        self._answers = {line["request"]: line for line in read_lines(kept, "request")} if kept else {}
+        self._answers = {line["request"]: line for line in read_json_lines(kept, "request")} if kept else {}
 
     def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
         """Answer all prompts, in the order asked, greedily; with `labels`, an answer that names one becomes it.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, remove_cut, write_json
+from trimtab.base.files import read_object, remove_partial, write_json
 from trimtab.base.sanitize import one_line
 from trimtab.model.adapters.apply import (
     ADAPTER_FILE,
@@ -63,7 +63,7 @@ def save_head(base: Base, head: Head, folder: Path, *, last: int | None = None) 
     is scored where that is always the same: transformers looks for the last one that is no padding, so it must not be that.
     """
     for name in (WHOLE_FILE, LABELS_FILE):
-        remove_cut(folder, f"{name}.*")
+        remove_partial(folder, f"{name}.*")
     save_adapter(base, folder)
     score_CD = head.weight.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from trimtab.base.cgroups import cores, places
+from trimtab.base.cgroups import cores, cpu_ids
 
 EVERY = 0.25  # seconds between two looks
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
@@ -55,7 +55,7 @@ class ProcessorShare:
     def __exit__(self, *_: object) -> None:
         seconds, taken = time.monotonic() - self._at, _taken() - self._before
         if seconds >= EVERY:
-            left = len(places()) - max(0.0, taken) / seconds
+            left = len(cpu_ids()) - max(0.0, taken) / seconds
             self.share = min(1.0, max(0.0, left / torch.get_num_threads()))
 
 
@@ -66,7 +66,9 @@ def _taken() -> float:
     """
     yielding = not _gives_way()
     times = psutil.cpu_times(percpu=True)
-    own = [times[place] for place in places() if place < len(times)] or times  # some containers number their cores anew
+    own = [
+        times[place] for place in cpu_ids() if place < len(times)
+    ] or times  # some containers number their cores anew
     busy = sum(
         seconds
         for core in own
@@ -121,7 +123,7 @@ def limit_to_free_cores() -> Iterator[None]:
     No bit of a result changes with their number (seen on AVX-512, never tried on AMX); changing it takes no time worth speaking of.
     """
     before = torch.get_num_threads()
-    now = fitting_threads(before, len(places()), _others.cores()) if before > 1 else 1
+    now = fitting_threads(before, len(cpu_ids()), _others.cores()) if before > 1 else 1
     if now == before:
         yield
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.base.records import Calibration, Way
+from trimtab.base.records import Calibration, CalibrationMethod
 from trimtab.measurement.calibration import reliability
 from trimtab.measurement.error_analysis import mistakes
 from trimtab.reports.components import Cell, Column, Grid, Heading, Reliability, label
@@ -12,7 +12,7 @@ from trimtab.reports.labels import family
 from trimtab.reports.view import ByClass, Sureness
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
-WAYS: dict[Way, str] = {
+WAYS: dict[CalibrationMethod, str] = {
     "raw": "as scored",
     "mean": "mean per token",
     "pmi": "less the score for an empty question",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trimtab.base.grammar import context_words, method_of, parts_of
+from trimtab.base.grammar import describe_context, method_of, parts_of
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.components import (
@@ -38,7 +38,7 @@ def weights_by_context(study: StudyFolder) -> WeightsByContext | None:
     for context in contexts:
         here = [one for one in entries if one.arm.context == context]
         cells = [_cell([one for one in here if weights_called(one.arm) == name], study.verdict.arm) for name in weights]
-        rows.append((context_words(context), *cells))
+        rows.append((describe_context(context), *cells))
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
     columns = (Column(title="Context ↓ Weights →"), *(Column(title=name, text=True) for name in weights))
     return WeightsByContext(
@@ -108,7 +108,7 @@ def _effect(square: Square, found: Factorial, what: str) -> Effects:
 
 def factors(square: Square) -> tuple[str, str]:
     """The two factors in words."""
-    first, second = context_words(square.first.context), context_words(square.second.context)
+    first, second = describe_context(square.first.context), describe_context(square.second.context)
     if not square.tuning:
         return first, second
     return "tuning", second if len(parts_of(square.second.context)) == 1 else f"context ({second})"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trimtab.base.files import read_lines
+from trimtab.base.files import read_json_lines
 
 MEASURED = ("loss", "dev_loss", "dev_metric", "reward", "kl")
 
@@ -53,7 +53,7 @@ def read_training(file: Path) -> dict[str, Training]:
     """The training of each arm; empty where there is no file."""
     runs: dict[tuple[str, int], list[_OpenCurve]] = {}
     said: dict[tuple[str, int], str] = {}
-    for event in read_lines(file):
+    for event in read_json_lines(file):
         figures = {key: event.get(key) for key in MEASURED}
         arm, step, of = event.get("arm"), event.get("step"), event.get("of") or 0
         if event.get("stage") not in ("train", "dev") or arm is None or step is None:

@@ -14,7 +14,7 @@ from trimtab.base.codec import from_plain, read_record
 from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer, Arm, Calibration
 from trimtab.base.results import (
     ArmEffort,
@@ -33,7 +33,7 @@ from trimtab.base.results import (
     Verdict,
     Volume,
 )
-from trimtab.base.task import own_arm
+from trimtab.base.task import custom_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import Training, TrainingCurve, read_training
 
@@ -185,11 +185,11 @@ def _arm(name: str, task: Mapping[str, Any]) -> Arm:
     tables = task.get("arm")
     own = _table(ArmTable, tables.get(name)) if isinstance(tables, dict) and name in tables else None
     try:
-        meant = named(name)
+        meant = arm_from_name(name)
     except ValueError:
         meant = None
     if own is not None:
-        return own_arm(name, own)
+        return custom_arm(name, own)
     return meant or Arm(name=name, weights="base", stages=(), context="prompt")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from trimtab.base.grammar import describe, joined
+from trimtab.base.grammar import describe_arm, joined
 from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
@@ -44,7 +44,7 @@ def top(study: StudyFolder) -> Top:
         headline=headline,
         more=(*rest, *others),
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
-        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm, entry.extras)) if entry and shown else None,
+        arm=ArmInWords(arm=label(entry.arm), words=describe_arm(entry.arm, entry.extras)) if entry and shown else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
         in_words=in_words(study, entry) if entry else "",
         facts=tuple(_facts(study, entry, shown)) if entry else (),

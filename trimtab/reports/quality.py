@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, describe
+from trimtab.base.grammar import TRIVIAL, describe_arm
 from trimtab.base.machine import is_busy
 from trimtab.base.results import AuditedArm, Estimate, HumanAudit, TrivialArm
 from trimtab.reports.components import (
@@ -68,7 +68,9 @@ def quality(study: StudyFolder) -> Quality:
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
             title="What each arm is",
-            entries=tuple(ArmInWords(arm=label(one.arm), words=describe(one.arm, one.extras)) for one in study.arms),
+            entries=tuple(
+                ArmInWords(arm=label(one.arm), words=describe_arm(one.arm, one.extras)) for one in study.arms
+            ),
         ),
     )
 

@@ -14,9 +14,16 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineEvent, OnlineQuestion, OnlineReply, SaidToken
+from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineEvent, OnlineQuestion, OnlineReply, TokenLogprob
 from trimtab.base.canary import Canary
-from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
+from trimtab.base.errors import (
+    ContextLengthError,
+    InputError,
+    MissingError,
+    PackageError,
+    RemoteError,
+    is_out_of_memory,
+)
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.base.versions import Release
@@ -78,7 +85,7 @@ class Told:
     """A whole answer with its tokens' log-probabilities."""
 
     reply: OnlineReply
-    tokens: list[SaidToken] = field(default_factory=list)
+    tokens: list[TokenLogprob] = field(default_factory=list)
 
 
 class Desk:
@@ -181,7 +188,7 @@ class Desk:
 
     async def told(self, served: Served, question: OnlineQuestion, request: Request | None = None) -> Told:
         """The whole answer; raises as `events` does."""
-        tokens: list[SaidToken] = []
+        tokens: list[TokenLogprob] = []
         async for event in self.events(served, question, request):
             if isinstance(event, AnswerPiece):
                 tokens += event.tokens
@@ -367,7 +374,7 @@ def refusal(error: Exception) -> Refused:
         return Refused(503, str(error), kind="server_error", code="missing")
     if isinstance(error, RemoteError):
         return Refused(502, str(error), kind="server_error", code="endpoint")
-    if memory_ran_out(error):
+    if is_out_of_memory(error):
         return Refused(503, "no memory left for this question", kind="server_error", code="memory", wait=5.0)
     said = f"the question could not be answered ({type(error).__name__}); the server's log says where"
     return Refused(500, said, kind="server_error")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from trimtab.arms.workspace import FOLDER, open_to_answer
+from trimtab.arms.workspace import FOLDER, open_for_answering
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_file, write_atomic
@@ -20,7 +20,7 @@ from trimtab.data.split import SPLITS, read_ledger, write_ledger
 from trimtab.serving.feedback import FILE, store_of
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
 from trimtab.serving.feedback_schema import Judgement
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 PREFERENCES, JUDGED, EXAMPLES = "preferences.jsonl", "judged.jsonl", "examples.jsonl"
 RECORD = "export.json"
@@ -58,14 +58,14 @@ def feedback_export(
     that is no export, or was changed, is refused by InputError, before anything is written. `allow` is that of `study`. Raises
     MissingError for a store that is not there. Where nobody has judged yet nothing is written, and `judgements` is 0.
     """
-    own = loaded(task)
+    own = resolve_task(task)
     folder = Path(out) if out is not None else own.folder / OUT
-    with opened(own, listeners=(), allow=allow, scores=False):
+    with run_context(own, listeners=(), allow=allow, scores=False):
         judgements = _judgements(own, store)
         if not judgements:
             return FeedbackExport(judgements=0, folder=folder, files={}, left_out={}, lines=())
         _refuse_others(folder)
-        splits = open_to_answer(own, rows=True).splits if own.data.examples else dict.fromkeys(SPLITS, ())
+        splits = open_for_answering(own, rows=True).splits if own.data.examples else dict.fromkeys(SPLITS, ())
         rows = feedback_rows(judgements, own, splits)
         _train_on(rows, own, splits)
     parts = {PREFERENCES: rows.preferences, JUDGED: rows.judged, EXAMPLES: rows.examples}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from trimtab.arms.online import OnlineReply, SaidToken
+from trimtab.arms.online import OnlineReply, TokenLogprob
 from trimtab.measurement.citations import used_sentences
 from trimtab.serving.dispatcher import Served, Told
 
@@ -111,19 +111,19 @@ def annotations_of(reply: OnlineReply) -> list[dict[str, Any]]:
     ]
 
 
-def logprobs_of(tokens: Sequence[SaidToken]) -> dict[str, Any]:
+def logprobs_of(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     """Log-probabilities of the tokens of an answer, as chat completions have them."""
     return {"content": [logprob_of(token) for token in tokens], "refusal": None}
 
 
-def logprob_of(token: SaidToken) -> dict[str, Any]:
+def logprob_of(token: TokenLogprob) -> dict[str, Any]:
     """One token's, and those of the likeliest beside it."""
     return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.likeliest]}
 
 
-def _logprob(token: SaidToken) -> dict[str, Any]:
-    spelled = None if token.spelled is None else list(token.spelled)
-    return {"token": token.text, "logprob": token.log_probability, "bytes": spelled}
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    raw_bytes = None if token.raw_bytes is None else list(token.raw_bytes)
+    return {"token": token.text, "logprob": token.log_probability, "bytes": raw_bytes}
 
 
 def chat_reply(
@@ -171,7 +171,7 @@ def completion_reply(
     }
 
 
-def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, Any]:
+def plain_logprobs_of(tokens: Sequence[TokenLogprob], start: int = 0) -> dict[str, Any]:
     """Log-probabilities of tokens as plain completions have them; `start`: letters of the answer before them."""
     lengths = [len(token.text) for token in tokens]
     return {
@@ -182,7 +182,7 @@ def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, 
     }
 
 
-def _by_text(token: SaidToken) -> dict[str, float] | None:
+def _by_text(token: TokenLogprob) -> dict[str, float] | None:
     """A token and the likeliest beside it by their texts; of several with the same text (parts of a letter) the likeliest counts."""
     if token.log_probability is None:
         return None

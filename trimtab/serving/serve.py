@@ -25,13 +25,13 @@ from trimtab.arms.store import (
     latest_winner,
     measured_arms,
     measured_precision,
-    on_its_rows,
     require_eight_bit,
     require_weights,
     usual_arm,
+    with_measured_rows,
 )
 from trimtab.arms.traffic import traffic_of
-from trimtab.arms.workspace import Workspace, open_to_answer
+from trimtab.arms.workspace import Workspace, open_for_answering
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
@@ -59,7 +59,7 @@ from trimtab.serving.server import listening, require_usable
 from trimtab.serving.server import run as listen
 from trimtab.serving.traffic import Recorder
 from trimtab.serving.worker import CLOSE_SECONDS, Room
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 ALL = "all"
 # Share of stored answers that must come out the same: bf16 rounds by the batch.
@@ -130,12 +130,12 @@ def serve(
         remedy = "leave out the arm, the run, the bundle and --eight-bit"
         raise InputError("an alias names one version as it was registered", remedy, field="--alias")
     bundled = _bundled(bundle, signed_by, arms, run, eight_bit=eight_bit)
-    own = bundled.session.task if bundled else loaded(task)
+    own = bundled.session.task if bundled else resolve_task(task)
     picks = [] if bundled or follow else _picks(arms, own)
     chosen = [bundled.arm] if bundled else [parse_arm(pick.arm, own) for pick in picks]
     for arm in chosen:
         require_answers(arm, own)
-    with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
+    with run_context(own, chosen, listeners=listeners, allow=allow, scores=False) as ctx, ExitStack() as stack:
         threads = stack.enter_context(single_thread_beside())
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
@@ -143,20 +143,20 @@ def serve(
         record: Callable[[Meters], Recorder] | None = None
         if own.upkeep.traffic:
             record = partial(Recorder, stack.enter_context(traffic_of(own, store)), own.upkeep.traffic)
-            opening.note(own.upkeep.traffic.sentence)
+            ctx.note(own.upkeep.traffic.sentence)
         for line in bundled.notes if bundled else ():
-            opening.note(line)
+            ctx.note(line)
         rounded: dict[str, EightBit] = {}
         follower: Follower | None = None
         if follow is not None:
-            opening.note("Loading the version that the alias names")
+            ctx.note("Loading the version that the alias names")
             load = partial(_released, near=own.folder, threads=threads, unequal=unequal)
             follower = Follower(follow, load, canaries)
             stack.callback(follower.close)
             own, served = follower.first()
             self_check = follower.self_check
         else:
-            opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
+            ctx.note(f"Loading {', '.join(arm.name for arm in chosen)}")
             origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
             rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
             served = stack.enter_context(_served(origin, chosen, threads))
@@ -252,7 +252,7 @@ def _of_task(task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | 
     one = next(
         filter(None, saved.values()), None
     )  # a server has one set of rows: those of its first arm that was measured
-    session = Session(open_to_answer(on_its_rows(task, one), rows=bool(task.data.examples)), precision)
+    session = Session(open_for_answering(with_measured_rows(task, one), rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
     stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
     return _Origin(session=session, saved=saved, measured=measured, stored=stored, stamps=stamps)
@@ -406,7 +406,7 @@ class Fresh:
     def take(self, session: Session) -> None:
         """Have a session answer from what is ready for it; called in the session's own thread."""
         if session in self._ready:
-            session.take_documents(*self._ready.pop(session))
+            session.set_documents(*self._ready.pop(session))
 
     def close(self) -> None:
         """End the thread; one that is reading ends with the process."""

@@ -11,8 +11,16 @@ from pathlib import Path
 from trimtab.arms.bundle import named_bundle
 from trimtab.arms.online import FailedQuestion, OnlineArm, OnlineQuestion, OnlineReply, open_online
 from trimtab.arms.session import Session
-from trimtab.arms.store import Pick, SavedArm, find_saved, measured_precision, on_its_rows, require_weights, usual_arm
-from trimtab.arms.workspace import open_to_answer
+from trimtab.arms.store import (
+    Pick,
+    SavedArm,
+    find_saved,
+    measured_precision,
+    require_weights,
+    usual_arm,
+    with_measured_rows,
+)
+from trimtab.arms.workspace import open_for_answering
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
@@ -22,7 +30,7 @@ from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.data.strict_json import holds_half_pair
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -85,20 +93,20 @@ def conversation(
     `run`: the study or training run that its weights come from, the newest one unless it is named.
     """
     bundled = named_bundle(bundle, signed_by, arm)
-    own = bundled.session.task if bundled else loaded(task)
+    own = bundled.session.task if bundled else resolve_task(task)
     pick = Pick(bundled.arm.name) if bundled else Pick(arm) if arm else usual_arm(own)
     chosen = bundled.arm if bundled else parse_arm(pick.arm, own)
     require_answers(chosen, own)
-    with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+    with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
         for line in bundled.notes if bundled else ():
-            opening.note(line)
+            ctx.note(line)
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:
-            opening.progress(arm=chosen.name).emit("index")
+            ctx.progress(arm=chosen.name).emit("index")
         with open_online(session, chosen, saved, sample=False) as answering:
-            if opening.display:
-                opening.display.close()  # the terminal is the conversation's now
+            if ctx.display:
+                ctx.display.close()  # the terminal is the conversation's now
             yield Conversation(own, chosen, answering)
 
 
@@ -159,7 +167,7 @@ def require_question(question: str) -> None:
 
 
 def _session(task: Task, arm: Arm, saved: SavedArm | None) -> Session:
-    workspace = open_to_answer(on_its_rows(task, saved), rows=_needs_rows(task, arm))
+    workspace = open_for_answering(with_measured_rows(task, saved), rows=_needs_rows(task, arm))
     return Session(workspace, measured_precision(saved, task))
 
 

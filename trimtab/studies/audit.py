@@ -8,7 +8,7 @@ from pathlib import Path
 from trimtab.arms.store import ANSWERS, STUDY_FILE
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_line, locked, read_lines, write_json
+from trimtab.base.files import append_line, locked, read_json_lines, write_json
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.measurement.audit import AuditItem, drawn, judged_by_key
@@ -28,7 +28,7 @@ class StudyAudit:
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.drawn = drawn(self.answers, questions)
-        judged = judged_by_key(read_lines(self.folder / AUDIT, "item", "answer", "right"))
+        judged = judged_by_key(read_json_lines(self.folder / AUDIT, "item", "answer", "right"))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import median
 from typing import Unpack
 
-from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.planning.plan import ArmPlan, Plan, fit, fitting_sample, spendable, what_would_fit
+from trimtab.arms.planning.plan import ArmPlan, Plan, cheapest_fit, fit, largest_fitting_sample, spendable
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.arms.search.proposals import proposing
+from trimtab.arms.search.proposals import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
@@ -42,8 +42,8 @@ from trimtab.measurement.power import (
     smallest_difference,
 )
 from trimtab.studies.consent import request_of
-from trimtab.studies.planning import smallest_seen
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.planning import detectable_difference
+from trimtab.studies.run_context import resolve_task, run_context
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
@@ -161,19 +161,19 @@ def check(
     Raises StoppedError on KeyboardInterrupt.
     """
     refuse_unknown(settings, "check", signature(check).parameters)
-    own = with_rows(loaded(task, listeners, settings, folder), rows)
+    own = with_rows(resolve_task(task, listeners, settings, folder), rows)
     if budget is not None:
         own = with_budget(own, budget)
     if arms is not None:
         own = with_arms(own, arms)
-    with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
-        workspace = open_workspace(opening.task, refuse_leaks=False)  # leaks are to be shown beside everything else
+    with run_context(own, listeners=listeners, allow=allow, scores=False) as ctx:  # and no endpoint is asked
+        workspace = open_workspace(ctx.task, refuse_leaks=False)  # leaks are to be shown beside everything else
         result = _audit(workspace)
         if audited is not None:
             audited(result)
         if not (workspace.splits["train"] and workspace.splits["test"]):
             return result
-        return _with_model(result, workspace, opening.progress() if timing else None)
+        return _with_model(result, workspace, ctx.progress() if timing else None)
 
 
 def _audit(workspace: Workspace) -> CheckResult:
@@ -217,13 +217,13 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
         remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {remedy}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    remarks += [*_too_few_groups(workspace), *_mix(workspace)]
-    return [*remarks, *_cannot_run(lacking_keys(task), task), *_addresses(task)]
+    remarks += [*_group_remark(workspace), *_mix_remark(workspace)]
+    return [*remarks, *_problem_remarks(missing_api_keys(task), task), *_address_remarks(task)]
 
 
-def _addresses(task: Task) -> Iterator[Remark]:
+def _address_remarks(task: Task) -> Iterator[Remark]:
     """Where a study would send questions, and with which key: a task file may be somebody else's."""
-    shown_rows = proposing(task, task.arms)
+    shown_rows = proposing_endpoints(task, task.arms)
     names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms), *shown_rows]
     for asked in dict.fromkeys(request_of(task, name, rows=name in shown_rows) for name in names):
         yield Remark(
@@ -231,7 +231,7 @@ def _addresses(task: Task) -> Iterator[Remark]:
         )
 
 
-def _too_few_groups(workspace: Workspace) -> Iterator[Remark]:
+def _group_remark(workspace: Workspace) -> Iterator[Remark]:
     """Said where the test questions' groups cannot show a difference whatever is answered."""
     groups, comparisons = _groups(workspace), comparisons_among(len(workspace.task.arms))
     needed = groups_needed(comparisons)
@@ -241,7 +241,7 @@ def _too_few_groups(workspace: Workspace) -> Iterator[Remark]:
         yield Remark("warn", text)
 
 
-def _mix(workspace: Workspace) -> Iterator[Remark]:
+def _mix_remark(workspace: Workspace) -> Iterator[Remark]:
     """How far the test questions count under the mix of slices in traffic."""
     mix, slices = workspace.task.data.mix, [row.slice for row in workspace.splits["test"]]
     if not mix or not slices:
@@ -261,13 +261,13 @@ def _groups(workspace: Workspace) -> int | None:
 
 
 def _smallest(workspace: Workspace) -> float:
-    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)), workspace.task)
+    return detectable_difference(workspace.splits["test"], comparisons_among(len(workspace.task.arms)), workspace.task)
 
 
-def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
+def _sample_remark(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
     """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
     task, rows = workspace.task, sum(map(len, workspace.splits.values()))
-    fitting = fitting_sample(plan, rows)
+    fitting = largest_fitting_sample(plan, rows)
     if fitting is None or fitting < LEAST_ROWS:
         return
     try:
@@ -276,7 +276,7 @@ def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
         return
     if sample is None:
         return
-    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)), task)
+    test, smallest = sample.used["test"], detectable_difference(splits["test"], comparisons_among(len(task.arms)), task)
     shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
     text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
     yield Remark("note", text)
@@ -323,10 +323,10 @@ def _with_plan(
     """Add what the arms will take within the budget."""
     task = workspace.task
     plan = fit(predicted, spendable(task.budget_seconds), task.study.seeds)
-    remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
-    remarks += _proposed(workspace, plan)
-    if plan.runs_nothing:
-        cheapest, enough = what_would_fit(plan)
+    remarks = [*result.remarks, *_problem_remarks({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
+    remarks += _sample_remark(workspace, plan)
+    if plan.is_empty:
+        cheapest, enough = cheapest_fit(plan)
         text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
         remarks.append(Remark("stop", text))
     return replace(
@@ -347,7 +347,7 @@ def _longest_answer(session: Session) -> int:
     return max((len(session.encoder.answer(reference)) for row in train for reference in row.references), default=0)
 
 
-def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
+def _problem_remarks(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
     level: Level = "stop" if len(problems) == len(task.arms) else "warn"
     for problem in dict.fromkeys(problems.values()):
         arms = [arm for arm, own in problems.items() if own == problem]
@@ -365,7 +365,7 @@ def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
     prompt, answer = builder.training_prompts(session.workspace.splits["train"][:1], 0)[0]
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = session.encoder.conversation(prompt.messages, answer, train_on=train_on)
-    return arm.name, pieces_of(encoded, session.base.tokenizer.decode)
+    return arm.name, mask_runs(encoded, session.base.tokenizer.decode)
 
 
 def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
@@ -373,10 +373,10 @@ def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
     rows, _ = judged_answers(session, Context(), "train")
     row = next((row for row in rows if len(row.answers) == 2), rows[0] if rows else None)
     sides = {"better": row.chosen, "worse": row.rejected} if row else {}
-    return {side: pieces_of(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
+    return {side: mask_runs(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
 
 
-def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
+def mask_runs(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
     """Runs of tokens that are all trained on or all not, as text; special tokens stay visible."""
     runs = groupby(zip(encoded.ids, encoded.trained, strict=True), key=lambda pair: pair[1])
     return tuple(CheckLine(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)

@@ -61,7 +61,7 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
         }
         for study in (one, other)
     ]
-    rests = [_rests_on(study.folder) for study in (one, other)]
+    rests = [_manifest_facts(study.folder) for study in (one, other)]
     return [
         Changed(what=what, first=first.get(what, ""), second=second.get(what, ""))
         for first, second in (stated, rests)
@@ -70,12 +70,12 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
     ]
 
 
-def _rests_on(folder: Path) -> dict[str, str]:
+def _manifest_facts(folder: Path) -> dict[str, str]:
     """What the manifest says of data, model and machine; hashes in short."""
     file = folder / "manifest.json"
-    told = dict(flattened("", read_json(file))) if file.is_file() else {}
+    values = dict(flattened("", read_json(file))) if file.is_file() else {}
     return {
-        name: str(told[key])[:SHORTEST] if key.startswith("hashes.") else str(told[key])
+        name: str(values[key])[:SHORTEST] if key.startswith("hashes.") else str(values[key])
         for key, name in RESTS_ON.items()
-        if key in told
+        if key in values
     }

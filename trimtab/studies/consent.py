@@ -91,7 +91,7 @@ def require_consent(
     """
     own = configuration()
     allowed = (*allow, *own.allow)
-    asked = [
+    requests = [
         *(
             ()
             if allow_commands or _holds(own.allow_commands, task.file.resolve())
@@ -102,9 +102,9 @@ def require_consent(
             for name in dict.fromkeys((*endpoints, *proposes))
             if not _may_send(task.api[name], allowed)
         ),
-        *_elsewhere(task, allowed),
+        *_outside_files(task, allowed),
     ]
-    _refuse(task, asked)
+    _require_all_allowed(task, requests)
 
 
 def request_of(task: Task, name: str, *, rows: bool) -> ConsentRequest:
@@ -115,7 +115,7 @@ def request_of(task: Task, name: str, *, rows: bool) -> ConsentRequest:
     return ConsentRequest(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
-def require_places(task: Task, places: Sequence[tuple[str, str]]) -> None:
+def require_store_consent(task: Task, places: Sequence[tuple[str, str]]) -> None:
     """Raise ConsentError for places of versions that a task file names outside its folder and the user did not allow.
 
     `places`: a file, a folder or the address of a database or an object store, each with the option that names it on the command line.
@@ -123,18 +123,18 @@ def require_places(task: Task, places: Sequence[tuple[str, str]]) -> None:
     allowed = configuration().allow
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     addresses = {_without_password(entry) for entry in allowed if "://" in entry}
-    asked = []
+    requests = []
     for place, option in places:
         shown = _without_password(place) if "://" in place else place
         known = shown in addresses if "://" in place else _holds(folders, (task.folder / place).resolve())
         if not known:
-            asked.append(ConsentRequest(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
-    _refuse(task, asked)
+            requests.append(ConsentRequest(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
+    _require_all_allowed(task, requests)
 
 
-def _refuse(task: Task, asked: Sequence[ConsentRequest]) -> None:
+def _require_all_allowed(task: Task, requests: Sequence[ConsentRequest]) -> None:
     """Raise ConsentError for everything that is asked for, with what to add for it; nothing where nothing is."""
-    once = list(dict.fromkeys(asked))
+    once = list(dict.fromkeys(requests))
     if once:
         words, options = ", ".join(one.words for one in once), " ".join(dict.fromkeys(one.option for one in once))
         for_good = f"for good, name them in {config_file()}, see docs/how-to/task-file.md#consent"
@@ -183,7 +183,7 @@ def _covers(allowed: str, url: str) -> bool:
     return f"{other.path.rstrip('/')}/".startswith(f"{one.path.rstrip('/')}/")
 
 
-def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
+def _outside_files(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
     """Files and folders outside the task's own that its data tables lead to, by their paths or through links."""
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()

@@ -9,7 +9,7 @@ from typing import Any
 
 from trimtab.arms.store import ANSWERS, read_arm
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_lines, read_object
+from trimtab.base.files import read_json_lines, read_object
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
@@ -64,16 +64,16 @@ def decide_study(
 
     `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
     """
-    judged = judged_by_key(read_lines(folder / AUDIT, "item", "answer", "right"))
+    judged = judged_by_key(read_json_lines(folder / AUDIT, "item", "answer", "right"))
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
-    def audit_of(given: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
-        return Audited(given, judged, task) if judged and given else None
+    def audit_of(answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
+        return Audited(answers_by_arm, judged, task) if judged and answers_by_arm else None
 
-    def tested(results: Sequence[ArmResult], given: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
-        people = audit_of(given, task)
+    def tested(results: Sequence[ArmResult], answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
+        people = audit_of(answers_by_arm, task)
         return evidence_of(
-            *(results, given, arms, task, usages),
+            *(results, answers_by_arm, arms, task, usages),
             groups=groups,
             cuts=cuts,
             look=look,
@@ -97,7 +97,7 @@ def decide_study(
     over_time = None
     if spoken is not None and spoken in answers:
         over_time = newest_against_earlier(spoken, answers[spoken], task)
-    told = (
+    sentences = (
         verdict.sentence,
         sentence(beaten),
         audit_sentence(audit, study.results, task),
@@ -107,7 +107,7 @@ def decide_study(
         f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
     )
     return Decision(
-        verdict=replace(verdict, sentence=" ".join(filter(None, told))),
+        verdict=replace(verdict, sentence=" ".join(filter(None, sentences))),
         arms=tuple(study.results),
         comparisons=tuple(study.comparisons),
         trivial=beaten,

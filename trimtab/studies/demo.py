@@ -11,7 +11,7 @@ from pathlib import Path
 from trimtab.base.display import Display
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
-from trimtab.base.grammar import describe as in_words
+from trimtab.base.grammar import describe_arm as in_words
 from trimtab.base.progress import Listener
 from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, load_task
@@ -36,17 +36,17 @@ def demo(
     is not the example's own is never overwritten. `listeners` get every event; None shows progress on standard error. Raises InputError for a folder that holds something else.
     """
     place = Path(folder) if folder is not None else Path(f"trimtab-demo-{name}")
-    file = lay_out(name, place, cut=cut)
+    file = copy_demo(name, place, cut=cut)
     task = load_task(file)
-    sys.stderr.write(describe(task, place))
+    sys.stderr.write(describe_demo(task, place))
     for model in (task.base.model, task.base.embedding):
-        bring(model, place, listeners)
+        fetch_model(model, place, listeners)
     return study(
         task, allow_commands=True, listeners=listeners
-    )  # its scorer is the bundled one: lay_out has made sure of that
+    )  # its scorer is the bundled one: copy_demo has made sure of that
 
 
-def describe(task: Task, place: Path) -> str:
+def describe_demo(task: Task, place: Path) -> str:
     """What will be done and how long it may take, in plain words."""
     arms = "".join(f"  {arm.name:<14} {in_words(arm)}\n" for arm in task.arms)
     budget = task.budget_seconds
@@ -59,7 +59,7 @@ def describe(task: Task, place: Path) -> str:
     )
 
 
-def bring(model: str, near: Path, listeners: Sequence[Listener] | None = None) -> None:
+def fetch_model(model: str, near: Path, listeners: Sequence[Listener] | None = None) -> None:
     """Fetch a model that is not in the cache; `near` is where relative names begin."""
     try:
         resolve(model, near=near)
@@ -72,7 +72,7 @@ def bring(model: str, near: Path, listeners: Sequence[Listener] | None = None) -
             display.close()
 
 
-def lay_out(name: str, place: Path, *, cut: bool) -> Path:
+def copy_demo(name: str, place: Path, *, cut: bool) -> Path:
     """Copy an example to `place`; its task file. A former copy of the same example is used again. Raises as `demo` does."""
     copy_example(name, place, "trimtab.toml")
     return place / (CUT if cut else "trimtab.toml")
@@ -101,8 +101,8 @@ def copy_example(name: str, place: Path, holds: str) -> None:
                 shutil.copyfile(item, own)
 
 
-def lay_out_update(name: str, place: Path) -> tuple[str, ...]:
-    """Bring a copy of an example (made by `lay_out`) to its later edition; the names of the documents that differ, sorted.
+def update_demo(name: str, place: Path) -> tuple[str, ...]:
+    """Bring a copy of an example (made by `copy_demo`) to its later edition; the names of the documents that differ, sorted.
 
     Documents are replaced, added and removed so that `documents/` is the later edition; its questions are appended to `questions.jsonl`
     and `questions-cut.jsonl`, and the old rows stay. Doing it again changes nothing. Raises MissingError for an example with one edition

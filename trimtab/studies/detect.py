@@ -39,7 +39,7 @@ _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages"
 
 
 @dataclass(slots=True)
-class Survey:
+class FolderContents:
     """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them.
 
     `tests`: names of `rows` that are the test set as they are, where it is known.
@@ -55,20 +55,20 @@ class Survey:
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
+def detect_hub_dataset(name: str, wish: Wish = NO_WISH) -> FolderContents:
     """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
-    found = Survey(rows={name: detect_hub(name, wish)})
+    found = FolderContents(rows={name: detect_hub(name, wish)})
     if has_hub_test(name):
         found.tests.append(name)
     return found
 
 
-def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Survey:
+def detect_folder(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> FolderContents:
     """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
 
     `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
     """
-    found = Survey()
+    found = FolderContents()
     is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
     files = _data_files(folder) if only is None else [only] if is_rows else []
     sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}

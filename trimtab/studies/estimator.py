@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
 from trimtab.arms.session import BATCH_ITEMS, Session
-from trimtab.arms.store import SavedArm, find_saved, measured_precision, on_its_rows, require_weights
-from trimtab.arms.workspace import FOLDER, open_to_answer
+from trimtab.arms.store import SavedArm, find_saved, measured_precision, require_weights, with_measured_rows
+from trimtab.arms.workspace import FOLDER, open_for_answering
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.task import Task
@@ -107,7 +107,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if "_loaded_session" not in self.__dict__:
             require_consent(self.task, [self.arm.endpoint] if self.arm.endpoint else [], allow=self.allow, scores=False)
             saved = self._saved
-            workspace = open_to_answer(on_its_rows(self.task, saved), rows=bool(self.task.data.examples))
+            workspace = open_for_answering(with_measured_rows(self.task, saved), rows=bool(self.task.data.examples))
             self._loaded_session = Session(workspace, measured_precision(saved, self.task))
         return self._loaded_session
 
@@ -128,7 +128,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         for some in (asked[start : start + BATCH_ITEMS] for start in range(0, len(asked), BATCH_ITEMS)):
             for one in some:
-                builder.require_room(one, self._session.answer_room)
+                builder.require_room(one, self._session.max_answer_tokens)
             yield from self._ready.many(builder.prompts(some))
             self._session.forget_hits()
 

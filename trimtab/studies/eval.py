@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Literal
 
 from trimtab.arms.artifacts import Allowance
-from trimtab.arms.fingerprint import digest_of, settings_of
+from trimtab.arms.fingerprint import digest_of, task_settings
 from trimtab.arms.run import ArmMeasurement, ArmRunner, forget_replies
 from trimtab.arms.store import (
     ANSWERS,
@@ -18,9 +18,9 @@ from trimtab.arms.store import (
     eight_bit_folder,
     find_saved,
     measured_precision,
-    on_its_rows,
     require_weights,
     saved_name,
+    with_measured_rows,
 )
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
@@ -33,7 +33,7 @@ from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.measurement.statistics import compare
 from trimtab.studies.record import count_opening
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 
 def eval(
@@ -56,16 +56,16 @@ def eval(
     `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
     standard error. Raises MissingError where there are no weights, InputError for 8 bits of an arm that answers without the base model.
     """
-    own = loaded(task)
+    own = resolve_task(task)
     chosen = parse_arm(arm, own)
     require_answers(chosen, own)
     if eight_bit and not method_of(chosen).uses_base:
         raise InputError(f"arm {arm} answers without the base model", "leave out 8 bits", field="--eight-bit")
-    with opened(
+    with run_context(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
         saved = require_weights(find_saved(own, chosen, run), chosen, own)
-        opening.task = on_its_rows(own, saved)
+        opening.task = with_measured_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         workspace = session.workspace
         if not workspace.splits[split]:
@@ -73,8 +73,8 @@ def eval(
         name = saved_name(saved, chosen)
         progress = opening.progress(arm=chosen.name)
         if split == "test":
-            digest = digest_of(settings_of(opening.task))[:8]  # another prompt is another look
-            _tell_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
+            digest = digest_of(task_settings(opening.task))[:8]  # another prompt is another look
+            _note_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
         folder = workspace.folder / EVALS / f"{name}-{split}"
         runner = ArmRunner(session, opening.scorer, progress)
         outcome = runner.run(chosen, split, folder, Allowance(), saved=saved)
@@ -109,7 +109,7 @@ def _compared(before: ArmMeasurement, after: ArmMeasurement, examples: Sequence[
     )
 
 
-def _tell_opening(openings: int, progress: Progress) -> None:
+def _note_opening(openings: int, progress: Progress) -> None:
     times = "once" if openings == 1 else f"{openings} times"
     note = f"The test questions have now been opened {times}; choices made on them make their scores too good."
     progress.emit("data", note=note, stays=True)

@@ -22,8 +22,8 @@ from trimtab.arms.store import (
     find_saved,
     latest_winner,
     measured_precision,
-    on_its_rows,
     require_weights,
+    with_measured_rows,
 )
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
@@ -48,10 +48,19 @@ from trimtab.export.signing import sign_folder
 from trimtab.model.adapters.apply import VIRTUAL
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
-from trimtab.studies.equivalence import AskedAgain, Proof, Way, by_head, by_labels, by_text, prove, prove_again
-from trimtab.studies.model_card import Facts, card
+from trimtab.studies.equivalence import (
+    EquivalenceCheck,
+    Readout,
+    ReferenceAnswers,
+    by_head,
+    by_labels,
+    by_text,
+    check_bundle,
+    check_equivalence,
+)
+from trimtab.studies.model_card import Facts, render_model_card
 from trimtab.studies.record import EXPORTED, count_opening
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
 QUESTIONS = 100  # of the test set, drawn so that they stand for all of it
@@ -72,7 +81,7 @@ class ExportResult(Shown):
     quantize: str | None
     folder: Path
     bytes: int
-    proofs: tuple[Proof, ...]
+    proofs: tuple[EquivalenceCheck, ...]
     notes: tuple[str, ...]
 
     @property
@@ -87,7 +96,7 @@ class ExportResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Written:
+class _WrittenFiles:
     """What was written into a folder: whether its numbers are those that were measured, and what could not be written."""
 
     exact: bool
@@ -119,7 +128,7 @@ def export(
     """
     if questions < 1:
         raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
-    own = loaded(task)
+    own = resolve_task(task)
     pick = Pick(arm) if arm else latest_winner(own)
     if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {own.command('study')}")
@@ -127,33 +136,35 @@ def export(
     require_answers(chosen, own)
     place = Path(out)
     _require_possible(chosen, format, quantize, place)
-    with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+    with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
-        opening.task = on_its_rows(own, saved)
+        opening.task = with_measured_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         progress = opening.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)
         run_folder = saved.folder if saved else own.folder / FOLDER
-        with _beside(place) as folder:
-            with ready_arm(session, chosen, context, run_folder) as able:
-                asked = _asked(own, session.part("test", questions), able.builder, able.many, progress)
+        with _staging_folder(place) as folder:
+            with ready_arm(session, chosen, context, run_folder) as ready:
+                reference = _reference_answers(
+                    own, session.part("test", questions), ready.builder, ready.many, progress
+                )
                 progress.emit("export", note=f"writing {format}")
-                fill = _Filling(
+                fill = _ExportWriter(
                     session=session,
                     arm=chosen,
                     context=context,
-                    builder=able.builder,
+                    builder=ready.builder,
                     saved=saved,
                     run=run_folder,
-                    asked=asked,
+                    reference=reference,
                     folder=folder,
                     quantize=quantize,
                 )
                 written = fill.write(format)
             key = f"{EXPORTED}{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
-            proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
-            _tell(fill, format, written, proofs, openings, sign)
+            proofs = _proofs(session, chosen, reference, run_folder, folder, format, written, progress)
+            _write_results(fill, format, written, proofs, openings, sign)
     return ExportResult(
         arm=chosen.name,
         format=format,
@@ -172,7 +183,7 @@ class _ProofFile:
     arm: str
     format: Format
     quantize: str | None
-    proofs: tuple[Proof, ...]
+    proofs: tuple[EquivalenceCheck, ...]
 
 
 def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) -> None:
@@ -211,7 +222,7 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Filling:
+class _ExportWriter:
     """Writes one format of an arm that is ready to answer into a folder; `run` holds its `adapter/` and its calibration."""
 
     session: Session
@@ -220,7 +231,7 @@ class _Filling:
     builder: PromptBuilder
     saved: SavedArm | None
     run: Path
-    asked: AskedAgain
+    reference: ReferenceAnswers
     folder: Path
     quantize: str | None
 
@@ -229,12 +240,12 @@ class _Filling:
         """What was trained."""
         return self.run / "adapter"
 
-    def write(self, format: Format) -> _Written:
+    def write(self, format: Format) -> _WrittenFiles:
         """Write it."""
-        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
-        return made[format]()
+        writers = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
+        return writers[format]()
 
-    def _peft(self) -> _Written:
+    def _peft(self) -> _WrittenFiles:
         task = self.session.task
         name, revision = loadable_name(task.base.model, self.session.base_folder, task.folder)
         write_adapter(
@@ -248,9 +259,9 @@ class _Filling:
         self._keep_calibration()
         # As measured the adapter is added to the weights and rounded once; PEFT adds its output. At fp32 that is the same.
         notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL else ()
-        return _Written(exact=self.session.precision == "fp32", notes=notes)
+        return _WrittenFiles(exact=self.session.precision == "fp32", notes=notes)
 
-    def _merged(self) -> _Written:
+    def _merged(self) -> _WrittenFiles:
         encoder = self.session.encoder
         head = load_head(self.session.base, self.adapter) if HEAD in self.arm.stages else None
         write_merged(
@@ -263,9 +274,9 @@ class _Filling:
         if head is not None:
             write_classifier_config(self.adapter, self.folder)
         self._keep_calibration()
-        return _Written(exact=True)
+        return _WrittenFiles(exact=True)
 
-    def _gguf(self) -> _Written:
+    def _gguf(self) -> _WrittenFiles:
         base, encoder = self.session.base, self.session.encoder
         weights = plain_weights(base)
         config, kind = plain_config(base, weights), self.quantize or "f16"
@@ -281,7 +292,7 @@ class _Filling:
             name=f"{self.session.task.task.name}-{self.arm.name}",
         )
         self._keep_calibration()
-        return _Written(exact=is_lossless(weights, kind), notes=self._modelfile())
+        return _WrittenFiles(exact=is_lossless(weights, kind), notes=self._modelfile())
 
     def _modelfile(self) -> tuple[str, ...]:
         """Write the Modelfile where Ollama can say what the prompt says; what it cannot."""
@@ -301,7 +312,7 @@ class _Filling:
                 instruction=own,
                 shots=[] if self.context.shot_passages else shots,
                 stops=[session.base.tokenizer.decode([token]) for token in sorted(session.encoder.stop_ids)],
-                most=session.answer_room,
+                most=session.max_answer_tokens,
                 context=session.context_tokens,
             )
         except InputError as error:
@@ -315,11 +326,11 @@ class _Filling:
             )
         return ()
 
-    def _bundle(self) -> _Written:
-        pairs = list(zip(self.asked.examples, self.asked.measured, strict=True))[:KEPT]
+    def _bundle(self) -> _WrittenFiles:
+        pairs = list(zip(self.reference.examples, self.reference.measured, strict=True))[:KEPT]
         stored = [StoredQuestion(messages=example.messages, answer=one.text) for example, one in pairs]
         write_bundle(self.session, self.arm, self.context, self.builder, self.folder, saved=self.saved, stored=stored)
-        return _Written(exact=True)
+        return _WrittenFiles(exact=True)
 
     def _keep_calibration(self) -> None:
         """How labels are weighed is a part of the answer; their scores alone would be another arm."""
@@ -328,8 +339,13 @@ class _Filling:
             shutil.copyfile(file, self.folder / file.name)
 
 
-def _tell(
-    fill: _Filling, format: Format, written: _Written, proofs: tuple[Proof, ...], openings: int, sign: Path | None
+def _write_results(
+    fill: _ExportWriter,
+    format: Format,
+    written: _WrittenFiles,
+    proofs: tuple[EquivalenceCheck, ...],
+    openings: int,
+    sign: Path | None,
 ) -> None:
     """Write what the proof found and the card, and sign all of it."""
     arm, quantize, folder = fill.arm, fill.quantize, fill.folder
@@ -344,36 +360,36 @@ def _tell(
         signed=sign is not None,
         has_modelfile=(folder / MODELFILE).is_file(),
     )
-    (folder / CARD).write_text(card(fill.session, facts, written.notes), encoding="utf-8")
+    (folder / CARD).write_text(render_model_card(fill.session, facts, written.notes), encoding="utf-8")
     if sign is not None:
         sign_folder(folder, sign)
 
 
-def _asked(
+def _reference_answers(
     task: Task, examples: Sequence[Example], builder: PromptBuilder, many: Answerer, progress: Progress
-) -> AskedAgain:
+) -> ReferenceAnswers:
     """Test questions, and what an arm answers."""
     prompts = builder.prompts(examples)
     answers: list[Generation] = []
     for start in range(0, len(prompts), BATCH_ITEMS):
         answers += many(prompts[start : start + BATCH_ITEMS])
         progress.emit("answer", step=len(answers), of=len(prompts))
-    return AskedAgain(task=task, examples=examples, prompts=prompts, measured=answers)
+    return ReferenceAnswers(task=task, examples=examples, prompts=prompts, measured=answers)
 
 
 def _proofs(
     session: Session,
     arm: Arm,
-    asked: AskedAgain,
+    reference: ReferenceAnswers,
     run: Path,
     folder: Path,
     format: Format,
-    written: _Written,
+    written: _WrittenFiles,
     progress: Progress,
-) -> tuple[Proof, ...]:
+) -> tuple[EquivalenceCheck, ...]:
     if format == "bundle":
         base = session.fresh_base() if method_of(arm).uses_base else None
-        return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), asked, progress)
+        return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), reference, progress)
     head = HEAD in arm.stages
     gguf = GGUF if format == "gguf" else None
     consumer = load_back(folder, format, precision=session.precision, head=head, gguf_file=gguf)
@@ -381,30 +397,38 @@ def _proofs(
     def step(done: int, of: int) -> None:
         progress.emit("answer", step=done, of=of, note=consumer.name)
 
-    way = by_head(consumer) if head else _way(session, consumer, run)
-    proofs = [prove(session, asked, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)]
+    way = by_head(consumer) if head else _readout(session, consumer, run)
+    proofs = [
+        check_equivalence(session, reference, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)
+    ]
     if format == "gguf" and has_llama_cpp():
         native = LlamaCppReader(folder / GGUF, session.context_tokens)
-        way = _way(session, native, run)
-        proofs.append(prove(session, asked, native, way, claimed=False, own_ids=False, step=step))
+        way = _readout(session, native, run)
+        proofs.append(check_equivalence(session, reference, native, way, claimed=False, own_ids=False, step=step))
     return tuple(proofs)
 
 
-def _from_bundle(session: Session, bundled: BundledArm, asked: AskedAgain, progress: Progress) -> tuple[Proof, ...]:
+def _from_bundle(
+    session: Session, bundled: BundledArm, reference: ReferenceAnswers, progress: Progress
+) -> tuple[EquivalenceCheck, ...]:
     """Whether an arm out of its bundle builds the same prompts and gives the same answers."""
     context = context_for(bundled.arm, bundled.saved.chosen)
-    with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as able:
-        return prove_again(session, asked, _asked(asked.task, asked.examples, able.builder, able.many, progress))
+    with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as ready:
+        return check_bundle(
+            session,
+            reference,
+            _reference_answers(reference.task, reference.examples, ready.builder, ready.many, progress),
+        )
 
 
-def _way(session: Session, consumer: ExportReader, run: Path) -> Way:
+def _readout(session: Session, consumer: ExportReader, run: Path) -> Readout:
     if session.task.task.kind == "classify":
         return by_labels(session, consumer, read_calibration(run))
     return by_text(session, consumer)
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
+def _staging_folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` to fill, which then takes its place: whole, or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.{os.getpid()}.part"

@@ -14,7 +14,7 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, load_task
 from trimtab.data.split import LedgerRow, read_ledger, write_ledger
 from trimtab.measurement.statistics import look_level
-from trimtab.studies.record import looks_at, opened_items, retire
+from trimtab.studies.record import opened_items, retire, studies_that_opened
 
 LEDGER = "splits.parquet"
 
@@ -44,7 +44,7 @@ def held_out(task: str | Path | Task = "trimtab.toml", *, fresh: bool = False) -
             retire(workspace, [row.id for row in known.values() if row.split == "test"])
             write_ledger(ledger, drawn)
         workspace = open_workspace(task)
-    looks = len(looks_at(workspace))
+    looks = len(studies_that_opened(workspace))
     return HeldOut(questions=len(workspace.splits["test"]), looks=looks, next_level=look_level(looks + 1))
 
 

@@ -17,7 +17,7 @@ from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_
 from trimtab.data.columns import AskedColumns, Wish
 from trimtab.data.encodings import USUAL
 from trimtab.data.formats import NO_WISH, Detected
-from trimtab.studies.detect import Survey, is_guess, survey, survey_hub
+from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset, is_guess
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
@@ -45,7 +45,7 @@ def init(
     target = task_file_for(folder)
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)
-    text = compose(target, look_at(folder, wish_for(columns or {})))
+    text = task_file_text(target, detect_source(folder, wish_for(columns or {})))
     write_task(target, text)
     return text
 
@@ -55,12 +55,12 @@ def wish_for(columns: Mapping[str, AskedColumns], kind: Kind | None = None) -> W
     return Wish(columns=columns, kind="classify" if "label" in columns else kind)
 
 
-def look_at(source: str | Path, wish: Wish = NO_WISH) -> Survey:
+def detect_source(source: str | Path, wish: Wish = NO_WISH) -> FolderContents:
     """What lies in a folder, in one data file or in a Hugging Face dataset; `wish`: what is known of the rows already."""
     path = Path(source)
     if path.is_dir():
-        return survey(path, wish=wish)
-    return survey(path.parent, path, wish) if path.is_file() else survey_hub(str(source), wish)
+        return detect_folder(path, wish=wish)
+    return detect_folder(path.parent, path, wish) if path.is_file() else detect_hub_dataset(str(source), wish)
 
 
 def write_task(target: Path, text: str) -> Task:
@@ -78,7 +78,7 @@ def write_task(target: Path, text: str) -> Task:
     return task
 
 
-def compose(target: Path, found: Survey) -> str:
+def task_file_text(target: Path, found: FolderContents) -> str:
     """The text of the task file `target` for what was found; raises InputError where there is nothing to make a task of."""
     folder = target.parent
     examples, tests = _parts(found)
@@ -113,7 +113,7 @@ def _main(examples: Sequence[Detected]) -> Detected | None:
     return replace(largest, labels=tuple(sorted({label for seen in examples for label in seen.labels})))
 
 
-def _parts(found: Survey) -> tuple[list[str], list[str]]:
+def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
     """Example files and test files: the largest set of files with the same columns; what else there is, is left out."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, seen in found.rows.items():
@@ -139,7 +139,7 @@ def _parts(found: Survey) -> tuple[list[str], list[str]]:
     return [name for name in chosen if name not in tests], tests
 
 
-def _header(found: Survey, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
+def _header(found: FolderContents, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
     lines = ["# Written by `trimtab init`. What it found here:"]
     for name in (*examples, *tests):
         what = "the test set" if name in tests else "examples"
@@ -193,7 +193,9 @@ def _instruction(kind: Kind, main: Detected | None, has_documents: bool) -> str:
     return "Answer the question in a few words. If you do not know, answer: I don't know."
 
 
-def _data_table(found: Survey, examples: list[str], tests: list[str], listed: list[str], main: Detected | None) -> str:
+def _data_table(
+    found: FolderContents, examples: list[str], tests: list[str], listed: list[str], main: Detected | None
+) -> str:
     lines = ["[data]", f"examples = {_array(examples)}" if examples else "examples = []   # none yet"]
     if tests:
         lines.append(f"test = {_array(tests)}   # the test set as it is")

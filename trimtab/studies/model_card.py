@@ -18,7 +18,7 @@ from trimtab.arms.fingerprint import ROWS, digest_of, fingerprint_of
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, read_arm, read_run
 from trimtab.base.files import read_object
-from trimtab.base.grammar import HEAD, describe
+from trimtab.base.grammar import HEAD, describe_arm
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.export.hf import adapter_kind, adapter_rank
@@ -27,7 +27,7 @@ from trimtab.export.signing import SIGNATURE
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
 from trimtab.reports.markdown import escaped, fenced
-from trimtab.studies.equivalence import Proof
+from trimtab.studies.equivalence import EquivalenceCheck
 
 NOT_KNOWN = "not known"
 _LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf", "bundle": "trimtab"}
@@ -43,7 +43,7 @@ class Facts:
     saved: SavedArm | None
     format: str
     quantize: str | None
-    proofs: tuple[Proof, ...]
+    proofs: tuple[EquivalenceCheck, ...]
     openings: int
     signed: bool = False
     has_modelfile: bool = False
@@ -60,20 +60,20 @@ class Facts:
         return record.result if record else None
 
 
-def card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
+def render_model_card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
     """`README.md`: YAML that the hub reads, then the same for people. What was not measured is said to be so."""
     licence = base_licence(session)
     sections = {
-        "What it is": _what(session, facts),
+        "What it is": _overview_section(session, facts),
         "Does it answer like what was measured": [
             *(f"- {_proof_line(one)}" for one in facts.proofs),
             *map(escaped, notes),
         ],
-        "Scores": _scores(session, facts),
-        "How it was made": _made(facts),
-        "Run it": [*_run(session, facts), *_verify(facts)],
-        "Data": _data(session, facts),
-        "Limits": _limits(facts),
+        "Scores": _scores_section(session, facts),
+        "How it was made": _training_section(facts),
+        "Run it": [*_usage_section(session, facts), *_verification_section(facts)],
+        "Data": _data_section(session, facts),
+        "Limits": _limits_section(facts),
         "Licences": [
             f"- Base model {escaped(session.task.base.model)}: {escaped(licence)}",
             f"- Training data, as its rows say: {_counts(row.licence for row in _rows(session))}",
@@ -81,7 +81,7 @@ def card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
     title = escaped(f"{session.task.task.name}: {facts.arm.name}")
-    return f"---\n{_front(session, facts, licence)}---\n\n# {title}\n{body}\n"
+    return f"---\n{_front_matter(session, facts, licence)}---\n\n# {title}\n{body}\n"
 
 
 def base_licence(session: Session) -> str:
@@ -93,7 +93,7 @@ def base_licence(session: Session) -> str:
     return entry.licence if entry else NOT_KNOWN
 
 
-def _proof_line(proof: Proof) -> str:
+def _proof_line(proof: EquivalenceCheck) -> str:
     """What one consumer was found to do, with the interval of the agreement and what else is known."""
     shares = proof.agreement
     parts = [
@@ -108,7 +108,7 @@ def _proof_line(proof: Proof) -> str:
     return " ".join(parts)
 
 
-def _front(session: Session, facts: Facts, licence: str) -> str:
+def _front_matter(session: Session, facts: Facts, licence: str) -> str:
     """What the hub reads, as YAML in ASCII: every other character escaped, so that none ends the block or is obeyed by a terminal."""
     import yaml
     from huggingface_hub import EvalResult, ModelCardData
@@ -141,9 +141,9 @@ def _front(session: Session, facts: Facts, licence: str) -> str:
     return str(yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False))
 
 
-def _what(session: Session, facts: Facts) -> list[str]:
+def _overview_section(session: Session, facts: Facts) -> list[str]:
     task = session.task
-    words = describe(facts.arm, _trained(facts))
+    words = describe_arm(facts.arm, _training_figures(facts))
     at = f" at {task.base.revision}" if task.base.revision else ""
     lines = [f"{escaped(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
     lines.append(f"Base model: {escaped(task.base.model + at)}.")
@@ -159,7 +159,7 @@ def _instruction(facts: Facts, task: Any) -> str:
     return str(chosen or task.task.instruction)
 
 
-def _scores(session: Session, facts: Facts) -> list[str]:
+def _scores_section(session: Session, facts: Facts) -> list[str]:
     result = facts.result
     if result is None or result.score is None:
         command = fenced(session.task.command("study"))
@@ -189,7 +189,7 @@ def _interval(result: ArmResult) -> str:
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]" if score else NOT_KNOWN
 
 
-def _made(facts: Facts) -> list[str]:
+def _training_section(facts: Facts) -> list[str]:
     arm, lines = facts.arm, []
     stages = ", then ".join(arm.stages) or "none: nothing was trained"
     lines.append(f"- weights: {arm.weights}; stages: {stages}; context: {arm.context}")
@@ -201,7 +201,7 @@ def _made(facts: Facts) -> list[str]:
         lines.append(
             f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {escaped(effort.stopped)}"
         )
-    run, figures = read_run(facts.saved.folder) if facts.saved else None, _trained(facts)
+    run, figures = read_run(facts.saved.folder) if facts.saved else None, _training_figures(facts)
     seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
     if seconds:
         steps = figures.get("steps", 0.0)
@@ -210,7 +210,7 @@ def _made(facts: Facts) -> list[str]:
     return lines
 
 
-def _trained(facts: Facts) -> Mapping[str, float]:
+def _training_figures(facts: Facts) -> Mapping[str, float]:
     """The figures of the arm's training, by its study, else by its run."""
     if facts.result is not None:
         return facts.result.extras
@@ -218,10 +218,10 @@ def _trained(facts: Facts) -> Mapping[str, float]:
     return run.result.figures if run and run.result else {}
 
 
-def _run(session: Session, facts: Facts) -> list[str]:
+def _usage_section(session: Session, facts: Facts) -> list[str]:
     if facts.format == "bundle":
         asked = "- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"
-        return [asked, *_base_of_a_bundle(session)]
+        return [asked, *_bundled_base_note(session)]
     task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
     name, head = task.task.name, HEAD in facts.arm.stages
@@ -233,7 +233,7 @@ def _run(session: Session, facts: Facts) -> list[str]:
         runner = ["--runner", "pooling"] if head else ["--generation-config", "auto"]
         return [fenced(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
     packed = adapter is not None and (adapter / QUANTIZED_FILE).is_file()
-    lines = [fenced(_by_peft(dtype, head=head, packed=packed)), _where_the_base_lies(session)]
+    lines = [fenced(_by_peft(dtype, head=head, packed=packed)), _base_model_note(session)]
     if packed:
         how = f"The base model is loaded in 4 bits, as `{QUANTIZED_FILE}` has it"
         return [*lines, f"\n{how}; to serve it with vLLM, export it as merged."]
@@ -266,7 +266,7 @@ def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
     return "\n".join(lines)
 
 
-def _where_the_base_lies(session: Session) -> str:
+def _base_model_note(session: Session) -> str:
     """What `adapter_config.json` names as the base model, and what to do where that is not to be found."""
     task = session.task
     name, revision = loadable_name(task.base.model, session.base_folder, task.folder)
@@ -282,7 +282,7 @@ def _where_the_base_lies(session: Session) -> str:
     )
 
 
-def _base_of_a_bundle(session: Session) -> list[str]:
+def _bundled_base_note(session: Session) -> list[str]:
     """How the base model, which a bundle names and does not hold, comes to another machine."""
     base, folder = session.task.base, session.task.folder
     if base.model in CATALOGUE or hub_id_of(base.model, folder):
@@ -301,7 +301,7 @@ def _in_shell(folder: str) -> str:
     return f"~/{shlex.quote(folder.removeprefix(home))}" if folder.startswith(home) else shlex.quote(folder)
 
 
-def _verify(facts: Facts) -> list[str]:
+def _verification_section(facts: Facts) -> list[str]:
     if not facts.signed:
         return []
     command = f"model_signing verify key . --signature {SIGNATURE} --public_key PUBLIC.pem"
@@ -310,7 +310,7 @@ def _verify(facts: Facts) -> list[str]:
     return [f"\nEvery file is signed; {opens}whether nothing was changed since:", fenced(command)]
 
 
-def _data(session: Session, facts: Facts) -> list[str]:
+def _data_section(session: Session, facts: Facts) -> list[str]:
     depends = fingerprint_of(session, [facts.arm])
     rows = session.workspace.splits
     lines = [f"- rows: {', '.join(f'{len(part)} {split}' for split, part in rows.items())}"]
@@ -333,7 +333,7 @@ def _study_hash(facts: Facts) -> str | None:
     return hashes.get("data")
 
 
-def _limits(facts: Facts) -> list[str]:
+def _limits_section(facts: Facts) -> list[str]:
     lines = ["- The scores hold for questions like those of the test set; elsewhere nothing is known."]
     lines.append("- Nothing was measured of safety, bias or languages other than those of the data.")
     if facts.arm.parts and facts.format != "bundle":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trimtab.arms.store import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_result
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import folder_named
+from trimtab.base.files import existing_folder
 from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
 from trimtab.base.show import Shown, ShownRow, ShownRows
 from trimtab.base.task import TASK_FILE, Task, load_task
@@ -18,7 +18,7 @@ from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.statistics import compare
 from trimtab.studies.estimator import ArmEstimator
-from trimtab.studies.place import to_go_on_with
+from trimtab.studies.paths import folder_to_resume
 
 if TYPE_CHECKING:
     import pandas
@@ -161,8 +161,8 @@ def _folder_of(study: str | Path | StudyResult, task: str | Path | Task) -> Path
     if (place / STUDY_FILE).is_file():
         return place.resolve()
     if place.is_dir() or place.suffix == ".toml":
-        return to_go_on_with(load_task(place), "latest").resolve()
+        return folder_to_resume(load_task(place), "latest").resolve()
     own = task if isinstance(task, Task) else load_task(task)
     if study == "latest":
-        return to_go_on_with(own, "latest").resolve()
-    return folder_named(own.folder / FOLDER / STUDIES, str(study), "study", own.command("runs")).resolve()
+        return folder_to_resume(own, "latest").resolve()
+    return existing_folder(own.folder / FOLDER / STUDIES, str(study), "study", own.command("runs")).resolve()

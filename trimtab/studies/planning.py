@@ -12,13 +12,13 @@ from trimtab.arms.planning.plan import (
     ArmPlan,
     Plan,
     TrainedStanding,
-    cuts_of,
+    cheapest_fit,
+    describe_cuts,
     fit,
     seeds_that_fit,
     spendable,
-    taken_in,
-    what_would_fit,
     with_fewer_tests,
+    with_readmitted,
 )
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import Session
@@ -39,7 +39,7 @@ from trimtab.model.threads import ProcessorShare
 ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
 
 
-def plan_of(session: Session, progress: Progress) -> Plan:
+def plan_study(session: Session, progress: Progress) -> Plan:
     """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
     table = session.task.study
     began = time.perf_counter()
@@ -52,9 +52,9 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
     if table.test_rows == "auto":
-        plan = _asking_fewer(session, plan)
-    if plan.runs_nothing:
-        cheapest, enough = what_would_fit(plan, taken)
+        plan = _with_fewer_questions(session, plan)
+    if plan.is_empty:
+        cheapest, enough = cheapest_fit(plan, taken)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
         raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
     foretold = [arm.arm for arm in plan.arms if not arm.timed]
@@ -66,7 +66,7 @@ def plan_of(session: Session, progress: Progress) -> Plan:
     return plan
 
 
-def _asking_fewer(session: Session, plan: Plan) -> Plan:
+def _with_fewer_questions(session: Session, plan: Plan) -> Plan:
     """Cut test questions where an arm does not fit otherwise; the plan's cuts tell the power that this costs."""
     test = session.workspace.splits["test"]
     fewer = with_fewer_tests(plan, len(test))
@@ -74,15 +74,15 @@ def _asking_fewer(session: Session, plan: Plan) -> Plan:
         return plan
     comparisons = comparisons_among(len(session.task.arms))
     seen = [
-        smallest_seen(rows, comparisons, session.task)
-        for rows in (asking(session.workspace, fewer.test_rows).splits["test"], test)
+        detectable_difference(rows, comparisons, session.task)
+        for rows in (with_test_questions(session.workspace, fewer.test_rows).splits["test"], test)
     ]
     cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show differences from {seen[0]:.2f} in place of {seen[1]:.2f}"
     fewer = replace(fewer, fewer_tests=cut)
-    return replace(fewer, cuts=cuts_of(fewer, {}))
+    return replace(fewer, cuts=describe_cuts(fewer, {}))
 
 
-def asking(workspace: Workspace, rows: int) -> Workspace:
+def with_test_questions(workspace: Workspace, rows: int) -> Workspace:
     """A workspace with a sample of `rows` of its test questions."""
     splits, sample = sampled_splits(workspace.splits, workspace.task.model_copy(update={"rows": None}), rows)
     before = workspace.sample
@@ -91,7 +91,7 @@ def asking(workspace: Workspace, rows: int) -> Workspace:
     return replace(workspace, splits=splits, sample=sample or before)
 
 
-def smallest_seen(test: Sequence[Example], comparisons: int, task: Task) -> float:
+def detectable_difference(test: Sequence[Example], comparisons: int, task: Task) -> float:
     """The smallest difference that the test questions can show with 80% power, before any are answered."""
     groups = [example.group for example in test]
     items = effective_items([example.slice for example in test], task.data.mix)
@@ -117,7 +117,7 @@ def standing(
     lasts = epochs is not None and any(stage.epochs > epochs for stage in arm.stages)
     searched = effort is not None and effort.stopped != "budget"
     wants = arm.search_seconds > 0 and allowance.search_seconds < whole.search_seconds and not searched
-    weighs = arm.beside_seconds > 0 and not allowance.looks_at_dev
+    weighs = arm.beyond_search_seconds > 0 and not allowance.may_search
     return TrainedStanding(
         allowance=allowance,
         seconds=seconds,
@@ -128,7 +128,7 @@ def standing(
 
 
 def more_seeds(
-    task: Task, plan: Plan, made: Mapping[str, ArmArtifact], records: Mapping[str, ArmRecord], spent: float
+    task: Task, plan: Plan, artifacts: Mapping[str, ArmArtifact], records: Mapping[str, ArmRecord], spent: float
 ) -> dict[str, int]:
     """The arms just made that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
 
@@ -138,17 +138,17 @@ def more_seeds(
     table = task.study
     if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
         return {}
-    on_dev = {name: one.dev_scores for name, one in made.items()}
+    on_dev = {name: one.dev_scores for name, one in artifacts.items()}
     on_dev |= {name: record.dev_scores for name, record in records.items()}
     near = contenders(on_dev, task.target.margin)
-    arms = [arm for arm in task.arms if arm.name in near and arm.name in made and method_of(arm).staged]
+    arms = [arm for arm in task.arms if arm.name in near and arm.name in artifacts and method_of(arm).staged]
     if not arms:
         return {}
-    seeds = seeds_that_fit(plan, {arm.name: made[arm.name].trained[0].seconds for arm in arms}, spent)
+    seeds = seeds_that_fit(plan, {arm.name: artifacts[arm.name].trained[0].seconds for arm in arms}, spent)
     return {arm.name: seeds for arm in arms} if seeds > 1 else {}
 
 
-def with_time_left(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
+def readmit_arms(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
     """The plan with what was left out of it and fits into what `spent` seconds leave of its budget; the same one where nothing can.
 
     What was left out is timed anew: it went because it was foretold to be the longest, often without a step of its own being timed,
@@ -163,7 +163,7 @@ def with_time_left(session: Session, plan: Plan, spent: float, progress: Progres
     began = time.perf_counter()
     predicted = predict(session, left_out, seconds=ANEW * left)
     taken = time.perf_counter() - began
-    anew = taken_in(plan, predicted, spent + taken)
+    anew = with_readmitted(plan, predicted, spent + taken)
     if fitting := [arm.name for arm in left_out if arm.name not in anew.left_out]:
         note = f"the other arms left {left / 60:.1f} min of the budget, which {', '.join(fitting)} fits after all"
         progress.emit("plan", note=note, stays=True)

@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.fingerprint import FILES, ROWS, WEIGHTS, Depends, digest_of, files_of, settings_of
+from trimtab.arms.fingerprint import FILES, ROWS, WEIGHTS, Fingerprint, digest_of, files_of, task_settings
 from trimtab.arms.planning.plan import Plan
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.config import CostTable
-from trimtab.base.files import append_line, read_lines
+from trimtab.base.files import append_line, read_json_lines
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
 from trimtab.base.show import flattened
@@ -35,10 +35,12 @@ def count_opening(workspace: Workspace, study: str) -> int:
 
     The first, and one more for each former study that opened at least a fifth of them: a test set that grows is no fresh one.
     """
-    looks = looks_at(workspace)
+    looks = studies_that_opened(workspace)
     if study in looks:
         return looks.index(study) + 1
-    if any(one["study"] == study for one in read_lines(workspace.folder / OPENINGS, "study")):  # an export, made again
+    if any(
+        one["study"] == study for one in read_json_lines(workspace.folder / OPENINGS, "study")
+    ):  # an export, made again
         return len(looks) + 1
     opening = {"study": study, "items": _test_items(workspace), "plan": frozen_plan(workspace.task)}
     append_line(workspace.folder / OPENINGS, opening)
@@ -59,11 +61,11 @@ def frozen_plan(task: Task) -> dict[str, Any]:
 
 def changed_since(folder: Path) -> list[str]:
     """What of a study's frozen plan is not as it was at the first look at its questions; empty for that look itself."""
-    entries = [one for one in read_lines(folder.parents[1] / OPENINGS, "study") if "plan" in one]
+    entries = [one for one in read_json_lines(folder.parents[1] / OPENINGS, "study") if "plan" in one]
     own = next((one for one in entries if one["study"] == folder.name), None)
     if own is None:
         return []
-    before, now = next(one for one in entries if _shares(one, own["items"]))["plan"], own["plan"]
+    before, now = next(one for one in entries if _overlaps(one, own["items"]))["plan"], own["plan"]
     return [
         f"{name} {before.get(name, 'not stated')} → {now.get(name, 'not stated')}"
         for name in dict.fromkeys([*before, *now])
@@ -71,24 +73,24 @@ def changed_since(folder: Path) -> list[str]:
     ]
 
 
-def looks_at(workspace: Workspace) -> list[str]:
+def studies_that_opened(workspace: Workspace) -> list[str]:
     """The studies that have opened at least a fifth of the test questions, in their order.
 
     An export asks them too, but tells no score, so that nobody can choose by it.
     """
-    return _looked(workspace.folder / OPENINGS, _test_items(workspace))
+    return _studies_opening(workspace.folder / OPENINGS, _test_items(workspace))
 
 
 def look_number(openings: Path, items: Sequence[str], study: str) -> int:
     """Which look at these questions a study's is: the first, and one more for each other study that opened at least a fifth of them."""
-    return 1 + len({*_looked(openings, items)} - {study}) if items else 1
+    return 1 + len({*_studies_opening(openings, items)} - {study}) if items else 1
 
 
-def _looked(openings: Path, items: Sequence[str]) -> list[str]:
+def _studies_opening(openings: Path, items: Sequence[str]) -> list[str]:
     """The studies that opened at least a fifth of these questions, in their order."""
-    entries = read_lines(openings, "study")
+    entries = read_json_lines(openings, "study")
     looks = (one for one in entries if "retired" not in one and not one["study"].startswith(EXPORTED))
-    return list(dict.fromkeys(entry["study"] for entry in looks if _shares(entry, items)))
+    return list(dict.fromkeys(entry["study"] for entry in looks if _overlaps(entry, items)))
 
 
 def retire(workspace: Workspace, items: Sequence[str]) -> None:
@@ -98,19 +100,21 @@ def retire(workspace: Workspace, items: Sequence[str]) -> None:
 
 def retired_items(workspace: Workspace) -> set[str]:
     """The questions that were retired from the test set."""
-    return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("retired", ())}
+    return {
+        item for entry in read_json_lines(workspace.folder / OPENINGS, "study") for item in entry.get("retired", ())
+    }
 
 
 def opened_items(workspace: Workspace) -> set[str]:
     """Every question that a study has been tested on, as far as they were noted by their ids."""
-    return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}
+    return {item for entry in read_json_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}
 
 
 def _test_items(workspace: Workspace) -> list[str]:
     return [example.id for example in workspace.splits["test"]]
 
 
-def _shares(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
+def _overlaps(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
     """Whether an opening was of a fifth of these items. Before the items, a hash of all ids stood there: it tells the same set alone."""
     if "items" in entry:
         return len(set(items) & set(entry["items"])) >= SHARED * len(items)
@@ -120,7 +124,7 @@ def _shares(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
 def seconds_in(events: Path, arm: str) -> float:
     """What the sittings of an arm took so far: each from its event `begin` to the last one that was written of it."""
     total, began, last = 0.0, None, 0.0
-    for event in read_lines(events, "arm", "stage", "time"):
+    for event in read_json_lines(events, "arm", "stage", "time"):
         if event["arm"] != arm:
             continue
         at = datetime.fromisoformat(event["time"]).timestamp()
@@ -132,7 +136,7 @@ def seconds_in(events: Path, arm: str) -> float:
 
 def manifest(
     session: Session,
-    depends: Depends,
+    depends: Fingerprint,
     plan: Plan,
     openings: int,
     found: StudyResult,
@@ -152,7 +156,7 @@ def manifest(
         "hashes": {
             "data": digest_of({name: depends[name] for name in ROWS}),
             "documents": depends["documents"],
-            "task": digest_of(settings_of(task)),
+            "task": digest_of(task_settings(task)),
             **{name: depends[words] for name, words in WEIGHTS.items() if words in depends},
         },
         "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},
@@ -181,7 +185,7 @@ def manifest(
             "smallest_difference": _figure(smallest, "predicted"),
             **_planned(plan, results, measured),
             **_measured(results, measured, usages),
-            **_given(task.cost),
+            **_user_figures(task.cost),
         },
     }
 
@@ -210,8 +214,8 @@ def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, fl
 
 def _share_trained(result: ArmResult | None) -> float:
     """The share of an arm's steps that were made: less than 1 where dev ended a stage."""
-    made = result.extras if result else {}
-    return min(1.0, made["steps"] / made["planned_steps"]) if made.get("planned_steps") else 1.0
+    extras = result.extras if result else {}
+    return min(1.0, extras["steps"] / extras["planned_steps"]) if extras.get("planned_steps") else 1.0
 
 
 def _measured(
@@ -228,7 +232,7 @@ def _measured(
     return figures
 
 
-def _given(cost: CostTable) -> dict[str, Any]:
+def _user_figures(cost: CostTable) -> dict[str, Any]:
     """The user's own figures, and the volume that is assumed where he states none."""
     whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
     figures = {"questions_per_month": _figure(cost.questions_per_month, whose)}

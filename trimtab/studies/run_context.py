@@ -14,7 +14,7 @@ from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_so
 from trimtab.base.display import Display
 from trimtab.base.errors import StoppedError
 from trimtab.base.files import refuse_links
-from trimtab.base.machine import passing_over_libraries
+from trimtab.base.machine import gc_frozen
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import visible
@@ -26,7 +26,7 @@ from trimtab.studies.sources import DataSource, task_for
 from trimtab.studies.track import Tracking
 
 
-class Opening:
+class RunContext:
     """A verb under way: its task, and whatever of data, models and scorer it asks for, each opened once, when first asked for.
 
     `again` is the command that goes on with it; a verb that keeps its work says how by `goes_on_with`.
@@ -91,7 +91,7 @@ class Opening:
             Progress(listeners=self.listeners).emit("track", note=text, stays=True)
 
 
-def loaded(
+def resolve_task(
     task: DataSource,
     listeners: Sequence[Listener] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -108,7 +108,7 @@ def loaded(
 
 
 @contextmanager
-def opened(
+def run_context(
     task: Task,
     arms: Sequence[Arm] = (),
     *,
@@ -122,7 +122,7 @@ def opened(
     proposes: Sequence[str] = (),
     teachers: Sequence[str] = (),
     track: str | None = None,
-) -> Iterator[Opening]:
+) -> Iterator[RunContext]:
     """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
 
     `arms` are those that will be asked, `scores` is whether their answers are scored, `rewards` whether a stage learns from what
@@ -141,16 +141,16 @@ def opened(
         rewards=[name for name in task.reward.weights if name != "program" or reward is None] if rewards else (),
     )
     refuse_links(task.folder / FOLDER)
-    with passing_over_libraries(), ExitStack() as stack:
-        opening = Opening(task, listeners, scorer, reward, track, stack)
-        if opening.display:
-            stack.callback(opening.display.close)
-        if opening.tracking:
-            stack.callback(opening.tracking.close)
+    with gc_frozen(), ExitStack() as stack:
+        ctx = RunContext(task, listeners, scorer, reward, track, stack)
+        if ctx.display:
+            stack.callback(ctx.display.close)
+        if ctx.tracking:
+            stack.callback(ctx.tracking.close)
         try:
-            yield opening
+            yield ctx
         except StoppedError as error:
-            raise StoppedError(f"{error}: {opening.again}" if opening.again else str(error)) from None
+            raise StoppedError(f"{error}: {ctx.again}" if ctx.again else str(error)) from None
         except KeyboardInterrupt:  # between the steps of training, where the loop does not save
-            kept = f"what was finished is kept; go on with --resume: {opening.again}"
-            raise StoppedError(f"stopped, {kept if opening.again else 'nothing was kept'}") from None
+            kept = f"what was finished is kept; go on with --resume: {ctx.again}"
+            raise StoppedError(f"stopped, {kept if ctx.again else 'nothing was kept'}") from None

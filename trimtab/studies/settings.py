@@ -91,7 +91,7 @@ def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> No
             raise OptionError(f"trimtab.{verb}() takes no argument {name!r}; {remedy}")
 
 
-def merged(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def merge_settings(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a task file with the settings in them, each in its own."""
     found: dict[str, Any] = copy.deepcopy(dict(tables))
     for name, value in settings.items():

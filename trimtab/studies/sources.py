@@ -20,9 +20,9 @@ from trimtab.base.files import matching, write_atomic
 from trimtab.base.sanitize import one_line, printable
 from trimtab.base.task import TASK_FILE, Task, check_task, load_task, task_file_for
 from trimtab.data.columns import ColumnsError
-from trimtab.studies.detect import Survey
-from trimtab.studies.init import compose, look_at, wish_for, write_task
-from trimtab.studies.settings import merged, named_columns, task_of, to_toml
+from trimtab.studies.detect import FolderContents
+from trimtab.studies.init import detect_source, task_file_text, wish_for, write_task
+from trimtab.studies.settings import merge_settings, named_columns, task_of, to_toml
 
 MOST_FILES = 2  # example files that are told one by one
 MADE = "# Written by trimtab.study() from data in memory, and written anew each time."
@@ -92,15 +92,15 @@ def task_at(source: str | Path, settings: Mapping[str, Any] | None = None, tell:
             problem = f"the task file beside it, {target}, reads other files"
             raise InputError(problem, "name it there, or put this file in a folder of its own", file=path)
         return task
-    found = look_at(source, wish_for(named_columns(settings), settings.get("kind")))
+    found = detect_source(source, wish_for(named_columns(settings), settings.get("kind")))
     _refuse_guess(found, source, settings)
-    text = compose(target, found)
+    text = task_file_text(target, found)
     if settings:
-        tables = merged(tomllib.loads(text), settings)
+        tables = merge_settings(tomllib.loads(text), settings)
         task_of(tables, target)
         text = to_toml(tables)
     task = write_task(target, text)
-    for line in _told(task, found, f"all in {target}; edit it and run again where it is wrong"):
+    for line in _summary_lines(task, found, f"all in {target}; edit it and run again where it is wrong"):
         tell(line)
     return task
 
@@ -111,13 +111,13 @@ def _refuse_others(task: Task, settings: Mapping[str, Any]) -> None:
         return
     tables = tomllib.loads(task.file.read_text(encoding="utf-8-sig"))
     for name, value in settings.items():
-        if task_of(merged(tables, {name: value}), task.file) != task:
+        if task_of(merge_settings(tables, {name: value}), task.file) != task:
             raise InputError(
                 "the task file says something else", "change it there, or leave it out", file=task.file, field=name
             )
 
 
-def _refuse_guess(found: Survey, source: object, settings: Mapping[str, Any]) -> None:
+def _refuse_guess(found: FolderContents, source: object, settings: Mapping[str, Any]) -> None:
     """Raise ColumnsError where the columns of the largest file are a guess and others might be meant: a study would be lost."""
     for error in found.errors:
         if isinstance(error, ColumnsError) and not found.rows:
@@ -156,7 +156,7 @@ def _reads(task: Task, file: Path) -> bool:
     return False
 
 
-def _told(task: Task, found: Survey, remedy: str) -> list[str]:
+def _summary_lines(task: Task, found: FolderContents, remedy: str) -> list[str]:
     """What was taken for what, in at most five lines, the last with what to do where it is wrong."""
     notes = [found.rows[name].notes[0] for name in (*task.data.examples, *task.data.test) if name in found.rows]
     lines = notes[:MOST_FILES]
@@ -180,19 +180,19 @@ def _task_in_memory(data: Data, settings: Mapping[str, Any], folder: Path, tell:
         raise InputError("is a task file of your own", "choose another folder=", file=target)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: settings[name] for name in ("documents", "test", "preferences") if _is_paths(settings.get(name))}
-    placed = {name: [_copied(path, folder, name) for path in _listed(value)] for name, value in paths.items()}
+    placed = {name: [_copy_into(path, folder, name) for path in _listed(value)] for name, value in paths.items()}
     if "test" in settings and "test" not in paths:
-        placed["test"] = [_written(settings["test"], folder, "test")]
+        placed["test"] = [_write_data(settings["test"], folder, "test")]
     settings = {**settings, **placed}
     wish = wish_for(named_columns(settings), settings.get("kind"))
-    found = look_at(folder / _written(data, folder, "data"), wish)
+    found = detect_source(folder / _write_data(data, folder, "data"), wish)
     found.documents += placed.get("documents", ())
     _refuse_guess(found, data, settings)
-    tables = merged(tomllib.loads(compose(target, found)), settings)
+    tables = merge_settings(tomllib.loads(task_file_text(target, found)), settings)
     task = task_of(tables, target)
     check_task(task)
     write_atomic(target, f"{MADE}\n\n{to_toml(tables)}")
-    for line in _told(task, found, "kind=, metric= and instruction= say otherwise"):
+    for line in _summary_lines(task, found, "kind=, metric= and instruction= say otherwise"):
         tell(line)
     return task
 
@@ -207,7 +207,7 @@ def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | Path) else list(value)
 
 
-def _copied(path: str | Path, folder: Path, name: str) -> str:
+def _copy_into(path: str | Path, folder: Path, name: str) -> str:
     """A file or a folder, brought into the task's folder below `name`; its path there."""
     source = Path(path).expanduser()
     if not source.exists():
@@ -222,7 +222,7 @@ def _copied(path: str | Path, folder: Path, name: str) -> str:
     return f"{name}/{goal.name}"
 
 
-def _written(data: Data, folder: Path, name: str) -> str:
+def _write_data(data: Data, folder: Path, name: str) -> str:
     """Write data in memory as a file of rows; its name. A table of Arrow becomes Parquet, rows JSON lines."""
     if hasattr(data, "__arrow_c_stream__"):
         return _as_parquet(data, folder, f"{name}.parquet")

@@ -18,22 +18,22 @@ from typing import Any, Unpack
 import numpy as np
 from safetensors import SafetensorError
 
-from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.artifacts import ArmArtifact
-from trimtab.arms.fingerprint import Depends, digest_of
+from trimtab.arms.fingerprint import Fingerprint, digest_of
 from trimtab.arms.planning.plan import (
     RESERVED,
     Plan,
     TrainedStanding,
-    cuts_of,
+    describe_cuts,
     load_plan,
-    replanned,
+    remaining_seconds,
+    replan,
     save_plan,
-    to_come,
 )
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.search.context_search import SEARCHES
-from trimtab.arms.search.proposals import propose, proposing
+from trimtab.arms.search.proposals import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, write_arm
 from trimtab.arms.teacher import TAUGHT, teachers
 from trimtab.arms.trivial import trivial_answers
@@ -44,11 +44,11 @@ from trimtab.base.errors import (
     InputError,
     StoppedError,
     TrimtabError,
-    cannot_write,
-    memory_ran_out,
+    is_out_of_memory,
+    is_write_failure,
 )
 from trimtab.base.files import locked, write_atomic, write_json
-from trimtab.base.grammar import TRIVIAL, is_rewarded
+from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
@@ -63,20 +63,20 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.decide import decide_study
-from trimtab.studies.place import (
+from trimtab.studies.paths import (
     PLAN,
     SAMPLED,
     SELECTED,
-    begun,
     dependencies,
-    kept_rows,
+    folder_to_resume,
+    has_begun,
     new_study,
+    requested_rows,
     selection,
-    to_go_on_with,
 )
-from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
+from trimtab.studies.planning import more_seeds, plan_study, readmit_arms, standing, with_test_questions
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
-from trimtab.studies.run_context import Opening, loaded, opened
+from trimtab.studies.run_context import RunContext, resolve_task, run_context
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
@@ -126,17 +126,17 @@ def study(
     given: dict[str, Any] = {**settings}
     if isinstance(reward, RewardTable):
         given["reward"], reward = reward, None
-    own = loaded(task, listeners, given, folder)
+    own = resolve_task(task, listeners, given, folder)
     if budget is not None:
         own = with_budget(own, budget)
     if arms is None and resume is not None:
-        arms = selection(to_go_on_with(own, resume))
+        arms = selection(folder_to_resume(own, resume))
     if arms is not None:
         own = with_arms(own, arms)
     if rows is None and resume is not None:
-        rows = kept_rows(to_go_on_with(own, resume))
+        rows = requested_rows(folder_to_resume(own, resume))
     own = with_rows(own, rows)
-    with opened(
+    with run_context(
         own,
         own.arms,
         listeners=listeners,
@@ -144,44 +144,44 @@ def study(
         allow_commands=allow_commands,
         scorer=scorer,
         reward=reward,
-        rewards=any(map(is_rewarded, own.arms)),
-        proposes=proposing(own, own.arms),
+        rewards=any(map(learns_from_rewards, own.arms)),
+        proposes=proposing_endpoints(own, own.arms),
         teachers=teachers(own, own.arms),
         track=track,
-    ) as opening:
-        home = opening.workspace.folder / "studies"
+    ) as ctx:
+        home = ctx.workspace.folder / "studies"
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
             if rows is not None:
                 selected[SAMPLED] = str(rows)
-            folder = new_study(opening.workspace, home, selected) if resume is None else to_go_on_with(own, resume)
+            folder = new_study(ctx.workspace, home, selected) if resume is None else folder_to_resume(own, resume)
             allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
-            opening.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
-            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not begun(folder):
+            ctx.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not has_begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
                     "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
-            return _StudyRun(opening, folder, selected, resumed=resume is not None).run()
+            return _StudyRun(ctx, folder, selected, resumed=resume is not None).run()
 
 
 class _StudyRun:
     """One study under way."""
 
-    def __init__(self, opening: Opening, folder: Path, selected: Depends, *, resumed: bool) -> None:
-        self.task, self.folder, self.display = opening.task, folder, opening.display
+    def __init__(self, ctx: RunContext, folder: Path, selected: Fingerprint, *, resumed: bool) -> None:
+        self.task, self.folder, self.display = ctx.task, folder, ctx.display
         self.kept_plan = load_plan(folder / PLAN)
-        self.session = opening.session(self.kept_plan.precision if self.kept_plan else None)
+        self.session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
         self.workspace, self.session.taught = self.session.workspace, folder / TAUGHT
         self.depends = dependencies(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
-        self.progress = opening.progress(folder / EVENTS)
-        reward_program = opening.reward_program if any(map(is_rewarded, self.task.arms)) else None
+        self.progress = ctx.progress(folder / EVENTS)
+        reward_program = ctx.reward_program if any(map(learns_from_rewards, self.task.arms)) else None
         self.runner = ArmRunner(
-            self.session, opening.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
+            self.session, ctx.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
         )
-        self.made: dict[str, ArmArtifact] = {}
+        self.artifacts: dict[str, ArmArtifact] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
         self.measured: dict[str, float] = {}  # seconds that an arm took as it is now
@@ -196,27 +196,27 @@ class _StudyRun:
         return [self.found[arm.name] for arm in self.task.arms if arm.name in self.found]
 
     def run(self) -> StudyResult:
-        for name, problem in lacking_keys(self.task).items():
+        for name, problem in missing_api_keys(self.task).items():
             self.progress.emit("plan", note=f"arm {name} cannot run: {problem}", stays=True)
         arms = self.task.arms
         self.session.proposals = propose(self.workspace, arms, self.folder / PROPOSALS, self.progress)
         plan = self._plan()
         if plan.test_rows is not None:
-            self.workspace = self.session.workspace = asking(self.workspace, plan.test_rows)
+            self.workspace = self.session.workspace = with_test_questions(self.workspace, plan.test_rows)
         if self.workspace.sample:
             self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
         place = {name: number for number, name in enumerate(plan.order)}
         for arm in sorted(arms, key=lambda arm: place.get(arm.name, len(place))):
-            plan = self._with_pace(plan, arm)
+            plan = self._replanned_for(plan, arm)
             self._make(arm, plan)
-        plan = self._cut_again(plan)
+        plan = self._retrain_cut_arms(plan)
         self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
         for arm in arms:
-            self._time_left(plan)
+            self._show_time_left(plan)
             self._measure(arm, plan)
-        plan = self._cut_again(self._left_out_anew(self._cut_again(plan)))
-        self._time_in_turn()
+        plan = self._retrain_cut_arms(self._run_readmitted_arms(self._retrain_cut_arms(plan)))
+        self._time_later_passes()
         self._time_again(plan)
         shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
         self.progress.emit("verdict")
@@ -242,28 +242,28 @@ class _StudyRun:
         if self.kept_plan is not None:
             return self.kept_plan
         self.progress.emit("plan", note="timing a few steps of every arm")
-        plan = plan_of(self.session, self.progress)
+        plan = plan_study(self.session, self.progress)
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _with_pace(self, plan: Plan, arm: Arm) -> Plan:
+    def _replanned_for(self, plan: Plan, arm: Arm) -> Plan:
         """Plan again at the pace of the arms trained so far, and fix what this arm may spend."""
         if plan.budget is not None and arm.name not in (*plan.allowances, *plan.left_out):
-            found = replanned(plan, self._standings(plan), self._spent())
+            found = replan(plan, self._standings(plan), self._spent())
             new = {} if arm.name in found.left_out else {arm.name: found.allowance}
             plan = replace(found, allowances={**plan.allowances, **new})
             save_plan(self.folder / PLAN, plan)
-        self._time_left(plan)
+        self._show_time_left(plan)
         return plan
 
-    def _cut_again(self, plan: Plan) -> Plan:
+    def _retrain_cut_arms(self, plan: Plan) -> Plan:
         """Train the arms again that the budget cut, while there is time; returns the plan after that.
 
         Time alone decides which arms these are; answers to the test questions have no part in it.
         """
         while not (self.folder / STUDY_FILE).exists():  # or it was done before
             standings = self._standings(plan)
-            found = replanned(plan, standings, self._spent())
+            found = replan(plan, standings, self._spent())
             again = [arm for arm in self.task.arms if arm.name in standings and arm.name not in found.allowances]
             again = [arm for arm in again if arm.name in plan.allowances and arm.name not in self.stays]
             if not again:
@@ -273,21 +273,21 @@ class _StudyRun:
             note = f"{left / 60:.1f} min of the budget are left: {names} made again with more searching and training"
             self.progress.emit("plan", note=note, stays=True)
             for arm in again:
-                plan = self._made_again(arm, replace(plan, allowance=found.allowance))
-        return self._with_cuts(plan)
+                plan = self._retrain(arm, replace(plan, allowance=found.allowance))
+        return self._with_cut_notes(plan)
 
-    def _with_cuts(self, plan: Plan) -> Plan:
+    def _with_cut_notes(self, plan: Plan) -> Plan:
         """The plan with its cuts told for the arms as they are now."""
         if plan.budget is None:
             return plan
-        plan = replace(plan, cuts=cuts_of(plan, self._standings(plan)))
+        plan = replace(plan, cuts=describe_cuts(plan, self._standings(plan)))
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _made_again(self, arm: Arm, plan: Plan) -> Plan:
+    def _retrain(self, arm: Arm, plan: Plan) -> Plan:
         """Train an arm again within the plan's allowance, and measure it again if it was measured. If that fails, the former arm is kept."""
         name, folder, aside = arm.name, self.folder / "arms" / arm.name, self.folder / FORMER / arm.name
-        states: tuple[dict[str, Any], ...] = (self.made, self.found, self.usages, self.measured, self.making)
+        states: tuple[dict[str, Any], ...] = (self.artifacts, self.found, self.usages, self.measured, self.making)
         before = [state.pop(name, None) for state in states]
         if folder.exists():
             aside.parent.mkdir(exist_ok=True)
@@ -295,7 +295,7 @@ class _StudyRun:
         again = replace(plan, allowances={**plan.allowances, name: plan.allowance})
         save_plan(self.folder / PLAN, again)
         self.former[name] = seconds_in(self.folder / EVENTS, name)
-        self._time_left(again)
+        self._show_time_left(again)
         self._make(arm, again)
         if before[1] is not None:
             self._measure(arm, again)
@@ -314,7 +314,7 @@ class _StudyRun:
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _time_in_turn(self) -> None:
+    def _time_later_passes(self) -> None:
         """Time the questions of the later passes, the arms in turn, so that no arm is timed in a single stretch.
 
         Where neighbouring timings of an arm are alike, so that they bound nothing yet, its questions are asked again in further passes.
@@ -331,12 +331,12 @@ class _StudyRun:
                 if number >= PASSES and record.result.latency_p95_high_ms is not None:
                     continue
                 saved = find_saved(self.task, arm, self.folder.name)
-                made = self.made.get(arm.name) or (self.runner.taken(arm, saved) if saved else None)
-                if made is None:
+                artifact = self.artifacts.get(arm.name) or (self.runner.taken(arm, saved) if saved else None)
+                if artifact is None:
                     continue
-                with self._surviving(arm, without="timing it in turn"):
+                with self._contained_failure(arm, without="timing it in turn"):
                     usage, result, latencies = self.runner.time_pass(
-                        arm, made, record.usage, record.result, record.latencies, number
+                        arm, artifact, record.usage, record.result, record.latencies, number
                     )
                     self.usages[arm.name], self.found[arm.name] = usage, result
                     write_arm(folder, replace(record, usage=usage, result=result, latencies=latencies))
@@ -344,8 +344,8 @@ class _StudyRun:
     def _time_again(self, plan: Plan) -> None:
         """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget allows."""
         for arm in self.task.arms:
-            made, usage = self.made.get(arm.name), self.usages.get(arm.name)
-            if made is None or usage is None or not is_busy(usage.answering_share):
+            artifact, usage = self.artifacts.get(arm.name), self.usages.get(arm.name)
+            if artifact is None or usage is None or not is_busy(usage.answering_share):
                 continue
             if plan.budget is not None:
                 left = plan.budget / (1 - RESERVED) - self._spent()
@@ -354,8 +354,8 @@ class _StudyRun:
             folder = self.folder / "arms" / arm.name
             note = f"timing {arm.name} once more, as other programs kept the machine busy"
             self.progress.emit("plan", note=note, stays=True)
-            with self._surviving(arm, without="timing it again"):
-                usage, result = self.runner.time_again(arm, made, usage, self.found[arm.name])
+            with self._contained_failure(arm, without="timing it again"):
+                usage, result = self.runner.time_again(arm, artifact, usage, self.found[arm.name])
                 self.usages[arm.name], self.found[arm.name] = usage, result
                 record = read_arm(folder)
                 if record is not None:
@@ -365,11 +365,13 @@ class _StudyRun:
         """The standing of every arm that was trained or failed, by name."""
         found = {}
         for arm in plan.kept:
-            made, result = self.made.get(arm.arm), self.found.get(arm.arm)
-            if made is not None:
-                asked = None if result is None else (self.measured[arm.arm] - self.making[arm.arm]) / len(made.folders)
+            artifact, result = self.artifacts.get(arm.arm), self.found.get(arm.arm)
+            if artifact is not None:
+                asked = (
+                    None if result is None else (self.measured[arm.arm] - self.making[arm.arm]) / len(artifact.folders)
+                )
                 found[arm.arm] = standing(
-                    plan, arm, self.making[arm.arm], made.effort, made.trained[0].figures, answer_seconds=asked
+                    plan, arm, self.making[arm.arm], artifact.effort, artifact.trained[0].figures, answer_seconds=asked
                 )
             elif result is not None and result.status == "done":
                 making = self.making[arm.arm]
@@ -381,19 +383,19 @@ class _StudyRun:
                 )
         return found
 
-    def _left_out_anew(self, plan: Plan) -> Plan:
+    def _run_readmitted_arms(self, plan: Plan) -> Plan:
         """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
         if (self.folder / STUDY_FILE).exists():  # it was done before
             return plan
         began = time.perf_counter()
-        anew = with_time_left(self.session, plan, self._spent(), self.progress)
+        anew = readmit_arms(self.session, plan, self._spent(), self.progress)
         self.retiming += time.perf_counter() - began
         if anew is plan:
             return plan
         save_plan(self.folder / PLAN, anew)
         for arm in self.task.arms:
             if arm.name in plan.left_out:
-                self._time_left(anew)
+                self._show_time_left(anew)
                 del self.found[arm.name]
                 self._make(arm, anew)
                 self._measure(arm, anew)
@@ -415,19 +417,19 @@ class _StudyRun:
             self.found[arm.name] = ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
         else:
             self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
-            with self._surviving(arm):
-                self.made[arm.name] = self.runner.make(arm, folder, plan.allowance_of(arm.name))
+            with self._contained_failure(arm):
+                self.artifacts[arm.name] = self.runner.make(arm, folder, plan.allowance_of(arm.name))
             self.making[arm.name] = self.measured.get(arm.name, 0.0)
 
     def _measure(self, arm: Arm, plan: Plan) -> None:
         """Ask an arm that was made the test questions, and keep what came of it."""
-        made, folder = self.made.get(arm.name), self.folder / "arms" / arm.name
-        if made is None:
+        artifact, folder = self.artifacts.get(arm.name), self.folder / "arms" / arm.name
+        if artifact is None:
             return
-        with self._surviving(arm, without="its learning curve"):
-            made = self.runner.with_curve(arm, made)
-        with self._surviving(arm):
-            outcome = self.runner.measure(arm, made, "test")
+        with self._contained_failure(arm, without="its learning curve"):
+            artifact = self.runner.with_curve(arm, artifact)
+        with self._contained_failure(arm):
+            outcome = self.runner.measure(arm, artifact, "test")
             folder.mkdir(parents=True, exist_ok=True)
             save_answers(folder / ANSWERS, outcome.answers)
         if arm.name in self.found:  # failed
@@ -453,7 +455,7 @@ class _StudyRun:
         forget_replies(folder)
 
     @contextmanager
-    def _surviving(self, arm: Arm, *, without: str = "") -> Iterator[None]:
+    def _contained_failure(self, arm: Arm, *, without: str = "") -> Iterator[None]:
         """Inside, an arm may fail without taking the study with it; its seconds are counted.
 
         `without`: what is made there beside the arm, which goes on without it.
@@ -466,26 +468,26 @@ class _StudyRun:
         except StoppedError:
             raise
         except SURVIVED as error:
-            why = self._why(arm, error)
+            why = self._failure_text(arm, error)
             if without:
                 self.progress.emit("failed", note=f"arm {arm.name} goes on without {without}: {why}", stays=True)
                 self.measured[arm.name] += time.perf_counter() - began
                 return
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             self.found[arm.name] = ArmResult(arm=arm.name, status="failed", why=why)
-            self.made.pop(arm.name, None)
+            self.artifacts.pop(arm.name, None)
             self.measured.pop(arm.name, None)
         else:
             self.measured[arm.name] += time.perf_counter() - began
         finally:
             self.progress.arm = self.progress.seed = None
 
-    def _why(self, arm: Arm, error: Exception) -> str:
+    def _failure_text(self, arm: Arm, error: Exception) -> str:
         """What a failure is told as; raised again where the next arm would fail of the same."""
-        full, own = memory_ran_out(error), isinstance(error, TrimtabError)
+        full, own = is_out_of_memory(error), isinstance(error, TrimtabError)
         said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         why = f"{NO_MEMORY}; --resume tries this arm again" if full and not own else said
-        if cannot_write(error):
+        if is_write_failure(error):
             if own:
                 raise error
             remedy = "make room, then run the same command with --resume"
@@ -498,19 +500,19 @@ class _StudyRun:
 
     def _more_seeds(self, plan: Plan) -> None:
         """Train the arms that dev leaves in the running again; what is decided is kept, for a study that goes on."""
-        more = plan.more_seeds or more_seeds(self.task, plan, self.made, self._records(), self._spent())
+        more = plan.more_seeds or more_seeds(self.task, plan, self.artifacts, self._records(), self._spent())
         if more and not plan.more_seeds:
             save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
         for arm in self.task.arms:
             seeds = more.get(arm.name, 1)
-            if seeds == 1 or arm.name not in self.made:
+            if seeds == 1 or arm.name not in self.artifacts:
                 continue
             note = f"training with {seeds} seeds, as dev leaves it among the best"
-            with self._surviving(arm, without="more seeds"):
+            with self._contained_failure(arm, without="more seeds"):
                 self.progress.emit("plan", note=note, stays=True)
                 folder = self.folder / "arms" / arm.name
                 allowance = replace(plan.allowance_of(arm.name), seeds=seeds)
-                self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
+                self.artifacts[arm.name] = self.runner.with_seeds(arm, self.artifacts[arm.name], folder, allowance)
 
     def _records(self) -> dict[str, ArmRecord]:
         """The arms that were finished before."""
@@ -587,10 +589,10 @@ class _StudyRun:
         """The groups of the test questions, where they repeat."""
         return group_count([example.group for example in self.workspace.splits["test"]])
 
-    def _time_left(self, plan: Plan) -> None:
+    def _show_time_left(self, plan: Plan) -> None:
         """Let the display show the predicted seconds left at the pace so far; it shows none once they are over."""
         if self.display is None:
             return
-        left = sum(to_come(plan, self._standings(plan)).values())
+        left = sum(remaining_seconds(plan, self._standings(plan)).values())
         began = time.monotonic()
         self.display.seconds_left = lambda: remains if (remains := left - (time.monotonic() - began)) > 0 else None

@@ -42,7 +42,7 @@ _PLACES = ("step", "of", "seed")  # numbers of an event that are no figures
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunToTrack:
+class TrackedRun:
     """A step of a training run: of which task, in the folder of which study or run (`home`), and the run's name there."""
 
     task: str
@@ -68,7 +68,7 @@ class RunToTrack:
         return {"of": self.home.name, "arm": self.arm, "seed": self.seed, "run": self.run}
 
 
-_Figures = tuple[RunToTrack, Mapping[str, float]]
+_Figures = tuple[TrackedRun, Mapping[str, float]]
 
 
 class TrackerRun(Protocol):
@@ -101,21 +101,21 @@ class Tracking:
             raise PackageError(tracker, None, f"--track {tracker}")
         self.home = Path()
         self._tracker, self._task, self._tell = tracker, task, tell
-        self._given: SimpleQueue[_Figures | None] = SimpleQueue()
+        self._figures: SimpleQueue[_Figures | None] = SimpleQueue()
         self._notes: SimpleQueue[str] = SimpleQueue()  # told by the thread that the display belongs to
         self._thread: Thread | None = None
         self._open: dict[tuple[str, int, str], TrackerRun] = {}
-        self._broken = self._told = False
+        self._broken = self._told_steps = False
 
     def __call__(self, event: ProgressEvent) -> None:
         """Hand over the figures of an event, where it has any."""
-        figures = figures_of(event)
+        figures = tracked_figures(event)
         if not figures:
             return
         if self._thread is None:
             self._thread = Thread(target=self._work, daemon=True)
             self._thread.start()
-        run = RunToTrack(
+        run = TrackedRun(
             task=self._task,
             home=self.home,
             arm=str(event["arm"]),
@@ -123,13 +123,13 @@ class Tracking:
             run=str(event["run"]),
             step=event["step"],
         )
-        self._given.put((run, figures))
+        self._figures.put((run, figures))
         self._tell_notes()
 
     def close(self) -> None:
         """Wait until all is handed over and every run is ended."""
         if self._thread is not None:
-            self._given.put(None)
+            self._figures.put(None)
             self._thread.join()
             self._thread = None
         self._tell_notes()
@@ -142,22 +142,22 @@ class Tracking:
         """What the thread does: figures as they come, then the ends of the runs."""
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        while (given := self._given.get()) is not None:
+        while (item := self._figures.get()) is not None:
             if not self._broken:
-                self._guarded(partial(self._log, *given))
+                self._guarded(partial(self._log, *item))
         for log in self._open.values():
             self._guarded(log.close)
         self._open.clear()
 
-    def _log(self, run: RunToTrack, figures: Mapping[str, float]) -> None:
+    def _log(self, run: TrackedRun, figures: Mapping[str, float]) -> None:
         key = (run.arm, run.seed, run.run)
         if key not in self._open:
             for other in list(self._open):
                 if other[:2] != key[:2] or self._tracker in _ONE_AT_A_TIME:
                     self._open.pop(other).close()
             self._open[key] = TRACKERS[self._tracker](run)
-            if not self._told:
-                self._told = True
+            if not self._told_steps:
+                self._told_steps = True
                 self._notes.put(f"figures of training: {self._open[key].where}")
         self._open[key].log(run.step, figures)
 
@@ -171,7 +171,7 @@ class Tracking:
             self._broken = True
 
 
-def figures_of(event: ProgressEvent) -> dict[str, float]:
+def tracked_figures(event: ProgressEvent) -> dict[str, float]:
     """The numbers that an event of training tells, by `train/loss`, `dev/loss`, `dev/metric` and so on; nothing of other events."""
     stage = event["stage"]
     if stage not in ("train", "dev") or "run" not in event:
@@ -187,7 +187,7 @@ def figures_of(event: ProgressEvent) -> dict[str, float]:
 class _TensorBoard:
     """Event files below the folder of the study or run."""
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         event = import_module("tensorboard.compat.proto.event_pb2")
         self._event, self._summary = event.Event, import_module("tensorboard.compat.proto.summary_pb2").Summary
         writer = import_module("tensorboard.summary.writer.event_file_writer").EventFileWriter
@@ -210,7 +210,7 @@ class _TensorBoard:
 class _Wandb:
     """Runs of the project that is named after the task; without a key or a mode of the user's own they stay on this machine."""
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         wandb: Any = import_module("wandb")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", run.task),
@@ -248,7 +248,7 @@ class _MLflow:
     By its client and not by its module-wide active run, which is one at a time, while trials take turns.
     """
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         place = os.environ.get("MLFLOW_TRACKING_URI", "")
         if place and urlsplit(place).scheme in ("", "file"):  # MLflow 3 refuses folders unless it is told to take them
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -281,7 +281,7 @@ class _MLflow:
 class _Trackio:
     """Runs of the project that is named after the task, in trackio's own folder."""
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         init = import_module("trackio").init
         known = signature(init).parameters  # by version
         off = {name: False for name in ("embed", "auto_log_gpu", "auto_log_cpu") if name in known}
@@ -297,7 +297,7 @@ class _Trackio:
         self._run.finish()
 
 
-TRACKERS: Mapping[str, Callable[[RunToTrack], TrackerRun]] = {
+TRACKERS: Mapping[str, Callable[[TrackedRun], TrackerRun]] = {
     "tensorboard": _TensorBoard,
     "wandb": _Wandb,
     "mlflow": _MLflow,

@@ -42,7 +42,7 @@ class ArtifactStore(Protocol):
     def remove(self, sha256: str) -> None:
         """Take it away, if it is there."""
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """Take away what writers left that died long ago."""
 
 
@@ -86,7 +86,7 @@ class FolderStore:
         """As ArtifactStore."""
         (self.folder / sha256).unlink(missing_ok=True)
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """As ArtifactStore."""
         for path in self.folder.glob(".*.part"):
             if time.time() - path.lstat().st_mtime > _CUT_SECONDS:
@@ -158,7 +158,7 @@ class ObjectStore:
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """Nothing: which of them are old is not known everywhere, and stores have rules of their own for that."""
 
     def _place(self, name: str) -> str:
@@ -248,7 +248,7 @@ class Artifacts:
         """Take files away, and what writers left that died long ago."""
         for name in names:
             self._store.remove(name)
-        self._store.remove_cut()
+        self._store.remove_partial()
 
     def _require_whole(self, found: str, sha256: str) -> None:
         if found != sha256:

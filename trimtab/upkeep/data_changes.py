@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.fingerprint import rows_depend_on
+from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row
 from trimtab.arms.traffic import FILE, traffic_of
 from trimtab.arms.workspace import FOLDER, Workspace
@@ -105,7 +105,7 @@ def compare_data(
         if before is None
         else tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name])),
         documents_removed=None if before is None else tuple(sorted(before.keys() - now.keys())),
-        documents_learnt=learnt is not None and learnt != rows_depend_on(workspace)["documents"],
+        documents_learnt=learnt is not None and learnt != fingerprint_rows(workspace)["documents"],
         labelled=labelled,
     )
 

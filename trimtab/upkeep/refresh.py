@@ -13,7 +13,7 @@ from typing import Any, Literal
 from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.forgetting import forgetting
-from trimtab.arms.known_rows import KnownRow, read_rows
+from trimtab.arms.known_rows import KnownRow, read_known_rows
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
 from trimtab.arms.store import (
@@ -43,9 +43,9 @@ from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.place import selection
+from trimtab.studies.paths import selection
 from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_items
-from trimtab.studies.run_context import Opening, opened
+from trimtab.studies.run_context import RunContext, run_context
 from trimtab.studies.study import study
 from trimtab.studies.train import train
 from trimtab.upkeep.data_changes import (
@@ -211,14 +211,12 @@ def refresh(
         arm = parse_arm(production.arm, own)
         with (
             locked(home),
-            opened(
+            run_context(
                 own, [arm], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
-            ) as opening,
+            ) as ctx,
         ):
-            given = _Given(
-                allow=allow, allow_commands=allow_commands, scorer=scorer, listeners=opening.listeners, by=by
-            )
-            run = _Refresh(versions, production, opening, labelled, given, home)
+            given = _Given(allow=allow, allow_commands=allow_commands, scorer=scorer, listeners=ctx.listeners, by=by)
+            run = _Refresh(versions, production, ctx, labelled, given, home)
             return run.run(budget=budget, resume=resume, anyway=anyway, dry_run=dry_run)
 
 
@@ -246,14 +244,14 @@ class _Refresh:
         self,
         versions: Registry,
         production: Version,
-        opening: Opening,
+        ctx: RunContext,
         labelled: LabelledRows,
         given: _Given,
         home: Path,
     ) -> None:
-        self.versions, self.production, self.opening, self.task = versions, production, opening, opening.task
+        self.versions, self.production, self.ctx, self.task = versions, production, ctx, ctx.task
         self.given, self.home = given, home
-        self.workspace = opening.workspace
+        self.workspace = ctx.workspace
         _refuse_leaks(self.workspace)
         release = versions.follow(PRODUCTION)(())
         if release is None or release.version != production.number:
@@ -279,7 +277,7 @@ class _Refresh:
             if self.changes.nothing:
                 return RefreshResult(outcome="nothing new", sentence=self.changes.sentence, changes=self.changes)
             plan = self._plan()
-            self.opening.note(f"{self.changes.sentence} {plan.sentence}")
+            self.ctx.note(f"{self.changes.sentence} {plan.sentence}")
             if dry_run or not (plan.worth_it or anyway):
                 outcome: RefreshOutcome = "planned" if dry_run else "not worth it"
                 return RefreshResult(outcome=outcome, sentence=plan.sentence, changes=self.changes, plan=plan)
@@ -291,7 +289,7 @@ class _Refresh:
                 plan=plan,
             )
             self._keep()
-        self.opening.goes_on_with("refresh --resume")
+        self.ctx.goes_on_with("refresh --resume")
         return self._made(budget)
 
     def _made(self, budget: str | None) -> RefreshResult:
@@ -539,10 +537,10 @@ class _Refresh:
     @cached_property
     def session(self) -> Session:
         """The models with the task's rows and documents of today."""
-        return self.opening.session(self.bundled.session.precision)
+        return self.ctx.session(self.bundled.session.precision)
 
     def _runner(self, session: Session) -> ArmRunner:
-        return ArmRunner(session, self.opening.scorer, self.opening.progress(arm=self.bundled.arm.name))
+        return ArmRunner(session, self.ctx.scorer, self.ctx.progress(arm=self.bundled.arm.name))
 
     def _candidate_runner(self, rows: Sequence[Example]) -> ArmRunner:
         """What asks the candidate these rows in the place of the test questions."""
@@ -632,7 +630,7 @@ class _Refresh:
         """The rows that production was made from and measured on."""
         home = self.task.folder / FOLDER
         places = (folder, *(home / kind / self.production.source for kind in (STUDIES, RUNS)))
-        known = next((rows for place in places if (rows := read_rows(place)) is not None), None)
+        known = next((rows for place in places if (rows := read_known_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
                 f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, and does not say "

@@ -24,7 +24,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.sanitize import printable
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
-from trimtab.studies.consent import require_places
+from trimtab.studies.consent import require_store_consent
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import (
     CANARIES,
@@ -74,7 +74,7 @@ def registry(
     stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
     stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
     stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
-    require_places(own, [(place, option) for place, option in stated if place])
+    require_store_consent(own, [(place, option) for place, option in stated if place])
     if stated_address:
         address = _below(own.folder, stated_address)
     if stated_artifacts:

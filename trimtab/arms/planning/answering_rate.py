@@ -65,12 +65,12 @@ def shared_seconds(few: int, few_seconds: float, several: int, several_seconds: 
     return min(max(shared, 0.0), several_seconds)
 
 
-def decoding_share(given: Sequence[Generation]) -> float:
+def decoding_share(generations: Sequence[Generation]) -> float:
     """The share of the seconds of answers that went into new tokens; 0 of labels."""
-    reading = sum(one.prefill_seconds or 0.0 for one in given)
-    return 1 - reading / max(sum(one.seconds for one in given), 1e-9)
+    reading = sum(one.prefill_seconds or 0.0 for one in generations)
+    return 1 - reading / max(sum(one.seconds for one in generations), 1e-9)
 
 
-def mean_tokens(given: Sequence[Generation]) -> float:
+def mean_tokens(generations: Sequence[Generation]) -> float:
     """New tokens of an answer."""
-    return sum(one.new_tokens for one in given) / len(given)
+    return sum(one.new_tokens for one in generations) / len(generations)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trimtab.arms.calibration import planned_weighing
-from trimtab.arms.linear import hidden_seconds
+from trimtab.arms.calibration import plan_calibration
+from trimtab.arms.linear import hidden_state_seconds
 from trimtab.arms.planning.plan import ArmPlan
 from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan
 from trimtab.arms.session import Session
@@ -27,12 +27,12 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
     sample = [row.input for row in session.part("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
-    seconds = hidden_seconds(session) if effort in SEARCH_SPACES and is_timed else None
+    seconds = hidden_state_seconds(session) if effort in SEARCH_SPACES and is_timed else None
     hidden = () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
     return ArmPlan(
         arm=arm.name,
         answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
         test_seconds=each * len(test),
-        trials=(*hidden, *planned_weighing(session, arm, effort, each)),
+        trials=(*hidden, *plan_calibration(session, arm, effort, each)),
         memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.beyond()),
     )

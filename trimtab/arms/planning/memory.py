@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.arms.dev_eval import questions_asked
+from trimtab.arms.dev_eval import dev_question_limit
 from trimtab.arms.planning.answering_rate import AnsweringRate
 from trimtab.arms.planning.token_estimates import answer_tokens
 from trimtab.arms.recipe import IMITATING, Recipe, Stage
@@ -23,29 +23,29 @@ def answering_memory(session: Session, own: int, questions: int) -> float:
     """Megabytes of answering so many questions in batches, whose longest prompt has `own` tokens that it does not share."""
     if session.task.task.kind == "classify":
         reading = Engine(session.base, frozenset()).prefill_tokens
-        return GAPS * answering_mb(session.base, 1, session.kept_tokens, reading)
+        return GAPS * answering_mb(session.base, 1, session.kv_cache_tokens, reading)
     engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
     slots = max(1, min(engine.slots, BATCH_ITEMS, questions, engine.cache_tokens // each))
     return GAPS * answering_mb(session.base, rows_for(slots), each, min(engine.prefill_tokens, slots * own))
 
 
 def training_memory(
-    session: Session, made: Recipe, speed: TrainingRate, rate: AnsweringRate, each: float, kept: int
+    session: Session, recipe: Recipe, speed: TrainingRate, rate: AnsweringRate, each: float, kept: int
 ) -> float:
     """Megabytes of the process at its highest while an arm is trained on rows of `each` tokens, or answers the test behind that.
 
     `kept`: bytes that stay while it is trained.
     """
-    names, dev = [stage.name for stage in made.stages], len(session.workspace.splits["dev"])
-    asked = min(dev, max(questions_asked(session, name) for name in names))
+    names, dev = [stage.name for stage in recipe.stages], len(session.workspace.splits["dev"])
+    questions = min(dev, max(dev_question_limit(session, name) for name in names))
     draws = bool(REWARDED.keys() & set(names))
     return memory_mb(
         session.base,
-        pass_tokens=_pass_tokens(session, made, speed, each),
+        pass_tokens=_pass_tokens(session, recipe, speed, each),
         steps=speed.steps_mb,
         kept=kept,
-        look=answering_memory(session, rate.own, asked) if asked else 0.0,
-        drawing=answering_memory(session, rate.own, GROUP * made.batch) if draws else 0.0,
+        look=answering_memory(session, rate.own, questions) if questions else 0.0,
+        drawing=answering_memory(session, rate.own, GROUP * recipe.batch) if draws else 0.0,
         answering=rate.memory_mb,
     )
 
@@ -58,14 +58,14 @@ def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:
     return cache_bytes(session.base, tokens) if stage.rereads or searched else 0
 
 
-def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: float) -> int:
+def _pass_tokens(session: Session, recipe: Recipe, speed: TrainingRate, each: float) -> int:
     """Tokens of the passes side by side: as timed where examples are imitated, elsewhere as many as a step of rows of `each` may have."""
-    names = {stage.name for stage in made.stages}
+    names = {stage.name for stage in recipe.stages}
     if names <= set(IMITATING):
         return speed.pass_tokens
     most = float(default_microbatch_tokens(session.base.model.dtype) * parallel_lanes())
     if "docs" not in names:
         # a prompt is read once for all its answers, which are as long as references once these were imitated
         new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens
-        most = min(most, made.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
+        most = min(most, recipe.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
     return max(round(most), speed.pass_tokens)

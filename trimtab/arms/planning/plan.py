@@ -20,7 +20,7 @@ RESERVED = 0.05  # share of it that is kept for the verdict, the report, and wha
 LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
 MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
 LEAST_EPOCHS = 0.25  # to which training is cut before an arm is left out
-MORE = 1.25  # times the epochs, or the seconds of searching, that an arm had: for less it is not made again
+GAINS_FROM = 1.25  # times the epochs, or the seconds of searching, that an arm had: for less it is not made again
 LEAST_PREDICTED = 5.0  # seconds, of fewer of which no pace is read off
 SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, that are tried for a budget
 LEAST_TESTS = 100  # test questions that a plan leaves at least
@@ -91,12 +91,12 @@ class ArmPlan:
         return math.fsum(trial.seconds for trial in self.trials if not trial.beside)
 
     @property
-    def beside_seconds(self) -> float:
+    def beyond_search_seconds(self) -> float:
         """Predicted seconds of what a run of an arm that searches does beside its search."""
         return math.fsum(trial.seconds for trial in self.trials if trial.beside)
 
     @property
-    def most_search_seconds(self) -> float:
+    def max_search_seconds(self) -> float:
         """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
@@ -104,8 +104,8 @@ class ArmPlan:
         """Predicted seconds of searching and training with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = trained * sum(stage.seconds(most) for stage in self.stages)
-        searching = min(self.most_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
-        beside = self.beside_seconds if allowance.looks_at_dev else 0.0
+        searching = min(self.max_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
+        beside = self.beyond_search_seconds if allowance.may_search else 0.0
         return allowance.seeds * (training + beside) + searching
 
     def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
@@ -134,11 +134,13 @@ class TrainedStanding:
         former = self.allowance
         if not self.cut or former == allowance:
             return False
-        enough = MORE * former.search_seconds
+        enough = GAINS_FROM * former.search_seconds
         longer = former.search_seconds < allowance.search_seconds
         searches = longer and (allowance.search_seconds >= enough or allowance.search_seconds == whole.search_seconds)
-        begins = allowance.looks_at_dev and not former.looks_at_dev
-        lasts = former.epochs is not None and (allowance.epochs is None or allowance.epochs >= MORE * former.epochs)
+        begins = allowance.may_search and not former.may_search
+        lasts = former.epochs is not None and (
+            allowance.epochs is None or allowance.epochs >= GAINS_FROM * former.epochs
+        )
         return searches or begins or lasts or allowance.seeds > former.seeds
 
 
@@ -166,7 +168,9 @@ class Plan:
     def whole(self) -> Allowance:
         """The allowance that cuts nothing: its search is as long as the longest list of trials."""
         search = max((arm.search_seconds for arm in self.arms), default=0.0)
-        return Allowance(seeds=self.seeds, search_seconds=search, weighs=any(arm.beside_seconds for arm in self.arms))
+        return Allowance(
+            seeds=self.seeds, search_seconds=search, weighs=any(arm.beyond_search_seconds for arm in self.arms)
+        )
 
     def allowance_of(self, arm: str) -> Allowance:
         """What an arm may spend."""
@@ -195,7 +199,7 @@ class Plan:
         return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == self.seeds
 
     @property
-    def runs_nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether no arm fits the budget."""
         return len(self.left_out) == len(self.arms)
 
@@ -212,7 +216,7 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     are never cut. Arms left out are told with the minutes they lack.
     """
     plan = Plan(arms=tuple(arms), allowance=Allowance(), left_out={}, cuts=(), budget=budget, seeds=seeds)
-    return replanned(replace(plan, allowance=plan.whole), {}, 0.0)
+    return replan(replace(plan, allowance=plan.whole), {}, 0.0)
 
 
 def with_fewer_tests(plan: Plan, tests: int) -> Plan:
@@ -231,7 +235,7 @@ def with_fewer_tests(plan: Plan, tests: int) -> Plan:
     return replace(of(rows), precision=plan.precision, test_rows=rows)
 
 
-def fitting_sample(plan: Plan, rows: int) -> int | None:
+def largest_fitting_sample(plan: Plan, rows: int) -> int | None:
     """The largest sample of the `rows`, to two digits, with which every arm is trained and answers in full.
 
     None where no sample is needed, and where a hundredth of the rows is still too much.
@@ -245,21 +249,21 @@ def fitting_sample(plan: Plan, rows: int) -> int | None:
     return None
 
 
-def replanned(plan: Plan, made: Mapping[str, TrainedStanding], spent: float) -> Plan:
+def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -> Plan:
     """Divide what `spent` seconds leave of the budget again, at the pace seen so far.
 
-    The time goes to the arms that are not trained yet and to those of `made` that were cut and gain by it, all with one allowance. Where
+    The time goes to the arms that are not trained yet and to those of `standings` that were cut and gain by it, all with one allowance. Where
     it does not suffice, the most expensive of the cut arms stay as they are. An arm that is not trained yet and does not fit with the
     least allowance is left out, the longest first.
     """
     if plan.budget is None:
         return plan
-    left, pace, whole = plan.budget - spent, _pace(plan, made), plan.whole
-    waiting = [arm for arm in plan.kept if arm.arm not in made and arm.arm not in plan.allowances]
-    cut = [arm for arm in plan.kept if arm.arm in made and made[arm.arm].cut]
+    left, pace, whole = plan.budget - spent, _pace(plan, standings), plan.whole
+    waiting = [arm for arm in plan.kept if arm.arm not in standings and arm.arm not in plan.allowances]
+    cut = [arm for arm in plan.kept if arm.arm in standings and standings[arm.arm].cut]
 
     def cost(arm: ArmPlan, allowance: Allowance) -> float:
-        return _to_come(arm, allowance, made.get(arm.arm), pace(arm), whole)
+        return _remaining_seconds_of(arm, allowance, standings.get(arm.arm), pace(arm), whole)
 
     def total(arms: Sequence[ArmPlan], allowance: Allowance) -> float:
         return sum(cost(arm, allowance) for arm in arms)
@@ -268,26 +272,26 @@ def replanned(plan: Plan, made: Mapping[str, TrainedStanding], spent: float) -> 
     while True:
         taking = [*waiting, *cut]
         as_it_is = sum(cost(arm, plan.allowance_of(arm.arm)) for arm in plan.kept if arm not in taking)
-        allowance = _most(partial(total, taking), left - as_it_is, whole, taking)
-        gaining = [arm.arm for arm in cut if made[arm.arm].gains(allowance, whole)]
+        allowance = _largest_allowance(partial(total, taking), left - as_it_is, whole, taking)
+        gaining = [arm.arm for arm in cut if standings[arm.arm].gains(allowance, whole)]
         if gaining or not cut:
             break
         cut.pop()
     spending, left_out = as_it_is + total(taking, allowance), dict(plan.left_out)
     for arm in sorted(waiting, key=lambda arm: -cost(arm, allowance)):
         if _is_over(spending, left):
-            left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the budget leaves", spending - left)
+            left_out[arm.arm] = _left_out_reason(f"the {_minutes(left)} min that the budget leaves", spending - left)
             spending -= cost(arm, allowance)
     if len(plan.left_out) < len(left_out) < len(plan.arms):  # the others may spend more then
-        return replanned(replace(plan, left_out=left_out), made, spent)
+        return replan(replace(plan, left_out=left_out), standings, spent)
     own = {name: one for name, one in plan.allowances.items() if name not in gaining}
     found = replace(
         plan, left_out=left_out, allowances=own, allowance=allowance if waiting or gaining else plan.allowance
     )
-    return replace(found, cuts=cuts_of(found, made))
+    return replace(found, cuts=describe_cuts(found, standings))
 
 
-def _to_come(
+def _remaining_seconds_of(
     arm: ArmPlan, allowance: Allowance, standing: TrainedStanding | None, pace: float, whole: Allowance
 ) -> float:
     """Predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if training it again gains nothing."""
@@ -303,11 +307,11 @@ def _to_come(
     return pace * max(0.0, made) + allowance.seeds * answers + arm.curve_seconds
 
 
-def _pace(plan: Plan, made: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
+def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
     """A function from an arm to its pace: seconds taken per second predicted, over the arms trained so far that are trained like it or not at all."""
     sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for arm in plan.arms:
-        standing, of_kind = made.get(arm.arm), sums[bool(arm.stages)]
+        standing, of_kind = standings.get(arm.arm), sums[bool(arm.stages)]
         if standing is not None and standing.seconds is not None:
             of_kind[0] += standing.seconds
             of_kind[1] += arm.making(standing.allowance, trained=standing.trained)
@@ -319,7 +323,9 @@ def _pace(plan: Plan, made: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan]
     return pace
 
 
-def _most(total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]) -> Allowance:
+def _largest_allowance(
+    total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]
+) -> Allowance:
     """The largest allowance whose `total` fits into `left` seconds. Cuts the search first, then epochs, then seeds; the least one if none fits."""
 
     def fits(allowance: Allowance) -> bool:
@@ -369,17 +375,17 @@ def _is_over(seconds: float, budget: float) -> bool:
     return seconds > budget * (1 + 1e-9)  # a share that fills the budget is a sum that rounds
 
 
-def cuts_of(plan: Plan, made: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
+def describe_cuts(plan: Plan, standings: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
     """What the budget cuts of the arms that run, in words; with their names if it does not cut the same of all."""
     kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
     for arm in plan.kept:
-        if arm.arm not in made or made[arm.arm].cut:
+        if arm.arm not in standings or standings[arm.arm].cut:
             for kind, text in _cuts(arm, plan.allowance_of(arm.arm), plan.whole):
                 kinds[kind].setdefault(text, []).append(arm.arm)
     found = (
-        text if len(told) == 1 else f"{text} ({', '.join(arms)})"
-        for told in kinds.values()
-        for text, arms in told.items()
+        text if len(arms_of_cut) == 1 else f"{text} ({', '.join(arms)})"
+        for arms_of_cut in kinds.values()
+        for text, arms in arms_of_cut.items()
     )
     return (*found, *([plan.fewer_tests] if plan.fewer_tests else ()))
 
@@ -388,8 +394,8 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
     """What an allowance cuts of an arm: kind and words."""
     found = []
     share, weighing = allowance.search_seconds, " and the weighing of labels" * whole.weighs
-    searches_less = share < min(arm.most_search_seconds, whole.search_seconds)
-    if searches_less or (arm.beside_seconds and not allowance.looks_at_dev):
+    searches_less = share < min(arm.max_search_seconds, whole.search_seconds)
+    if searches_less or (arm.beyond_search_seconds and not allowance.may_search):
         some = f"the searching of each arm on dev, to {share:.0f} of {whole.search_seconds:.0f} seconds"
         none = f"all searching on dev{weighing}, so that arms stand as they usually are"
         found.append(("search", some if share else none))
@@ -400,15 +406,15 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
     return found
 
 
-def to_come(plan: Plan, made: Mapping[str, TrainedStanding]) -> dict[str, float]:
+def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> dict[str, float]:
     """Predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of its answers."""
-    pace, found = _pace(plan, made), dict[str, float]()
-    asked = [(arm, one) for arm in plan.arms if (one := made.get(arm.arm)) and one.answer_seconds and one.seconds]
+    pace, found = _pace(plan, standings), dict[str, float]()
+    asked = [(arm, one) for arm in plan.arms if (one := standings.get(arm.arm)) and one.answer_seconds and one.seconds]
     taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
     predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
     answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
     for arm in plan.kept:
-        allowance, standing = plan.allowance_of(arm.arm), made.get(arm.arm)
+        allowance, standing = plan.allowance_of(arm.arm), standings.get(arm.arm)
         if standing is None:
             found[arm.arm] = pace(arm) * arm.making(allowance)
         if standing is None or standing.answer_seconds is None:
@@ -417,7 +423,7 @@ def to_come(plan: Plan, made: Mapping[str, TrainedStanding]) -> dict[str, float]
     return found
 
 
-def taken_in(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
+def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
     """The plan with those of the arms that were left out which, foretold anew, fit beside the `spent` seconds, the shortest first.
 
     Each may spend what the other arms may, less where only that fits. Only what was timed is taken in, for nothing is left to make up for a wrong forecast.
@@ -428,18 +434,18 @@ def taken_in(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
         if arm.problem or not arm.timed:
             continue
         arms[arm.arm] = arm
-        allowance = _most(partial(arm.seconds, most_search=True), left, plan.allowance, [arm])
+        allowance = _largest_allowance(partial(arm.seconds, most_search=True), left, plan.allowance, [arm])
         seconds = arm.seconds(allowance, most_search=True)
         if not _is_over(seconds, left):
             left -= seconds
             del left_out[arm.arm]
             allowances[arm.arm] = allowance
         else:
-            left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the other arms left", seconds - left)
+            left_out[arm.arm] = _left_out_reason(f"the {_minutes(left)} min that the other arms left", seconds - left)
     return replace(plan, arms=tuple(arms.values()), left_out=left_out, allowances=allowances)
 
 
-def _lacking(what: str, seconds: float) -> str:
+def _left_out_reason(what: str, seconds: float) -> str:
     """Why an arm is left out: what there is, and how many seconds it lacks."""
     return f"{what} lack about {_minutes(seconds)} min for it; raise study.budget in a new study"
 
@@ -454,7 +460,7 @@ def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> in
     return next((seeds for seeds in range(MOST_SEEDS, 1, -1) if (seeds - 1) * each <= left), 1)
 
 
-def what_would_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
+def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
     """Of a plan in which no arm fits: the cheapest arm with its minutes, and the budget that it takes beside `planning` seconds, as in `3m`."""
     cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)

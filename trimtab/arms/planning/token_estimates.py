@@ -15,9 +15,9 @@ PASSAGES = 64  # and documents that they are taken from
 def prompt_tokens(session: Session, context: Context) -> float:
     """Tokens of a prompt: the instruction and a few questions, the shots, the passages."""
     plain = PromptBuilder(session, Context()).prompts(session.part("train", ROWS))
-    asked = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
+    question_tokens = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
     passages = context.passages * passage_tokens(session, context.words) if context.passages else 0.0
-    return asked + shot_tokens(session, context) + passages
+    return question_tokens + shot_tokens(session, context) + passages
 
 
 def shot_tokens(session: Session, context: Context) -> float:

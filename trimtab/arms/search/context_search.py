@@ -15,7 +15,7 @@ from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.search.instruction_variants import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
-from trimtab.base.files import append_line, read_lines
+from trimtab.base.files import append_line, read_json_lines
 from trimtab.base.grammar import PARTS, SENTENCE, is_trained, method_of
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
@@ -68,19 +68,19 @@ class TrialPlan:
 
 def plan_context_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
-    context, menu = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = len(session.part("dev", menu.rows)) if menu else 0
-    if menu is None or not rows:
+    context, space = context_for(arm), SEARCH_SPACES.get(effort)
+    rows = len(session.part("dev", space.rows)) if space else 0
+    if space is None or not rows:
         return ()
     found = []
-    for options in rounds(session, arm, context, menu):
+    for options in rounds(session, arm, context, space):
         what, contexts = options(context)
-        asked = _asked(len(contexts), rows)
+        asked = _halving_questions(len(contexts), rows)
         found.append(TrialPlan(what=WORDS[what], count=len(contexts), seconds=each * asked))
     return tuple(found)
 
 
-def _asked(options: int, rows: int) -> int:
+def _halving_questions(options: int, rows: int) -> int:
     """Questions of a round of halving over so many options."""
     alive, before, asked = options, 0, 0
     for size in _sizes(rows):
@@ -99,7 +99,7 @@ def _sizes(rows: int) -> list[int]:
     return sizes
 
 
-def rounds(session: Session, arm: Arm, context: Context, menu: SearchSpace) -> list[Callable[[Context], Options]]:
+def rounds(session: Session, arm: Arm, context: Context, space: SearchSpace) -> list[Callable[[Context], Options]]:
     """What is chosen one after the other for an arm's prompts, each with the rest as chosen before; nothing that its settings fix.
 
     Nothing for weights that are trained, which read otherwise than the base does (`arms/search/passage_search.py`).
@@ -114,14 +114,16 @@ def rounds(session: Session, arm: Arm, context: Context, menu: SearchSpace) -> l
         found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
         if part.tried and part.setting not in arm.settings:
-            found.append(numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
+            found.append(
+                number_options(part.setting, part.tried, space.draws if context.shot_kind == "few-shot" else 1)
+            )
     found += retrieval_variants(session, context)
     if context.passages and context.shots:
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
     return found
 
 
-def numbers(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Context], Options]:
+def number_options(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Context], Options]:
     """The numbers of a setting; of shots, each number in several draws."""
 
     def options(now: Context) -> Options:
@@ -158,7 +160,7 @@ class ContextScores:
         self._file, self._ask = file, ask
         self._scores: dict[Context, dict[str, float]] = {}
         self._seconds: dict[Context, float] = {}
-        for line in read_lines(file, "context", "scores", "seconds") if file else ():
+        for line in read_json_lines(file, "context", "scores", "seconds") if file else ():
             self._add(Context(**line["context"]), line["scores"], line["seconds"])
 
     def _add(self, context: Context, scores: Mapping[str, float], seconds: float) -> None:
@@ -220,9 +222,9 @@ class ContextTrials:
         trials = []
         for context in self._contexts:
             known = self._scores.known(context)
-            told = {"dev_loss": None, "dev_metric": None, **trial(context, mean(known.values()))}
+            measured = {"dev_loss": None, "dev_metric": None, **trial(context, mean(known.values()))}
             seconds = self._scores.seconds(context)
-            trials.append(Trial(rows=len(known), seconds=seconds, kept=context == chosen, **told))
+            trials.append(Trial(rows=len(known), seconds=seconds, kept=context == chosen, **measured))
         stopped: Stopped = "budget" if self.out_of_time else "no trial was better"
         found = ArmEffort(seconds=self.spent, trials=tuple(trials), stopped=stopped, improving=improving)
         return found if trials else None
@@ -236,9 +238,9 @@ def choose_context(
     One thing after the other, each by successive halving. A round that its time does not reach to the end chooses by the last rung
     that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
     """
-    context, menu = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = session.part("dev", menu.rows) if menu else ()
-    if menu is None or not rows:
+    context, space = context_for(arm), SEARCH_SPACES.get(effort)
+    rows = session.part("dev", space.rows) if space else ()
+    if space is None or not rows:
         return context, None
     # a smaller draw is a part of a larger one, so that no question is asked twice
     tried, rungs, bettered = (
@@ -246,16 +248,16 @@ def choose_context(
         [session.part("dev", size) for size in _sizes(len(rows))],
         False,
     )
-    for options in rounds(session, arm, context, menu):
+    for options in rounds(session, arm, context, space):
         if tried.out_of_time:
             break
         former = context
-        context = _halved(tried, rungs, context, options(context)[1])
+        context = _successive_halving(tried, rungs, context, options(context)[1])
         bettered = context != former
     return context, tried.effort(context, _trial, improving=tried.out_of_time and bettered)
 
 
-def _halved(
+def _successive_halving(
     tried: ContextTrials, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]
 ) -> Context:
     """The best of the options; the present one stays in to the end, so that none takes its place on a few questions alone."""

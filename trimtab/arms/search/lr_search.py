@@ -78,7 +78,7 @@ def search_learning_rate(
     the time that this needs.
     A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
     """
-    steady, diverged = _steady(run, centre, open_)
+    steady, diverged = _stable_centre(run, centre, open_)
     ladder = _LearningRateSearch(run, steady, menu, seconds, diverged)
     if open_.learning_rate:
         ladder.try_rates()
@@ -87,16 +87,16 @@ def search_learning_rate(
         best = ladder.prefer(best, other(best))
     while True:
         try:
-            chosen, result = ladder.beside_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
+            chosen, result = ladder.or_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
             return chosen, result, ladder.effort(chosen)
         except DivergedError:  # late: the next best is trained instead
-            ladder.lose(best)
+            ladder.mark_diverged(best)
             if not any(ladder.results.values()):
                 raise
             best = ladder.best(final=False)
 
 
-def _steady(
+def _stable_centre(
     run: Run, centre: TrainingSetting, open_: OpenSettings
 ) -> tuple[TrainingSetting, dict[TrainingSetting, float]]:
     """The centre, or the first rate below it that does not diverge, and the seconds of those that did.
@@ -136,7 +136,7 @@ class _LearningRateSearch:
         self.improving = False
         self.results: dict[TrainingSetting, TrainResult | None] = dict.fromkeys(diverged)
         self.longer: dict[TrainingSetting, float] = {}  # seconds of a run beyond one training as planned
-        self._look(centre, 1)  # paid for by the training itself if it wins
+        self._train_to(centre, 1)  # paid for by the training itself if it wins
         first = self.results[centre]
         self.each = first.seconds if first else math.inf  # of any setting up to its first look
 
@@ -159,14 +159,14 @@ class _LearningRateSearch:
             self.stopped = "budget"
         return enough
 
-    def _look(self, setting: TrainingSetting, look: int) -> None:
+    def _train_to(self, setting: TrainingSetting, look: int) -> None:
         began = time.monotonic()
         try:
             self.results[setting] = self.run(setting, look)
         except DivergedError:
-            self.lose(setting, time.monotonic() - began)
+            self.mark_diverged(setting, time.monotonic() - began)
 
-    def lose(self, setting: TrainingSetting, seconds: float = 0.0) -> None:
+    def mark_diverged(self, setting: TrainingSetting, seconds: float = 0.0) -> None:
         """Note that a run diverged, `seconds` after what is known of it."""
         former = self.results.get(setting)
         self.diverged[setting] = seconds + (former.seconds if former else 0.0)
@@ -182,13 +182,13 @@ class _LearningRateSearch:
         """The ladder, and one step beyond the edge where the best stands."""
         steps = [step for number in range(1, self.menu.rates + 1) for step in (number, -number)]
         for step in steps:
-            if not self._try(self._rate(step)):
+            if not self._try_setting(self._rate(step)):
                 self.improving = self.best(final=False) != self.centre
                 return
         for step in (self.menu.rates, -self.menu.rates):
             if self.best(final=False) == self._rate(step):
                 beyond = self._rate(step + (1 if step > 0 else -1))
-                if not self._try(beyond):
+                if not self._try_setting(beyond):
                     self.improving = True
                 elif self.best(final=False) == beyond:
                     self.stopped, self.improving = "edge of the ladder", True
@@ -196,13 +196,13 @@ class _LearningRateSearch:
     def _rate(self, step: int) -> TrainingSetting:
         return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
 
-    def _try(self, setting: TrainingSetting, *, beside: float = 0.0) -> bool:
+    def _try_setting(self, setting: TrainingSetting, *, beside: float = 0.0) -> bool:
         """Run a setting to its first look, unless it is known to diverge; False where the time is over."""
         if setting in self.diverged:
             return True
         if not self._has_time(self.each, beside=beside):
             return False
-        self._look(setting, 1)
+        self._train_to(setting, 1)
         return True
 
     def others(self, best: TrainingSetting, *, rank: bool) -> list[Callable[[TrainingSetting], TrainingSetting]]:
@@ -216,22 +216,22 @@ class _LearningRateSearch:
 
     def prefer(self, best: TrainingSetting, other: TrainingSetting) -> TrainingSetting:
         """The other setting where dev loss is lower by over one paired standard error at the first look."""
-        if not self._try(other, beside=self._usual_left):
+        if not self._try_setting(other, beside=self._usual_left):
             return best
         now, former = _reading(self.results[other], 1), _reading(self.results[best], 1)
-        return other if now and former and _falls(former, now) else best
+        return other if now and former and _improves(former, now) else best
 
     def best(self, *, final: bool = True) -> TrainingSetting:
         """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
         known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
         ranked = sorted(known, key=lambda setting: loss_or_negated_metric(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
-        near = [one for one in rivals if not _falls(known[one], known[first])]
+        near = [one for one in rivals if not _improves(known[one], known[first])]
         if not (final and near and self._has_time(self.each, beside=self._usual_left)):
             return first
         again: dict[TrainingSetting, EvalRecord] = {}
         for setting in (first, *near):
-            self._look(setting, 2)
+            self._train_to(setting, 2)
             reading = _reading(self.results[setting], 2)
             if reading is None:
                 return first if setting != first else near[0]
@@ -246,7 +246,7 @@ class _LearningRateSearch:
             planned = planned or result.seconds * LOOKS / (LOOKS - 1)
             self.longer[begun.begun()] = max(0.0, result.seconds - planned)
             times = setting.epochs * LONGER / begun.epochs
-            if result.finished or not may_grow or not _falls(*_last_two(result)):
+            if result.finished or not may_grow or not _improves(*_last_two(result)):
                 break
             if times > MOST_LONGER * (1 + 1e-9):
                 self.stopped, self.improving = "edge of the ladder", True
@@ -260,7 +260,7 @@ class _LearningRateSearch:
         self.longer[begun.begun()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
         return setting, result
 
-    def beside_usual(
+    def or_usual(
         self, found: TrainingSetting, result: TrainResult, *, may_grow: bool
     ) -> tuple[TrainingSetting, TrainResult]:
         """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
@@ -270,14 +270,14 @@ class _LearningRateSearch:
             or not self._has_time(self._usual_left)
         ):
             return found, result
-        told, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
+        ended, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
         try:
             usual, other = self.finish(self.centre, may_grow=may_grow)
-            if not (other.best and result.best and _falls(other.best, result.best)):
+            if not (other.best and result.best and _improves(other.best, result.best)):
                 return usual, other
         except DivergedError:
-            self.lose(self.centre)
-        self.stopped, self.improving = told
+            self.mark_diverged(self.centre)
+        self.stopped, self.improving = ended
         return found, self.run(found, None)  # its weights are put on again
 
     def _keep(self, begun: TrainingSetting, result: TrainResult) -> TrainResult:
@@ -355,6 +355,6 @@ def _last_two(result: TrainResult) -> tuple[EvalRecord, EvalRecord]:
     return result.readings[-2:][0], result.readings[-1]
 
 
-def _falls(former: EvalRecord, later: EvalRecord) -> bool:
+def _improves(former: EvalRecord, later: EvalRecord) -> bool:
     """Whether dev is better at the second than at the first by over one paired standard error."""
     return loss_or_negated_metric(former) - loss_or_negated_metric(later) > paired_error(former, later)

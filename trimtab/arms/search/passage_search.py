@@ -18,7 +18,7 @@ from trimtab.arms.search.context_search import (
     ContextTrials,
     Options,
     TrialPlan,
-    numbers,
+    number_options,
     retrieval_variants,
 )
 from trimtab.arms.session import Session
@@ -42,18 +42,18 @@ def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float)
     )
 
 
-def find_right(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+def gold_retrieved(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
     """For each question 1 where its prompt shows a right passage, else 0, and the seconds that looking up took."""
     _ = session.index_of(context.words)  # made once, whoever needs it first
     began = time.perf_counter()
-    found = PromptBuilder(session, context).find_right(rows)
+    found = PromptBuilder(session, context).gold_retrieved(rows)
     return {row.id: float(right) for row, right in zip(rows, found, strict=True)}, time.perf_counter() - began
 
 
 def choose_passages(
     session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
 ) -> tuple[Context, ArmEffort | None]:
-    """The passages that an arm is shown, `scores` being those of `find_right`, and what was tried for it in at most `seconds`.
+    """The passages that an arm is shown, `scores` being those of `gold_retrieved`, and what was tried for it in at most `seconds`.
 
     One thing after the other; a round that its time does not reach to the end changes nothing. No effort: there was nothing to try.
     """
@@ -67,17 +67,17 @@ def choose_passages(
 
 def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
     """Training and dev rows whose answer a text may hold: it holds no label of a closed set, and nothing that is not known."""
-    menu = SEARCH_SPACES.get(effort)
-    if menu is None or session.task.task.kind == "classify":
+    space = SEARCH_SPACES.get(effort)
+    if space is None or session.task.task.kind == "classify":
         return ()
-    rows = (*session.part("train", TRAINING_ROWS * menu.rows), *session.part("dev", menu.rows))
+    rows = (*session.part("train", TRAINING_ROWS * space.rows), *session.part("dev", space.rows))
     return tuple(row for row in rows if not is_unknown(row, session))
 
 
 def _rounds(session: Session, arm: Arm, context: Context) -> list[Callable[[Context], Options]]:
     """What is chosen one after the other: the number of passages, where the arm's settings leave it open, and how they are found."""
     shown = [PARTS[name] for name in arm.parts if PARTS[name].setting == "passages"]
-    counts = [numbers(part.setting, part.tried) for part in shown if part.setting not in arm.settings]
+    counts = [number_options(part.setting, part.tried) for part in shown if part.setting not in arm.settings]
     return [*counts, *retrieval_variants(session, context)]
 
 

@@ -31,7 +31,7 @@ class Proposals:
     fee: float = 0.0
 
 
-def proposing(task: Task, arms: Sequence[Arm]) -> list[str]:
+def proposing_endpoints(task: Task, arms: Sequence[Arm]) -> list[str]:
     """The endpoints that are asked for instructions: those that the task file lets propose, where an arm may try them."""
     prompted = any(method_of(arm).uses_base and not is_trained(arm) for arm in arms)
     searched = task.study.effort != "none" and bool(task.data.examples)
@@ -47,7 +47,7 @@ def propose(workspace: Workspace, arms: Sequence[Arm], kept: Path, progress: Pro
     task, train = workspace.task, workspace.splits["train"]
     texts: list[str] = []
     fee = 0.0
-    for name in proposing(task, arms) if train else ():
+    for name in proposing_endpoints(task, arms) if train else ():
         table = task.api[name]
         progress.emit("choose", note=f"asking api.{name} for instructions")
         prompt = Prompt(id=f"proposals-{name}", messages=(Message(role="user", content=_request(workspace)),))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, remove_cut, replacing, write_json
+from trimtab.base.files import read_object, remove_partial, replacing, write_json
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.dora import DoraLinear
@@ -185,7 +185,7 @@ def save_adapter(base: Base, folder: Path) -> None:
     Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
     """
     for name in (MOVED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
-        remove_cut(folder, f"{name}.*")
+        remove_partial(folder, f"{name}.*")
     layers = adapter_layers(base.model).values()
     if not layers and virtual_tokens_of(base.model) is None:
         moved = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}
