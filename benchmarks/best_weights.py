@@ -149,7 +149,7 @@ def record(name: str, seed: int, source: Path) -> dict[str, Any]:
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
     examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
-    dev, test = session.part("dev", DEV), session.part("test", TEST)
+    dev, test = session.subset("dev", DEV), session.subset("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)

@@ -65,7 +65,7 @@ def measured(session: Session, run: Path, questions: int) -> dict[str, Any]:
         many = head_answerer(session, load_head(session.base, run / "adapter"))
         asked: dict[str, Callable[[Prompt], object]] = {
             "plain": plain_pass(session),
-            "alone": able.alone,
+            "alone": able.answer_one,
             "nothing_held": lambda prompt: many([prompt]),
         }
         prompts = able.builder.prompts(examples)

@@ -22,7 +22,7 @@ from studies import write_sums
 
 from trimtab.arms.answerers import score_on_dev
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.objectives import compared, judged_answers, new_head, training_rows
+from trimtab.arms.objectives import answer_pairs, judged_answers, new_head, training_rows
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import Teacher, answer_row, same_tokenization
@@ -113,7 +113,7 @@ def task_of(example: str, scratch: Path) -> Task:
 def session_of(example: str, scratch: Path, **tables: Any) -> Session:
     """A session over few rows of an example; `tables` take the place of the task's own."""
     session = open_session(open_workspace(task_of(example, scratch).model_copy(update=tables)), PRECISION)
-    splits = {name: session.part(name, most) for name, most in ROWS.items()}
+    splits = {name: session.subset(name, most) for name, most in ROWS.items()}
     preferences = {name: session.workspace.preferences[name][:most] for name, most in PAIRS.items()}
     session.workspace = replace(session.workspace, splits=splits, preferences=preferences)
     return session
@@ -140,7 +140,7 @@ class Measure:
         base = self.session.base
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
-            scored = BradleyTerry(compared(self.judged), head, batch=BATCH, seed=0)
+            scored = BradleyTerry(answer_pairs(self.judged), head, batch=BATCH, seed=0)
             return {**found, "pair_accuracy": evaluate(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
             told = evaluate(base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, keep=False))

@@ -191,7 +191,7 @@ class Cache:
         for start in range(0, len(left), BATCH_ITEMS):
             part = left[start : start + BATCH_ITEMS]
             asked = [replace(prompt, id=key) for key, prompt in part]
-            for given in able.many(asked):
+            for given in able.answer_batch(asked):
                 self.known[given.id] = given.text
                 append_line(self.file, {"key": given.id, "answer": given.text})
         return [self.known[key] for key in keys]
@@ -240,7 +240,7 @@ def run(world: World, name: str) -> None:
             if arm.retrieves:
                 world.session.set_documents(world.documents_of(policy, month), {})
             prompts = able.builder.prompts(world.asked)
-            given = [one.text for one in able.many(prompts)] if name == "extract" else cache.answers(prompts, able)
+            given = [one.text for one in able.answer_batch(prompts)] if name == "extract" else cache.answers(prompts, able)
             line = {
                 "arm": name,
                 "policy": policy,

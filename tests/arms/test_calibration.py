@@ -155,12 +155,12 @@ def test_where_no_text_is_scored_a_temperature_changes_no_answer(session: Sessio
     write_record(run / CALIBRATION_FILE, Calibration(temperature=1e6))
     prompts_of = session.workspace.splits["test"]
     with ready_arm(session, arm, context_for(arm), run) as ready:
-        flat = ready.many(ready.builder.prompts(prompts_of))
+        flat = ready.answer_batch(ready.builder.prompts(prompts_of))
     assert [one.text for one in flat] == [answer.answer for answer in outcome.answers]
     assert [one.probability for one in flat] == pytest.approx([1 / 3] * len(flat), abs=1e-3)
     write_record(run / CALIBRATION_FILE, Calibration())
     with ready_arm(session, arm, context_for(arm), run) as ready:
-        plain = ready.many(ready.builder.prompts(prompts_of))
+        plain = ready.answer_batch(ready.builder.prompts(prompts_of))
     assert [one.probability for one in plain] == pytest.approx([answer.plain_probability for answer in outcome.answers])
 
 

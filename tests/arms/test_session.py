@@ -102,10 +102,10 @@ def test_a_text_is_embedded_once_in_a_session(session: Session, monkeypatch: pyt
     given: list[str] = []
     real = session.embedder.encode
     monkeypatch.setattr(session.embedder, "encode", lambda texts: given.extend(texts) or real(texts))
-    first = session.embedded(["north", "south", "north"])
-    again = session.embedded(["south", "west", "north"])
+    first = session.embed(["north", "south", "north"])
+    again = session.embed(["south", "west", "north"])
     assert given == ["north", "south", "west"]
     assert (first[0] == first[2]).all()
     assert (again[[0, 2]] == first[[1, 0]]).all()
     assert again == pytest.approx(real(["south", "west", "north"]), abs=1e-6)
-    assert session.embedded([]).shape == (0, first.shape[1])
+    assert session.embed([]).shape == (0, first.shape[1])

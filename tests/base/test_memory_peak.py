@@ -19,7 +19,7 @@ def test_what_work_took_is_told_without_what_stays() -> None:
         passes = np.ones(25_000_000)  # 200 MB
         time.sleep(0.1)
         del passes
-    assert 180 < memory.beyond() < 220
+    assert 180 < memory.above_present() < 220
     assert stays.sum() == 10_000_000
 
 

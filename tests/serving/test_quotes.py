@@ -80,8 +80,8 @@ def test_every_answer_of_a_study_stands_in_a_passage_it_was_shown(quoted: Path) 
     arm = parse_arm("rag+quote", session.task)
     with ready_arm(session, arm, context_for(arm), quoted.parent, [*test.values()]) as able:
         prompts = able.builder.prompts([*test.values()])
-        together = able.many(prompts)
-        assert [one.text for one in together] == [able.alone(prompt).text for prompt in prompts]
+        together = able.answer_batch(prompts)
+        assert [one.text for one in together] == [able.answer_one(prompt).text for prompt in prompts]
     for prompt, given in zip(prompts, together, strict=True):
         assert given.text in {UNKNOWN, *spans([hit.passage.text for hit in prompt.hits])}
         assert given.text

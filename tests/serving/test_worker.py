@@ -85,15 +85,15 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
             with client.stream("POST", route, json=asked) as reply:
                 parts = reply.iter_raw()  # kept: without it the connection is closed
                 next(parts)
-                assert (writing.parts.admission.inside, arm.waiting) == (1, 1)
+                assert (writing.parts.admission.inside, arm.pending_count) == (1, 1)
         else:
             with ThreadPoolExecutor(1) as beside:
                 leaving = beside.submit(client.post, route, json=asked, timeout=2)
-                wait_until(lambda: (writing.parts.admission.inside, arm.waiting) == (1, 1), 2)  # before it leaves
+                wait_until(lambda: (writing.parts.admission.inside, arm.pending_count) == (1, 1), 2)  # before it leaves
                 with pytest.raises(httpx.ReadTimeout):
                     leaving.result()
         gone = len(passes)
-        wait_until(lambda: is_idle(writing) and arm.waiting == arm._engine.in_flight == 0, 9)
+        wait_until(lambda: is_idle(writing) and arm.pending_count == arm._engine.in_flight == 0, 9)
         assert len(passes) - gone <= 20  # a second's: a clock that no other program on this machine stops
         assert writing.metric("trimtab_clients_left_total") + stream >= left + 1
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
@@ -385,9 +385,9 @@ def test_one_bad_question_does_not_spoil_those_that_are_chosen_with_it(
         time.sleep(0.1)  # so that the others wait and come together
         if any("poison" in prompt.messages[-1].content for prompt in prompts):
             raise ValueError("poison")
-        return able.many(prompts)
+        return able.answer_batch(prompts)
 
-    monkeypatch.setattr(arm, "_ready", replace(able, many=many, alone=lambda prompt: many([prompt])[0]))
+    monkeypatch.setattr(arm, "_ready", replace(able, answer_batch=many, answer_one=lambda prompt: many([prompt])[0]))
     with deciding.client() as client, ThreadPoolExecutor(6) as pool:
         texts = [QUESTION, "poison", "tower of Gera?", "poison too", "garden of Hamm?", "Jena?"]
         codes = list(

@@ -37,14 +37,14 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArm:
-    """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand.
+    """`answer_batch` answers prompts together; `answer_one` one prompt as a server would, what all prompts share read beforehand.
 
-    `engine` is what `alone` writes with; None where answers are chosen, or come from an endpoint.
+    `engine` is what `answer_one` writes with; None where answers are chosen, or come from an endpoint.
     """
 
     builder: PromptBuilder
-    many: Answerer
-    alone: Callable[[Prompt], Generation]
+    answer_batch: Answerer
+    answer_one: Callable[[Prompt], Generation]
     engine: Engine | None = None
 
 
@@ -72,7 +72,7 @@ def ready_arm(
             many = asking = extract_answerer(session.task.task.unknown, context.threshold)
         else:
             many = asking = _calibrated(linear_answerer(session, run / "adapter"), calibration)
-        yield ReadyArm(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
+        yield ReadyArm(builder=builder, answer_batch=many, answer_one=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()
     if is_trained(arm):
@@ -83,21 +83,21 @@ def ready_arm(
             head = load_head(base, run / "adapter")
             many = _calibrated(head_answerer(session, head), calibration)
             alone = _calibrated(_head_alone(session, head, builder.prompts(sample)), calibration)
-            yield ReadyArm(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
+            yield ReadyArm(builder=builder, answer_batch=many, answer_one=lambda prompt: alone([prompt])[0])
             return
         prompt_ids = builder.prompts(sample)
         if session.task.task.kind == "classify":
             yield ReadyArm(
                 builder=builder,
-                many=lambda prompts: session.answer(prompts, calibration=calibration),
-                alone=session.label_chooser(prompt_ids, calibration),
+                answer_batch=lambda prompts: session.answer(prompts, calibration=calibration),
+                answer_one=session.label_chooser(prompt_ids, calibration),
             )
             return
         engine = session.engine(prompt_ids)
         yield ReadyArm(
             builder=builder,
-            many=builder.answer,
-            alone=lambda prompt: builder.answer([prompt], engine=engine)[0],
+            answer_batch=builder.answer,
+            answer_one=lambda prompt: builder.answer([prompt], engine=engine)[0],
             engine=engine,
         )
 

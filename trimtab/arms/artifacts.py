@@ -77,7 +77,7 @@ NOTHING = TrainedWeights()
 class ArmArtifact:
     """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
 
-    `dev_scores`: of dev questions that it answered on the way, by id. `anew`: made for this measurement, not taken from another.
+    `dev_scores`: of dev questions that it answered on the way, by id. `is_new`: made for this measurement, not taken from another.
     `processor_share`: what other programs left of the processor meanwhile.
     """
 
@@ -91,7 +91,7 @@ class ArmArtifact:
     peak_mb: float = 0.0
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     learning: LearningCurve | None = None
-    anew: bool = True
+    is_new: bool = True
     processor_share: float | None = None
 
     @property

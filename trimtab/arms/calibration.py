@@ -91,7 +91,7 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     progress.emit("choose", note="labels weighed on dev")
     (run / CALIBRATION_FILE).unlink(missing_ok=True)  # of a former call: what is asked here is not calibrated
     labels = session.workspace.labels  # of the training rows: dev may have others, which nobody can give
-    dev = [one for one in session.part("dev", DEV_QUESTIONS) if one.references[0] in labels]
+    dev = [one for one in session.subset("dev", DEV_QUESTIONS) if one.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
         with ready_arm(session, arm, context, run) as ready:
@@ -127,7 +127,7 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
     nothing = Example(id="content-free", messages=(Message(role="user", content=CONTENT_FREE),), references=())
     sums_NL, null_L, batch_L = (
         session.label_sums(ready.builder.prompts(asked))
-        for asked in (dev, [nothing], session.part("train", BATCH_INPUTS))
+        for asked in (dev, [nothing], session.subset("train", BATCH_INPUTS))
     )
     tried = [CalibrationTrial(way="raw", scores_NL=sums_NL, right_N=right_N)]
     offsets: tuple[tuple[CalibrationMethod, Floats | None], ...] = (
@@ -167,7 +167,7 @@ def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Seq
 
 def _calibrate_probabilities(ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
     """For arms that give probabilities without scoring text: the temperature alone."""
-    generations = ready.many(ready.builder.prompts(dev))
+    generations = ready.answer_batch(ready.builder.prompts(dev))
     labels = list(generations[0].probabilities)  # an arm that learnt from rows knows their labels alone
     known = [(one, row.references[0]) for one, row in zip(generations, dev, strict=True) if row.references[0] in labels]
     if not known:

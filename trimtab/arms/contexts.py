@@ -161,7 +161,7 @@ class PromptBuilder:
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
         if self.context.threshold is not None:
-            found = self.session.extracted(examples, self.context.passages)
+            found = self.session.extract_sentences(examples, self.context.passages)
             composed = (compose(example, self.instruction) for example in examples)
             return [replace(prompt, hits=hits) for prompt, hits in zip(composed, found, strict=True)]
         hits = self._retrieve(examples) if self.context.passages else [()] * len(examples)
@@ -337,7 +337,7 @@ class NearestShots:
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool
-        self._vectors_PD = session.embedded([example.input for example in pool])
+        self._vectors_PD = session.embed([example.input for example in pool])
 
     def __call__(self, examples: Sequence[Example], count: int) -> list[list[Example]]:
         """For each example its `count` shots."""

@@ -52,7 +52,7 @@ def evaluate_on_dev(
     of a closed set by the log loss of the choice (`label_losses`), which is what will be served; without an objective, and where pairs
     are learnt from, by the metric: pairs are told apart ever better by weights that answer ever worse.
     """
-    dev = session.part("dev", dev_question_limit(session, stage))
+    dev = session.subset("dev", dev_question_limit(session, stage))
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else builder.answer
     by_choice = imitates_labels(session, stage)

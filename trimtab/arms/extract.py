@@ -42,7 +42,7 @@ def choose_threshold(session: Session, context: Context, scorer: Scorer | None) 
 
     Nothing is fitted to the training rows, so they count like dev rows. With fewer than LEAST_ROWS rows the context stays as it is.
     """
-    rows = (*session.part("dev", MOST_ROWS), *session.part("train", MOST_ROWS))[:MOST_ROWS]
+    rows = (*session.subset("dev", MOST_ROWS), *session.subset("train", MOST_ROWS))[:MOST_ROWS]
     if len(rows) < LEAST_ROWS:
         return context, None
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def planned_extract(
     `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts none of it but test
     questions.
     """
-    sample = [row.input for row in session.part("train", questions)]
+    sample = [row.input for row in session.subset("train", questions)]
     with MemoryPeak() as memory:
         each = embedding(sample) / max(1, len(sample)) + SCORING_SECONDS
     labelled = sum(len(session.workspace.splits[name]) for name in ("train", "dev"))
@@ -92,5 +92,5 @@ def planned_extract(
         arm=arm.name,
         answer_seconds=setup + each * (tests + others),
         test_seconds=each * tests,
-        memory_mb=memory.beyond(),
+        memory_mb=memory.above_present(),
     )

@@ -43,7 +43,7 @@ def learning_curve(
     `whole` is the folder of the run on all rows, `train` makes a run in another one. Each part is drawn from the next larger one.
     """
     splits, kind = session.workspace.splits, session.task.task.kind
-    dev, rows = session.part("dev", MOST_DEV), splits["train"]
+    dev, rows = session.subset("dev", MOST_DEV), splits["train"]
     sizes = curve_sizes(len(rows))
     if len(dev) < 2 or group_count([example.group for example in dev]) == 1 or not sizes:
         return None
@@ -83,7 +83,7 @@ def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan],
     for size in curve_sizes(rows):
         longer = recipe_for_part(recipe, size).stages
         of_part = zip(stages, longer, strict=True)
-        training += sum(plan.over(size / rows, stage.epochs).seconds() for plan, stage in of_part)
+        training += sum(plan.with_rows(size / rows, stage.epochs).seconds() for plan, stage in of_part)
     return training + (len(SHARES) + 1) * dev * each
 
 
@@ -112,5 +112,5 @@ def _on_dev(
     session: Session, arm: Arm, context: Context, run: Path, dev: Sequence[Example], scorer: Scorer | None
 ) -> list[float]:
     with ready_arm(session, arm, context, run) as ready:
-        scores = score_on_dev(session, dev, ready.builder, ready.many, scorer)[1]
+        scores = score_on_dev(session, dev, ready.builder, ready.answer_batch, scorer)[1]
     return [scores[example.id] for example in dev]

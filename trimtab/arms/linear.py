@@ -39,7 +39,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     former = load_linear(like) if like else None
     takes = hidden_state_seconds(session) if search_seconds > 0 and former is None else None
     within = takes is not None and takes <= search_seconds
-    hidden = session.hidden if within or (former and former.features == HIDDEN) else None
+    hidden = session.mean_hidden_states if within or (former and former.features == HIDDEN) else None
     only = (former.features, former.penalty) if former else None
     model, trials = train_linear(texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden, only=only)
     model.save(folder, made_by=weights_digest(session.base_folder) if model.features == HIDDEN else "")
@@ -57,10 +57,10 @@ def hidden_state_seconds(session: Session) -> float | None:
     except MissingError:  # the arm does not ask for it
         return None
     rows = [row.input for name in ("train", "dev") for row in session.workspace.splits[name]]
-    sample = [row.input for row in session.part("train", TIMED_ROWS)]
-    session.hidden(sample[:1])  # the first, cold one is not counted
+    sample = [row.input for row in session.subset("train", TIMED_ROWS)]
+    session.mean_hidden_states(sample[:1])  # the first, cold one is not counted
     began = time.perf_counter()
-    session.hidden(sample)
+    session.mean_hidden_states(sample)
     each = (time.perf_counter() - began) / max(1, sum(map(len, sample)))
     return each * sum(map(len, rows))
 
@@ -77,7 +77,7 @@ def linear_answerer(session: Session, folder: Path) -> Answerer:
                 file=folder,
             )
         session.fresh_base()
-        turn = session.hidden
+        turn = session.mean_hidden_states
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         chances_NC = model.probabilities([prompt.messages[-1].content for prompt in prompts], turn)

@@ -102,7 +102,7 @@ def head_rows(
 def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[JudgedAnswers], int]:
     """The judged answers of a split behind their prompts as this context builds them, and how many were left out for their length."""
     judgements = session.workspace.preferences[split]
-    prompts = PromptBuilder(session, context).prompts([one.asked for one in judgements])
+    prompts = PromptBuilder(session, context).prompts([one.as_example for one in judgements])
 
     def encoded(prompt: Prompt, answer: str | None) -> Encoded | None:
         return None if answer is None else session.encoder.conversation(prompt.messages, answer)
@@ -139,7 +139,7 @@ def supervised_objectives(
     objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, keep=stage.rereads)
     if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
-    dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
+    dev = session.subset("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
     together = _dev_batch(session, plan)
     return objective, over(dev, 0, USUAL_MIX, batch=together, keep=True)[0] if dev else None, skipped
 
@@ -198,7 +198,7 @@ def distill_objectives(
     """
     tokens = default_microbatch_tokens(session.base.model.dtype)
     teacher_answers = teacher.answers(context, "train", session.workspace.splits["train"])
-    dev_answers = teacher.answers(context, "dev", session.part("dev", DEV_ROWS))
+    dev_answers = teacher.answers(context, "dev", session.subset("dev", DEV_ROWS))
     own, began = teacher.own, time.perf_counter()
     fitting = fitting_answers(session, teacher_answers)
     if not fitting:

@@ -38,7 +38,7 @@ class OnlineQuestion:
     without template, instruction or passages; `messages` are then empty. `echo`: the reply has the prompt too, with the
     log-probabilities of its tokens where `logprobs` are asked for; `max_new` may then be 0. `top_logprobs`: of how many likeliest tokens
     beside each said one.
-    `draws`: how many answers are asked for to the same question, of which this is one. `asker`: who asks, for whom alone it is kept
+    `draws`: how many answers are asked for to the same question, of which this is one. `cache_salt`: who asks, for whom alone it is kept
     in memory, so that their next turn is quicker; it is not kept where that is empty.
     """
 
@@ -53,10 +53,10 @@ class OnlineQuestion:
     top_logprobs: int = 0
     constraint: Constraint | None = None
     draws: int = 1
-    asker: str = ""
+    cache_salt: str = ""
 
     @property
-    def asked(self) -> tuple[Message, ...] | str | tuple[int, ...]:
+    def source(self) -> tuple[Message, ...] | str | tuple[int, ...]:
         """The conversation, or the raw prompt: one object for all draws of a question."""
         return self.messages if self.raw is None else self.raw
 
@@ -131,7 +131,7 @@ class OnlineArm(Protocol):
         """Take a question back, whether it is known or not."""
 
     @property
-    def waiting(self) -> int:
+    def pending_count(self) -> int:
         """How many questions are not answered yet."""
 
 
@@ -184,11 +184,11 @@ class _ActiveQuestion:
 class _PreparedQuestion:
     """What was made of the messages or the raw prompt of a question, for each of its draws.
 
-    Draws of one question share the object `asked`. It is compared by identity, not by its text: how long an answer takes must not show
+    Draws of one question share the object `source`. It is compared by identity, not by its text: how long an answer takes must not show
     whether somebody else has asked the same.
     """
 
-    asked: tuple[Message, ...] | str | tuple[int, ...]
+    source: tuple[Message, ...] | str | tuple[int, ...]
     prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...] = ()
     public: int = 0
@@ -203,7 +203,7 @@ class WritingArm:
         self._prepared: _PreparedQuestion | None = None  # of the question that came last
 
     @property
-    def waiting(self) -> int:
+    def pending_count(self) -> int:
         """How many questions are not answered yet."""
         return len(self._asked)
 
@@ -221,7 +221,7 @@ class WritingArm:
         """Look its passages up and put it into the engine; the second of several draws is put there with what the first has found."""
         self._require_free(question)
         max_new = self._session.output_tokens if question.max_new is None else question.max_new
-        if self._prepared is None or self._prepared.asked is not question.asked:
+        if self._prepared is None or self._prepared.source is not question.source:
             self._prepared = None
             self._prepared = self._prepare(question, max_new)
         prompt = self._prepared.prompt and replace(self._prepared.prompt, id=question.id)
@@ -237,7 +237,7 @@ class WritingArm:
             constraint=self._session.quote(prompt) if prompt and self._quotes else question.constraint,
             stream=True,
             public=self._prepared.public,
-            asker=question.asker,
+            asker=question.cache_salt,
         )
         self._engine.submit(request)
         self._asked[question.id] = _ActiveQuestion(question=question, prompt=prompt, ids=self._prepared.ids)
@@ -272,14 +272,14 @@ class WritingArm:
     def _prepare(self, question: OnlineQuestion, max_new: int) -> _PreparedQuestion:
         if question.raw is not None:
             return _PreparedQuestion(
-                asked=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new)
+                source=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new)
             )
         prompt = prompt_for(self._ready, question, max_new)
         self._session.forget_hits()  # a server's questions have no end
         ids = self._session.encoder.prompt(prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
         public = self._shared_tokens(question, prompt, ids)
-        return _PreparedQuestion(asked=question.messages, prompt=prompt, ids=ids, public=public)
+        return _PreparedQuestion(source=question.messages, prompt=prompt, ids=ids, public=public)
 
     def _shared_tokens(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
         """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
@@ -385,7 +385,7 @@ class ChoosingArm:
         self._prepared: tuple[tuple[Message, ...], Prompt] | None = None  # the question that came last, and its prompt
 
     @property
-    def waiting(self) -> int:
+    def pending_count(self) -> int:
         """How many questions are not answered yet."""
         return len(self._asked)
 
@@ -431,7 +431,7 @@ class ChoosingArm:
         prompts = [prompt for _, prompt in taken.values()]
         try:
             generations = (
-                self._ready.many(prompts) if len(prompts) > 1 else [self._ready.alone(prompt) for prompt in prompts]
+                self._ready.answer_batch(prompts) if len(prompts) > 1 else [self._ready.answer_one(prompt) for prompt in prompts]
             )
             replies = [reply_from(self._session, *taken[generation.id], generation) for generation in generations]
         except RemoteError as error:  # the endpoint's patience is spent already

@@ -133,9 +133,9 @@ class ArmRunner:
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
     ) -> ArmMeasurement:
         """Make an arm below `folder`, answer the split, measure; `saved` is one that was made before."""
-        return self.measure(arm, self.taken(arm, saved) if saved else self.make(arm, folder, allowance), split)
+        return self.measure(arm, self.reuse(arm, saved) if saved else self.make(arm, folder, allowance), split)
 
-    def taken(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
+    def reuse(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
         """An arm that was made before."""
         self._detach_weights(arm)
         context = context_for(arm, saved.chosen)
@@ -147,7 +147,7 @@ class ArmRunner:
             folders=(saved.folder,),
             index_seconds=index_seconds,
             peak_mb=memory.megabytes,
-            anew=False,
+            is_new=False,
         )
 
     def make(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
@@ -234,8 +234,8 @@ class ArmRunner:
             for seed, run in enumerate(artifact.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
-                replies = run / REPLIES if artifact.anew else None
-                sample = self.session.part(split, SAMPLE)
+                replies = run / REPLIES if artifact.is_new else None
+                sample = self.session.subset(split, SAMPLE)
                 with ready_arm(self.session, arm, artifact.context, run, sample, replies=replies) as ready:
                     self._measure(found, ready, examples, split, seed, len(artifact.folders))
         found.peak_mb = max(artifact.peak_mb, memory.megabytes)
@@ -279,7 +279,7 @@ class ArmRunner:
         self._detach_weights(arm)
         with (
             ready_arm(
-                self.session, arm, artifact.context, artifact.folders[0], self.session.part("test", SAMPLE)
+                self.session, arm, artifact.context, artifact.folders[0], self.session.subset("test", SAMPLE)
             ) as ready,
             ProcessorShare() as processor,
         ):
@@ -356,9 +356,9 @@ class ArmRunner:
     def _dev_scores(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
         """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
         if arm.weights == "linear":
-            dev = self.session.part("dev", DEV_QUESTIONS)
+            dev = self.session.subset("dev", DEV_QUESTIONS)
             with ready_arm(self.session, arm, context, run) as ready:
-                return score_on_dev(self.session, dev, ready.builder, ready.many, self.scorer)[1] if dev else {}
+                return score_on_dev(self.session, dev, ready.builder, ready.answer_batch, self.scorer)[1] if dev else {}
         if is_trained(arm) or arm.endpoint:
             return trained.dev_scores
         return self.scores.known(context)
@@ -421,7 +421,7 @@ class ArmRunner:
             generations: list[Generation] = []
             for start in range(0, len(asked), BATCH_ITEMS):
                 part = asked[start : start + BATCH_ITEMS]
-                generations += ready.many(part)
+                generations += ready.answer_batch(part)
                 done += len(part)
                 self.progress.emit("answer", step=done, of=len(asked))
             return generations
@@ -437,7 +437,7 @@ class ArmRunner:
             return {}
         put_right = ready.builder.with_gold_passage(examples)
         missed, prompts = [example for example, _ in put_right], [prompt for _, prompt in put_right]
-        again = evaluate(missed, prompts, ready.many, self.task, split=split, seed=0, scorer=self.scorer)
+        again = evaluate(missed, prompts, ready.answer_batch, self.task, split=split, seed=0, scorer=self.scorer)
         before = {answer.item_id: answer.score for answer in answers}
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}
@@ -453,7 +453,7 @@ class ArmRunner:
         for number, example in enumerate([*asked[:2], *asked]):
             self.session.forget_hits()
             began = time.perf_counter()
-            generations.append(ready.alone(ready.builder.prompts([example])[0]))
+            generations.append(ready.answer_one(ready.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(asked) + 2)
         return seconds[2:], generations[2:]

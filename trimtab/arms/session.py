@@ -53,7 +53,7 @@ class Session:
         self.workspace, self.task = workspace, workspace.task
         self._requested_precision = precision or workspace.task.base.precision
         self.eight_bit = False  # whether arms answer with weights of 8 bits
-        self.taught: Path | None = None  # where a teacher's answers are kept for all arms; None: in each run
+        self.teacher_folder: Path | None = None  # where a teacher's answers are kept for all arms; None: in each run
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
         self.shots: tuple[Example, ...] | None = None  # the fixed ones where they were drawn before, as in a bundle
         self._base = base  # one that is loaded already, or None
@@ -85,7 +85,7 @@ class Session:
         release_memory()
         return self.base
 
-    def beside(self) -> Session:
+    def sharing_models(self) -> Session:
         """Another session that shares all models and indexes with this one; what is put onto its base stays its own."""
         own = copy.copy(self)
         own._base = share_weights(self.base)
@@ -121,7 +121,7 @@ class Session:
         """Where the index over passages of about so many words lies: each size beside the usual one, so that its bytes are its own."""
         return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
 
-    def indexed(self, documents: tuple[Document, ...]) -> dict[int, Index]:
+    def build_indexes(self, documents: tuple[Document, ...]) -> dict[int, Index]:
         """Indexes over other documents, one for each that is in use, by words of a passage; for `set_documents`.
 
         May be called from another thread: the indexes in use go on answering, and texts are embedded by a model of its own.
@@ -150,7 +150,7 @@ class Session:
     def _opened_index(self, chunk_words: int) -> Index:
         return Index.open(self.index_folder(chunk_words), self.embedder, words=chunk_words)
 
-    def embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors [N, D] of texts that are compared with each other, each text embedded once in a session.
 
         Where the seconds of embedding are measured, the embedder is asked.
@@ -160,7 +160,7 @@ class Session:
         self._vectors.update(zip(new, vectors, strict=True))
         return np.stack([self._vectors[text] for text in texts]) if texts else vectors
 
-    def hidden(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def mean_hidden_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What the base model that is on makes of each text behind the instruction: `mean_hidden`, `[N, D]`; long ones are cut."""
         instruction = self.task.task.instruction
         said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
@@ -188,7 +188,7 @@ class Session:
         closed = self.task.task.kind == "classify"
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
 
-    def part(self, split: Split, most: int) -> tuple[Example, ...]:
+    def subset(self, split: Split, most: int) -> tuple[Example, ...]:
         """At most so many examples of a split, drawn so that they stand for all of it."""
         return drawn(self.workspace.splits[split], most, self.task.task.kind)
 
@@ -214,7 +214,7 @@ class Session:
         self._hits.update(zip(new, found, strict=True))
         return [self._hits[key] for key in asked]
 
-    def extracted(self, examples: Sequence[Example], k: int) -> list[tuple[Hit, ...]]:
+    def extract_sentences(self, examples: Sequence[Example], k: int) -> list[tuple[Hit, ...]]:
         """The `k` sentences of the documents that most likely answer each question, best first."""
         index = self.index_of(SENTENCE)
         if self._extractor is None or self._extractor.index is not index:
@@ -222,16 +222,16 @@ class Session:
         return self._extractor.best([example.input for example in examples], k)
 
     @property
-    def timings(self) -> int:
+    def timed_count(self) -> int:
         """How many questions each arm is timed on alone; with a latency limit as many as its bound needs for so many arms."""
         return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
     def timed_questions(self, split: Split) -> tuple[Example, ...]:
         """The questions that are timed alone: of the split, and for a latency limit of dev where that has too few."""
-        asked = self.part(split, self.timings)
+        asked = self.subset(split, self.timed_count)
         if split == "dev" or self.task.target.latency_p95_ms is None:
             return asked
-        return (*asked, *self.part("dev", self.timings - len(asked)))
+        return (*asked, *self.subset("dev", self.timed_count - len(asked)))
 
     def forget_hits(self) -> None:
         """Let the next question pay for its own retrieval."""
@@ -254,7 +254,7 @@ class Session:
     ) -> list[Generation]:
         """Answer with the weights that are on: a label of the closed set, or text.
 
-        For labels, `held` is a beginning of the prompts that was read before, `calibration` how they are weighed, `whole` whether all
+        For labels, `shared_prefix` is a beginning of the prompts that was read before, `calibration` how they are weighed, `whole` whether all
         of them are scored at once. Texts are written by `engine`, with what it holds, and cut after `most` tokens; with
         `quote` they are held to each prompt's passages.
         """
@@ -304,11 +304,11 @@ class Session:
         self, sample: Sequence[Prompt], calibration: Calibration | None
     ) -> Callable[[Prompt], Generation]:
         """A chooser of labels for single prompts as a server runs it: what all prompts begin with is read beforehand."""
-        held = self.held(sample)
+        held = self.shared_prefix(sample)
         whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
         return lambda prompt: self.answer([prompt], held=held, calibration=calibration, whole=whole)[0]
 
-    def held(self, sample: Sequence[Prompt]) -> Prefix | None:
+    def shared_prefix(self, sample: Sequence[Prompt]) -> Prefix | None:
         """What all prompts of the sample begin with, read by the weights that are on."""
         return hold_prefix(self.base, self._shared(sample))
 

@@ -53,7 +53,7 @@ class Teacher:
         """
         task = session.task
         self._session, self.progress = session, progress
-        self._kept = session.taught or folder / TAUGHT
+        self._kept = session.teacher_folder or folder / TAUGHT
         self._answers: dict[Split, list[TeacherAnswer]] = {}
         self._own: Session | None = None
         self.seconds = self.fee = 0.0

@@ -167,7 +167,7 @@ class _WeightTrainer:
         for number in range(len(self.plan.stages)):
             self._start = snapshot({})
             if search is None or not self._may_be_searched(self.plan.stages[number]):
-                results.append(self.train(self.plan.stages[number]))
+                results.append(self.train_stage(self.plan.stages[number]))
                 continue
             spent = sum(effort.seconds for effort in efforts)
             share = (search.seconds - spent) / sum(stage.name != "docs" for stage in self.plan.stages[number:])
@@ -182,7 +182,7 @@ class _WeightTrainer:
         """Whether something of dev says which setting of a stage, whose turn it is, is better."""
         return self._dev_evaluator(stage, self._objectives(stage)[1]) is not None
 
-    def train(
+    def train_stage(
         self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
     ) -> TrainResult:
         """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
@@ -268,7 +268,7 @@ class _WeightTrainer:
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
         if setting.mix not in (None, self.plan.mix):
             name += f"-missing-{setting.mix.gold_missing:g}-distractors-{setting.mix.distractors:g}"
-        return self.train(stage, name, until, setting.mix)
+        return self.train_stage(stage, name, until, setting.mix)
 
     def with_setting(self, number: int, setting: TrainingSetting) -> Recipe:
         """The recipe with a stage so set."""
@@ -290,7 +290,7 @@ class _WeightTrainer:
 
     def scores_on_dev(self) -> Mapping[str, float]:
         """What the weights that are on score on the dev questions of a look, by id."""
-        dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
+        dev, session = self.session.subset("dev", DEV_QUESTIONS), self.session
         if not dev or REWARD in self.arm.stages:
             return {}
         builder = PromptBuilder(session, self.context)

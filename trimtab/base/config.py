@@ -1,4 +1,4 @@
-"""The tables of `trimtab.toml`: every key, its default and its limits."""
+"""Configuration of a task (`trimtab.toml`): every table and key, with its type, default and limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "answer": ("contains", "exact_match", "token_f1"),
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
-BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
+BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
     *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
     "time",
@@ -29,11 +29,9 @@ COLUMNS = (
 SLOT = re.compile(r"\{([^{}]+)\}")
 """Where a template for the input names a column."""
 
-MOST_PRICE = (
-    1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
-)
+MOST_PRICE = 1e9  # per hour or per million tokens, in any currency; with the other limits below, no total overflows
 
-ROUNDING = 0.01  # by which shares may miss 1
+ROUNDING = 0.01  # tolerance for shares that must sum to 1
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # TOML has lists only
@@ -41,13 +39,13 @@ Day = Annotated[date, Field(strict=False)]
 
 
 class Settings(BaseModel):
-    """Base of every table: frozen; an unknown key is refused, and so is text or true where a number stands."""
+    """Base class of the tables: frozen; unknown keys are refused, and so are text or booleans in place of a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class TaskTable(Settings):
-    """What is asked of the model."""
+    """`[task]`: the kind of task, its instruction and its metric."""
 
     name: str = Field(
         "", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task; default: its folder's."
@@ -80,7 +78,7 @@ class TaskTable(Settings):
 
 
 class SplitTable(Settings):
-    """Shares of the examples that are held out."""
+    """`[data.split]`: the shares of the examples that are held out."""
 
     dev: float = Field(0.15, gt=0, lt=1, description="Share that settings are chosen on.")
     test: float = Field(0.25, gt=0, lt=1, description="Share that the verdict is measured on.")
@@ -94,7 +92,7 @@ class SplitTable(Settings):
 
 
 class DataTable(Settings):
-    """Where examples and documents come from."""
+    """`[data]`: the files of examples and documents."""
 
     examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
     test: Texts = Field((), description="Files that are the test set as they are.")
@@ -158,7 +156,7 @@ class DataTable(Settings):
 
 
 class LabelsTable(Settings):
-    """classify: how the labels of the data are to be read."""
+    """`[labels]`: how the labels of the data are read (classify only)."""
 
     merge: Mapping[Text, Text] = Field(
         default_factory=dict, description='Spellings that are read as another label: { "REFUND" = "refund" }.'
@@ -173,7 +171,7 @@ class LabelsTable(Settings):
 
 
 class BaseTable(Settings):
-    """The pretrained models."""
+    """`[base]`: the pretrained models."""
 
     model: Text = Field(BASE_MODEL, description="A catalogue name, a folder or a Hugging Face id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
@@ -192,21 +190,23 @@ Weight = Annotated[float, Field(gt=0, le=1000)]
 
 
 class ProgramPart(Settings):
-    """A program of one's own as a part of the reward; it speaks as `task.scorer` does."""
+    """A reward component that runs a program of the user, with the protocol of `task.scorer`."""
 
     argv: Annotated[Texts, Field(min_length=1)] = Field(description="The program and its arguments; no shell.")
     weight: Weight = Field(1.0, description="Its weight in the sum.")
 
 
 class ModelPart(Settings):
-    """A trained reward model as a part of the reward: the logistic of its score."""
+    """A reward component that asks a trained reward model: the logistic function of its score."""
 
     run: Text = Field(description="The ID of a finished run of an arm that ends in reward (trimtab runs lists them).")
     weight: Weight = Field(1.0, description="Its weight in the sum.")
 
 
 class RewardTable(Settings):
-    """What an answer earns where a stage learns from rewards: parts in 0..1 times their weights; none named: the metric alone."""
+    """`[reward]`: the reward of an answer in reinforcement learning, a weighted sum of components in 0..1. Default: the
+    metric alone.
+    """
 
     metric: Weight | None = Field(None, description="The task's own metric.")
     exact_match: Weight | None = Field(None, description="Equal to a reference, as SQuAD compares.")
@@ -221,7 +221,7 @@ class RewardTable(Settings):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The parts that are named with their weights; the metric with 1 where none is."""
+        """Return the weights of the configured components; `{metric: 1}` if none is configured."""
         named = {name: getattr(self, name) for name in type(self).model_fields}
         weights = {
             name: part if isinstance(part, float) else float(part.weight)
@@ -232,7 +232,7 @@ class RewardTable(Settings):
 
 
 class TeacherTable(Settings):
-    """Whose answers the stage `distill` imitates: a model that is loaded beside the base, or an endpoint."""
+    """`[teacher]`: the teacher of the stage `distill`: a model loaded beside the base model, or an endpoint."""
 
     model: Text | None = Field(None, description="A catalogue name, a folder or a Hugging Face id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
@@ -248,7 +248,7 @@ class TeacherTable(Settings):
 
 
 class TargetTable(Settings):
-    """What is good enough."""
+    """`[target]`: the score and the latency that are good enough."""
 
     quality: float | None = Field(
         None, gt=0, le=1, description="The lowest score that is good enough, in the metric; default: none."
@@ -264,11 +264,11 @@ class TargetTable(Settings):
 Effort = Literal["none", "standard", "thorough"]
 
 
-BUDGET_UNITS = f" smh{ascii_uppercase}"  # of time, and letters of a currency
+BUDGET_UNITS = f" smh{ascii_uppercase}"  # units of time, and the letters of a currency
 
 
 class StudyTable(Settings):
-    """What is compared, and how long it may take."""
+    """`[study]`: the arms to compare and the budget."""
 
     arms: Texts = Field((), description="Names of the arms to compare; empty: those that fit the kind and the data.")
     seeds: int = Field(1, ge=1, le=20, description="How often each arm is trained.")
@@ -298,7 +298,7 @@ class StudyTable(Settings):
 
     @property
     def budget_amount(self) -> tuple[float, str] | None:
-        """The budget as a number and its unit, s, m, h or a currency; None when there is none."""
+        """Return the budget as a number and its unit: s, m, h or a currency; None without a budget."""
         number = self.budget.rstrip(BUDGET_UNITS)
         return (float(number), self.budget.removeprefix(number).strip()) if self.budget else None
 
@@ -311,7 +311,8 @@ StageName = Literal[
 
 
 class ArmTable(Settings):
-    """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults.
+    """`[arm.NAME]`: an arm of the user's own: a method, its stages, a context, and the settings that differ from the
+    defaults.
 
     `learning_rate` and `epochs` are one number, or one for each stage: `{ docs = 1e-4, sft = 5e-4 }`.
     """
@@ -353,7 +354,7 @@ class ArmTable(Settings):
 
     @model_validator(mode="after")
     def _check_settings_apply(self) -> Self:
-        """A setting that the arm would not look at was meant for another arm."""
+        """Refuse a setting that the arm does not use: it was meant for another arm."""
         method = METHODS["api" if self.weights.startswith("api-") else self.weights]
         require_quotable("api" if self.weights.startswith("api-") else self.weights, self.context)
         named = {PARTS[part].setting for part in parts_of(self.context)}
@@ -388,13 +389,13 @@ class ArmTable(Settings):
 
     @property
     def stages_trained(self) -> tuple[str, ...]:
-        """The stages, in the order given; the examples alone where none are."""
+        """Return the stages in order; `sft` alone if none is set."""
         staged = not self.weights.startswith("api-") and METHODS[self.weights].staged
         return (self.stages or ("sft",)) if staged else ()
 
 
 class TokenPrice(Settings):
-    """Price of a million tokens at an endpoint."""
+    """Price of a million tokens of an endpoint."""
 
     input: float = Field(ge=0, le=MOST_PRICE, description="Price of a million tokens sent.")
     output: float = Field(ge=0, le=MOST_PRICE, description="Price of a million tokens received.")
@@ -403,7 +404,9 @@ class TokenPrice(Settings):
 
 
 class ApiTable(Settings):
-    """An endpoint, measured as the arm `api-NAME`: an OpenAI-compatible one, or for classify one that decides among labels."""
+    """`[api.NAME]`: an endpoint, measured as the arm `api-NAME`: OpenAI-compatible or, for classify, one that chooses
+    among labels.
+    """
 
     api: Literal["chat", "systemone", "decisions"] = Field(
         "chat", description="chat: text comes back; systemone, decisions: labels go out, their probabilities come back."
@@ -450,14 +453,14 @@ class HourPrice(Settings):
 
 
 class ChangingFacts(Settings):
-    """Facts of one kind, which change at one rate."""
+    """One kind of facts, all of which change at the same rate."""
 
     share: float = Field(ge=0, le=1, description="Share of the questions that are about facts of this kind.")
     per_month: float = Field(ge=0, le=1_000, description="How often one such fact changes in a month.")
 
 
 class ChangeTable(Settings):
-    """How fast the facts change: share and per_month where one rate is true of all that change, else kinds with a rate each."""
+    """`[cost.change]`: how fast facts change: `share` and `per_month` for one rate, or `kinds` with a rate each."""
 
     share: float | None = Field(
         None, ge=0, le=1, description="Share of the questions that are about facts that change; needs per_month."
@@ -482,17 +485,19 @@ class ChangeTable(Settings):
 
     @property
     def rates(self) -> tuple[tuple[float, float], ...]:
-        """The share and the monthly rate of each kind of facts that change."""
+        """Return the share and the monthly rate of each kind of changing facts."""
         if self.kinds:
             return tuple((kind.share, kind.per_month) for kind in self.kinds)
         return ((self.share or 0.0, self.per_month or 0.0),)
 
     def changed(self, months: float) -> float:
-        """The expected share of the questions whose fact has changed after some months: the sum of w (1 - exp(-lambda t)) over the kinds."""
+        """Return the expected share of questions whose fact has changed after some months: the sum of w (1 -
+        exp(-lambda t)) over the kinds.
+        """
         return math.fsum(share * -math.expm1(-rate * months) for share, rate in self.rates)
 
     def at_pace(self, factor: float) -> ChangeTable:
-        """The same facts with all rates multiplied by `factor`."""
+        """Return a copy with all rates multiplied by `factor`."""
         if not self.kinds:
             return self.model_copy(update={"per_month": (self.per_month or 0.0) * factor})
         faster = tuple(kind.model_copy(update={"per_month": kind.per_month * factor}) for kind in self.kinds)
@@ -500,7 +505,7 @@ class ChangeTable(Settings):
 
 
 class LabelPrice(Settings):
-    """What one labelled row costs: a price, or minutes of work at a wage."""
+    """Cost of one labelled row: a price, or minutes of work at a wage."""
 
     price: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one labelled row.")
     minutes: float | None = Field(None, ge=0, le=100_000, description="Minutes of work for one row; needs wage.")
@@ -515,12 +520,14 @@ class LabelPrice(Settings):
 
     @property
     def each(self) -> float:
-        """Price of one labelled row."""
+        """Return the price of one labelled row."""
         return self.price if self.price is not None else (self.minutes or 0.0) / 60 * (self.wage or 0.0)
 
 
 class CostTable(Settings):
-    """Prices and volumes: the user's own; without a volume the reports say that 10,000 questions a month are assumed."""
+    """`[cost]`: the user's prices and volume. Without a volume the reports state that 10,000 questions a month are
+    assumed.
+    """
 
     currency: str = Field("USD", description="Currency of every price.")
     machine_hour: HourPrice | None = Field(
@@ -545,7 +552,7 @@ class CostTable(Settings):
 
 
 class TrafficTable(Settings):
-    """Which of the answers that `serve` gives are kept, and how long."""
+    """`[upkeep.traffic]`: which answers `serve` stores, and for how long."""
 
     share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is kept.")
     keep_days: int = Field(30, ge=1, le=3_650, description="Days after which a kept answer and its labels are deleted.")
@@ -556,13 +563,13 @@ class TrafficTable(Settings):
 
     @property
     def sentence(self) -> str:
-        """What is kept, for whoever starts a server."""
+        """Return a sentence for whoever starts a server: what is stored."""
         how = "masked" if self.mask else "as they are"
         return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
 
 
 class DriftTable(Settings):
-    """How answers in use are compared with the first ones of their version."""
+    """`[upkeep.drift]`: how answers in use are compared with the first answers of their version."""
 
     window: int = Field(200, ge=30, le=1_000, description="Answers of the reference, and of each window behind it.")
     alarm_free: int = Field(
@@ -571,7 +578,7 @@ class DriftTable(Settings):
 
 
 class UpkeepTable(Settings):
-    """What keeps an arm in use true."""
+    """`[upkeep]`: how a version in use is kept correct."""
 
     traffic: TrafficTable | None = Field(
         None, description="A sample of questions and answers is kept by serve; without it nothing is."

@@ -1,4 +1,4 @@
-"""Frozen records of a drift report: windows, the signals that changed in them, the quality, the documents, and what to do."""
+"""Records of a drift report: windows of answers, changed signals, quality, changed documents, and the advised action."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trimtab.base.show import Shown, ShownRow
 Signal = Literal[
     "questions", "classifier", "labels", "abstained", "length", "format", "confidence", "similarity", "support"
 ]
-# Each signal in words.
+# Names of the signals for readers.
 SIGNALS: Mapping[Signal, str] = {
     "questions": "questions",
     "classifier": "questions, told apart by a classifier",

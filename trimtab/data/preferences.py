@@ -88,7 +88,7 @@ def split_preferences(
         return dict.fromkeys(SPLITS, ())
     known = read_ledger(ledger)
     rows = [(row, name) for name in SPLITS for row in splits[name]]
-    asked = [one.asked for one in preferences]
+    asked = [one.as_example for one in preferences]
     likeness = compare([compared_text(row) for row in (*(row for row, _ in rows), *asked)]).parts
     sides: dict[object, set[Split]] = defaultdict(set)
     for (row, name), part in zip(rows, likeness, strict=False):

@@ -367,7 +367,7 @@ def _session_for(arm: Arm, first: Session) -> Session:
     """An endpoint's own, as it lives in another thread; a base of its own for who puts weights onto one; else the first."""
     if arm.endpoint:
         return Session(first.workspace)
-    return first.beside() if method_of(arm).uses_base else first
+    return first.sharing_models() if method_of(arm).uses_base else first
 
 
 def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, measured: _Measured, room: Room) -> Served:
@@ -433,7 +433,7 @@ class Fresh:
         documents = read_documents(self._task)
         with single_thread_beside():
             for session in self._sessions:
-                self._ready[session] = documents, session.indexed(documents)
+                self._ready[session] = documents, session.build_indexes(documents)
 
     def _say(self, line: str) -> None:
         """Write a line to standard error, once as long as it stays the same."""

@@ -99,7 +99,7 @@ class Room:
                 torch.set_num_threads(self._threads)
             while self._let_in():
                 for live in self._arms.values():
-                    if live.waiting:
+                    if live.pending_count:
                         for event in live.step():
                             self._tell(event)
         except BaseException as error:

@@ -129,7 +129,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for some in (asked[start : start + BATCH_ITEMS] for start in range(0, len(asked), BATCH_ITEMS)):
             for one in some:
                 builder.require_room(one, self._session.max_answer_tokens)
-            yield from self._ready.many(builder.prompts(some))
+            yield from self._ready.answer_batch(builder.prompts(some))
             self._session.forget_hits()
 
     def _no_probabilities(self) -> InputError:

@@ -146,7 +146,7 @@ def export(
         with _staging_folder(place) as folder:
             with ready_arm(session, chosen, context, run_folder) as ready:
                 reference = _reference_answers(
-                    own, session.part("test", questions), ready.builder, ready.many, progress
+                    own, session.subset("test", questions), ready.builder, ready.answer_batch, progress
                 )
                 progress.emit("export", note=f"writing {format}")
                 fill = _ExportWriter(
@@ -417,7 +417,7 @@ def _from_bundle(
         return check_bundle(
             session,
             reference,
-            _reference_answers(reference.task, reference.examples, ready.builder, ready.many, progress),
+            _reference_answers(reference.task, reference.examples, ready.builder, ready.answer_batch, progress),
         )
 
 

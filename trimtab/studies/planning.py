@@ -110,7 +110,7 @@ def standing(
 
     An arm whose training dev ended before its epochs were over lacked no epochs.
     """
-    allowance, whole = plan.allowance_of(arm.arm), plan.whole
+    allowance, whole = plan.allowance_of(arm.arm), plan.full_allowance
     planned = figures.get("planned_steps", 0.0)
     trained = min(1.0, figures["steps"] / planned) if planned else 1.0
     epochs = allowance.epochs if trained == 1.0 else None

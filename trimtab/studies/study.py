@@ -173,7 +173,7 @@ class _StudyRun:
         self.task, self.folder, self.display = ctx.task, folder, ctx.display
         self.kept_plan = load_plan(folder / PLAN)
         self.session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
-        self.workspace, self.session.taught = self.session.workspace, folder / TAUGHT
+        self.workspace, self.session.teacher_folder = self.session.workspace, folder / TAUGHT
         self.depends = dependencies(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.progress = ctx.progress(folder / EVENTS)
@@ -331,7 +331,7 @@ class _StudyRun:
                 if number >= PASSES and record.result.latency_p95_high_ms is not None:
                     continue
                 saved = find_saved(self.task, arm, self.folder.name)
-                artifact = self.artifacts.get(arm.name) or (self.runner.taken(arm, saved) if saved else None)
+                artifact = self.artifacts.get(arm.name) or (self.runner.reuse(arm, saved) if saved else None)
                 if artifact is None:
                     continue
                 with self._contained_failure(arm, without="timing it in turn"):
@@ -349,7 +349,7 @@ class _StudyRun:
                 continue
             if plan.budget is not None:
                 left = plan.budget / (1 - RESERVED) - self._spent()
-                if usage.seconds_per_question * (self.session.timings + 2) > left:
+                if usage.seconds_per_question * (self.session.timed_count + 2) > left:
                     continue
             folder = self.folder / "arms" / arm.name
             note = f"timing {arm.name} once more, as other programs kept the machine busy"
@@ -364,7 +364,7 @@ class _StudyRun:
     def _standings(self, plan: Plan) -> dict[str, TrainedStanding]:
         """The standing of every arm that was trained or failed, by name."""
         found = {}
-        for arm in plan.kept:
+        for arm in plan.included:
             artifact, result = self.artifacts.get(arm.arm), self.found.get(arm.arm)
             if artifact is not None:
                 asked = (

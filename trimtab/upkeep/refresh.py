@@ -397,7 +397,7 @@ class _Refresh:
             return made
         if not self.record.trainings:
             self._measured(made)  # says why, where the study made none
-            dev = self.session.part("dev", DEV_QUESTIONS)
+            dev = self.session.subset("dev", DEV_QUESTIONS)
             scores = {source: score_estimate(self._answers(source, dev), self.task).value for source in (made, run)}
             best = max(scores, key=scores.__getitem__)
             trained = read_run(self.task.folder / FOLDER / RUNS / run)
@@ -461,8 +461,8 @@ class _Refresh:
         arm, ours, theirs = self.bundled.arm, [], []
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
-            theirs += production.time_alone(arm, production.taken(arm, self.bundled.saved))
-            ours += candidate.time_alone(arm, candidate.taken(arm, self._saved(source)))
+            theirs += production.time_alone(arm, production.reuse(arm, self.bundled.saved))
+            ours += candidate.time_alone(arm, candidate.reuse(arm, self._saved(source)))
         return ours, theirs
 
     def _forgetting(self, source: str) -> Forgetting | None:
@@ -560,22 +560,22 @@ class _Refresh:
     def _answers(self, source: str, rows: Sequence[Example]) -> list[Answer]:
         """The answers of weights of a study or a run."""
         runner, arm = self._candidate_runner(rows), self.bundled.arm
-        return runner.answers_to(arm, runner.taken(arm, self._saved(source)), rows)
+        return runner.answers_to(arm, runner.reuse(arm, self._saved(source)), rows)
 
     def _production_answers(self, rows: Sequence[Example]) -> list[Answer]:
         runner, arm = self._production_runner(rows), self.bundled.arm
-        return runner.answers_to(arm, runner.taken(arm, self.bundled.saved), rows)
+        return runner.answers_to(arm, runner.reuse(arm, self.bundled.saved), rows)
 
     def _ask(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Measure weights of a study or a run on rows."""
         runner, arm = self._candidate_runner(rows), self.bundled.arm
-        outcome = runner.measure(arm, runner.taken(arm, self._saved(source)), "test")
+        outcome = runner.measure(arm, runner.reuse(arm, self._saved(source)), "test")
         return list(outcome.answers), outcome.result
 
     def _ask_production(self, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Measure production on rows."""
         runner, arm = self._production_runner(rows), self.bundled.arm
-        outcome = runner.measure(arm, runner.taken(arm, self.bundled.saved), "test")
+        outcome = runner.measure(arm, runner.reuse(arm, self.bundled.saved), "test")
         return list(outcome.answers), outcome.result
 
     def _asked_once(

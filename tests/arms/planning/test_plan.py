@@ -177,7 +177,7 @@ def test_a_study_uses_nine_tenths_of_a_budget_that_it_can_use_and_stays_within_i
         nonlocal spent, plan
         one = next(one for one in plan.arms if one.arm == name)
         allowance = plan.allowance
-        seconds = pace[name] * one.making(allowance)
+        seconds = pace[name] * one.making_seconds(allowance)
         spent += seconds + one.answer_seconds
         cut = allowance.epochs is not None and allowance.epochs < 3
         standings[name] = TrainedStanding(
@@ -203,12 +203,12 @@ def test_a_study_uses_nine_tenths_of_a_budget_that_it_can_use_and_stays_within_i
         paces = (
             [standings[other].seconds for other in standings],
             [
-                next(two for two in plan.arms if two.arm == other).making(standings[other].allowance)
+                next(two for two in plan.arms if two.arm == other).making_seconds(standings[other].allowance)
                 for other in standings
             ],
         )
         seen = sum(paces[0]) / sum(paces[1]) if sum(paces[1]) >= 5 else 1.0
-        assert spent + seen * one.making(longer) + one.answer_seconds > budget * (1 - 0.02)
+        assert spent + seen * one.making_seconds(longer) + one.answer_seconds > budget * (1 - 0.02)
 
 
 def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_first() -> None:
@@ -402,7 +402,7 @@ def test_tokens_of_passages_are_counted_by_those_of_the_documents(
         base = f'embedding = "{tiny_embedding_folder}"'
         task = write_task(folder, tiny_model_folder, ["rag"], data='documents = ["*.md"]', base=base)
         session = open_session(open_workspace(load_task(task)))
-        context, rows = Context(passages=3), session.part("dev", 8)
+        context, rows = Context(passages=3), session.subset("dev", 8)
         counted = 3 * passage_tokens(session, context.words)
         plain, shown = (
             [
@@ -417,7 +417,7 @@ def test_tokens_of_passages_are_counted_by_those_of_the_documents(
 def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_model_folder: Path) -> None:
     session = a_session(tmp_path, tiny_model_folder, ["prompt"])
     session.output_tokens = 100  # the random model never ends by itself
-    prompts = PromptBuilder(session, Context()).prompts(session.part("dev", 4))
+    prompts = PromptBuilder(session, Context()).prompts(session.subset("dev", 4))
     assert all(one.new_tokens <= 3 for one in session.answer(prompts, most=3))
     timing = _Profiler(session, 0.0)
     cut, given = timing._time_batch(prompts, 3)
@@ -437,8 +437,8 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
         decoding=0.5,
         new_tokens=20,
     )
-    assert (rate.answering(10).many, rate.answering(10).alone) == (1.5, 2.25)
-    assert rate.answering(40).many == 2.0  # never slower than what was timed
+    assert (rate.with_new_tokens(10).many, rate.with_new_tokens(10).alone) == (1.5, 2.25)
+    assert rate.with_new_tokens(40).many == 2.0  # never slower than what was timed
     assert [rate.seconds(questions) for questions in (1, 64, 65)] == [65.0, 128.0, 193.0]  # whole batches first
 
 
@@ -478,7 +478,7 @@ def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where
     usual = sum(lengths[one] for one in set(asked)) / len(set(asked))
     assert rate.new_tokens == pytest.approx(usual)
     assert rate.alone == pytest.approx(0.01 + 0.002 * usual)
-    assert rate.many == pytest.approx(0.01 + 0.002 * usual, rel=0.02)  # a few are not as long as all
+    assert rate.batch_mean_seconds == pytest.approx(0.01 + 0.002 * usual, rel=0.02)  # a few are not as long as all
     assert rate.decoding == pytest.approx(0.002 * usual / rate.alone)
 
 
@@ -520,7 +520,7 @@ def test_fewer_test_questions_are_asked_only_where_an_arm_would_be_left_out(budg
     assert LEAST_TESTS <= fewer.test_rows < tests
     assert len(fewer.left_out) < len(plan.left_out)
     assert fewer.seconds <= budget * (1 + 1e-9)
-    one_more = fit([one.asking((fewer.test_rows + 1) / tests) for one in arms], budget, 1)
+    one_more = fit([one.with_test_share((fewer.test_rows + 1) / tests) for one in arms], budget, 1)
     assert len(one_more.left_out) > len(fewer.left_out) or fewer.test_rows + 1 == tests
 
 
@@ -529,6 +529,6 @@ def test_a_sample_is_proposed_that_trains_every_arm_in_full() -> None:
     assert largest_fitting_sample(fit(arms, 1000, 1), 5000) is None
     rows = largest_fitting_sample(fit(arms, 100, 1), 5000)
     assert rows is not None
-    assert fit([one.on_sample(rows / 5000) for one in arms], 100, 1).is_whole
+    assert fit([one.with_row_share(rows / 5000) for one in arms], 100, 1).is_complete
     assert rows % 100 == 0
     assert largest_fitting_sample(fit(arms, 1, 1), 5000) is None

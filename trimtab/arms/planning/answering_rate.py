@@ -35,17 +35,17 @@ class AnsweringRate:
         return questions * self.each + math.ceil(questions / BATCH_ITEMS) * self.together
 
     @property
-    def many(self) -> float:
+    def batch_mean_seconds(self) -> float:
         """Seconds of a question in a whole batch."""
         return self.seconds(BATCH_ITEMS) / BATCH_ITEMS
 
-    def answering(self, new_tokens: float) -> AnsweringRate:
+    def with_new_tokens(self, new_tokens: float) -> AnsweringRate:
         """The rate of weights that have learnt to answer in so many tokens: the base goes on for longer."""
         fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))
         left = 1 - self.decoding * (1 - fewer)
         return replace(self, each=self.each * left, together=self.together * left, alone=self.alone * left)
 
-    def usual(self, new_tokens: float) -> AnsweringRate:
+    def at_usual_length(self, new_tokens: float) -> AnsweringRate:
         """The rate where the answers that were timed alone are not as long as they usually are."""
         alone = self.alone * (1 - self.decoding * (1 - new_tokens / max(self.new_tokens, 1.0)))
         decoding = 1 - (1 - self.decoding) * self.alone / max(alone, 1e-9)

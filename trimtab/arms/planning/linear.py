@@ -24,7 +24,7 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
     """
     train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
     labels, effort = len(session.workspace.labels), session.task.study.effort
-    sample = [row.input for row in session.part("train", SAMPLE if is_timed else 1)]
+    sample = [row.input for row in session.subset("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
     seconds = hidden_state_seconds(session) if effort in SEARCH_SPACES and is_timed else None
@@ -34,5 +34,5 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
         answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
         test_seconds=each * len(test),
         trials=(*hidden, *plan_calibration(session, arm, effort, each)),
-        memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.beyond()),
+        memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.above_present()),
     )

@@ -45,7 +45,7 @@ class StagePlan:
         training = self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
         return training + self.look_seconds * evaluations(epochs) + self.teacher_seconds
 
-    def over(self, rows: float, epochs: float) -> StagePlan:
+    def with_rows(self, rows: float, epochs: float) -> StagePlan:
         """The stage over a share of its rows, so many epochs; a look at dev takes what it took."""
         once, teacher = self.once_seconds * rows, self.teacher_seconds * rows
         return replace(
@@ -75,15 +75,15 @@ class ArmPlan:
         """A plan of an earlier version is read without its looks, which stood beside the stages: what may be spent was decided with them."""
         return {name: value for name, value in plain.items() if name != "dev_seconds"}
 
-    def asking(self, share: float) -> ArmPlan:
+    def with_test_share(self, share: float) -> ArmPlan:
         """The arm with a share of the test questions."""
         less = self.test_seconds * (1 - share)
         return replace(self, answer_seconds=self.answer_seconds - less, test_seconds=self.test_seconds - less)
 
-    def on_sample(self, share: float) -> ArmPlan:
+    def with_row_share(self, share: float) -> ArmPlan:
         """The arm on a share of all rows; its search, which is on a part of dev anyway, stays."""
-        stages = tuple(stage.over(share, stage.epochs) for stage in self.stages)
-        return replace(self.asking(share), stages=stages, curve_seconds=self.curve_seconds * share)
+        stages = tuple(stage.with_rows(share, stage.epochs) for stage in self.stages)
+        return replace(self.with_test_share(share), stages=stages, curve_seconds=self.curve_seconds * share)
 
     @property
     def search_seconds(self) -> float:
@@ -100,7 +100,7 @@ class ArmPlan:
         """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
-    def making(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
+    def making_seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
         """Predicted seconds of searching and training with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = trained * sum(stage.seconds(most) for stage in self.stages)
@@ -110,7 +110,7 @@ class ArmPlan:
 
     def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
         """Predicted seconds of making the arm, of its learning curve and of its answers to the test."""
-        made = self.making(allowance, most_search=most_search, trained=trained)
+        made = self.making_seconds(allowance, most_search=most_search, trained=trained)
         return made + allowance.seeds * self.answer_seconds + self.curve_seconds
 
 
@@ -129,7 +129,7 @@ class TrainedStanding:
     trained: float = 1.0
     answer_seconds: float | None = None
 
-    def gains(self, allowance: Allowance, whole: Allowance) -> bool:
+    def gains_from(self, allowance: Allowance, whole: Allowance) -> bool:
         """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is cut."""
         former = self.allowance
         if not self.cut or former == allowance:
@@ -165,7 +165,7 @@ class Plan:
     fewer_tests: str = ""  # what asking fewer test questions costs, in words
 
     @property
-    def whole(self) -> Allowance:
+    def full_allowance(self) -> Allowance:
         """The allowance that cuts nothing: its search is as long as the longest list of trials."""
         search = max((arm.search_seconds for arm in self.arms), default=0.0)
         return Allowance(
@@ -177,7 +177,7 @@ class Plan:
         return self.allowances.get(arm, self.allowance)
 
     @property
-    def kept(self) -> list[ArmPlan]:
+    def included(self) -> list[ArmPlan]:
         """The arms that are not left out."""
         return [arm for arm in self.arms if arm.arm not in self.left_out]
 
@@ -191,10 +191,10 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Predicted seconds of all arms that will run."""
-        return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.kept)
+        return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.included)
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """True if every arm is trained and answers in full. Searches may be cut."""
         return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == self.seeds
 
@@ -216,7 +216,7 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     are never cut. Arms left out are told with the minutes they lack.
     """
     plan = Plan(arms=tuple(arms), allowance=Allowance(), left_out={}, cuts=(), budget=budget, seeds=seeds)
-    return replan(replace(plan, allowance=plan.whole), {}, 0.0)
+    return replan(replace(plan, allowance=plan.full_allowance), {}, 0.0)
 
 
 def with_fewer_tests(plan: Plan, tests: int) -> Plan:
@@ -226,7 +226,7 @@ def with_fewer_tests(plan: Plan, tests: int) -> Plan:
     """
 
     def of(rows: int) -> Plan:
-        return fit([arm.asking(rows / tests) for arm in plan.arms], plan.budget, plan.seeds)
+        return fit([arm.with_test_share(rows / tests) for arm in plan.arms], plan.budget, plan.seeds)
 
     if not plan.left_out or tests <= LEAST_TESTS or len(of(LEAST_TESTS).left_out) >= len(plan.left_out):
         return plan
@@ -240,10 +240,10 @@ def largest_fitting_sample(plan: Plan, rows: int) -> int | None:
 
     None where no sample is needed, and where a hundredth of the rows is still too much.
     """
-    if plan.is_whole:
+    if plan.is_complete:
         return None
     for share in SAMPLE_SHARES:
-        if fit([arm.on_sample(share) for arm in plan.arms], plan.budget, plan.seeds).is_whole:
+        if fit([arm.with_row_share(share) for arm in plan.arms], plan.budget, plan.seeds).is_complete:
             digit: int = 10 ** max(0, len(str(round(rows * share))) - 2)
             return round(rows * share) // digit * digit
     return None
@@ -258,9 +258,9 @@ def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -
     """
     if plan.budget is None:
         return plan
-    left, pace, whole = plan.budget - spent, _pace(plan, standings), plan.whole
-    waiting = [arm for arm in plan.kept if arm.arm not in standings and arm.arm not in plan.allowances]
-    cut = [arm for arm in plan.kept if arm.arm in standings and standings[arm.arm].cut]
+    left, pace, whole = plan.budget - spent, _pace(plan, standings), plan.full_allowance
+    waiting = [arm for arm in plan.included if arm.arm not in standings and arm.arm not in plan.allowances]
+    cut = [arm for arm in plan.included if arm.arm in standings and standings[arm.arm].cut]
 
     def cost(arm: ArmPlan, allowance: Allowance) -> float:
         return _remaining_seconds_of(arm, allowance, standings.get(arm.arm), pace(arm), whole)
@@ -271,9 +271,9 @@ def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -
     cut.sort(key=lambda arm: cost(arm, whole))
     while True:
         taking = [*waiting, *cut]
-        as_it_is = sum(cost(arm, plan.allowance_of(arm.arm)) for arm in plan.kept if arm not in taking)
+        as_it_is = sum(cost(arm, plan.allowance_of(arm.arm)) for arm in plan.included if arm not in taking)
         allowance = _largest_allowance(partial(total, taking), left - as_it_is, whole, taking)
-        gaining = [arm.arm for arm in cut if standings[arm.arm].gains(allowance, whole)]
+        gaining = [arm.arm for arm in cut if standings[arm.arm].gains_from(allowance, whole)]
         if gaining or not cut:
             break
         cut.pop()
@@ -296,14 +296,14 @@ def _remaining_seconds_of(
 ) -> float:
     """Predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if training it again gains nothing."""
     if standing is None:
-        made = arm.making(allowance, most_search=True)
+        made = arm.making_seconds(allowance, most_search=True)
         return pace * made + allowance.seeds * arm.answer_seconds + arm.curve_seconds
     answers = arm.answer_seconds if standing.answer_seconds is None else standing.answer_seconds
-    if not standing.gains(allowance, whole):
+    if not standing.gains_from(allowance, whole):
         return standing.allowance.seeds * answers + arm.curve_seconds if standing.answer_seconds is None else 0.0
-    made = arm.making(allowance, most_search=True)
+    made = arm.making_seconds(allowance, most_search=True)
     if not arm.stages:  # what was asked of the base is kept
-        made -= arm.making(standing.allowance)
+        made -= arm.making_seconds(standing.allowance)
     return pace * max(0.0, made) + allowance.seeds * answers + arm.curve_seconds
 
 
@@ -314,7 +314,7 @@ def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[Arm
         standing, of_kind = standings.get(arm.arm), sums[bool(arm.stages)]
         if standing is not None and standing.seconds is not None:
             of_kind[0] += standing.seconds
-            of_kind[1] += arm.making(standing.allowance, trained=standing.trained)
+            of_kind[1] += arm.making_seconds(standing.allowance, trained=standing.trained)
 
     def pace(arm: ArmPlan) -> float:
         taken, predicted = sums[bool(arm.stages)]
@@ -378,9 +378,9 @@ def _is_over(seconds: float, budget: float) -> bool:
 def describe_cuts(plan: Plan, standings: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
     """What the budget cuts of the arms that run, in words; with their names if it does not cut the same of all."""
     kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
-    for arm in plan.kept:
+    for arm in plan.included:
         if arm.arm not in standings or standings[arm.arm].cut:
-            for kind, text in _cuts(arm, plan.allowance_of(arm.arm), plan.whole):
+            for kind, text in _cuts(arm, plan.allowance_of(arm.arm), plan.full_allowance):
                 kinds[kind].setdefault(text, []).append(arm.arm)
     found = (
         text if len(arms_of_cut) == 1 else f"{text} ({', '.join(arms)})"
@@ -413,10 +413,10 @@ def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> d
     taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
     predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
     answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
-    for arm in plan.kept:
+    for arm in plan.included:
         allowance, standing = plan.allowance_of(arm.arm), standings.get(arm.arm)
         if standing is None:
-            found[arm.arm] = pace(arm) * arm.making(allowance)
+            found[arm.arm] = pace(arm) * arm.making_seconds(allowance)
         if standing is None or standing.answer_seconds is None:
             answers = allowance.seeds * arm.answer_seconds + arm.curve_seconds
             found[arm.arm] = found.get(arm.arm, 0.0) + answering * answers

@@ -67,7 +67,7 @@ def predict(
     progress, timing = progress or Progress(), _Profiler(session, seconds)
     plans: list[ArmPlan] = []
     for number, arm in enumerate(arms, 1):
-        progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
+        progress.for_run(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
         try:
             plans.append(timing.arm(arm))
         except MissingError:
@@ -119,7 +119,7 @@ class _Profiler:
             )
         rate = untrained = self._rate(context)
         if is_trained(arm):
-            rate = rate.of_head() if HEAD in arm.stages else rate.answering(answer_tokens(self.session))
+            rate = rate.of_head() if HEAD in arm.stages else rate.with_new_tokens(answer_tokens(self.session))
         tests, effort = len(splits["test"]), session.task.study.effort
         tried = plan_passage_search if is_trained(arm) else plan_context_search
         setup = 0.0 if context.passages and self._index_is_charged else self._indexing_seconds(context)
@@ -131,7 +131,7 @@ class _Profiler:
             + rate.seconds(tests)
             + rate.alone * (len(session.timed_questions("test")) + 2),
             test_seconds=rate.seconds(tests) - rate.seconds(0),
-            trials=(*tried(session, arm, effort, rate.many), *plan_calibration(session, arm, effort, rate.many)),
+            trials=(*tried(session, arm, effort, rate.batch_mean_seconds), *plan_calibration(session, arm, effort, rate.batch_mean_seconds)),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
@@ -154,7 +154,7 @@ class _Profiler:
             tokens[name] = self._rollout_tokens(each, speed, rate)
         work = self._teacher_cost(each, untrained) if imitates_teacher(arm) else TeacherCost()
         tokens[DISTILL] = work.tokens
-        asked = round(each * len(session.part("dev", DEV_ROWS)))
+        asked = round(each * len(session.subset("dev", DEV_ROWS)))
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in recipe.stages}
         stages = [
             replace(
@@ -167,7 +167,7 @@ class _Profiler:
             plan,
             stages=tuple(stages),
             trials=(*plan.trials, *self._training_trials(arm, recipe, context, stages)),
-            curve_seconds=curve_seconds(session, recipe, stages, rate.many),
+            curve_seconds=curve_seconds(session, recipe, stages, rate.batch_mean_seconds),
             memory_mb=training_memory(
                 session, recipe, speed, rate, each, max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
             ),
@@ -245,7 +245,7 @@ class _Profiler:
             found = self._measured_rate(context)
         else:
             found = self._extrapolated_rate(context, known)
-            if setup + 2 * found.alone + SAMPLE * found.many <= self.left:
+            if setup + 2 * found.alone + SAMPLE * found.batch_mean_seconds <= self.left:
                 found = self._measured_rate(context)
         self._rates[context] = found
         return found
@@ -260,7 +260,7 @@ class _Profiler:
             most = None if math.isinf(self._end) else TIMED_TOKENS
             closed = session.task.task.kind == "classify"
             quotes = {"quote": context.quote}  # as it answers: a quote ends elsewhere than free text
-            first = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
+            first = {"held": session.shared_prefix(prompts)} if closed else {"engine": session.engine(prompts)}
             held: dict[str, Any] = {**quotes, **first}
             alone, generations = self._time_batch(prompts[:1], most, **held)  # as it is served
             may_end = most is not None and 5 * alone <= self.left / 2
@@ -292,12 +292,12 @@ class _Profiler:
             token=token,
             tokens=sum(map(len, ids)) / len(ids),
             own=own,
-            memory_mb=max(memory.beyond(), answering_memory(session, own, len(splits["test"]))),
+            memory_mb=max(memory.above_present(), answering_memory(session, own, len(splits["test"]))),
             timed=True,
             decoding=decoding_share(generations),
             new_tokens=mean_tokens(generations),
         )
-        return rate.usual(mean_tokens(answers))
+        return rate.at_usual_length(mean_tokens(answers))
 
     def _time_alone(
         self, prompts: Sequence[Prompt], most: int | None, held: Mapping[str, Any]
@@ -314,8 +314,8 @@ class _Profiler:
 
     def _questions(self) -> list[Example]:
         """As many as a batch has, of dev and behind it of train; the first of them stand for all."""
-        dev, train = (self.session.part(name, BATCH_ITEMS) for name in ("dev", "train"))
-        first = self.session.part("dev" if dev else "train", SAMPLE)
+        dev, train = (self.session.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
+        first = self.session.subset("dev" if dev else "train", SAMPLE)
         return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
@@ -373,7 +373,7 @@ class _Profiler:
         rows = 2 * recipe.batch + (2 * SAMPLE if first_trainable_layer(session.base.model) else 0)  # cold ones first
         passes = rows * rate.tokens * STEP_PASSES * rate.token
         if self._indexing_seconds(context) + passes + TIMED_SECONDS <= self.left:
-            sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
+            sample = training_rows(session, context, session.subset("train", 2 * SAMPLE), 0)[0]
             self._training[recipe.method] = measure_rate(session.base, sample, recipe.batch, TIMED_SECONDS)
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[recipe.method], True
         seconds = [known.epoch(1, kept=False) for known in self._training.values()] or [STEP_PASSES * rate.token]
@@ -386,7 +386,7 @@ class _Profiler:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
-        drawn = GROUP * rate.many / speed.epoch(1, kept=False)
+        drawn = GROUP * rate.batch_mean_seconds / speed.epoch(1, kept=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     def _teacher_cost(self, each: float, rate: AnsweringRate) -> TeacherCost:
@@ -396,8 +396,8 @@ class _Profiler:
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
         if session.task.teacher.api is not None:
             return TeacherCost(seconds=API_SECONDS, tokens=tokens * rows)
-        questions = rows + len(session.part("dev", DEV_ROWS))
-        work = predict_teacher_cost(session, questions, rate.many + tokens * rate.token, new)
+        questions = rows + len(session.subset("dev", DEV_ROWS))
+        work = predict_teacher_cost(session, questions, rate.batch_mean_seconds + tokens * rate.token, new)
         return replace(work, tokens=tokens * rows)
 
     # ---- what is embedded
@@ -413,7 +413,7 @@ class _Profiler:
         if not texts:
             return 0.0
         if self._embedded is None:
-            some = [row.input for row in session.part("train", SAMPLE)]
+            some = [row.input for row in session.subset("train", SAMPLE)]
             self._embedded = self._embedding(some) / max(1, sum(map(len, some)))
         return self._embedded * sum(map(len, texts))
 

@@ -14,7 +14,7 @@ PASSAGES = 64  # and documents that they are taken from
 
 def prompt_tokens(session: Session, context: Context) -> float:
     """Tokens of a prompt: the instruction and a few questions, the shots, the passages."""
-    plain = PromptBuilder(session, Context()).prompts(session.part("train", ROWS))
+    plain = PromptBuilder(session, Context()).prompts(session.subset("train", ROWS))
     question_tokens = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
     passages = context.passages * passage_tokens(session, context.words) if context.passages else 0.0
     return question_tokens + shot_tokens(session, context) + passages
@@ -22,14 +22,14 @@ def prompt_tokens(session: Session, context: Context) -> float:
 
 def shot_tokens(session: Session, context: Context) -> float:
     """Tokens of a prompt's shots."""
-    rows = session.part("train", ROWS)
+    rows = session.subset("train", ROWS)
     questions = sum(len(session.encoder.answer(row.input)) for row in rows) / len(rows)
     return context.shots * (questions + answer_tokens(session))
 
 
 def answer_tokens(session: Session) -> float:
     """Tokens of an answer, by those of the training rows."""
-    rows = session.part("train", ROWS)
+    rows = session.subset("train", ROWS)
     return sum(len(session.encoder.answer(row.references[0])) for row in rows) / len(rows)
 
 

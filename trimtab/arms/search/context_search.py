@@ -69,7 +69,7 @@ class TrialPlan:
 def plan_context_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
     context, space = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = len(session.part("dev", space.rows)) if space else 0
+    rows = len(session.subset("dev", space.rows)) if space else 0
     if space is None or not rows:
         return ()
     found = []
@@ -167,7 +167,7 @@ class ContextScores:
         self._scores.setdefault(context, {}).update(scores)
         self._seconds[context] = self._seconds.get(context, 0.0) + seconds
 
-    def of(self, context: Context, rows: Sequence[Example]) -> list[float]:
+    def scores_of(self, context: Context, rows: Sequence[Example]) -> list[float]:
         """The score of each question; those that were not asked yet are asked, which may change what the others are taken for."""
         known = self._scores.get(context, {})
         new = [row for row in rows if row.id not in known]
@@ -186,7 +186,7 @@ class ContextScores:
         """What asking under this context took."""
         return self._seconds.get(context, 0.0)
 
-    def more(self, context: Context, like: Context, rows: Sequence[Example]) -> float:
+    def seconds_to_ask(self, context: Context, like: Context, rows: Sequence[Example]) -> float:
         """Foretold seconds of asking what is not known yet of a context, where need be by what `like` took."""
         timed = context if self._scores.get(context) else like
         known = self._scores.get(timed, {})
@@ -207,13 +207,13 @@ class ContextTrials:
         """Seconds of everything tried."""
         return sum(map(self._scores.seconds, self._contexts))
 
-    def ask(self, context: Context, like: Context, rows: Sequence[Example]) -> list[float] | None:
+    def try_context(self, context: Context, like: Context, rows: Sequence[Example]) -> list[float] | None:
         """The score of each row, foretold where need be to take as long as under `like`; None where that is too long."""
-        if self._contexts and self.spent + self._scores.more(context, like, rows) > self._limit:
+        if self._contexts and self.spent + self._scores.seconds_to_ask(context, like, rows) > self._limit:
             self.out_of_time = True
             return None
         self._contexts[context] = None
-        return self._scores.of(context, rows)
+        return self._scores.scores_of(context, rows)
 
     def effort(
         self, chosen: Context, trial: Callable[[Context, float], Mapping[str, Any]], *, improving: bool = False
@@ -239,13 +239,13 @@ def choose_context(
     that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
     """
     context, space = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = session.part("dev", space.rows) if space else ()
+    rows = session.subset("dev", space.rows) if space else ()
     if space is None or not rows:
         return context, None
     # a smaller draw is a part of a larger one, so that no question is asked twice
     tried, rungs, bettered = (
         ContextTrials(scores, seconds),
-        [session.part("dev", size) for size in _sizes(len(rows))],
+        [session.subset("dev", size) for size in _sizes(len(rows))],
         False,
     )
     for options in rounds(session, arm, context, space):
@@ -265,7 +265,7 @@ def _successive_halving(
     for rows in rungs:
         means: dict[Context, float] = {}
         for option in alive:
-            scores = tried.ask(option, now, rows)
+            scores = tried.try_context(option, now, rows)
             if scores is None:
                 return best
             means[option] = mean(scores)

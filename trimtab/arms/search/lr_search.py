@@ -36,7 +36,7 @@ class TrainingSetting:
     rank: int | None = None
     mix: PassageMix | None = None
 
-    def begun(self) -> TrainingSetting:
+    def run_key(self) -> TrainingSetting:
         """What tells one run from another: its length does not, it may be made longer."""
         return replace(self, epochs=0.0)
 
@@ -150,7 +150,7 @@ class _LearningRateSearch:
     def _planned(self) -> float:
         """Seconds of the longest run as it was planned, as far as it came."""
         taken = {setting: result.seconds for setting, result in self.results.items() if result}
-        return max((seconds - self.longer.get(begun.begun(), 0.0) for begun, seconds in taken.items()), default=0.0)
+        return max((seconds - self.longer.get(begun.run_key(), 0.0) for begun, seconds in taken.items()), default=0.0)
 
     def _has_time(self, seconds: float, *, beside: float = 0.0) -> bool:
         """Whether so many seconds are left, beside those that something of more weight will take."""
@@ -244,7 +244,7 @@ class _LearningRateSearch:
         while True:
             result = self._keep(begun, self.run(setting, LOOKS - 1))
             planned = planned or result.seconds * LOOKS / (LOOKS - 1)
-            self.longer[begun.begun()] = max(0.0, result.seconds - planned)
+            self.longer[begun.run_key()] = max(0.0, result.seconds - planned)
             times = setting.epochs * LONGER / begun.epochs
             if result.finished or not may_grow or not _improves(*_last_two(result)):
                 break
@@ -257,7 +257,7 @@ class _LearningRateSearch:
                 break
             setting = replace(setting, epochs=setting.epochs * LONGER)
         result = self._keep(begun, self.run(setting, None))
-        self.longer[begun.begun()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
+        self.longer[begun.run_key()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
         return setting, result
 
     def or_usual(
@@ -265,7 +265,7 @@ class _LearningRateSearch:
     ) -> tuple[TrainingSetting, TrainResult]:
         """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
         if (
-            found.begun() == self.centre.begun()
+            found.run_key() == self.centre.run_key()
             or self.results[self.centre] is None
             or not self._has_time(self._usual_left)
         ):
@@ -297,7 +297,7 @@ class _LearningRateSearch:
         result = self.results[setting]
         first, last = _reading(result, 1), result.best if result and result.finished else None
         at_end = None if last is None else last.dev_metric if last.dev_loss is None else last.dev_loss
-        kept = setting.begun() == chosen.begun()
+        kept = setting.run_key() == chosen.run_key()
         trained = result.epochs if result and result.finished else setting.epochs
         what = {**asdict(setting), "epochs": round(trained, 3)}
         what |= what.pop("mix") or {}

@@ -70,7 +70,7 @@ def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
     space = SEARCH_SPACES.get(effort)
     if space is None or session.task.task.kind == "classify":
         return ()
-    rows = (*session.part("train", TRAINING_ROWS * space.rows), *session.part("dev", space.rows))
+    rows = (*session.subset("train", TRAINING_ROWS * space.rows), *session.subset("dev", space.rows))
     return tuple(row for row in rows if not is_unknown(row, session))
 
 
@@ -90,7 +90,7 @@ def _fewest(
     """
     scores: dict[Context, list[float]] = {}
     for option in options:
-        found = tried.ask(option, now, rows)
+        found = tried.try_context(option, now, rows)
         if found is None:
             return now
         scores[option] = found
