@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.base.errors import BusyError, InputError, TrimtabError, os_error_message, is_write_failure
+from trimtab.base.errors import BusyError, InputError, TrimtabError, is_write_failure, os_error_message
 from trimtab.base.files import (
     TIME,
     append_line,

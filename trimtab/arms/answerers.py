@@ -1,4 +1,4 @@
-"""An arm ready to answer: its weights on, its prompts built, one question or many."""
+"""Answering with an arm: attaches its weights and builds its prompts, for one question or many."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArm:
-    """`answer_batch` answers prompts together; `answer_one` one prompt as a server would, what all prompts share read beforehand.
+    """An arm whose weights are attached. `answer_batch` answers prompts together; `answer_one` answers one prompt as a
+    server would, with the common prefix of all prompts precomputed.
 
-    `engine` is what `answer_one` writes with; None where answers are chosen, or come from an endpoint.
+    `engine`: the text generator of `answer_one`; None if answers are chosen labels or come from an endpoint.
     """
 
     builder: PromptBuilder
@@ -58,10 +59,12 @@ def ready_arm(
     *,
     replies: Path | None = None,
 ) -> Iterator[ReadyArm]:
-    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved; its calibration too.
+    """Context manager: yields the arm ready to answer. Weights and calibration are loaded from `run`, so that the saved
+    ones are measured.
 
-    `sample` are questions whose prompts show what all prompts of this arm begin with. An endpoint's answers are paid for: with
-    `replies` those of `many` are kept in this file and not asked again; `alone`, whose seconds count, always asks.
+    `sample`: questions whose prompts show the common prefix of this arm's prompts. Answers of an endpoint cost
+    money: with `replies`, those of `answer_batch` are kept in this file and not requested again; `answer_one`, which
+    is timed, always requests.
     """
     calibration = read_calibration(run)
     if not method_of(arm).uses_base:
@@ -105,7 +108,7 @@ def ready_arm(
 def score_on_dev(
     session: Session, examples: Sequence[Example], builder: PromptBuilder, answer: Answerer, scorer: Scorer | None
 ) -> tuple[float, dict[str, float]]:
-    """The task's metric over dev questions, answered by whichever weights are on; and the score of each, by its id."""
+    """Return the task's metric over dev questions under the attached weights, and the score of each question by id."""
     task, prompts = session.task, builder.prompts(examples)
     answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
     predicted, right = [one.answer for one in answers], [one.reference for one in answers]
@@ -114,9 +117,10 @@ def score_on_dev(
 
 
 def head_answerer(session: Session, head: Head, prefix: Prefix | None = None) -> Answerer:
-    """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens.
+    """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt,
+    its seconds shared by tokens.
 
-    `prefix` is a beginning of the prompts that was read before.
+    `prefix`: a precomputed beginning of the prompts.
     """
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
@@ -141,13 +145,13 @@ def head_answerer(session: Session, head: Head, prefix: Prefix | None = None) ->
 
 
 def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Answerer:
-    """Answers by a head, what all prompts begin with read beforehand."""
+    """Return an answerer by a head with the common prefix of the prompts precomputed."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
     return head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
 
 
 def read_calibration(run: Path) -> Calibration | None:
-    """How the labels of a run are weighed; None where none was kept, as for text and for arms of an older version."""
+    """Return the label calibration of a run; None if none was saved, as for text and for arms of an older version."""
     file = run / CALIBRATION_FILE
     if not file.is_file():
         return None
@@ -158,7 +162,7 @@ def read_calibration(run: Path) -> Calibration | None:
 
 
 def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
-    """The answerer with its probabilities at the temperature that was kept; the answers stay."""
+    """Return the answerer with its probabilities at the saved temperature; the answers do not change."""
     if calibration is None:
         return answer
     temperature = calibration.temperature
@@ -177,7 +181,7 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
 
 
 def missing_api_keys(task: Task) -> dict[str, str]:
-    """The arms that ask or imitate an endpoint whose key is not set, each with what to do; nothing is sent."""
+    """Return the arms that use an endpoint whose API key is not set, each with the remedy. Nothing is sent."""
     lacking: dict[str, str] = {}
     for arm in task.arms:
         endpoint = arm.endpoint or (task.teacher.api if imitates_teacher(arm) else None)
@@ -193,6 +197,6 @@ def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer
     table = session.task.api[arm.endpoint or ""]
     model = remote_model(table, replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
-    if table.api != "chat":  # it writes nothing, so that no length has to be counted
+    if table.api != "chat":  # a decision endpoint writes no text, so no length has to be counted
         return lambda prompts: model.generate(prompts, 0, labels)
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

@@ -1,4 +1,4 @@
-"""How an arm's label scores are weighed: chosen on dev once its weights are made, and kept with them.
+"""Calibration of an arm's label scores, chosen on dev after training and saved with the weights.
 
 Shapes: N dev questions, L labels.
 """
@@ -35,13 +35,15 @@ from trimtab.measurement.calibration import (
 )
 from trimtab.measurement.metrics import aggregate
 
-DEV_QUESTIONS, BATCH_INPUTS = 300, 100  # the most of dev, and of unlabelled training inputs
-CONTENT_FREE = "N/A"  # a question that asks nothing
+DEV_QUESTIONS, BATCH_INPUTS = 300, 100  # maximum number of dev questions, and of unlabelled training inputs
+CONTENT_FREE = "N/A"  # a content-free question
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTrial:
-    """A way of weighing as it does on dev: the scores, the right labels' places, and the temperature that suits it, 1 where none can be fitted."""
+    """One calibration method on dev: scores, indices of the right labels, and the fitted temperature, 1 if none can be
+    fitted.
+    """
 
     way: CalibrationMethod
     scores_NL: Floats
@@ -50,47 +52,48 @@ class CalibrationTrial:
 
     @property
     def predicted(self) -> NDArray[np.integer[Any]]:
-        """Places of the labels that it chooses, `[N]`."""
+        """Return the index of the predicted label of each question, `[N]`."""
         return np.asarray(self.scores_NL.argmax(axis=1))
 
     @property
     def may_be_fitted(self) -> bool:
-        """Whether there are enough right and wrong answers to fit a temperature by."""
+        """True if there are enough right and wrong answers to fit a temperature."""
         return may_be_fitted((self.predicted == self.right_N).tolist())
 
     @property
     def temperature(self) -> float:
-        """The one of least log loss."""
+        """Return the temperature with the smallest log loss."""
         return suiting_temperature(self.scores_NL, self.right_N)
 
     @property
     def hits(self) -> Floats:
-        """1 for each question that gets its label, else 0."""
+        """Return 1 for each question with the right label, else 0, `[N]`."""
         return np.asarray(self.predicted == self.right_N, dtype=float)
 
     def metric_value(self, metric: str, labels: Sequence[str]) -> float:
-        """The task's metric."""
+        """Return the task's metric."""
         predicted, right = [labels[place] for place in self.predicted], [(labels[place],) for place in self.right_N]
         return aggregate(metric, predicted, right, self.hits.tolist())
 
     @property
     def log_loss(self) -> float:
-        """Nats a question, at the temperature that suits it."""
+        """Return the log loss at the fitted temperature, in nats per question."""
         return log_loss(self.scores_NL, self.right_N, self.temperature)
 
 
 def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress: Progress) -> float:
-    """Choose on dev how an arm's labels are weighed, and fit one temperature, by the weights that `run` holds; the seconds it took.
+    """Choose the calibration of an arm's labels on dev, with the weights in `run`, and fit its temperature. Return the
+    seconds.
 
-    Kept as `calibration.json` in `run`, where `ready` finds it. Nothing is done for text, nor for endpoints: their answers are
-    paid for; nor for an arm that scores answers.
+    It is saved as `calibration.json` in `run`, where `ready_arm` finds it. Text, endpoints (whose answers cost
+    money) and arms that score answers are not calibrated.
     """
     if session.task.task.kind != "classify" or arm.endpoint or REWARD in arm.stages:
         return 0.0
     began = time.perf_counter()
     progress.emit("choose", note="labels weighed on dev")
-    (run / CALIBRATION_FILE).unlink(missing_ok=True)  # of a former call: what is asked here is not calibrated
-    labels = session.workspace.labels  # of the training rows: dev may have others, which nobody can give
+    (run / CALIBRATION_FILE).unlink(missing_ok=True)  # from an earlier call: scores here must be uncalibrated
+    labels = session.workspace.labels  # labels of the training rows: dev may have others, which cannot be predicted
     dev = [one for one in session.subset("dev", DEV_QUESTIONS) if one.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
@@ -103,7 +106,7 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
 
 
 def calibration_questions(session: Session, arm: Arm) -> int:
-    """How many prompts `calibrate` asks, to foretell its time."""
+    """Return the number of prompts that `calibrate` evaluates, for predicting its time."""
     if session.task.task.kind != "classify" or arm.endpoint:
         return 0
     splits = session.workspace.splits
@@ -112,15 +115,15 @@ def calibration_questions(session: Session, arm: Arm) -> int:
 
 
 def plan_calibration(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
-    """What choosing how labels are weighed takes, where asking one question takes `each` seconds."""
+    """Return the planned trials of `calibrate`, where one question takes `each` seconds."""
     asked = calibration_questions(session, arm) if effort in SEARCH_SPACES else 0
     return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked, beside=True),) if asked else ()
 
 
 def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
-    """For labels that are scored as text: the best of the four ways.
+    """Return the best of four calibrations of label scores of text.
 
-    A way that gets too few of dev right, or wrong, for a temperature to be fitted is not taken; raw always may be.
+    A method with too few right or wrong dev answers for a temperature is not used; raw scores always may be.
     """
     labels, lengths = session.workspace.labels, session.label_lengths
     right_N = np.array([labels.index(one.references[0]) for one in dev])
@@ -150,9 +153,10 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
 
 
 def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
-    """Of the ways whose metric is within one paired standard error of the best one's, that of the least log loss, the first of equals.
+    """Return the trial with the smallest log loss among those within one paired standard error of the best metric; the
+    first of equals.
 
-    A question or two more of dev say less than the log loss does, which every question moves.
+    One or two dev questions are weaker evidence than the log loss, which every question changes.
     """
     metric_value = [one.metric_value(metric, labels) for one in tried]
     top = tried[max(range(len(tried)), key=metric_value.__getitem__)]
@@ -166,9 +170,9 @@ def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Seq
 
 
 def _calibrate_probabilities(ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
-    """For arms that give probabilities without scoring text: the temperature alone."""
+    """Return the calibration of an arm whose probabilities are not label scores of text: the temperature alone."""
     generations = ready.answer_batch(ready.builder.prompts(dev))
-    labels = list(generations[0].probabilities)  # an arm that learnt from rows knows their labels alone
+    labels = list(generations[0].probabilities)  # a trained classifier knows the labels of its training rows alone
     known = [(one, row.references[0]) for one, row in zip(generations, dev, strict=True) if row.references[0] in labels]
     if not known:
         return Calibration()

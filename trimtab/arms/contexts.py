@@ -1,4 +1,4 @@
-"""What the model sees: the instruction, worked examples, examples like the question, or passages."""
+"""Contexts: what a prompt contains besides the question: instruction, few-shot examples, retrieved passages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trimtab.measurement.ranking import holds
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EVEN
 
-# What each number of a context may be, the smallest and the largest.
+# Smallest and largest value of each number of a context.
 _BOUNDS = {
     "passages": (0, MOST_PASSAGES),
     "shots": (0, 64),
@@ -32,15 +32,17 @@ _BOUNDS = {
     "rerank": (0, 1),
     "threshold": (0, 1),
 }
-SENTENCES_SHOWN = 3  # by the arm `extract`, the first of them its answer
-USUAL_THRESHOLD = 0.15  # without labelled questions to choose it on (`benchmarks/extract.py`)
+SENTENCES_SHOWN = 3  # sentences of the arm `extract` that are shown; the first is its answer
+USUAL_THRESHOLD = 0.15  # default without labelled questions to choose it on (`benchmarks/extract.py`)
 FRACTIONS = ("vector_weight", "threshold")
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassageMix:
-    """What training prompts show of passages, as shares: of prompts whose right passage is left out, and of the others beside it that stay."""
+    """Shares for passages in training prompts: the share of prompts without their right passage, and the share of
+    distractors that are kept.
+    """
 
     gold_missing: float = 0.1
     distractors: float = 1.0
@@ -51,12 +53,13 @@ USUAL_MIX = PassageMix()
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A way of asking: how many passages and shots stand before the question, which kind of shots, and under which instruction.
+    """The content of a prompt: number of passages and shots, kind of shots, and instruction.
 
-    `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
-    the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search; `rerank`: the
-    task's model for it, where it names one, puts what was found in order. `threshold`: of the arm `extract`, the least probability with
-    which it gives a sentence as the answer; None for all other arms. `quote`: the answer may only be words of the passages.
+    `draw`: the seed of the fixed shots. `shot_passages`: each shot has its own right passage. `instruction`: None
+    for the task's own. `chunk_words`: words of a passage, 0 for the default. `vector_weight`: the weight of the
+    vector search. `rerank`: use the task's reranker, if it names one. `threshold`: the smallest probability at which
+    the arm `extract` answers with a sentence; None for all other arms. `quote`: the answer may only contain words of
+    the passages.
     """
 
     passages: int = 0
@@ -72,7 +75,7 @@ class Context:
     quote: bool = False
 
     def chosen(self) -> dict[str, float | int | str]:
-        """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
+        """Return its settings by their names in the task file; empty for the instruction alone."""
         found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
         if self.vector_weight != EVEN:
             found["vector_weight"] = self.vector_weight
@@ -84,17 +87,19 @@ class Context:
 
     @property
     def words(self) -> int:
-        """Words of a passage."""
+        """Return the number of words of a passage."""
         return self.chunk_words or WORDS
 
     @property
     def is_instruction_alone(self) -> bool:
-        """Whether nothing stands before the question."""
+        """True if the prompt has no shots and no passages."""
         return not (self.passages or self.shots)
 
 
 def require_chosen(chosen: Mapping[str, object]) -> None:
-    """Raise ValueError for what was not chosen by a search or a setting: an unknown name, or a value out of bounds."""
+    """Raise ValueError for settings that no search or task file can have produced: an unknown name, or a value out of
+    range.
+    """
     for name, value in chosen.items():
         if name == "instruction" and isinstance(value, str):
             continue
@@ -105,7 +110,7 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
 
 
 def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:
-    """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
+    """Return the context of an arm: `chosen` settings first, then the arm's own, then the defaults."""
     known = {**arm.settings, **(chosen or {})}
     if arm.weights == "extract":
         return Context(
@@ -134,14 +139,15 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
 
 
 def _fraction(value: object, usual: float) -> float:
-    """A number from 0 to 1, which JSON may have written as a whole one; the usual one where nothing was chosen."""
+    """Return a number from 0 to 1, which JSON may have written as an integer; the default if nothing was chosen."""
     return float(value) if isinstance(value, int | float) else usual
 
 
 class PromptBuilder:
-    """Builds the prompts of a context. The same function serves training, evaluation and asking.
+    """Builds the prompts of a context. The same function serves training, evaluation and serving.
 
-    `fits`: what the base model's context does not hold is left out; an endpoint's length is not known, so nothing is there.
+    `fits`: passages and shots that exceed the base model's context are left out; False for endpoints, whose length
+    is unknown.
     """
 
     def __init__(self, session: Session, context: Context, *, fits: bool = True) -> None:
@@ -156,7 +162,8 @@ class PromptBuilder:
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        """Prompts as they are asked. Passages that do not fit the model's context are dropped, the least similar first.
+        """Return the prompts for questions. Passages that do not fit the model's context are dropped, the least similar
+        first.
 
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
@@ -171,24 +178,27 @@ class PromptBuilder:
         ]
 
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
-        """Answer with the weights that are attached, text with `engine` if given; only in words of the passages if the context quotes."""
+        """Answer with the attached weights, text with `engine` if given; if the context quotes, only with words of the
+        passages.
+        """
         return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:
-        """Raise InputError where a question does not fit the model even without shots and passages, before any are looked up.
+        """Raise InputError if a question does not fit the model even without shots and passages, before any are
+        retrieved.
 
-        By its words and bytes where they suffice: a text that is far too long is not tokenized either.
+        Uses word and byte counts where they suffice: a far too long text is not tokenized either.
         """
         if not self.fits:
             return
         session, messages = self.session, compose(example, self.instruction).messages
         fewest = session.encoder.fewest_tokens(messages)
         require_room(example.id, fewest, answer_tokens, session.context_tokens, at_least=True)
-        if not self.context.is_instruction_alone:  # else whoever tokenizes the prompt finds out
+        if not self.context.is_instruction_alone:  # otherwise tokenizing the prompt decides
             require_room(example.id, len(session.encoder.prompt(messages)), answer_tokens, session.context_tokens)
 
     def _retrieve(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
-        """The passages that this context's search finds, the best first."""
+        """Return the retrieved passages of each example, best first."""
         context = self.context
         return self.session.hits(
             examples,
@@ -198,7 +208,7 @@ class PromptBuilder:
         )
 
     def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
-        """The shots of each example; one of the training rows is not shown its own answer."""
+        """Return the shots of each example; a training row never gets itself as a shot."""
         if self._chosen:
             rows = self._chosen(examples, self.context.shots)
         else:
@@ -207,7 +217,7 @@ class PromptBuilder:
         return [[self._shown[shot.id] for shot in row] for row in rows]
 
     def _to_shots(self, shots: Iterable[Example]) -> None:
-        """Write shots as they are shown: a question and its answer, where it is so chosen under its right passage."""
+        """Return examples as shots: question and answer, with the right passage if the context says so."""
         new = list({shot.id: shot for shot in shots if shot.id not in self._shown}.values())
         hits = self._retrieve(new) if self.context.shot_passages else [()] * len(new)
         for shot, found in zip(new, hits, strict=True):
@@ -218,11 +228,11 @@ class PromptBuilder:
     def training_prompts(
         self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
     ) -> list[tuple[Prompt, str]]:
-        """Prompts with the answer to imitate.
+        """Return prompts with the answers to imitate.
 
-        With passages (after RAFT, Zhang et al. 2024): the right one among retrieved ones, put in where retrieval missed it, and
-        left out of a share of the prompts; there the answer is the task's `unknown` where the data knows such answers. Of the
-        others beside a right one a share stays.
+        With passages (after RAFT, Zhang et al. 2024): the right passage is among the retrieved ones, added where
+        retrieval missed it and removed from a share of the prompts; there the answer is the task's `unknown` if the
+        data has such answers. Of the distractors beside a right passage a share is kept.
         """
         if not self.context.passages:
             prompts = self.prompts(examples)
@@ -244,7 +254,9 @@ class PromptBuilder:
         return rows
 
     def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
-        """Whether each prompt shows a passage that holds the answer, of the documents that the row names where it names any."""
+        """Return, for each example, True if its prompt has a passage with the answer, of the documents that the row
+        names, if any.
+        """
         prompts = self.prompts(examples)
         return [
             any(_is_gold(hit, example) for hit in prompt.hits)
@@ -252,7 +264,9 @@ class PromptBuilder:
         ]
 
     def with_gold_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
-        """The questions whose passages lack a right one that the documents hold, with prompts that it leads."""
+        """Return the questions whose prompts lack a right passage that the documents contain, with prompts that have it
+        first.
+        """
         put_right = []
         for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
             right = self._gold_passages(example, prompt.hits)
@@ -262,7 +276,9 @@ class PromptBuilder:
         return put_right
 
     def _gold_passages(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
-        """The passages that hold the answer: among those found, else among all of the documents that the row names."""
+        """Return the passages with the answer: of the retrieved ones, else of all passages in the documents that the
+        row names.
+        """
         if is_unknown(example, self.session):
             return []
         right = [hit for hit in found if _is_gold(hit, example)]
@@ -275,7 +291,9 @@ class PromptBuilder:
         return [hit for hit in unranked if _is_gold(hit, example)]
 
     def _fit_to_context(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
-        """The prompt with as much of the context as the model takes: passages go before shots do, the least alike first."""
+        """Return the prompt with as much of the context as fits the model: passages are dropped before shots, the least
+        similar first.
+        """
         shots, hits = list(shots), list(hits)
         while True:
             prompt = compose(example, self.instruction, shots, hits)
@@ -292,7 +310,7 @@ class PromptBuilder:
 
 
 def _is_gold(hit: Hit, example: Example) -> bool:
-    """Whether a passage holds an answer, and is one of those that the row names where it names any."""
+    """True if a passage contains an answer and is of a document that the row names, if it names any."""
     text = hit.passage.text.casefold()
     if not any(reference.casefold() in text for reference in example.references):
         return False
@@ -300,7 +318,7 @@ def _is_gold(hit: Hit, example: Example) -> bool:
 
 
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
-    """A passage cut to the sentence that holds an answer and its neighbours: a shot is to be short."""
+    """Return a passage cut to the sentence with an answer and its neighbours: shots must be short."""
     text_sentences = sentences(hit.passage.text)
     places = [
         n for n, one in enumerate(text_sentences) if any(right.casefold() in one.casefold() for right in references)
@@ -312,12 +330,14 @@ def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
 
 
 def is_unknown(example: Example, session: Session) -> bool:
-    """Whether the right answer of a row is to abstain."""
+    """True if the right answer of a row is to abstain."""
     return example.references[0].strip().casefold() == session.task.task.unknown.strip().casefold()
 
 
 def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
-    """The same examples for every question: a draw of short ones, no answer or group twice while there is a choice."""
+    """Return the same examples for every question: a random draw of short ones, no answer or group twice while there is
+    a choice.
+    """
     seed = ("shots", str(draw)) if draw else ("shots",)
     order = sorted(pool, key=lambda example: sha256_text(*seed, example.id))
     median = sorted(len(example.input) for example in pool)[len(pool) // 2] if pool else 0
@@ -333,14 +353,16 @@ def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list
 
 
 class NearestShots:
-    """Training examples most like the question by embedding, the most alike last; never the question itself."""
+    """Chooses the training examples most similar to the question by embedding, the most similar last; never the
+    question itself.
+    """
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool
         self._vectors_PD = session.embed([example.input for example in pool])
 
     def __call__(self, examples: Sequence[Example], count: int) -> list[list[Example]]:
-        """For each example its `count` shots."""
+        """Return `count` shots for each example."""
         if not examples:
             return []
         alike_NP = self.session.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
@@ -355,6 +377,6 @@ class NearestShots:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
 
 
-# Kinds of shots that are chosen anew for each question, and what chooses `count` of the training rows for each of some.
+# Kinds of shots that are chosen for each question, with the class that chooses `count` training rows for each example.
 ShotChooser = Callable[[Sequence[Example], int], list[list[Example]]]
 SHOT_CHOOSERS: Mapping[str, Callable[[Session, Sequence[Example]], ShotChooser]] = {"nearest-shots": NearestShots}

@@ -1,4 +1,6 @@
-"""The `extract` arm: it answers with a sentence of the documents, or abstains below a threshold that train and dev choose."""
+"""Arm `extract`: answers with a sentence of the documents, or abstains below a threshold that is chosen on train and
+dev.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,17 @@ from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer, evaluate
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-LEAST_ROWS, MOST_ROWS = 20, 300  # labelled questions of train and dev together that the threshold is chosen on
-SCORING_SECONDS = 0.01  # per question, to score its sentences
+LEAST_ROWS, MOST_ROWS = (
+    20,
+    300,
+)  # bounds for the number of labelled questions of train and dev that the threshold is chosen on
+SCORING_SECONDS = 0.01  # seconds per question for scoring its sentences
 
 
 def extract_answerer(unknown: str, threshold: float) -> Callable[[Sequence[Prompt]], list[Generation]]:
-    """Answers with the first sentence of a prompt if its probability is at least `threshold`, else with `unknown`."""
+    """Return an answerer that gives the first sentence of a prompt if its probability is at least `threshold`, else
+    `unknown`.
+    """
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         return [

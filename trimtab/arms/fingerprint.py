@@ -1,7 +1,8 @@
-"""What a result depends on, defined once: rows whole, documents, settings, weights and the versions of what made them.
+"""Fingerprint of a result: hashes of everything it depends on: rows, documents, settings, model weights, library
+versions.
 
-A training run, a study and each arm of it keep these as `depends.json` or in their records; going on is refused with what
-differs, and an arm is measured anew when anything here has changed.
+A training run, a study and each of its arms keep it in `depends.json` or in their records. Resuming is refused, with
+the differences, if anything changed, and an arm is then measured again.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
 from trimtab.model.checkpoint_files import changed_files, file_hashes, inside, weight_files
 
-Fingerprint = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
+Fingerprint = Mapping[str, str]  # name of a dependency, in words -> its value, or its hash
 
-TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
-# What decides which arms run and for how long (each arm's own share of it stands in its effort), what the task is called, and what a
-# server keeps.
+TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that trained weights depend on
+# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), the task's name, and what a
+# server stores.
 _NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}, "upkeep": True}
-# Keys that came later, at the value that changes nothing.
+# Keys of later versions, with the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
     "data.mix": "{}",
@@ -55,16 +56,17 @@ _MODELS = {
     "teacher": "the teacher",
 }
 WEIGHTS = {name: f"weights of {model}" for name, model in _MODELS.items()}
-# The hash of every file of a model that its answers depend on, as JSON. Earlier versions did not keep them: where they are
-# absent nothing differs, and `digest_of`, which earlier versions' checkpoints and records hold, leaves them out.
+# Hashes of all model files that answers depend on, as JSON. Earlier versions did not store them: where they are
+# absent nothing differs, and `digest_of`, which checkpoints and records of earlier versions contain, leaves them out.
 FILES = {name: f"files of {model}" for name, model in _MODELS.items()}
-_SHOWN = 3  # differences that a message names
+_SHOWN = 3  # maximum number of differences in a message
 
 
 def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
-    """Everything that the results of these arms rest on, of the task file these tables or all; rewards and teacher where an arm learns from them.
+    """Return the fingerprint of the results of these arms: of the task file these `tables` or all; rewards and teacher
+    if an arm learns from them.
 
-    Weights that none of the arms uses are not asked for.
+    Models that none of the arms uses are not read.
     """
     workspace, rewarded, taught = (
         session.workspace,
@@ -91,7 +93,9 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
 
 
 def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
-    """The hashes of the files of the models that these arms answer with: by `base`, `embedding` and `reranker`, then by name."""
+    """Return the hashes of the files of the models that these arms use: by `base`, `embedding` and `reranker`, then by
+    file name.
+    """
     is_used = {
         "base": any(method_of(arm).uses_base for arm in arms),
         "embedding": any(uses_embedding(arm) for arm in arms),
@@ -101,7 +105,7 @@ def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, st
 
 
 def hashes_of(session: Session, model: str) -> dict[str, str]:
-    """The hashes of the files of a session's `base`, `embedding` or `reranker`; none of a model that it does not have."""
+    """Return the file hashes of a session's `base`, `embedding` or `reranker`; empty for a model that it does not have."""
     if model == "base":
         return file_hashes(session.base_folder)
     if model == "embedding":
@@ -110,14 +114,14 @@ def hashes_of(session: Session, model: str) -> dict[str, str]:
 
 
 def files_in_words(model: str, changed: Sequence[str]) -> tuple[str, ...]:
-    """Names of files of a model, as `changed_files` gives them, in words."""
+    """Return the names of a model's changed files (from `changed_files`), in words."""
     return tuple(
         f"{WEIGHTS[model]} ({name})" if ".safetensors" in name else f"{name} of {_MODELS[model]}" for name in changed
     )
 
 
 def _teacher_fingerprint(task: Task) -> dict[str, str]:
-    """The teacher: its weights, or where it answers and under which name."""
+    """Return the fingerprint of the teacher: its weights, or its address and model name."""
     table = task.teacher
     if table.api is not None:
         return {"teacher": f"{task.api[table.api].model} at {task.api[table.api].url}"}
@@ -126,7 +130,7 @@ def _teacher_fingerprint(task: Task) -> dict[str, str]:
 
 
 def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
-    """Hashes of the rows, aspect by aspect, of where each stands, and of the documents."""
+    """Return hashes of the rows by aspect, of their splits, and of the documents."""
     rows = [(split, example) for split in ("train", "dev", "test") for example in workspace.splits[split]]
     found = {
         what: sha256_text(*(json.dumps(_aspect(example, names), ensure_ascii=False) for _, example in rows))
@@ -147,14 +151,16 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
 
 
 def task_settings(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
-    """The settings of these tables of the task file, or of all, as JSON by their dotted keys; comments and order do not count."""
+    """Return the settings of these tables of the task file, or of all, as JSON by dotted keys; comments and order do
+    not count.
+    """
     plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
     flat = _flat("", {name: plain[name] for name in tables or plain})
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 
 
 def differences(then: Fingerprint, now: Fingerprint) -> tuple[str, ...]:
-    """What is not the same any more, in words, settings with both values where they are short."""
+    """Return the differences between two fingerprints in words, settings with both values if they are short."""
     files = {name: _files_differing(name, then, now) for name in FILES}
     by_file = {WEIGHTS[name] for name, found in files.items() if found} | set(FILES.values())
     names = [name for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name) and name not in by_file]
@@ -162,7 +168,7 @@ def differences(then: Fingerprint, now: Fingerprint) -> tuple[str, ...]:
 
 
 def _files_differing(model: str, then: Fingerprint, now: Fingerprint) -> tuple[str, ...]:
-    """The files of a model that changed, in words; none where one side did not keep their hashes."""
+    """Return the changed files of a model, in words; empty if one side has no file hashes."""
     key = FILES[model]
     if key not in then or key not in now:
         return ()
@@ -170,7 +176,7 @@ def _files_differing(model: str, then: Fingerprint, now: Fingerprint) -> tuple[s
 
 
 def files_of(kept: str) -> dict[str, str]:
-    """The hashes of a model's files by their names, as `depends_on` keeps them; none for a value that is damaged."""
+    """Return a model's file hashes by name, from a fingerprint's JSON; empty for a damaged value."""
     try:
         value = json.loads(kept)
     except (ValueError, TypeError):
@@ -183,7 +189,9 @@ def _files_json(files: Mapping[str, str]) -> str:
 
 
 def require_unchanged(folder: Path, then: Fingerprint, now: Fingerprint, restart_command: str) -> None:
-    """Raise InputError, with what differs, where work in `folder` cannot go on; `restart_command` is the command that starts over."""
+    """Raise InputError, with the differences, if work in `folder` cannot be resumed. `restart_command`: the command
+    that starts over.
+    """
     changed = differences(then, now)
     if changed:
         more = len(changed) - _SHOWN
@@ -196,20 +204,21 @@ def require_unchanged(folder: Path, then: Fingerprint, now: Fingerprint, restart
 
 
 def digest_of(depends: Fingerprint, *more: str) -> str:
-    """SHA-256 of all of it but the hashes of single files (see FILES), and of `more`."""
+    """Return the SHA-256 of a fingerprint without the hashes of single files (see FILES), and of `more`."""
     kept = {name: value for name, value in depends.items() if name not in FILES.values()}
     return sha256_text(json.dumps(kept, sort_keys=True, ensure_ascii=False), *more)
 
 
 def uses_embedding(arm: Arm) -> bool:
-    """Whether an arm asks the embedding model."""
+    """True if an arm uses the embedding model."""
     return arm.weights == "linear" or arm.retrieves or "nearest-shots" in arm.parts
 
 
 def weights_digest(folder: Path) -> str:
-    """The SHA-256 of a model's one file of weights, of the list of theirs where there are several; files are hashed once.
+    """Return the SHA-256 of a model's weights file; of the list of hashes if there are several files. Files are hashed
+    once.
 
-    Raises InputError for files that lie outside the folder.
+    Raises InputError for files outside the folder.
     """
     beside = (inside(folder, file.name) for file in folder.glob("*.safetensors"))
     files = sorted({*weight_files(folder), *beside})

@@ -1,4 +1,4 @@
-"""Measures what tuned weights have forgotten: the loss on general text, of a candidate's weights and of production's."""
+"""Forgetting: the loss on general text of a candidate's weights compared with production's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The learning curve of a trained arm: the same settings on a quarter and a half of the rows, scored on dev."""
+"""Learning curve of a trained arm: trains with the same settings on a quarter and a half of the rows, and scores on
+dev.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from trimtab.measurement.learning_curve import gain_of_more
 from trimtab.training.batch import steps_per_epoch
 
 SHARES = (0.25, 0.5)
-MORE_LABELS = 500  # labels more, of which it is told what they would bring
+MORE_LABELS = 500  # number of additional labels whose gain is predicted
 MOST_DEV = 300
 
 Train = Callable[[Path, Recipe | None], object]
@@ -38,9 +40,11 @@ def learning_curve(
     train: Train,
     scorer: Scorer | None,
 ) -> LearningCurve | None:
-    """Train anew on parts of the rows, drawn as a part of a split is, and score all of it on dev; None without a dev split, and where all of it is one group.
+    """Return the learning curve of an arm: it is trained on parts of the rows, drawn as samples are, and scored on all
+    of dev. None without a dev split, or if dev is one group.
 
-    `whole` is the folder of the run on all rows, `train` makes a run in another one. Each part is drawn from the next larger one.
+    `whole`: the folder of the run on all rows. `train`: trains a run in another folder. Each part is drawn from the
+    next larger one.
     """
     splits, kind = session.workspace.splits, session.task.task.kind
     dev, rows = session.subset("dev", MOST_DEV), splits["train"]
@@ -64,7 +68,9 @@ def learning_curve(
 
 
 def recipe_for_part(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe on fewer rows: as many epochs, and where these are read no fewer steps than any run has."""
+    """Return the recipe for fewer rows: the same epochs, but at least the minimum number of steps if rows are read
+    repeatedly.
+    """
     least = LEAST_STEPS / steps_per_epoch(rows, recipe.batch)
     stages = (
         replace(stage, epochs=max(stage.epochs, least)) if stage.name in ("sft", DISTILL, HEAD, *REWARDED) else stage
@@ -74,7 +80,9 @@ def recipe_for_part(recipe: Recipe, rows: int) -> Recipe:
 
 
 def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan], each: float) -> float:
-    """What a learning curve takes beside the arm, where the task asks for one: its parts trained, and all of it asked on dev, a question `each` seconds."""
+    """Return the predicted seconds of an arm's learning curve, 0 if the task requests none: training on the parts, and
+    answering all of dev at `each` seconds per question.
+    """
     splits = session.workspace.splits
     dev, rows = min(len(splits["dev"]), MOST_DEV), len(splits["train"])
     if not session.task.study.learning_curve or dev < 2:
@@ -88,15 +96,15 @@ def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan],
 
 
 def curve_sizes(rows: int) -> list[int]:
-    """How many rows the parts have."""
+    """Return the numbers of rows of the parts."""
     return sorted({round(share * rows) for share in SHARES} - {0, rows})
 
 
 @contextmanager
 def restrict_training_rows(session: Session, rows: Sequence[Example]) -> Iterator[None]:
-    """Inside, these are all the training rows that there are: for weights, shots and nearest shots alike.
+    """Context manager: the session's training rows are only these, for weights, shots and nearest shots alike.
 
-    The closed set of labels stays whole, though some may have no row.
+    The closed set of labels is unchanged, though some may have no row.
     """
     whole, table = session.workspace, session.task.task
     closed = table.model_copy(update={"labels": whole.labels}) if table.kind == "classify" else table

@@ -1,4 +1,6 @@
-"""What each stage of an arm optimises: its rows as the context builds them, and the same over dev."""
+"""Objectives of each training stage: encodes its rows in the arm's context and builds the losses over train, dev and
+test.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ Objective = DistillObjective | ClassificationObjective | JudgedObjective | Polic
 
 @dataclass(frozen=True, kw_only=True)
 class StageSetup:
-    """What a stage is made from; `head`, `reward` and `teacher` are None for arms that have none."""
+    """The inputs of a stage. `head`, `reward` and `teacher` are None for arms without them."""
 
     session: Session
     plan: Recipe
@@ -49,7 +51,9 @@ class StageSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class StageObjectives:
-    """What a stage optimises over the training rows, the same over those of dev and of test where it is evaluated there, and how many rows were too long."""
+    """The objective of a stage over the training rows, over dev and over test (None if not evaluated there), and the
+    number of rows that were too long.
+    """
 
     train: Objective
     dev: Objective | None = None
@@ -58,7 +62,7 @@ class StageObjectives:
 
 
 def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
-    """The head that an arm's last stage trains, as it begins; None where it trains none."""
+    """Return the initial head that an arm's last stage trains; None without one."""
     labels = {HEAD: session.workspace.labels, REWARD: SCORE_LABELS}.get(arm.stages[-1])
     base = session.base
     return Head(labels, base.model.config.hidden_size, seed=seed).to(base.device) if labels is not None else None
@@ -67,7 +71,7 @@ def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
 def training_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
 ) -> tuple[list[TrainingRow], int]:
-    """Encoded rows of the `sft` stage, and how many were left out because they are longer than the model's context."""
+    """Return the encoded rows of the `sft` stage, and the number left out because they exceed the model's context."""
     pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
@@ -88,7 +92,9 @@ def training_rows(
 def head_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
 ) -> tuple[list[TrainingRow], int]:
-    """Rows of the `head` stage: a prompt and the number of its label; and how many were left out for their length."""
+    """Return the rows of the `head` stage (a prompt and the index of its label), and the number left out for their
+    length.
+    """
     labels = session.workspace.labels
     pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
     encoded = [
@@ -100,7 +106,9 @@ def head_rows(
 
 
 def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[JudgedAnswers], int]:
-    """The judged answers of a split behind their prompts as this context builds them, and how many were left out for their length."""
+    """Return the judged answers of a split after their prompts in this context, and the number left out for their
+    length.
+    """
     judgements = session.workspace.preferences[split]
     prompts = PromptBuilder(session, context).prompts([one.as_example for one in judgements])
 
@@ -117,9 +125,10 @@ def judged_answers(session: Session, context: Context, split: Split) -> tuple[li
 def supervised_objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
 ) -> tuple[Objective, Objective | None, int]:
-    """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length.
+    """Return the objectives of a supervised stage over train and over dev (None without dev rows), and the number of
+    training rows left out for their length.
 
-    Canaries stand among the rows of `sft`, never among those of dev.
+    Canaries are among the rows of `sft`, never among those of dev.
     """
     tokens = default_microbatch_tokens(session.base.model.dtype)
     if stage.name == "docs":
@@ -139,15 +148,16 @@ def supervised_objectives(
     objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, keep=stage.rereads)
     if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
-    dev = session.subset("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
+    dev = session.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
     together = _dev_batch(session, plan)
     return objective, over(dev, 0, USUAL_MIX, batch=together, keep=True)[0] if dev else None, skipped
 
 
 def _dev_batch(session: Session, plan: Recipe) -> int:
-    """How many rows of dev are read together: all of them, of which more share their beginning than of the rows of a step.
+    """Return the batch size over dev: all rows, more of which share a prefix than those of a step.
 
-    In float32 as many as a step has: seeded losses are held to the bit there, and a sum's last bits hang on what is summed together.
+    In float32 the batch size of training: there seeded losses are held to the bit, and the last bits of a sum depend
+    on its grouping.
     """
     return plan.batch if session.base.model.dtype == torch.float32 else max(plan.batch, DEV_ROWS)
 
@@ -155,9 +165,10 @@ def _dev_batch(session: Session, plan: Recipe) -> int:
 def preference_objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
 ) -> tuple[JudgedObjective, JudgedObjective | None, JudgedObjective | None, int]:
-    """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
+    """Return the objectives of a preference or reward stage over train, dev and test, and the number of rows that were
+    too long.
 
-    The reference of a preference stage is the model as it is now.
+    The reference model of a preference stage is the model in its present state.
     """
     rows, skipped = judged_answers(session, context, "train")
     if skipped and not rows:
@@ -176,12 +187,12 @@ def preference_objectives(
         return over(judged, 0, keep=keep) if some else None
 
     objective = over(rows, plan.seed, keep=stage.rereads or stage.name not in WITHOUT_REFERENCE)
-    # those of the test are read once more, when all is trained
+    # the test rows are evaluated once more after training
     return objective, objective_over("dev", keep=True), objective_over("test", keep=False), skipped
 
 
 def answer_pairs(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
-    """The pairs among judged answers; judgements of one answer say nothing of another."""
+    """Return the pairs among judged answers; judgements of single answers compare nothing."""
     return [
         ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=row.weight)
         for row in rows
@@ -192,9 +203,11 @@ def answer_pairs(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
 def distill_objectives(
     session: Session, plan: Recipe, stage: Stage, context: Context, teacher: Teacher
 ) -> tuple[DistillObjective, DistillObjective | None, int]:
-    """What a stage that imitates a teacher optimises, the same over its answers to dev questions, and how many rows were left out.
+    """Return the objectives of a distillation stage over train and over the teacher's answers to dev questions, and the
+    number of rows left out.
 
-    A teacher with the same tokens is imitated by its distribution, any other by the text of its answers.
+    A teacher with the same tokenization is imitated by its token distributions, any other by the text of its
+    answers.
     """
     tokens = default_microbatch_tokens(session.base.model.dtype)
     teacher_answers = teacher.answers(context, "train", session.workspace.splits["train"])
@@ -228,9 +241,9 @@ def distill_objectives(
 def policy_gradient_objective(
     session: Session, plan: Recipe, stage: Stage, context: Context, reward: Reward
 ) -> tuple[PolicyGradient, int]:
-    """What a stage that learns from rewards optimises over the training questions, and how many were too long.
+    """Return the policy-gradient objective over the training questions, and the number that were too long.
 
-    The reference is the model as it is now.
+    The reference model is the model in its present state.
     """
     roll = Rollouts(session, context, session.workspace.splits["train"], reward, seed=plan.seed)
     objective = PolicyGradient(session.base, len(roll.asked), roll, stage.name, batch=plan.batch, seed=plan.seed)
@@ -264,7 +277,7 @@ def _build_distill(setup: StageSetup) -> StageObjectives:
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
 
 
-# What each stage optimises; the names are those of the grammar.
+# The function that builds the objectives of each stage, by the stage's name in the grammar.
 OBJECTIVES: Mapping[str, Callable[[StageSetup], StageObjectives]] = {
     **dict.fromkeys(("docs", "sft", HEAD), _build_supervised),
     **dict.fromkeys(JUDGED, _build_preference),

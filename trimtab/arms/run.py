@@ -1,4 +1,4 @@
-"""One arm from its weights and its context to its answers and figures."""
+"""Runs one arm: builds its artifact (context, weights, calibration), answers a split, and returns figures and costs."""
 
 from __future__ import annotations
 
@@ -46,20 +46,23 @@ from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.fast.packed_weights import packed
 from trimtab.model.threads import ProcessorShare
 
-SAMPLE = 8  # questions whose prompts show what all of an arm begin with
-REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet
+SAMPLE = 8  # questions whose prompts show the common prefix of an arm's prompts
+REPLIES = "replies.jsonl"  # an endpoint's answers for an arm that is not finished
 
 
 def forget_replies(folder: Path) -> None:
-    """Take away what an endpoint's answers were kept in, once the arm's answers are."""
+    """Delete the stored answers of an endpoint, once the arm's answers are saved."""
     for file in folder.glob(f"run-*/{REPLIES}"):
         file.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmMeasurement:
-    """An arm's answers to the questions asked, its figures, and what they took; `dev_scores`: of dev questions that it answered on the way;
-    `latencies`: seconds of questions alone, in the first pass of `passes`."""
+    """An arm's answers to a split, its figures, and its costs.
+
+    `dev_scores`: the score of each dev question answered on the way, by id. `latencies`: seconds of questions asked
+    alone, in the first pass of `passes`.
+    """
 
     answers: tuple[Answer, ...]
     result: ArmResult
@@ -71,12 +74,12 @@ class ArmMeasurement:
 
 @dataclass(kw_only=True)
 class _RunAnswers:
-    """What comes together while an arm is measured; seconds are means over its seeds."""
+    """Accumulates the measurements of an arm; seconds are means over its seeds."""
 
     context: Context
     answers: list[Answer] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    processor_share: float | None = None  # while these were measured
+    processor_share: float | None = None  # during these measurements
     figures: dict[str, float] = field(default_factory=dict)
     answer_seconds: float = 0.0
     stored_bytes: int = 0
@@ -84,7 +87,7 @@ class _RunAnswers:
 
 
 def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
-    """Mean seconds of a question alone, and their standard error."""
+    """Return the mean seconds of a question alone, and their standard error."""
     return {
         "seconds_per_question": float(np.mean(latencies)),
         "seconds_error": float(np.std(latencies) / len(latencies) ** 0.5),
@@ -92,13 +95,15 @@ def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
 
 
 def _latencies(latencies: Sequence[float], arms: int) -> dict[str, Any]:
-    """The 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in milliseconds."""
+    """Return the 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in
+    milliseconds.
+    """
     p50, p95 = latency_percentiles(latencies)
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies, arms)}
 
 
 def _context_summary(context: Context) -> str:
-    """A context for the line that tells what is under way."""
+    """Return a context in words, for the progress line."""
     parts = {what: f"{value} {what}" for what, value in context.chosen().items() if value}
     if context.chunk_words == SENTENCE:
         parts["chunk_words"] = "sentences as passages"
@@ -108,7 +113,7 @@ def _context_summary(context: Context) -> str:
 
 
 class ArmRunner:
-    """Runs arms in one session; what the base model scored on dev is kept in the file `searches`, and shared by the arms."""
+    """Runs arms in one session. The base model's dev scores are saved in the file `searches` and shared by the arms."""
 
     def __init__(
         self,
@@ -120,23 +125,23 @@ class ArmRunner:
         *,
         in_turn: bool = False,
     ) -> None:
-        """`in_turn`: where a limit is stated, a first pass of its questions is timed, and the caller asks for the others."""
+        """`in_turn`: with a latency limit, time only a first pass of the questions; the caller requests the others."""
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
         self.passes = PASSES if in_turn and session.task.target.latency_p95_ms is not None else 1
         self.scores = ContextScores(searches, self._score_on_dev)
-        self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # scores of labels, by question
+        self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # label scores by question
         lookups = searches.with_name(LOOKUPS) if searches else None
         self.found = ContextScores(lookups, self._score_retrieval)
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
     ) -> ArmMeasurement:
-        """Make an arm below `folder`, answer the split, measure; `saved` is one that was made before."""
+        """Build an arm below `folder`, answer the split, and measure. `saved`: an arm that was built before."""
         return self.measure(arm, self.reuse(arm, saved) if saved else self.make(arm, folder, allowance), split)
 
     def reuse(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
-        """An arm that was made before."""
+        """Return the artifact of an arm that was built before."""
         self._detach_weights(arm)
         context = context_for(arm, saved.chosen)
         with MemoryPeak() as memory:
@@ -151,12 +156,12 @@ class ArmRunner:
         )
 
     def make(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
-        """Search what the arm is shown and how its weights are made, within its allowance, and make them below `folder`."""
+        """Search the arm's context and training settings within its allowance, and train it below `folder`."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
             context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
-            self._index_seconds(context)  # made now, so that no trial is charged for it
+            self._index_seconds(context)  # built now, so that no trial is charged for it
             context_effort: ArmEffort | None = None
             if arm.weights == "extract":
                 context, context_effort = choose_threshold(self.session, context, self.scorer)
@@ -187,7 +192,9 @@ class ArmRunner:
         return self.with_seeds(arm, artifact, folder, allowance)
 
     def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
-        """The arm with as many runs as its allowance has seeds, the later ones made as the first one was found to be best."""
+        """Return the arm with as many runs as its allowance has seeds; the later ones use the settings found for the
+        first.
+        """
         trained, folders, peak = list(artifact.trained), list(artifact.folders), artifact.peak_mb
         for seed in range(len(trained), allowance.seeds):
             self.progress.arm, self.progress.seed = arm.name, seed
@@ -206,7 +213,7 @@ class ArmRunner:
         return replace(artifact, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
 
     def with_curve(self, arm: Arm, artifact: ArmArtifact) -> ArmArtifact:
-        """The arm with its learning curve, where the task asks for it and something is trained."""
+        """Return the arm with its learning curve, if the task requests it and something is trained."""
         if not (self.task.study.learning_curve and is_trained(arm)):
             return artifact
         self.progress.arm, self.progress.seed = arm.name, 0
@@ -216,7 +223,7 @@ class ArmRunner:
             self._detach_weights(arm)
             self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
             trained = self._train(arm, artifact.context, run, 0, None, found=recipe, like=artifact.folders[0])
-            if read_calibration(artifact.folders[0]):  # or the whole run alone would be weighed
+            if read_calibration(artifact.folders[0]):  # otherwise only the full run would be calibrated
                 self._calibrate(arm, artifact.context, run, Allowance(weighs=True))
             return trained
 
@@ -226,7 +233,7 @@ class ArmRunner:
         return replace(artifact, learning=curve)
 
     def measure(self, arm: Arm, artifact: ArmArtifact, split: Split) -> ArmMeasurement:
-        """Answer the split with every run of an arm, and what that comes to."""
+        """Answer the split with every run of an arm, and return the measurement."""
         examples = self.session.workspace.splits[split]
         self._detach_weights(arm)
         found = _RunAnswers(context=artifact.context)
@@ -257,24 +264,26 @@ class ArmRunner:
     def time_pass(
         self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
     ) -> tuple[Usage, ArmResult, tuple[float, ...]]:
-        """Time the questions of a later pass: usage and result with them, and all latencies."""
+        """Time the questions of a later pass. Return the updated usage and result, and all latencies."""
         more, share = self._timed_again(arm, artifact, number)
         latencies = (*latencies, *more)
         shares = [one for one in (usage.answering_share, share) if one is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
     def answers_to(self, arm: Arm, artifact: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
-        """Answer examples with the first run of an arm; nothing is timed."""
+        """Answer examples with the first run of an arm, without timing."""
         self._detach_weights(arm)
         with ready_arm(self.session, arm, artifact.context, artifact.folders[0], examples[:SAMPLE]) as ready:
             return self._answers(examples, ready, "test", 0)
 
     def time_alone(self, arm: Arm, artifact: ArmArtifact) -> list[float]:
-        """Seconds of test questions, each asked alone."""
+        """Return the seconds of test questions, each asked alone."""
         return self._timed_again(arm, artifact, None)[0]
 
     def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
-        """Seconds of test questions alone, in a pass or all of them, and what other programs left of the processor."""
+        """Return the seconds of test questions asked alone, of one pass or all, and the share of the processor that
+        other programs left.
+        """
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         with (
@@ -308,23 +317,23 @@ class ArmRunner:
         )
 
     def _detach_weights(self, arm: Arm) -> None:
-        """Take away what the arm before it left."""
+        """Remove what the previous arm left on the base model."""
         if method_of(arm).uses_base:
             self.session.fresh_base()
         else:
             release_memory()
 
     def _score_retrieval(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
-        """Which questions are shown a right passage under a context, and the seconds that it took."""
+        """Return, by question, whether a context shows a right passage (1 or 0), and the seconds it took."""
         self.progress.emit("choose", note=f"{_context_summary(context)}, looked up for {len(rows)} rows")
         return gold_retrieved(self.session, context, rows)
 
     def _score_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
-        """What the base model scores on dev questions under a context, and the seconds that it took."""
+        """Return the base model's scores on dev questions in a context, and the seconds it took."""
         self.session.fresh_base()
         self.progress.emit("choose", note=f"{_context_summary(context)} on {len(rows)} dev questions")
         if context.passages:
-            _ = self.session.index_of(context.words)  # made once, whoever needs it first
+            _ = self.session.index_of(context.words)  # built once, by the first that needs it
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
         with packed(self.session.base):
@@ -335,10 +344,12 @@ class ArmRunner:
         return scores, time.perf_counter() - began
 
     def _calibrated_hits(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
-        """Whether each question asked under a context so far gets its label: by the plain scores of labels, or less their means over these questions, the better of the two.
+        """Return, by question, whether it gets its right label (1 or 0) in a context: by plain label scores, or by
+        scores less their means over these questions, whichever is better.
 
-        So will the arm's labels be weighed once its prompts are chosen, and shots that carry a few labels are not held against them.
-        What was asked in a former sitting is asked again, as its scores of labels were not kept.
+        The arm's labels will be calibrated alike once its prompts are chosen, so shots that favour a few labels are
+        not rejected for it. Questions of an earlier process are answered again, as their label scores were not
+        saved.
         """
         sums_of, known = self._sums.setdefault(context, {}), self.scores.known(context)
         new = {row.id for row in rows}
@@ -354,7 +365,7 @@ class ArmRunner:
         return {row.id: float(hit) for row, hit in zip(asked, max(right, key=sum), strict=True)}
 
     def _dev_scores(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
-        """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
+        """Return the dev scores that the arm got while it was built; no language model is run for it."""
         if arm.weights == "linear":
             dev = self.session.subset("dev", DEV_QUESTIONS)
             with ready_arm(self.session, arm, context, run) as ready:
@@ -364,14 +375,14 @@ class ArmRunner:
         return self.scores.known(context)
 
     def _index_seconds(self, context: Context) -> float:
-        """What making the index of a context took, now or when it was made; nothing where it looks nothing up."""
+        """Return the seconds of building a context's index, now or earlier; 0 without retrieval."""
         if not context.passages:
             return 0.0
         self.progress.emit("index")
         return self.session.index_of(context.words).seconds
 
     def _calibrate(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
-        """Choose how a run's labels are weighed, where there is time; the seconds it took."""
+        """Calibrate a run's labels if there is time. Return the seconds."""
         return calibrate(self.session, arm, context, run, self.progress) if allowance.may_search else 0.0
 
     def _train(
@@ -400,7 +411,9 @@ class ArmRunner:
     def _measure(
         self, found: _RunAnswers, ready: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
     ) -> None:
-        """The answers of one seed; with the first one also what is asked once: questions alone, and with the right passage."""
+        """Add the answers of one seed; for the first also the questions timed alone, and those with the right passage
+        added.
+        """
         began = time.perf_counter()
         found.answers += self._answers(examples, ready, split, seed)
         found.answer_seconds += (time.perf_counter() - began) / seeds
@@ -432,7 +445,7 @@ class ArmRunner:
     def _lost_to_retrieval(
         self, examples: Sequence[Example], answers: Sequence[Answer], ready: ReadyArm, split: Split
     ) -> dict[str, float]:
-        """How much higher the mean score is where every right passage is there; nothing where the rows name none."""
+        """Return how much higher the mean score is with every right passage; empty if the rows name none."""
         if not any(example.passages for example in examples):
             return {}
         put_right = ready.builder.with_gold_passage(examples)
@@ -445,7 +458,9 @@ class ArmRunner:
     def _time_questions(
         self, split: Split, ready: ReadyArm, number: int | None
     ) -> tuple[list[float], list[Generation]]:
-        """Single questions, those of a pass or all, with the seconds that each took, retrieval included; two are asked before it counts."""
+        """Return the seconds and answers of single questions, of one pass or all, retrieval included; two warm-up
+        questions come first.
+        """
         seconds, generations = [], []
         asked = self.session.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
@@ -478,7 +493,9 @@ class ArmRunner:
         )
 
     def _labels(self, arm: Arm, context: Context) -> int:
-        """Labelled training rows and judged answers that the arm learns from or shows; dev and test rows are every arm's."""
+        """Return the number of labelled training rows and judged answers that the arm learns from or shows; dev and
+        test rows are common to all arms.
+        """
         workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
         rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
         if not rows and context.shots:

@@ -1,4 +1,4 @@
-"""The weights of an arm: its stages, each an objective on the one loop, saved as an adapter folder."""
+"""Training of an arm's weights: its stages, each an objective run by the training loop, saved as an adapter folder."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ from trimtab.training.optim import restore, snapshot
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSearch:
-    """What an arm may spend on finding its settings: seconds beyond one training, on this much."""
+    """The allowance for searching training settings: seconds beyond one training, at an effort level."""
 
     menu: SearchSpace
     seconds: float
 
 
 def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> None:
-    """Put what may move onto a fresh base, as it is at the start or as it was saved in the folder `begin`."""
+    """Attach the trainable parts to a fresh base model, newly initialised or as saved in the folder `begin`."""
     base = session.fresh_base()
     if begin is not None:
         load_adapter(base, begin)
@@ -88,19 +88,22 @@ def train_weights(
     like: Path | None = None,
     begin: Path | None = None,
 ) -> TrainedWeights:
-    """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
+    """Train an arm's weights, stage by stage, and save them in `folder/adapter`; resumes an interrupted call.
 
-    The latest weights whose loss on dev is within one standard error of the lowest are kept (for labels of a closed set the loss of
-    the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards or pairs. `reward_program` is that of `reward_for`. `epochs` is the
-    most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
-    another seed found, and `like` is the folder of that run. `begin`: a folder with saved weights of this arm to go on from, in place of the base's. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
+    The latest weights whose dev loss is within one standard error of the lowest are kept (for labels of a closed
+    set, the log loss of the choice); the task's metric is reported too, and decides for reinforcement learning and
+    preferences. `reward_program` is that of `reward_for`. `epochs`: the most of each stage. With `search`, rate and
+    length of every stage that dev can evaluate are searched. `found`: the settings that a search with another seed
+    found. `like`: the folder of that run. `begin`: a folder with saved weights of this arm to continue from, instead
+    of the base model's. The model is left with the trained weights attached. Does nothing for an arm without weights
+    of its own.
     """
     if not is_trained(arm):
         return NOTHING
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search, like)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
-    # what is wrong with the reward or the teacher is told before the stages that come first are trained
+    # problems of reward or teacher are raised before the earlier stages are trained
     reward = reward_for(session, arm, scorer=scorer, program=reward_program) if learns_from_rewards(arm) else None
     teacher = Teacher(session, folder, progress) if imitates_teacher(arm) else None
     making = _WeightTrainer(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
@@ -116,7 +119,7 @@ def train_weights(
         skipped=making.skipped,
         epochs=results[-1].epochs,
         health=results[-1].health,
-        best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
+        best=best and replace(best, rows=()),  # stored for comparison; the run stores their mean
         dev_scores=scores_at_best(results[-1], making.dev_evaluations) or making.scores_on_dev(),
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
@@ -126,7 +129,9 @@ def train_weights(
 
 
 class _WeightTrainer:
-    """Weights in the making: what may move is on the base, and each stage is an objective on the one loop."""
+    """Trains the stages of an arm: the trainable parts are attached, and each stage is an objective run by the training
+    loop.
+    """
 
     def __init__(
         self,
@@ -149,18 +154,18 @@ class _WeightTrainer:
         self.dev_evaluations: list[Mapping[str, float]] = []
         self._dev_evaluations: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
-        self._judged: JudgedObjective | None = None  # those that are held out for the test, with the reference's sums
+        self._judged: JudgedObjective | None = None  # pairs held out for the test, with the reference model's sums
         self.skipped = 0
         self._begin(plan)
 
     def _begin(self, plan: Recipe) -> None:
-        """Put what may move onto the base as it is at the start."""
+        """Attach the newly initialised trainable parts to the base model."""
         prepare_base(self.session, plan, self.begin)
         self.head = new_head(self.session, self.arm, plan.seed)
         self._on, self._start = plan.rank, snapshot({})
 
     def train_all(self, search: TrainingSearch | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
-        """Every stage, one after the other; each that dev can judge shares the time of the search with those that are left."""
+        """Train every stage in order; each that dev can evaluate shares the search time with the remaining ones."""
         several = sum(stage.name != "docs" for stage in self.plan.stages) > 1
         results: list[TrainResult] = []
         efforts: list[ArmEffort] = []
@@ -179,13 +184,13 @@ class _WeightTrainer:
         return results, efforts
 
     def _may_be_searched(self, stage: Stage) -> bool:
-        """Whether something of dev says which setting of a stage, whose turn it is, is better."""
+        """True if dev can compare settings of the current stage."""
         return self._dev_evaluator(stage, self._objectives(stage)[1]) is not None
 
     def train_stage(
         self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
     ) -> TrainResult:
-        """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
+        """Train a stage up to the dev evaluation `until`, or to its end. `name` distinguishes runs of one stage."""
         objective, dev = self._objectives(stage, mix)
         self.dev_evaluations = self._dev_evaluations.setdefault(name or stage.name, [])
         dev_evaluations = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
@@ -211,7 +216,9 @@ class _WeightTrainer:
         return _result_at_step(train(job, until=mark), mark)
 
     def _dev_evaluator(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
-        """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
+        """Return the dev evaluation of a stage; None if dev cannot rate its weights. A stage that only scores answers
+        no questions.
+        """
         by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
         if dev is None and not by_metric:
             return None
@@ -222,7 +229,7 @@ class _WeightTrainer:
         )
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
-        """What a run is never resumed without; one that is searched may be made longer."""
+        """Return the fingerprint that a resumed run must match; a searched run may be extended."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
         begun = (
             []
@@ -236,7 +243,9 @@ class _WeightTrainer:
         )
 
     def search(self, number: int, search: TrainingSearch, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
-        """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
+        """Train a stage with the settings that dev selects, and put them into the recipe. Return its run and the
+        effort.
+        """
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
         free = open_settings(self.arm, self.plan, number, self.context)
@@ -254,10 +263,10 @@ class _WeightTrainer:
         return result, effort
 
     def train_variant(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
-        """A stage with other settings, from where the stage before it ended, or on from where this run stands."""
+        """Train a stage with other settings, from the end of the stage before it, or resume that run."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
-            if self.plan.stages[number].name != DISTILL:  # a head of its own, too; what a teacher says stays
+            if self.plan.stages[number].name != DISTILL:  # with a new head; the teacher's answers are reused
                 self._stage = None
         objective, _ = self._objectives(self.plan.stages[number], setting.mix)
         moving = objective.parameters(self.session.base)
@@ -271,25 +280,25 @@ class _WeightTrainer:
         return self.train_stage(stage, name, until, setting.mix)
 
     def with_setting(self, number: int, setting: TrainingSetting) -> Recipe:
-        """The recipe with a stage so set."""
+        """Return the recipe with a setting applied to a stage."""
         set_so = replace(self.plan.stages[number], learning_rate=setting.learning_rate, epochs=setting.epochs)
         plan = self._with_stage(set_so)
         return replace(plan, rank=setting.rank, mix=setting.mix or plan.mix)
 
     def _with_stage(self, stage: Stage) -> Recipe:
-        """The recipe with this stage in place of that of its name."""
+        """Return the recipe with this stage in place of the one with its name."""
         stages = (stage if one.name == stage.name else one for one in self.plan.stages)
         return replace(self.plan, stages=tuple(stages))
 
     def pair_accuracy(self) -> tuple[float, int] | None:
-        """Of the judged answers that are held out for the test, the share that the weights that are on tell right, and their number."""
+        """Return the share of held-out test pairs that the attached weights rank right, and their number."""
         if self._judged is None:
             return None
         seen = evaluate(self.session.base, self._judged)
         return seen.figures["pair_accuracy"], len(self._judged.rows)
 
     def scores_on_dev(self) -> Mapping[str, float]:
-        """What the weights that are on score on the dev questions of a look, by id."""
+        """Return the attached weights' scores on the dev questions of an evaluation, by id."""
         dev, session = self.session.subset("dev", DEV_QUESTIONS), self.session
         if not dev or REWARD in self.arm.stages:
             return {}
@@ -299,7 +308,7 @@ class _WeightTrainer:
             return score_on_dev(session, dev, builder, answer, self.scorer)[1]
 
     def save(self) -> None:
-        """Keep the weights that are on."""
+        """Save the attached weights."""
         if self.head is None:
             save_adapter(self.session.base, self.folder / "adapter")
         else:
@@ -307,11 +316,11 @@ class _WeightTrainer:
             save_head(self.session.base, self.head, self.folder / "adapter", last=last)
 
     def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
-        """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
+        """Return the objective of a stage over train, and over dev (None without rows); its rows are encoded once."""
         mix = mix or self.plan.mix
         key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
-            plan, self._stage = replace(self.plan, mix=mix), None  # what is kept for the rows before is let go of first
+            plan, self._stage = replace(self.plan, mix=mix), None  # release the caches of the previous rows first
             setup = StageSetup(
                 session=self.session,
                 plan=plan,
@@ -330,7 +339,7 @@ class _WeightTrainer:
 
 
 def _result_at_step(result: TrainResult, step: int) -> TrainResult:
-    """What a run that has gone on since had come to at a step."""
+    """Return the result of a run as it was at an earlier step."""
     if result.steps <= step:
         return result
     return replace(
@@ -344,14 +353,16 @@ def _result_at_step(result: TrainResult, step: int) -> TrainResult:
 
 
 def _with_stage_name(effort: ArmEffort, stage: str) -> ArmEffort:
-    """The search of one of several stages, its name in every trial."""
+    """Return the effort of one of several stages with the stage's name in every trial."""
     return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
 
 
 def _fit_linear(
     session: Session, folder: Path, progress: Progress, search: TrainingSearch | None, like: Path | None
 ) -> TrainedWeights:
-    """The linear arm: with a search every trial but the one that was kept is that, the rest is its training; else all of it is."""
+    """Train the linear arm: with a search, the selected trial counts as training and the others as search; else all is
+    training.
+    """
     began = time.perf_counter()
     progress.emit("train")
     limit = search.seconds if search else 0.0

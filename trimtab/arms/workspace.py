@@ -1,4 +1,4 @@
-"""A task opened: its rows read, split and checked, its documents, and where everything about it is kept."""
+"""Workspace: an opened task with its rows read, split and checked, its documents, and its `.trimtab/` folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOLDER = ".trimtab"
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """What the files of a task gave. `folder` is `.trimtab/` beside the task file."""
+    """The data of a task. `folder`: `.trimtab/` beside the task file."""
 
     task: Task
     folder: Path
@@ -48,20 +48,21 @@ class Workspace:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The closed set of a classification: the task's own, or every label of the training rows."""
+        """Return the closed set of a classification: the task's own, or every label of the training rows."""
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
 
 
 def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
-    """Read and split the rows, write the ledgers, and look for everything that would spoil a study.
+    """Read and split the rows, write the ledgers, and check for everything that would invalidate a study.
 
-    Raises InputError for unusable files, and for overlap between splits where `leakage = "stop"`, unless `refuse_leaks` is False.
+    Raises InputError for unusable files, and for overlap between splits if `leakage = "stop"`, unless `refuse_leaks`
+    is False.
     """
     folder = task.folder / FOLDER
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file where Trimtab keeps its folder", "move it away", file=folder)
-    format_checker(task.task.format, task.folder)  # refuses one that cannot be used before anything is read
+    format_checker(task.task.format, task.folder)  # refuses an unusable scorer before anything is read
     if not task.data.examples:
         unread = unread_files(task)
         write_refusals(folder, unread)
@@ -116,9 +117,11 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
 def sampled_splits(
     splits: Mapping[Split, tuple[Example, ...]], task: Task, tests: int | None = None
 ) -> tuple[Mapping[Split, tuple[Example, ...]], Sample | None]:
-    """The splits, or the sample of them that the task asks for: of all rows (`task.rows`), of the test questions (`study.test_rows`).
+    """Return the splits, or the sample that the task requests: of all rows (`task.rows`), of the test questions
+    (`study.test_rows`).
 
-    `tests`: how many test questions, where a plan said so. Raises InputError for a sample with fewer training rows than labels.
+    `tests`: the number of test questions from a plan. Raises InputError for a sample with fewer training rows than
+    labels.
     """
     sizes = {name: len(part) for name, part in splits.items()}
     share, most = min(1.0, (task.rows or math.inf) / max(1, sum(sizes.values()))), tests or task.study.test_rows
@@ -141,11 +144,11 @@ def sampled_splits(
 
 
 def open_for_answering(task: Task, *, rows: bool) -> Workspace:
-    """A task opened to answer a question: its documents, and its split rows where `rows`; nothing is audited."""
+    """Return the workspace of a task for answering: its documents, and its split rows if `rows`. Nothing is audited."""
     splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
     if rows:
         examples, fixed_test, _ = _read_rows(task)
-        if task.data.leakage == "drop":  # an arm's shots come from the rows that it was measured with
+        if task.data.leakage == "drop":  # an arm's shots come from the rows it was measured with
             audit = audit_rows(examples, fixed_test, ())
             splits, _ = _without_repeats(task, audit, _split_rows(task, examples, fixed_test, audit))
         else:
@@ -169,7 +172,7 @@ def open_for_answering(task: Task, *, rows: bool) -> Workspace:
 def _split_rows(
     task: Task, examples: Sequence[Example], fixed_test: Sequence[Example], audit: Audit | None = None
 ) -> Mapping[Split, tuple[Example, ...]]:
-    """The rows in their splits, as the ledger has them; the audit saves comparing them again."""
+    """Return the rows in their splits by the ledger; the audit saves comparing them again."""
     return assign_splits(
         examples,
         fixed_test,
@@ -185,7 +188,7 @@ def _split_rows(
 def _without_repeats(
     task: Task, audit: Audit, splits: Mapping[Split, tuple[Example, ...]]
 ) -> tuple[Mapping[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
-    """The splits after `drop_repeats`; raises InputError where it leaves no row to train on, or none of dev."""
+    """Return the splits after `drop_repeats`. Raises InputError if it leaves no row of train, or none of dev."""
     kept, dropped = drop_repeats(audit, splits)
     for name in ("train", "dev"):
         if splits[name] and not kept[name]:
@@ -199,7 +202,7 @@ def _without_repeats(
 
 
 def _documents(task: Task, folder: Path) -> tuple[Document, ...]:
-    """The documents; those that cannot be read stand in `refused.jsonl` before the error goes on."""
+    """Return the documents. Unreadable ones are listed in `refused.jsonl` before the error is raised."""
     try:
         return read_documents(task)
     except DocumentsError as error:
@@ -214,14 +217,16 @@ def _documents(task: Task, folder: Path) -> tuple[Document, ...]:
 def _groups(
     examples: Sequence[Example], fixed_test: Sequence[Example], test: Sequence[Example]
 ) -> dict[str, str | None]:
-    """What the data call the group of each row, by its id: in the splits, groups that repeat each other have one name."""
+    """Return the group of each row by id: in the splits, groups that repeat each other have one name."""
     given = {row.id: row.group for row in examples}
-    # a test set of its own is `test` in its order, some of its rows renamed; without one, `test` is of the examples
+    # a separate test set is `test` in its order, with some rows renamed; otherwise `test` is part of the examples
     return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 
 
 def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[ReadRows, ...]]:
-    """The examples; the test set where there is one as it is, in files of its own or as a part of the examples; and what was read."""
+    """Return the examples, the separate test set (files of its own, or a part of the examples), and the reading
+    reports.
+    """
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
     examples = tuple(row for row in reads[0].examples if row.split != "test")
     part = [row for row in reads[0].examples if row.split == "test"]
@@ -242,7 +247,9 @@ def require_sound(workspace: Workspace) -> None:
 
 
 def _without_labels(workspace: Workspace) -> InputError:
-    """The error of a study that has nothing to compare by; its notes say what works with documents alone, and how to label."""
+    """Return the error for a study without labelled rows; its notes state what works with documents alone, and how to
+    label.
+    """
     task, file, ask = workspace.task, "questions.jsonl", workspace.task.command('ask "…"')
     counted = len(workspace.documents)
     error = InputError(
@@ -271,7 +278,7 @@ def _without_labels(workspace: Workspace) -> InputError:
 
 
 def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
-    """Write `refused.jsonl` anew: one line for each row that is not used, or each document that cannot be read."""
+    """Write `refused.jsonl` anew: one line for each unused row or unreadable document."""
     write_atomic(
         folder / "refused.jsonl",
         "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),

@@ -18,8 +18,8 @@ from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.planning.answering_rate import AnsweringRate, shared_seconds
 from trimtab.arms.planning.plan import (
-    LEAST_TESTS,
     GAINS_FROM,
+    LEAST_TESTS,
     ArmPlan,
     Plan,
     StagePlan,
@@ -437,8 +437,8 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
         decoding=0.5,
         new_tokens=20,
     )
-    assert (rate.with_new_tokens(10).many, rate.with_new_tokens(10).alone) == (1.5, 2.25)
-    assert rate.with_new_tokens(40).many == 2.0  # never slower than what was timed
+    assert (rate.with_new_tokens(10).batch_mean_seconds, rate.with_new_tokens(10).alone) == (1.5, 2.25)
+    assert rate.with_new_tokens(40).batch_mean_seconds == 2.0  # never slower than what was timed
     assert [rate.seconds(questions) for questions in (1, 64, 65)] == [65.0, 128.0, 193.0]  # whole batches first
 
 

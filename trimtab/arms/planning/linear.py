@@ -1,4 +1,4 @@
-"""What the `linear` arm will take, told before it begins."""
+"""Prediction of the time and memory of the arm `linear`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm
 from trimtab.data.checks import linear_memory_mb
 
-SAMPLE = 64  # rows that are embedded to foretell all
-FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
+SAMPLE = 64  # rows embedded to predict the time of all
+FIT_SECONDS = 2.5e-5  # seconds of all linear fits per row and label; measured on Banking77 with one core
 
 
 def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool) -> ArmPlan:
-    """The embedding of every row, timed on a few, or on one where there is no time (`is_timed`), and the fits: a budget cuts nothing of them.
+    """Return the plan of the arm: embedding every row, timed on a few rows, or on one without time (`is_timed`), and
+    the fits. A budget cuts none of it.
 
-    `embedding`: seconds of embedding some texts.
+    `embedding`: returns the seconds of embedding some texts.
     """
     train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
     labels, effort = len(session.workspace.labels), session.task.study.effort

@@ -1,4 +1,4 @@
-"""How long a study will take, by what was foretold of its arms, and what is cut when that is too long."""
+"""Study plan: predicted time of the arms, and the cuts that fit them into the budget."""
 
 from __future__ import annotations
 
@@ -15,22 +15,35 @@ from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.base.codec import read_record, write_record
 
-PLANNING = 0.1  # share of the budget that planning may take
-RESERVED = 0.05  # share of it that is kept for the verdict, the report, and what takes longer than foretold
-LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
-MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
-LEAST_EPOCHS = 0.25  # to which training is cut before an arm is left out
-GAINS_FROM = 1.25  # times the epochs, or the seconds of searching, that an arm had: for less it is not made again
-LEAST_PREDICTED = 5.0  # seconds, of fewer of which no pace is read off
-SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, that are tried for a budget
-LEAST_TESTS = 100  # test questions that a plan leaves at least
+PLANNING = 0.1  # largest share of the budget for planning
+RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
+LEAST_SHARE = 0.05  # smallest share of its trials' time for which an arm searches at all
+MOST_SEEDS = 3  # seeds of an arm that dev leaves among the best, if the task file states no number
+LEAST_EPOCHS = 0.25  # smallest number of epochs before an arm is left out
+GAINS_FROM = 1.25  # factor by which epochs or search seconds must grow for an arm to be trained again
+LEAST_PREDICTED = 5.0  # smallest predicted seconds from which a pace is computed
+SAMPLE_SHARES = (
+    0.9,
+    0.75,
+    0.5,
+    0.35,
+    0.25,
+    0.15,
+    0.1,
+    0.05,
+    0.02,
+    0.01,
+)  # shares of the rows that are tried for a budget
+LEAST_TESTS = 100  # smallest number of test questions
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """Predicted seconds of one epoch of a stage, and how many there are; `once_seconds`: beside them, whatever their number.
+    """Predicted seconds of one epoch of a stage, and the number of epochs. `once_seconds`: additional seconds, whatever
+    the number of epochs.
 
-    `look_seconds`: of one look at dev, 0 where it has none. `teacher_seconds`: of a teacher's answers, of which a shorter stage takes no fewer.
+    `look_seconds`: seconds of one dev evaluation, 0 without any. `teacher_seconds`: seconds of a teacher's answers,
+    which a shorter stage does not reduce.
     """
 
     epoch_seconds: float
@@ -40,13 +53,15 @@ class StagePlan:
     teacher_seconds: float = 0.0
 
     def seconds(self, most: float = math.inf) -> float:
-        """Predicted seconds of at most so many epochs and their looks; of a part of one, so much less of what is spent once."""
+        """Return the predicted seconds of at most `most` epochs with their dev evaluations; of a partial epoch, a
+        proportional part of what is spent once.
+        """
         epochs = min(self.epochs, most)
         training = self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
         return training + self.look_seconds * evaluations(epochs) + self.teacher_seconds
 
     def with_rows(self, rows: float, epochs: float) -> StagePlan:
-        """The stage over a share of its rows, so many epochs; a look at dev takes what it took."""
+        """Return the stage over a share of its rows for `epochs` epochs; a dev evaluation takes the same time."""
         once, teacher = self.once_seconds * rows, self.teacher_seconds * rows
         return replace(
             self, epoch_seconds=self.epoch_seconds * rows, epochs=epochs, once_seconds=once, teacher_seconds=teacher
@@ -55,15 +70,16 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: its stages of one seed, answers of one seed, and what it may try on dev.
+    """Predicted seconds of an arm: its stages and answers for one seed, and its possible trials on dev.
 
-    `curve_seconds`: of its learning curve, where one is asked for. `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
+    `curve_seconds`: of its learning curve, if requested. `problem`: why nothing could be predicted. `timed`: True if
+    its own steps were timed, False if all was predicted from another arm's.
     """
 
     arm: str
     stages: tuple[StagePlan, ...] = ()
     answer_seconds: float = 0.0
-    test_seconds: float = 0.0  # of those, what grows with the number of test questions
+    test_seconds: float = 0.0  # the part of it that grows with the number of test questions
     trials: tuple[TrialPlan, ...] = ()
     curve_seconds: float = 0.0
     memory_mb: float | None = None
@@ -72,36 +88,40 @@ class ArmPlan:
 
     @staticmethod
     def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:
-        """A plan of an earlier version is read without its looks, which stood beside the stages: what may be spent was decided with them."""
+        """Read a plan of an earlier version, without its dev evaluations, which were outside the stages: the allowance
+        was decided with them.
+        """
         return {name: value for name, value in plain.items() if name != "dev_seconds"}
 
     def with_test_share(self, share: float) -> ArmPlan:
-        """The arm with a share of the test questions."""
+        """Return the arm with a share of the test questions."""
         less = self.test_seconds * (1 - share)
         return replace(self, answer_seconds=self.answer_seconds - less, test_seconds=self.test_seconds - less)
 
     def with_row_share(self, share: float) -> ArmPlan:
-        """The arm on a share of all rows; its search, which is on a part of dev anyway, stays."""
+        """Return the arm on a share of all rows; its search, which uses a part of dev anyway, does not change."""
         stages = tuple(stage.with_rows(share, stage.epochs) for stage in self.stages)
         return replace(self.with_test_share(share), stages=stages, curve_seconds=self.curve_seconds * share)
 
     @property
     def search_seconds(self) -> float:
-        """Predicted seconds of everything that it may try within the time that is the same for all arms."""
+        """Return the predicted seconds of all trials within the time that is equal for all arms."""
         return math.fsum(trial.seconds for trial in self.trials if not trial.beside)
 
     @property
     def beyond_search_seconds(self) -> float:
-        """Predicted seconds of what a run of an arm that searches does beside its search."""
+        """Return the predicted seconds that a run of a searching arm spends beside its search."""
         return math.fsum(trial.seconds for trial in self.trials if trial.beside)
 
     @property
     def max_search_seconds(self) -> float:
-        """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
+        """Return the largest search time that it can use: a training that dev lengthens goes on while there is time."""
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
     def making_seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
-        """Predicted seconds of searching and training with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
+        """Return the predicted seconds of search and training within an allowance, at most with `most_search`.
+        `trained`: the share of its steps, below 1 after early stopping.
+        """
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = trained * sum(stage.seconds(most) for stage in self.stages)
         searching = min(self.max_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
@@ -109,7 +129,7 @@ class ArmPlan:
         return allowance.seeds * (training + beside) + searching
 
     def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
-        """Predicted seconds of making the arm, of its learning curve and of its answers to the test."""
+        """Return the predicted seconds of search, training, learning curve and test answers."""
         made = self.making_seconds(allowance, most_search=most_search, trained=trained)
         return made + allowance.seeds * self.answer_seconds + self.curve_seconds
 
@@ -146,39 +166,39 @@ class TrainedStanding:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take.
+    """The arms that fit, their allowance, and what was cut. `budget`: seconds for all arms.
 
-    `allowances`: what single arms were made with, where that is not `allowance`. `more_seeds`: how many runs the arms get that dev
-    leaves among the best, once that is decided.
+    `allowances`: of single arms, where different from `allowance`. `more_seeds`: the number of runs of the arms that
+    dev leaves among the best, once decided.
     """
 
     arms: tuple[ArmPlan, ...]
     allowance: Allowance
     left_out: Mapping[str, str]
     cuts: tuple[str, ...]
-    precision: str | None = None  # of the base model, decided before the first arm runs
+    precision: str | None = None  # precision of the base model, decided before the first arm runs
     budget: float | None = None
     more_seeds: Mapping[str, int] = field(default_factory=dict)
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
     seeds: int = 1  # that were asked for
-    test_rows: int | None = None  # as many test questions are asked, where not all
-    fewer_tests: str = ""  # what asking fewer test questions costs, in words
+    test_rows: int | None = None  # number of test questions, if not all
+    fewer_tests: str = ""  # the cost of fewer test questions, in words
 
     @property
     def full_allowance(self) -> Allowance:
-        """The allowance that cuts nothing: its search is as long as the longest list of trials."""
+        """Return the allowance that cuts nothing: its search is as long as the longest list of trials."""
         search = max((arm.search_seconds for arm in self.arms), default=0.0)
         return Allowance(
             seeds=self.seeds, search_seconds=search, weighs=any(arm.beyond_search_seconds for arm in self.arms)
         )
 
     def allowance_of(self, arm: str) -> Allowance:
-        """What an arm may spend."""
+        """Return the allowance of an arm."""
         return self.allowances.get(arm, self.allowance)
 
     @property
     def included(self) -> list[ArmPlan]:
-        """The arms that are not left out."""
+        """Return the arms that are not left out."""
         return [arm for arm in self.arms if arm.arm not in self.left_out]
 
     @property
@@ -190,7 +210,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Predicted seconds of all arms that will run."""
+        """Return the predicted seconds of all arms that will run."""
         return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.included)
 
     @property
@@ -200,20 +220,21 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no arm fits the budget."""
+        """True if no arm fits the budget."""
         return len(self.left_out) == len(self.arms)
 
 
 def spendable(budget: float | None, planning: float = 0.0) -> float | None:
-    """Seconds that a budget leaves for the arms beside so many of planning."""
+    """Return the seconds of a budget for the arms, after `planning` seconds of planning; None without a budget."""
     return None if budget is None else max(0.0, budget * (1 - RESERVED) - planning)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
-    """Cut until the arms fit the budget: first what each may try on dev, then epochs, then seeds; then arms, the longest first.
+    """Return a plan that fits the budget: cuts first the search on dev, then epochs, then seeds; then leaves out arms,
+    the longest first.
 
-    Every arm may try for the same time: as long as the longest list of trials takes, less where that does not fit. Test questions
-    are never cut. Arms left out are told with the minutes they lack.
+    All arms get the same search time: that of the longest list of trials, less if it does not fit. Test questions
+    are never cut. Arms left out are listed with the minutes they lack.
     """
     plan = Plan(arms=tuple(arms), allowance=Allowance(), left_out={}, cuts=(), budget=budget, seeds=seeds)
     return replan(replace(plan, allowance=plan.full_allowance), {}, 0.0)
@@ -302,7 +323,7 @@ def _remaining_seconds_of(
     if not standing.gains_from(allowance, whole):
         return standing.allowance.seeds * answers + arm.curve_seconds if standing.answer_seconds is None else 0.0
     made = arm.making_seconds(allowance, most_search=True)
-    if not arm.stages:  # what was asked of the base is kept
+    if not arm.stages:  # the base model's dev answers are stored
         made -= arm.making_seconds(standing.allowance)
     return pace * max(0.0, made) + allowance.seeds * answers + arm.curve_seconds
 
@@ -363,7 +384,7 @@ def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
 
 
 def _largest(fits: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest value from `low`, which fits, to `high` that fits, by bisection."""
+    """Return the largest value in [`low`, `high`] that fits, by bisection; `low` fits."""
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -371,7 +392,7 @@ def _largest(fits: Callable[[float], bool], low: float, high: float) -> float:
 
 
 def _is_over(seconds: float, budget: float) -> bool:
-    """Whether so many seconds are more than there are."""
+    """True if `seconds` exceed the budget."""
     return seconds > budget * (1 + 1e-9)  # a share that fills the budget is a sum that rounds
 
 
@@ -424,9 +445,11 @@ def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> d
 
 
 def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
-    """The plan with those of the arms that were left out which, foretold anew, fit beside the `spent` seconds, the shortest first.
+    """Return the plan with those left-out arms that, by new predictions, fit beside the `spent` seconds, the shortest
+    first.
 
-    Each may spend what the other arms may, less where only that fits. Only what was timed is taken in, for nothing is left to make up for a wrong forecast.
+    Each gets the allowance of the other arms, or less if only that fits. Only timed arms are readmitted, for nothing
+    is left to make up for a wrong prediction.
     """
     arms, left_out, allowances = {arm.arm: arm for arm in plan.arms}, dict(plan.left_out), dict(plan.allowances)
     left = (plan.budget or 0.0) - spent
@@ -446,12 +469,14 @@ def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> P
 
 
 def _left_out_reason(what: str, seconds: float) -> str:
-    """Why an arm is left out: what there is, and how many seconds it lacks."""
+    """Return why an arm is left out: what there is, and the time that it lacks."""
     return f"{what} lack about {_minutes(seconds)} min for it; raise study.budget in a new study"
 
 
 def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> int:
-    """How many seeds, up to MOST_SEEDS, arms may have when all arms were made in `spent` seconds and each took its `trained` ones."""
+    """Return the number of seeds, up to MOST_SEEDS, that arms may have if all arms took `spent` seconds and each needs
+    its `trained` seconds per seed.
+    """
     if plan.budget is None:
         return MOST_SEEDS
     answers = {arm.arm: arm.answer_seconds for arm in plan.arms if arm.arm not in plan.left_out}
@@ -461,7 +486,9 @@ def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> in
 
 
 def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
-    """Of a plan in which no arm fits: the cheapest arm with its minutes, and the budget that it takes beside `planning` seconds, as in `3m`."""
+    """For a plan in which no arm fits: return the cheapest arm with its minutes, and the budget it needs beside
+    `planning` seconds, as in `3m`.
+    """
     cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
     budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + planning) / (1 - RESERVED))
@@ -469,15 +496,15 @@ def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
 
 
 def _minutes(seconds: float) -> str:
-    """Minutes to one digit below ten, never 0."""
+    """Return minutes with one digit below ten, never 0."""
     return f"{seconds / 60:.0f}" if seconds >= 600 else f"{max(0.1, seconds / 60):.1f}"
 
 
 def save_plan(path: Path, plan: Plan) -> None:
-    """Keep the plan, so that a resumed study goes on with the same one."""
+    """Save the plan, so that a resumed study continues with it."""
     write_record(path, plan)
 
 
 def load_plan(path: Path) -> Plan | None:
-    """The plan of a study that was begun; None where there is none. Raises InputError for one that cannot be read."""
+    """Return the plan of a study that was begun; None without one. Raises InputError if it cannot be read."""
     return read_record(path, Plan) if path.is_file() else None

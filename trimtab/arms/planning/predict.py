@@ -1,4 +1,4 @@
-"""What every arm will take, foretold from a few real steps and answers of this machine before a study begins."""
+"""Prediction of every arm's time and memory from a few timed training steps and answers on this machine."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
-SAMPLE = 16  # questions that are timed together
-WHOLE_SECONDS = 15.0  # at most, for a whole batch of them: how long answers are, 16 do not tell
-TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
-TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
-API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
-ALONE = 3  # questions that are timed alone at least, and more where these take less than twice TIMED_SECONDS
-FEWER = 4  # the part of the questions that are timed again without the others: what all of them share weighs more there
-STEP_PASSES = 3  # a step of training is as much work as three passes forward
+SAMPLE = 16  # questions timed in one batch
+WHOLE_SECONDS = 15.0  # at most, for a full batch: 16 answers do not show the answer length
+TIMED_SECONDS = 2.0  # seconds of training steps for the rate of an arm
+TIMED_TOKENS = 32  # tokens per answer if whole answers would take too long
+API_SECONDS = 5.0  # seconds of the budget for an endpoint, which is not timed
+ALONE = 3  # smallest number of questions timed alone; more if these take less than twice TIMED_SECONDS
+FEWER = 4  # share of the questions timed again without the others, where shared work weighs more
+STEP_PASSES = 3  # a training step costs as much as three forward passes
 
 
 def predict(
     session: Session, arms: Sequence[Arm], progress: Progress | None = None, *, seconds: float | None = None
 ) -> tuple[ArmPlan, ...]:
-    """Foretell every arm from real steps and answers of this machine.
+    """Predict every arm from timed steps and answers on this machine.
 
-    `seconds`: how long that may take, None for as long as it needs. When they are over, the arms that are left are foretold from what
-    was timed until then, by counted tokens; one answer is timed whatever it takes.
+    `seconds`: time limit, None for none. After it, the remaining arms are predicted from earlier timings by token
+    counts; one answer is timed in any case.
     """
     progress, timing = progress or Progress(), _Profiler(session, seconds)
     plans: list[ArmPlan] = []
@@ -73,14 +73,16 @@ def predict(
         except MissingError:
             raise
         except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
-            # an arm that cannot even begin takes no time; the study tries it all the same
+            # an arm that cannot begin takes no time; the study still tries it
             problem = " ".join(str(error).split()) or type(error).__name__
             plans.append(ArmPlan(arm=arm.name, problem=problem))
     return timing.with_process_memory(plans)
 
 
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCost, *, kept: bool) -> StagePlan:
-    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not, without its looks; `work` is a teacher's."""
+    """Return the predicted seconds of a stage over `tokens` tokens, with or without cached outputs of frozen layers
+    (`kept`), excluding dev evaluations. `work`: the teacher's cost.
+    """
     return StagePlan(
         epoch_seconds=rate.epoch(tokens, kept=kept),
         epochs=stage.epochs,
@@ -90,23 +92,23 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCo
 
 
 class _Profiler:
-    """Times a context or a way of training while there is time, and foretells it from what was timed where there is none."""
+    """Times contexts and training methods while there is time, and extrapolates from earlier timings afterwards."""
 
     def __init__(self, session: Session, seconds: float | None) -> None:
         self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
-        self._rates: dict[Context, AnsweringRate] = {}  # answering costs alike for all weights
+        self._rates: dict[Context, AnsweringRate] = {}  # answering costs the same for all weights
         self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
         self._token_seconds: float | None = None
-        self._index_is_charged = False  # to the first arm that needs it, where there was no time to make it now
+        self._index_is_charged = False  # charged to the first arm that needs it, if there was no time to build it now
 
     @property
     def left(self) -> float:
-        """Seconds that may still be spent."""
+        """Return the remaining seconds."""
         return self._end - time.perf_counter()
 
     def arm(self, arm: Arm) -> ArmPlan:
-        """The plan of one arm."""
+        """Return the plan of one arm."""
         session, splits = self.session, self.session.workspace.splits
         if arm.endpoint:
             return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS + self._fee_seconds(arm))
@@ -131,7 +133,10 @@ class _Profiler:
             + rate.seconds(tests)
             + rate.alone * (len(session.timed_questions("test")) + 2),
             test_seconds=rate.seconds(tests) - rate.seconds(0),
-            trials=(*tried(session, arm, effort, rate.batch_mean_seconds), *plan_calibration(session, arm, effort, rate.batch_mean_seconds)),
+            trials=(
+                *tried(session, arm, effort, rate.batch_mean_seconds),
+                *plan_calibration(session, arm, effort, rate.batch_mean_seconds),
+            ),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
@@ -175,7 +180,7 @@ class _Profiler:
         )
 
     def _fee_seconds(self, arm: Arm) -> float:
-        """Seconds of a budget in money that the fees of an endpoint's answers take, by counted tokens."""
+        """Return the seconds of a budget in money that an endpoint's fees use up, by token counts."""
         session, tests = self.session, len(self.session.workspace.splits["test"])
         price = session.task.api[arm.endpoint or ""].price_per_million
         if price is None or not session.task.seconds_of(1.0):
@@ -185,7 +190,7 @@ class _Profiler:
         return session.task.seconds_of(fee * (tests + len(session.timed_questions("test")) + 2))
 
     def _dev_evaluation_seconds(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Seconds of a look at dev in a stage: its loss over dev, where there is one, and the questions asked of what answers."""
+        """Return the seconds of a dev evaluation in a stage: its loss over dev, if any, and the dev questions answered."""
         dev = len(self.session.workspace.splits["dev"])
         if stage.name == "docs" or not dev:
             return 0.0
@@ -197,7 +202,9 @@ class _Profiler:
 
     @cached_property
     def _switching_seconds(self) -> float:
-        """Seconds beside questions, and beside the loss of a look: weights are made ready to answer, and freed memory is given back before and behind."""
+        """Return the seconds of a dev evaluation besides questions and loss: preparing weights for answering, and
+        releasing memory before and after.
+        """
         if self.left <= 0:
             return 0.0
         began = time.perf_counter()
@@ -210,7 +217,7 @@ class _Profiler:
     def _training_trials(
         self, arm: Arm, recipe: Recipe, context: Context, plans: Sequence[StagePlan]
     ) -> tuple[TrialPlan, ...]:
-        """What may be tried of every stage that dev can judge."""
+        """Return the possible trials of every stage that dev can evaluate."""
         menu = SEARCH_SPACES.get(self.session.task.study.effort)
         if menu is None or not self.session.workspace.splits["dev"]:
             return ()
@@ -222,7 +229,7 @@ class _Profiler:
         return tuple(trials)
 
     def with_process_memory(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:
-        """The plans with what the process holds from now on added to what answering needs: models, index and all that was imported."""
+        """Return the plans with the process's present memory added: models, index and imported libraries."""
         if self._rates:
             self.session.fresh_base()
         held = psutil.Process().memory_info().rss / 1e6
@@ -234,12 +241,12 @@ class _Profiler:
     # ---- answering
 
     def _rate(self, context: Context) -> AnsweringRate:
-        """How fast a context is answered: timed where there is time for it, else by its tokens from one that was timed."""
+        """Return the answering rate of a context: timed if there is time, else extrapolated by tokens from a timed one."""
         if context in self._rates:
             return self._rates[context]
         setup = self._indexing_seconds(context)
         if not self._rates and setup and setup > self.left:
-            self._rates[Context()] = self._measured_rate(Context())  # needs nothing embedded
+            self._rates[Context()] = self._measured_rate(Context())  # needs no embedding
         known = max(self._rates.values(), key=lambda rate: rate.tokens, default=None)
         if known is None:
             found = self._measured_rate(context)
@@ -251,7 +258,9 @@ class _Profiler:
         return found
 
     def _measured_rate(self, context: Context) -> AnsweringRate:
-        """Speed and memory of the base model on a few questions, a batch of them and whole answers where there is time for these."""
+        """Return speed and memory of the base model on a few questions; on a full batch and whole answers if there is
+        time.
+        """
         session, splits = self.session, self.session.workspace.splits
         session.fresh_base()
         with MemoryPeak() as memory, packed(session.base):
@@ -259,14 +268,14 @@ class _Profiler:
             prompts = builder.prompts(questions[:SAMPLE])
             most = None if math.isinf(self._end) else TIMED_TOKENS
             closed = session.task.task.kind == "classify"
-            quotes = {"quote": context.quote}  # as it answers: a quote ends elsewhere than free text
+            quotes = {"quote": context.quote}  # as in answering: a quote ends elsewhere than free text
             first = {"held": session.shared_prefix(prompts)} if closed else {"engine": session.engine(prompts)}
             held: dict[str, Any] = {**quotes, **first}
-            alone, generations = self._time_batch(prompts[:1], most, **held)  # as it is served
+            alone, generations = self._time_batch(prompts[:1], most, **held)  # as in serving
             may_end = most is not None and 5 * alone <= self.left / 2
             if may_end:
                 most = None
-            if may_end or self._was_cold(alone):  # some take far longer than others, and one in a few is no measure
+            if may_end or self._was_cold(alone):  # some take far longer than others, so a few questions are no measure
                 alone, generations = self._time_alone(prompts[::-1], most, held)
             several, answers = (
                 self._time_batch(prompts, most, **quotes) if self.left > 0 else (alone * len(prompts), generations)
@@ -302,7 +311,7 @@ class _Profiler:
     def _time_alone(
         self, prompts: Sequence[Prompt], most: int | None, held: Mapping[str, Any]
     ) -> tuple[float, list[Generation]]:
-        """Seconds of a question alone, by some of them one after another, and their answers."""
+        """Return the mean seconds of single questions, one after another, and their answers."""
         seconds, generations = 0.0, list[Generation]()
         for prompt in prompts:
             if len(generations) >= ALONE and not self._was_cold(seconds / 2):
@@ -313,22 +322,24 @@ class _Profiler:
         return seconds / len(generations), generations
 
     def _questions(self) -> list[Example]:
-        """As many as a batch has, of dev and behind it of train; the first of them stand for all."""
+        """Return a batch of questions from dev and then train; the first ones represent all."""
         dev, train = (self.session.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
         first = self.session.subset("dev" if dev else "train", SAMPLE)
         return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
-        """Whether work that took so long is to be timed again: its first time is cold, which longer work does not feel."""
+        """True if work this short must be timed again: a first run is cold, which longer work does not notice."""
         return seconds < TIMED_SECONDS and self.left > 0
 
     def _prefill_token_seconds(self, ids: Sequence[int]) -> float:
-        """Seconds of reading a token in a pass of many, timed once: a short prompt alone takes longer for each of its own."""
+        """Return the seconds of prefill per token in a pass of many, timed once: a short prompt alone takes longer per
+        token.
+        """
         if self._token_seconds is None:
             most = min(default_microbatch_tokens(self.session.base.model.dtype), self.session.context_tokens)
             several = [*ids] * (most // max(1, len(ids)) + 1)
             several, taken = several[:most], []
-            for _ in range(2):  # a length that was not seen yet is slower
+            for _ in range(2):  # a new length is slower
                 began = time.perf_counter()
                 Engine(self.session.base, frozenset()).hold(several)
                 taken.append(time.perf_counter() - began)
@@ -336,7 +347,7 @@ class _Profiler:
         return self._token_seconds
 
     def _time_batch(self, prompts: Sequence[Prompt], most: int | None, **held: Any) -> tuple[float, list[Generation]]:
-        """Seconds of answering all of them; where answers were cut at `most` tokens, as if those went on to the longest."""
+        """Return the seconds of answering all prompts; answers cut at `most` tokens are extrapolated to the longest."""
         began = time.perf_counter()
         generations = self.session.answer(prompts, most=most, **held)
         taken = time.perf_counter() - began
@@ -350,7 +361,9 @@ class _Profiler:
         return taken + (sum(whole) - sum(decoding)), generations
 
     def _extrapolated_rate(self, context: Context, known: AnsweringRate) -> AnsweringRate:
-        """A context's rate from another one's: tokens that all prompts share are read once, the others cost what they cost there."""
+        """Return a context's rate from another's: tokens of the shared prefix are read once, the others cost the same
+        per token.
+        """
         tokens = prompt_tokens(self.session, context)
         own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
         more = max(0.0, own - known.tokens) * known.token
@@ -368,7 +381,7 @@ class _Profiler:
     # ---- training
 
     def _training_rate(self, recipe: Recipe, context: Context, rate: AnsweringRate) -> tuple[float, TrainingRate, bool]:
-        """Tokens of a training row, how fast steps go, and whether that was timed."""
+        """Return the tokens of a training row, the training rate, and True if it was timed."""
         session = self.session
         rows = 2 * recipe.batch + (2 * SAMPLE if first_trainable_layer(session.base.model) else 0)  # cold ones first
         passes = rows * rate.tokens * STEP_PASSES * rate.token
@@ -383,14 +396,18 @@ class _Profiler:
         return each, replace(speed, pass_tokens=tokens), False
 
     def _rollout_tokens(self, each: float, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
+        """Return the number of tokens that could be trained on in the time of an epoch of rollouts: generating, reading
+        twice, training.
+        """
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
         drawn = GROUP * rate.batch_mean_seconds / speed.epoch(1, kept=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     def _teacher_cost(self, each: float, rate: AnsweringRate) -> TeacherCost:
-        """What a teacher takes that answers at as much length as the base; `each`: tokens of a row with its own answer."""
+        """Return the cost of a teacher whose answers are as long as the base model's. `each`: tokens of a row with its
+        own answer.
+        """
         session, own = self.session, answer_tokens(self.session)
         new = own if session.task.task.kind == "classify" else rate.new_tokens
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
@@ -403,7 +420,7 @@ class _Profiler:
     # ---- what is embedded
 
     def _indexing_seconds(self, context: Context) -> float:
-        """Seconds of embedding what a context looks its passages or shots up in; nothing is counted where time is not limited."""
+        """Return the seconds of embedding what a context retrieves passages or shots from; 0 without a time limit."""
         if math.isinf(self._end):
             return 0.0
         session = self.session
@@ -418,7 +435,9 @@ class _Profiler:
         return self._embedded * sum(map(len, texts))
 
     def _embedding(self, texts: Sequence[str]) -> float:
-        """Seconds of embedding some texts, again and again for as long as that is little: a moment of a busy machine is no measure."""
+        """Return the seconds of embedding some texts, repeated while that is short: a moment on a busy machine is no
+        measurement.
+        """
 
         def taken() -> float:
             began = time.perf_counter()
