@@ -1,4 +1,6 @@
-"""`check`: what a study would meet, before anything is trained: rows, splits, leaks, the loss mask, and time and memory of each arm."""
+"""`check`: audits a task without training: rows, splits, leaks, the loss mask, and the predicted time and memory of
+each arm.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ FIRST_QUESTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckLine:
-    """A run of text of the rendered example, and whether the model is trained on it."""
+    """A run of text in the rendered example. `trained`: True if the loss includes it."""
 
     text: str
     trained: bool
@@ -60,7 +62,7 @@ class CheckLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStatistics:
-    """Tokens of the training rows with the instruction alone, and how many rows are longer than the model takes."""
+    """Tokens of the training rows with the instruction alone, and the number of rows that exceed the model's context."""
 
     prompt_median: float
     prompt_longest: int
@@ -72,10 +74,10 @@ class TokenStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What an arm is predicted to take in a study; `cost` in the task's currency where a price is given.
+    """The predicted cost of an arm in a study; `cost` in the task's currency if a price is given.
 
-    `problem`: why it cannot run or was not timed; then nothing is predicted. `trials`: what it may try on dev, within the same time
-    as every arm.
+    `problem`: why it cannot run or was not timed; nothing is then predicted. `trials`: its possible trials on dev,
+    within the same time for every arm.
     """
 
     arm: str
@@ -89,7 +91,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CheckResult(Shown):
-    """Everything that was looked at; a remark of level `stop` must be mended before a study."""
+    """Everything that `check` found. A remark of level `stop` must be resolved before a study."""
 
     task: str
     kind: str
@@ -112,14 +114,14 @@ class CheckResult(Shown):
     currency: str | None
     cuts: tuple[str, ...]
     effort: str = "none"
-    search_seconds: float = 0.0  # that every arm may spend on its trials
+    search_seconds: float = 0.0  # seconds for the trials of every arm
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
-    # the better and the worse answer of one
+    # the better and the worse answer of one preference
     judged_example: Mapping[str, tuple[CheckLine, ...]] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
-        """What there is, and what stops a study."""
+        """Return the size of the data, and what stops a study."""
         sizes = ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
         stops = [remark.text for remark in self.remarks if remark.level == "stop"]
         more = f" {len(stops) - 1} more, in .remarks." if len(stops) > 1 else ""
@@ -127,7 +129,7 @@ class CheckResult(Shown):
         return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
 
     def screen(self) -> Sequence[ShownRow]:
-        """What is predicted of each arm; the remarks and the rest stand in its attributes."""
+        """Return the predictions of each arm; the remarks and the rest are in the attributes."""
         return [
             {
                 "arm": one.arm,
@@ -167,7 +169,7 @@ def check(
     if arms is not None:
         own = with_arms(own, arms)
     with run_context(own, listeners=listeners, allow=allow, scores=False) as ctx:  # and no endpoint is asked
-        workspace = open_workspace(ctx.task, refuse_leaks=False)  # leaks are to be shown beside everything else
+        workspace = open_workspace(ctx.task, refuse_leaks=False)  # leaks are shown with everything else
         result = _audit(workspace)
         if audited is not None:
             audited(result)
@@ -177,7 +179,7 @@ def check(
 
 
 def _audit(workspace: Workspace) -> CheckResult:
-    """What the rows alone tell."""
+    """Return the result of auditing the rows alone."""
     task = workspace.task
     return CheckResult(
         task=task.task.name,
@@ -207,7 +209,7 @@ def _audit(workspace: Workspace) -> CheckResult:
 
 
 def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
-    """What the facts mean under the task's settings; `sizes`: the remarks on how many rows there are."""
+    """Return the remarks on the findings under the task's settings. `sizes`: the remarks on the numbers of rows."""
     task = workspace.task
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
@@ -222,7 +224,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 
 
 def _address_remarks(task: Task) -> Iterator[Remark]:
-    """Where a study would send questions, and with which key: a task file may be somebody else's."""
+    """Yield the addresses that a study would send questions to, with their keys: a task file may be somebody else's."""
     shown_rows = proposing_endpoints(task, task.arms)
     names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms), *shown_rows]
     for asked in dict.fromkeys(request_of(task, name, rows=name in shown_rows) for name in names):
@@ -232,7 +234,7 @@ def _address_remarks(task: Task) -> Iterator[Remark]:
 
 
 def _group_remark(workspace: Workspace) -> Iterator[Remark]:
-    """Said where the test questions' groups cannot show a difference whatever is answered."""
+    """Yield a remark if the test questions have too few groups to show any difference."""
     groups, comparisons = _groups(workspace), comparisons_among(len(workspace.task.arms))
     needed = groups_needed(comparisons)
     if groups is not None and len(workspace.task.arms) > 1 and groups < needed:
@@ -242,7 +244,7 @@ def _group_remark(workspace: Workspace) -> Iterator[Remark]:
 
 
 def _mix_remark(workspace: Workspace) -> Iterator[Remark]:
-    """How far the test questions count under the mix of slices in traffic."""
+    """Yield a remark on the effective number of test questions under the traffic mix of the slices."""
     mix, slices = workspace.task.data.mix, [row.slice for row in workspace.splits["test"]]
     if not mix or not slices:
         return
@@ -265,14 +267,14 @@ def _smallest(workspace: Workspace) -> float:
 
 
 def _sample_remark(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
-    """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
+    """Yield a sample that fits the budget whole, with what it can show, if something is cut or left out."""
     task, rows = workspace.task, sum(map(len, workspace.splits.values()))
     fitting = largest_fitting_sample(plan, rows)
     if fitting is None or fitting < LEAST_ROWS:
         return
     try:
         splits, sample = sampled_splits(workspace.splits, with_rows(task, fitting))
-    except InputError:  # fewer training rows than labels
+    except InputError:  # a sample with fewer training rows than labels
         return
     if sample is None:
         return
@@ -283,7 +285,9 @@ def _sample_remark(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | None) -> CheckResult:
-    """Add what only the models can tell, and with `progress` what the arms will take; where they are missing, what fetches them."""
+    """Return the result with what needs the models and, with `progress`, the arms' predictions; if models are absent,
+    the command that fetches them.
+    """
     task = workspace.task
     try:
         session = open_session(workspace)
@@ -293,7 +297,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
     splits = session.workspace.splits
-    remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
+    remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long have been removed by now
     too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
@@ -320,7 +324,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
 def _with_plan(
     result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, workspace: Workspace
 ) -> CheckResult:
-    """Add what the arms will take within the budget."""
+    """Return the result with the arms' predictions within the budget."""
     task = workspace.task
     plan = fit(predicted, spendable(task.budget_seconds), task.study.seeds)
     remarks = [*result.remarks, *_problem_remarks({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
@@ -340,7 +344,7 @@ def _with_plan(
 
 
 def _longest_answer(session: Session) -> int:
-    """Tokens of the longest reference of the training rows, 0 for a closed set, where nothing is cut."""
+    """Return the tokens of the longest reference of the training rows; 0 for a closed set, where nothing is truncated."""
     if session.task.task.kind == "classify":
         return 0
     train = session.workspace.splits["train"]
@@ -355,7 +359,9 @@ def _problem_remarks(problems: Mapping[str, str], task: Task) -> Iterator[Remark
 
 
 def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
-    """The first training row as the first tuned language model reads it, cut where the loss mask changes; a head reads no answer, and a teacher's are not known yet."""
+    """Return the first training row as the first trained language model reads it, split where the loss mask changes; a
+    head reads no answer, and a teacher's answers are not known yet.
+    """
     arms = [arm for arm in session.task.arms if method_of(arm).uses_base and not {HEAD, DISTILL} & {*arm.stages}] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
     ]
@@ -369,7 +375,7 @@ def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
 
 
 def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
-    """The first training judgement, both answers where there are two, with their loss masks."""
+    """Return the first training preference with its loss masks, both answers if there are two."""
     rows, _ = judged_answers(session, Context(), "train")
     row = next((row for row in rows if len(row.answers) == 2), rows[0] if rows else None)
     sides = {"better": row.chosen, "worse": row.rejected} if row else {}
@@ -377,7 +383,7 @@ def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
 
 
 def mask_runs(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
-    """Runs of tokens that are all trained on or all not, as text; special tokens stay visible."""
+    """Return runs of tokens with the same loss mask as text; special tokens are visible."""
     runs = groupby(zip(encoded.ids, encoded.trained, strict=True), key=lambda pair: pair[1])
     return tuple(CheckLine(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
 
@@ -420,7 +426,7 @@ def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: T
 
 
 def _labels(workspace: Workspace) -> dict[str, int]:
-    """Rows of each label of a classification, the most frequent first."""
+    """Return the number of rows of each label of a classification, the most frequent first."""
     if workspace.task.task.kind != "classify":
         return {}
     counts = Counter(example.references[0] for part in workspace.splits.values() for example in part)

@@ -1,4 +1,4 @@
-"""`compare`: two studies beside each other: what changed between them, both verdicts, and every arm's paired difference."""
+"""`compare`: two studies side by side: changes between them, both verdicts, and every arm's paired difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab.base.show import flattened
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.studies.open_study import OpenedStudy, open_study
 
-SHORTEST = 12  # characters of a hash
+SHORTEST = 12  # shown characters of a hash
 RESTS_ON = {
     "hashes.data": "data",
     "hashes.documents": "documents",
@@ -32,7 +32,8 @@ def compare(
 ) -> StudyComparison:
     """Compare two finished studies, each an ID, "latest" or a folder.
 
-    `page`: an HTML file to write it to. Raises MissingError where a study is not there, InputError where they have different metrics.
+    `page`: write the comparison to this HTML file. Raises MissingError if a study is absent, InputError if their
+    metrics differ.
     """
     one, other = open_study(first, task=task), open_study(second, task=task)
     found = StudyComparison(
@@ -53,7 +54,7 @@ def compare(
 
 
 def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
-    """What differs in the task files, key by key, and in what the studies rest on beside them."""
+    """Return the differences of the task files, key by key, and of the manifests."""
     stated = [
         {
             name: str(value)
@@ -71,7 +72,7 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
 
 
 def _manifest_facts(folder: Path) -> dict[str, str]:
-    """What the manifest says of data, model and machine; hashes in short."""
+    """Return the manifest's entries on data, model and machine, with shortened hashes."""
     file = folder / "manifest.json"
     values = dict(flattened("", read_json(file))) if file.is_file() else {}
     return {

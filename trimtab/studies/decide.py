@@ -1,4 +1,4 @@
-"""Decides a finished study: tests, corrections, people's audit, robustness checks, and the whole text of the verdict."""
+"""Decision of a finished study: tests, corrections, people's audit, robustness checks, and the text of the verdict."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Decision:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """By name, to be put into a `StudyResult`."""
+        """Return the fields by name, for a `StudyResult`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -60,7 +60,7 @@ def decide_study(
     cuts: Sequence[str],
     look: int,
 ) -> Decision:
-    """Decide the study in `folder` by its answers, and by people's judgements of them where there are enough.
+    """Decide the study in `folder` by its answers, and by people's judgements if there are enough.
 
     `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
     """
@@ -118,9 +118,9 @@ def decide_study(
 
 
 def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
-    """Decide a finished study by its stored answers, people's judgements of them, and the present rules; nothing is written.
+    """Decide a finished study by its stored answers, people's judgements and the present rules. Nothing is written.
 
-    Raises InputError where no arm has answers, or the record of one is gone.
+    Raises InputError if no arm has answers, or an arm's record is absent.
     """
     done = [arm.arm for arm in before.arms if arm.status == "done"]
     if not done:

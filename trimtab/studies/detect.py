@@ -1,4 +1,4 @@
-"""What lies in a folder, for `init`: files of rows, preferences and documents, and the encoding that reads them."""
+"""Detection of a folder's contents for `init`: files of rows, preferences and documents, and their encoding."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages"
 
 @dataclass(slots=True)
 class FolderContents:
-    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them.
+    """The files of a folder by the role they can have; paths are relative to it. `words`: sample words in a guessed
+    encoding.
 
-    `tests`: names of `rows` that are the test set as they are, where it is known.
+    `tests`: the names of `rows` that are a fixed test set, if known.
     """
 
     encoding: str = USUAL
@@ -56,7 +57,7 @@ class FolderContents:
 
 
 def detect_hub_dataset(name: str, wish: Wish = NO_WISH) -> FolderContents:
-    """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
+    """Return the contents of a Hugging Face dataset: its split `train`, and a `test` if it has one."""
     found = FolderContents(rows={name: detect_hub(name, wish)})
     if has_hub_test(name):
         found.tests.append(name)
@@ -64,9 +65,10 @@ def detect_hub_dataset(name: str, wish: Wish = NO_WISH) -> FolderContents:
 
 
 def detect_folder(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> FolderContents:
-    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
+    """Return the contents of `folder`; files that cannot be read, alone or together with the rest, are left out with
+    the reason.
 
-    `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
+    `only`: one file in it instead of everything. `wish`: what is already known of the rows.
     """
     found = FolderContents()
     is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
@@ -119,14 +121,16 @@ def detect_folder(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) 
 
 
 def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
-    """Texts whose lines are nearly all questions: a list of what somebody asks, in which no answer stands."""
+    """Return the text files whose lines are nearly all questions, with the reason to leave them out: they contain no
+    answers.
+    """
     found = {}
     for path in paths:
         if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
             continue
         try:
             lines = [line.strip() for line in read_lines(path, encoding_of(path)) if line.strip()]
-        except InputError:  # told where it is read as a document
+        except InputError:  # reported where it is read as a document
             continue
         asked = sum(line.endswith(_ASKS) for line in lines)
         if asked >= MANY_QUESTIONS and asked >= 0.9 * len(lines):
@@ -139,7 +143,7 @@ def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
 
 
 def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
-    """How many files of a folder of documents are none, and of which kinds."""
+    """Return remarks on files in a folder of documents that are none: their number and kinds."""
     inside = files_below(folder / place) if (folder / place).is_dir() else []
     other = [path for path in inside if not path.name.lower().endswith(documents.SUFFIXES) and path not in rows]
     if not other:
@@ -150,7 +154,7 @@ def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
 
 
 def _look(path: Path, wish: Wish) -> Detected | InputError:
-    """What a workbook holds, or why that cannot be told."""
+    """Return the content of a workbook, or the reason that it is unclear."""
     try:
         return detect(path, wish=wish)
     except InputError as error:
@@ -158,7 +162,7 @@ def _look(path: Path, wish: Wish) -> Detected | InputError:
 
 
 def _is_document(path: Path, seen: Detected | InputError) -> bool:
-    """Whether a workbook is rather a document: it stands beside others, and is no table of questions and answers by its columns' names."""
+    """True if a workbook is a document: it is beside documents, and its columns do not name questions and answers."""
     known = isinstance(seen, Detected) and not is_guess(seen)
     beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
     return not known and any(map(_is_document_name, beside))
@@ -169,12 +173,12 @@ def _is_document_name(path: Path) -> bool:
 
 
 def is_guess(seen: Detected) -> bool:
-    """Whether the columns were told from the values, not from their names."""
+    """True if the columns were inferred from the values, not from their names."""
     return any("a guess" in note for note in seen.notes)
 
 
 def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, InputError]]:
-    """The encoding of each file that can be opened, and what is wrong with the others."""
+    """Return the encoding of each readable file, and the error of each other."""
     found: dict[Path, str] = {}
     broken: dict[Path, InputError] = {}
     for path in paths:
@@ -186,7 +190,7 @@ def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, Input
 
 
 def _prevailing(encodings: Mapping[Path, str]) -> str:
-    """The encoding of most bytes; UTF-8 where plain letters are all there is."""
+    """Return the encoding of most bytes; UTF-8 if all is ASCII."""
     sizes = Counter[str]()
     for path, encoding in encodings.items():
         sizes[encoding] += path.stat().st_size
@@ -195,7 +199,7 @@ def _prevailing(encodings: Mapping[Path, str]) -> str:
 
 
 def _words(encodings: Mapping[Path, str], encoding: str) -> tuple[str, ...]:
-    """Words of the first file in a guessed encoding by which a reader sees whether the guess is right."""
+    """Return words of the first file in a guessed encoding, by which a reader sees whether the guess is right."""
     first = next((path for path, own in encodings.items() if own == encoding), None)
     return odd_words(read_lines(first, encoding)) if first and encoding != USUAL else ()
 
@@ -207,7 +211,7 @@ def _refuse_other(path: Path, encodings: Mapping[Path, str], encoding: str) -> N
 
 
 def _text_documents(folder: Path, place: str) -> list[Path]:
-    """The documents of a place that are read in the task's encoding."""
+    """Return the documents of a place that are read in the task's encoding."""
     path = folder / place
     inside = path.rglob("*") if path.is_dir() else [path] if path.is_file() else folder.glob(place)
     suffixes = (*documents.MARKDOWN, *documents.TEXT)
@@ -215,7 +219,7 @@ def _text_documents(folder: Path, place: str) -> list[Path]:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """Files of rows in the folder and in the folders directly below, sorted; one that links lead to twice is listed once."""
+    """Return the files of rows in the folder and directly below, sorted; a file reached by two links is listed once."""
     near = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)))
     once: dict[Path, Path] = {}
     for path in near:
@@ -231,7 +235,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _leads_back(path: Path) -> bool:
-    """Whether a link leads to the folder that it stands in, or above: everything there would be seen twice."""
+    """True if a link leads to its own folder or above: everything there would be found twice."""
     return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
@@ -241,7 +245,7 @@ def _holds_preferences(path: Path, encoding: str) -> bool:
 
 
 def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iterator[str]:
-    """Folders that hold documents, then loose documents; a folder whose file names another has too is left out."""
+    """Yield folders of documents, then loose documents; a folder that repeats another's file name is left out."""
     taken: set[str] = set()
     places = [
         path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name) and not _leads_back(path)
@@ -265,7 +269,7 @@ def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iter
 
 
 def _loose_documents(folder: Path, rows: set[Path], taken: set[str]) -> Iterator[str]:
-    """Documents that stand beside the task file: one by one, or as a pattern where it names many and nothing else."""
+    """Yield the documents beside the task file: one by one, or as a pattern if it matches many and nothing else."""
     named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.isprintable())
     loose = {path.name for path in named if _is_document_name(path) and path not in rows and path.name not in taken}
     for suffix in sorted({Path(name).suffix for name in loose}):

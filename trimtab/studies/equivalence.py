@@ -1,4 +1,4 @@
-"""Whether what was exported answers like the arm that was measured: the same questions, asked of the program that will read it."""
+"""Equivalence check: an export is asked the test questions and must answer like the arm that was measured."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trimtab.measurement.statistics import compare, estimate
 
 TIE = {"fp32": 0.01, "bf16": 0.25}
 """Nats between two tokens, or two labels, within which another order of adding up decides which is first."""
-SHOWN = 3  # questions that differ, by name
+SHOWN = 3  # shown names of differing questions
 Step = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreLoss:
-    """The mean score as measured less that of what was exported, on the same questions, with its 95% interval."""
+    """Mean score as measured less that of the export, on the same questions, with its 95% interval."""
 
     score: float
     low: float
@@ -37,12 +37,13 @@ class ScoreLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class EquivalenceCheck:
-    """What one consumer answered, beside the arm as measured.
+    """The answers of one program that reads the export, compared with the arm as measured.
 
-    `same` answers are equal word for word; of the others `ties` part where both are as likely (TIE), and `differ` do not.
-    `same_prompts`: questions that its own template and tokenizer turn into the same tokens. `claimed`: whether equal answers are
-    promised, as the numbers are the same. `holds`: no loss beyond the margin is shown. `what` is compared: answers, labels or
-    prompts. `lost` is None where a program scores answers, and for prompts; there `holds` asks that what is promised is kept.
+    `same`: answers equal word for word. `ties`: unequal ones where both are equally likely (TIE). `differ`: the
+    other unequal ones. `same_prompts`: questions that its own template and tokenizer turn into the same tokens.
+    `claimed`: True if equal answers are promised, as the numbers are the same. `holds`: no loss beyond the margin is
+    shown. `what`: the compared kind: answers, labels or prompts. `lost`: None if a program scores answers, and for
+    prompts; `holds` then requires that what is promised is kept.
     """
 
     consumer: str
@@ -61,7 +62,7 @@ class EquivalenceCheck:
 
     @property
     def sentence(self) -> str:
-        """What was found, in one line."""
+        """Return the result in one line."""
         if self.differ == 0:
             tied = f", {self.ties} of them after a tie" if self.ties else ""
             return f"{self.consumer}: {self.what} like those measured in {self.questions} of {self.questions}{tied}"
@@ -73,7 +74,7 @@ class EquivalenceCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceAnswers:
-    """What is asked of every consumer, and what the arm as measured answered."""
+    """The questions for every reading program, and the answers of the arm as measured."""
 
     task: Task
     examples: Sequence[Example]
@@ -83,7 +84,9 @@ class ReferenceAnswers:
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How answers are read off a consumer: `ask` gives of a prompt's ids the answer and its `lead` over another answer, in nats."""
+    """How answers are read from a program. `ask`: returns, for a prompt's ids, the answer and its `lead` over another
+    answer, in nats.
+    """
 
     what: str
     ask: Callable[[Sequence[int], str], tuple[str, float]]
@@ -99,7 +102,9 @@ def check_equivalence(
     own_ids: bool,
     step: Step,
 ) -> EquivalenceCheck:
-    """Ask a consumer every question; `own_ids` hands it our tokens, where its tokenizer is known to be another reader's business."""
+    """Ask a reading program every question. `own_ids`: pass Trimtab's token ids, if the tokenizer is known to be
+    another reader's job.
+    """
     texts, alike, ties, differing = [], 0, 0, []
     for number, (prompt, measured) in enumerate(zip(reference.prompts, reference.measured, strict=True), 1):
         ours = session.encoder.prompt(prompt.messages)
@@ -118,7 +123,7 @@ def check_equivalence(
 
 
 def by_text(session: Session, consumer: ExportReader) -> Readout:
-    """Greedy text."""
+    """Return a readout of greedy text."""
 
     def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
         written = consumer.written(ids, session.output_tokens, tuple(session.encoder.stop_ids))
@@ -128,7 +133,7 @@ def by_text(session: Session, consumer: ExportReader) -> Readout:
 
 
 def by_labels(session: Session, consumer: ExportReader, calibration: Calibration | None) -> Readout:
-    """The label that scores best, weighed as the arm's are."""
+    """Return a readout of the best-scoring label, calibrated like the arm's."""
     labels = session.workspace.labels
     ids_of = [session.encoder.answer(label) for label in labels]
     weighing = label_weighting(calibration or Calibration(), labels)
@@ -143,14 +148,14 @@ def by_labels(session: Session, consumer: ExportReader, calibration: Calibration
 
 
 def by_head(consumer: TransformersReader) -> Readout:
-    """The label of the classification head."""
+    """Return a readout of the classification head's label."""
     return Readout(what="labels", ask=lambda ids, measured: _best(consumer.class_logits(ids), measured))
 
 
 def check_bundle(
     session: Session, reference: ReferenceAnswers, again: ReferenceAnswers
 ) -> tuple[EquivalenceCheck, EquivalenceCheck]:
-    """Whether an arm that was opened again builds the same prompts, and from them gives the same answers to the letter."""
+    """Check that an arm reloaded from its bundle builds the same prompts, and gives the same answers to the letter."""
     pairs = list(zip(reference.examples, reference.prompts, again.prompts, strict=True))
     other = [example.id for example, one, two in pairs if one.messages != two.messages]
     alike = len(pairs) - len(other)
@@ -165,7 +170,7 @@ def check_bundle(
         same_prompts=alike,
         agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(reference)),
         claimed=True,
-        holds=True,  # what other prompts lose, the answers show
+        holds=True,  # the loss from other prompts shows in the answers
         lost=None,
         differing=tuple(other[:SHOWN]),
     )

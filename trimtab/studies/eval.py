@@ -1,4 +1,4 @@
-"""`eval`: one arm scored on dev or test, with weights that were trained before."""
+"""`eval`: scores one trained arm on dev or test."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ def eval(
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> ArmResult:
-    """Score one arm on a split, with its 95% interval; the answers are kept in `.trimtab/evals/`.
+    """Score one arm on a split, with its 95% interval; the answers are saved in `.trimtab/evals/`.
 
-    Weights are those of the run or the study `run`, else those that were made or measured last; the same holds for
-    the number of shots or passages. Scoring on test is counted, and told. With `eight_bit` the arm is asked with its own weights and then
-    with weights of 8 bits: the result is that of these, its `eight_bit` what they cost and gain; `serve` asks for it. `allow` is that of `study`. `scorer` is a function
-    `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
-    standard error. Raises MissingError where there are no weights, InputError for 8 bits of an arm that answers without the base model.
+    Weights are those of the run or study `run`, else those trained or measured last; the same holds for the number
+    of shots or passages. Scoring on test is counted and reported. With `eight_bit` the arm answers with its own
+    weights and then with int8 weights: the result is that of the latter, its `eight_bit` the comparison; `serve`
+    requires it. `allow` is that of `study`. `scorer`: a function `(input, reference, answer) -> 0..1` instead of the
+    task's program. `listeners` get every event; None shows progress on standard error. Raises MissingError without
+    weights, InputError for int8 of an arm that answers without the base model.
     """
     own = resolve_task(task)
     chosen = parse_arm(arm, own)
@@ -73,7 +74,7 @@ def eval(
         name = saved_name(saved, chosen)
         progress = opening.progress(arm=chosen.name)
         if split == "test":
-            digest = digest_of(task_settings(opening.task))[:8]  # another prompt is another look
+            digest = digest_of(task_settings(opening.task))[:8]  # other settings are another opening of the test set
             _note_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
         folder = workspace.folder / EVALS / f"{name}-{split}"
         runner = ArmRunner(session, opening.scorer, progress)
@@ -92,7 +93,7 @@ def eval(
 
 
 def _compared(before: ArmMeasurement, after: ArmMeasurement, examples: Sequence[Example]) -> EightBit:
-    """The same questions with both weights."""
+    """Return the comparison of both weights on the same questions."""
     pairs = list(zip(before.answers, after.answers, strict=True))
     groups = {example.id: example.group for example in examples}
     lost = compare(

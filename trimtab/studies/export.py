@@ -1,4 +1,4 @@
-"""`export`: an arm as files that others load, proven to answer like the arm that was measured."""
+"""`export`: writes an arm as files for other programs, and checks that these answer like the arm as measured."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ from trimtab.studies.record import EXPORTED, count_opening
 from trimtab.studies.run_context import resolve_task, run_context
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
-QUESTIONS = 100  # of the test set, drawn so that they stand for all of it
-KEPT = 20  # of these go with a bundle, so that whoever serves it can see that it answers as it was measured
+QUESTIONS = 100  # number of test questions, drawn to represent all
+KEPT = 20  # number of these stored in a bundle, so that a server can verify its answers
 _WITHOUT_GENERATE = (
     "Asked token by token without a cache: PEFT's own generate gives other answers behind virtual tokens "
     "(seen with peft 0.21.2 on transformers 5.24.0)."
@@ -74,7 +74,7 @@ CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gg
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Shown):
-    """What was written, and what its consumers answered; `notes` say what could not be written beside it, and why."""
+    """The written files and the equivalence checks. `notes`: what could not be written besides, and why."""
 
     arm: str
     format: Format
@@ -86,18 +86,18 @@ class ExportResult(Shown):
 
     @property
     def holds(self) -> bool:
-        """Whether what was exported answers like what was measured."""
+        """True if the export answers like the arm as measured."""
         return all(proof.holds for proof in self.proofs)
 
     @property
     def headline(self) -> str:
-        """What the proof found."""
+        """Return the result of the checks."""
         return "; ".join(proof.sentence for proof in self.proofs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _WrittenFiles:
-    """What was written into a folder: whether its numbers are those that were measured, and what could not be written."""
+    """The result of writing a format: True if its numbers are those measured, and what could not be written."""
 
     exact: bool
     notes: tuple[str, ...] = ()
@@ -116,15 +116,16 @@ def export(
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> ExportResult:
-    """Write an arm into the new folder `out` and ask it back: the winner of the newest study unless one is named.
+    """Write an arm into the new folder `out` and check it: the winner of the newest study unless one is named.
 
-    `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
-    `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
-    documents, shots, instruction, and KEPT test questions to try it by). Weights are those
-    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to `questions` test questions are asked of
-    what was exported, which is counted as one opening of the test set. `allow` is that of `study`. `listeners` get every event; None shows progress on standard
-    error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
-    weights, PackageError where its consumer is not installed.
+    `format`: `peft` (the adapter), `merged` (a transformers model, safetensors), `gguf` (for llama.cpp and Ollama,
+    f16 unless `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights
+    beside the base model's, index, documents, shots, instruction, and KEPT test questions to verify it with).
+    Weights are those of the run or study `run`, else of the study that showed the winner, else those of a named arm
+    that were trained or measured last. `sign`: a private key that signs every file. Up to `questions` test questions
+    are asked of the export, which counts as one opening of the test set. `allow` is that of `study`. `listeners` get
+    every event; None shows progress on standard error. Raises InputError for a folder that is not empty and for what
+    a format cannot contain, MissingError without weights, PackageError if the reading program is not installed.
     """
     if questions < 1:
         raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
@@ -178,7 +179,7 @@ def export(
 
 @dataclass(frozen=True, kw_only=True)
 class _ProofFile:
-    """`proof.json`."""
+    """`proof.json`: the equivalence checks."""
 
     arm: str
     format: Format
@@ -187,7 +188,7 @@ class _ProofFile:
 
 
 def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) -> None:
-    """Refuse what can be seen to be impossible before anything is loaded."""
+    """Refuse what is detectably impossible before anything is loaded."""
     if format not in get_args(Format):
         raise InputError(
             f"unknown format {format[:40]!r}", f"use one of: {', '.join(get_args(Format))}", field="format"
@@ -223,7 +224,7 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
 
 @dataclass(frozen=True, kw_only=True)
 class _ExportWriter:
-    """Writes one format of an arm that is ready to answer into a folder; `run` holds its `adapter/` and its calibration."""
+    """Writes one format of a ready arm into a folder. `run`: contains its `adapter/` and its calibration."""
 
     session: Session
     arm: Arm
@@ -237,11 +238,11 @@ class _ExportWriter:
 
     @property
     def adapter(self) -> Path:
-        """What was trained."""
+        """Return the folder of the trained adapter."""
         return self.run / "adapter"
 
     def write(self, format: Format) -> _WrittenFiles:
-        """Write it."""
+        """Write the format."""
         writers = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
         return writers[format]()
 
@@ -257,7 +258,7 @@ class _ExportWriter:
             template=self.session.encoder.chat_template,
         )
         self._keep_calibration()
-        # As measured the adapter is added to the weights and rounded once; PEFT adds its output. At fp32 that is the same.
+        # The measured arm merges the adapter into the weights and rounds once; PEFT adds the adapter's output. At fp32 both are equal.
         notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL else ()
         return _WrittenFiles(exact=self.session.precision == "fp32", notes=notes)
 
@@ -295,7 +296,7 @@ class _ExportWriter:
         return _WrittenFiles(exact=is_lossless(weights, kind), notes=self._modelfile())
 
     def _modelfile(self) -> tuple[str, ...]:
-        """Write the Modelfile where Ollama can say what the prompt says; what it cannot."""
+        """Write the Modelfile if Ollama can express the prompt. Return what it cannot."""
         session, own = self.session, self.builder.instruction
         shots = [
             turn
@@ -333,7 +334,7 @@ class _ExportWriter:
         return _WrittenFiles(exact=True)
 
     def _keep_calibration(self) -> None:
-        """How labels are weighed is a part of the answer; their scores alone would be another arm."""
+        """Copy the calibration, which is part of the answer: without it the labels would be another arm's."""
         file = self.run / "calibration.json"
         if file.is_file():
             shutil.copyfile(file, self.folder / file.name)
@@ -347,7 +348,7 @@ def _write_results(
     openings: int,
     sign: Path | None,
 ) -> None:
-    """Write what the proof found and the card, and sign all of it."""
+    """Write the equivalence checks and the model card, and sign everything."""
     arm, quantize, folder = fill.arm, fill.quantize, fill.folder
     write_record(folder / PROOF, _ProofFile(arm=arm.name, format=format, quantize=quantize, proofs=proofs))
     facts = Facts(
@@ -368,7 +369,7 @@ def _write_results(
 def _reference_answers(
     task: Task, examples: Sequence[Example], builder: PromptBuilder, many: Answerer, progress: Progress
 ) -> ReferenceAnswers:
-    """Test questions, and what an arm answers."""
+    """Return test questions, and an arm's answers to them."""
     prompts = builder.prompts(examples)
     answers: list[Generation] = []
     for start in range(0, len(prompts), BATCH_ITEMS):
@@ -411,7 +412,7 @@ def _proofs(
 def _from_bundle(
     session: Session, bundled: BundledArm, reference: ReferenceAnswers, progress: Progress
 ) -> tuple[EquivalenceCheck, ...]:
-    """Whether an arm out of its bundle builds the same prompts and gives the same answers."""
+    """Check that an arm loaded from its bundle builds the same prompts and gives the same answers."""
     context = context_for(bundled.arm, bundled.saved.chosen)
     with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as ready:
         return check_bundle(
@@ -429,7 +430,7 @@ def _readout(session: Session, consumer: ExportReader, run: Path) -> Readout:
 
 @contextmanager
 def _staging_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to fill, which then takes its place: whole, or not at all."""
+    """Context manager: yields a folder beside `out`, which then replaces it atomically."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.{os.getpid()}.part"
     shutil.rmtree(beside, ignore_errors=True)

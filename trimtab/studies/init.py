@@ -1,4 +1,4 @@
-"""`trimtab init`: looks at the data files of a folder and writes a commented task file for them."""
+"""`init`: detects the data files of a folder and writes a commented task file for them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def init(
 ) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
-    `folder` may also be one data file, which alone is then looked at, or a Hugging Face dataset id, for which a folder is made here.
-    `columns` are those that are known, by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the task file
-    instead and write nothing. Raises InputError when there is a task file already, or nothing to make one of.
+    `folder` may also be a single data file, or a Hugging Face dataset id, for which a folder is created here.
+    `columns`: the known columns by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the
+    task file and write nothing. Raises InputError if there is a task file already, or no usable data.
     """
     if schema:
         shape = Task.model_json_schema()
@@ -51,12 +51,14 @@ def init(
 
 
 def wish_for(columns: Mapping[str, AskedColumns], kind: Kind | None = None) -> Wish:
-    """What named columns say of the rows: those of a label are of a closed set."""
+    """Return what named columns imply about the rows: a label column is of a closed set."""
     return Wish(columns=columns, kind="classify" if "label" in columns else kind)
 
 
 def detect_source(source: str | Path, wish: Wish = NO_WISH) -> FolderContents:
-    """What lies in a folder, in one data file or in a Hugging Face dataset; `wish`: what is known of the rows already."""
+    """Return the contents of a folder, a data file or a Hugging Face dataset. `wish`: what is already known of the
+    rows.
+    """
     path = Path(source)
     if path.is_dir():
         return detect_folder(path, wish=wish)
@@ -64,10 +66,10 @@ def detect_source(source: str | Path, wish: Wish = NO_WISH) -> FolderContents:
 
 
 def write_task(target: Path, text: str) -> Task:
-    """Write a task file that is not there yet, once it has passed every check; the task."""
+    """Write a new task file once it has passed every check, and return the task."""
     task = Task(**{**tomllib.loads(text), "file": target})
     try:
-        target.parent.mkdir(exist_ok=True)  # of a dataset's name; any other is there
+        target.parent.mkdir(exist_ok=True)  # the folder of a dataset; any other exists
         check_task(task)
         with open(target, "x", encoding="utf-8") as file:
             file.write(text)
@@ -79,7 +81,7 @@ def write_task(target: Path, text: str) -> Task:
 
 
 def task_file_text(target: Path, found: FolderContents) -> str:
-    """The text of the task file `target` for what was found; raises InputError where there is nothing to make a task of."""
+    """Return the text of the task file `target` for the detected contents. Raises InputError if they make no task."""
     folder = target.parent
     examples, tests = _parts(found)
     squad = [name for name in (*examples, *tests) if found.rows[name].layout == "squad"]
@@ -106,7 +108,7 @@ def task_file_text(target: Path, found: FolderContents) -> str:
 
 
 def _main(examples: Sequence[Detected]) -> Detected | None:
-    """The file with the most rows, which the kind is told from, with the labels of all."""
+    """Return the file with the most rows, which determines the kind, with the labels of all files."""
     if not examples:
         return None
     largest = max(examples, key=lambda seen: seen.rows)
@@ -114,7 +116,7 @@ def _main(examples: Sequence[Detected]) -> Detected | None:
 
 
 def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
-    """Example files and test files: the largest set of files with the same columns; what else there is, is left out."""
+    """Return example files and test files: the largest set of files with the same columns; the others are left out."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, seen in found.rows.items():
         groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
@@ -132,7 +134,7 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
                 f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
-    if found.tests:  # of a dataset of the hub, whose parts have one name
+    if found.tests:  # of a hub dataset, whose parts share one name
         return chosen, found.tests
     if len(tests) == len(chosen):
         return chosen, []

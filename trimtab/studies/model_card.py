@@ -1,6 +1,7 @@
-"""The model card of an export, in the hub's format: what it is, what was measured, how it is run, under which licences.
+"""Model card of an export in the Hugging Face Hub's format: description, measurements, usage, licences.
 
-What others wrote (rows, folders, task files, records) goes through `escaped` or `fenced`, and into commands through `shlex`.
+Foreign text (rows, folders, task files, records) passes through `escaped` or `fenced`, and in commands through
+`shlex`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a card is written from, beside the session: the arm, where it was kept, what was exported and what was found."""
+    """The inputs of a card besides the session: the arm, where it was saved, the export and its equivalence checks."""
 
     arm: Arm
     saved: SavedArm | None
@@ -50,18 +51,18 @@ class Facts:
 
     @property
     def record(self) -> ArmRecord | None:
-        """The arm as a study measured it."""
+        """Return the arm's record from its study."""
         return read_arm(self.saved.folder.parent) if self.saved else None
 
     @property
     def result(self) -> ArmResult | None:
-        """The figures of the study."""
+        """Return the arm's result in its study."""
         record = self.record
         return record.result if record else None
 
 
 def render_model_card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
-    """`README.md`: YAML that the hub reads, then the same for people. What was not measured is said to be so."""
+    """Return `README.md`: YAML for the hub, then text for people. What was not measured is stated as such."""
     licence = base_licence(session)
     sections = {
         "What it is": _overview_section(session, facts),
@@ -85,7 +86,7 @@ def render_model_card(session: Session, facts: Facts, notes: Sequence[str] = ())
 
 
 def base_licence(session: Session) -> str:
-    """The licence of the base model, as its folder or the catalogue has it."""
+    """Return the licence of the base model, from its folder or the catalogue."""
     file = session.base_folder / "trimtab-model.json"
     if file.is_file():
         return str(read_object(file).get("licence", NOT_KNOWN))
@@ -94,7 +95,7 @@ def base_licence(session: Session) -> str:
 
 
 def _proof_line(proof: EquivalenceCheck) -> str:
-    """What one consumer was found to do, with the interval of the agreement and what else is known."""
+    """Return the result of one equivalence check, with the interval of the agreement."""
     shares = proof.agreement
     parts = [
         f"{escaped(proof.sentence)}.",
@@ -109,7 +110,9 @@ def _proof_line(proof: EquivalenceCheck) -> str:
 
 
 def _front_matter(session: Session, facts: Facts, licence: str) -> str:
-    """What the hub reads, as YAML in ASCII: every other character escaped, so that none ends the block or is obeyed by a terminal."""
+    """Return the YAML for the hub in ASCII: every other character is escaped, so that none ends the block or controls a
+    terminal.
+    """
     import yaml
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -211,7 +214,7 @@ def _training_section(facts: Facts) -> list[str]:
 
 
 def _training_figures(facts: Facts) -> Mapping[str, float]:
-    """The figures of the arm's training, by its study, else by its run."""
+    """Return the figures of the arm's training, from its study or else its run."""
     if facts.result is not None:
         return facts.result.extras
     run = read_run(facts.saved.folder) if facts.saved else None
@@ -250,7 +253,7 @@ def _usage_section(session: Session, facts: Facts) -> list[str]:
 
 
 def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
-    """The Python that loads an exported adapter on its base model, run in its folder."""
+    """Return the Python code that loads an exported adapter on its base model, run in its folder."""
     kind = "AutoPeftModelForSequenceClassification" if head else "AutoPeftModelForCausalLM"
     imports, before, options = ["AutoTokenizer"], [f"from peft import {kind}"], [f'".", dtype="{dtype}"']
     if head:
@@ -267,7 +270,7 @@ def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
 
 
 def _base_model_note(session: Session) -> str:
-    """What `adapter_config.json` names as the base model, and what to do where that is not to be found."""
+    """Return which base model `adapter_config.json` names, and what to do if it is not found."""
     task = session.task
     name, revision = loadable_name(task.base.model, session.base_folder, task.folder)
     if revision is not None:
@@ -283,7 +286,7 @@ def _base_model_note(session: Session) -> str:
 
 
 def _bundled_base_note(session: Session) -> list[str]:
-    """How the base model, which a bundle names and does not hold, comes to another machine."""
+    """Return how to get the base model, which a bundle names and does not contain, onto another machine."""
     base, folder = session.task.base, session.task.folder
     if base.model in CATALOGUE or hub_id_of(base.model, folder):
         at = ["--revision", base.revision] if base.revision else []
@@ -296,7 +299,7 @@ def _bundled_base_note(session: Session) -> list[str]:
 
 
 def _in_shell(folder: str) -> str:
-    """A folder as a word of a shell's command; what lies in the home folder begins with `~`, so that a card tells no user's name."""
+    """Return a folder as a word of a shell command; the home folder becomes `~`, so that a card reveals no user name."""
     home = f"{Path.home()}/"
     return f"~/{shlex.quote(folder.removeprefix(home))}" if folder.startswith(home) else shlex.quote(folder)
 

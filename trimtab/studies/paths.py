@@ -1,4 +1,4 @@
-"""Where a study lies: a new folder, or that of one to go on with, and what it depends on."""
+"""Study folders: creating a new one, finding one to resume, and the fingerprint in it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from trimtab.base.files import existing_folder, new_folder, read_object, write_a
 from trimtab.base.task import Task
 
 DEPENDS, PLAN = "depends.json", "plan.json"
-SAMPLED = "size of the sample"  # in `depends.json`, where a sample was asked for
-SELECTED = "study.arms"  # in `depends.json`, where they were chosen on the command line
+SAMPLED = "size of the sample"  # key in `depends.json` of a requested sample
+SELECTED = "study.arms"  # key in `depends.json` of arms selected on the command line
 
 
 def new_study(workspace: Workspace, home: Path, selected: Fingerprint) -> Path:
-    """A new study's folder."""
+    """Create and return the folder of a new study."""
     short = digest_of({**fingerprint_rows(workspace), **task_settings(workspace.task), **selected})[:6]
     folder = new_folder(home, short)
     write_atomic(home / "latest", folder.name)
@@ -34,7 +34,7 @@ def new_study(workspace: Workspace, home: Path, selected: Fingerprint) -> Path:
 
 
 def folder_to_resume(task: Task, resume: str) -> Path:
-    """The folder of the study to go on with."""
+    """Return the folder of the study to resume."""
     home = task.folder / FOLDER / "studies"
     if resume not in ("", "latest"):
         return existing_folder(home, resume, "study", task.command("runs"))
@@ -46,26 +46,26 @@ def folder_to_resume(task: Task, resume: str) -> Path:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether anything of an arm is kept."""
+    """True if anything of an arm is saved."""
     return any(path.is_file() for path in (folder / "arms").rglob("*"))
 
 
 def selection(folder: Path) -> list[str] | None:
-    """The arms that were chosen on the command line when a study was begun."""
+    """Return the arms that were selected on the command line when a study was begun; None for all."""
     file = folder / DEPENDS
     chosen = read_object(file).get(SELECTED) if file.is_file() else None
     return None if chosen is None else [str(name) for name in json.loads(chosen)]
 
 
 def requested_rows(folder: Path) -> int | None:
-    """How many rows were asked for when a study was begun; None for all."""
+    """Return the number of rows that were requested when a study was begun; None for all."""
     file = folder / DEPENDS
     chosen = read_object(file).get(SAMPLED) if file.is_file() else None
     return None if chosen is None else int(chosen)
 
 
 def dependencies(session: Session, folder: Path, selected: Fingerprint, *, resumed: bool) -> Fingerprint:
-    """What the study depends on, kept in its folder; raises InputError where one to go on with was begun with anything else."""
+    """Return the study's fingerprint, saved in its folder. Raises InputError if a resumed study was begun with another."""
     file, now = folder / DEPENDS, {**fingerprint_of(session, session.task.arms), **selected}
     anew = session.task.command("study")
     if file.is_file():

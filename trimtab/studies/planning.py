@@ -1,4 +1,4 @@
-"""How a study spends its budget: what is planned before its first arm, further runs of the best, and what is made of the time that is left."""
+"""Budget of a study: the plan before its first arm, more seeds for the best arms, and use of the time left."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.model.threads import ProcessorShare
 
-ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
+ANEW = 0.25  # share of the time left for timing again: no other arm waits for it
 
 
 def plan_study(session: Session, progress: Progress) -> Plan:
-    """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
+    """Predict every arm, fit the study to the budget, and report the cuts. Raises InputError if no arm fits."""
     table = session.task.study
     began = time.perf_counter()
     budget = session.task.budget_seconds
@@ -67,7 +67,7 @@ def plan_study(session: Session, progress: Progress) -> Plan:
 
 
 def _with_fewer_questions(session: Session, plan: Plan) -> Plan:
-    """Cut test questions where an arm does not fit otherwise; the plan's cuts tell the power that this costs."""
+    """Return the plan with fewer test questions if an arm does not fit otherwise; its cuts state the loss of power."""
     test = session.workspace.splits["test"]
     fewer = with_fewer_tests(plan, len(test))
     if fewer.test_rows is None:
@@ -83,7 +83,7 @@ def _with_fewer_questions(session: Session, plan: Plan) -> Plan:
 
 
 def with_test_questions(workspace: Workspace, rows: int) -> Workspace:
-    """A workspace with a sample of `rows` of its test questions."""
+    """Return a workspace with a sample of `rows` of its test questions."""
     splits, sample = sampled_splits(workspace.splits, workspace.task.model_copy(update={"rows": None}), rows)
     before = workspace.sample
     if sample is not None and before is not None:
@@ -92,7 +92,7 @@ def with_test_questions(workspace: Workspace, rows: int) -> Workspace:
 
 
 def detectable_difference(test: Sequence[Example], comparisons: int, task: Task) -> float:
-    """The smallest difference that the test questions can show with 80% power, before any are answered."""
+    """Return the smallest difference that the test questions can show with 80% power, before any are answered."""
     groups = [example.group for example in test]
     items = effective_items([example.slice for example in test], task.data.mix)
     return smallest_difference(items, assumed(groups), comparisons, groups)
@@ -106,9 +106,9 @@ def standing(
     figures: Mapping[str, float],
     answer_seconds: float | None = None,
 ) -> TrainedStanding:
-    """The standing of an arm whose search and training took `seconds`, by its `effort` and the `figures` of its training.
+    """Return the standing of an arm whose search and training took `seconds`, from its `effort` and training `figures`.
 
-    An arm whose training dev ended before its epochs were over lacked no epochs.
+    An arm that dev stopped early did not lack epochs.
     """
     allowance, whole = plan.allowance_of(arm.arm), plan.full_allowance
     planned = figures.get("planned_steps", 0.0)
@@ -130,10 +130,10 @@ def standing(
 def more_seeds(
     task: Task, plan: Plan, artifacts: Mapping[str, ArmArtifact], records: Mapping[str, ArmRecord], spent: float
 ) -> dict[str, int]:
-    """The arms just made that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
+    """Return, for the new arms that dev leaves among the best, the number of runs, up to three, that the budget allows.
 
-    `records`: the arms that were finished before; `spent`: seconds that all took. A number of seeds that the task file states is kept,
-    and nothing is added without effort, or where the budget cut anything.
+    `records`: the arms that were finished before. `spent`: seconds of all arms. A number of seeds in the task file
+    is kept, and nothing is added without effort, or if the budget cut anything.
     """
     table = task.study
     if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
@@ -149,11 +149,12 @@ def more_seeds(
 
 
 def readmit_arms(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
-    """The plan with what was left out of it and fits into what `spent` seconds leave of its budget; the same one where nothing can.
+    """Return the plan with those left-out arms that fit into the rest of the budget after `spent` seconds; the same
+    plan if none does.
 
-    What was left out is timed anew: it went because it was foretold to be the longest, often without a step of its own being timed,
-    on a machine that may have been busy then. A tenth of what is left, as planning takes of a budget, is too short to time training
-    with passages. Where less than a tenth of the budget is left, timing would only use it up.
+    They are timed again: they were left out because their prediction was the longest, often without a timed step,
+    perhaps on a busy machine. A tenth of the rest, as planning gets of a budget, is too short to time training with
+    passages. If less than a tenth of the budget is left, timing would only use it up.
     """
     left_out = [arm for arm in session.task.arms if arm.name in plan.left_out]
     left = (plan.budget or 0.0) - spent

@@ -1,4 +1,4 @@
-"""The main job: every arm on the same questions, the verdict, the report."""
+"""`study`: the main command: measures every arm on the same questions, decides, and writes the report."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
 PROPOSALS = "proposals.jsonl"
-FORMER = "former"  # where an arm lies while it is made again
-LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
-# What an arm may die of without taking the study with it.
+FORMER = "former"  # folder of the earlier arm while it is retrained
+LEAST_DEV = 20  # smallest number of dev questions answered by two arms for estimating their variation
+# Errors that fail an arm but not the study.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
     SafetensorError,
@@ -108,19 +108,19 @@ def study(
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
-    `task`: a task file, a folder, a data file, a Hugging Face dataset id, or data in memory: a DataFrame of pandas or Polars, an Arrow
-    table, a `datasets.Dataset` or a list of dictionaries. `settings`: whatever a task file says, by the names that it has there, with
-    `input`, `label` and `output` for the columns, `target` for the score that is good enough, and the other tables as objects; a task
-    file that is there has to say the same. `folder`: where data in memory are kept, with the study; a new temporary one unless given.
-    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
-    `arms`, which a study keeps when it goes on. `rows`: so many rows are used, a seeded sample of train, dev and test by label, groups
-    whole; it is kept too. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
-    that the task file may ask for beyond its own folder.
-    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs; `reward` may also be the
-    table of a task file. `listeners` get every
-    event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of
-    training. Raises OptionError for a keyword that it does not take, InputError for data that cannot carry a study, for a budget that no arm fits
-    and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
+    `task`: a task file, a folder, a data file, a Hugging Face dataset id, or data in memory: a DataFrame of pandas
+    or Polars, an Arrow table, a `datasets.Dataset` or a list of dictionaries. `settings`: the keys of a task file by
+    name, with `input`, `label` and `output` for the columns, `target` for the score that is good enough, and the
+    other tables as objects; an existing task file must agree. `folder`: where data in memory are saved, with the
+    study; default a new temporary folder. `resume`: the ID of a study to resume, or "latest"; finished arms are not
+    run again. `budget` and `arms` replace the task's; a resumed study keeps its arms. `rows`: use a seeded sample of
+    so many rows of train, dev and test by label, with whole groups; it is kept too. `allow`: addresses
+    (`VARIABLE@ADDRESS` with a key), files and folders outside the task's folder that the task file may use. `scorer`
+    and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs; `reward` may also be
+    the table of a task file. `listeners` get every event; None shows progress on standard error. `track`:
+    tensorboard, wandb, mlflow or trackio, which gets the training figures. Raises OptionError for an unknown
+    keyword; InputError for data that cannot support a study, for a budget that no arm fits, and for resuming a study
+    begun with other inputs; BusyError beside another study of the same folder; StoppedError after a signal.
     """
     refuse_unknown(settings, "study", signature(study).parameters)
     given: dict[str, Any] = {**settings}
@@ -167,7 +167,7 @@ def study(
 
 
 class _StudyRun:
-    """One study under way."""
+    """One study in progress."""
 
     def __init__(self, ctx: RunContext, folder: Path, selected: Fingerprint, *, resumed: bool) -> None:
         self.task, self.folder, self.display = ctx.task, folder, ctx.display
@@ -184,15 +184,15 @@ class _StudyRun:
         self.artifacts: dict[str, ArmArtifact] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
-        self.measured: dict[str, float] = {}  # seconds that an arm took as it is now
-        self.making: dict[str, float] = {}  # of these, before it was asked the test questions
-        self.former: dict[str, float] = {}  # seconds of an arm that was made again since
+        self.measured: dict[str, float] = {}  # seconds of an arm in its present form
+        self.making: dict[str, float] = {}  # of these, the seconds before the test questions
+        self.former: dict[str, float] = {}  # seconds of the earlier form of a retrained arm
         self.retiming = 0.0
-        self.stays: set[str] = set()  # arms that could not be made again
+        self.stays: set[str] = set()  # arms that could not be retrained
 
     @property
     def results(self) -> list[ArmResult]:
-        """What is known of every arm, in the task's order."""
+        """Return the result of every arm so far, in the task's order."""
         return [self.found[arm.name] for arm in self.task.arms if arm.name in self.found]
 
     def run(self) -> StudyResult:
@@ -218,7 +218,7 @@ class _StudyRun:
         plan = self._retrain_cut_arms(self._run_readmitted_arms(self._retrain_cut_arms(plan)))
         self._time_later_passes()
         self._time_again(plan)
-        shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
+        shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # left by an interrupted process
         self.progress.emit("verdict")
         result = self._decide(arms, plan, openings)
         seen = manifest(
@@ -238,7 +238,7 @@ class _StudyRun:
         return result
 
     def _plan(self) -> Plan:
-        """The plan of a study that was begun, else a new one, kept."""
+        """Return the plan of a resumed study, else a new one, saved."""
         if self.kept_plan is not None:
             return self.kept_plan
         self.progress.emit("plan", note="timing a few steps of every arm")
@@ -247,7 +247,7 @@ class _StudyRun:
         return plan
 
     def _replanned_for(self, plan: Plan, arm: Arm) -> Plan:
-        """Plan again at the pace of the arms trained so far, and fix what this arm may spend."""
+        """Plan again at the pace of the arms trained so far, and fix this arm's allowance."""
         if plan.budget is not None and arm.name not in (*plan.allowances, *plan.left_out):
             found = replan(plan, self._standings(plan), self._spent())
             new = {} if arm.name in found.left_out else {arm.name: found.allowance}
@@ -257,11 +257,11 @@ class _StudyRun:
         return plan
 
     def _retrain_cut_arms(self, plan: Plan) -> Plan:
-        """Train the arms again that the budget cut, while there is time; returns the plan after that.
+        """Retrain the arms that the budget cut while there is time. Return the plan after that.
 
-        Time alone decides which arms these are; answers to the test questions have no part in it.
+        Time alone selects these arms; answers to the test questions have no part in it.
         """
-        while not (self.folder / STUDY_FILE).exists():  # or it was done before
+        while not (self.folder / STUDY_FILE).exists():  # otherwise it was finished before
             standings = self._standings(plan)
             found = replan(plan, standings, self._spent())
             again = [arm for arm in self.task.arms if arm.name in standings and arm.name not in found.allowances]
@@ -277,7 +277,7 @@ class _StudyRun:
         return self._with_cut_notes(plan)
 
     def _with_cut_notes(self, plan: Plan) -> Plan:
-        """The plan with its cuts told for the arms as they are now."""
+        """Return the plan with its cuts stated for the arms as they are now."""
         if plan.budget is None:
             return plan
         plan = replace(plan, cuts=describe_cuts(plan, self._standings(plan)))
@@ -285,7 +285,9 @@ class _StudyRun:
         return plan
 
     def _retrain(self, arm: Arm, plan: Plan) -> Plan:
-        """Train an arm again within the plan's allowance, and measure it again if it was measured. If that fails, the former arm is kept."""
+        """Train an arm again within the plan's allowance, and measure it again if it was measured. If that fails, the
+        earlier arm is kept.
+        """
         name, folder, aside = arm.name, self.folder / "arms" / arm.name, self.folder / FORMER / arm.name
         states: tuple[dict[str, Any], ...] = (self.artifacts, self.found, self.usages, self.measured, self.making)
         before = [state.pop(name, None) for state in states]
@@ -315,9 +317,11 @@ class _StudyRun:
         return plan
 
     def _time_later_passes(self) -> None:
-        """Time the questions of the later passes, the arms in turn, so that no arm is timed in a single stretch.
+        """Time the questions of the later passes, alternating between arms, so that no arm is timed in a single
+        stretch.
 
-        Where neighbouring timings of an arm are alike, so that they bound nothing yet, its questions are asked again in further passes.
+        If neighbouring timings of an arm are correlated, so that they give no bound yet, its questions are timed in
+        further passes.
         """
         if self.runner.passes < PASSES:
             return
@@ -342,7 +346,9 @@ class _StudyRun:
                     write_arm(folder, replace(record, usage=usage, result=result, latencies=latencies))
 
     def _time_again(self, plan: Plan) -> None:
-        """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget allows."""
+        """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget
+        allows.
+        """
         for arm in self.task.arms:
             artifact, usage = self.artifacts.get(arm.name), self.usages.get(arm.name)
             if artifact is None or usage is None or not is_busy(usage.answering_share):
@@ -362,7 +368,7 @@ class _StudyRun:
                     write_arm(folder, replace(record, usage=usage, result=result))
 
     def _standings(self, plan: Plan) -> dict[str, TrainedStanding]:
-        """The standing of every arm that was trained or failed, by name."""
+        """Return the standing of every arm that was trained or failed, by name."""
         found = {}
         for arm in plan.included:
             artifact, result = self.artifacts.get(arm.arm), self.found.get(arm.arm)
@@ -384,8 +390,8 @@ class _StudyRun:
         return found
 
     def _run_readmitted_arms(self, plan: Plan) -> Plan:
-        """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
-        if (self.folder / STUDY_FILE).exists():  # it was done before
+        """Train and measure left-out arms that fit into the rest of the budget. Return the plan after that."""
+        if (self.folder / STUDY_FILE).exists():  # it was finished before
             return plan
         began = time.perf_counter()
         anew = readmit_arms(self.session, plan, self._spent(), self.progress)
@@ -405,7 +411,7 @@ class _StudyRun:
         return digest_of(self.depends, repr(arm.identity), repr(plan.allowance_of(arm.name)))
 
     def _make(self, arm: Arm, plan: Plan) -> None:
-        """Search and train an arm, unless it is done already or does not fit."""
+        """Search and train an arm, unless it is finished or does not fit."""
         folder = self.folder / "arms" / arm.name
         kept = read_arm(folder)
         if kept is not None and kept.digest == self._digest(arm, plan):
@@ -422,7 +428,7 @@ class _StudyRun:
             self.making[arm.name] = self.measured.get(arm.name, 0.0)
 
     def _measure(self, arm: Arm, plan: Plan) -> None:
-        """Ask an arm that was made the test questions, and keep what came of it."""
+        """Answer the test questions with a trained arm, and save the result."""
         artifact, folder = self.artifacts.get(arm.name), self.folder / "arms" / arm.name
         if artifact is None:
             return
@@ -456,9 +462,9 @@ class _StudyRun:
 
     @contextmanager
     def _contained_failure(self, arm: Arm, *, without: str = "") -> Iterator[None]:
-        """Inside, an arm may fail without taking the study with it; its seconds are counted.
+        """Context manager: a failure inside fails only this arm, not the study; its seconds are counted.
 
-        `without`: what is made there beside the arm, which goes on without it.
+        `without`: an optional part of the arm, which continues without it.
         """
         self.progress.arm, self.progress.seed = arm.name, 0
         began = time.perf_counter()
@@ -483,7 +489,7 @@ class _StudyRun:
             self.progress.arm = self.progress.seed = None
 
     def _failure_text(self, arm: Arm, error: Exception) -> str:
-        """What a failure is told as; raised again where the next arm would fail of the same."""
+        """Return the text of a failure; raise it again if the next arm would fail for the same reason."""
         full, own = is_out_of_memory(error), isinstance(error, TrimtabError)
         said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         why = f"{NO_MEMORY}; --resume tries this arm again" if full and not own else said
@@ -495,11 +501,11 @@ class _StudyRun:
                 f"arm {arm.name} could not be kept ({why})", remedy, file=self.folder / "arms" / arm.name
             ) from error
         if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
-            traceback.print_exception(error)  # a fault of ours: what to report
+            traceback.print_exception(error)  # a bug of Trimtab: what to report
         return why
 
     def _more_seeds(self, plan: Plan) -> None:
-        """Train the arms that dev leaves in the running again; what is decided is kept, for a study that goes on."""
+        """Train the arms that dev leaves among the best with more seeds; the decision is saved for a resumed study."""
         more = plan.more_seeds or more_seeds(self.task, plan, self.artifacts, self._records(), self._spent())
         if more and not plan.more_seeds:
             save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
@@ -515,24 +521,26 @@ class _StudyRun:
                 self.artifacts[arm.name] = self.runner.with_seeds(arm, self.artifacts[arm.name], folder, allowance)
 
     def _records(self) -> dict[str, ArmRecord]:
-        """The arms that were finished before."""
+        """Return the arms that were finished before."""
         found = {arm.name: read_arm(self.folder / "arms" / arm.name) for arm in self.task.arms}
         return {name: record for name, record in found.items() if record and name in self.found}
 
     def _spent(self) -> float:
-        """Seconds that all arms took so far, all sittings together; of a budget in money those that fees come to, too."""
+        """Return the seconds of all arms in all processes; for a budget in money, fees converted to seconds are
+        included.
+        """
         seconds = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
         return seconds + self.retiming + self.task.seconds_of(sum(map(self._fee, self.usages.values())))
 
     def _fee(self, usage: Usage) -> float:
-        """The fees of an arm's endpoint: for its answers, and for teaching or proposing instructions."""
+        """Return the fees of an arm's endpoints: for answers, teaching and proposals."""
         tests, price = len(self.workspace.splits["test"]), usage.token_fee
         answers = tests + len(self.session.timed_questions("test")) + 2
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
         return answers * each + usage.choose_fee
 
     def _decide(self, arms: Sequence[Arm], plan: Plan, look: int) -> StudyResult:
-        """The result of the study, from the answers on disk."""
+        """Return the result of the study, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
         found = decide_study(
             *(self.folder, self.task, self.results, answers, arms, self.usages),
@@ -552,7 +560,7 @@ class _StudyRun:
         )
 
     def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
-        """The answers of the trivial arms to the test questions, kept like an arm's."""
+        """Return the baselines' answers to the test questions, saved like an arm's."""
         splits, task = self.workspace.splits, self.task
         kept = {name: self.folder / "arms" / name / ANSWERS for name in TRIVIAL}
         if any(file.is_file() for file in kept.values()):
@@ -573,7 +581,7 @@ class _StudyRun:
         return load_answers(self.folder / "arms" / arm / ANSWERS)
 
     def _variation(self) -> Variation:
-        """How far arms differ from question to question: on dev, where two of them answered there, else on test."""
+        """Return how much arms differ from question to question: on dev if two arms answered there, else on test."""
         done = [result.arm for result in self.results if result.status == "done"]
         records = [record for name in done if (record := read_arm(self.folder / "arms" / name)) is not None]
         on_dev = [record.dev_scores for record in records if record.dev_scores]
@@ -586,11 +594,11 @@ class _StudyRun:
         return observed([scores.values_N for scores in found], groups, "test answers")
 
     def _groups(self) -> int | None:
-        """The groups of the test questions, where they repeat."""
+        """Return the number of groups of the test questions; None if no group repeats."""
         return group_count([example.group for example in self.workspace.splits["test"]])
 
     def _show_time_left(self, plan: Plan) -> None:
-        """Let the display show the predicted seconds left at the pace so far; it shows none once they are over."""
+        """Set the display's predicted seconds left at the pace so far; none once they are over."""
         if self.display is None:
             return
         left = sum(remaining_seconds(plan, self._standings(plan)).values())

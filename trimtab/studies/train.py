@@ -1,4 +1,4 @@
-"""`train`: one arm's weights, kept as a run that `ask` and `eval` find."""
+"""`train`: trains one arm's weights and saves them as a run for `ask` and `eval`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ from trimtab.training.monitor import Health
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainedRun(Shown):
-    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept.
+    """A finished run. Losses in nats per answer token; `dev_metric` the task's metric on dev; both of the weights that
+    were kept.
 
-    `pair_accuracy`: of the judged answers that are held out for the test, the share that is told right; None where none was learnt from.
-    `exposure`: of the canaries, where the task asks for any.
+    `pair_accuracy`: the share of held-out test pairs that are ranked right; None unless preferences were learnt.
+    `exposure`: of the canaries, if the task has any.
     """
 
     id: str
@@ -55,7 +56,7 @@ class TrainedRun(Shown):
     exposure: Exposure | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it is printed; without canaries no word of exposure."""
+        """Return the printed form, without exposure if there are no canaries."""
         if self.exposure is None:
             del plain["exposure"]
         return plain
@@ -76,14 +77,15 @@ def train(
     begin: Path | None = None,
     only: Collection[str] | None = None,
 ) -> TrainedRun:
-    """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
+    """Train an arm's weights and save them in `.trimtab/runs/ID/`.
 
-    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` and `reward` are
-    functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
-    standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training.
-    `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to go on from, in place of the base's; `only`: ids of the
-    rows to train on, all unless given. Raises InputError for an arm without weights of its own, for one with a head where `begin` is
-    given, and where a run to go on with was begun with others, StoppedError after a signal.
+    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`.
+    `scorer` and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs. `listeners`
+    get every event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which
+    gets the training figures. `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to
+    continue from, instead of the base model's. `only`: ids of the rows to train on, default all. Raises InputError
+    for an arm without weights of its own, for one with a head if `begin` is given, and for resuming a run begun with
+    other inputs; StoppedError after a signal.
     """
     own = resolve_task(task)
     chosen = parse_arm(arm, own)
@@ -128,7 +130,7 @@ def train(
 def _trained(
     ctx: RunContext, arm: Arm, folder: Path, seed: int, begin: Path | None, only: Collection[str] | None
 ) -> tuple[RunRecord, TrainedWeights]:
-    """Make the weights in the run's folder, going on where a former sitting stopped; its record and what came of it."""
+    """Train the weights in the run's folder, resuming an earlier process; return the record and the result."""
     begun = read_run(folder)
     session = ctx.session(begun.precision if begun else None)
     if only is not None:
@@ -155,7 +157,9 @@ def _trained(
 
 
 def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
-    """What the weights rest on; the result is filled in when the run is done. Shots and passages are as the arm says, else the usual."""
+    """Return the record of what the weights depend on; the result is added when the run is finished. Shots and passages
+    are the arm's own or the defaults.
+    """
     base, splits = session.task.base, session.workspace.splits
     staged = method_of(arm).staged
     return RunRecord(
@@ -174,7 +178,7 @@ def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
 
 
 def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -> Path:
-    """A new run's folder, or that of the one to go on with."""
+    """Return the folder of a new run, or of the one to resume."""
     home = workspace.folder / "runs"
     if resume is None:
         return new_folder(home, digest_of(fingerprint_rows(workspace), repr(arm.identity), str(seed))[:6])
