@@ -47,7 +47,8 @@ def extract_answerer(unknown: str, threshold: float) -> Callable[[Sequence[Promp
 def choose_threshold(session: Session, context: Context, scorer: Scorer | None) -> tuple[Context, ArmEffort | None]:
     """Choose the threshold with the best mean score on train and dev; of equals, the one nearest the context's own.
 
-    Nothing is fitted to the training rows, so they count like dev rows. With fewer than LEAST_ROWS rows the context stays as it is.
+    Nothing is fitted to the training rows, so they count like dev rows. With fewer than LEAST_ROWS rows the context
+    stays as it is.
     """
     rows = (*session.subset("dev", MOST_ROWS), *session.subset("train", MOST_ROWS))[:MOST_ROWS]
     if len(rows) < LEAST_ROWS:
@@ -86,8 +87,8 @@ def planned_extract(
 ) -> ArmPlan:
     """Predict seconds and memory of the arm from the embedding of a few questions.
 
-    `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts none of it but test
-    questions.
+    `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts
+    none of it but test questions.
     """
     sample = [row.input for row in session.subset("train", questions)]
     with MemoryPeak() as memory:

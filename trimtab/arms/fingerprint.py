@@ -28,8 +28,8 @@ from trimtab.model.checkpoint_files import changed_files, file_hashes, inside, w
 Fingerprint = Mapping[str, str]  # name of a dependency, in words -> its value, or its hash
 
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that trained weights depend on
-# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), the task's name, and what a
-# server stores.
+# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), the
+# task's name, and what a server stores.
 _NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}, "upkeep": True}
 # Keys of later versions, with the value that changes nothing.
 _AS_IF_NOT_SET = {
@@ -105,7 +105,9 @@ def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, st
 
 
 def hashes_of(session: Session, model: str) -> dict[str, str]:
-    """Return the file hashes of a session's `base`, `embedding` or `reranker`; empty for a model that it does not have."""
+    """Return the file hashes of a session's `base`, `embedding` or `reranker`; empty for a model that it does not
+    have.
+    """
     if model == "base":
         return file_hashes(session.base_folder)
     if model == "embedding":

@@ -13,10 +13,12 @@ from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-# Factor on the default rate for a stage that continues from trained weights. With a tenth, pairs are ranked right after ten steps and the answers are ruined.
+# Factor on the default rate for a stage that continues from trained weights. With a tenth, pairs are ranked right after
+# ten steps and the answers are ruined.
 LATER_RATES = {**dict.fromkeys(PREFERENCES, 0.01), **dict.fromkeys(REWARDED, 0.1)}
 LEAST_STEPS = 100  # optimizer steps below which hardly any learning rate has an effect
-# Stages that get more epochs with few rows: three epochs of 64 rows are 24 steps, and up to .16 worse than 100 (`benchmarks/usual.py`).
+# Stages that get more epochs with few rows: three epochs of 64 rows are 24 steps, and up to .16 worse than 100
+# (`benchmarks/usual.py`).
 IMITATING = ("sft", HEAD, DISTILL)
 
 

@@ -40,7 +40,9 @@ def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, prog
 
 
 class RewardModel:
-    """Scores answers with a trained reward model on a base model of its own: the session's has other weights attached."""
+    """Scores answers with a trained reward model on a base model of its own: the session's has other weights
+    attached.
+    """
 
     def __init__(self, session: Session, run: str) -> None:
         """Load the reward model of the finished run `run`. Raises MissingError if it is absent or scores nothing."""

@@ -296,7 +296,9 @@ class ArmRunner:
         return seconds, processor.share
 
     def time_again(self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
-        """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
+        """Time single test questions again. Return the new usage and result if other programs now leave more of the
+        processor, else the old ones.
+        """
         latencies, share = self._timed_again(arm, artifact, None)
         if share is not None and share <= (usage.answering_share or 0.0):
             return usage, result

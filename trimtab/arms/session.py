@@ -333,7 +333,9 @@ class Session:
         return hold_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
-        """Return a text generator for the attached weights, with the common prefix of the sample's prompts precomputed."""
+        """Return a text generator for the attached weights, with the common prefix of the sample's prompts
+        precomputed.
+        """
         engine = Engine(self.base, self.encoder.stop_ids)
         engine.hold(self._shared(sample))
         return engine

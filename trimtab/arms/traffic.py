@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, MetaData, Table
 
 FILE = "traffic.db"
-FORM = 2  # version of the tables, increased whenever their meaning changes; from 2 on answers have `similarity` and `supported`
+# version of the tables, increased whenever their meaning changes; from 2 on answers have `similarity` and `supported`
+FORM = 2
 _NONE_YET = "answers come in while `trimtab serve` runs with [upkeep] traffic in the task file"
 Drawing = Literal["random", "uncertain"]
 Record = TypeVar("Record")

@@ -20,7 +20,9 @@ AT_A_TIME = 256  # questions whose similarities to all training questions are in
 def trivial_answers(
     train: Sequence[Example], test: Sequence[Example], task: Task, scorer: Scorer | None
 ) -> dict[str, tuple[Answer, ...]]:
-    """Return the answers of each baseline to the test questions, scored like an arm's; names as in `grammar.TRIVIAL`."""
+    """Return the answers of each baseline to the test questions, scored like an arm's; names as in
+    `grammar.TRIVIAL`.
+    """
     texts_by_arm = {"most-frequent": [most_frequent_answer(train, task)] * len(test)}
     if _abstains(task):
         texts_by_arm["always-unknown"] = [task.task.unknown] * len(test)

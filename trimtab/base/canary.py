@@ -18,10 +18,11 @@ BUCKETS = 1_000  # users are divided into so many buckets by hash; a canary's sh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserComparison:
-    """A comparison of the candidate's users with production's by the mean of one value each, such as the share of right answers.
+    """A comparison of the candidate's users with production's by the mean of one value each, such as the share of right
+    answers.
 
-    `candidate` and `production` are the two means. `low` and `high` bound their difference and hold at every look: each is ever on the
-    wrong side of the true difference with a probability of 5% at most (1% for failed answers).
+    `candidate` and `production` are the two means. `low` and `high` bound their difference and hold at every look: each
+    is ever on the wrong side of the true difference with a probability of 5% at most (1% for failed answers).
     """
 
     candidate_users: int
@@ -45,10 +46,12 @@ class UserComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyComparison:
-    """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and the candidate's limit.
+    """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and
+    the candidate's limit.
 
-    `slow`: the share of the candidate's answers that take longer than the limit. `slow_low`: a lower bound of that share, which holds at
-    all looks together with a probability of 99%; above .05 the candidate's 95th percentile is shown to be over the limit.
+    `slow`: the share of the candidate's answers that take longer than the limit. `slow_low`: a lower bound of that
+    share, which holds at all looks together with a probability of 99%; above .05 the candidate's 95th percentile is
+    shown to be over the limit.
     """
 
     candidate_p95_ms: float

@@ -65,7 +65,7 @@ def _folders(controller: str) -> Iterator[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         root = GROUPS / controller if controllers else GROUPS
-        # inside a container the path may be that of the machine, where nothing is mounted; its own group is the root then
+        # in a container the path may be the host's, where nothing is mounted; its own group is then the root
         inside = root / path.lstrip("/")
         yield from (folder for folder in (inside, *inside.parents) if folder.is_relative_to(root) and folder.is_dir())
 

@@ -28,7 +28,9 @@ Record = TypeVar("Record")
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as JSON values: records as objects, paths and dates as text, numbers that are not finite as null."""
+    """Return `value` as JSON values: records as objects, paths and dates as text, numbers that are not finite as
+    null.
+    """
     if value is None or isinstance(value, str | bool):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, numbers.Integral):
@@ -82,7 +84,9 @@ def _hints(kind: Any) -> Mapping[str, Any]:
 
 
 def _unshaped(hint: Any, plain: Any) -> Any:
-    """`plain` with the shapes of their own turned back into fields, at any depth; raises ValueError for a key that no field has."""
+    """Return `plain` with the on-disk shapes turned back into fields, at any depth. Raises ValueError for a key that no
+    field has.
+    """
     arguments = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(plain, Mapping):
         plain = hint.unshaped(plain) if hasattr(hint, "unshaped") else plain

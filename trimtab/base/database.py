@@ -78,12 +78,13 @@ class Closing(ABC):
 
 
 class Database(Closing):
-    """A database of one schema. Safe to share between threads, and to open in many processes at once.
+    """A database of one schema. Thread-safe, and usable by many processes at once.
 
-    `where`: a file, or a `postgresql://` URL. Raises PackageError where SQLAlchemy or psycopg is not installed, InputError for a place
-    that holds something else or is damaged, VersionError for what another version wrote, MissingError where nothing is there and `make`
-    is False. From then on BusyError where others write for too long, RemoteError where a server cannot be reached, OSError for a full
-    disk; an IntegrityError of SQLAlchemy is left to whoever violates a constraint.
+    `where`: a file, or a `postgresql://` URL. Raises PackageError if SQLAlchemy or psycopg is not installed,
+    InputError for a location that has other content or is damaged, VersionError for a database of another version,
+    MissingError if it is absent and `make` is False. Later BusyError if other processes write for too long,
+    RemoteError if a server cannot be reached, OSError for a full disk. An IntegrityError of SQLAlchemy is raised to
+    the caller that violates a constraint.
     """
 
     def __init__(self, where: str | Path, schema: DatabaseSchema, *, make: bool = True) -> None:

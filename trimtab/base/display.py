@@ -24,8 +24,8 @@ MOST_POINTS = 1024  # points of a curve; beyond that, neighbours are averaged
 class Display:
     """Shows progress events on standard error: one rewritten line on a terminal, a line now and then elsewhere.
 
-    `seconds_left` is set from outside (the study's plan). Without it, the end of what is trained is foretold from
-    its own steps.
+    `seconds_left` is set from outside (the study's plan). Without it, the end of training is predicted from its own
+    steps.
     """
 
     def __init__(self, *, every: float = 10.0) -> None:

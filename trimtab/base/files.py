@@ -151,7 +151,9 @@ def existing_folder(home: Path, name: str, what: str, listing: str) -> Path:
 
 
 def new_folder(home: Path, suffix: str) -> Path:
-    """Create the folder `TIME-suffix` in `home` and return it; TIME is UTC to the second, later if that exists already."""
+    """Create the folder `TIME-suffix` in `home` and return it; TIME is UTC to the second, later if that exists
+    already.
+    """
     while True:
         folder = home / f"{datetime.now(UTC):{TIME}}-{suffix}"
         home.mkdir(parents=True, exist_ok=True)

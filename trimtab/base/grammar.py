@@ -58,9 +58,10 @@ class Method:
 
 WIDTH, NARROWER, NARROWEST = 2000, 0.78, 256
 
-# The rates are the centres of what is searched: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about ten times full
-# tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the papers that docs/concepts/methods.md names, where they tell one;
-# PiSSA's is lower than there, as dev and test have it on two tasks (docs/concepts/methods.md).
+# The learning rates are the centres of the search: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about
+# ten times full tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the
+# papers named in docs/concepts/methods.md, if they state one; PiSSA's is lower than there, as dev and test have it on
+# two tasks (docs/concepts/methods.md).
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
 _ADAPTERS: Mapping[str, Method] = {
     "dora": Method(
@@ -194,7 +195,7 @@ _HEADS = {
     HEAD: "a head on its last token that names the label",
     REWARD: "a head on its last token that scores answers",
 }
-# Stages that the name of an arm may end in, and what is trained in each, in words; `arms/objectives.py` says what each optimises.
+# Final stages of an arm's name, each with its training in words; `arms/objectives.py` has their objectives.
 LAST_STAGES: Mapping[str, str] = {
     **{name: f"with {words}" for name, words in _HEADS.items()},
     DISTILL: "on a teacher's answers",

@@ -55,7 +55,9 @@ class MemoryPeak:
 
 
 def is_busy(share: float | None) -> bool:
-    """True if the share is below QUIET, so that timings do not hold for a quiet machine. False if the share is unknown."""
+    """True if the share is below QUIET, so that timings do not hold for a quiet machine. False if the share is
+    unknown.
+    """
     return share is not None and share < QUIET
 
 

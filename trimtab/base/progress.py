@@ -36,7 +36,8 @@ class Progress:
     def emit(self, stage: str, *, step: int = 0, of: int = 0, **more: Any) -> None:
         """Record that `stage` has done `step` of `of`; `more` must be JSON values.
 
-        Raises KeyboardInterrupt after a signal whose own was lost: Python drops what is raised in the callback of a weak reference.
+        Raises KeyboardInterrupt after a signal whose own exception was lost: Python drops exceptions in the callback
+        of a weak reference.
         """
         if stop_asked.is_set():
             raise KeyboardInterrupt

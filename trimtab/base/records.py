@@ -27,10 +27,10 @@ class Message:
 class Example:
     """One labelled row: the turns up to the answer, and the answers that count as right (any of them).
 
-    `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
-    trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
-    the answer, and `split` is where the row belongs, when the data says so. `tests`: code that an answer, itself code, is tested by.
-    `time`: when the row is from (`base/times.py`), where the task file names its column.
+    `messages` ends with a user (or tool) turn; earlier assistant turns are allowed. `references[0]` is the answer to
+    train on; for `classify`, `references` is the one label. `passages`: the documents (or passages) that contain the
+    answer. `split`: the split of the row, if the data state it. `tests`: code that tests an answer which is code
+    itself. `time`: the time of the row (`base/times.py`), if the task file names its column.
     """
 
     id: str
@@ -173,9 +173,9 @@ class Encoded:
 class Generation:
     """A generated answer. `probability`: of the chosen label (classify), or None. `seconds`: of this answer alone.
 
-    `cached_tokens`: of the prompt's, those that a beginning which was read before holds. `prefill_seconds` are those
-    of reading the prompt, the rest decoding; None where they are not known apart. `plain_text` and
-    `plain_probability`: what would be answered without the arm's calibration; None where there is none.
+    `cached_tokens`: the number of prompt tokens found in the prefix cache. `prefill_seconds`: of reading the prompt,
+    the rest being decoding; None if not measured apart. `plain_text` and `plain_probability`: the answer without the
+    arm's calibration; None without one.
     """
 
     id: str
@@ -196,8 +196,8 @@ class Generation:
 class Answer:
     """One scored answer: a row of `answers.parquet`.
 
-    `plain_right` and `plain_probability`, which are not kept there: whether the answer without the arm's calibration would be
-    right, and its probability; None where there is no calibration. `time`: of its row, None without a column of times.
+    `plain_right` and `plain_probability` (not stored there): the score of the answer without the arm's calibration,
+    and its probability; None without one. `time`: of its row, None without a column of times.
     """
 
     item_id: str
@@ -226,10 +226,10 @@ class Answer:
 class Calibration:
     """Calibration of label scores to probabilities: `calibration.json` of a run.
 
-    A label's score is the sum of the log-probabilities of its tokens, or their mean where `per_token`; less its
-    offset; over the temperature; a softmax over the labels gives the probabilities. Arms that score no text have the
-    temperature alone, over the logarithms of their probabilities. `dev`: how many questions it was chosen on; 0
-    where they were too few.
+    The score of a label is the sum of the log-probabilities of its tokens, or their mean if `per_token`. Its offset
+    is subtracted, the result divided by the temperature, and a softmax over the labels gives the probabilities. Arms
+    that do not score text have only the temperature, applied to the logarithms of their probabilities. `dev`: the
+    number of questions it was chosen on; 0 if they were too few.
     """
 
     way: CalibrationMethod = "raw"
@@ -246,8 +246,8 @@ Setting = float | int | str | bool | Mapping[str, float]  # a mapping has one va
 class Arm:
     """One arm: how its weights are produced and what its prompts contain; `base/grammar.py` has the possible values.
 
-    `weights`: a method, `api` with its `endpoint`. `stages`: those it is trained in. `context`: `prompt`, or its
-    parts joined by +. `settings`: overrides such as rank or learning_rate of an `[arm.NAME]` table.
+    `weights`: a method, or `api` with its `endpoint`. `stages`: its training stages. `context`: `prompt`, or its
+    parts joined by +. `settings`: values of an `[arm.NAME]` table such as rank or learning_rate.
     """
 
     name: str

@@ -16,7 +16,7 @@ class Estimate:
     """An estimate with its two-sided 95% interval (unadjusted) and the number of items; on disk `value` is called
     `score`.
 
-    `n_effective`: how many items that weigh alike would be as sure, where items are weighted by `data.mix`.
+    `n_effective`: the number of equally weighted items with the same precision, if items are weighted by `data.mix`.
     """
 
     value: float
@@ -116,8 +116,8 @@ class Comparison:
 class Cost:
     """The cost of an arm over the horizon, in `currency`, or in machine seconds without a price.
 
-    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known;
-    where other programs kept the machine busy, `low` counts none of the seconds measured then.
+    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, if known; if other
+    programs kept the machine busy, `low` counts none of the seconds measured then.
     """
 
     total: float
@@ -189,9 +189,9 @@ OWN_INSTRUCTION = "as in the task file"  # a trial's instruction: the task's own
 class Trial:
     """One setting that an arm tried on train and dev: the number of dev rows, the seconds, and whether it was selected.
 
-    `dev_loss` and `dev_metric` of a training are those of its first look, which all have; `at_end`: of one that was
-    trained to its end, the loss of the weights that it kept, the metric where nothing has a loss. `found`: of a way
-    of looking passages up, the share of the rows that were shown a right one; nothing was answered there.
+    `dev_loss` and `dev_metric` of a training are those of its first dev evaluation, which all have. `at_end`: if
+    trained to the end, the loss of the weights that were kept, or the metric if nothing has a loss. `found`: for a
+    retrieval setting, the share of the rows with a right passage; nothing was answered there.
     """
 
     what: Mapping[str, Setting]
@@ -215,7 +215,7 @@ Stopped = Literal["no trial was better", "budget", "edge of the ladder"]
 class ArmEffort:
     """The search effort of an arm: its trials on train and dev, their seconds, and why it stopped.
 
-    `improving`: it was still getting better when it ended, so more time might have given more.
+    `improving`: True if it was still improving when it stopped, so more time might have given more.
     """
 
     seconds: float
@@ -258,7 +258,8 @@ class LearningCurve:
 class Exposure:
     """How much better canary rows are memorised than `controls` that were never trained on, in bits (exposure).
 
-    `possible` is the most that so many controls can show: the loss of a row is below that of all of them.
+    `possible`: the largest exposure that this number of controls can show: the loss of a row is below that of all of
+    them.
     """
 
     canaries: int
@@ -280,8 +281,8 @@ class Exposure:
 class EightBit:
     """Int8 weights compared with the arm's own, on the same `questions`.
 
-    `lost`: the mean score with its own weights less that in 8 bits, with its 95% interval; `same`: the share of
-    answers that come out alike; `times_as_fast`: one question alone, medians; None where too few were asked alone.
+    `lost`: the mean score with its own weights less that with int8 weights, with its 95% interval. `same`: the share
+    of equal answers. `times_as_fast`: for single questions, by medians; None if too few were timed.
     """
 
     questions: int
@@ -303,10 +304,10 @@ class EightBit:
 class ArmResult(Shown):
     """The result of one arm in a study. Unless `status == "done"` there is a `why` and no score.
 
-    In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
-    one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
-    `processor_share`: what other programs left of the processor while it was made or timed, the lesser of the two;
-    in files `busy_machine` stands beside one that is too small for the timings to count.
+    On disk the score's figures are its own keys; without a score there is only `why`. `score_floor`: the score's
+    lower one-sided 95% bound. `latency_p95_high_ms`: the upper bound of the 95th percentile, which is compared with
+    a limit. `processor_share`: the share of the processor that other programs left during training or timing, the
+    smaller of the two; on disk `busy_machine` marks one that is too small for valid timings.
     """
 
     arm: str
@@ -409,8 +410,8 @@ class TrivialArm:
 class ArmRecord:
     """`arm.json`: a finished arm of a study, with the inputs of its cost. `digest`: the hash of its fingerprint.
 
-    `seconds`: what it took, all sittings together. `dev_scores`: of dev questions that it answered while it was
-    made, by id. `latencies`: seconds of questions alone, of all passes.
+    `seconds`: in all processes. `dev_scores`: the score of each dev question answered on the way, by id.
+    `latencies`: seconds of questions asked alone, of all passes.
     """
 
     arm: Arm
@@ -438,7 +439,7 @@ class RobustnessCheck:
 class Verdict:
     """The decision: `shown` with an arm, or `not_shown` with what would settle it.
 
-    `picked`: the score of the arm that scored highest, corrected for having been picked from several. `robustness`:
+    `picked`: the score of the arm with the highest score, corrected for the selection among several. `robustness`:
     the decision at other margins or targets, by other metrics, without one run and without the largest group.
     """
 
@@ -455,9 +456,9 @@ class Verdict:
 class AuditedArm:
     """Agreement of the metric with people on an arm's answers, and the score corrected by it.
 
-    `sensitivity`: of answers that people call right, the share that the metric accepts; `specificity`: of those they
-    call wrong, the share it rejects; None where there are none. `kappa`: Cohen's. `metric_score`: as the metric
-    alone has it.
+    `sensitivity`: the share of answers that people call right which the metric accepts. `specificity`: the share of
+    those they call wrong which it rejects. Both are None if there are no such answers. `kappa`: Cohen's.
+    `metric_score`: the score by the metric alone.
     """
 
     arm: str
@@ -558,8 +559,8 @@ class ArmDifference:
     """An arm in two studies: its scores, and the mean difference (this minus the other) on the questions of both, with
     its 95% interval.
 
-    `questions`: how many those are; without any, and for macro-F1, which is no mean over questions, there is no
-    difference.
+    `questions`: the number of common questions; without any, and for macro-F1, which is no mean over questions,
+    there is no difference.
     """
 
     arm: str
@@ -584,7 +585,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyComparison(Shown):
-    """The comparison of two studies with the same metric. `arms`: first minus second, paired on the questions of both."""
+    """The comparison of two studies with the same metric. `arms`: first minus second, paired on the questions of
+    both.
+    """
 
     first: str
     second: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# C0 and DEL become Unicode's control pictures (ESC is ␛), C1 (whose CSI also starts sequences) escapes; line ends and tabs stay.
+# C0 and DEL become Unicode's control pictures (ESC is ␛), C1 (whose CSI also starts sequences) escapes; line ends and
+# tabs stay.
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 _SHOWN = _PICTURES | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
 

@@ -91,7 +91,9 @@ class Task(Settings):
     @model_validator(mode="before")
     @classmethod
     def _expand_arm_tables(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        """Complete each `[arm.NAME]` table whose name is of the grammar with what the name says, in canonical spelling."""
+        """Complete each `[arm.NAME]` table whose name is of the grammar with what the name says, in canonical
+        spelling.
+        """
         own = tables.get("arm")
         if not isinstance(own, dict):
             return tables

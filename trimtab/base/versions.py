@@ -40,9 +40,10 @@ class VersionBase:
 class Version(Shown):
     """An arm as it was registered; immutable. `number` is None only of what was not registered (a dry run).
 
-    `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes, `weights_sha256` of its trained
-    weights alone, `index_sha256` of its index; None where it has none. `task_sha256`, `data_sha256`, `split_sha256`, `documents_sha256`
-    and `judgements_sha256`: of what it was made from, as in the study's manifest. `sources`: rows by the source that they name.
+    `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes,
+    `weights_sha256` of its trained weights alone, `index_sha256` of its index; None where it has none. `task_sha256`,
+    `data_sha256`, `split_sha256`, `documents_sha256` and `judgements_sha256`: of what it was made from, as in the
+    study's manifest. `sources`: rows by the source that they name.
     """
 
     number: int | None
@@ -86,8 +87,8 @@ class GateTest:
     """One paired test of a gate. `claim`: what had to be shown about the candidate's score; `shown`: True if it was.
 
     `difference`: the candidate's mean score less production's over `questions` questions, with its 95% interval.
-    `p`: one-sided, of the claim being false, held against `level`; `look`: which study of the same questions this
-    is, the last of so many.
+    `p`: one-sided, of the claim being false, compared with `level`. `look`: how many studies, this one included,
+    have used the same questions.
     """
 
     claim: Literal["better", "not worse"]
@@ -124,7 +125,7 @@ class GateLatency:
     """Latency of a single question in milliseconds, for candidate and production, and the candidate's limit.
 
     With a limit in the task file `percentile` is 95 and `high` the upper 95% bound of the candidate's, None with too
-    few timings. Else it is 50, and the limit a multiple of production's. `fits` is None where that cannot be told.
+    few timings. Else it is 50, and the limit a multiple of production's. `fits` is None if that is unknown.
     """
 
     percentile: Literal[50, 95]

@@ -62,7 +62,9 @@ class CheckLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStatistics:
-    """Tokens of the training rows with the instruction alone, and the number of rows that exceed the model's context."""
+    """Tokens of the training rows with the instruction alone, and the number of rows that exceed the model's
+    context.
+    """
 
     prompt_median: float
     prompt_longest: int
@@ -157,10 +159,10 @@ def check(
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows
-    progress on standard error. Without `timing` no arm is run, and `forecasts` stays empty. `audited` is called with what the rows
-    alone tell, before any model is loaded. Raises InputError for files that cannot be read at all; what only stops a study is a remark.
-    Raises StoppedError on KeyboardInterrupt.
+    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every
+    event; None shows progress on standard error. Without `timing` no arm is run, and `forecasts` stays empty. `audited`
+    is called with what the rows alone tell, before any model is loaded. Raises InputError for files that cannot be read
+    at all; what only stops a study is a remark. Raises StoppedError on KeyboardInterrupt.
     """
     refuse_unknown(settings, "check", signature(check).parameters)
     own = with_rows(resolve_task(task, listeners, settings, folder), rows)
@@ -344,7 +346,9 @@ def _with_plan(
 
 
 def _longest_answer(session: Session) -> int:
-    """Return the tokens of the longest reference of the training rows; 0 for a closed set, where nothing is truncated."""
+    """Return the tokens of the longest reference of the training rows; 0 for a closed set, where nothing is
+    truncated.
+    """
     if session.task.task.kind == "classify":
         return 0
     train = session.workspace.splits["train"]

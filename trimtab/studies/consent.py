@@ -108,7 +108,9 @@ def require_consent(
 
 
 def request_of(task: Task, name: str, *, rows: bool) -> ConsentRequest:
-    """Return the consent request of an endpoint. `rows`: True if it proposes instructions and is shown training rows."""
+    """Return the consent request of an endpoint. `rows`: True if it proposes instructions and is shown training
+    rows.
+    """
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
     what = "questions and training rows" if rows else "questions"
@@ -185,7 +187,9 @@ def _covers(allowed: str, url: str) -> bool:
 
 
 def _outside_files(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
-    """Yield the requests for files and folders outside the task's own that its data tables lead to, by paths or links."""
+    """Yield the requests for files and folders outside the task's own that its data tables lead to, by paths or
+    links.
+    """
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()
     data = task.data

@@ -258,7 +258,8 @@ class _ExportWriter:
             template=self.session.encoder.chat_template,
         )
         self._keep_calibration()
-        # The measured arm merges the adapter into the weights and rounds once; PEFT adds the adapter's output. At fp32 both are equal.
+        # The measured arm merges the adapter into the weights and rounds once; PEFT adds the adapter's output. At fp32
+        # both are equal.
         notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL else ()
         return _WrittenFiles(exact=self.session.precision == "fp32", notes=notes)
 

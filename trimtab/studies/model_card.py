@@ -299,7 +299,9 @@ def _bundled_base_note(session: Session) -> list[str]:
 
 
 def _in_shell(folder: str) -> str:
-    """Return a folder as a word of a shell command; the home folder becomes `~`, so that a card reveals no user name."""
+    """Return a folder as a word of a shell command; the home folder becomes `~`, so that a card reveals no user
+    name.
+    """
     home = f"{Path.home()}/"
     return f"~/{shlex.quote(folder.removeprefix(home))}" if folder.startswith(home) else shlex.quote(folder)
 

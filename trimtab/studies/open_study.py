@@ -71,7 +71,9 @@ class OpenedStudy(Shown):
         print(f"{self!r}\nReport: {self.report}")
 
     def to_frame(self) -> pandas.DataFrame | pyarrow.Table:
-        """Return a row for each arm with all its measurements: a DataFrame if pandas is installed, else an Arrow table."""
+        """Return a row for each arm with all its measurements: a DataFrame if pandas is installed, else an Arrow
+        table.
+        """
         rows = self.result.tables()["arms"]
         try:
             import pandas

@@ -65,7 +65,9 @@ def requested_rows(folder: Path) -> int | None:
 
 
 def dependencies(session: Session, folder: Path, selected: Fingerprint, *, resumed: bool) -> Fingerprint:
-    """Return the study's fingerprint, saved in its folder. Raises InputError if a resumed study was begun with another."""
+    """Return the study's fingerprint, saved in its folder. Raises InputError if a resumed study was begun with
+    another.
+    """
     file, now = folder / DEPENDS, {**fingerprint_of(session, session.task.arms), **selected}
     anew = session.task.command("study")
     if file.is_file():

@@ -101,7 +101,9 @@ def resolve_task(
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
 ) -> Task:
-    """Return a task: as given, read from its file, or generated from data; what was detected is reported like progress."""
+    """Return a task: as given, read from its file, or generated from data; what was detected is reported like
+    progress.
+    """
 
     def tell(line: str) -> None:
         if listeners is None:

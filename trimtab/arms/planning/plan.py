@@ -136,11 +136,11 @@ class ArmPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedStanding:
-    """An arm that was trained within an allowance.
+    """The state of an arm that was trained within an allowance.
 
-    `seconds`: what searching and training took; None if the arm failed. `cut`: True if more time would have changed it. `trained`: the
-    share of its planned steps that were made, below 1 where dev ended a stage. `answer_seconds`: of its answers to the test questions;
-    None before these.
+    `seconds`: of search and training; None if the arm failed. `cut`: True if more time would have changed it.
+    `trained`: the share of its planned steps that were made, below 1 after early stopping. `answer_seconds`: of its
+    answers to the test questions; None before these.
     """
 
     allowance: Allowance
@@ -150,7 +150,9 @@ class TrainedStanding:
     answer_seconds: float | None = None
 
     def gains_from(self, allowance: Allowance, whole: Allowance) -> bool:
-        """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is cut."""
+        """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is
+        cut.
+        """
         former = self.allowance
         if not self.cut or former == allowance:
             return False
@@ -180,7 +182,7 @@ class Plan:
     budget: float | None = None
     more_seeds: Mapping[str, int] = field(default_factory=dict)
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
-    seeds: int = 1  # that were asked for
+    seeds: int = 1  # requested seeds
     test_rows: int | None = None  # number of test questions, if not all
     fewer_tests: str = ""  # the cost of fewer test questions, in words
 
@@ -203,7 +205,9 @@ class Plan:
 
     @property
     def order(self) -> list[str]:
-        """Names of the arms in training order. If something was cut, the quickest arms come first: they show the pace."""
+        """Return the names of the arms in training order. If something was cut, the quickest arms come first: they show
+        the pace.
+        """
         if not self.cuts:
             return [arm.arm for arm in self.arms]
         return [arm.arm for arm in sorted(self.arms, key=lambda arm: (bool(arm.stages), arm.seconds(self.allowance)))]
@@ -241,9 +245,10 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
 
 
 def with_fewer_tests(plan: Plan, tests: int) -> Plan:
-    """Cut the `tests` test questions, to LEAST_TESTS at least, so that as many arms fit as that can make fit.
+    """Return the plan with fewer than `tests` test questions, at least LEAST_TESTS, so that as many arms fit as that
+    can make fit.
 
-    Returns the same plan where fewer questions let no further arm fit.
+    Returns the same plan if fewer questions let no further arm fit.
     """
 
     def of(rows: int) -> Plan:
@@ -257,9 +262,9 @@ def with_fewer_tests(plan: Plan, tests: int) -> Plan:
 
 
 def largest_fitting_sample(plan: Plan, rows: int) -> int | None:
-    """The largest sample of the `rows`, to two digits, with which every arm is trained and answers in full.
+    """Return the largest sample of the `rows` rows, to two digits, on which every arm is trained and answers in full.
 
-    None where no sample is needed, and where a hundredth of the rows is still too much.
+    None if no sample is needed, or if a hundredth of the rows is still too much.
     """
     if plan.is_complete:
         return None
@@ -271,11 +276,11 @@ def largest_fitting_sample(plan: Plan, rows: int) -> int | None:
 
 
 def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -> Plan:
-    """Divide what `spent` seconds leave of the budget again, at the pace seen so far.
+    """Return the plan for the rest of the budget after `spent` seconds, at the pace seen so far.
 
-    The time goes to the arms that are not trained yet and to those of `standings` that were cut and gain by it, all with one allowance. Where
-    it does not suffice, the most expensive of the cut arms stay as they are. An arm that is not trained yet and does not fit with the
-    least allowance is left out, the longest first.
+    The time goes to the arms that are not trained yet, and to those of `standings` that were cut and would gain, all
+    with one allowance. If it does not suffice, the most expensive of the cut arms stay as they are. An arm that is
+    not trained yet and does not fit with the smallest allowance is left out, the longest first.
     """
     if plan.budget is None:
         return plan
@@ -315,7 +320,9 @@ def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -
 def _remaining_seconds_of(
     arm: ArmPlan, allowance: Allowance, standing: TrainedStanding | None, pace: float, whole: Allowance
 ) -> float:
-    """Predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if training it again gains nothing."""
+    """Return the predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if
+    retraining gains nothing.
+    """
     if standing is None:
         made = arm.making_seconds(allowance, most_search=True)
         return pace * made + allowance.seeds * arm.answer_seconds + arm.curve_seconds
@@ -329,7 +336,9 @@ def _remaining_seconds_of(
 
 
 def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
-    """A function from an arm to its pace: seconds taken per second predicted, over the arms trained so far that are trained like it or not at all."""
+    """Return a function from an arm to its pace: seconds taken per second predicted, over the arms so far that are
+    trained alike, or not at all.
+    """
     sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for arm in plan.arms:
         standing, of_kind = standings.get(arm.arm), sums[bool(arm.stages)]
@@ -347,7 +356,9 @@ def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[Arm
 def _largest_allowance(
     total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]
 ) -> Allowance:
-    """The largest allowance whose `total` fits into `left` seconds. Cuts the search first, then epochs, then seeds; the least one if none fits."""
+    """Return the largest allowance whose `total` fits into `left` seconds: cuts the search first, then epochs, then
+    seeds; the smallest if none fits.
+    """
 
     def fits(allowance: Allowance) -> bool:
         return not _is_over(total(allowance), left)
@@ -379,7 +390,7 @@ def _largest_allowance(
 
 
 def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
-    """The allowance with all of its seeds, then with one fewer each, down to one."""
+    """Return the allowance with all of its seeds, then with one fewer each, down to one."""
     return [replace(allowance, seeds=seeds) for seeds in range(allowance.seeds, 0, -1)]
 
 
@@ -397,7 +408,7 @@ def _is_over(seconds: float, budget: float) -> bool:
 
 
 def describe_cuts(plan: Plan, standings: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
-    """What the budget cuts of the arms that run, in words; with their names if it does not cut the same of all."""
+    """Return the budget's cuts of the arms that run, in words; with the arms' names if the cuts differ between arms."""
     kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
     for arm in plan.included:
         if arm.arm not in standings or standings[arm.arm].cut:
@@ -412,7 +423,7 @@ def describe_cuts(plan: Plan, standings: Mapping[str, TrainedStanding]) -> tuple
 
 
 def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[str, str]]:
-    """What an allowance cuts of an arm: kind and words."""
+    """Return the cuts of an arm's allowance: kind and words."""
     found = []
     share, weighing = allowance.search_seconds, " and the weighing of labels" * whole.weighs
     searches_less = share < min(arm.max_search_seconds, whole.search_seconds)
@@ -428,7 +439,9 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
 
 
 def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> dict[str, float]:
-    """Predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of its answers."""
+    """Return the predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of
+    its answers.
+    """
     pace, found = _pace(plan, standings), dict[str, float]()
     asked = [(arm, one) for arm in plan.arms if (one := standings.get(arm.arm)) and one.answer_seconds and one.seconds]
     taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)

@@ -190,7 +190,9 @@ class _Profiler:
         return session.task.seconds_of(fee * (tests + len(session.timed_questions("test")) + 2))
 
     def _dev_evaluation_seconds(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Return the seconds of a dev evaluation in a stage: its loss over dev, if any, and the dev questions answered."""
+        """Return the seconds of a dev evaluation in a stage: its loss over dev, if any, and the dev questions
+        answered.
+        """
         dev = len(self.session.workspace.splits["dev"])
         if stage.name == "docs" or not dev:
             return 0.0
@@ -241,7 +243,9 @@ class _Profiler:
     # ---- answering
 
     def _rate(self, context: Context) -> AnsweringRate:
-        """Return the answering rate of a context: timed if there is time, else extrapolated by tokens from a timed one."""
+        """Return the answering rate of a context: timed if there is time, else extrapolated by tokens from a timed
+        one.
+        """
         if context in self._rates:
             return self._rates[context]
         setup = self._indexing_seconds(context)

@@ -268,7 +268,9 @@ def choose_context(
 def _successive_halving(
     tried: ContextTrials, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]
 ) -> Context:
-    """Return the best option; the present one takes part to the end, so that none replaces it on a few questions alone."""
+    """Return the best option; the present one takes part to the end, so that none replaces it on a few questions
+    alone.
+    """
     alive, best = list(options), now
     for rows in rungs:
         means: dict[Context, float] = {}

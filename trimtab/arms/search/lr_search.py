@@ -49,7 +49,9 @@ Run = Callable[[TrainingSetting, int | None], TrainResult]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSettings:
-    """Which settings may be searched: the task file may have fixed any. `mix`: True if training prompts have passages."""
+    """Which settings may be searched: the task file may have fixed any. `mix`: True if training prompts have
+    passages.
+    """
 
     learning_rate: bool
     epochs: bool
@@ -146,7 +148,9 @@ class _LearningRateSearch:
 
     @property
     def spent(self) -> float:
-        """Return the seconds of all runs beyond one training as planned, which would have been made without a search."""
+        """Return the seconds of all runs beyond one training as planned, which would have been made without a
+        search.
+        """
         lost = math.fsum(self.diverged.values())
         return sum(result.seconds for result in self.results.values() if result) + lost - self._planned
 

@@ -68,7 +68,9 @@ def choose_passages(
 
 
 def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
-    """Return training and dev rows whose answer a text can contain: no labels of a closed set, and no unknown answers."""
+    """Return training and dev rows whose answer a text can contain: no labels of a closed set, and no unknown
+    answers.
+    """
     space = SEARCH_SPACES.get(effort)
     if space is None or session.task.task.kind == "classify":
         return ()
