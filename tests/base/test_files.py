@@ -64,7 +64,7 @@ def test_a_folder_in_place_of_a_file_is_named_and_nothing_is_left_beside_it(tmp_
     (tmp_path / "latest").mkdir()
     with pytest.raises(IsADirectoryError) as caught:
         write(tmp_path / "latest", "x")
-    assert os_error_message(caught.value) == f"{tmp_path / 'latest'}: a folder stands where a file should be; move it away"
+    assert os_error_message(caught.value) == f"{tmp_path / 'latest'}: a folder is where a file should be; move it away"
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
@@ -73,7 +73,7 @@ def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path):
     for use in (lambda: new_folder(tmp_path / "studies", "x"), lambda: write_atomic(tmp_path / "studies" / "y", "x")):
         with pytest.raises(OSError, match="studies") as caught:
             use()
-        assert "studies: a file stands where a folder should be; move it away" in os_error_message(caught.value)
+        assert "studies: a file is where a folder should be; move it away" in os_error_message(caught.value)
 
 
 def test_what_would_stop_the_next_write_too_is_known_through_what_it_was_wrapped_in():
@@ -123,7 +123,7 @@ def test_a_line_is_not_appended_through_a_link(tmp_path: Path):
     ledger.symlink_to(victim)
     with pytest.raises(OSError) as caught:
         append_line(ledger, "x")
-    assert os_error_message(caught.value) == f"{ledger}: is a symbolic link; take it away"
+    assert os_error_message(caught.value) == f"{ledger}: is a symbolic link; delete it"
     assert victim.read_text() == "mine"
 
 
@@ -142,7 +142,7 @@ def test_a_folder_of_ours_holds_no_link_anywhere(tmp_path: Path):
     (own / "studies" / "x").mkdir(parents=True)
     refuse_links(own)
     (own / "studies" / "x" / "latest").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"studies/x/latest: is a symbolic link, and Trimtab made none; take it away"):
+    with pytest.raises(InputError, match=r"studies/x/latest: is a symbolic link, and Trimtab made none; delete it"):
         refuse_links(own)
     (tmp_path / "other").symlink_to(tmp_path)
     with pytest.raises(InputError, match="other: is a symbolic link"):

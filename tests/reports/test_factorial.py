@@ -147,7 +147,7 @@ def test_composed_arms_stand_in_every_section(make_study: Callable[..., Path], t
     page = write_report(folder).read_text()
     assert "3 passages, 4 shots" in page
     assert "with shots and passages" in page
-    assert "shown passages looked up in the documents and shown the same worked examples before every question" in page
+    assert "shown passages retrieved from the documents and shown the same worked examples before every question" in page
     for section in page.split("<section")[1:]:
         title = section.split('id="')[1].split('"')[0]
         if title not in ("comparisons", "learning", "remembered", "training", "data", "manifest"):

@@ -271,7 +271,7 @@ def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: P
     rows = read_study(folder).arms
     assert (
         in_words(rows[3].arm)
-        == "the model tuned by a small adapter (LoRA), asked with the instruction alone (rank 64, learning rate 0.001)"
+        == "the model tuned by a small adapter (LoRA), with the instruction alone (rank 64, learning rate 0.001)"
     )
 
 

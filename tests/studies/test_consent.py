@@ -274,7 +274,7 @@ def test_a_link_in_our_own_folder_is_refused_before_anything_is_written(tmp_path
     link.symlink_to(victim)
     file = write_task(home, "nowhere", ["prompt"])
     for verb in (check, study, lambda task, **more: ask("Where?", task=task, **more)):
-        with pytest.raises(InputError, match="is a symbolic link, and Trimtab made none; take it away"):
+        with pytest.raises(InputError, match="is a symbolic link, and Trimtab made none; delete it"):
             verb(file, listeners=[])
     assert list(victim.iterdir()) == []
 

@@ -203,9 +203,9 @@ def test_planning_may_take_a_tenth_of_the_budget_and_time_that_comes_back_goes_t
     folder = folder_of(task, result)
     assert asked == [60.0]
     told = [event["note"] for event in events(folder) if event.get("note")]
-    assert "timing stops at a tenth of the budget; foretold from the others: prompt" in told
-    assert "cut to fit the budget: all searching on dev, so that arms stand as they usually are" in told
-    assert any(note.endswith("few-shot made again with more searching and training") for note in told)
+    assert "timing stops at a tenth of the budget; predicted from the others: prompt" in told
+    assert "cut to fit the budget: all searching on dev, so that arms have their usual settings" in told
+    assert any(note.endswith("few-shot trained again with more search and training") for note in told)
     assert [arm.status for arm in result.arms] == ["done", "done"]
     assert result.arms[0].effort is not None, "it has searched"
     assert json.loads((folder / "manifest.json").read_text())["cuts"] == []
@@ -398,7 +398,7 @@ def test_a_study_in_which_nothing_ran_is_not_done_and_plans_afresh(
     again = study(task, resume="latest", budget="30m", listeners=[])
     assert (again.study, again.arms[0].status) == (result.study, "done")
     assert [info.state for info in runs(task)] == ["done"]
-    with pytest.raises(InputError, match="a study that goes on keeps its plan"):
+    with pytest.raises(InputError, match="a resumed study keeps its plan"):
         study(task, resume="latest", budget="40m", listeners=[])
 
 

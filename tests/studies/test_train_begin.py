@@ -49,5 +49,5 @@ def test_an_arm_with_a_head_is_refused(tmp_path: Path, tiny_model_folder: Path) 
         task='kind = "classify"',
         data='columns = { input = "question", label = "answer" }',
     )
-    with pytest.raises(InputError, match="has a head, which is trained anew; leave out begin"):
+    with pytest.raises(InputError, match="has a head, which is trained from scratch; leave out begin"):
         train(task, "lora-head", begin=tmp_path, listeners=[])

@@ -371,7 +371,7 @@ def test_the_precision_is_that_of_the_measurement_unless_the_task_says_one(kept:
     task = load_task(kept)
     of_a_run, of_a_study = (find_saved(task, parse_arm(name, task)) for name in ("wide", "lora+few-shot"))
     assert measured_precision(of_a_run, task) == "fp32"
-    assert measured_precision(of_a_study, task) is None  # nothing was kept
+    assert measured_precision(of_a_study, task) is None  # nothing was saved
     manifest = kept / ".trimtab" / "studies" / "20260101T000000Z-aaaaaa" / "manifest.json"
     manifest.write_text('{"precision": "bf16"}')
     assert measured_precision(of_a_study, task) == "bf16"

@@ -41,8 +41,9 @@ BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
 )
 RUN = "run"  # contains `adapter/` and `calibration.json`, like the folder of a training run
 _UNCHECKED = (
-    "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so that it is not "
-    "checked whether the models on this machine are those that it was made with; export it again to have that checked"
+    "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so Trimtab "
+    "cannot "
+    "check that the models on this machine are those it was made with; export it again to have that checked"
 )
 QUESTION, PASSAGE = "{question}", "{passage}"
 
@@ -248,7 +249,7 @@ def _damaged(error: ValueError, file: Path) -> InputError:
         first = error.errors(include_url=False, include_input=False)[0]
         problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
     return InputError(
-        f"is damaged ({printable(problem)})", "take it anew from who made it, or export it again", file=file
+        f"is damaged ({printable(problem)})", "get it again from whoever made it, or export it again", file=file
     )
 
 

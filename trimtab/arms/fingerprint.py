@@ -200,7 +200,7 @@ def require_unchanged(folder: Path, then: Fingerprint, now: Fingerprint, restart
         shown = ", ".join(changed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         raise InputError(
             f"changed since this was begun: {shown}",
-            f"put back what was changed, or start anew with: {restart_command}",
+            f"restore what was changed, or start again with: {restart_command}",
             file=folder,
         )
 

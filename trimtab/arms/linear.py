@@ -78,7 +78,7 @@ def linear_answerer(session: Session, folder: Path) -> Answerer:
         if model.made_by != weights_digest(session.base_folder):
             raise InputError(
                 "was fitted on hidden states of another base model",
-                "train it again, or put the former model back",
+                "train it again, or restore the earlier model",
                 file=folder,
             )
         session.fresh_base()

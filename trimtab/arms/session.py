@@ -390,7 +390,8 @@ def open_session(workspace: Workspace, precision: str | None = None) -> Session:
         write_refusals(workspace.folder, session.workspace.refusals)
     if too_many(gone, rows):
         raise InputError(
-            f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens (refused.jsonl lists them)",
+            f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens "
+            "(refused.jsonl lists them)",
             "shorten them, or choose a base model with a longer context",
             field="data.examples",
         )

@@ -131,7 +131,7 @@ def latest_winner(task: Task) -> Pick | None:
     if other is not None:
         raise InputError(
             f"the study {folder.name} chose {winner} on {other}, and the task file now names {task.base.model}",
-            f"run {task.command('study')} again, name an arm with --arm, or put base.model back",
+            f"run {task.command('study')} again, name an arm with --arm, or restore base.model",
             file=task.file,
         )
     return Pick(winner, folder.name)
@@ -286,7 +286,7 @@ def _why_not(folder: Path, arm: Arm, task: Task) -> str:
         if read_arm(folder / "arms" / arm.name) is None:
             return f"a study that has not finished arm {arm.name}; {listing}"
         again = task.command("study")
-        return f"arm {arm.name} has other settings since this study; put them back, or measure it again with: {again}"
+        return f"arm {arm.name} has other settings since this study; restore them, or measure it again with: {again}"
     run = read_run(folder)
     if run is None:
         return f"no such run; {listing}"
@@ -302,7 +302,7 @@ def _is_same_arm(saved: Arm, arm: Arm) -> bool:
 
 def _other_weights(arm: Arm, other: str, task: Task) -> str:
     now = task.base.model if method_of(arm).uses_base else task.base.embedding
-    back = "or put the former model back"
+    back = "or restore the earlier model"
     if not is_trained(arm):
         measured = f"arm {arm.name} was measured on {other}, and the task file now names {now}"
         return f"{measured}; measure it again with: {task.command('study')}, {back}"

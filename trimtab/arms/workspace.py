@@ -239,7 +239,7 @@ def require_sound(workspace: Workspace) -> None:
         if remark.level == "stop":
             raise InputError(
                 remark.text.rstrip("."),
-                f"mend it; {workspace.task.command('check')} shows everything",
+                f"correct it; {workspace.task.command('check')} shows everything",
                 file=workspace.task.file,
             )
     if not workspace.splits["test"]:
@@ -270,7 +270,8 @@ def _without_labels(workspace: Workspace) -> InputError:
             error.add_note(f"  {command:{width}}   {what}")
     error.add_note("To compare approaches:")
     error.add_note(
-        f'  1. write 100 or more questions with their right answers in {task.folder / file}, one a line: {{"question": "…", "answer": "…"}}'
+        f"  1. write 100 or more questions with their right answers in {task.folder / file}, "
+        'one per line: {"question": "…", "answer": "…"}'
     )
     error.add_note(f'  2. set examples = ["{file}"] in {task.file}')
     error.add_note(f"  3. run {task.command('study')}")

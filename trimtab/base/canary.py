@@ -40,7 +40,8 @@ class UserComparison:
     @property
     def figures(self) -> str:
         """Return both shares, their difference and its bounds, in words."""
-        shares = f"{self.candidate:.1%} of {self.candidate_users:,} users against {self.production:.1%} of {self.production_users:,}"
+        candidate = f"{self.candidate:.1%} of {self.candidate_users:,} users"
+        shares = f"{candidate} against {self.production:.1%} of {self.production_users:,}"
         return f"{shares}, difference {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 

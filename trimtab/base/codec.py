@@ -122,9 +122,10 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     plain = read_object(path)
     form = plain.pop("form", None)
     if form != FORM and (form is not None or set(plain) & set(_hints(cast(Any, kind)))):
+        version = "an older" if form is None else "another"
         raise VersionError(
-            f"was written by {'an older' if form is None else 'another'} version of Trimtab (form {form or 1}, this one reads {FORM})",
-            "start anew with this version, or go on with the one that wrote it",
+            f"was written by {version} version of Trimtab (form {form or 1}, this one reads {FORM})",
+            "start again with this version, or use the one that wrote it",
             file=path,
         )
     try:

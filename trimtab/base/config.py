@@ -51,18 +51,20 @@ class TaskTable(Settings):
         "", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task; default: its folder's."
     )
     kind: Kind = Field(
-        description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
+        description="classify: one of a closed set; answer: short, with references, may abstain; generate: free "
+        "text or code."
     )
     instruction: str = Field("", description="The instruction, sent as the system message.")
     metric: str = Field("", description="Default: accuracy, contains or rouge_l, by kind.")
-    unknown: str = Field("I don't know", description="What abstaining looks like.")
+    unknown: str = Field("I don't know", description="The answer that means abstaining.")
     labels: Texts = Field((), description="classify: read from the data when empty.")
     output_tokens: int | None = Field(
         None, ge=1, le=8192, description="Longest answer; default: the longest reference plus a margin."
     )
     format: str = Field(
         "",
-        description="A regular expression (without look-around and back-references), or a JSON schema file, that every answer should fit.",
+        description="Regular expression (no look-around, no back-references) or JSON schema file that every answer "
+        "should match.",
     )
     scorer: Texts = Field((), description="argv of a program that scores answers.")
 
@@ -80,8 +82,8 @@ class TaskTable(Settings):
 class SplitTable(Settings):
     """`[data.split]`: the shares of the examples that are held out."""
 
-    dev: float = Field(0.15, gt=0, lt=1, description="Share that settings are chosen on.")
-    test: float = Field(0.25, gt=0, lt=1, description="Share that the verdict is measured on.")
+    dev: float = Field(0.15, gt=0, lt=1, description="Share of the examples for choosing settings.")
+    test: float = Field(0.25, gt=0, lt=1, description="Share of the examples for measuring the verdict.")
     seed: int = Field(0, description="Another seed gives another split.")
 
     @model_validator(mode="after")
@@ -95,29 +97,32 @@ class DataTable(Settings):
     """`[data]`: the files of examples and documents."""
 
     examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
-    test: Texts = Field((), description="Files that are the test set as they are.")
+    test: Texts = Field((), description="Files that are the test set.")
     documents: Texts = Field((), description="Folders or files: md, txt, html, pdf, docx, xlsx, pptx (or SQuAD JSON).")
     preferences: Texts = Field(
         (), description="Files of judged answers, for the stages dpo, ipo, simpo, orpo, kto and reward."
     )
     columns: Mapping[str, Text | Texts] = Field(
         default_factory=dict,
-        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}"; time: when a row is from, which makes the newest rows the test set.',
+        description="Only columns that cannot be inferred; input: one column, several, or a template "
+        '"{context}\n\n{question}"; time: the time of a row, which makes the newest rows the test set.',
     )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
     encoding: str = Field(
         "utf-8", description="Encoding of the files; a file in another one is refused, and its own is named."
     )
-    group: str = Field("", description="A column whose rows never stand on both sides of a split.")
-    slice: str = Field("", description="A column whose values get scores of their own.")
+    group: str = Field("", description="A column whose groups of rows are never divided between splits.")
+    slice: str = Field("", description="A column for whose values separate scores are reported.")
     mix: Mapping[Text, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
-        description='Shares of the slices in real traffic, where the test set has others: { "billing" = 0.7, "other" = 0.3 }; scores are weighted by them.',
+        description="Shares of the slices in real traffic, if the test set has others: "
+        '{ "billing" = 0.7, "other" = 0.3 }; they weight the scores.',
     )
     split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
     leakage: Literal["stop", "report", "drop"] = Field(
         "stop",
-        description="Train rows that repeat dev or test rows: stop before training, report them and go on, or drop them from train.",
+        description="Train rows that repeat dev or test rows: stop before training, report them, or drop them from "
+        "train.",
     )
     train_on: Literal["all", "last"] = Field(
         "all", description="Of a conversation: train on every assistant turn, or on the last one."
@@ -126,7 +131,7 @@ class DataTable(Settings):
         0,
         ge=0,
         le=1000,
-        description="So many made rows with random digits are trained on too, to tell how much is remembered word for word.",
+        description="Number of canary rows with random digits to train on, for measuring memorisation.",
     )
 
     @model_validator(mode="after")
@@ -182,7 +187,7 @@ class BaseTable(Settings):
         None, description="Cross-encoder that orders retrieved passages: a folder or an id; default: none."
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Type of the frozen weights; auto: the faster one, measured once and then kept."
+        "auto", description="Data type of the frozen weights; auto: the faster one, measured once and then kept."
     )
 
 
@@ -211,11 +216,13 @@ class RewardTable(Settings):
     metric: Weight | None = Field(None, description="The task's own metric.")
     exact_match: Weight | None = Field(None, description="Equal to a reference, as SQuAD compares.")
     token_f1: Weight | None = Field(None, description="Words in common with a reference, as SQuAD counts.")
-    number: Weight | None = Field(None, description="The last number is that of a reference.")
-    format: Weight | None = Field(None, description="Fits task.format.")
-    tests: Weight | None = Field(None, description="Code that passes the row's tests (data.columns.tests), run apart.")
-    length: Weight | None = Field(None, description="No longer than references are.")
-    citation: Weight | None = Field(None, description="What it says stands in a passage that was shown.")
+    number: Weight | None = Field(None, description="The last number equals that of a reference.")
+    format: Weight | None = Field(None, description="Matches task.format.")
+    tests: Weight | None = Field(
+        None, description="Code that passes the row's tests (data.columns.tests), run in a separate process."
+    )
+    length: Weight | None = Field(None, description="Not longer than the references.")
+    citation: Weight | None = Field(None, description="Supported by a passage in the prompt.")
     program: ProgramPart | None = Field(None, description="A program of your own.")
     model: ModelPart | None = Field(None, description="A trained reward model.")
 
@@ -254,7 +261,10 @@ class TargetTable(Settings):
         None, gt=0, le=1, description="The lowest score that is good enough, in the metric; default: none."
     )
     margin: float = Field(
-        0.02, ge=0, lt=1, description="Without a target: how much worse than the best still counts as not worse."
+        0.02,
+        ge=0,
+        lt=1,
+        description="Without a target: the largest difference from the best arm that counts as not worse.",
     )
     latency_p95_ms: float | None = Field(
         None, gt=0, description="Limit on the 95th percentile of the time for one answer; default: none."
@@ -271,7 +281,7 @@ class StudyTable(Settings):
     """`[study]`: the arms to compare and the budget."""
 
     arms: Texts = Field((), description="Names of the arms to compare; empty: those that fit the kind and the data.")
-    seeds: int = Field(1, ge=1, le=20, description="How often each arm is trained.")
+    seeds: int = Field(1, ge=1, le=20, description="Number of training runs per arm.")
     budget: str = Field(
         "",
         pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?([smh]| ?[A-Z]{3}))?$",
@@ -279,14 +289,16 @@ class StudyTable(Settings):
     )
     test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
         "all",
-        description="How many test questions are asked: all, a number (a sample), or auto: fewer where an arm would not fit the budget, told with the power lost.",
+        description="Number of test questions: all, a number (a sample), or auto: fewer if an arm would not fit the "
+        "budget, "
+        "with a note on the loss of power.",
     )
     effort: Effort = Field(
         "standard",
-        description="What every arm may search on dev, in the same machine time: none (the defaults), standard, thorough.",
+        description="Search on dev, with the same machine time for every arm: none (the defaults), standard, thorough.",
     )
     learning_curve: bool = Field(
-        False, description="Train every trained arm on 25 and 50% of the rows too: does more data still help?"
+        False, description="Also train every trained arm on 25 and 50% of the rows, to see if more data would help."
     )
 
     @field_validator("budget")
@@ -324,7 +336,7 @@ class ArmTable(Settings):
     context: str = Field(
         PROMPT, description="prompt, few-shot, nearest-shots, rag, rag+quote, or either of these with one of the shots."
     )
-    rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its kin.")
+    rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its variants.")
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = Field(
         None, description="Peak learning rate, or one for each stage."
     )
@@ -409,14 +421,12 @@ class ApiTable(Settings):
     """
 
     api: Literal["chat", "systemone", "decisions"] = Field(
-        "chat", description="chat: text comes back; systemone, decisions: labels go out, their probabilities come back."
+        "chat", description="chat: returns text; systemone, decisions: gets the labels, returns their probabilities."
     )
     url: str = Field(pattern=r"^https?://\S+$", description="Address of the API, up to /v1.")
     model: str = Field(description="Name of the model at the endpoint.")
     key_env: str | None = Field(None, description="Environment variable that holds the key.")
-    proposes: bool = Field(
-        False, description="Whether it is also asked for instructions that prompted arms then try on dev."
-    )
+    proposes: bool = Field(False, description="true: it also proposes instructions, which prompted arms try on dev.")
     price_per_million: TokenPrice | None = Field(
         None, description="Prices of tokens; without them the arm has no cost."
     )
@@ -470,7 +480,8 @@ class ChangeTable(Settings):
     )
     kinds: Annotated[tuple[ChangingFacts, ...], Field(strict=False)] = Field(
         (),
-        description="Kinds of facts that change at different rates, each with share and per_month, in place of those two keys.",
+        description="Kinds of facts that change at different rates, each with share and per_month, instead of those "
+        "two keys.",
     )
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
 
@@ -539,7 +550,9 @@ class CostTable(Settings):
     utilisation: float = Field(
         0.6, ge=1e-6, le=1, description="always-on: share of the time in which a machine is busy."
     )
-    questions_per_month: float = Field(10_000, ge=0, le=1e12, description="Volume; the default is said to be assumed.")
+    questions_per_month: float = Field(
+        10_000, ge=0, le=1e12, description="Volume; reports mark the default as assumed."
+    )
     horizon_months: float = Field(12, ge=1e-3, le=1_200, description="Months over which costs are added up.")
     change: ChangeTable | None = Field(None, description="How fast facts change; without it nothing is retrained.")
     label: LabelPrice | None = Field(None, description="Price of a labelled row; without it labels count as free.")
@@ -554,11 +567,13 @@ class CostTable(Settings):
 class TrafficTable(Settings):
     """`[upkeep.traffic]`: which answers `serve` stores, and for how long."""
 
-    share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is kept.")
-    keep_days: int = Field(30, ge=1, le=3_650, description="Days after which a kept answer and its labels are deleted.")
+    share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is stored.")
+    keep_days: int = Field(
+        30, ge=1, le=3_650, description="Days after which a stored answer and its labels are deleted."
+    )
     mask: bool = Field(
         True,
-        description="Whether e-mail addresses, telephone, card and account numbers are masked before they are kept.",
+        description="true: mask e-mail addresses, telephone, card and account numbers before storing.",
     )
 
     @property
@@ -571,7 +586,9 @@ class TrafficTable(Settings):
 class DriftTable(Settings):
     """`[upkeep.drift]`: how answers in use are compared with the first answers of their version."""
 
-    window: int = Field(200, ge=30, le=1_000, description="Answers of the reference, and of each window behind it.")
+    window: int = Field(
+        200, ge=30, le=1_000, description="Number of answers in the reference and in each later window."
+    )
     alarm_free: int = Field(
         100, ge=10, le=500, description="Expected number of windows before a false alarm, at the least."
     )
@@ -581,18 +598,20 @@ class UpkeepTable(Settings):
     """`[upkeep]`: how a version in use is kept correct."""
 
     traffic: TrafficTable | None = Field(
-        None, description="A sample of questions and answers is kept by serve; without it nothing is."
+        None, description="serve stores a sample of questions and answers; without this table nothing is stored."
     )
     drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
     promote: Literal["ask", "if-better"] = Field(
         "ask",
-        description="What refresh does with a candidate that passed its gate: leave it to you, or put it into production.",
+        description="What refresh does with a candidate that passed its gate: wait for you, or put it into production.",
     )
     registry: str = Field(
         "",
-        description="Where versions are kept: sqlite:///FILE, below the task's folder, or postgresql://USER@HOST/DATABASE.",
+        description="Database of versions: sqlite:///FILE, below the task's folder, or "
+        "postgresql://USER@HOST/DATABASE.",
     )
     artifacts: str = Field(
         "",
-        description="Where the files of versions lie: a folder, or s3://BUCKET/FOLDER; beside an SQLite registry unless named.",
+        description="Location of the files of versions: a folder, or s3://BUCKET/FOLDER; default: beside an SQLite "
+        "registry.",
     )

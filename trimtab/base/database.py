@@ -304,7 +304,7 @@ def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
     """
     for link in (path.with_name(path.name + end) for end in _SIDE_FILES):
         if link.is_symlink():
-            raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
+            raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=link)
     if path.exists():
         if not path.is_file():
             raise InputError("is no file", schema.elsewhere, file=path)

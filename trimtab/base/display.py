@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=*#"  # from low to high; letters where the terminal's encoding has no blocks
+# From low to high; letters if the terminal's encoding has no blocks.
+BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=*#"
 LEAST_SPARK, MOST_SPARK = 4, 24  # columns
 MOST_POINTS = 1024  # points of a curve; beyond that, neighbours are averaged
 

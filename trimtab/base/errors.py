@@ -100,7 +100,7 @@ class StoppedError(TrimtabError, InterruptedError):
     exit_code = EXIT_INTERRUPTED
 
 
-_FOLDER_WANTED = ("a file stands where a folder should be", "move it away")
+_FOLDER_WANTED = ("a file is where a folder should be", "move it away")
 _DENIED = ("access is denied", "change the permissions, or work in another folder")
 _PLAIN = {
     errno.ENOSPC: ("no space left on the disk", "make room; study and train then go on with --resume"),
@@ -108,10 +108,10 @@ _PLAIN = {
     errno.EROFS: ("the file system is read-only", "work in a folder that can be written"),
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
-    errno.EISDIR: ("a folder stands where a file should be", "move it away"),
+    errno.EISDIR: ("a folder is where a file should be", "move it away"),
     errno.ENOTDIR: _FOLDER_WANTED,
     errno.EEXIST: _FOLDER_WANTED,
-    errno.ELOOP: ("is a symbolic link", "take it away"),
+    errno.ELOOP: ("is a symbolic link", "delete it"),
     errno.ENOENT: ("does not exist", "check the path"),
 }
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}

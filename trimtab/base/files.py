@@ -250,7 +250,7 @@ def refuse_links(folder: Path) -> None:
     inside = (Path(top) / name for top, folders, files in os.walk(folder) for name in (*folders, *files))
     link = next((path for path in (folder, *inside) if path.is_symlink()), None)
     if link is not None:
-        raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
+        raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=link)
 
 
 @contextmanager

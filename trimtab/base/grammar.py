@@ -161,7 +161,7 @@ PARTS: Mapping[str, ContextPart] = {
         usual=3,
         tried=(1, 3, 5),
         words="retrieved passages",
-        sight="shown passages looked up in the documents",
+        sight="shown passages retrieved from the documents",
     ),
     "quote": ContextPart(words="answers quoted from them", sight="held to their words, or to those of abstaining"),
     "few-shot": ContextPart(
@@ -295,7 +295,7 @@ def describe_arm(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
-    sight = joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
+    sight = joined(PARTS[name].sight for name in parts_of(arm.context)) or "with the instruction alone"
     steps = (trained or {}).get("steps")
     settings = {key: value for key, value in arm.settings.items() if not (steps and key == "epochs")}
     settings_text = [
@@ -328,7 +328,7 @@ def arm_from_name(name: str) -> Arm | None:
     parts that do not go together.
     """
     if name in TRIVIAL:
-        raise ValueError("it stands beside the arms of every study; leave it out")
+        raise ValueError("it is part of every study; leave it out")
     heads = [part for part in name.split("+") if part != PROMPT and part not in PARTS]
     rest = [part for part in name.split("+") if part not in heads]
     if len(heads) > 1 or (not heads and not rest):

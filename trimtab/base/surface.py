@@ -429,7 +429,8 @@ class SurfaceCoverage(Shown):
     def headline(self) -> str:
         """Return the number of questions with each status, in one line."""
         counts = ", ".join(f"{self.overall.statuses.get(status, 0):,} {status}" for status in COVERAGE_STATUSES)
-        return f"{self.source}: {len(self.questions):,} questions to a simulated assistant ({self.engine}, {self.date}): {counts}"
+        assistant = f"a simulated assistant ({self.engine}, {self.date})"
+        return f"{self.source}: {len(self.questions):,} questions to {assistant}: {counts}"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return one row for all questions and one for each group of several, in the order of `groups`."""
@@ -509,7 +510,8 @@ class SurfacePlan(Shown):
     def headline(self) -> str:
         """Return how many groups want work, and for how many the facts are at hand."""
         ready = sum(one.evidence > 0 for one in self.briefs)
-        return f"{self.source}: {len(self.briefs):,} groups of questions want work; for {ready:,} of them facts are at hand"
+        groups = f"{len(self.briefs):,} groups of questions want work"
+        return f"{self.source}: {groups}; for {ready:,} of them facts are at hand"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return one row for each brief."""
@@ -578,8 +580,9 @@ class SurfaceTrial(Shown):
         """Return the verdict in one sentence."""
         first = self.outcomes[0]
         return (
-            f"{', '.join(self.edits)}: {self.verdict} (share of the answer that cites {self.source}: {first.present:.3f} → "
-            f"{first.edited:.3f}, difference {first.difference:+.3f}, 95% interval {first.low:+.3f} to {first.high:+.3f})"
+            f"{', '.join(self.edits)}: {self.verdict} (share of the answer that cites {self.source}: "
+            f"{first.present:.3f} → {first.edited:.3f}, difference {first.difference:+.3f}, "
+            f"95% interval {first.low:+.3f} to {first.high:+.3f})"
         )
 
     def screen(self) -> Sequence[ShownRow]:

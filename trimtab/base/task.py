@@ -272,7 +272,7 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> T
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 (from byte {error.start:,} on)", "save it as UTF-8", file=file) from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not valid TOML ({error})", "mend the line it names", file=file) from None
+        raise InputError(f"not valid TOML ({error})", "correct the line it names", file=file) from None
     except ValueError:  # Python's own error for an integer of thousands of digits, which names no line
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
@@ -470,7 +470,7 @@ def _check_teacher(task: Task) -> None:
     if table.api is not None and table.api not in task.api:
         problem, remedy = f"there is no [api.{table.api[:80]}] table", "add it with url and model"
     if table.model is not None and (table.model, table.revision) == (task.base.model, task.base.revision):
-        problem = "the teacher is the base model itself, of which nothing can be learnt"
+        problem = "the teacher is the base model itself, from which nothing can be learnt"
         remedy = "name a better model, or an endpoint"
     if problem:
         raise InputError(problem, remedy, file=task.file, field="teacher")

@@ -37,11 +37,13 @@ def as_input_error(error: ValidationError, settings: type[BaseModel], file: Path
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if first["type"] == "value_error":  # Trimtab's own message, which contains the remedy
         problem, _, remedy = message.partition("; ")
-        return InputError(problem, remedy or "mend it", file=file, field=place)
+        return InputError(problem, remedy or "correct it", file=file, field=place)
     found = repr(first["input"])
     found = found if len(found) <= 80 else f"{found[:80]}…"
     message = _WRITTEN.get(str(first["loc"][-1]), message) if first["type"] in _FORMS else message
-    return InputError(f"{_PLAIN.get(first['type'], message)} (found {found})", "mend the value", file=file, field=place)
+    return InputError(
+        f"{_PLAIN.get(first['type'], message)} (found {found})", "correct the value", file=file, field=place
+    )
 
 
 def _lacking(keys: list[str], file: Path) -> InputError:

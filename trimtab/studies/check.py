@@ -241,7 +241,10 @@ def _group_remark(workspace: Workspace) -> Iterator[Remark]:
     needed = groups_needed(comparisons)
     if groups is not None and len(workspace.task.arms) > 1 and groups < needed:
         made = f"{comparisons} comparison{'s' * (comparisons > 1)} between arms"
-        text = f"The test questions form {groups} groups, too few to show any difference in {made}, however large; {needed} groups are the least. Add questions of other groups, or compare fewer arms."
+        text = (
+            f"The test questions form {groups} groups, too few to show any difference in {made}. "
+            f"At least {needed} groups are needed: add questions of other groups, or compare fewer arms."
+        )
         yield Remark("warn", text)
 
 
@@ -251,11 +254,17 @@ def _mix_remark(workspace: Workspace) -> Iterator[Remark]:
     if not mix or not slices:
         return
     effective = effective_items(slices, mix)
-    text = f"Scores are weighted by data.mix, under which the {len(slices):,} test questions are as sure as {effective:,.0f} that count alike."
+    text = (
+        f"Scores are weighted by data.mix: the {len(slices):,} test questions are as precise as {effective:,.0f} "
+        "with equal weights."
+    )
     yield Remark("note", text)
     for name, count in sorted(Counter(slices).items(), key=lambda one: one[1]):
         if count < LEAST and mix[str(name)] > 2 * count / len(slices):
-            text = f"The slice {name} is {mix[str(name)]:.0%} of the traffic and {count} of {len(slices):,} test questions, which says little about it; add rows of it."
+            text = (
+                f"The slice {name} is {mix[str(name)]:.0%} of the traffic but only {count} of {len(slices):,} test "
+                "questions; add rows of it."
+            )
             yield Remark("warn", text)
 
 
@@ -282,7 +291,10 @@ def _sample_remark(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
         return
     test, smallest = sample.used["test"], detectable_difference(splits["test"], comparisons_among(len(task.arms)), task)
     shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
-    text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
+    questions = f"{test:,} of {len(workspace.splits['test']):,} test questions"
+    text = (
+        f"With --rows {fitting} everything fits the budget of {task.study.budget}: {questions}, which can show {shows}."
+    )
     yield Remark("note", text)
 
 
@@ -303,11 +315,17 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
     too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
-        text = f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); shorten them, or choose a base model with a longer context."
+        text = (
+            f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); "
+            "shorten them, or choose a base model with a longer context."
+        )
         remarks.append(Remark("warn", text))
     cut, longest = task.task.output_tokens, _longest_answer(session)
     if cut and longest > cut:
-        text = f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} cuts answers before that; raise it."
+        text = (
+            f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} "
+            "cuts answers before that; raise it."
+        )
         remarks.append(Remark("warn", text))
     result = replace(
         result,
@@ -333,7 +351,10 @@ def _with_plan(
     remarks += _sample_remark(workspace, plan)
     if plan.is_empty:
         cheapest, enough = cheapest_fit(plan)
-        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
+        text = (
+            f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, "
+            f"which fits from study.budget = {enough!r} on."
+        )
         remarks.append(Remark("stop", text))
     return replace(
         result,
@@ -443,7 +464,8 @@ def _without_labels(task: Task) -> str:
     ask = task.command('ask "…"')
     works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
     return (
-        f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions with their right "
+        f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions "
+        "with their right "
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
         "write them one a line (question and answer) and name the file in data.examples."
     )

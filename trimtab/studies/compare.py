@@ -22,7 +22,7 @@ RESTS_ON = {
     "counts.splits.train": "training rows",
     "counts.splits.dev": "dev rows",
     "counts.splits.test": "test rows",
-    "test_openings": "looks at the test questions",
+    "test_openings": "openings of the test questions",
 }
 """Of the manifest: what a study rests on beside its task file, and its name here."""
 

@@ -57,9 +57,10 @@ def describe_demo(task: Task, place: Path) -> str:
     arms = "".join(f"  {arm.name:<14} {in_words(arm)}\n" for arm in task.arms)
     budget = task.budget_seconds
     consent = " --allow-commands" if task.task.scorer else ""
-    limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
+    limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, with a note" if budget else "no limit"
     return (
-        f"Trimtab demo in {place}: {len(task.arms)} ways to do one task, on the same questions (base model {task.base.model}).\n"
+        f"Trimtab demo in {place}: {len(task.arms)} ways to do one task, on the same questions "
+        f"(base model {task.base.model}).\n"
         f"{arms}Time: {limit}. The data are made up; the models are real. Ctrl-C saves; "
         f"trimtab study --task {task.file} --resume{consent} goes on.\n"
     )

@@ -259,9 +259,7 @@ def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iter
         if not names or not place.name.isprintable():
             continue
         if names & taken:
-            left_out.append(
-                f"{place.name}/: documents of the same names stand in another folder, is it another version?"
-            )
+            left_out.append(f"{place.name}/: documents of the same names are in another folder, is it another version?")
             continue
         taken |= names
         yield f"{place.name}/"

@@ -92,7 +92,8 @@ def task_file_text(target: Path, found: FolderContents) -> str:
         only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
             f"{only}no examples and no documents" + ("" if only else " here"),
-            "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, .docx)",
+            "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, "
+            ".docx)",
             file=folder,
         )
     main = _main([found.rows[name] for name in examples])
@@ -131,7 +132,8 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
         if name not in chosen:
             rows = found.rows[name].rows
             found.left_out.append(
-                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: run trimtab init on it in a folder of its own"
+                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: "
+                "run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
     if found.tests:  # of a hub dataset, whose parts share one name
@@ -169,7 +171,8 @@ def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: 
     lines = [
         "[task]",
         f"name = {toml_string(name_after(folder))}",
-        f"kind = {toml_string(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
+        f"kind = {toml_string(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; "
+        "generate: free text",
         "# Say here what you want; the model reads it before every question.",
         f"instruction = {toml_string(_instruction(kind, main, has_documents))}",
         f"metric = {toml_string(metric)}   # or: {', '.join(others)}",
@@ -208,7 +211,8 @@ def _data_table(
     )
     if found.preferences:
         lines.append(
-            f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for lora-kto"
+            f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for "
+            "lora-kto"
         )
     if found.encoding != USUAL:
         lines.append(f"encoding = {toml_string(found.encoding)}   # of all files")
@@ -222,7 +226,8 @@ def _data_table(
         group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
         if "group" not in main.columns:
             lines.append(
-                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never split apart"
+                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never "
+                "split apart"
             )
         if "slice" not in main.columns:
             other = next((name for name in main.grouping if name != group), "…")
@@ -230,7 +235,8 @@ def _data_table(
     given = main.splits if main is not None else frozenset()
     if tests or given:
         lines.append(
-            'leakage = "drop"   # examples that repeat held-out rows leave the examples; "stop": refuse them, "report": keep them'
+            'leakage = "drop"   # examples that repeat held-out rows leave the examples; "stop": refuse them, '
+            '"report": keep them'
         )
     shares = [] if "dev" in given else ["dev = 0.15"]
     shares += [] if tests or "test" in given else ["test = 0.25", "seed = 0"]
@@ -261,7 +267,7 @@ margin = 0.02   # how much worse than the best still counts as not worse
 
 [study]
 {compared}
-budget = "30m"   # what does not fit is cut, and told; empty: no limit
+budget = "30m"   # what does not fit is cut, with a note; empty: no limit
 effort = "standard"   # what each arm may search on dev, in the same time: none, standard, thorough
 """
 

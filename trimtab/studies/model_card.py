@@ -99,7 +99,8 @@ def _proof_line(proof: EquivalenceCheck) -> str:
     shares = proof.agreement
     parts = [
         f"{escaped(proof.sentence)}.",
-        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, {proof.precision}.",
+        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, "
+        f"{proof.precision}.",
     ]
     if proof.lost:
         parts.append(f"Score {proof.lost.measured:.3f} as measured, {proof.lost.exported:.3f} here.")
@@ -202,7 +203,8 @@ def _training_section(facts: Facts) -> list[str]:
     effort = result.effort if result else None
     if effort is not None:
         lines.append(
-            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {escaped(effort.stopped)}"
+            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: "
+            f"{escaped(effort.stopped)}"
         )
     run, figures = read_run(facts.saved.folder) if facts.saved else None, _training_figures(facts)
     seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
@@ -278,9 +280,12 @@ def _base_model_note(session: Session) -> str:
     catalogued = task.base.model in CATALOGUE
     bring = f"run `trimtab pull {task.base.model}`, which prints its folder," if catalogued else "copy its folder there"
     return (
-        "\nThe base model is not on the Hugging Face hub: `adapter_config.json` names its folder on the machine of this export. "
-        f"On another machine, {bring} and write the folder's absolute path in place of `base_model_name_or_path` and of the one in "
-        "a command below. Or leave the file as it is, as where it is signed, load the model from its folder with transformers, and "
+        "\nThe base model is not on the Hugging Face hub: `adapter_config.json` names its folder on the machine of "
+        "this export. "
+        f"On another machine, {bring} and write the folder's absolute path in place of `base_model_name_or_path` "
+        "and of the one in "
+        "a command below. Or leave the file as it is, as where it is signed, load the model from its folder with "
+        "transformers, and "
         'put the adapter on with `PeftModel.from_pretrained(model, ".")`.'
     )
 
@@ -293,7 +298,8 @@ def _bundled_base_note(session: Session) -> list[str]:
         pull = shlex.join(["trimtab", "pull", base.model, *at])
         return ["- The base model is not in this folder; once on each machine:", "", fenced(pull)]
     return [
-        "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in `bundle.json` names, "
+        "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in "
+        "`bundle.json` names, "
         "which begins at this folder where it is relative"
     ]
 
@@ -348,7 +354,8 @@ def _limits_section(facts: Facts) -> list[str]:
         )
     if facts.format != "bundle":
         lines.append(
-            "- Special tokens that a user types (`<|im_end|>`) are text to Trimtab and may be commands to another program."
+            "- Special tokens that a user types (`<|im_end|>`) are text to Trimtab and may be commands to another "
+            "program."
         )
     return lines
 

@@ -47,7 +47,8 @@ def plan_study(session: Session, progress: Progress) -> Plan:
     with ProcessorShare() as processor:
         predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
     if is_busy(processor.share):
-        note = f"other programs left {processor.share:.0%} of the processor while arms were timed: what is foretold may be too long"
+        share = f"{processor.share:.0%} of the processor"
+        note = f"other programs left {share} while arms were timed: predictions may be too long"
         progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
@@ -57,9 +58,9 @@ def plan_study(session: Session, progress: Progress) -> Plan:
         cheapest, enough = cheapest_fit(plan, taken)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
         raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
-    foretold = [arm.arm for arm in plan.arms if not arm.timed]
-    if foretold:
-        note = f"timing stops at a tenth of the budget; foretold from the others: {', '.join(foretold)}"
+    predicted_only = [arm.arm for arm in plan.arms if not arm.timed]
+    if predicted_only:
+        note = f"timing stops at a tenth of the budget; predicted from the others: {', '.join(predicted_only)}"
         progress.emit("plan", note=note, stays=True)
     for cut in plan.cuts:
         progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
@@ -77,7 +78,8 @@ def _with_fewer_questions(session: Session, plan: Plan) -> Plan:
         detectable_difference(rows, comparisons, session.task)
         for rows in (with_test_questions(session.workspace, fewer.test_rows).splits["test"], test)
     ]
-    cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show differences from {seen[0]:.2f} in place of {seen[1]:.2f}"
+    power = f"differences from {seen[0]:.2f} instead of {seen[1]:.2f}"
+    cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show {power}"
     fewer = replace(fewer, fewer_tests=cut)
     return replace(fewer, cuts=describe_cuts(fewer, {}))
 
@@ -160,7 +162,7 @@ def readmit_arms(session: Session, plan: Plan, spent: float, progress: Progress)
     left = (plan.budget or 0.0) - spent
     if not left_out or left <= PLANNING * (plan.budget or 0.0):
         return plan
-    progress.emit("plan", note=f"timing anew what was left out: {', '.join(arm.name for arm in left_out)}")
+    progress.emit("plan", note=f"timing the arms that were left out again: {', '.join(arm.name for arm in left_out)}")
     began = time.perf_counter()
     predicted = predict(session, left_out, seconds=ANEW * left)
     taken = time.perf_counter() - began

@@ -160,5 +160,5 @@ def run_context(
         except StoppedError as error:
             raise StoppedError(f"{error}: {ctx.again}" if ctx.again else str(error)) from None
         except KeyboardInterrupt:  # outside the training loop, which saves by itself
-            kept = f"what was finished is kept; go on with --resume: {ctx.again}"
-            raise StoppedError(f"stopped, {kept if ctx.again else 'nothing was kept'}") from None
+            kept = f"finished work is saved; go on with --resume: {ctx.again}"
+            raise StoppedError(f"stopped, {kept if ctx.again else 'nothing was saved'}") from None

@@ -136,7 +136,8 @@ def _refuse_guess(found: FolderContents, source: object, settings: Mapping[str, 
     else:
         remedy = f"name them: input={asked!r}, label={answer!r} (or output= where answers are no closed set)"
     raise ColumnsError(
-        f"{asked!r} looks like the input and {answer!r} like the answer, and {', '.join(seen.rivals)} might be meant too",
+        f"{asked!r} looks like the input and {answer!r} like the answer, and {', '.join(seen.rivals)} might be "
+        "meant too",
         remedy,
         file=name,
         line=1,

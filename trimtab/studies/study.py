@@ -161,7 +161,7 @@ def study(
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
-                    "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
+                    "a resumed study keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
             return _StudyRun(ctx, folder, selected, resumed=resume is not None).run()
 
@@ -270,7 +270,7 @@ class _StudyRun:
                 break
             names = ", ".join(arm.name for arm in again)
             left = (plan.budget or 0.0) - self._spent()
-            note = f"{left / 60:.1f} min of the budget are left: {names} made again with more searching and training"
+            note = f"{left / 60:.1f} min of the budget are left: {names} trained again with more search and training"
             self.progress.emit("plan", note=note, stays=True)
             for arm in again:
                 plan = self._retrain(arm, replace(plan, allowance=found.allowance))

@@ -105,7 +105,7 @@ def train(
             score = ctx.task.command(f"eval {arm}")
             raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
         if begin is not None and {HEAD, REWARD} & set(chosen.stages):
-            raise InputError(f"arm {arm} has a head, which is trained anew", "leave out begin", field="begin")
+            raise InputError(f"arm {arm} has a head, which is trained from scratch", "leave out begin", field="begin")
         folder = _run_folder(ctx.workspace, chosen, seed, resume)
         allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
         ctx.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")

@@ -72,7 +72,7 @@ class FolderStore:
         """As ArtifactStore; raises InputError for a symbolic link."""
         place = self.folder / sha256
         if place.is_symlink():
-            raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=place)
+            raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=place)
         if not place.is_file():
             raise MissingError(f"{place}: an artifact of the registry is gone; {_DAMAGED}")
         return open(place, "rb")

@@ -264,7 +264,7 @@ class Canaries(Closing):
 
     @contextmanager
     def _traffic(self) -> Iterator[TrafficStore | None]:
-        """Open the store of traffic; None where nothing was kept yet."""
+        """Open the store of traffic; None where nothing was saved yet."""
         try:
             store = traffic_of(self._registry.task, self._store, make=False)
         except MissingError:

@@ -284,7 +284,7 @@ def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path:
     assert tried[2] == {
         "learning rates": 4,
         "training with the usual settings to the end": 1,
-        "training that goes on while dev improves": 1,
+        "training for longer while dev improves": 1,
     }
     assert tried[3] == {}
     assert all(trial.seconds > 0 for plan in predict(session, session.task.arms) for trial in plan.trials)

@@ -429,7 +429,7 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
     searches_less = share < min(arm.max_search_seconds, whole.search_seconds)
     if searches_less or (arm.beyond_search_seconds and not allowance.may_search):
         some = f"the searching of each arm on dev, to {share:.0f} of {whole.search_seconds:.0f} seconds"
-        none = f"all searching on dev{weighing}, so that arms stand as they usually are"
+        none = f"all searching on dev{weighing}, so that arms have their usual settings"
         found.append(("search", some if share else none))
     if allowance.epochs is not None and any(stage.epochs > allowance.epochs for stage in arm.stages):
         found.append(("epochs", f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training"))

@@ -345,7 +345,7 @@ def planned_training(
         usual = f"training{of_stage} with the usual settings to the end"
         found.append(TrialPlan(what=usual, count=1, seconds=whole + LOOKS * look - quarter))
     if open_.epochs:
-        longer = f"training{of_stage} that goes on while dev improves"
+        longer = f"training{of_stage} for longer while dev improves"
         found.append(TrialPlan(what=longer, count=1, seconds=(LONGER - 1) * whole))
     return tuple(found)
 
