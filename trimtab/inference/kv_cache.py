@@ -198,7 +198,7 @@ class KVCache:
         """Put the keys and values of a prompt into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self._blocks = supports_heads(key_KTD, value_KTD)
+            self._blocks = supports_heads("attend_own", key_KTD, value_KTD)
             block = BLOCK if self._blocks else self._room
             self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room // block, size, block))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))

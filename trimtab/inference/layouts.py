@@ -271,7 +271,7 @@ class TrieLayout:
         """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
         parts, keys, values, start = [], [], [], 0
         at_once = rule.softcap is None and (rule.window is None or max(self._last) < rule.window)
-        at_once = at_once and supports_heads(query_HND, key_KND, value_KND)
+        at_once = at_once and supports_heads("attend_ways", query_HND, key_KND, value_KND)
         for number, one in enumerate(self.asked):
             read, places_Q, prompt = self._reads[number], self._behind[number], len(one.fresh)
             middle, end = start + read, start + read + len(places_Q)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from trimtab.model.kernels.build import can
+from trimtab.model.kernels.build import supports
 from trimtab.model.kernels.ops import apply_function, scaled_softmax, softmax_backward
 from trimtab.model.kernels.torch_private import flash_attention, works
 from trimtab.model.kernels.varlen_attention import VarlenAttention
@@ -200,7 +200,7 @@ class _CausalProducts(torch.autograd.Function):
 def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
     """Weights of groups of `count` queries, the last of which sees all keys and each before it one less."""
     key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
-    if can(query_KRD):
+    if supports("weigh", query_KRD):
         return scaled_softmax(query_KRD @ key_KDT, scale, count)[0]
     hidden_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
     hidden_QT.masked_fill_(~visibility_mask(count, seen, None, key_KTD.device), float("-inf"))
@@ -319,7 +319,7 @@ def _weights(products_KRT: Tensor, rule: AttentionConfig, queries: int = 1) -> t
 
     Rows are groups of `queries`: the last of a group sees all T, each before it one place less.
     """
-    if rule.softcap is None and can(products_KRT):
+    if rule.softcap is None and supports("weigh", products_KRT):
         return scaled_softmax(products_KRT, rule.scale, queries)
     scores_KRT = _scored(products_KRT.float(), rule, None)
     if queries > 1:

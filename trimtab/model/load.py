@@ -29,7 +29,6 @@ from trimtab.base.machine import keep_freed_memory
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.attention import ATTENTION, Layout, PackedSequences
 from trimtab.model.checkpoint_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
-from trimtab.model.fast.patch import accelerate
 from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import keep_to_share
@@ -119,7 +118,6 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     chosen = choose_precision(precision, where)
     model = _model(folder, config, DTYPES[chosen])
     model.to(where).eval().requires_grad_(False)
-    accelerate(model)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen, folder=folder)
     _prove(base)
     return base

@@ -26,11 +26,5 @@ def share_weights(base: Base) -> Base:
         kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
         kept[id(shared)] = shared
-    # what a base answers by (`model/fast/inference_layers.py`) is not copied, with all its weights, and taken off below
-    for module in base.model.modules():
-        if "forward" in vars(module):
-            kept[id(module.forward)] = module.forward
     model = copy.deepcopy(base.model, kept)
-    for module in model.modules():
-        vars(module).pop("forward", None)
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

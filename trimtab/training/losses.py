@@ -297,7 +297,7 @@ def _label_scores(
     A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32; by a kernel where one takes them.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
-    if cap is None and (head is None or head.bias_V is None) and supports_rows(logits_RV):
+    if cap is None and (head is None or head.bias_V is None) and supports_rows("label_scores", logits_RV):
         scales = None if scale_R is None else scale_R.contiguous()
         call("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
         return log_p_R

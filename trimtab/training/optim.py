@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.hooks import RemovableHandle
 
-from trimtab.model.kernels.build import call, can
+from trimtab.model.kernels.build import call, supports
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
 WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
@@ -181,7 +181,7 @@ class Optimizer:
 
 def _takes(numbers: Tensor) -> bool:
     """Whether kernels take these."""
-    return can(numbers) and numbers.is_contiguous() and numbers.numel() % OF_KERNELS == 0
+    return supports("step_adam", numbers) and numbers.is_contiguous() and numbers.numel() % OF_KERNELS == 0
 
 
 class _Sums:
