@@ -613,12 +613,20 @@ def audits() -> str:
     found = load("audit_simulation")
     if not found:
         return "Not measured yet."
-    head = ["truly right", "sensitivity, specificity", "judged of", "score held: metric alone", "corrected"]
+    head = [
+        "truly right",
+        "sensitivity, specificity",
+        "test questions",
+        "judged of",
+        "score held: metric alone",
+        "corrected",
+    ]
     head += ["difference held: metric alone", "corrected", "target claimed", "metric found uneven"]
     rows = [
         [
             " and ".join(f"{share:g}" for share in row["true"]),
             "; ".join(f"{one:g}, {other:g}" for one, other in row["metric"]),
+            row.get("slices", "all alike"),
             f"{row['audited']} of {row['questions']}",
             *(
                 f"{row.get(key, 0.0):.1%}"
@@ -635,7 +643,15 @@ def audits() -> str:
         for row in found["rows"]
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-    return f"{table}\n\n{found['studies']:,} studies each. Aims: 95% held, targets claimed falsely in at most 5%."
+    weighted = [row for row in found["rows"] if "slices" in row]
+    fewer = (
+        f", {_studies(weighted)} where slices are weighted; those where too little is judged are left out ({min(row['used'] for row in weighted):.0%} to {max(row['used'] for row in weighted):.0%} are used)"
+        if weighted
+        else ""
+    )
+    return (
+        f"{table}\n\n{found['studies']:,} studies each{fewer}. Aims: 95% held, targets claimed falsely in at most 5%."
+    )
 
 
 def surface_checks() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from trimtab.base.results import ArmResult, HumanAudit, Verdict
 from trimtab.base.task import Task
-from trimtab.measurement.audit import ENOUGH, Audited
+from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 
 TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
 
@@ -39,11 +40,13 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
         return f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people check it.{undecided}"
     if audit.why_not:
         return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
-    return (
-        f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions."
-    )
+    sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
+    return f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions{sure}."
 
 
 def still_needed(audit: HumanAudit) -> int:
     """How many more questions have to be judged until the verdict uses the audit."""
-    return max(0, ENOUGH - audit.questions)
+    short = ENOUGH - audit.questions
+    if audit.n_effective:
+        short = max(short, math.ceil(audit.questions * (ENOUGH_WEIGHTED / audit.n_effective - 1)))
+    return max(0, short)

@@ -24,6 +24,7 @@ from trimtab.measurement.figures import (
     rarest_class,
     score_estimate,
     score_floor,
+    score_value,
     target_curve,
 )
 from trimtab.measurement.latency import latencies_needed
@@ -217,13 +218,14 @@ def evidence_of(
     look: int | None = None,
     trivial: Mapping[str, Sequence[Answer]] | None = None,
     audited: Audited | None = None,
+    for_choice: bool = False,
 ) -> Evidence:
     """Test the answers of a study.
 
     `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order. `groups`: how many the
     test questions form, None where none repeats. `cuts`: what the budget took. `look`: which look at these questions this is, None at the
     plain level of .05. `trivial`: the answers of the trivial arms. `audited`: people's judgements, where scores and differences are to be
-    corrected by them.
+    corrected by them. `for_choice`: only what `choose` asks of, without the comparisons where there is a target and without intervals.
     """
     if audited is not None:
         results = [
@@ -257,12 +259,18 @@ def evidence_of(
         return audited.difference(a, b) if audited else difference(answers[a], answers[b], task)
 
     def reweighted(other: Task) -> Evidence:
-        scored = [scored_again(arm, answers[arm.arm], other) if arm.arm in answers else arm for arm in results]
+        scored = [_valued_again(arm, answers[arm.arm], other) if arm.arm in answers else arm for arm in results]
         return evidence_of(
-            *(scored, answers, arms, other, usages), groups=groups, cuts=cuts, look=look, trivial=trivial
+            *(scored, answers, arms, other, usages),
+            groups=groups,
+            cuts=cuts,
+            look=look,
+            trivial=trivial,
+            audited=audited and audited.under(other),
+            for_choice=True,
         )
 
-    best = best_arm(passed, task)
+    best = None if for_choice and target is not None else best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
         results=passed,
@@ -275,14 +283,14 @@ def evidence_of(
         cuts=cuts,
         rarest_class=rare,
         look=look,
-        right=_right(passed, answers, task),
+        right={} if for_choice else _right(passed, answers, task),
         few_groups=too_few_groups([row.group for row in own]) if (own := next(iter(answers.values()), None)) else None,
-        trivial={name: score_estimate(own, task) for name, own in trivial.items()},
+        trivial={name: (_valued if for_choice else score_estimate)(own, task) for name, own in trivial.items()},
         correct_picked=correct_picked,
         study_scores=cache(lambda: StudyScores(known, task, audited)),
         audited=audited,
         slices=_slices(answers),
-        reweighted=None if audited else reweighted,
+        reweighted=reweighted,
     )
 
 
@@ -297,6 +305,18 @@ def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]]
 def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
     """The arm with the score of other answers, or of its own under another metric or mix."""
     return replace(arm, score=score_estimate(answers, task), score_floor=score_floor(answers, task))
+
+
+def _valued(answers: Sequence[Answer], task: Task) -> Estimate:
+    """The score without its interval, which no choice asks for."""
+    value = score_value(answers, task)
+    return Estimate(value=value, low=value, high=value, n=len(answers))
+
+
+def _valued_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
+    """The same without the score's interval; its floor only where an arm has to stay above the target while facts change."""
+    floor = score_floor(answers, task) if task.cost.change else None
+    return replace(arm, score=_valued(answers, task), score_floor=floor)
 
 
 def _slices(answers: Mapping[str, Sequence[Answer]]) -> dict[str, int]:

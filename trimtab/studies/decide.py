@@ -90,8 +90,13 @@ def decide_study(
     )
     audit = None
     if audited is not None:
-        by_arm, why_not = audited.by_arm, audited.why_not
-        audit = HumanAudit(answers=len(judged), questions=audited.count, arms=by_arm, why_not=why_not)
+        audit = HumanAudit(
+            answers=len(judged),
+            questions=audited.count,
+            arms=audited.by_arm,
+            why_not=audited.why_not,
+            n_effective=audited.effective,
+        )
     changed = changed_since(folder)
     spoken = verdict.arm or best_arm(study.results, task)
     over_time = None
