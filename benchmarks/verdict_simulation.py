@@ -154,6 +154,7 @@ def scenarios() -> list[tuple[Scenario, World]]:
         World(n=400, correlation=0.9),
         World(kind="graded", n=200),
         World(kind="macro-F1", n=200),
+        World(kind="macro-F1", n=60, classes=RARE),
         World(sizes=UNEQUAL["one group of 100, 19 of 5"]),
         World(sizes=UNEQUAL["Zipf"]),
         World(n=200, seeds=3, run_spread=0.02),

@@ -17,6 +17,7 @@ from trimtab.decision.evidence import Evidence, evidence_of
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.verdict import decide
 from trimtab.measurement.statistics import look_level
+from trimtab.studies.decide import with_labels
 
 NAMES = ("prompt", "few-shot", "lora")
 
@@ -41,7 +42,7 @@ def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_lo
 
 
 def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
-    """Of 200 answers that are all right, with 9 of a class; with 10 the target is reached."""
+    """Of 200 answers that are all right, with 9 of a class or none of a stated one; with 10 the target is reached."""
     task = Task.model_validate(
         {
             "task": {"name": "t", "kind": "classify", "metric": "macro_f1"},
@@ -51,11 +52,12 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
         }
     )
 
-    def judged(rare: int) -> Evidence:
+    def judged(rare: int, *labels: str) -> Evidence:
+        stated = with_labels(task, labels)
         answers = answers_of("a", np.ones(200))
         classes = ["b" if place < rare else "a" for place in range(200)]
         answers = [replace(one, reference=(name,), answer=name) for one, name in zip(answers, classes, strict=True)]
-        return evidence_of([costing("prompt", 1.0, task)], {"prompt": answers}, [named("prompt")], task, {})
+        return evidence_of([costing("prompt", 1.0, stated)], {"prompt": answers}, [named("prompt")], stated, {})
 
     few, enough = judged(9), judged(10)
     told = decide(few)
@@ -63,6 +65,10 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
     assert "The class b has 9 test questions" in told.sentence
     assert told.needs == "at least 10 test questions of every class"
     assert (decide(enough).arm, enough.results[0].passes) == ("prompt", True)
+    assert decide(judged(10, "A", "b")).arm == "prompt"
+    unasked = decide(judged(10, "a", "b", "c"))
+    assert unasked.arm is None
+    assert "The class c has 0 test questions" in unasked.sentence
 
 
 def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:

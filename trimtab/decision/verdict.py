@@ -291,7 +291,7 @@ def _rare(study: Evidence) -> str:
     """That a class has too few test questions for a claim on macro-F1."""
     name, count = study.rarest_class or ("", 0)
     return (
-        f"The class {name} has {count} test question{'s' if count > 1 else ''}: with fewer than 10 of a class "
+        f"The class {name} has {count} test question{'s' if count != 1 else ''}: with fewer than 10 of a class "
         "macro-F1 is too uncertain for a claim that a target is reached."
     )
 

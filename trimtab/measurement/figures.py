@@ -182,12 +182,16 @@ def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
     """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
 
-    Under a mix of slices the number is the effective one, rounded down.
+    Under a mix of slices the number is the effective one, rounded down. Of the labels that the task states one may have no test question.
 
     Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
     """
     if task.metric != "macro_f1":
         return None
+    asked = {fold_label(answer.reference[0]) for answer in answers}
+    unasked = next((label for label in task.task.labels if fold_label(label) not in asked), None)
+    if unasked is not None:
+        return unasked, 0
     spelled = {answer.item_id: answer.reference[0].strip() for answer in answers}
     counts = Counter(map(fold_label, spelled.values()))
     scores = _scores(answers, task)
