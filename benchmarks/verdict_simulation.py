@@ -2,7 +2,7 @@
 
 Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out benchmarks/results/verdict_simulation.json]
 Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision`. Rows that `--only`
-leaves out stay as they are; one with `before` was measured by the rules of before.
+leaves out stay as they are.
 """
 
 from __future__ import annotations

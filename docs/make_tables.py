@@ -299,18 +299,13 @@ def _studies(rows: list[dict[str, Any]]) -> str:
     return " or ".join(f"{count:,}" for count in sorted({row["studies"] for row in rows}))
 
 
-def _before(row: dict[str, Any]) -> str:
-    """The mark of a row that was measured by the rules of before."""
-    return " †" if row.get("before") else ""
-
-
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
     keys = [*INTERVALS, *ERRORS]
     head = "| scores | questions | true score | score held | difference held | wrongly above target | wrongly different | wrongly not worse |"
     lines = [head, "| --- " * 8 + "|"]
     for row in rows:
         shares = " | ".join(f"{row[key]:.1%}" for key in keys)
-        lines.append(f"| {row['scores']} | {row['questions']}{_before(row)} | {row['score']:g} | {shares} |")
+        lines.append(f"| {row['scores']} | {row['questions']} | {row['score']:g} | {shares} |")
     return lines
 
 
@@ -332,7 +327,7 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
         wrong = ", ".join(f"{short[key]} {share:.1%}" for key, share in row["wrong"].items())
         target = "" if row["target"] is None else f"{row['target']:g}"
         lines.append(
-            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']}{_before(row)} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
+            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
         )
     return lines
 

@@ -21,8 +21,8 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     a, b, gap = found
     favoured, other = (b, a) if gap > 0 else (a, b)
     sentence = (
-        f"Not shown: people who judged answers found that the metric {task.metric} favours {favoured} over {other} by {abs(gap):.3f}, "
-        f"more than the margin of {task.target.margin:g}, so what it says of these arms is withheld."
+        f"Not shown: people who judged answers found that the program which marks them ({task.metric}) favours {favoured} over {other} by {abs(gap):.3f}, "
+        f"more than the margin of {task.target.margin:g}, so what it says of the two is withheld."
     )
     needs = "a metric or a scorer that judges all arms alike"
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
