@@ -115,8 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only-slices", action="store_true", help="only the cells with slices; the other rows stay")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
+    studies = options.studies  # of the rows that do not say it themselves
     if options.only_slices:
-        rows = [row for row in read_object(options.out)["rows"] if "slices" not in row]
+        before = read_object(options.out)
+        rows, studies = [row for row in before["rows"] if "slices" not in row], before["studies"]
     for seed, cell in enumerate(CELLS):
         if options.only_slices and "slices" not in cell:
             continue
@@ -124,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             {key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
         )
-    write_json(options.out, {"studies": options.studies, "margin": MARGIN, "rows": rows})
+    write_json(options.out, {"studies": studies, "margin": MARGIN, "rows": rows})
 
 
 if __name__ == "__main__":
