@@ -13,7 +13,7 @@ from trimtab.base.grammar import named
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
-from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.evidence import Evidence, evidence_of, scored_again
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.verdict import decide
 from trimtab.measurement.statistics import look_level
@@ -69,6 +69,41 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
     unasked = decide(judged(10, "a", "b", "c"))
     assert unasked.arm is None
     assert "The class c has 0 test questions" in unasked.sentence
+
+
+def test_macro_f1_of_a_class_with_few_questions_shows_no_arm_without_a_target_either() -> None:
+    """One arm is always right and the other seldom; with 9 questions of a class neither is shown, with 10 the better one is."""
+    task = with_labels(a_task(None), ()).model_dump()
+    task = Task.model_validate(
+        {**task, "task": {"name": "t", "kind": "classify", "metric": "macro_f1"}, "data": {"examples": ["r.jsonl"]}}
+    )
+
+    def found(rare: int) -> Evidence:
+        classes = ["b" if place < rare else "a" for place in range(200)]
+        answers = {
+            name: [
+                made_answer(
+                    f"{place:03}", float(right), reference=(label,), answer=label if right else "ab"[label == "a"]
+                )
+                for place, label in enumerate(classes)
+                if (right := place % 4 == 0 or name == "lora") is not None
+            ]
+            for name in ("prompt", "lora")
+        }
+        arms = [arm for name in answers if (arm := named(name)) is not None]
+        results = [
+            scored_again(costing(name, 1.0 + place, task), answers[name], task) for place, name in enumerate(answers)
+        ]
+        return evidence_of(results, answers, arms, task, {})
+
+    few, enough = found(9), found(10)
+    assert decide(enough).arm == "lora"
+    told = decide(few)
+    assert told.arm is None
+    assert told.needs == "at least 10 test questions of every class"
+    assert "The class b has 9 test questions" in told.sentence
+    assert few.comparisons[0].p < 0.01
+    assert few.comparisons[0].p_holm == 1.0
 
 
 def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:

@@ -42,7 +42,8 @@ class Evidence:
     `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`: one-sided p of
     "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
-    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
+    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes,
+    and none is shown to be better than another or within the margin of it.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
     `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`: the effective
     number of groups, where it is too low for good intervals.
@@ -145,7 +146,7 @@ class Evidence:
         return replace(
             self,
             results=results,
-            comparisons=_compare(pairs, names, study.difference),
+            comparisons=_compare(pairs, names, study.difference, unsure=study.rarest_class is not None),
             p_target=study.p_target,
             p_behind=study.p_behind,
             rarest_class=study.rarest_class,
@@ -274,7 +275,7 @@ def evidence_of(
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
         results=passed,
-        comparisons=_compare(pairs, list(answers), differ),
+        comparisons=_compare(pairs, list(answers), differ, unsure=rare is not None),
         p_target=lambda arm, target: reaches(arm)(target),
         p_behind=lambda arm, other, margin: lags(arm, other)(margin),
         task=task,
@@ -335,13 +336,16 @@ def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], lev
 
 
 def _compare(
-    pairs: Sequence[tuple[str, str]], arms: Sequence[str], differ: Callable[[str, str], Difference]
+    pairs: Sequence[tuple[str, str]], arms: Sequence[str], differ: Callable[[str, str], Difference], *, unsure: bool
 ) -> list[Comparison]:
-    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them."""
+    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them.
+
+    `unsure`: a class has too few test questions for macro-F1, and nothing is shown to differ (p_holm 1).
+    """
     named = {frozenset(pair) for pair in pairs}
     others = [pair for pair in combinations(arms, 2) if pairs and frozenset(pair) not in named]
     found = [differ(a, b) for a, b in (*pairs, *others)]
-    adjusted = holm([item.p for item in found])[: len(pairs)]
+    adjusted = [1.0] * len(pairs) if unsure else holm([item.p for item in found])[: len(pairs)]
     return [
         Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
         for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=False)

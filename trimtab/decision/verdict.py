@@ -193,6 +193,9 @@ def _nothing_told(study: Evidence, choice: Choice) -> tuple[str, str, str]:
 
 def _what_settles(study: Evidence, choice: Choice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """How many test questions would show an arm, if the measured differences are the true ones: in the sentence, and as `needs`."""
+    if study.rarest_class:
+        needs = "at least 10 test questions of every class"
+        return f"{needs} are needed to tell", needs
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
     return f"{needs} would show it with {POWER:.0%} chance, if the measured differences are the true ones", needs
 
@@ -295,7 +298,7 @@ def _rare(study: Evidence) -> str:
     name, count = study.rarest_class or ("", 0)
     return (
         f"The class {name} has {count} test question{'s' if count != 1 else ''}: with fewer than 10 of a class "
-        "macro-F1 is too uncertain for a claim that a target is reached."
+        "macro-F1 is too uncertain for a claim that a target is reached, or that one is better or as good as another."
     )
 
 
