@@ -94,7 +94,7 @@ def test_a_damaged_and_a_missing_artifact_are_one_line_each(task: Task, add: Add
         files.rm_file(f"{bucket}/{second}")
         with pytest.raises(InputError, match=rf"{bucket}/{first}: is damaged: its content has another hash") as damaged:
             one.promote(1, why="first")
-        with pytest.raises(MissingError, match=rf"{bucket}/{second}: an artifact of the registry is gone") as gone:
+        with pytest.raises(MissingError, match=rf"^{bucket}/{second}: an artifact of the registry is gone; [^;]*$") as gone:
             one.promote(2, why="second")
         assert "\n" not in str(damaged.value) + str(gone.value)
         assert one.history() == ()
@@ -119,7 +119,6 @@ def test_what_is_wrong_with_a_store_is_one_clear_line(
         with pytest.raises((TrimtabError, OSError)) as told:
             add(one, "a")
         assert one.list() == ()
-    print(wrong, "|", type(told.value), told.value)
     said = str(told.value)
     assert "\n" not in said
     assert words in said.lower()
