@@ -51,7 +51,8 @@ def compared(
         drawn_N = draw.permutation(answers) < labels
         told_N, inclusion_N = np.where(drawn_N, right_N, np.nan), np.where(drawn_N, labels / answers, np.nan)
         found = production_quality(told_N, confidence_N, inclusion_N)
-        assert found is not None and found.powered is not None
+        if found is None or found.powered is None:
+            raise RuntimeError("a run without an estimate")
         ours.append((found.powered.value, found.powered.low, found.powered.high))
         asked.append([right_N[drawn_N].tolist(), confidence_N[drawn_N].tolist(), confidence_N[~drawn_N].tolist()])
     done = subprocess.run(

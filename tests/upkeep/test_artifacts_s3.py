@@ -36,7 +36,9 @@ def s3() -> Iterator[str]:
         until = time.monotonic() + 120
         while True:
             try:
-                made = urllib.request.Request(f"{address}/versions", method="PUT", headers={"Host": f"127.0.0.1:{port}"})
+                made = urllib.request.Request(
+                    f"{address}/versions", method="PUT", headers={"Host": f"127.0.0.1:{port}"}
+                )
                 urllib.request.urlopen(made, timeout=5).close()
                 break
             except OSError:
@@ -88,13 +90,17 @@ def test_a_damaged_and_a_missing_artifact_are_one_line_each(task: Task, add: Add
     with registry(task, artifacts=bucket) as one:
         for text in "ab":
             add(one, text)
-        first, second = (one.artifacts.files(one.show(number).artifact_sha256 or "")["run/adapter"] for number in (1, 2))
+        first, second = (
+            one.artifacts.files(one.show(number).artifact_sha256 or "")["run/adapter"] for number in (1, 2)
+        )
         files = s3fs.S3FileSystem(skip_instance_cache=True)
         files.pipe_file(f"{bucket}/{first}", b"x")
         files.rm_file(f"{bucket}/{second}")
         with pytest.raises(InputError, match=rf"{bucket}/{first}: is damaged: its content has another hash") as damaged:
             one.promote(1, why="first")
-        with pytest.raises(MissingError, match=rf"^{bucket}/{second}: an artifact of the registry is gone; [^;]*$") as gone:
+        with pytest.raises(
+            MissingError, match=rf"^{bucket}/{second}: an artifact of the registry is gone; [^;]*$"
+        ) as gone:
             one.promote(2, why="second")
         assert "\n" not in str(damaged.value) + str(gone.value)
         assert one.history() == ()

@@ -26,8 +26,8 @@ from trimtab.base.records import Message
 from trimtab.base.task import load_task
 from trimtab.cli.main import run
 from trimtab.data.split import read_ledger, write_ledger
-from trimtab.studies.held_out import held_out
 from trimtab.studies import train as training
+from trimtab.studies.held_out import held_out
 from trimtab.upkeep import refresh as module
 from trimtab.upkeep.data_changes import LabelledRows, compare_data
 

@@ -304,7 +304,9 @@ def _in_words(address: str) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        raise RemoteError(f"{address}: {type(error).__name__}: {_line(error)}; is the store there, and may you write to it?") from error
+        raise RemoteError(
+            f"{address}: {type(error).__name__}: {_line(error)}; is the store there, and may you write to it?"
+        ) from error
 
 
 def _line(error: Exception) -> str:
