@@ -95,11 +95,17 @@ class Dying:
 def write_for_ever(
     open_it: Callable[[], Registry], file: Path, folder: Path, draw: random.Random, told: Any, place: int
 ) -> None:
-    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted in `told`."""
+    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted in `told`.
+
+    Ends where the process that would kill it is gone.
+    """
+    parent = os.getppid()
     acknowledged = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     mine = open_it()
     known: list[int] = []
     for turn in range(1_000_000):
+        if os.getppid() != parent:
+            return
         act = draw.random()
         try:
             if act < 0.45 or not known:
