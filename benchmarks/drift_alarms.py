@@ -5,7 +5,7 @@ about releases of `endoflife`, with the passages found for them. A replay draws 
 replacement, so that nothing changes but by chance; or from the window on a share of the questions is of a shift. Each text is
 embedded once. Counted without drift: alarms among all windows, and the run length (windows looked at per first alarm). Counted with a
 shift: the windows up to the first alarm, at most CAP. What Evidently says of the first window of each of PAIRS replays stands beside
-what we say of the same ones; its interpreter is named with --peer, and without one that part stays as it was.
+what we say of the same ones; its interpreter is named with --peer, and without one that part stays as it was (`pip install "evidently>=0.7" "pandas<3"`: Evidently 0.7.23 does not import with pandas 3).
 
     python benchmarks/drift_alarms.py [without shifts releases evidently] [--replays 1000] [--missing] [--source FOLDER] [--peer PYTHON] [--out FILE]
 """
