@@ -25,7 +25,7 @@ from trimtab.arms.online import OnlineArm
 from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.canary import Canary
 from trimtab.base.task import load_task
-from trimtab.cli.canary import opened
+from trimtab.cli.canary_functions import open_canaries
 from trimtab.measurement.user_comparison import LEAST_USERS
 from trimtab.serving import follow as following
 from trimtab.serving.feedback import store_of
@@ -92,8 +92,8 @@ def watched(task: Path) -> Iterator[Watched]:
     with (
         redirect_stderr(io.StringIO()) as log,
         registry(task) as versions,
-        opened(load_task(task), None, None, None) as source,
-        opened(load_task(task), None, None, None) as canaries,
+        open_canaries(load_task(task), None, None, None) as source,
+        open_canaries(load_task(task), None, None, None) as canaries,
         serving_here(task, follow=versions.follow(), canaries=source) as here,
     ):
         yield Watched(here=here, versions=versions, canaries=canaries, log=log)
@@ -325,7 +325,7 @@ def test_no_request_is_lost_when_a_canary_begins_and_ends(task: Path) -> None:
 
 
 def test_a_server_that_is_killed_goes_on_with_the_canary(task: Path) -> None:
-    with opened(load_task(task), None, None, None) as canaries:
+    with open_canaries(load_task(task), None, None, None) as canaries:
         canary = canaries.start(share=0.5).canary
         users = drawn(canary)
         with serving_apart(task, "--alias", "production") as server:

@@ -12,13 +12,9 @@ from trimtab.cli.options import DEFAULT_TASK, AddressOption, ArtifactsOption, Js
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from rich.console import Console
 
-    from trimtab.base.task import Task
-    from trimtab.measurement.user_comparison import UserOutcome
-    from trimtab.upkeep.canary import Canaries, CanaryForecast, CanaryStatus
+    from trimtab.upkeep.canary import CanaryForecast, CanaryStatus
 
 HELP = "A candidate beside production for a share of the users, promoted or rolled back by what they say."
 ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
@@ -51,8 +47,21 @@ def start(
       trimtab canary start
       trimtab canary start --version 4 --share 0.2 --days 7
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        begun = own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_start
+
+        begun = canary_start(
+            found(task, None),
+            version=version,
+            share=share,
+            days=days,
+            why=why,
+            by=by,
+            dry_run=dry_run,
+            address=registry,
+            artifacts=artifacts,
+            store=store,
+        )
         output.show(begun, lambda console: _draw(console, begun))
 
 
@@ -72,8 +81,10 @@ def status(
       trimtab canary status
       trimtab canary status --json
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        stands = own.status()
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_status
+
+        stands = canary_status(found(task, None), address=registry, artifacts=artifacts, store=store)
         output.show(stands, lambda console: _draw(console, stands))
     if stands.record is not None and not stands.record.passed:
         raise typer.Exit(EXIT_NO)
@@ -94,30 +105,14 @@ def stop(
     Example:
       trimtab canary stop --why "a customer complained"
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        record = own.stop(why, by)
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_stop
+
+        record = canary_stop(found(task, None), why=why, by=by, address=registry, artifacts=artifacts, store=store)
         output.show(record, lambda console: _line(console, record.headline))
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
-
-
-def opened(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
-    """Open the canaries of a task, which read the judgements of its store."""
-    from trimtab.upkeep.canary import canaries
-
-    def judged(since: datetime) -> Iterator[UserOutcome]:
-        from trimtab.base.errors import MissingError
-        from trimtab.serving.feedback import store_of
-
-        try:
-            judgements = store_of(task, store, make=False)
-        except MissingError:
-            return
-        with judgements:
-            yield from judgements.outcomes(since)
-
-    return canaries(task, address, artifacts=artifacts, store=store, judged=judged)
 
 
 def _draw(console: Console, stands: CanaryStatus) -> None:

@@ -172,14 +172,14 @@ def _followed(
             raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")
         yield None, None
         return
-    from trimtab.cli.canary import opened
+    from trimtab.cli.canary_functions import open_canaries
     from trimtab.upkeep.registry import PRODUCTION, registry
 
     with registry(task, address, artifacts=artifacts, make=False) as versions:
         if alias != PRODUCTION:
             yield versions.follow(alias), None
             return
-        with opened(versions.task, address, artifacts, store) as canaries:
+        with open_canaries(versions.task, address, artifacts, store) as canaries:
             yield versions.follow(alias), canaries
 
 
