@@ -40,7 +40,7 @@ from trimtab.model import classifier
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.attention import ATTENTION
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
@@ -122,7 +122,7 @@ def distilled(_: Base) -> Sides:
 
 
 def classification(base: Base) -> Sides:
-    head = Head(LABELS, base.model.config.hidden_size, seed=0)
+    head = ClassificationHead(LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         label_rows([(prompt, draw.randrange(len(LABELS)), 1.0) for draw, prompt in prompts(count, seed)], len(LABELS))
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
@@ -146,7 +146,7 @@ def judged(base: Base, *, loss: str) -> Sides:
 
 
 def compared(base: Base) -> Sides:
-    head = Head(SCORE_LABELS, base.model.config.hidden_size, seed=0)
+    head = ClassificationHead(SCORE_LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         [
             ComparedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))

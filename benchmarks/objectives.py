@@ -37,7 +37,7 @@ from trimtab.base.records import Arm, Example, Split
 from trimtab.base.task import Task, load_task, own_arm
 from trimtab.measurement.rewards import Answered
 from trimtab.model.adapters.apply import merged
-from trimtab.model.classifier import Head, load_head
+from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.training.batch import TrainingRow
 from trimtab.training.distill import Distillation, TeacherTargets
 from trimtab.training.loop import evaluate
@@ -135,7 +135,7 @@ class Measure:
         session.workspace = replace(session.workspace, documents=trained)
         self.lessons = lessons_of(session, self.test, scratch) if self.stage == DISTILL else None
 
-    def look(self, head: Head | None) -> dict[str, float]:
+    def look(self, head: ClassificationHead | None) -> dict[str, float]:
         """The figures of the weights that are on."""
         base = self.session.base
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}

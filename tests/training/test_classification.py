@@ -11,7 +11,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Progress
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.model.adapters.apply import add_lora, detach, load_adapter, save_adapter, unfreeze
-from trimtab.model.classifier import Head, load_head, save_head
+from trimtab.model.classifier import ClassificationHead, load_head, save_head
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
 from trimtab.training.classification import ClassificationObjective, label_probabilities, label_rows
@@ -41,7 +41,7 @@ def rows(count=24, seed=0, weights=False):
 def fresh(family="llama", dtype=torch.float32):
     base = base_of(family, dtype)
     add_lora(base, 4, 8.0, seed=0)
-    return base, Head(LABELS, 32, seed=3)
+    return base, ClassificationHead(LABELS, 32, seed=3)
 
 
 def probabilities(base, own, asked):
@@ -58,7 +58,7 @@ def job(base, own, folder, **more):
 
 def trained(method, folder):
     """A base of which the method's part moved with a head for a few real steps, saved in `folder/adapter`."""
-    base, own = base_of("llama"), Head(LABELS, 32, seed=3)
+    base, own = base_of("llama"), ClassificationHead(LABELS, 32, seed=3)
     if method == "lora":
         add_lora(base, 4, 8.0, seed=0)
     else:
@@ -135,7 +135,7 @@ def padded(model, own, chosen):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family, tokens, monkeypatch):
     monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
-    base, own, twin = base_of(family), Head(LABELS, 32, seed=3), plain_model(family)
+    base, own, twin = base_of(family), ClassificationHead(LABELS, 32, seed=3), plain_model(family)
     torch.nn.init.normal_(own.weight, std=0.5)
     unfreeze(base, "full")
     objective = ClassificationObjective(rows(10, weights=True), own, batch=10, seed=0)

@@ -11,7 +11,7 @@ from tiny_models import VOCABULARY, answered, base_of, plain_model, with_lora
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.training import loop
 from trimtab.training import reward as rewards
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
@@ -38,7 +38,7 @@ def pairs(count, seed=0, weights=False):
 
 
 def fresh(dtype=torch.float32):
-    return with_lora(dtype=dtype), Head(SCORE_LABELS, 32, seed=3)
+    return with_lora(dtype=dtype), ClassificationHead(SCORE_LABELS, 32, seed=3)
 
 
 def padded_scores(model, head, answers):
@@ -55,7 +55,7 @@ def test_loss_figures_and_gradients_are_those_of_plain_torch_on_one_padded_batch
     monkeypatch.setattr(rewards, "MICRO_TOKENS", tokens)
     base, plain = base_of("llama"), plain_model("llama")
     unfreeze(base, "full")
-    head, plain_head = Head(SCORE_LABELS, 32, seed=3), Head(SCORE_LABELS, 32, seed=3)
+    head, plain_head = ClassificationHead(SCORE_LABELS, 32, seed=3), ClassificationHead(SCORE_LABELS, 32, seed=3)
     rows = pairs(10, weights=True)
     objective = BradleyTerry(rows, head, batch=10, seed=0)
     parts = [objective.loss(base, batch) for batch in objective.batches(0)]
@@ -142,7 +142,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
 
 
 def test_pairs_without_weight_are_left_out_and_none_at_all_is_refused():
-    head = Head(SCORE_LABELS, 32)
+    head = ClassificationHead(SCORE_LABELS, 32)
     gone = [ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=0.0) for row in pairs(2)]
     assert len(BradleyTerry([*gone, *pairs(3)], head, batch=4, seed=0).rows) == 3
     with pytest.raises(InputError, match=r"no pairs of a better and a worse answer to train on; reward needs them"):

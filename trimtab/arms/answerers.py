@@ -27,7 +27,7 @@ from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters.apply import load_adapter, merged
-from trimtab.model.classifier import Head, load_head
+from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.model.fast.int8_weights import int8_forwards
 from trimtab.model.fast.packed_weights import packed
 from trimtab.training.classification import label_probabilities
@@ -113,7 +113,7 @@ def score_on(
     return value, {one.item_id: one.score for one in answers}
 
 
-def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> Answerer:
+def head_answerer(session: Session, head: ClassificationHead, held: Prefix | None = None) -> Answerer:
     """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens.
 
     `held` is a beginning of the prompts that was read before.
@@ -140,7 +140,7 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
     return answer
 
 
-def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Answerer:
+def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Prompt]) -> Answerer:
     """Answers by a head, what all prompts begin with read beforehand."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
     return head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)

@@ -17,7 +17,7 @@ from trimtab.base.machine import release_memory
 from trimtab.base.records import Generation, Prompt
 from trimtab.measurement.calibration import log_losses, logarithms, suiting_temperature
 from trimtab.measurement.evaluate import Scorer
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.training.loop import TrainResult, evaluate
 from trimtab.training.monitor import DevEvaluation
@@ -42,7 +42,7 @@ def evaluate_on_dev(
     stage: str,
     objective: Objective | None,
     context: Context,
-    head: Head | None,
+    head: ClassificationHead | None,
     scorer: Scorer | None,
     looks: list[Mapping[str, float]],
 ) -> Callable[[], DevEvaluation]:

@@ -18,7 +18,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow, default_microbatch_tokens
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
@@ -42,7 +42,7 @@ class StageSetup:
     plan: Recipe
     stage: Stage
     context: Context
-    head: Head | None = None
+    head: ClassificationHead | None = None
     reward: Reward | None = None
     teacher: Teacher | None = None
 
@@ -57,11 +57,15 @@ class StageObjectives:
     skipped: int = 0
 
 
-def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
+def new_head(session: Session, arm: Arm, seed: int) -> ClassificationHead | None:
     """The head that an arm's last stage trains, as it begins; None where it trains none."""
     labels = {HEAD: session.workspace.labels, REWARD: SCORE_LABELS}.get(arm.stages[-1])
     base = session.base
-    return Head(labels, base.model.config.hidden_size, seed=seed).to(base.device) if labels is not None else None
+    return (
+        ClassificationHead(labels, base.model.config.hidden_size, seed=seed).to(base.device)
+        if labels is not None
+        else None
+    )
 
 
 def training_rows(
@@ -115,7 +119,7 @@ def judged_answers(session: Session, context: Context, split: Split) -> tuple[li
 
 
 def supervised_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: ClassificationHead | None
 ) -> tuple[Objective, Objective | None, int]:
     """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length.
 
@@ -153,7 +157,7 @@ def _read_together(session: Session, plan: Recipe) -> int:
 
 
 def judged_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: ClassificationHead | None
 ) -> tuple[Judging, Judging | None, Judging | None, int]:
     """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
 

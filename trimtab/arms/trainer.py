@@ -300,7 +300,7 @@ class _Making:
             save_adapter(self.session.base, self.folder / "adapter")
         else:
             last = self.session.encoder.answer("")[-1] if REWARD in self.arm.stages else None
-            save_head(self.session.base, self.head, self.folder / "adapter", last=last)
+            save_head(self.session.base, self.head, self.folder / "adapter", scored_token=last)
 
     def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""

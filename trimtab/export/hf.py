@@ -17,11 +17,11 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, write_json
-from trimtab.model.adapters.apply import ADAPTER_FILE, SCORE
+from trimtab.model.adapters.apply import ADAPTER_FILE, HEAD_KEY
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE
-from trimtab.model.classifier import LABELS_FILE, Head
-from trimtab.model.load import GENERATION, Base
+from trimtab.model.classifier import LABELS_FILE, ClassificationHead
+from trimtab.model.load import GENERATION_FILE, Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
 
 SHARD = "5GB"
@@ -92,7 +92,9 @@ def _require_same_names(
         )
 
 
-def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: str, head: Head | None = None) -> None:
+def write_merged(
+    base: Base, folder: Path, *, stops: Sequence[int], template: str, head: ClassificationHead | None = None
+) -> None:
     """Write the model that answers, for use inside `merged`, with its tokenizer and `template`; greedy answers end at `stops`.
 
     With a head it is a sequence classifier, its configuration that of `head_config`.
@@ -102,7 +104,7 @@ def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: st
     if head is not None:
         body = f"{base.model.base_model_prefix}."
         weights = {name: value for name, value in weights.items() if name.startswith(body)}
-        weights[SCORE] = head.weight.detach()
+        weights[HEAD_KEY] = head.weight.detach()
     folder.mkdir(parents=True, exist_ok=True)
     save_torch_state_dict(
         {name: value.cpu().contiguous() for name, value in weights.items()}, folder, max_shard_size=SHARD
@@ -113,7 +115,7 @@ def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: st
     if head is None:
         begin = base.model.config.bos_token_id
         greedy = {"do_sample": False, "eos_token_id": sorted(stops), "pad_token_id": _padding(base, stops)}
-        write_json(folder / GENERATION, {**greedy, **({} if begin is None else {"bos_token_id": begin})})
+        write_json(folder / GENERATION_FILE, {**greedy, **({} if begin is None else {"bos_token_id": begin})})
     write_tokenizer(base, folder, template)
 
 

@@ -34,7 +34,7 @@ from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import PackageError
 from trimtab.base.files import read_object
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
-from trimtab.model.load import DTYPES, as_input_error
+from trimtab.model.load import DTYPES, wrap_library_errors
 
 Turns = Sequence[Mapping[str, str]]
 # Of a classifier's configuration: PEFT loads the base model's own, which knows no labels and may pad with the token that is scored.
@@ -269,7 +269,7 @@ def load_back(
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
     name = f"transformers {version('transformers')}"
-    with as_input_error(folder, f"{name} cannot load it", AGAIN), _hushed():
+    with wrap_library_errors(folder, f"{name} cannot load it", AGAIN), _hushed():
         if format == "gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
             model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)

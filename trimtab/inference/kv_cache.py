@@ -55,7 +55,7 @@ class Prefix:
         return part
 
     def attend(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
         """The layout that reads the prefix itself: causal, keeping what it saw."""
         if self._after:
@@ -63,7 +63,7 @@ class Prefix:
             value_KND = torch.cat([self._after.values[layer], value_KND], dim=1)
         self.keys.append(key_KND.contiguous())
         self.values.append(value_KND.contiguous())
-        return causal_attention(query_HND, key_KND, value_KND, rule).transpose(0, 1)
+        return causal_attention(query_HND, key_KND, value_KND, config).transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +79,10 @@ class PrefixRef:
         return copied_length(self.length)
 
     def part(
-        self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, rule: AttentionConfig
+        self, layer: int, query_HMD: Tensor, positions_M: Tensor, last: int, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
         """Attention of later tokens, the last at position `last`, as `earlier_part` gives it."""
-        return prefix_attention(query_HMD, *self.own(layer), positions_M, last, rule)
+        return prefix_attention(query_HMD, *self.own(layer), positions_M, last, config)
 
     def own(self, layer: int) -> tuple[Tensor, Tensor]:
         """Its keys and values in a layer, `[K, P, D]`."""
@@ -297,23 +297,23 @@ class ScratchCache:
 
 
 def own_attention(
-    query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, rule: AttentionConfig
+    query_HQD: Tensor, key_KQD: Tensor, value_KQD: Tensor, config: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
     """Causal attention of a sequence over itself alone, as `partial` gives it: `out_1HQD` and `log_sum_1HQ`."""
     heads, length, _ = query_HQD.shape
-    within = rule.window is None or length <= rule.window
+    within = config.window is None or length <= config.window
     if within and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
-        out_HQD, log_sum_HQ = causal_part_attention(query_HQD, key_KQD, value_KQD, rule)
+        out_HQD, log_sum_HQ = causal_part_attention(query_HQD, key_KQD, value_KQD, config)
         return out_HQD[None], log_sum_HQ[None]
     key_1HQD, value_1HQD = (repeat_heads(side, heads // side.shape[0])[None] for side in (key_KQD, value_KQD))
     if within:
-        return partial_attention(query_HQD[None], key_1HQD, value_1HQD, rule, is_causal=length > 1)
-    hidden_QQ = ~visibility_mask(length, length, rule.window, query_HQD.device)
-    return partial_attention(query_HQD[None], key_1HQD, value_1HQD, rule, hidden_QQ[None, None])
+        return partial_attention(query_HQD[None], key_1HQD, value_1HQD, config, is_causal=length > 1)
+    hidden_QQ = ~visibility_mask(length, length, config.window, query_HQD.device)
+    return partial_attention(query_HQD[None], key_1HQD, value_1HQD, config, hidden_QQ[None, None])
 
 
 def prefix_attention(
-    query_HMD: Tensor, key_KPD: Tensor, value_KPD: Tensor, places_M: Tensor, last: int, rule: AttentionConfig
+    query_HMD: Tensor, key_KPD: Tensor, value_KPD: Tensor, places_M: Tensor, last: int, config: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
     """Attention of later tokens over earlier ones in one product for each key/value head, as `partial` gives it.
 
@@ -322,13 +322,13 @@ def prefix_attention(
     heads, tokens, size = query_HMD.shape
     kv_heads = key_KPD.shape[0]
     query_KRD = query_HMD.reshape(kv_heads, heads // kv_heads * tokens, size)
-    if rule.window is None or last < rule.window:
-        out_1KRD, log_sum_1KR = unmasked_attention(query_KRD, key_KPD, value_KPD, rule)
+    if config.window is None or last < config.window:
+        out_1KRD, log_sum_1KR = unmasked_attention(query_KRD, key_KPD, value_KPD, config)
     else:
         places_P = torch.arange(key_KPD.shape[1], device=places_M.device)
-        hidden_RP = (places_M[:, None] - places_P >= rule.window).repeat(heads // kv_heads, 1)
+        hidden_RP = (places_M[:, None] - places_P >= config.window).repeat(heads // kv_heads, 1)
         out_1KRD, log_sum_1KR = partial_attention(
-            query_KRD[None], key_KPD[None], value_KPD[None], rule, hidden_RP[None, None]
+            query_KRD[None], key_KPD[None], value_KPD[None], config, hidden_RP[None, None]
         )
     return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
 

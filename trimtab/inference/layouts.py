@@ -53,13 +53,13 @@ class PrefixGroups:
         """Whether any token hangs on a beginning."""
         return bool(self._whole or self._tokens)
 
-    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], rule: AttentionConfig) -> Tensor:
+    def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], config: AttentionConfig) -> Tensor:
         """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
         if self._whole:  # nothing needs to be picked out
-            return merge_attention(self._whole.part(layer, query_HND, self.positions_N, self.last, rule), own)
+            return merge_attention(self._whole.part(layer, query_HND, self.positions_N, self.last, config), own)
         out_1HND, log_sum_1HN = own
         for beginning, tokens_M in self._tokens.items():
-            shared = beginning.part(layer, query_HND[:, tokens_M], self.positions_N[tokens_M], self.last, rule)
+            shared = beginning.part(layer, query_HND[:, tokens_M], self.positions_N[tokens_M], self.last, config)
             out_1HND[:, :, tokens_M] = merge_attention(shared, (out_1HND[:, :, tokens_M], log_sum_1HN[:, :, tokens_M]))
         return out_1HND
 
@@ -112,7 +112,7 @@ class PrefillLayout:
         self.groups = PrefixGroups(beginnings, lengths, self.positions_N, max(positions))
 
     def attend(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
         """Causal attention of each prompt over [beginning; what was read before; itself]."""
         parts, start = [], 0
@@ -122,21 +122,21 @@ class PrefillLayout:
             for place, known_key_KTD, known_value_KTD in part.put(layer):
                 self.slots.write(layer, slot, place, known_key_KTD, known_value_KTD)
             self.slots.write(layer, slot, part.before + part.start, key_KTD, value_KTD)
-            seen = own_attention(query_HQD, key_KTD, value_KTD, rule)
+            seen = own_attention(query_HQD, key_KTD, value_KTD, config)
             if part.start:
-                seen = merge_optional_attention(self._earlier(layer, slot, part, query_HQD, rule), seen)
+                seen = merge_optional_attention(self._earlier(layer, slot, part, query_HQD, config), seen)
             parts.append(seen)
             start = own.stop
         own_parts = torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
-        return self.groups.join(layer, query_HND, own_parts, rule)[0].transpose(0, 1)
+        return self.groups.join(layer, query_HND, own_parts, config)[0].transpose(0, 1)
 
     def _earlier(
-        self, layer: int, slot: int, part: PromptPart, query_HQD: Tensor, rule: AttentionConfig
+        self, layer: int, slot: int, part: PromptPart, query_HQD: Tensor, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
         """Attention over what earlier passes read of the prompt."""
         read = slice(part.before, part.before + part.start)
         places_Q = torch.arange(part.start, part.end, device=query_HQD.device)
-        return prefix_attention(query_HQD, *self.slots.part(layer, slot, read), places_Q, part.end - 1, rule)
+        return prefix_attention(query_HQD, *self.slots.part(layer, slot, read), places_Q, part.end - 1, config)
 
 
 class DecodeLayout:
@@ -166,22 +166,22 @@ class DecodeLayout:
         return None if self.groups else self.slots.own(self.at_B)
 
     def attend(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
         """Attention of each new token over [beginning; own tokens], up to itself."""
         new, slots = (query_HND, key_KND, value_KND), self.slots
-        if rule.softcap is None and supports_decode(new, slots.keys[layer]):
+        if config.softcap is None and supports_decode(new, slots.keys[layer]):
             stores = slots.keys[layer], slots.values[layer]
-            own_NHD, own_sum_NH = attend_decode(new, *stores, self.at_B, rule.scale, rule.window)
+            own_NHD, own_sum_NH = attend_decode(new, *stores, self.at_B, config.scale, config.window)
         else:
-            own_NHD, own_sum_NH = self._own(layer, *new, rule)
+            own_NHD, own_sum_NH = self._own(layer, *new, config)
         if not self.groups:
             return own_NHD
         own = own_NHD.transpose(0, 1)[None], own_sum_NH.transpose(0, 1)[None]
-        return self.groups.join(layer, query_HND, own, rule)[0].transpose(0, 1)
+        return self.groups.join(layer, query_HND, own, config)[0].transpose(0, 1)
 
     def _own(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
         """What `attend_own` does, by plain products; without the sums where no beginning is to be joined."""
         heads, tokens, size = query_HND.shape
@@ -194,8 +194,8 @@ class DecodeLayout:
             query_BKGQD.reshape(batch, kv_heads, -1, size),
             key_BKDT,
             value_BKTD,
-            rule,
-            self._hide(rule.window, groups),
+            config,
+            self._hide(config.window, groups),
         )
         out_BKRD, sum_BKR = (
             partial_attention_by_matmul(*sides)
@@ -266,11 +266,11 @@ class TrieLayout:
         self._hidden: dict[tuple[int, int, int | None], Tensor] = {}
 
     def attend(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
         """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
         parts, keys, values, start = [], [], [], 0
-        at_once = rule.softcap is None and (rule.window is None or max(self._last) < rule.window)
+        at_once = config.softcap is None and (config.window is None or max(self._last) < config.window)
         at_once = at_once and supports_heads(query_HND, key_KND, value_KND)
         for number, one in enumerate(self.asked):
             read, places_Q, prompt = self._reads[number], self._behind[number], len(one.fresh)
@@ -278,27 +278,27 @@ class TrieLayout:
             key_KTD, value_KTD = one.put(layer, key_KND[:, start:end], value_KND[:, start:end])
             own_KPD, own_value_KPD = key_KTD[:, :prompt], value_KTD[:, :prompt]
             if read:
-                parts.append(own_attention(query_HND[:, start:middle], own_KPD, own_value_KPD, rule))
+                parts.append(own_attention(query_HND[:, start:middle], own_KPD, own_value_KPD, config))
             query_HQD = query_HND[:, middle:end]
             if len(places_Q) and at_once:
-                ways = attend_tree(query_HQD, key_KTD, value_KTD, *self._own_ways[number], prompt, rule.scale)
+                ways = attend_tree(query_HQD, key_KTD, value_KTD, *self._own_ways[number], prompt, config.scale)
                 parts.append((ways[0].transpose(0, 1)[None], ways[1].transpose(0, 1)[None]))
             elif len(places_Q):
                 last = self._last[number]
-                parts.append(prefix_attention(query_HQD, own_KPD, own_value_KPD, places_Q, last, rule))
+                parts.append(prefix_attention(query_HQD, own_KPD, own_value_KPD, places_Q, last, config))
             keys.append(key_KTD[:, prompt:])
             values.append(value_KTD[:, prompt:])
             start = end
         out_1HND, log_sum_1HN = torch.cat([out for out, _ in parts], 2), torch.cat([log_sum for _, log_sum in parts], 2)
         if self._deepest and not at_once:
             nodes_M = self._nodes_M
-            ways = self._ways(query_HND[:, nodes_M], torch.cat(keys, 1), torch.cat(values, 1), rule)
+            ways = self._ways(query_HND[:, nodes_M], torch.cat(keys, 1), torch.cat(values, 1), config)
             seen = merge_optional_attention((out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M]), ways)
             out_1HND[:, :, nodes_M], log_sum_1HN[:, :, nodes_M] = seen
-        return self._groups.join(layer, query_HND, (out_1HND, log_sum_1HN), rule)[0].transpose(0, 1)
+        return self._groups.join(layer, query_HND, (out_1HND, log_sum_1HN), config)[0].transpose(0, 1)
 
     def _ways(
-        self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: AttentionConfig
+        self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
         """Attention of each node over its ancestors and itself, as `partial` gives it: a product for each node with all of its heads.
 
@@ -310,10 +310,10 @@ class TrieLayout:
             side_KTD.transpose(0, 1).flatten(1).index_select(0, rows).view(tokens, -1, size)
             for side_KTD in (key_KTD, value_KTD)
         )
-        hidden_MHX = self._hide(heads, key_KTD.shape[0], rule.window)
+        hidden_MHX = self._hide(heads, key_KTD.shape[0], config.window)
         query_M1HD, key_M1DX = query_HMD.transpose(0, 1)[:, None], key_MXD.transpose(1, 2)[:, None]
         out_M1HD, log_sum_M1H = partial_attention_by_matmul(
-            query_M1HD, key_M1DX, value_MXD[:, None], rule, hidden_MHX[:, None]
+            query_M1HD, key_M1DX, value_MXD[:, None], config, hidden_MHX[:, None]
         )
         return out_M1HD[:, 0].transpose(0, 1)[None], log_sum_M1H[:, 0].transpose(0, 1)[None]
 

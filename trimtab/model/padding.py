@@ -13,8 +13,8 @@ from torch import Tensor
 
 from trimtab.model.kernels.ops import apply_function
 
-SHORT = 64  # tokens of a sequence that is attended beside others, at most
-SPREAD = 1.5  # places for each token of theirs, at most
+MAX_PADDED_LENGTH = 64  # tokens of a sequence that is attended beside others, at most
+MAX_PADDING_RATIO = 1.5  # places for each token of theirs, at most
 
 
 def padded_groups(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[range]:
@@ -22,11 +22,11 @@ def padded_groups(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> 
     groups: list[range] = []
     tokens = longest = 0
     for number, (length, chain) in enumerate(zip(lengths, chains, strict=True)):
-        begun = groups[-1] if groups else range(0)
+        group = groups[-1] if groups else range(0)
         tokens, longest = tokens + length, max(longest, length)
-        fits = longest <= SHORT and (len(begun) + 1) * longest <= SPREAD * tokens
-        if begun and chain == chains[begun.start] and fits:
-            groups[-1] = range(begun.start, number + 1)
+        fits = longest <= MAX_PADDED_LENGTH and (len(group) + 1) * longest <= MAX_PADDING_RATIO * tokens
+        if group and chain == chains[group.start] and fits:
+            groups[-1] = range(group.start, number + 1)
         else:
             groups.append(range(number, number + 1))
             tokens = longest = length
@@ -38,46 +38,46 @@ class PaddedLayout:
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self.lengths, self.longest = lengths, max(lengths)
-        self._known: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
+        self._index_cache: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
-    def taken(self, side_KMD: Tensor, heads: int) -> Tensor:
+    def pad(self, side_KMD: Tensor, heads: int) -> Tensor:
         """The tokens of `[K, heads · tokens, D]` in their places, `[K, sequences · heads · longest, D]`; in others stands any token."""
-        places_C, tokens_M, _ = self._where(heads, side_KMD.device)
+        places_C, tokens_M, _ = self._indices(heads, side_KMD.device)
         out_KCD: Tensor = apply_function(_Permute, side_KMD, places_C, tokens_M, None)
         return out_KCD
 
-    def given(self, side_KCD: Tensor, heads: int) -> Tensor:
+    def unpad(self, side_KCD: Tensor, heads: int) -> Tensor:
         """The way back."""
-        places_C, tokens_M, holds_C = self._where(heads, side_KCD.device)
-        out_KMD: Tensor = apply_function(_Permute, side_KCD, tokens_M, places_C, holds_C)
+        places_C, tokens_M, is_token_C = self._indices(heads, side_KCD.device)
+        out_KMD: Tensor = apply_function(_Permute, side_KCD, tokens_M, places_C, is_token_C)
         return out_KMD
 
-    def _where(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def _indices(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Which token each place holds, where each token lies, and which places hold one, as `[C, 1]`."""
-        if (heads, device) not in self._known:
+        if (heads, device) not in self._index_cache:
             lengths_S = torch.tensor(self.lengths)
             starts_S = lengths_S.cumsum(0) - lengths_S
             place_L = torch.arange(self.longest)
-            holds_SHL = (place_L < lengths_S[:, None, None]).expand(-1, heads, -1)
+            is_token_SHL = (place_L < lengths_S[:, None, None]).expand(-1, heads, -1)
             first_H = torch.arange(heads)[:, None] * int(lengths_S.sum())
             tokens_SHL = first_H + starts_S[:, None, None] + place_L
-            places_C = torch.where(holds_SHL, tokens_SHL, 0).flatten()
-            tokens_M = holds_SHL.flatten().nonzero()[:, 0]
+            places_C = torch.where(is_token_SHL, tokens_SHL, 0).flatten()
+            tokens_M = is_token_SHL.flatten().nonzero()[:, 0]
             tokens_M = tokens_M[places_C[tokens_M].argsort()]
-            holds_C = holds_SHL.reshape(-1, 1)
-            self._known[heads, device] = places_C.to(device), tokens_M.to(device), holds_C.to(device)
-        return self._known[heads, device]
+            is_token_C = is_token_SHL.reshape(-1, 1)
+            self._index_cache[heads, device] = places_C.to(device), tokens_M.to(device), is_token_C.to(device)
+        return self._index_cache[heads, device]
 
 
 class _Permute(torch.autograd.Function):
     """Tokens `[K, M, D]` taken to other places, and their gradients back: no two places give to one token, so nothing is added up."""
 
     @staticmethod
-    def forward(ctx: Any, side_KMD: Tensor, to_C: Tensor, back_M: Tensor, holds_M: Tensor | None) -> Tensor:
-        ctx.back_M, ctx.holds_M = back_M, holds_M
-        return side_KMD.index_select(1, to_C)
+    def forward(ctx: Any, side_KMD: Tensor, index_C: Tensor, inverse_M: Tensor, is_token_M: Tensor | None) -> Tensor:
+        ctx.inverse_M, ctx.is_token_M = inverse_M, is_token_M
+        return side_KMD.index_select(1, index_C)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_KMD = grads[0].index_select(1, ctx.back_M)
-        return (grad_KMD if ctx.holds_M is None else grad_KMD.mul_(ctx.holds_M)), None, None, None
+        grad_KMD = grads[0].index_select(1, ctx.inverse_M)
+        return (grad_KMD if ctx.is_token_M is None else grad_KMD.mul_(ctx.is_token_M)), None, None, None

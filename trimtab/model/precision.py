@@ -11,10 +11,10 @@ import torch
 @cache
 def faster_in_bf16(device: str = "cpu", seconds: float = 0.25) -> bool:
     """Time products of a transformer's shape in both types for `seconds` each; True when bfloat16 wins by 1.2 times."""
-    return _rate(torch.bfloat16, device, seconds) > 1.2 * _rate(torch.float32, device, seconds)
+    return _matmul_rate(torch.bfloat16, device, seconds) > 1.2 * _matmul_rate(torch.float32, device, seconds)
 
 
-def _rate(dtype: torch.dtype, device: str, seconds: float) -> float:
+def _matmul_rate(dtype: torch.dtype, device: str, seconds: float) -> float:
     """Products per second of a 1,024-token block with a 576 by 1,536 weight."""
     tokens, weight = torch.randn(1024, 576, device=device).to(dtype), torch.randn(576, 1536, device=device).to(dtype)
     torch.matmul(tokens, weight)

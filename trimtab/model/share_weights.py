@@ -19,18 +19,18 @@ def share_weights(base: Base) -> Base:
     What is put on, merged and taken off in one is not seen in the other: parameters are objects of their own, and weights that move
     get storage of their own first (`model/adapters/apply.py`). Raises InputError where something is on the base: it would be shared too.
     """
-    if base.published or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
+    if base.original_weights or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
         raise InputError("a base with trained weights on it has no twin", "take them off first")
-    kept: dict[int, object] = {}
+    memo: dict[int, object] = {}
     for parameter in base.model.parameters():  # a tied weight once, so it stays tied
-        kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
-        kept[id(shared)] = shared
+        memo[id(shared)] = shared
     # what a base answers by (`model/fast/inference_layers.py`) is not copied, with all its weights, and taken off below
     for module in base.model.modules():
         if "forward" in vars(module):
-            kept[id(module.forward)] = module.forward
-    model = copy.deepcopy(base.model, kept)
+            memo[id(module.forward)] = module.forward
+    model = copy.deepcopy(base.model, memo)
     for module in model.modules():
         vars(module).pop("forward", None)
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

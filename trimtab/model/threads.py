@@ -13,7 +13,7 @@ import torch
 
 from trimtab.base.cgroups import cores, places
 
-EVERY = 0.25  # seconds between two looks
+SAMPLE_SECONDS = 0.25  # seconds between two looks
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
 
 
@@ -22,16 +22,16 @@ class OtherPrograms:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._at, self._before, self._cores = time.monotonic(), _taken(), 0.0
+        self._at, self._seconds_before, self._cores = time.monotonic(), _seconds_of_others(), 0.0
 
     def cores(self) -> float:
         """In cores; looked at anew where the last look is EVERY seconds old."""
         now = time.monotonic()
-        if now - self._at >= EVERY and self._lock.acquire(blocking=False):
+        if now - self._at >= SAMPLE_SECONDS and self._lock.acquire(blocking=False):
             try:
-                taken = _taken()
-                self._cores = max(0.0, (taken - self._before) / (now - self._at))
-                self._at, self._before = now, taken
+                taken = _seconds_of_others()
+                self._cores = max(0.0, (taken - self._seconds_before) / (now - self._at))
+                self._at, self._seconds_before = now, taken
             finally:
                 self._lock.release()
         return self._cores
@@ -46,37 +46,37 @@ class ProcessorShare:
 
     def __init__(self) -> None:
         self.share: float | None = None
-        self._at, self._before = 0.0, 0.0
+        self._at, self._seconds_before = 0.0, 0.0
 
     def __enter__(self) -> ProcessorShare:
-        self._at, self._before = time.monotonic(), _taken()
+        self._at, self._seconds_before = time.monotonic(), _seconds_of_others()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds, taken = time.monotonic() - self._at, _taken() - self._before
-        if seconds >= EVERY:
+        seconds, taken = time.monotonic() - self._at, _seconds_of_others() - self._seconds_before
+        if seconds >= SAMPLE_SECONDS:
             left = len(places()) - max(0.0, taken) / seconds
             self.share = min(1.0, max(0.0, left / torch.get_num_threads()))
 
 
-def _taken() -> float:
+def _seconds_of_others() -> float:
     """Seconds of this process's cores that others have had so far.
 
     Programs that run at a lower priority do not count: they make room.
     """
-    yielding = not _gives_way()
+    count_nice = not _runs_at_low_priority()
     times = psutil.cpu_times(percpu=True)
     own = [times[place] for place in places() if place < len(times)] or times  # some containers number their cores anew
     busy = sum(
         seconds
         for core in own
         for name, seconds in core._asdict().items()
-        if name not in _NOT_BUSY and not (name == "nice" and yielding)
+        if name not in _NOT_BUSY and not (name == "nice" and count_nice)
     )
     return float(busy) - time.process_time()
 
 
-def _gives_way() -> bool:
+def _runs_at_low_priority() -> bool:
     """Whether this process itself runs at a lower priority."""
     return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
@@ -84,22 +84,22 @@ def _gives_way() -> bool:
 _others = OtherPrograms()
 
 
-def keep_to_share() -> None:
+def limit_threads_to_quota() -> None:
     """No more threads than cores that this process may keep busy: torch counts those of the machine, and not a container's quota.
 
     Threads beyond it are stopped again and again while others wait for them. A number that the user set stays.
     """
-    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (most := cores()):
-        torch.set_num_threads(most)
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (quota := cores()):
+        torch.set_num_threads(quota)
 
 
-def fitting_threads(threads: int, allowed: int, taken: float) -> int:
+def threads_for_cores(threads: int, allowed: int, taken: float) -> int:
     """Of so many threads those that find a core, or more than half of one, where others take `taken` of `allowed`; one at least."""
     return max(1, min(threads, round(allowed - taken)))
 
 
 @contextmanager
-def single_thread_beside() -> Iterator[int]:
+def single_thread() -> Iterator[int]:
     """Inside, this thread computes alone; how many threads the one has that computes beside it, to be set there.
 
     OpenMP's threads wait for the next part of a product without sleep, which takes microseconds, as long as a process has no more of them
@@ -121,7 +121,7 @@ def limit_to_free_cores() -> Iterator[None]:
     No bit of a result changes with their number (seen on AVX-512, never tried on AMX); changing it takes no time worth speaking of.
     """
     before = torch.get_num_threads()
-    now = fitting_threads(before, len(places()), _others.cores()) if before > 1 else 1
+    now = threads_for_cores(before, len(places()), _others.cores()) if before > 1 else 1
     if now == before:
         yield
         return

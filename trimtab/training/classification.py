@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
 from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch, TrainingRow, first_epoch, step_batches, steps_per_epoch
@@ -27,7 +27,7 @@ class ClassificationObjective:
     def __init__(
         self,
         rows: Sequence[TrainingRow],
-        head: Head,
+        head: ClassificationHead,
         *,
         batch: int,
         seed: int,
@@ -85,7 +85,7 @@ def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int)
 
 
 @torch.no_grad()
-def label_probabilities(head: Head, hidden_MD: Tensor) -> Tensor:
+def label_probabilities(head: ClassificationHead, hidden_MD: Tensor) -> Tensor:
     """Probability of each label from the hidden state at the end of each prompt, `[M, C]` float32 on CPU."""
     chances_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
     return chances_MC

@@ -46,7 +46,7 @@ class TrainingRate:
         return tokens * self.frozen_seconds
 
     def epoch(self, tokens: float, *, kept: bool) -> float:
-        """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `kept`."""
+        """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `saved_for_backward`."""
         return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
 
 
@@ -131,7 +131,7 @@ def memory_mb(
     frozen ones, counts where it is more: of a `look` at dev in between, and when all is trained (`answering`). What `drawing` answers
     to train on takes is not given back before the passes over them, which find no room in it.
 
-    `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration (`activation_width`) per token
+    `saved_for_backward`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration (`activation_width`) per token
     and layer, from the first that moves on; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys
     and values come on top.
     Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
@@ -143,7 +143,7 @@ def memory_mb(
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
     tokens = pass_tokens + virtual
-    changed = sum(layer.kept(tokens) for layer in adapter_layers(base.model).values())
+    changed = sum(layer.saved_for_backward(tokens) for layer in adapter_layers(base.model).values())
     layers = config.num_hidden_layers - first_trainable_layer(base.model)
     activations = (tokens * layers * width + changed) * size
     merged = sum(layer.base.weight.nbytes for layer in adapter_layers(base.model).values())

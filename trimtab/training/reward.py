@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
 from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack, step_rows, steps_per_epoch
 from trimtab.training.losses import Loss, scored_hidden
@@ -46,7 +46,13 @@ class BradleyTerry:
     """
 
     def __init__(
-        self, rows: Sequence[ComparedAnswers], head: Head, *, batch: int, seed: int, tokens: int | None = None
+        self,
+        rows: Sequence[ComparedAnswers],
+        head: ClassificationHead,
+        *,
+        batch: int,
+        seed: int,
+        tokens: int | None = None,
     ) -> None:
         """Raises InputError where no pair has a weight above 0. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows = [row for row in rows if row.weight > 0]

@@ -19,19 +19,19 @@ class AdapterLayer(nn.Module):
         self.base = base
         self._original: tuple[Tensor, nn.Parameter | None] | None = None
 
-    def adapted(self, input: Tensor) -> Tensor:
+    def forward_adapted(self, input: Tensor) -> Tensor:
         """The changed layer, `[..., O]` from `[..., I]`, with gradients to what is trained."""
         raise NotImplementedError
 
-    def changed(self) -> tuple[Tensor, Tensor | None]:
+    def merged_weight(self) -> tuple[Tensor, Tensor | None]:
         """The weight `[O, I]` and the bias `[O]` with the change in them, float32, without gradients."""
         raise NotImplementedError
 
-    def saved(self) -> dict[str, Tensor]:
+    def peft_tensors(self) -> dict[str, Tensor]:
         """What PEFT keeps of this layer, by the end of PEFT's name; to write into these tensors changes the layer."""
         raise NotImplementedError
 
-    def kept(self, tokens: int) -> int:  # noqa: ARG002
+    def saved_for_backward(self, tokens: int) -> int:  # noqa: ARG002
         """Numbers that a pass over so many tokens keeps for its backward pass, beyond those of the frozen layer."""
         return 0
 
@@ -42,14 +42,14 @@ class AdapterLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """`input` is `[..., I]`, the result `[..., O]`, both in the type of the frozen weight."""
-        out: Tensor = self.base(input) if self.is_merged else self.adapted(input)
+        out: Tensor = self.base(input) if self.is_merged else self.forward_adapted(input)
         return out
 
     def merge(self) -> None:
         """Put the change into the weight, added in float32 and rounded once; answering is then as fast as without."""
         if self._original is None:
             with torch.no_grad():
-                weight_OI, bias_O = self.changed()
+                weight_OI, bias_O = self.merged_weight()
             self._original = self.base.weight.data, self.base.bias
             dtype = self.base.weight.dtype
             self.base.weight.data = weight_OI.to(dtype)
@@ -83,7 +83,7 @@ def wrap(model: nn.Module, layers: Mapping[str, nn.Linear], make: Callable[[str,
     """Put what `make` makes of each layer in its place; where that fails, all are as before."""
     try:
         for name, layer in layers.items():
-            _put(model, name, make(name, layer))
+            _set_submodule(model, name, make(name, layer))
     except BaseException:
         unwrap(model)
         raise
@@ -92,9 +92,9 @@ def wrap(model: nn.Module, layers: Mapping[str, nn.Linear], make: Callable[[str,
 def unwrap(model: nn.Module) -> None:
     """Every layer as it was published."""
     for name, layer in adapter_layers(model).items():
-        _put(model, name, layer.release())
+        _set_submodule(model, name, layer.release())
 
 
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+def _set_submodule(model: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)

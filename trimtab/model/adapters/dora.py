@@ -18,34 +18,34 @@ class DoraLinear(LoraLinear):
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         super().__init__(base, rank, alpha, generator)
-        self.register_buffer("squares_O", self.frozen().float().square().sum(1), persistent=False)
+        self.register_buffer("squares_O", self.frozen_weight().float().square().sum(1), persistent=False)
         self.squares_O: Tensor
         self.magnitude = nn.Parameter(self.squares_O.sqrt())
 
-    def kept(self, tokens: int) -> int:
+    def saved_for_backward(self, tokens: int) -> int:
         """Beyond what LoRA keeps, every output before it is stretched."""
-        return super().kept(tokens) + tokens * self.base.out_features
+        return super().saved_for_backward(tokens) + tokens * self.base.out_features
 
-    def adapted(self, input: Tensor) -> Tensor:
+    def forward_adapted(self, input: Tensor) -> Tensor:
         """The product with the changed weight, each output stretched to its length."""
-        plain = self.product(input, None)
-        out = (plain * (self.magnitude / self.lengths())).to(input.dtype)
+        output = self.linear(input, None)
+        out = (output * (self.magnitude / self.row_norms())).to(input.dtype)
         return out if self.base.bias is None else out + self.base.bias
 
     @torch.no_grad()
-    def lengths(self) -> Tensor:
+    def row_norms(self) -> Tensor:
         """The length of each row of W + s B A, `[O]`, without making that matrix: |w|² + 2 s b A w + s² b A Aᵀ b."""
         a_RI, b_OR = self.lora_a, self.lora_b * self.scale
-        frozen_OI = self.frozen()
-        mixed_OR = (frozen_OI @ a_RI.to(frozen_OI.dtype).T).float()
-        return (self.squares_O + (b_OR * (2 * mixed_OR + b_OR @ (a_RI @ a_RI.T))).sum(1)).clamp(min=1e-12).sqrt()
+        frozen_OI = self.frozen_weight()
+        product_OR = (frozen_OI @ a_RI.to(frozen_OI.dtype).T).float()
+        return (self.squares_O + (b_OR * (2 * product_OR + b_OR @ (a_RI @ a_RI.T))).sum(1)).clamp(min=1e-12).sqrt()
 
-    def changed(self) -> tuple[Tensor, Tensor | None]:
+    def merged_weight(self) -> tuple[Tensor, Tensor | None]:
         """The weight turned and stretched, and the bias as it is."""
-        turned_OI = self.frozen().float() + self.delta()
-        stretch_O1 = (self.magnitude.detach() / turned_OI.norm(dim=1))[:, None]
-        return turned_OI * stretch_O1, frozen_bias(self.base)
+        adapted_OI = self.frozen_weight().float() + self.delta()
+        scale_O1 = (self.magnitude.detach() / adapted_OI.norm(dim=1))[:, None]
+        return adapted_OI * scale_O1, frozen_bias(self.base)
 
-    def saved(self) -> dict[str, Tensor]:
+    def peft_tensors(self) -> dict[str, Tensor]:
         """LoRA's parts and the magnitude."""
-        return {**super().saved(), "lora_magnitude_vector": self.magnitude.detach()}
+        return {**super().peft_tensors(), "lora_magnitude_vector": self.magnitude.detach()}

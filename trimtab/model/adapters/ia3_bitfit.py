@@ -15,39 +15,39 @@ from torch import Tensor, nn
 from trimtab.model.adapters.base import AdapterLayer, frozen_bias
 
 # By the last part of a layer's name; where queries, keys and values are one layer, all of it is stretched.
-OUTPUTS, INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", "fc2")
+SCALED_OUTPUTS, SCALED_INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", "fc2")
 
 
 class Ia3Linear(AdapterLayer):
-    """A layer whose outputs are stretched, or whose inputs are (`of_input`)."""
+    """A layer whose outputs are stretched, or whose inputs are (`scale_input`)."""
 
-    def __init__(self, base: nn.Linear, *, of_input: bool) -> None:
+    def __init__(self, base: nn.Linear, *, scale_input: bool) -> None:
         super().__init__(base)
-        self.of_input = of_input
-        shape = (1, base.in_features) if of_input else (base.out_features, 1)  # as PEFT has them
+        self.scale_input = scale_input
+        shape = (1, base.in_features) if scale_input else (base.out_features, 1)  # as PEFT has them
         self.stretch = nn.Parameter(torch.ones(shape, device=base.weight.device))
 
-    def kept(self, tokens: int) -> int:
+    def saved_for_backward(self, tokens: int) -> int:
         """What is stretched, once before and, of an input, once after it."""
-        return tokens * (2 * self.base.in_features if self.of_input else self.base.out_features)
+        return tokens * (2 * self.base.in_features if self.scale_input else self.base.out_features)
 
-    def adapted(self, input: Tensor) -> Tensor:
+    def forward_adapted(self, input: Tensor) -> Tensor:
         """The layer, stretched in float32."""
-        by = self.stretch.flatten()
-        if self.of_input:
-            out: Tensor = self.base((input * by).to(input.dtype))
+        scale = self.stretch.flatten()
+        if self.scale_input:
+            out: Tensor = self.base((input * scale).to(input.dtype))
         else:
-            out = (self.base(input) * by).to(input.dtype)
+            out = (self.base(input) * scale).to(input.dtype)
         return out
 
-    def changed(self) -> tuple[Tensor, Tensor | None]:
+    def merged_weight(self) -> tuple[Tensor, Tensor | None]:
         """The weight's columns or rows stretched; with its rows the bias too."""
         stretch, bias_O = self.stretch.detach(), frozen_bias(self.base)
-        if bias_O is not None and not self.of_input:
+        if bias_O is not None and not self.scale_input:
             bias_O = bias_O * stretch.flatten()
         return self.base.weight.detach().float() * stretch, bias_O
 
-    def saved(self) -> dict[str, Tensor]:
+    def peft_tensors(self) -> dict[str, Tensor]:
         """The vector."""
         return {"ia3_l": self.stretch.detach()}
 
@@ -59,21 +59,23 @@ class BitFitLinear(AdapterLayer):
         super().__init__(base)
         self.shift = nn.Parameter(torch.zeros(1, base.out_features, device=base.weight.device))
 
-    def adapted(self, input: Tensor) -> Tensor:
+    def forward_adapted(self, input: Tensor) -> Tensor:
         """The layer, shifted in float32."""
         out: Tensor = (self.base(input) + self.shift.flatten()).to(input.dtype)
         return out
 
-    def changed(self) -> tuple[Tensor, Tensor | None]:
+    def merged_weight(self) -> tuple[Tensor, Tensor | None]:
         """The weight as it is, and the bias shifted."""
         bias_O, shift_O = frozen_bias(self.base), self.shift.detach().flatten()
         return self.base.weight.detach().float(), shift_O if bias_O is None else bias_O + shift_O
 
-    def saved(self) -> dict[str, Tensor]:
+    def peft_tensors(self) -> dict[str, Tensor]:
         """The shift."""
         return {"beft_bias": self.shift.detach()}
 
 
 def ia3_targets(layers: Mapping[str, nn.Linear]) -> dict[str, nn.Linear]:
     """The layers that IA³ stretches."""
-    return {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in (*OUTPUTS, *INPUTS)}
+    return {
+        name: layer for name, layer in layers.items() if name.rpartition(".")[2] in (*SCALED_OUTPUTS, *SCALED_INPUTS)
+    }

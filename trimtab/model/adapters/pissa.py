@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.lora import LoraLinear
 
-_BEYOND, _ROUNDS = 8, 4  # directions followed beyond the rank, and products with W Wᵀ
+_OVERSAMPLING, _POWER_ITERATIONS = 8, 4  # directions followed beyond the rank, and products with W Wᵀ
 
 
 class PissaLinear(LoraLinear):
@@ -30,7 +30,7 @@ class PissaLinear(LoraLinear):
                 field="arm.rank",
             )
         super().__init__(base, rank, float(rank), generator)
-        a_RI, b_OR = principal_factors(self.frozen().float(), rank, generator)
+        a_RI, b_OR = principal_factors(self.frozen_weight().float(), rank, generator)
         with torch.no_grad():
             self.lora_a.copy_(a_RI)
             self.lora_b.copy_(b_OR)
@@ -44,7 +44,7 @@ class PissaLinear(LoraLinear):
         a_RI, b_OR = self.lora_a, self.lora_b
         return torch.cat([a_RI, a_RI - self.start_a]), torch.cat([b_OR - self.start_b, self.start_b], dim=1)
 
-    def saved(self) -> dict[str, Tensor]:
+    def peft_tensors(self) -> dict[str, Tensor]:
         """Both sides of the change, as copies."""
         a_RI, b_OR = self.sides()
         return {"lora_A.weight": a_RI.detach(), "lora_B.weight": b_OR.detach()}
@@ -52,11 +52,11 @@ class PissaLinear(LoraLinear):
 
 def principal_factors(weight_OI: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A `[R, I]` and B `[O, R]` of the best approximation B A of a weight, the singular values shared between both by their roots."""
-    width = min(rank + _BEYOND, *weight_OI.shape)
-    drawn = torch.randn(weight_OI.shape[1], width, generator=generator).to(weight_OI.device)
-    found_OW = torch.linalg.qr(weight_OI @ drawn).Q
-    for _ in range(_ROUNDS):
-        found_OW = torch.linalg.qr(weight_OI @ (weight_OI.T @ found_OW)).Q
-    left_WW, values_W, right_WI = torch.linalg.svd(found_OW.T @ weight_OI, full_matrices=False)
+    width = min(rank + _OVERSAMPLING, *weight_OI.shape)
+    random_IW = torch.randn(weight_OI.shape[1], width, generator=generator).to(weight_OI.device)
+    basis_OW = torch.linalg.qr(weight_OI @ random_IW).Q
+    for _ in range(_POWER_ITERATIONS):
+        basis_OW = torch.linalg.qr(weight_OI @ (weight_OI.T @ basis_OW)).Q
+    left_WW, values_W, right_WI = torch.linalg.svd(basis_OW.T @ weight_OI, full_matrices=False)
     roots_R = values_W[:rank].sqrt()
-    return roots_R[:, None] * right_WI[:rank], (found_OW @ left_WW[:, :rank]) * roots_R
+    return roots_R[:, None] * right_WI[:rank], (basis_OW @ left_WW[:, :rank]) * roots_R

@@ -50,7 +50,7 @@ class QloraLinear(LoraLinear):
         self._device, self._published = published.device, published.cpu()
         base.weight.data = published.new_empty(0)
 
-    def frozen(self) -> Tensor:
+    def frozen_weight(self) -> Tensor:
         """The weight as its 4 bits have it."""
         weight_OI: Tensor = self._functional.dequantize_4bit(self._packed, self._state)
         return weight_OI

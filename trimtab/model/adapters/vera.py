@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.lora import LowRankLayer
 
-D_START = 0.1
+D_INITIAL = 0.1
 
 
 def shared_projections(
@@ -36,7 +36,7 @@ class VeraLinear(LowRankLayer):
     def __init__(self, base: nn.Linear, vera_a: Tensor, vera_b: Tensor) -> None:
         super().__init__(base)
         self.vera_a, self.vera_b = vera_a, vera_b  # the same two tensors in every layer, so no buffers
-        self.lambda_d = nn.Parameter(torch.full((vera_a.shape[0],), D_START, device=base.weight.device))
+        self.lambda_d = nn.Parameter(torch.full((vera_a.shape[0],), D_INITIAL, device=base.weight.device))
         self.lambda_b = nn.Parameter(torch.zeros(base.out_features, device=base.weight.device))
 
     def sides(self) -> tuple[Tensor, Tensor]:
@@ -44,6 +44,6 @@ class VeraLinear(LowRankLayer):
         a_RI, b_OR = self.vera_a[:, : self.base.in_features], self.vera_b[: self.base.out_features]
         return self.lambda_d[:, None] * a_RI, self.lambda_b[:, None] * b_OR
 
-    def saved(self) -> dict[str, Tensor]:
+    def peft_tensors(self) -> dict[str, Tensor]:
         """Both vectors."""
         return {"vera_lambda_b": self.lambda_b.detach(), "vera_lambda_d": self.lambda_d.detach()}
