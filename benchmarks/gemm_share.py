@@ -67,7 +67,7 @@ class Timed(SupervisedObjective):
     """The objective, noting when each step begins and how many tokens its passes have."""
 
     def __init__(self, rows: Sequence[TrainingRow], *, batch: int) -> None:
-        super().__init__(rows, batch=batch, seed=0, keep=False)
+        super().__init__(rows, batch=batch, seed=0, cache_activations=False)
         self.begins: list[float] = []
         self.read: list[int] = []
 

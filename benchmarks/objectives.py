@@ -143,7 +143,9 @@ class Measure:
             scored = BradleyTerry(compared(self.judged), head, batch=BATCH, seed=0)
             return {**found, "pair_accuracy": evaluate(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
-            told = evaluate(base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, keep=False))
+            told = evaluate(
+                base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, cache_activations=False)
+            )
             return {**found, "pair_accuracy": told.figures["pair_accuracy"]}
         for name, rows in (("loss", self.rows), ("documents_loss", self.documents)):
             if rows:
@@ -185,7 +187,7 @@ def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> 
         raise SystemExit("the teacher is another model than it was made of")
     asked = [(answer_row(session.encoder, one), answer_row(own.encoder, one)) for one in taught]
     lessons = [TeacherTargets(student=TrainingRow(encoded=mine), teacher=its) for mine, its in asked]
-    return Distillation(lessons, own.base, batch=BATCH, seed=0, keep=False)
+    return Distillation(lessons, own.base, batch=BATCH, seed=0, cache_activations=False)
 
 
 def run(name: str, scratch: Path) -> dict[str, Any]:

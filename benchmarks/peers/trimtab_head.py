@@ -35,7 +35,12 @@ def main() -> None:
     head = ClassificationHead(tuple(names), base.model.config.hidden_size, seed=0)
     print(
         json.dumps(
-            timed(base, ClassificationObjective(rows, head, batch=plan["batch"], seed=0, keep=False), plan, 1e-4)
+            timed(
+                base,
+                ClassificationObjective(rows, head, batch=plan["batch"], seed=0, cache_activations=False),
+                plan,
+                1e-4,
+            )
         )
     )
 

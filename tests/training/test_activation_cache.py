@@ -63,7 +63,7 @@ def test_training_is_that_of_passes_from_the_beginning(family):
     rows, base, twin = some_rows(), deep(family), deep(family)
     read = counted(base)
     ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
-    theirs = run(twin, SupervisedObjective(rows, batch=BATCH, seed=0, keep=False))
+    theirs = run(twin, SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=False))
     assert_alike(ours, theirs)
     assert ours[-1][0] < ours[0][0] - 0.05
     assert 0 < read[0] == read[1] < read[2] / 5 == read[3] / 5  # 20 steps are more than six epochs
@@ -72,7 +72,10 @@ def test_training_is_that_of_passes_from_the_beginning(family):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_as_without(name):
     rows, base, twin = some_rows(), deep(), deep()
-    ours, theirs = (run(one, OBJECTIVES[name](one, rows, keep=keep)) for one, keep in ((base, True), (twin, False)))
+    ours, theirs = (
+        run(one, OBJECTIVES[name](one, rows, cache_activations=cache_activations))
+        for one, cache_activations in ((base, True), (twin, False))
+    )
     assert_alike(ours, theirs)
     assert ours[-1] != pytest.approx(ours[0])
 
@@ -89,14 +92,17 @@ def test_gradients_are_those_of_passes_from_the_beginning():
         return {name: one.grad.clone() for name, one in trainable_parameters(base.model).items()}
 
     ours = gradients(SupervisedObjective(rows, batch=BATCH, seed=0))
-    theirs = gradients(SupervisedObjective(rows, batch=BATCH, seed=0, keep=False))
+    theirs = gradients(SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=False))
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(grad, theirs[name], atol=1e-3) for name, grad in ours.items())
 
 
 def test_every_look_at_dev_sees_the_same():
     rows, base = some_rows(40, seed=3), deep()
-    dev, plain = (SupervisedObjective(rows, batch=16, seed=0, keep=keep) for keep in (True, False))
+    dev, plain = (
+        SupervisedObjective(rows, batch=16, seed=0, cache_activations=cache_activations)
+        for cache_activations in (True, False)
+    )
     read = counted(base)
     first, again = evaluate(base, dev), evaluate(base, dev)
     once = read[0]
@@ -166,13 +172,13 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
 def test_beyond_the_bound_nothing_is_kept(monkeypatch):
     rows = some_rows()
     tokens = sum(map(len, {row.encoded.ids for row in rows}))
-    monkeypatch.setattr(frozen_of, "MOST_BYTES", tokens * 32 * 4 - 1)
+    monkeypatch.setattr(frozen_of, "MAX_BYTES", tokens * 32 * 4 - 1)
     base, twin = deep(), deep()
     read = counted(base)
     ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
     assert read[0] == read[3] > 0
     assert cache_bytes(base, tokens) == 0
-    monkeypatch.setattr(frozen_of, "MOST_BYTES", tokens * 32 * 4)
+    monkeypatch.setattr(frozen_of, "MAX_BYTES", tokens * 32 * 4)
     assert cache_bytes(base, tokens) == tokens * 32 * 4
     read = counted(twin)
     assert_alike(ours, run(twin, SupervisedObjective(rows, batch=BATCH, seed=0)))
@@ -185,7 +191,7 @@ def test_what_is_kept_takes_no_more_than_was_counted():
     evaluate(base, objective)
     stores = {
         one.untyped_storage().data_ptr(): one.untyped_storage()
-        for kept in objective.frozen._kept.values()
+        for kept in objective.activation_cache._cached.values()
         for one in kept
     }
     held, counted_for = sum(map(len, stores.values())), cache_bytes(base, sum(len(row.encoded.ids) for row in rows))
@@ -200,12 +206,17 @@ def test_rows_that_are_not_known_are_read_from_the_beginning():
     read = counted(base)
     ours = float(objective.loss(base, other).value.detach())
     assert read[0] == read[3] == other.ids_N.shape[0]
-    assert ours == float(SupervisedObjective(rows, batch=5, seed=0, keep=False).loss(base, other).value.detach())
+    assert ours == float(
+        SupervisedObjective(rows, batch=5, seed=0, cache_activations=False).loss(base, other).value.detach()
+    )
 
 
 def test_another_model_or_layer_begins_anew():
     rows, base, other = some_rows(), deep(), deep("llama", layers=1)
-    objective, plain = (SupervisedObjective(rows, batch=15, seed=0, keep=keep) for keep in (True, False))
+    objective, plain = (
+        SupervisedObjective(rows, batch=15, seed=0, cache_activations=cache_activations)
+        for cache_activations in (True, False)
+    )
     for one in (base, other, base):
         assert evaluate(one, objective).dev_loss == pytest.approx(evaluate(one, plain).dev_loss, abs=1e-5)
     before = evaluate(base, plain).dev_loss
@@ -252,7 +263,7 @@ def test_layers_that_hand_on_something_else_are_read_every_time():
     batch = pack(rows[:3])
     assert layer_input(base, 2, batch.ids_N, batch.positions_N, batch.layout) is None
     ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
-    assert_alike(ours, run(deep(), SupervisedObjective(rows, batch=BATCH, seed=0, keep=False)))
+    assert_alike(ours, run(deep(), SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=False)))
 
 
 def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
@@ -278,7 +289,9 @@ def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
 def test_the_rate_tells_what_frozen_layers_take_apart():
     base, rows = deep(layers=1), random_rows(60)
     rate = measure_rate(base, rows, 4, seconds=0.2)
-    assert rate.epoch(100, kept=False) == pytest.approx(rate.epoch(100, kept=True) + rate.once(100))
+    assert rate.epoch_seconds(100, kept=False) == pytest.approx(
+        rate.epoch_seconds(100, kept=True) + rate.caching_seconds(100)
+    )
     lora = base_of("llama")
     attach(lora, "lora", 0, rank=2)
     assert measure_rate(lora, rows, 4, seconds=0.05).frozen_seconds == 0

@@ -14,7 +14,7 @@ from trimtab.model.adapters.apply import add_lora, detach, load_adapter, save_ad
 from trimtab.model.classifier import ClassificationHead, load_head, save_head
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.classification import ClassificationObjective, label_probabilities, label_rows
+from trimtab.training.classification import ClassificationObjective, class_probabilities, label_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 
 LABELS = ("later", "urgent", "never")
@@ -45,7 +45,7 @@ def fresh(family="llama", dtype=torch.float32):
 
 
 def probabilities(base, own, asked):
-    return label_probabilities(own, last_hidden_states(base, [tuple(ids) for ids in asked]))
+    return class_probabilities(own, last_hidden_states(base, [tuple(ids) for ids in asked]))
 
 
 def job(base, own, folder, **more):

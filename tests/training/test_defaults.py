@@ -24,7 +24,7 @@ from trimtab.training.loop import LoopSettings
 from trimtab.training.losses import kl_from_teacher
 from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at
 from trimtab.training.preference import (
-    OF_PAIRS,
+    PAIR_LOSSES,
     JudgedAnswers,
     PairLogProbabilities,
     PreferenceObjective,
@@ -90,7 +90,7 @@ PAIR = (-6.0, -9.0, -7.0, -8.0, 3.0, 2.0)
 
 
 def loss(name: str, pair: Sequence[float]) -> float:
-    return float(OF_PAIRS[name](sides(pair))[0])
+    return float(PAIR_LOSSES[name](sides(pair))[0])
 
 
 def beta(name: str) -> Callable[[], str]:

@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
     monkeypatch.setattr(batches, "MICRO_TOKENS", tokens)
     monkeypatch.setattr(distill, "default_microbatch_tokens", lambda _: tokens)
     if not kept:
-        monkeypatch.setattr(distill, "MOST_BYTES", 0)
+        monkeypatch.setattr(distill, "MAX_BYTES", 0)
     base, plain, lessons = base_of(family), plain_model(family), lessons_of(6, begins=range(3, 21))
     unfreeze(base, "full")
     teacher, other = base_of(family, pairs_of_layers=2), plain_model(family, pairs_of_layers=2)

@@ -165,15 +165,15 @@ def figures(base, objective, steps=6):
     return found
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("cache_activations", [True, False])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_training_in_lanes_is_training_in_one(threads, name, keep):
+def test_training_in_lanes_is_training_in_one(threads, name, cache_activations):
     rows, found = some_rows(), []
     for count in (1, 2, 4):
         threads(count)
         base = deep()
         assert first_trainable_layer(base.model) == 2  # so that layers are left out, too
-        objective = OBJECTIVES[name](base, rows, keep=keep)
+        objective = OBJECTIVES[name](base, rows, cache_activations=cache_activations)
         if count == 2:  # for four lanes these rows are too unequal
             assert len(objective.batches(0)) > 1
         found.append(figures(base, objective))
@@ -222,8 +222,8 @@ def test_the_rate_counts_the_tokens_of_all_passes_under_way(threads):
 
 def test_many_rows_are_split_in_one_walk(threads, monkeypatch):
     threads(2)
-    lengths, asked = batches_of._tokens, []
-    monkeypatch.setattr(batches_of, "_tokens", lambda unit: asked.append(unit) or lengths(unit))
+    lengths, asked = batches_of._unit_tokens, []
+    monkeypatch.setattr(batches_of, "_unit_tokens", lambda unit: asked.append(unit) or lengths(unit))
     units = [(row,) for row in random_rows(400)]
     assert len(micro_batches(units, 64)) > 50
     assert len(asked) < 12 * len(units)  # all pairs of rows and parts would be more than fifty times as many

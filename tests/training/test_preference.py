@@ -19,7 +19,7 @@ from trimtab.training import preference as preferences
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
 from trimtab.training.preference import (
     BETA,
-    OF_PAIRS,
+    PAIR_LOSSES,
     SIMPO_BETA,
     SIMPO_MARGIN,
     WITHOUT_REFERENCE,
@@ -31,7 +31,7 @@ from trimtab.training.preference import (
     kto,
 )
 
-LOSSES = (*OF_PAIRS, "kto")
+LOSSES = (*PAIR_LOSSES, "kto")
 GOOD, BAD = 7, 8  # the token that the better and the worse answer begin with
 
 
@@ -91,7 +91,7 @@ def expected_loss(name, policy, reference, rows):
 
 
 @pytest.mark.parametrize("tokens", [30, 512])
-@pytest.mark.parametrize("name", OF_PAIRS)
+@pytest.mark.parametrize("name", PAIR_LOSSES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
     monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
@@ -165,7 +165,7 @@ def test_losses_are_those_of_trl_on_the_same_log_probabilities():
         sides = PairLogProbabilities(
             *(torch.tensor(case[name], dtype=torch.float64) for name in PairLogProbabilities._fields)
         )
-        ours = OF_PAIRS[case["loss"]](sides)
+        ours = PAIR_LOSSES[case["loss"]](sides)
         torch.testing.assert_close(ours, torch.tensor(case["values"], dtype=torch.float64), atol=1e-5, rtol=0)
     assert {case["loss"] for case in kept["paired"]} == set(kept["covers"]) - {"kto", "grpo", "rloo"}
     for case in kept["kto"]:
@@ -307,5 +307,5 @@ def test_long_and_empty_answers_are_left_out_and_refused():
 def test_odds_stay_finite_where_an_answer_is_certain():
     zero = torch.zeros(1)
     sides = PairLogProbabilities(zero, zero - 5, zero, zero, zero + 2, zero + 2)
-    assert bool(OF_PAIRS["orpo"](sides).isfinite().all())
-    assert float(F.relu(OF_PAIRS["orpo"](sides))) < 1.0
+    assert bool(PAIR_LOSSES["orpo"](sides).isfinite().all())
+    assert float(F.relu(PAIR_LOSSES["orpo"](sides))) < 1.0

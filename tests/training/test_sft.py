@@ -110,7 +110,7 @@ def test_measuring_the_rate_moves_nothing():
     rate = measure_rate(base, rows, 4, seconds=0.05)
     tokens = sum(len(row.encoded.ids) for row in rows)
     assert rate.tokens_per_second > 0
-    assert rate.epoch(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)
+    assert rate.epoch_seconds(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)
     assert all(
         torch.equal(before[name], value) and value.grad is None
         for name, value in trainable_parameters(base.model).items()

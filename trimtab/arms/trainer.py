@@ -207,7 +207,7 @@ class _Making:
         )
         if until is None:
             return train(job)
-        mark = sorted(job.marks)[:until][-1]
+        mark = sorted(job.evaluation_steps)[:until][-1]
         return _up_to(train(job, until=mark), mark)
 
     def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:

@@ -35,7 +35,7 @@ KINDS: Mapping[str, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
 """What the `gguf` package can write; K-quants it can only read."""
 FLOATS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 BLOCK = 32  # numbers that share a scale
-_OTHER = "export it as merged, and convert that with llama.cpp's own convert_hf_to_gguf.py"
+_USE_MERGED = "export it as merged, and convert that with llama.cpp's own convert_hf_to_gguf.py"
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -60,21 +60,25 @@ def require_writable(config: Mapping[str, Any], weights: Mapping[str, Any], toke
     """Raise InputError for what this file cannot say: another architecture, scaled positions, biases, another kind of tokenizer."""
     kind = config.get("model_type")
     if kind != ARCHITECTURE:
-        raise InputError(f"GGUF is written for the architecture 'llama', and this is {kind!r}", _OTHER, field="format")
+        raise InputError(
+            f"GGUF is written for the architecture 'llama', and this is {kind!r}", _USE_MERGED, field="format"
+        )
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     scaled = rope.get("rope_type", "default")
     if scaled != "default":
-        raise InputError(f"GGUF is not written with positions scaled as {scaled!r}", _OTHER, field="format")
+        raise InputError(f"GGUF is not written with positions scaled as {scaled!r}", _USE_MERGED, field="format")
     biased = next((name for name in weights if name.endswith(".bias")), None)
     if biased:
-        raise InputError(f"GGUF is written for a Llama without biases, and this has {biased}", _OTHER, field="format")
+        raise InputError(
+            f"GGUF is written for a Llama without biases, and this has {biased}", _USE_MERGED, field="format"
+        )
     pre_tokenizer_of(tokenizer)
 
 
 def pre_tokenizer_of(tokenizer: Any) -> str:
     """llama.cpp's name for how a byte-level tokenizer splits text before it merges; raises InputError for one that has none here."""
     if not getattr(tokenizer, "is_fast", False):
-        raise InputError("GGUF is written from a tokenizer.json, and there is none", _OTHER, field="format")
+        raise InputError("GGUF is written from a tokenizer.json, and there is none", _USE_MERGED, field="format")
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     model, before = parts["model"], parts["pre_tokenizer"] or {}
     steps = before.get("pretokenizers", [before]) if before else []
@@ -91,7 +95,7 @@ def pre_tokenizer_of(tokenizer: Any) -> str:
             found = "llama-bpe"
     if found is None:
         problem = "GGUF is written for tokenizers that split bytes as GPT-2, SmolLM or Llama 3 do, and this is another"
-        raise InputError(problem, _OTHER, field="format")
+        raise InputError(problem, _USE_MERGED, field="format")
     return found
 
 
@@ -127,15 +131,23 @@ def write_gguf(
                 int(config["num_attention_heads"]),
                 int(config.get("num_key_value_heads") or config["num_attention_heads"]),
             )
-            held = {own: _held(own, value, quantised) for own, value in weights.items()}
-            for own, value in weights.items():
-                size = math.prod(gguf.quants.quant_shape_to_byte_shape(value.shape, held[own]))
-                writer.add_tensor_info(_name(own), value.shape, np.dtype(np.float32), size, raw_dtype=held[own])
+            storage_types = {
+                tensor_name: _storage_type(tensor_name, value, quantised) for tensor_name, value in weights.items()
+            }
+            for tensor_name, value in weights.items():
+                size = math.prod(gguf.quants.quant_shape_to_byte_shape(value.shape, storage_types[tensor_name]))
+                writer.add_tensor_info(
+                    _gguf_name(tensor_name),
+                    value.shape,
+                    np.dtype(np.float32),
+                    size,
+                    raw_dtype=storage_types[tensor_name],
+                )
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for own, value in weights.items():  # one at a time: a large model is not held twice
-                writer.write_tensor_data(_converted(own, value, heads, held[own]))
+            for tensor_name, value in weights.items():  # one at a time: a large model is not held twice
+                writer.write_tensor_data(_stored_data(tensor_name, value, heads, storage_types[tensor_name]))
         finally:
             writer.close()
 
@@ -154,16 +166,16 @@ def permuted_heads(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.flo
     return rows.swapaxes(1, 2).reshape(weight_OI.shape)
 
 
-def _name(own: str) -> str:
+def _gguf_name(tensor_name: str) -> str:
     """`model.layers.3.mlp.up_proj.weight` as `blk.3.ffn_up.weight`."""
-    body, _, end = own.rpartition(".")
+    body, _, end = tensor_name.rpartition(".")
     if body.startswith("model.layers."):
         number, _, inner = body.removeprefix("model.layers.").partition(".")
         return f"blk.{number}.{_NAMES[inner]}.{end}"
     return f"{_NAMES[body]}.{end}"
 
 
-def _held(own: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+def _storage_type(tensor_name: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
     """The type that a weight has in the file."""
     if value.dim() < 2:
         return gguf.GGMLQuantizationType.F32
@@ -171,16 +183,18 @@ def _held(own: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf
         return quantised
     if value.shape[-1] % BLOCK:
         return gguf.GGMLQuantizationType.F16
-    outer = "embed_tokens" in own or own.startswith("lm_head.")
+    outer = "embed_tokens" in tensor_name or tensor_name.startswith("lm_head.")
     return gguf.GGMLQuantizationType.Q8_0 if outer else quantised
 
 
-def _converted(own: str, value: Tensor, heads: tuple[int, int], held: gguf.GGMLQuantizationType) -> Any:
+def _stored_data(
+    tensor_name: str, value: Tensor, heads: tuple[int, int], storage_types: gguf.GGMLQuantizationType
+) -> Any:
     """The numbers of a weight as they lie in the file."""
     data = value.detach().float().cpu().numpy()
-    if ".q_proj." in own or ".k_proj." in own:
-        data = permuted_heads(data, heads[0] if ".q_proj." in own else heads[1])
-    return gguf.quants.quantize(np.ascontiguousarray(data), held)
+    if ".q_proj." in tensor_name or ".k_proj." in tensor_name:
+        data = permuted_heads(data, heads[0] if ".q_proj." in tensor_name else heads[1])
+    return gguf.quants.quantize(np.ascontiguousarray(data), storage_types)
 
 
 def _add_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:

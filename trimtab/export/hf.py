@@ -28,7 +28,7 @@ SHARD = "5GB"
 CONFIG = "config.json"
 
 
-def plain_weights(base: Base) -> dict[str, Tensor]:
+def merged_weights(base: Base) -> dict[str, Tensor]:
     """The weights that answer, by the names that transformers gives them, each tied one once; for use inside `merged`.
 
     Raises InputError for virtual tokens: they stand before the prompt, and no weight of the model holds them.
@@ -50,7 +50,7 @@ def plain_weights(base: Base) -> dict[str, Tensor]:
     return weights
 
 
-def plain_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def merged_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """`config.json` of the model that the weights make.
 
     Raises InputError where they hold biases that the architecture has no name for: they would be dropped without a word.
@@ -99,8 +99,8 @@ def write_merged(
 
     With a head it is a sequence classifier, its configuration that of `head_config`.
     """
-    weights = plain_weights(base)
-    settings = plain_config(base, weights)
+    weights = merged_weights(base)
+    settings = merged_config(base, weights)
     if head is not None:
         body = f"{base.model.base_model_prefix}."
         weights = {name: value for name, value in weights.items() if name.startswith(body)}
@@ -140,11 +140,11 @@ def write_adapter(run: Path, folder: Path, *, base: Base, name: str, revision: s
         if (run / file).is_file():
             shutil.copyfile(run / file, folder / file)
     shutil.copyfile(run / CONFIG_FILE, folder / CONFIG_FILE)
-    name_base(folder, name, revision)
+    set_base_name(folder, name, revision)
     write_tokenizer(base, folder, template)
 
 
-def name_base(folder: Path, name: str, revision: str | None) -> None:
+def set_base_name(folder: Path, name: str, revision: str | None) -> None:
     """Have an adapter's configuration, where there is one, name its base as others know it: as saved it names a folder of this machine."""
     if (folder / CONFIG_FILE).is_file():
         settings = read_object(folder / CONFIG_FILE)

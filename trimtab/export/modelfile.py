@@ -12,7 +12,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 
 ROLES = ("system", "user", "assistant")
-_CHECKED = (
+_CHECKED_ROLES = (
     ("user",),
     ("system", "user"),
     ("user", "assistant", "user"),
@@ -57,7 +57,7 @@ def turn_template_of(encoder: ChatEncoder) -> TurnTemplate:
         after={"system": to_user.removesuffix(user), "user": after, "assistant": again.removesuffix(user)},
         ask=ask.removeprefix(after),
     )
-    for roles in _CHECKED:
+    for roles in _CHECKED_ROLES:
         if encoder.pieces(roles, True) != chat.pieces(roles):
             problem = f"the chat template says more of the turns {', '.join(roles)} than their roles tell"
             raise InputError(problem, "write the Modelfile by hand", field="base.model")

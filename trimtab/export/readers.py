@@ -38,7 +38,7 @@ from trimtab.model.load import DTYPES, wrap_library_errors
 
 Turns = Sequence[Mapping[str, str]]
 # Of a classifier's configuration: PEFT loads the base model's own, which knows no labels and may pad with the token that is scored.
-OF_LABELS = ("id2label", "label2id", "pad_token_id")
+CLASSIFIER_KEYS = ("id2label", "label2id", "pad_token_id")
 AGAIN = "export it again; where it stays so, report it"
 
 
@@ -68,11 +68,11 @@ class ExportReader(ABC):
         """Token ids of turns by the tokenizer and the chat template that were exported."""
 
     @abstractmethod
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
+    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         """A greedy answer of at most so many tokens."""
 
     @abstractmethod
-    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
         """The summed log-probability of each label's tokens after a prompt."""
 
 
@@ -85,22 +85,22 @@ class TransformersReader(ExportReader):
 
     def prompt(self, turns: Turns) -> tuple[int, ...]:
         """By `apply_chat_template`."""
-        given = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, return_dict=True)
-        return tuple(given["input_ids"])
+        encoded = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, return_dict=True)
+        return tuple(encoded["input_ids"])
 
     @torch.inference_mode()
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
+    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         """By `generate`; behind virtual tokens token by token and without a cache.
 
         PEFT's own `generate` loses count of the virtual tokens in its cache (seen with peft 0.21.2 on transformers 5.24.0).
         """
         if self.virtual:
             return self._stepwise(ids, most, stops)
-        asked = self._tensor(ids)
-        with _hushed():
+        input_ids = self._tensor(ids)
+        with _silence_libraries():
             out = self.model.generate(
-                input_ids=asked,
-                attention_mask=torch.ones_like(asked),
+                input_ids=input_ids,
+                attention_mask=torch.ones_like(input_ids),
                 do_sample=False,
                 num_beams=1,
                 temperature=None,
@@ -113,35 +113,35 @@ class TransformersReader(ExportReader):
                 output_logits=True,
                 return_dict_in_generate=True,
             )
-        made = out.sequences[0].tolist()
-        new = tuple(made[len(made) - len(out.logits) :])
+        sequence = out.sequences[0].tolist()
+        new = tuple(sequence[len(sequence) - len(out.logits) :])
         logits_TV = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
-        return self._written(new, logits_TV)
+        return self._answer(new, logits_TV)
 
     def _stepwise(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         new: list[int] = []
         steps: list[Tensor] = []
         while len(new) < most and (not new or new[-1] not in stops):
-            steps.append(self._read([*ids, *new])[-1])
+            steps.append(self._logits([*ids, *new])[-1])
             new.append(int(steps[-1].argmax()))
-        return self._written(tuple(new), torch.stack(steps).float().log_softmax(-1))
+        return self._answer(tuple(new), torch.stack(steps).float().log_softmax(-1))
 
-    def _read(self, ids: Sequence[int]) -> Tensor:
+    def _logits(self, ids: Sequence[int]) -> Tensor:
         """Logits of all tokens `[T, V]`, without a cache."""
-        with _hushed():
+        with _silence_libraries():
             logits_TV: Tensor = self.model(input_ids=self._tensor(ids), use_cache=False).logits[0]
         return logits_TV
 
-    def _written(self, new: tuple[int, ...], logits_TV: Tensor) -> ReadAnswer:
+    def _answer(self, new: tuple[int, ...], logits_TV: Tensor) -> ReadAnswer:
         text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
         return ReadAnswer(text=text, ids=new, logits_TV=logits_TV)
 
     @torch.inference_mode()
-    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
         """The prompt is read once, and each label behind it; behind virtual tokens each with the prompt."""
         longest = max(map(len, labels))
         if self.virtual:
-            rows = (self._read([*ids, *label]) for label in labels)
+            rows = (self._logits([*ids, *label]) for label in labels)
             logits = [row[-len(label) - 1 : -1] for row, label in zip(rows, labels, strict=True)]
             return [
                 float(row.float().log_softmax(-1)[range(len(label)), list(label)].sum())
@@ -164,8 +164,8 @@ class TransformersReader(ExportReader):
     @torch.inference_mode()
     def class_logits(self, ids: Sequence[int]) -> dict[str, float]:
         """The score of each label by a sequence classifier."""
-        asked = self._tensor(ids)
-        logits = self.model(input_ids=asked, attention_mask=torch.ones_like(asked)).logits[0].float()
+        input_ids = self._tensor(ids)
+        logits = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits[0].float()
         names = self.model.config.id2label
         return {names[number]: float(value) for number, value in enumerate(logits)}
 
@@ -195,25 +195,25 @@ class LlamaCppReader(ExportReader):
         text = formatter(messages=list(turns)).prompt
         return tuple(self._llama.tokenize(text.encode(), add_bos=False, special=True))
 
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
+    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         """The likeliest token each time."""
         new: list[int] = []
         steps: list[Tensor] = []
-        self._begin(ids)
+        self._prefill(ids)
         while len(new) < most and (not new or new[-1] not in stops):
             if new:
                 self._llama.eval(new[-1:])
-            steps.append(self._coming())
+            steps.append(self._next_log_probabilities())
             new.append(int(steps[-1].argmax()))
-        said = [token for token in new if token not in stops]
-        text = self._llama.detokenize(said).decode("utf-8", "replace").strip()
+        answer_ids = [token for token in new if token not in stops]
+        text = self._llama.detokenize(answer_ids).decode("utf-8", "replace").strip()
         return ReadAnswer(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
 
-    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
         """The prompt is read once, each label behind it token by token; what it begins with like the one before it stays."""
-        self._begin(ids)
+        self._prefill(ids)
         path: list[int] = []
-        steps, sums = [self._coming()], [0.0] * len(labels)
+        steps, sums = [self._next_log_probabilities()], [0.0] * len(labels)
         for place in sorted(range(len(labels)), key=lambda place: tuple(labels[place])):
             label = list(labels[place])
             shared = common_prefix_length(path, label[:-1])
@@ -221,23 +221,23 @@ class LlamaCppReader(ExportReader):
             del steps[shared + 1 :]
             for token in label[shared:-1]:
                 self._llama.eval([token])
-                steps.append(self._coming())
+                steps.append(self._next_log_probabilities())
             path = label[:-1]
             sums[place] = sum(float(next_V[token]) for next_V, token in zip(steps, label, strict=True))
         return sums
 
-    def _begin(self, ids: Sequence[int]) -> None:
+    def _prefill(self, ids: Sequence[int]) -> None:
         self._llama.reset()
         self._llama.eval(list(ids))
 
-    def _coming(self) -> Tensor:
+    def _next_log_probabilities(self) -> Tensor:
         """Log-probabilities of the token to come."""
         logits = importlib.import_module("llama_cpp").llama_get_logits_ith(self._llama.ctx, -1)
         return torch.from_numpy(as_array(logits, (self._llama.n_vocab(),)).copy()).log_softmax(-1)
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _silence_libraries() -> Iterator[None]:
     """Inside, what libraries remark on each other, and their bars, are not heard; what goes wrong is raised."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
@@ -269,7 +269,7 @@ def load_back(
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
     name = f"transformers {version('transformers')}"
-    with wrap_library_errors(folder, f"{name} cannot load it", AGAIN), _hushed():
+    with wrap_library_errors(folder, f"{name} cannot load it", AGAIN), _silence_libraries():
         if format == "gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
             model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)
@@ -283,7 +283,7 @@ def load_back(
         own = AutoPeftModelForSequenceClassification if head else AutoPeftModelForCausalLM
         if head:
             config = AutoConfig.from_pretrained(folder, **common)
-            common |= {name: getattr(config, name) for name in OF_LABELS}
+            common |= {name: getattr(config, name) for name in CLASSIFIER_KEYS}
         if (folder / QUANTIZED_FILE).is_file():
             common["quantization_config"] = BitsAndBytesConfig(**read_object(folder / QUANTIZED_FILE))
         model = own.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)

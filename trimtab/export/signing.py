@@ -14,7 +14,7 @@ from trimtab.base.sanitize import one_line
 
 SIGNATURE = "model.sig"
 STATE = ".trimtab"
-JUDGEMENTS = "feedback.db"  # the one thing in STATE: judgements of users come to the folder after it was signed
+FEEDBACK_FILE = "feedback.db"  # the one thing in STATE: judgements of users come to the folder after it was signed
 UNSIGNED = (SIGNATURE, STATE)
 
 
@@ -52,14 +52,14 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         raise InputError(f"is not as {public_key} signed it: {one_line(error)}", remedy, file=folder) from error
 
     beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
-    odd = next((path for path in beside if path.exists() and not _keeps_judgements(path)), None)
+    odd = next((path for path in beside if path.exists() and not _is_feedback_store(path)), None)
     if odd is not None:
         raise InputError("lies in a signed folder, and nobody signed it", "take it away", file=odd)
 
 
-def _keeps_judgements(path: Path) -> bool:
+def _is_feedback_store(path: Path) -> bool:
     """Whether it is the store of judgements, or a file that SQLite keeps beside it."""
-    return path.is_file() and path.name.removeprefix(".").startswith(JUDGEMENTS)
+    return path.is_file() and path.name.removeprefix(".").startswith(FEEDBACK_FILE)
 
 
 def _hashing(library: Any) -> Any:

@@ -14,13 +14,15 @@ from typing import Any
 
 import httpx
 
-REPLY_CAP = 16 * 1024 * 1024  # bytes of a reply, unpacked; the longest answers are a few hundred kilobytes
-ACCEPTED = "gzip, identity"  # packings that are opened here, piece by piece; httpx would unpack a piece to any size
-MOST_TOKENS = 100_000_000  # of one request; ten times the longest context in use
-LONGEST_WAIT = 60.0  # seconds that a server may ask for
-SECRET_RUN = 6  # letters in a row of a key that are masked
+MAX_REPLY_BYTES = 16 * 1024 * 1024  # bytes of a reply, unpacked; the longest answers are a few hundred kilobytes
+ACCEPTED_ENCODINGS = (
+    "gzip, identity"  # packings that are opened here, piece by piece; httpx would unpack a piece to any size
+)
+MAX_TOKENS = 100_000_000  # of one request; ten times the longest context in use
+MAX_WAIT_SECONDS = 60.0  # seconds that a server may ask for
+MASKED_RUN = 6  # letters in a row of a key that are masked
 _BLOCK = 64 * 1024
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ReplyTooLargeError(Exception):
@@ -30,18 +32,18 @@ class ReplyTooLargeError(Exception):
 def read_within(response: httpx.Response, deadline: float) -> bytes:
     """The body, unpacked. Raises TooMuchError beyond REPLY_CAP, httpx.ReadTimeout beyond `deadline` (of `time.monotonic`)."""
     body = bytearray()
-    for piece in _unpacked(response, deadline):
+    for piece in _decoded(response, deadline):
         body += piece
-        if len(body) > REPLY_CAP:
-            raise ReplyTooLargeError(f"the reply is longer than {REPLY_CAP // 1024 // 1024} MB")
+        if len(body) > MAX_REPLY_BYTES:
+            raise ReplyTooLargeError(f"the reply is longer than {MAX_REPLY_BYTES // 1024 // 1024} MB")
     return bytes(body)
 
 
-def _unpacked(response: httpx.Response, deadline: float) -> Iterator[bytes]:
-    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing not in ("gzip", "x-gzip", "identity", ""):
+def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "x-gzip", "identity", ""):
         raise ReplyTooLargeError("the reply is packed in a way that was not asked for")
-    unpacker = zlib.decompressobj(wbits=31) if "gzip" in packing else None
+    unpacker = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
     for piece in response.iter_raw():
         if time.monotonic() > deadline:  # each read has a limit of its own, so that this is looked at
             raise httpx.ReadTimeout("the reply does not end")
@@ -71,14 +73,14 @@ def token_count(value: Any) -> int:
     """How many tokens a server says it counted, 0 where it does not tell; raises ValueError for what is no such number."""
     if value is None:
         return 0
-    if type(value) not in (int, float) or not 0 <= value <= MOST_TOKENS or value != int(value):
+    if type(value) not in (int, float) or not 0 <= value <= MAX_TOKENS or value != int(value):
         raise ValueError
     return int(value)
 
 
-def whole_letters(text: str) -> str:
+def replace_lone_surrogates(text: str) -> str:
     """The text with halves of surrogate pairs, which no file can hold, as replacement characters."""
-    return _HALF_PAIR.sub("\ufffd", text)
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def retry_after_seconds(value: str | None) -> float | None:
@@ -97,7 +99,7 @@ def retry_after_seconds(value: str | None) -> float | None:
             seconds = (when - datetime.now(UTC)).total_seconds()
         except OverflowError:
             return None
-    return None if math.isnan(seconds) else min(LONGEST_WAIT, max(0.0, seconds))
+    return None if math.isnan(seconds) else min(MAX_WAIT_SECONDS, max(0.0, seconds))
 
 
 def mask_secret(text: str, secret: str) -> str:
@@ -105,11 +107,11 @@ def mask_secret(text: str, secret: str) -> str:
     if not secret:
         return text
     text = text.replace(secret, "***")
-    runs = {secret[at : at + SECRET_RUN] for at in range(len(secret) - SECRET_RUN + 1)}
+    runs = {secret[at : at + MASKED_RUN] for at in range(len(secret) - MASKED_RUN + 1)}
     hidden = [False] * len(text)
-    for at in range(len(text) - SECRET_RUN + 1):
-        if text[at : at + SECRET_RUN] in runs:
-            hidden[at : at + SECRET_RUN] = [True] * SECRET_RUN
+    for at in range(len(text) - MASKED_RUN + 1):
+        if text[at : at + MASKED_RUN] in runs:
+            hidden[at : at + MASKED_RUN] = [True] * MASKED_RUN
     pieces, before = [], False
     for letter, hide in zip(text, hidden, strict=True):
         pieces.append(("" if before else "***") if hide else letter)

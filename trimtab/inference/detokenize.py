@@ -20,44 +20,44 @@ class TextStream:
 
     def __init__(self, decode: Decode, stops: Sequence[str]) -> None:
         self.stopped = False
-        self._decode, self._stops, self._said = decode, stops, 0
+        self._decode, self._stops, self._emitted = decode, stops, 0
 
     def add(self, ids: list[int], last: bool) -> str:
         """The new piece, given all tokens so far; `last` when no more will come."""
         whole = self._decode(ids)
-        text = before_stop(whole, self._stops)
+        text = cut_at_stop(whole, self._stops)
         self.stopped = len(text) < len(whole)
-        end = len(text) if last or self.stopped else self._certain(text)
-        piece = text[self._said : end]
-        self._said = max(self._said, end)
+        end = len(text) if last or self.stopped else self._stable_length(text)
+        piece = text[self._emitted : end]
+        self._emitted = max(self._emitted, end)
         return piece
 
-    def _certain(self, text: str) -> int:
+    def _stable_length(self, text: str) -> int:
         """How many characters no later token can change or take back."""
         whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of a character that is not complete
         begun = [size for stop in self._stops for size in range(1, len(stop)) if whole.endswith(stop[:size])]
         return len(whole) - max(begun, default=0)
 
 
-def token_bytes(text: str, written: str) -> bytes | None:
-    """The bytes of a token that decodes to `text` alone and is `written` so in its vocabulary; None where neither tells them."""
+def token_bytes(text: str, vocabulary_entry: str) -> bytes | None:
+    """The bytes of a token that decodes to `text` alone and is `vocabulary_entry` so in its vocabulary; None where neither tells them."""
     if "\N{REPLACEMENT CHARACTER}" not in text:
         return text.encode()
-    if byte := _BYTE.fullmatch(written):
+    if byte := _BYTE.fullmatch(vocabulary_entry):
         return bytes.fromhex(byte[1])
-    return byte_level(written)
+    return byte_level(vocabulary_entry)
 
 
-def byte_level(written: str) -> bytes | None:
+def byte_level(vocabulary_entry: str) -> bytes | None:
     """The bytes of a token of a byte-level vocabulary; None for one that is written otherwise."""
     letters = _byte_letters()
-    return bytes(letters[one] for one in written) if letters.keys() >= set(written) else None
+    return bytes(letters[one] for one in vocabulary_entry) if letters.keys() >= set(vocabulary_entry) else None
 
 
-def byte_fallback(written: str) -> bytes:
+def byte_fallback(vocabulary_entry: str) -> bytes:
     """The bytes of a token of a SentencePiece vocabulary, which has tokens for single bytes too."""
-    byte = _BYTE.fullmatch(written)
-    return bytes.fromhex(byte[1]) if byte else written.replace("▁", " ").encode()
+    byte = _BYTE.fullmatch(vocabulary_entry)
+    return bytes.fromhex(byte[1]) if byte else vocabulary_entry.replace("▁", " ").encode()
 
 
 @cache
@@ -68,7 +68,7 @@ def _byte_letters() -> dict[str, int]:
     return {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(unseen)}
 
 
-def before_stop(text: str, stops: Sequence[str]) -> str:
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     """The text up to where the first of the stops begins."""
     found = [place for place in map(text.find, stops) if place >= 0]
     return text[: min(found, default=len(text))]

@@ -28,9 +28,9 @@ from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_to_free_cores
 
-FLASH_UP_TO = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
-ROWS = 8  # slots that are laid out together
-COPIED = 128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer
+FLASH_MAX_TOKENS = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
+SLOT_BLOCK = 8  # slots that are laid out together
+MAX_COPIED_LENGTH = 128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer
 
 
 class Prefix:
@@ -91,21 +91,21 @@ class PrefixRef:
 
 def copied_length(length: int) -> int:
     """How many tokens of a beginning of this length lie in each slot: all of a short one, none of a long one, which stays shared."""
-    return length if length <= COPIED else 0
+    return length if length <= MAX_COPIED_LENGTH else 0
 
 
 @dataclass(frozen=True, slots=True)
 class KVSegment:
     """Keys and values `[K, T, D]`, by layer, of the last T tokens of `ids`.
 
-    Those of an `asker` are for nobody else, and for prompts that have more in common with `ids` than the `asked` first of them.
+    Those of an `cache_salt` are for nobody else, and for prompts that have more in common with `ids` than the `prompt_length` first of them.
     """
 
     ids: tuple[int, ...]
     keys: list[Tensor]
     values: list[Tensor]
-    asker: str = ""
-    asked: int = 0
+    cache_salt: str = ""
+    prompt_length: int = 0
 
     def __len__(self) -> int:
         return self.keys[0].shape[1]
@@ -136,7 +136,7 @@ def read_prefix(base: Base, ids: tuple[int, ...], after: Prefix | None = None) -
 
     Virtual tokens that are on are such a beginning where no other one is given.
     """
-    after = after or learned_prefix(base)
+    after = after or virtual_prefix_of(base)
     before = len(after) if after else 0
     if after and len(ids) == before:
         return after
@@ -146,7 +146,7 @@ def read_prefix(base: Base, ids: tuple[int, ...], after: Prefix | None = None) -
     return prefix
 
 
-def learned_prefix(base: Base) -> Prefix | None:
+def virtual_prefix_of(base: Base) -> Prefix | None:
     """The keys and values of the virtual tokens that are on, which every prompt begins with; None where there are none."""
     virtual = virtual_tokens_of(base.model)
     if virtual is None:
@@ -177,7 +177,7 @@ class KVCache:
         self.lengths: list[int] = []
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        self._rows = self._room = 0
+        self._rows = self._capacity = 0
         self._blocks = False
 
     def own(self, at_B: Tensor) -> DecodeSlots | None:
@@ -186,22 +186,22 @@ class KVCache:
 
     def reserve(self, longest: int) -> None:
         """Make room for as many sequences as `lengths` has, of up to `longest` tokens."""
-        if len(self.lengths) <= self._rows and longest <= self._room:
+        if len(self.lengths) <= self._rows and longest <= self._capacity:
             return
-        self._rows, self._room = rows_for(max(self.count, len(self.lengths))), -(-longest // BLOCK) * BLOCK
-        grows, room = (2, self._room // BLOCK) if self._blocks else (4, self._room)
+        self._rows, self._capacity = slots_for(max(self.count, len(self.lengths))), -(-longest // BLOCK) * BLOCK
+        growing_dim, capacity = (2, self._capacity // BLOCK) if self._blocks else (4, self._capacity)
         for layer in range(len(self.keys)):  # one at a time, so that old and new never lie side by side
-            self.keys[layer] = _laid_out(self.keys[layer], self._rows, grows, room)
-            self.values[layer] = _laid_out(self.values[layer], self._rows, 2, self._room)
+            self.keys[layer] = _resized(self.keys[layer], self._rows, growing_dim, capacity)
+            self.values[layer] = _resized(self.values[layer], self._rows, 2, self._capacity)
 
     def write(self, layer: int, slot: int, start: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
         """Put the keys and values of a prompt into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
             self._blocks = supports_heads(key_KTD, value_KTD)
-            block = BLOCK if self._blocks else self._room
-            self.keys.append(key_KTD.new_zeros(self._rows, heads, self._room // block, size, block))
-            self.values.append(value_KTD.new_zeros(self._rows, heads, self._room, size))
+            block = BLOCK if self._blocks else self._capacity
+            self.keys.append(key_KTD.new_zeros(self._rows, heads, self._capacity // block, size, block))
+            self.values.append(value_KTD.new_zeros(self._rows, heads, self._capacity, size))
         keys, at, end = self.keys[layer], start, start + key_KTD.shape[1]
         while at < end:
             number, inside = divmod(at, keys.shape[4])
@@ -233,7 +233,7 @@ class KVCache:
 
     def span(self, longest: int) -> int:
         """How many tokens a step reads of each slot: nearly always all that it has room for, since products copy what is cut off."""
-        return self._room if self._room - longest < BLOCK else longest
+        return self._capacity if self._capacity - longest < BLOCK else longest
 
     def append(self, layer: int, slots_N: Tensor, at_N: Tensor, key_KND: Tensor, value_KND: Tensor) -> None:
         """Put each token's keys and values into its slot, at its place."""
@@ -241,7 +241,7 @@ class KVCache:
         self.keys[layer][slots_N, :, at_N // block, :, at_N % block] = key_KND.transpose(0, 1)
         self.values[layer][slots_N, :, at_N] = value_KND.transpose(0, 1)
 
-    def take_back(self, tokens: Sequence[int]) -> None:
+    def truncate(self, tokens: Sequence[int]) -> None:
         """Forget the last so many tokens of each of the first slots."""
         for slot, last in enumerate(tokens):
             self.lengths[slot] -= last
@@ -261,31 +261,31 @@ class KVCache:
                 values[new, :, :length] = values[old, :, :length]
 
 
-def rows_for(sequences: int) -> int:
+def slots_for(sequences: int) -> int:
     """How many slots are laid out for so many sequences: many of them in eights, so that storage fits where that of a former batch lay."""
-    return sequences if sequences < ROWS else -(-sequences // ROWS) * ROWS
+    return sequences if sequences < SLOT_BLOCK else -(-sequences // SLOT_BLOCK) * SLOT_BLOCK
 
 
 class ScratchCache:
     """Keys and values `[K, T, D]`, by layer, of one prompt behind its beginning and of what was tried behind the prompt.
 
-    `nodes`: what was tried, in the order in which it stands there. `keeps` is False where one pass is all: nothing stays then.
+    `nodes`: what was tried, in the order in which it stands there. `keep` is False where one pass is all: nothing stays then.
     """
 
-    def __init__(self, fresh: tuple[int, ...], *, keeps: bool = True) -> None:
-        self.fresh, self.keeps = fresh, keeps
+    def __init__(self, new_ids: tuple[int, ...], *, keep: bool = True) -> None:
+        self.new_ids, self.keep = new_ids, keep
         self.nodes: list[int] = []
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
 
     @property
-    def is_read(self) -> bool:
+    def is_prefilled(self) -> bool:
         """Whether the prompt was read."""
         return bool(self._keys)
 
-    def put(self, layer: int, key_KTD: Tensor, value_KTD: Tensor) -> tuple[Tensor, Tensor]:
+    def append_layer(self, layer: int, key_KTD: Tensor, value_KTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keep one layer of what is read now; all that is kept of this layer."""
-        if not self.keeps:
+        if not self.keep:
             return key_KTD, value_KTD
         if layer == len(self._keys):
             self._keys.append(key_KTD.contiguous())
@@ -302,14 +302,14 @@ def own_attention(
     """Causal attention of a sequence over itself alone, as `partial` gives it: `out_1HQD` and `log_sum_1HQ`."""
     heads, length, _ = query_HQD.shape
     within = config.window is None or length <= config.window
-    if within and query_HQD.device.type == "cpu" and length > FLASH_UP_TO:
+    if within and query_HQD.device.type == "cpu" and length > FLASH_MAX_TOKENS:
         out_HQD, log_sum_HQ = causal_part_attention(query_HQD, key_KQD, value_KQD, config)
         return out_HQD[None], log_sum_HQ[None]
     key_1HQD, value_1HQD = (repeat_heads(side, heads // side.shape[0])[None] for side in (key_KQD, value_KQD))
     if within:
         return partial_attention(query_HQD[None], key_1HQD, value_1HQD, config, is_causal=length > 1)
-    hidden_QQ = ~visibility_mask(length, length, config.window, query_HQD.device)
-    return partial_attention(query_HQD[None], key_1HQD, value_1HQD, config, hidden_QQ[None, None])
+    masked_QQ = ~visibility_mask(length, length, config.window, query_HQD.device)
+    return partial_attention(query_HQD[None], key_1HQD, value_1HQD, config, masked_QQ[None, None])
 
 
 def prefix_attention(
@@ -326,9 +326,9 @@ def prefix_attention(
         out_1KRD, log_sum_1KR = unmasked_attention(query_KRD, key_KPD, value_KPD, config)
     else:
         places_P = torch.arange(key_KPD.shape[1], device=places_M.device)
-        hidden_RP = (places_M[:, None] - places_P >= config.window).repeat(heads // kv_heads, 1)
+        masked_RP = (places_M[:, None] - places_P >= config.window).repeat(heads // kv_heads, 1)
         out_1KRD, log_sum_1KR = partial_attention(
-            query_KRD[None], key_KPD[None], value_KPD[None], config, hidden_RP[None, None]
+            query_KRD[None], key_KPD[None], value_KPD[None], config, masked_RP[None, None]
         )
     return out_1KRD.view(1, heads, tokens, size), log_sum_1KR.reshape(1, heads, tokens)
 
@@ -340,10 +340,10 @@ def small_tensor(
     return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
-def _laid_out(store: Tensor, rows: int, grows: int, room: int) -> Tensor:
-    """The same contents as far as they fit, in `rows` slots with `room` along the dimension that grows."""
+def _resized(store: Tensor, rows: int, growing_dim: int, capacity: int) -> Tensor:
+    """The same contents as far as they fit, in `rows` slots with `capacity` along the dimension that grows."""
     shape = [rows, *store.shape[1:]]
-    shape[grows] = room
+    shape[growing_dim] = capacity
     new = store.new_zeros(shape)
     kept = tuple(slice(min(old, now)) for old, now in zip(store.shape, shape, strict=True))
     new[kept] = store[kept]

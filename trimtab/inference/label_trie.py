@@ -16,7 +16,7 @@ from torch import Tensor
 from trimtab.base.errors import InputError
 
 TOLERANCE = 1e-3  # of the probability may lie in labels of which only a bound is known
-STEP = 2  # nodes that a wave goes down each label that may matter
+NODES_PER_WAVE = 2  # nodes that a wave goes down each label that may matter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +60,23 @@ class LabelTrie:
         # shorter labels are filled with an edge that does not exist, of a score of 0 below the root
         self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
         self.nodes_LP = torch.cat([self.parents_E, torch.zeros(1, dtype=torch.long)])[self.path_LP]
-        ways: list[list[int]] = [[]]  # the nodes from below the root down to each; the root fills up
+        ancestors: list[list[int]] = [[]]  # the nodes from below the root down to each; the root fills up
         for number, path in enumerate(inner[1:], 1):
-            ways.append([*ways[node[path[:-1]]], number])
-        self.ways_RA = torch.tensor([[*way, *[0] * (self.deepest - len(way))] for way in ways], dtype=torch.long)
+            ancestors.append([*ancestors[node[path[:-1]]], number])
+        self.ancestors_RA = torch.tensor(
+            [[*path_nodes, *[0] * (self.deepest - len(path_nodes))] for path_nodes in ancestors], dtype=torch.long
+        )
 
     def __len__(self) -> int:
         """Nodes behind the prompt."""
         return len(self.tokens) - 1
 
-    def scores(self, sums_BL: Tensor, weighing: LabelWeighting) -> Tensor:
+    def scores(self, sums_BL: Tensor, weighting: LabelWeighting) -> Tensor:
         """The labels' scores by their summed log-probabilities; a softmax over them gives the probabilities."""
-        scores_BL = sums_BL / self.lengths_L if weighing.per_token else sums_BL
-        if weighing.offsets:
-            scores_BL = scores_BL - torch.tensor(weighing.offsets, dtype=torch.double)
-        return scores_BL / weighing.temperature
+        scores_BL = sums_BL / self.lengths_L if weighting.per_token else sums_BL
+        if weighting.offsets:
+            scores_BL = scores_BL - torch.tensor(weighting.offsets, dtype=torch.double)
+        return scores_BL / weighting.temperature
 
 
 @lru_cache(maxsize=4)
@@ -98,7 +100,7 @@ class LabelBounds:
         """The most that each label's log-probability can be, `[B, L]`; what it is where the whole label was scored."""
         return self.logs_BE[:, self.trie.path_LP].sum(-1)
 
-    def wanted(self, weighings: Sequence[LabelWeighting]) -> tuple[Tensor, Tensor]:
+    def nodes_to_score(self, weightings: Sequence[LabelWeighting]) -> tuple[Tensor, Tensor]:
         """The nodes to be scored next, and all that may still have to be, `[B, R]`; none for a prompt of which enough is known.
 
         Enough: by each weighing no label that was not scored whole can win, and all of these together have at most TOLERANCE of
@@ -107,26 +109,26 @@ class LabelBounds:
         missing_BLP = ~self.scored_BR[:, self.trie.nodes_LP]
         done_BL = ~missing_BLP.any(-1)
         needed_BL, sums_BL = torch.zeros_like(done_BL), self.sums()
-        taken_BLP = torch.zeros_like(missing_BLP)
-        for weighing in weighings:
-            bounds_BL = self.trie.scores(sums_BL, weighing)
-            needed_here_BL = _needed(bounds_BL, done_BL)
+        likeliest_BLP = torch.zeros_like(missing_BLP)
+        for weighting in weightings:
+            bounds_BL = self.trie.scores(sums_BL, weighting)
+            needed_here_BL = _open_labels(bounds_BL, done_BL)
             likeliest_B = bounds_BL.masked_fill(~needed_here_BL, float("-inf")).argmax(-1)
             rows_B = torch.arange(len(likeliest_B))
-            taken_BLP[rows_B, likeliest_B] |= needed_here_BL.any(-1)[:, None]
+            likeliest_BLP[rows_B, likeliest_B] |= needed_here_BL.any(-1)[:, None]
             needed_BL |= needed_here_BL
-        steps_BLP = missing_BLP.cumsum(-1) <= STEP
-        next_BR = self._marked(missing_BLP & (taken_BLP | (needed_BL[:, :, None] & steps_BLP)))
-        return next_BR, self._marked(missing_BLP & needed_BL[:, :, None])
+        steps_BLP = missing_BLP.cumsum(-1) <= NODES_PER_WAVE
+        next_BR = self._nodes_at(missing_BLP & (likeliest_BLP | (needed_BL[:, :, None] & steps_BLP)))
+        return next_BR, self._nodes_at(missing_BLP & needed_BL[:, :, None])
 
-    def _marked(self, asked_BLP: Tensor) -> Tensor:
+    def _nodes_at(self, asked_BLP: Tensor) -> Tensor:
         """The nodes under places of labels, `[B, R]`."""
         marked_BR = torch.zeros(self.scored_BR.shape, dtype=torch.long)
         nodes_BX = self.trie.nodes_LP.flatten().expand(len(asked_BLP), -1)
         return marked_BR.scatter_add_(1, nodes_BX, asked_BLP.flatten(1).long()) > 0
 
 
-def _needed(bounds_BL: Tensor, done_BL: Tensor) -> Tensor:
+def _open_labels(bounds_BL: Tensor, done_BL: Tensor) -> Tensor:
     """The labels, not scored whole, that can still win or hold too much of the probability, `[B, L]`.
 
     Before any label was scored whole nothing is ruled out; then the likeliest are taken, as if the bounds were the scores.

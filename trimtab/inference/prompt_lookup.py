@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-GRAMS = (3, 2, 1)  # tokens that must have stood together before, the longer first
+GRAM_LENGTHS = (3, 2, 1)  # tokens that must have stood together before, the longer first
 ROWS = 8  # tokens of all sequences that a pass runs over; up to as many sequences have a guess each
 
 
@@ -23,7 +23,7 @@ class PromptLookup:
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids: list[int] = []
         # by gram, where the last one that goes on ends
-        self._behind: list[dict[tuple[int, ...], int]] = [{} for _ in GRAMS]
+        self._following: list[dict[tuple[int, ...], int]] = [{} for _ in GRAM_LENGTHS]
         self.extend(ids)
 
     def __len__(self) -> int:
@@ -32,15 +32,15 @@ class PromptLookup:
     def extend(self, ids: Sequence[int]) -> None:
         """Go on by these tokens."""
         for token in ids:
-            for length, behind in zip(GRAMS, self._behind, strict=True):
+            for length, following in zip(GRAM_LENGTHS, self._following, strict=True):
                 if len(self._ids) >= length:
-                    behind[tuple(self._ids[-length:])] = len(self._ids)
+                    following[tuple(self._ids[-length:])] = len(self._ids)
             self._ids.append(token)
 
-    def next(self, most: int) -> list[int]:
+    def next(self, limit: int) -> list[int]:
         """Up to so many tokens that may come next; none where the last ones are new."""
-        for length, behind in zip(GRAMS, self._behind, strict=True):
-            start = behind.get(tuple(self._ids[-length:]))
+        for length, following in zip(GRAM_LENGTHS, self._following, strict=True):
+            start = following.get(tuple(self._ids[-length:]))
             if start is not None:
-                return self._ids[start : start + most]
+                return self._ids[start : start + limit]
         return []

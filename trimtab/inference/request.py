@@ -23,7 +23,7 @@ class Request:
     tokens; the whole prompt is then read anew, and `max_new` may be 0. `constraint`: what the answer has to fit; where no
     token does, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its first tokens may be kept once they
     were read, for later requests that begin alike: what they find shows in their `cached_tokens`, so nothing of what somebody asked.
-    `asker`: who asks; prompt and answer are kept for their next turn, a later request of theirs that goes on behind them. Nothing is
+    `cache_salt`: who asks; prompt and answer are kept for their next turn, a later request of theirs that goes on behind them. Nothing is
     kept where it is empty.
     """
 
@@ -38,7 +38,7 @@ class Request:
     constraint: Constraint | QuoteConstraint | None = None
     stream: bool = False
     public: int = 0
-    asker: str = ""
+    cache_salt: str = ""
 
 
 def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at_least: bool = False) -> None:
@@ -56,7 +56,7 @@ def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at
         )
 
 
-Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
+TopTokens = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class SampledToken:
 
     token: int
     log_probability: float | None = None
-    likeliest: Likeliest = ()
+    likeliest: TopTokens = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class GeneratedToken:
     token: int
     text: str = ""
     log_probability: float | None = None
-    likeliest: Likeliest = ()
+    likeliest: TopTokens = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +106,9 @@ class Completion:
     prefill_seconds: float
     cached_tokens: int = 0
     log_probabilities: tuple[float, ...] = ()
-    likeliest: tuple[Likeliest, ...] = ()
+    likeliest: tuple[TopTokens, ...] = ()
     prompt_log_probabilities: tuple[float, ...] = ()
-    prompt_likeliest: tuple[Likeliest, ...] = ()
+    prompt_likeliest: tuple[TopTokens, ...] = ()
 
 
 EngineEvent = GeneratedToken | Completion
@@ -116,107 +116,113 @@ EngineEvent = GeneratedToken | Completion
 
 @dataclass(slots=True, eq=False)
 class ActiveSequence:
-    """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot.
+    """A request on its way; `new_ids` are the prompt's tokens after its beginning, the first `prefilled` of them lie in its slot.
 
-    `again`: what an earlier prompt had there too, the first of them, which its first pass copies into the slot.
+    `cached_segment`: what an earlier prompt had there too, the first of them, which its first pass copies into the slot.
     """
 
     request: Request
-    beginning: PrefixRef | None
-    fresh: tuple[int, ...]
+    prefix_ref: PrefixRef | None
+    new_ids: tuple[int, ...]
     text: TextStream | None
     matcher: Matcher | None = None
-    again: KVSegment | None = None
-    read: int = 0
+    cached_segment: KVSegment | None = None
+    prefilled: int = 0
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
-    likeliest: list[Likeliest] = field(default_factory=list)
+    likeliest: list[TopTokens] = field(default_factory=list)
     prompt_log_probabilities: list[float] = field(default_factory=list)
-    prompt_likeliest: list[Likeliest] = field(default_factory=list)
+    prompt_likeliest: list[TopTokens] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
-    drafts: PromptLookup | None = None
+    lookup: PromptLookup | None = None
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finished: bool = False
-    stuck: bool = False
+    rejected: bool = False
 
     def __post_init__(self) -> None:
         """`counts`: how often each token was said; those of the prompt stand there with 0, where its penalties look at them."""
-        if self.request.sampling.repeats:
+        if self.request.sampling.uses_prompt_counts:
             self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens are none
-        self.read = self.known
+        self.prefilled = self.cached
 
     @property
     def start(self) -> int:
         """The place of the first of its own tokens."""
-        return self.beginning.length if self.beginning else 0
+        return self.prefix_ref.length if self.prefix_ref else 0
 
     @property
     def copied(self) -> int:
         """How many tokens of its beginning lie in its slot."""
-        return self.beginning.copied if self.beginning else 0
+        return self.prefix_ref.copied if self.prefix_ref else 0
 
     @property
-    def known(self) -> int:
-        """How many of `fresh` need no reading."""
-        return len(self.again) if self.again else 0
+    def cached(self) -> int:
+        """How many of `new_ids` need no reading."""
+        return len(self.cached_segment) if self.cached_segment else 0
 
     def part(self, end: int) -> PromptPart:
         """What the next pass reads of it, up to `end` of its own tokens."""
-        again = self.again if self.read == self.known else None
-        return PromptPart(start=self.read, end=end, length=len(self.fresh), beginning=self.beginning, again=again)
+        cached_segment = self.cached_segment if self.prefilled == self.cached else None
+        return PromptPart(
+            start=self.prefilled,
+            end=end,
+            length=len(self.new_ids),
+            prefix_ref=self.prefix_ref,
+            cached_segment=cached_segment,
+        )
 
     @property
-    def work(self) -> int:
+    def slot_tokens(self) -> int:
         """Tokens that its slot will hold at most."""
-        return self.copied + len(self.fresh) + self.request.max_new
+        return self.copied + len(self.new_ids) + self.request.max_new
 
     @property
     def shared(self) -> PrefixRef | None:
         """The beginning that it attends to apart from its own tokens."""
-        return None if self.copied else self.beginning
+        return None if self.copied else self.prefix_ref
 
     @property
-    def can_guess(self) -> bool:
+    def can_draft(self) -> bool:
         """Whether its next token depends on nothing but the scores: what was said meanwhile changes neither penalties nor a grammar."""
-        return self.matcher is None and not self.request.sampling.penalises
+        return self.matcher is None and not self.request.sampling.has_penalties
 
-    def guessed(self, most: int) -> list[int]:
+    def draft(self, most: int) -> list[int]:
         """Up to so many of its next tokens, guessed."""
         prompt = self.request.ids
-        if self.drafts is None:
-            self.drafts = PromptLookup(prompt)
-        self.drafts.extend(self.ids[len(self.drafts) - len(prompt) :])
-        return self.drafts.next(min(most, self.request.max_new - len(self.ids) - 1))
+        if self.lookup is None:
+            self.lookup = PromptLookup(prompt)
+        self.lookup.extend(self.ids[len(self.lookup) - len(prompt) :])
+        return self.lookup.next(min(most, self.request.max_new - len(self.ids) - 1))
 
     @property
-    def ended(self) -> bool:
+    def is_done(self) -> bool:
         """Whether it has all its tokens."""
-        return self.finished or self.stuck or len(self.ids) == self.request.max_new
+        return self.finished or self.rejected or len(self.ids) == self.request.max_new
 
-    def take(self, said: SampledToken, stop_ids: frozenset[int]) -> GeneratedToken:
+    def take(self, sampled: SampledToken, stop_ids: frozenset[int]) -> GeneratedToken:
         """Go on by one token."""
-        if said.log_probability is not None:
-            self.log_probabilities.append(said.log_probability)
-        if said.likeliest:
-            self.likeliest.append(said.likeliest)
-        if self.matcher and not self.matcher.accept(said.token):
-            self.stuck = True
-        elif said.token in stop_ids:
+        if sampled.log_probability is not None:
+            self.log_probabilities.append(sampled.log_probability)
+        if sampled.likeliest:
+            self.likeliest.append(sampled.likeliest)
+        if self.matcher and not self.matcher.accept(sampled.token):
+            self.rejected = True
+        elif sampled.token in stop_ids:
             self.finished = True
         else:
-            self.ids.append(said.token)
-            self.counts[said.token] = self.counts.get(said.token, 0) + 1
+            self.ids.append(sampled.token)
+            self.counts[sampled.token] = self.counts.get(sampled.token, 0) + 1
         piece = ""
         if self.text:
-            piece = self.text.add(self.ids, self.ended)
+            piece = self.text.add(self.ids, self.is_done)
             self.finished |= self.text.stopped
         return GeneratedToken(
             id=self.request.id,
-            token=said.token,
+            token=sampled.token,
             text=piece,
-            log_probability=said.log_probability,
-            likeliest=said.likeliest,
+            log_probability=sampled.log_probability,
+            likeliest=sampled.likeliest,
         )
 
     def completion(self) -> Completion:
@@ -228,7 +234,7 @@ class ActiveSequence:
             prompt_tokens=len(self.request.ids),
             seconds=self.prefill_seconds + self.decode_seconds,
             prefill_seconds=self.prefill_seconds,
-            cached_tokens=len(self.request.ids) - len(self.fresh) + self.known,
+            cached_tokens=len(self.request.ids) - len(self.new_ids) + self.cached,
             log_probabilities=tuple(self.log_probabilities),
             likeliest=tuple(self.likeliest),
             prompt_log_probabilities=tuple(self.prompt_log_probabilities),

@@ -19,7 +19,7 @@ from torch import Tensor
 from trimtab.base.errors import InputError
 from trimtab.inference.kv_cache import small_tensor
 from trimtab.model.attention import softmax_and_log_sum
-from trimtab.model.kernels import ops as operations
+from trimtab.model.kernels import ops as ops
 
 _BLOCK = 128  # scores; most vocabularies are a multiple of it
 _SLICE = 8  # rows that are held in float32 at once
@@ -69,17 +69,17 @@ class Sampling:
         return self.temperature == 0
 
     @property
-    def narrows(self) -> bool:
+    def truncates(self) -> bool:
         """Whether some tokens are never drawn."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
     @property
-    def penalises(self) -> bool:
+    def has_penalties(self) -> bool:
         """Whether a token's score depends on those before it."""
-        return self.repeats or self.frequency_penalty != 0 or self.presence_penalty != 0
+        return self.uses_prompt_counts or self.frequency_penalty != 0 or self.presence_penalty != 0
 
     @property
-    def repeats(self) -> bool:
+    def uses_prompt_counts(self) -> bool:
         """Whether it depends on those of the prompt too."""
         return self.repetition_penalty != 1
 
@@ -89,7 +89,7 @@ GREEDY = Sampling()
 
 def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequence[int]) -> Tensor:
     """The next token of every row, `tokens_B` on the device; `steps` are the numbers of tokens each has drawn before."""
-    tokens_B = _highest(logits_BV)
+    tokens_B = _argmax(logits_BV)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if drawn:
         rows_R = small_tensor(drawn, logits_BV.device)
@@ -99,7 +99,7 @@ def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequenc
     return tokens_B
 
 
-def _highest(scores_BV: Tensor) -> Tensor:
+def _argmax(scores_BV: Tensor) -> Tensor:
     """`argmax(-1)`, which takes three times as long on CPU: it converts every score."""
     if scores_BV.device.type != "cpu" or scores_BV.shape[1] % _BLOCK:
         return scores_BV.argmax(-1)
@@ -115,26 +115,26 @@ def apply_penalties(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Se
 
     `counts`: how often each token stands in a row's answer; those of the prompt alone with 0, for rows that look at the prompt.
     """
-    asked = [row for row, sampling in enumerate(samplings) if sampling.penalises and counts[row]]
-    if not asked:
+    penalised = [row for row, sampling in enumerate(samplings) if sampling.has_penalties and counts[row]]
+    if not penalised:
         return scores_BV
     device = scores_BV.device
-    lengths_R = small_tensor([len(counts[row]) for row in asked], device)
-    total = sum(len(counts[row]) for row in asked)
+    lengths_R = small_tensor([len(counts[row]) for row in penalised], device)
+    total = sum(len(counts[row]) for row in penalised)
 
     def each(values: list[float]) -> Tensor:
         return small_tensor(values, device).repeat_interleave(lengths_R, output_size=total)
 
-    rows_E = small_tensor(asked, device).repeat_interleave(lengths_R, output_size=total)
-    tokens_E = small_tensor([token for row in asked for token in counts[row]], device)
-    said_E = small_tensor([count for row in asked for count in counts[row].values()], device)
-    factor_E = each([samplings[row].repetition_penalty for row in asked])
+    rows_E = small_tensor(penalised, device).repeat_interleave(lengths_R, output_size=total)
+    tokens_E = small_tensor([token for row in penalised for token in counts[row]], device)
+    counts_E = small_tensor([count for row in penalised for count in counts[row].values()], device)
+    factor_E = each([samplings[row].repetition_penalty for row in penalised])
     scores_BV = scores_BV.float()
-    some_E = scores_BV[rows_E, tokens_E]
-    some_E = torch.where(some_E < 0, some_E * factor_E, some_E / factor_E)
-    some_E -= each([samplings[row].frequency_penalty for row in asked]) * said_E
-    some_E -= each([samplings[row].presence_penalty for row in asked]) * (said_E > 0)
-    return scores_BV.index_put((rows_E, tokens_E), some_E)
+    scores_E = scores_BV[rows_E, tokens_E]
+    scores_E = torch.where(scores_E < 0, scores_E * factor_E, scores_E / factor_E)
+    scores_E -= each([samplings[row].frequency_penalty for row in penalised]) * counts_E
+    scores_E -= each([samplings[row].presence_penalty for row in penalised]) * (counts_E > 0)
+    return scores_BV.index_put((rows_E, tokens_E), scores_E)
 
 
 def top_log_probabilities(logits_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -155,8 +155,8 @@ def log_sum_exp_of(logits_BV: Tensor) -> Tensor:
     """
     if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
-    if operations.supports_rows(logits_BV):
-        return operations.log_sum_exp(logits_BV)
+    if ops.supports_rows(logits_BV):
+        return ops.log_sum_exp(logits_BV)
     return torch.cat([softmax_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 
 
@@ -164,16 +164,16 @@ def _scaled(scores_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """Scores by temperature, the highest at 0, those that are never drawn at -inf."""
     temperatures_R = small_tensor([sampling.temperature for sampling in samplings], scores_RV.device)
     scaled_RV = (scores_RV - scores_RV.amax(-1, keepdim=True)) / temperatures_R[:, None]
-    narrow = [row for row, sampling in enumerate(samplings) if sampling.narrows]
+    narrow = [row for row, sampling in enumerate(samplings) if sampling.truncates]
     if narrow:
         rows = small_tensor(narrow, scores_RV.device)
         some_RV = scaled_RV[rows]
-        floor_R1 = _floor(some_RV, [samplings[row] for row in narrow])
+        floor_R1 = _min_kept_score(some_RV, [samplings[row] for row in narrow])
         scaled_RV[rows] = some_RV.masked_fill(some_RV < floor_R1, float("-inf"))
     return scaled_RV
 
 
-def _floor(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+def _min_kept_score(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """The lowest score that each row still draws, `[R, 1]`: of the top_k best, the fewest that hold top_p, none below min_p."""
     vocabulary, device = scaled_RV.shape[1], scaled_RV.device
     # the highest score is 0, and the share of a token beside it the exponential of its own

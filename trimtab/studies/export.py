@@ -36,8 +36,8 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.export.gguf import KINDS, is_lossless, require_writable, write_gguf
 from trimtab.export.hf import (
-    plain_config,
-    plain_weights,
+    merged_config,
+    merged_weights,
     write_adapter,
     write_classifier_config,
     write_merged,
@@ -267,8 +267,8 @@ class _Filling:
 
     def _gguf(self) -> _Written:
         base, encoder = self.session.base, self.session.encoder
-        weights = plain_weights(base)
-        config, kind = plain_config(base, weights), self.quantize or "f16"
+        weights = merged_weights(base)
+        config, kind = merged_config(base, weights), self.quantize or "f16"
         require_writable(config, weights, base.tokenizer)
         write_gguf(
             self.folder / GGUF,

@@ -17,13 +17,13 @@ from torch import Tensor
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Encoded
 from trimtab.model.attention import PackedSequences
-from trimtab.training.parallel import GAIN, parallel_lanes
-from trimtab.training.prefix_sharing import LEAST_SHARED, PrefixTree, end_to_end, prefix_tree
+from trimtab.training.parallel import LANE_COST, parallel_lanes
+from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, PrefixTree, prefix_tree, without_sharing
 
 # Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
 # what they are but for rounding.
 MICRO_TOKENS = 1024
-LEVELLED = 16  # parts: of more, lanes take the next one as they end, and hardly wait for each other
+MAX_BALANCED_PARTS = 16  # parts: of more, lanes take the next one as they end, and hardly wait for each other
 
 
 def default_microbatch_tokens(dtype: torch.dtype) -> int:
@@ -88,7 +88,7 @@ class Batch:
 def pack(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
     """Lay rows into one flat row, what several begin with once (`shared`); one with a weight of 0 is read but scores nothing."""
     ids = [row.encoded.ids for row in rows]
-    tree = prefix_tree(ids) if shared else end_to_end(ids)
+    tree = prefix_tree(ids) if shared else without_sharing(ids)
     starts = list(accumulate(map(len, tree.runs), initial=0))
     scored: list[int] = []
     labels: list[int] = []
@@ -140,7 +140,7 @@ def step_batches(
 
     Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
     """
-    return [pack(part) for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
+    return [pack(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
 def first_epoch(
@@ -148,10 +148,12 @@ def first_epoch(
 ) -> list[list[TrainingRow]]:
     """The rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
-    return [part for step in steps for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
+    return [
+        part for step in steps for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)
+    ]
 
 
-def step_parts(
+def step_microbatch_rows(
     rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
 ) -> list[list[TrainingRow]]:
     """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them; none of more than `tokens` (MICRO_TOKENS)."""
@@ -168,91 +170,99 @@ def micro_batches(
 
     What rows begin with in common counts once where it is `shared`. The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
     """
-    parts = _filled(units, tokens, shared=shared)
-    beside = parallel_lanes()
-    if beside == 1:
+    parts = _fill(units, tokens, shared=shared)
+    lanes = parallel_lanes()
+    if lanes == 1:
         return parts
     lengths = [_part_tokens(part, shared=shared) for part in parts]
-    for rounds in sorted({max(1, len(parts) // beside), -(-len(parts) // beside)}):  # what is left over would run alone
-        even = _even(units, rounds * beside, shared=shared)
-        longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
+    for parts_per_lane in sorted(
+        {max(1, len(parts) // lanes), -(-len(parts) // lanes)}
+    ):  # what is left over would run alone
+        balanced = _balanced(units, parts_per_lane * lanes, shared=shared)
+        longest = max((_part_tokens(part, shared=shared) for part in balanced), default=0)
         # rows that share much are read faster together, by all threads
-        if len(even) * longest * GAIN <= sum(lengths) and longest <= max([tokens, *lengths]):
-            return even
+        if len(balanced) * longest * LANE_COST <= sum(lengths) and longest <= max([tokens, *lengths]):
+            return balanced
     return parts
 
 
-def _filled(
+def _fill(
     units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool
 ) -> list[list[tuple[TrainingRow, ...]]]:
     """As few parts as there may be, the shortest rows first."""
     parts: list[list[tuple[TrainingRow, ...]]] = []
     room = 0
-    for unit in sorted(units, key=_tokens):
-        new = _tokens(unit) - (_shared(parts[-1][0][0], unit[0]) if parts and shared else 0)
+    for unit in sorted(units, key=_unit_tokens):
+        new = _unit_tokens(unit) - (_shared_tokens(parts[-1][0][0], unit[0]) if parts and shared else 0)
         if not parts or new > room:
             parts.append([])
-            room, new = tokens, _tokens(unit)
+            room, new = tokens, _unit_tokens(unit)
         parts[-1].append(unit)
         room -= new
     return parts
 
 
-def _even(units: Sequence[tuple[TrainingRow, ...]], count: int, *, shared: bool) -> list[list[tuple[TrainingRow, ...]]]:
+def _balanced(
+    units: Sequence[tuple[TrainingRow, ...]], count: int, *, shared: bool
+) -> list[list[tuple[TrainingRow, ...]]]:
     """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then.
 
     Then, where they are few, units change places for as long as the longest part and the shortest come nearer to each other.
     """
     parts: list[list[tuple[TrainingRow, ...]]] = [[] for _ in range(min(count, len(units)))]
     shortest = [(0, number) for number in range(len(parts))]
-    for unit in sorted(units, key=_tokens, reverse=True):
+    for unit in sorted(units, key=_unit_tokens, reverse=True):
         length, number = shortest[0]
         part = parts[number]
-        length += _tokens(unit) - (_shared(part[0][0], unit[0]) if part and shared else 0)
+        length += _unit_tokens(unit) - (_shared_tokens(part[0][0], unit[0]) if part and shared else 0)
         part.append(unit)
         heapreplace(shortest, (length, number))
-    for _ in units if 1 < len(parts) <= LEVELLED else ():
-        if not _nearer(parts, shared=shared):
+    for _ in units if 1 < len(parts) <= MAX_BALANCED_PARTS else ():
+        if not _improve_balance(parts, shared=shared):
             break
     # the longest begins first, so that lanes end together
     return sorted(parts, key=lambda part: _part_tokens(part, shared=shared), reverse=True)
 
 
-def _nearer(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool) -> bool:
+def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool) -> bool:
     """Give a unit of the longest part to the shortest, or for one of it, whichever evens them most; False where that ends."""
     lengths = [_part_tokens(part, shared=shared) for part in parts]
     long, short = (parts[lengths.index(find(lengths))] for find in (max, min))
     gap = max(lengths) - min(lengths)
-    own, others = (  # of each unit, where it would come to
-        [_tokens(unit) - (_shared(there[0][0], unit[0]) if shared else 0) for unit in part]
+    own_tokens, other_tokens = (  # of each unit, where it would come to
+        [_unit_tokens(unit) - (_shared_tokens(there[0][0], unit[0]) if shared else 0) for unit in part]
         for part, there in ((long, short), (short, long))
     )
-    changes = [(abs(gap - 2 * (one - other)), i, j) for i, one in enumerate(own) for j, other in enumerate(others)]
+    changes = [
+        (abs(gap - 2 * (one - other)), i, j) for i, one in enumerate(own_tokens) for j, other in enumerate(other_tokens)
+    ]
     if len(long) > 1:
-        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own)]  # for nothing
-    left, given, taken = min(changes)
-    if left >= gap:
+        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own_tokens)]  # for nothing
+    new_gap, moved_index, returned_index = min(changes)
+    if new_gap >= gap:
         return False
-    changed = (
-        [*long[:given], *short[taken : taken + 1], *long[given + 1 :]],
-        [*short[:taken], long[given], *short[taken + 1 :]],
+    swapped = (
+        [*long[:moved_index], *short[returned_index : returned_index + 1], *long[moved_index + 1 :]],
+        [*short[:returned_index], long[moved_index], *short[returned_index + 1 :]],
     )
-    if max(_part_tokens(part, shared=shared) for part in changed) >= max(lengths):  # they may share less there
+    if max(_part_tokens(part, shared=shared) for part in swapped) >= max(lengths):  # they may share less there
         return False
-    long[:], short[:] = changed
+    long[:], short[:] = swapped
     return True
 
 
 def _part_tokens(part: Sequence[tuple[TrainingRow, ...]], *, shared: bool) -> int:
     """Tokens that are read of a part."""
-    return sum(map(_tokens, part)) - (sum(_shared(part[0][0], unit[0]) for unit in part[1:]) if shared else 0)
+    return sum(map(_unit_tokens, part)) - (
+        sum(_shared_tokens(part[0][0], unit[0]) for unit in part[1:]) if shared else 0
+    )
 
 
-def _tokens(unit: tuple[TrainingRow, ...]) -> int:
-    return sum(len(row.encoded.ids) for row in unit) - sum(_shared(*both) for both in pairwise(unit))
+def _unit_tokens(unit: tuple[TrainingRow, ...]) -> int:
+    return sum(len(row.encoded.ids) for row in unit) - sum(_shared_tokens(*both) for both in pairwise(unit))
 
 
-def _shared(left: TrainingRow, right: TrainingRow) -> int:
+def _shared_tokens(left: TrainingRow, right: TrainingRow) -> int:
     """Tokens that are read once for both."""
     shared = common_prefix_length(left.encoded.ids, right.encoded.ids)
-    return shared if shared >= LEAST_SHARED else 0
+    return shared if shared >= MIN_SHARED_TOKENS else 0

@@ -39,31 +39,31 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
     `best` is the step of the best weights so far, whose checkpoint is kept. Which one that is must follow from `state`, so that
     replacing one pointer is all that makes a checkpoint count. Raises InputError when it cannot be written, a full disk for one.
     """
-    step, former = checkpoint.state["step"], _target(folder)
+    step, previous = checkpoint.state["step"], _latest_name(folder)
     name = _name(step)
     try:
         _write(folder, name, checkpoint, best)
         write_atomic(folder / LATEST, name)
-        _prune(folder, {name, former, None if best is None else _name(best)})
+        _prune(folder, {name, previous, None if best is None else _name(best)})
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder / f".{name}.part", ignore_errors=True)
         raise InputError(
             f"the checkpoint of step {step} could not be written ({one_line(error)}); "
-            + (f"{former} before it is intact" if former else "nothing was saved before it"),
+            + (f"{previous} before it is intact" if previous else "nothing was saved before it"),
             "make room or mend the disk, then run the same command with --resume",
             file=folder,
         ) from error
 
 
-def load(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
+def load(folder: Path, on_damage: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
     """The newest checkpoint that is intact, None where there is none.
 
-    `tell` gets one line where a newer one is damaged and the former one is taken, which then counts as the newest. One whose best
+    `on_damage` gets one line where a newer one is damaged and the former one is taken, which then counts as the newest. One whose best
     weights are damaged is not taken either: at the end of the run they would be put on. Raises InputError when there are some and
     all are damaged: training does not start again by itself where a disk has lost bits.
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
-    latest = _target(folder)
+    latest = _latest_name(folder)
     # One newer than the pointer was cut off before it counted.
     candidates = [name for name in names if latest is None or name <= latest]
     damage: list[InputError] = []
@@ -75,7 +75,7 @@ def load(folder: Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoi
             continue
         if damage:
             write_atomic(folder / LATEST, name)  # else the next save would keep the damaged one and not this one
-            tell(f"{damage[0].file}: {damage[0].problem}; training goes on from {name}")
+            on_damage(f"{damage[0].file}: {damage[0].problem}; training goes on from {name}")
         return found
     if damage:
         remedy = "remove this folder, and the same command with --resume starts this training at its beginning"
@@ -91,17 +91,17 @@ def load_step(folder: Path, step: int) -> Checkpoint:
 
 
 def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) -> None:
-    beside = folder / f".{name}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    temporary = folder / f".{name}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     for file, tensors in ((WEIGHTS, checkpoint.weights), (MOMENTS, checkpoint.moments)):
-        save_file({key: value.contiguous() for key, value in tensors.items()}, beside / file)
-        sync(beside / file)
-    write_json(beside / STATE, dict(checkpoint.state))
-    write_json(beside / HASHES, {"files": _hashes(beside, checkpoint.state), "best": best})
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary / file)
+        sync(temporary / file)
+    write_json(temporary / STATE, dict(checkpoint.state))
+    write_json(temporary / HASHES, {"files": _hashes(temporary, checkpoint.state), "best": best})
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
-    beside.rename(final)
+    temporary.rename(final)
     sync(folder)
 
 
@@ -119,7 +119,7 @@ def _read(folder: Path) -> tuple[Checkpoint, int | None]:
         state = read_json(folder / STATE)
         if not isinstance(state, dict):
             raise ValueError(f"{STATE} holds no object")
-        best = _require_as_written(folder, state)
+        best = _verify_hashes(folder, state)
         weights, moments = load_file(folder / WEIGHTS), load_file(folder / MOMENTS)
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         problem, remedy = f"the checkpoint is damaged ({one_line(error)})", "remove it and start again"
@@ -129,20 +129,20 @@ def _read(folder: Path) -> tuple[Checkpoint, int | None]:
 
 def _hashes(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
     """The hash of each file of a checkpoint; that of the state leaves its version out, which the loop refuses by its number."""
-    told = json.dumps({key: value for key, value in state.items() if key != "version"})
-    return {**{file: sha256_file(folder / file) for file in (WEIGHTS, MOMENTS)}, STATE: sha256_text(told)}
+    state_text = json.dumps({key: value for key, value in state.items() if key != "version"})
+    return {**{file: sha256_file(folder / file) for file in (WEIGHTS, MOMENTS)}, STATE: sha256_text(state_text)}
 
 
-def _require_as_written(folder: Path, state: Mapping[str, Any]) -> int | None:
+def _verify_hashes(folder: Path, state: Mapping[str, Any]) -> int | None:
     """Raise ValueError where a file differs from the hash that was kept of it; the step of the best weights.
 
     Earlier versions kept no hashes: of their checkpoints nothing is required here.
     """
     if not (folder / HASHES).is_file():
         return None
-    kept = read_json(folder / HASHES)
-    hashes = kept.get("files") if isinstance(kept, dict) else None
-    best = kept.get("best", "") if isinstance(kept, dict) else None
+    recorded = read_json(folder / HASHES)
+    hashes = recorded.get("files") if isinstance(recorded, dict) else None
+    best = recorded.get("best", "") if isinstance(recorded, dict) else None
     if not isinstance(hashes, dict) or not (best is None or isinstance(best, int)):
         raise ValueError(f"{HASHES} is not as it was written")
     for file, found in _hashes(folder, state).items():
@@ -155,7 +155,7 @@ def _name(step: int) -> str:
     return f"step-{step:07d}"
 
 
-def _target(folder: Path) -> str | None:
+def _latest_name(folder: Path) -> str | None:
     """The newest checkpoint that counts, where the pointer names one that is there."""
     file = folder / LATEST
     name = file.read_text(errors="replace").strip() if file.is_file() else ""

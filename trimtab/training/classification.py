@@ -31,13 +31,15 @@ class ClassificationObjective:
         *,
         batch: int,
         seed: int,
-        keep: bool = True,
+        cache_activations: bool = True,
         tokens: int | None = None,
     ) -> None:
-        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        """`cache_activations`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows, self.head, self.batch, self.seed, self.tokens = list(rows), head, batch, seed, tokens
-        self.frozen = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        self.activation_cache = (
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
+            if cache_activations
+            else None
         )
 
     @property
@@ -58,12 +60,12 @@ class ClassificationObjective:
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss in nats a row, and of the accuracy, weighted alike."""
-        log_p_MC = self.head(scored_hidden(base, batch, self.frozen)).log_softmax(-1)
+        log_p_MC = self.head(scored_hidden(base, batch, self.activation_cache)).log_softmax(-1)
         labels_M, weights_M = batch.labels_M.to(log_p_MC.device), batch.weights_M.to(log_p_MC.device)
         log_p_M = log_p_MC.gather(1, labels_M[:, None])[:, 0]
-        right_M = log_p_MC.argmax(-1) == labels_M
+        correct_M = log_p_MC.argmax(-1) == labels_M
         parts_M = -(log_p_M * weights_M)
-        return Loss(value=parts_M.sum(), figures={"accuracy": (right_M * weights_M).sum()}, parts_M=parts_M.detach())
+        return Loss(value=parts_M.sum(), figures={"accuracy": (correct_M * weights_M).sum()}, parts_M=parts_M.detach())
 
 
 def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[TrainingRow]:
@@ -85,10 +87,10 @@ def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int)
 
 
 @torch.no_grad()
-def label_probabilities(head: ClassificationHead, hidden_MD: Tensor) -> Tensor:
+def class_probabilities(head: ClassificationHead, hidden_MD: Tensor) -> Tensor:
     """Probability of each label from the hidden state at the end of each prompt, `[M, C]` float32 on CPU."""
-    chances_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
-    return chances_MC
+    probabilities_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
+    return probabilities_MC
 
 
 def _last_token(ids: Sequence[int], label: int, weight: float) -> TrainingRow:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.load import Base, softcap
-from trimtab.training.activation_cache import MOST_BYTES, ActivationCache
+from trimtab.training.activation_cache import MAX_BYTES, ActivationCache
 from trimtab.training.batch import (
     Batch,
     TrainingRow,
@@ -24,13 +24,13 @@ from trimtab.training.batch import (
     first_epoch,
     micro_batches,
     pack,
-    step_parts,
+    step_microbatch_rows,
     steps_per_epoch,
 )
 from trimtab.training.losses import Loss, head_log_softmax, kl_from_teacher, scored_hidden
 from trimtab.training.parallel import map_microbatches
 
-IMPOSSIBLE = -1e4  # the log-probability of a token that the teacher's head lacks: finite, so that 0 times it is 0
+LOG_ZERO = -1e4  # the log-probability of a token that the teacher's head lacks: finite, so that 0 times it is 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,27 +62,31 @@ class Distillation:
 
     def __init__(
         self,
-        lessons: Sequence[TeacherTargets],
+        targets: Sequence[TeacherTargets],
         teacher: Base,
         *,
         batch: int,
         seed: int,
-        keep: bool = True,
+        cache_activations: bool = True,
         tokens: int | None = None,
     ) -> None:
-        """`keep`: rows are read often enough to keep what the student's frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
-        self.rows = [lesson.student for lesson in lessons]
+        """`cache_activations`: rows are read often enough to keep what the student's frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        self.rows = [target.student for target in targets]
         self.batch, self.seed, self.tokens = batch, seed, tokens
-        self.frozen = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        self.activation_cache = (
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
+            if cache_activations
+            else None
         )
         self._number_of = {id(row.encoded): number for number, row in enumerate(self.rows)}
-        asked = [lesson.teacher for lesson in lessons]
-        if state_bytes(teacher, sum(row.trained_tokens for row in self.rows)) <= MOST_BYTES:
-            kept = answer_states(teacher, asked)
-            self._states_of: Callable[[Sequence[int]], list[Tensor]] = lambda numbers: [kept[one] for one in numbers]
+        teacher_rows = [target.teacher for target in targets]
+        if state_bytes(teacher, sum(row.trained_tokens for row in self.rows)) <= MAX_BYTES:
+            cached_states = answer_states(teacher, teacher_rows)
+            self._states_of: Callable[[Sequence[int]], list[Tensor]] = lambda numbers: [
+                cached_states[one] for one in numbers
+            ]
         else:
-            self._states_of = lambda numbers: answer_states(teacher, [asked[one] for one in numbers])
+            self._states_of = lambda numbers: answer_states(teacher, [teacher_rows[one] for one in numbers])
         head = teacher.model.get_output_embeddings()
         self._head, self._cap = (head.weight, head.bias), softcap(teacher.model)
 
@@ -98,19 +102,19 @@ class Distillation:
     def batches(self, step: int) -> list[DistillBatch]:
         """The micro-batches of one optimizer step."""
         return [
-            self._packed(part)
-            for part in step_parts(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
+            self._pack(part)
+            for part in step_microbatch_rows(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
         ]
 
-    def _packed(self, rows: Sequence[TrainingRow]) -> DistillBatch:
-        packed = pack(rows)
+    def _pack(self, rows: Sequence[TrainingRow]) -> DistillBatch:
+        batch_of_rows = pack(rows)
         states = self._states_of([self._number_of[id(row.encoded)] for row in rows])
-        own = {name: getattr(packed, name) for name in Batch.__dataclass_fields__}
+        own = {name: getattr(batch_of_rows, name) for name in Batch.__dataclass_fields__}
         return DistillBatch(**own, states_ME=torch.cat(states))
 
     def loss(self, base: Base, batch: DistillBatch) -> Loss:
         """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
-        hidden_MD = scored_hidden(base, batch, self.frozen)
+        hidden_MD = scored_hidden(base, batch, self.activation_cache)
         head = base.model.get_output_embeddings()
         value, parts_M = kl_from_teacher(
             partial(self._log_q, batch.states_ME.to(hidden_MD.device), head.weight.shape[0]),
@@ -127,7 +131,7 @@ class Distillation:
         weight, bias = self._head
         common = None if bias is None else bias[:vocabulary]
         log_q_RV, _ = head_log_softmax(states_ME[part], weight[:vocabulary], common, self._cap)
-        return F.pad(log_q_RV, (0, vocabulary - log_q_RV.shape[1]), value=IMPOSSIBLE)
+        return F.pad(log_q_RV, (0, vocabulary - log_q_RV.shape[1]), value=LOG_ZERO)
 
 
 def state_bytes(teacher: Base, tokens: int) -> int:

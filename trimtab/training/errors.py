@@ -12,41 +12,41 @@ from trimtab.training.batch import default_microbatch_tokens
 
 
 def require_finite(
-    values: Mapping[str, float | None], *, step: int, saved: int | None, rate: float | None, precision: str
+    values: Mapping[str, float | None], *, step: int, last_checkpoint: int | None, rate: float | None, precision: str
 ) -> None:
-    """Raise DivergedError where one of them is not finite at `step`, counted from 1; `saved` is the step of the last checkpoint.
+    """Raise DivergedError where one of them is not finite at `step`, counted from 1; `last_checkpoint` is the step of the last checkpoint.
 
     `rate` is the peak of the learning rate, None where no weight has moved yet, so that a lower one would not help.
     """
-    for what, value in values.items():
+    for name, value in values.items():
         if value is None or math.isfinite(value):
             continue
         if rate is None:
-            way = 'set base.precision = "fp32"' if precision != "fp32" else "look at the rows and their weights"
+            remedy = 'set base.precision = "fp32"' if precision != "fp32" else "look at the rows and their weights"
             raise DivergedError(
-                f"{what} is {value} at step {step}, before any weight has moved: {way}, or choose another base.model"
+                f"{name} is {value} at step {step}, before any weight has moved: {remedy}, or choose another base.model"
             )
         raise DivergedError(
-            f"{what} is {value} at step {step}; {_kept(saved)}: start again with a lower learning_rate (now {rate:g})"
+            f"{name} is {value} at step {step}; {_saved_state(last_checkpoint)}: start again with a lower learning_rate (now {rate:g})"
         )
 
 
 @contextmanager
-def explain_memory_error(base: Base, where: str, saved: int | None, tokens: int = 0) -> Iterator[None]:
+def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, tokens: int = 0) -> Iterator[None]:
     """Inside, memory that runs out is told as MemoryRanOutError; `tokens` are those of the pass under way."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not memory_ran_out(error):
             raise
-        of = f", in a pass of {tokens:,} tokens" if tokens else ""
+        pass_text = f", in a pass of {tokens:,} tokens" if tokens else ""
         raise MemoryRanOutError(
-            f"the memory ran out at {where}{of}; {_kept(saved)}: close other programs and go on with --resume, "
-            f"or start again with {_lighter(base, tokens)}"
+            f"the memory ran out at {where}{pass_text}; {_saved_state(last_checkpoint)}: close other programs and go on with --resume, "
+            f"or start again with {_memory_advice(base, tokens)}"
         ) from error
 
 
-def _lighter(base: Base, tokens: int) -> str:
+def _memory_advice(base: Base, tokens: int) -> str:
     """What takes less memory. A larger or smaller `batch` is not among it: a step is made of passes of so many tokens."""
     ways = ["a smaller base.model"]
     if base.precision != "bf16":
@@ -57,5 +57,5 @@ def _lighter(base: Base, tokens: int) -> str:
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def _kept(saved: int | None) -> str:
-    return "nothing was saved yet" if saved is None else f"the checkpoint of step {saved} is intact"
+def _saved_state(last_checkpoint: int | None) -> str:
+    return "nothing was saved yet" if last_checkpoint is None else f"the checkpoint of step {last_checkpoint} is intact"

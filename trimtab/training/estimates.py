@@ -24,7 +24,7 @@ from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
 from trimtab.training.sft import SupervisedObjective
 
-STEPPED = 5_000_000  # numbers over which a step of the optimizer is timed
+TIMED_PARAMETERS = 5_000_000  # numbers over which a step of the optimizer is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class TrainingRate:
     pass_tokens: int = MICRO_TOKENS
     steps_mb: float = 0.0
 
-    def once(self, tokens: float) -> float:
+    def caching_seconds(self, tokens: float) -> float:
         """Predicted seconds of reading what is kept of so many tokens."""
         return tokens * self.frozen_seconds
 
-    def epoch(self, tokens: float, *, kept: bool) -> float:
+    def epoch_seconds(self, tokens: float, *, kept: bool) -> float:
         """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `saved_for_backward`."""
-        return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
+        return tokens / self.tokens_per_second + (0.0 if kept else self.caching_seconds(tokens))
 
 
 def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float = 2.0) -> TrainingRate:
@@ -62,46 +62,53 @@ def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: f
 
 
 def _measured_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float) -> TrainingRate:
-    stepping = _stepping_seconds(base)
+    step_seconds = _optimizer_step_seconds(base)
     tokens = default_microbatch_tokens(base.model.dtype)
-    whole = SupervisedObjective(rows, batch=batch, seed=0, keep=False, tokens=tokens)
+    uncached = SupervisedObjective(rows, batch=batch, seed=0, cache_activations=False, tokens=tokens)
     if not first_trainable_layer(base.model):
-        return _measured(base, whole, stepping, seconds)
-    above = _measured(base, SupervisedObjective(rows, batch=batch, seed=0, tokens=tokens), stepping, seconds / 2)
-    every = _measured(base, whole, stepping, seconds / 2)
-    return replace(above, frozen_seconds=max(0.0, 1 / every.tokens_per_second - 1 / above.tokens_per_second))
+        return _measured(base, uncached, step_seconds, seconds)
+    with_cache = _measured(
+        base, SupervisedObjective(rows, batch=batch, seed=0, tokens=tokens), step_seconds, seconds / 2
+    )
+    without_cache = _measured(base, uncached, step_seconds, seconds / 2)
+    return replace(
+        with_cache, frozen_seconds=max(0.0, 1 / without_cache.tokens_per_second - 1 / with_cache.tokens_per_second)
+    )
 
 
-def _measured(base: Base, objective: SupervisedObjective, stepping: float, seconds: float) -> TrainingRate:
-    """How fast an objective's steps go, `stepping` seconds of the optimizer in each; what it keeps is read in the first epoch."""
-    cold, moving = objective.steps_per_epoch if objective.frozen else 1, list(trainable_parameters(base.model).values())
+def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, seconds: float) -> TrainingRate:
+    """How fast an objective's steps go, `step_seconds` seconds of the optimizer in each; what it keeps is read in the first epoch."""
+    warmup_steps, moving = (
+        objective.steps_per_epoch if objective.activation_cache else 1,
+        list(trainable_parameters(base.model).values()),
+    )
 
-    def passed(batch: Batch) -> None:
+    def run_batch(batch: Batch) -> None:
         torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
     with no_retained_grad(moving):  # as in training
-        while step <= cold or time.perf_counter() - began < seconds:
-            if step == cold:
+        while step <= warmup_steps or time.perf_counter() - began < seconds:
+            if step == warmup_steps:
                 tokens, began = 0, time.perf_counter()
             batches = objective.batches(step)
-            for _ in map_microbatches(passed, batches):
+            for _ in map_microbatches(run_batch, batches):
                 pass
             tokens += sum(batch.row_tokens for batch in batches)
             largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-parallel_lanes() :]))
             step += 1
-    taken = time.perf_counter() - began + (step - cold) * stepping
+    taken = time.perf_counter() - began + (step - warmup_steps) * step_seconds
     return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
 
 
-def _stepping_seconds(base: Base) -> float:
+def _optimizer_step_seconds(base: Base) -> float:
     """Seconds of one step of the optimizer, from a step over a part of the numbers: to hold the moments of all could be too much here."""
     moving = trainable_parameters(base.model)
     counted, sample = 0, {}
     for name, parameter in moving.items():
         sample[name] = nn.Parameter(torch.zeros_like(parameter))
         counted += parameter.numel()
-        if counted > STEPPED:
+        if counted > TIMED_PARAMETERS:
             break
     optimizer = Optimizer(sample)
     for _ in range(2):  # the first makes the moments
@@ -111,7 +118,7 @@ def _stepping_seconds(base: Base) -> float:
         optimizer.clip_gradients()
         optimizer.step(0.0)
         taken = time.perf_counter() - began
-    optimizer.let_go()
+    optimizer.release()
     return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 

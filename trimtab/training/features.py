@@ -21,7 +21,7 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     `linear` both did better on most sets (`benchmarks/embeddings.py`).
     """
     size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
-    found_PD = torch.empty(len(prompts), size)
+    mean_PD = torch.empty(len(prompts), size)
     # the scored position is the last of a prompt, and its label says which prompt it is: shortest ones come first
     units = [
         (TrainingRow(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
@@ -37,5 +37,5 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
         hidden_ND = (out[0] if isinstance(out, tuple) else out).reshape(-1, size).float().cpu()
         ends = (batch.scored_M + 1).tolist()
         for number, begin, end in zip(batch.labels_M.tolist(), [0, *ends], ends, strict=False):
-            found_PD[number] = hidden_ND[begin:end].mean(0)
-    return found_PD
+            mean_PD[number] = hidden_ND[begin:end].mean(0)
+    return mean_PD

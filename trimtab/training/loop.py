@@ -93,7 +93,7 @@ class TrainingJob:
     trial: str = ""
 
     @property
-    def marked(self) -> dict[str, Any]:
+    def event_fields(self) -> dict[str, Any]:
         """What stands in every event."""
         named = (("note", self.note), ("trial", self.trial), ("run", self.run))
         return {name: text for name, text in named if text}
@@ -110,7 +110,7 @@ class TrainingJob:
         return max(1, math.ceil(self.settings.epochs * self.objective.steps_per_epoch))
 
     @property
-    def marks(self) -> set[int]:
+    def evaluation_steps(self) -> set[int]:
         """Steps after which dev is looked at."""
         times = self.settings.evaluations if self.evaluate is not None else 0
         return {max(1, round(self.steps * (number + 1) / times)) for number in range(times)}
@@ -148,12 +148,12 @@ class _State:
     loss_count: int = 0
     figure_sums: dict[str, float] = field(default_factory=dict)  # as loss_sum, since the last reading
     readings: list[EvalRecord] = field(default_factory=list)
-    saved: int | None = None  # the step of the last checkpoint
+    last_checkpoint: int | None = None  # its step
 
     def to_json(self) -> dict[str, Any]:
         names = ("step", "seconds", "tokens", "loss_sum", "loss_count", "figure_sums")
         values = {key: getattr(self, key) for key in names}
-        return {**values, "readings": [reading.to_json() for reading in self.readings]}
+        return {**values, "readings": [record.to_json() for record in self.readings]}
 
     @property
     def newest_is_best(self) -> bool:
@@ -168,8 +168,8 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
     figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of other data, settings, precision or
     version, and when one cannot be written; BusyError when another process writes the folder.
     """
-    with locked(job.folder), _graceful() as stop, _optimizer(job) as optimizer:
-        settings, steps, marks = job.settings, job.steps, job.marks
+    with locked(job.folder), _collect_stop_signals() as stop, _optimizer(job) as optimizer:
+        settings, steps, evaluation_steps = job.settings, job.steps, job.evaluation_steps
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
         began = last_save = time.monotonic()
@@ -178,7 +178,7 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
         while state.step < last and not stopped_early:
             _step(job, optimizer, state)
             state.seconds = before + time.monotonic() - began
-            evaluated = state.step in marks
+            evaluated = state.step in evaluation_steps
             if evaluated:
                 _evaluate(job, state)
                 state.seconds = before + time.monotonic() - began
@@ -199,7 +199,7 @@ def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
     try:
         yield optimizer
     finally:
-        optimizer.let_go()
+        optimizer.release()
 
 
 def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
@@ -208,31 +208,31 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     loss = 0.0
     figures: dict[str, float] = {}
     where = f"step {state.step + 1} of {steps}"
-    with explain_memory_error(job.base, where, state.saved):
+    with explain_memory_error(job.base, where, state.last_checkpoint):
         batches = job.objective.batches(state.step)
 
-    def passed(numbered: tuple[int, AnyBatch]) -> Loss:
-        place, batch = numbered
-        with explain_memory_error(job.base, where, state.saved, tokens=len(batch.ids_N)):
-            part = job.objective.loss(job.base, batch)
-            optimizer.backward(part.value, place)
-            return part.detached()
+    def run_batch(numbered_batch: tuple[int, AnyBatch]) -> Loss:
+        place, batch = numbered_batch
+        with explain_memory_error(job.base, where, state.last_checkpoint, tokens=len(batch.ids_N)):
+            part_loss = job.objective.loss(job.base, batch)
+            optimizer.backward(part_loss.value, place)
+            return part_loss.detached()
 
-    for batch, part in zip(batches, map_microbatches(passed, list(enumerate(batches))), strict=True):
-        loss += float(part.value)
-        _add(figures, part)
+    for batch, part_loss in zip(batches, map_microbatches(run_batch, list(enumerate(batches))), strict=True):
+        loss += float(part_loss.value)
+        _add_figures(figures, part_loss)
         state.tokens += batch.row_tokens
     norm = optimizer.clip_gradients()
-    _require_numbers(job, state, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
+    _require_finite(job, state, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
     rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
-    with explain_memory_error(job.base, where, state.saved):
+    with explain_memory_error(job.base, where, state.last_checkpoint):
         optimizer.step(rate)
     state.step += 1
     state.loss_sum += loss
     state.loss_count += 1
     for name, value in figures.items():
         state.figure_sums[name] = state.figure_sums.get(name, 0.0) + value
-    _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
+    _emit_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
 
 
 def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
@@ -248,11 +248,11 @@ def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
             batches = objective.batches(step)
             trained = sum(batch.trained_tokens for batch in batches)
             parts = list(map_microbatches(partial(objective.loss, base), batches))
-            total += trained * sum(float(part.value) for part in parts)
+            total += trained * sum(float(part_loss.value) for part_loss in parts)
             tokens += trained
-            for batch, part in zip(batches, parts, strict=True):
-                rows += [trained * value for value in part.by_row(batch)]
-                _add(figures, part, times=trained)
+            for batch, part_loss in zip(batches, parts, strict=True):
+                rows += [trained * value for value in part_loss.by_row(batch)]
+                _add_figures(figures, part_loss, times=trained)
     return DevEvaluation(
         dev_loss=total / tokens,
         figures={name: value / tokens for name, value in figures.items()},
@@ -260,56 +260,64 @@ def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
     )
 
 
-def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
-    for name, value in part.figures.items():
+def _add_figures(figures: dict[str, float], part_loss: Loss, times: float = 1.0) -> None:
+    for name, value in part_loss.figures.items():
         number = float(value.detach()) if isinstance(value, Tensor) else value
         figures[name] = figures.get(name, 0.0) + times * number
 
 
-def _require_numbers(job: TrainingJob, state: _State, step: int, values: Mapping[str, float | None]) -> None:
+def _require_finite(job: TrainingJob, state: _State, step: int, values: Mapping[str, float | None]) -> None:
     rate = job.settings.learning_rate if state.step else None
-    require_finite(values, step=step, saved=state.saved, rate=rate, precision=job.base.precision)
+    require_finite(values, step=step, last_checkpoint=state.last_checkpoint, rate=rate, precision=job.base.precision)
 
 
-def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
+def _emit_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
     job.progress.emit(
         "train",
         step=state.step,
         of=job.steps,
         **figures,
         tokens_per_second=state.tokens / state.seconds if state.seconds else None,
-        **job.marked,
+        **job.event_fields,
     )
 
 
 def _evaluate(job: TrainingJob, state: _State) -> None:
     if job.evaluate is None:
         return
-    with explain_memory_error(job.base, f"the look at dev after step {state.step} of {job.steps}", state.saved):
-        seen = job.evaluate()
-    _require_numbers(job, state, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
+    with explain_memory_error(
+        job.base, f"the look at dev after step {state.step} of {job.steps}", state.last_checkpoint
+    ):
+        evaluation = job.evaluate()
+    _require_finite(
+        job,
+        state,
+        state.step,
+        {"dev loss": evaluation.dev_loss, "dev metric": evaluation.dev_metric, **evaluation.figures},
+    )
     count = max(1, state.loss_count)
-    reading = EvalRecord(
+    record = EvalRecord(
         step=state.step,
         train_loss=state.loss_sum / count,
-        dev_loss=seen.dev_loss,
-        dev_metric=seen.dev_metric,
-        figures={f"train_{name}": value / count for name, value in state.figure_sums.items()} | dict(seen.figures),
-        rows=seen.rows,
+        dev_loss=evaluation.dev_loss,
+        dev_metric=evaluation.dev_metric,
+        figures={f"train_{name}": value / count for name, value in state.figure_sums.items()}
+        | dict(evaluation.figures),
+        rows=evaluation.rows,
     )
     state.loss_sum, state.loss_count, state.figure_sums = 0.0, 0, {}
-    state.readings.append(reading)
-    told = reading.to_json()
-    figures, _ = told.pop("figures"), told.pop("rows")
-    marked = {name: text for name, text in job.marked.items() if name != "note"}
-    job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures, **marked)
+    state.readings.append(record)
+    record_fields = record.to_json()
+    figures, _ = record_fields.pop("figures"), record_fields.pop("rows")
+    event_fields = {name: text for name, text in job.event_fields.items() if name != "note"}
+    job.progress.emit("dev", **record_fields, of=job.steps, best=state.newest_is_best, **figures, **event_fields)
 
 
 def _save(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     named = {"version": VERSION, "fingerprint": job.fingerprint, "precision": job.base.precision}
     kept = Checkpoint(weights=optimizer.weights(), moments=optimizer.moments(), state={**named, **state.to_json()})
     checkpoints.save(job.checkpoints, kept, best=best_of(state.readings).step if state.readings else None)
-    state.saved = state.step
+    state.last_checkpoint = state.step
 
 
 def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
@@ -318,14 +326,14 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
         return _State()
     saved = dict(found.state)
     version = saved.pop("version", 1)
-    differs = (
+    checks = (
         (version != VERSION, f"version {version} of Trimtab's checkpoints; this Trimtab reads {VERSION}"),
         (saved.pop("fingerprint", None) != job.fingerprint, "another data or settings"),
         (saved.pop("precision", None) != job.base.precision, "another precision"),
         (found.weights.keys() != optimizer.parameters.keys(), "other trainable weights"),
     )
-    for is_so, what in differs:
-        if is_so:
+    for differs, what in checks:
+        if differs:
             raise InputError(
                 f"the checkpoint was made with {what}",
                 "start a new run, or put back what was changed",
@@ -333,11 +341,11 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
             )
     optimizer.load_weights(found.weights)
     optimizer.load_moments(found.moments)
-    readings = [_reading(reading) for reading in saved.pop("readings")]
-    return _State(**saved, readings=readings, saved=saved["step"])
+    readings = [_record_from_json(record) for record in saved.pop("readings")]
+    return _State(**saved, readings=readings, last_checkpoint=saved["step"])
 
 
-def _reading(saved: Mapping[str, Any]) -> EvalRecord:
+def _record_from_json(saved: Mapping[str, Any]) -> EvalRecord:
     return EvalRecord(**{**saved, "rows": tuple(saved["rows"])})
 
 
@@ -364,7 +372,7 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
 
 
 @contextmanager
-def _graceful() -> Iterator[list[int]]:
+def _collect_stop_signals() -> Iterator[list[int]]:
     """Collect the signals that ask for a stop instead of dying, so that a step can be finished and saved.
 
     A second one kills as usual; one that is ignored, as SIGHUP below nohup, stays so.

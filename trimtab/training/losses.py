@@ -22,7 +22,7 @@ from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch
 
 CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
-SLICE = 8  # rows of a chunk that are held in float32 at once: they stay in cache
+SLICE_ROWS = 8  # rows of a chunk that are held in float32 at once: they stay in cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +55,19 @@ def sums_by_row(values_M: Tensor, batch: Batch) -> Tensor:
     return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
 
 
-def scored_hidden(base: Base, batch: Batch, frozen: ActivationCache | None = None) -> Tensor:
-    """The last hidden states `hidden_MD` of the scored positions, one for each label; with `frozen`, where that has left off."""
-    if frozen is not None:
-        return frozen.scored(base, batch)
+def scored_hidden(base: Base, batch: Batch, activation_cache: ActivationCache | None = None) -> Tensor:
+    """The last hidden states `hidden_MD` of the scored positions, one for each label; with `activation_cache`, where that has left off."""
+    if activation_cache is not None:
+        return activation_cache.hidden_at_scored(base, batch)
     device = base.device
     flat = batch.ids_N.to(device), batch.positions_N.to(device), batch.layout
     return hidden_at(base, batch.scored_M.to(device), *flat)
 
 
 def label_log_probabilities(
-    base: Base, hidden_MD: Tensor, labels_M: Tensor, *, foretold_M: Tensor | None = None
+    base: Base, hidden_MD: Tensor, labels_M: Tensor, *, upstream_grad_M: Tensor | None = None
 ) -> Tensor:
-    """`log_p_M` of the labels under the model's own head, in nats; `foretold_M` is that of `token_log_probabilities`."""
+    """`log_p_M` of the labels under the model's own head, in nats; `upstream_grad_M` is that of `token_log_probabilities`."""
     head = base.model.get_output_embeddings()
     return token_log_probabilities(
         hidden_MD,
@@ -75,7 +75,7 @@ def label_log_probabilities(
         labels_M.to(hidden_MD.device),
         bias_V=head.bias,
         softcap=softcap(base.model),
-        foretold_M=foretold_M,
+        upstream_grad_M=upstream_grad_M,
     )
 
 
@@ -99,15 +99,15 @@ def token_log_probabilities(
     *,
     bias_V: Tensor | None = None,
     softcap: float | None = None,
-    foretold_M: Tensor | None = None,
+    upstream_grad_M: Tensor | None = None,
 ) -> Tensor:
     """Natural logarithm of each label's probability, float32 `log_p_M`, differentiable for any loss built on it.
 
-    `foretold_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
+    `upstream_grad_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
     cross entropies. It changes no result beyond rounding; with it a trainable head costs no second pass. Every label must be >= 0.
     """
     log_p_M: Tensor = apply_function(
-        _TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap
+        _TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, upstream_grad_M, softcap
     )
     return log_p_M
 
@@ -126,12 +126,12 @@ def kl_from_teacher(
     `teacher` gives the float32 log-probabilities `log_p_RV` of a chunk of the positions; they may be overwritten.
     """
     found: tuple[Tensor, Tensor] = apply_function(
-        _Divergence, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap
+        _KlFromTeacher, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap
     )
     return found
 
 
-class _Divergence(torch.autograd.Function):
+class _KlFromTeacher(torch.autograd.Function):
     """Both heads in chunks: the gradient of the student's logits, `w (p - q)` for a teacher's q, is known with the loss."""
 
     @staticmethod
@@ -149,19 +149,19 @@ class _Divergence(torch.autograd.Function):
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
         for part in _chunks(len(weights_M), 4 * len(weight_VD)):
-            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
+            log_p_RV, tanh_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
             log_q_RV, weights_R1 = teacher(part), weights_M[part, None]
             nats_RV = torch.nn.functional.kl_div(log_p_RV, log_q_RV, reduction="none", log_target=True)
             parts_M[part] = weights_R1[:, 0] * nats_RV.sum(1)
             if need_hidden or head.needed:
                 grad_RV = (log_p_RV.exp_() - log_q_RV.exp_()) * weights_R1
-                if squashed_RV is not None:
-                    grad_RV *= 1.0 - squashed_RV.square()
-                low_RV = grad_RV.to(hidden_MD.dtype)
+                if tanh_RV is not None:
+                    grad_RV *= 1.0 - tanh_RV.square()
+                grad_low_RV = grad_RV.to(hidden_MD.dtype)
                 if grad_hidden_MD is not None:
-                    grad_hidden_MD[part] = low_RV @ weight_VD
+                    grad_hidden_MD[part] = grad_low_RV @ weight_VD
                 head.add_to_bias(grad_RV)
-                head.add(low_RV, hidden_MD[part])
+                head.add(grad_low_RV, hidden_MD[part])
         ctx.head = head
         ctx.save_for_backward(grad_hidden_MD)
         ctx.mark_non_differentiable(parts_M)
@@ -172,7 +172,7 @@ class _Divergence(torch.autograd.Function):
         (grad_hidden_MD,) = ctx.saved_tensors
         if grad_hidden_MD is not None:
             grad_hidden_MD = grad_hidden_MD * grads[0].to(grad_hidden_MD.dtype)
-        return grad_hidden_MD, *ctx.head.times(grads[0]), None, None, None
+        return grad_hidden_MD, *ctx.head.scaled(grads[0]), None, None, None
 
 
 class _TokenLogProbabilities(torch.autograd.Function):
@@ -191,46 +191,48 @@ class _TokenLogProbabilities(torch.autograd.Function):
         weight_VD: Tensor,
         bias_V: Tensor | None,
         labels_M: Tensor,
-        foretold_M: Tensor | None,
+        upstream_grad_M: Tensor | None,
         cap: float | None,
     ) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         count = hidden_MD.shape[0]
         log_p_M = hidden_MD.new_empty(count, dtype=torch.float32)
-        scale_M = torch.ones_like(log_p_M) if foretold_M is None else foretold_M
+        scale_M = torch.ones_like(log_p_M) if upstream_grad_M is None else upstream_grad_M
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
-        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
-        graded = need_hidden or (head is not None and head.needed)
-        for part in _chunks_of(count, weight_VD, whole=head is not None and need_weight):
+        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if upstream_grad_M is not None else None
+        needs_grad = need_hidden or (head is not None and head.needed)
+        for part in _head_chunks(count, weight_VD, whole_gradient=head is not None and need_weight):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
-            log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
+            log_p_M[part] = _label_log_probabilities(
+                logits_RV, labels_M[part], scale_M[part] if needs_grad else None, cap, head
+            )
             if grad_hidden_MD is not None:
                 grad_hidden_MD[part] = matmul(logits_RV, weight_VD, upright=True)
             if head is not None:
                 head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap
         # the head's inputs are needed again only where its gradient may have to be
-        again = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
-        ctx.save_for_backward(grad_hidden_MD, foretold_M, *again)
+        recompute_inputs = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
+        ctx.save_for_backward(grad_hidden_MD, upstream_grad_M, *recompute_inputs)
         return log_p_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden_MD, foretold_M, hidden_MD, weight_VD, bias_V, labels_M = ctx.saved_tensors
-        factor_M = grads[0] if foretold_M is None else grads[0] / foretold_M
+        grad_hidden_MD, upstream_grad_M, hidden_MD, weight_VD, bias_V, labels_M = ctx.saved_tensors
+        factor_M = grads[0] if upstream_grad_M is None else grads[0] / upstream_grad_M
         if grad_hidden_MD is not None:
             grad_hidden_MD = (grad_hidden_MD * factor_M[:, None]).to(grad_hidden_MD.dtype)
         _, need_weight, need_bias = ctx.needs_input_grad[:3]
         if not (need_weight or need_bias):
             return grad_hidden_MD, None, None, None, None, None
         if ctx.grad_head is not None and len(factor_M) and bool((factor_M == factor_M[0]).all()):
-            return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
+            return grad_hidden_MD, *ctx.grad_head.scaled(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks_of(len(labels_M), weight_VD, whole=need_weight):
+        for part in _head_chunks(len(labels_M), weight_VD, whole_gradient=need_weight):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
-            _label_scores(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
+            _label_log_probabilities(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
             head.add(logits_RV, hidden_MD[part])
-        return grad_hidden_MD, *head.times(grads[0].new_ones(())), None, None, None
+        return grad_hidden_MD, *head.scaled(grads[0].new_ones(())), None, None, None
 
 
 class _HeadGradient:
@@ -257,7 +259,7 @@ class _HeadGradient:
         if self.bias_V is not None:
             self.bias_V += grad_RV.sum(0)
 
-    def times(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def scaled(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
         nothing = self.need_weight and self.weight_VD is None  # not a position was scored
         totals = (torch.zeros_like(self.head_VD) if nothing else self.weight_VD, self.bias_V)
         weight_VD, bias_V = (None if total is None else (total * factor).to(self.head_VD.dtype) for total in totals)
@@ -278,18 +280,18 @@ def _logits(hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tens
 
 
 def _log_softmax(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    capped_RV, squashed_RV = _capped(logits_RV.float(), cap)
-    return torch.log_softmax(capped_RV, dim=-1), squashed_RV
+    capped_RV, tanh_RV = _capped(logits_RV.float(), cap)
+    return torch.log_softmax(capped_RV, dim=-1), tanh_RV
 
 
 def _capped(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
     if cap is None:
         return logits_RV, None
-    squashed_RV = torch.tanh(logits_RV / cap)
-    return cap * squashed_RV, squashed_RV
+    tanh_RV = torch.tanh(logits_RV / cap)
+    return cap * tanh_RV, tanh_RV
 
 
-def _label_scores(
+def _label_log_probabilities(
     logits_RV: Tensor, labels_R: Tensor, scale_R: Tensor | None, cap: float | None, head: _HeadGradient | None
 ) -> Tensor:
     """Log-probability of each label, float32 `log_p_R`; with `scale_R`, an upstream gradient, the logits become their gradient.
@@ -301,12 +303,12 @@ def _label_scores(
         scales = None if scale_R is None else scale_R.contiguous()
         call("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
         return log_p_R
-    rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
+    rows = SLICE_ROWS if logits_RV.device.type == "cpu" else max(1, len(labels_R))
     for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):
-        logits_SV, squashed_SV = _capped(logits_RV[part].float(), cap)
+        logits_SV, tanh_SV = _capped(logits_RV[part].float(), cap)
         p_SV, log_p_R[part] = _softmax(logits_SV, labels_R[part], of_float32=logits_RV.dtype == torch.float32)
         if scale_R is not None:
-            grad_SV = _logits_gradient(p_SV, squashed_SV, labels_R[part], scale_R[part])
+            grad_SV = _logits_gradient(p_SV, tanh_SV, labels_R[part], scale_R[part])
             logits_RV[part] = grad_SV
             if head is not None:
                 head.add_to_bias(grad_SV)
@@ -320,23 +322,23 @@ def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[
         log_p_S = log_p_SV.gather(1, labels_S[:, None])[:, 0]
         return log_p_SV.exp_(), log_p_S
     p_SV = logits_SV.softmax(-1)
-    own_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
+    label_logits_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
     # the likeliest one's logarithm first, which is near 0 where a label is certain: large logits must not round it away
-    return p_SV, own_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
+    return p_SV, label_logits_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
 
 
-def _logits_gradient(p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
+def _logits_gradient(p_RV: Tensor, tanh_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
     """Gradient of the head's raw logits for the upstream gradient `scale_R`; overwrites the probabilities `p_RV`."""
     grad_RV = p_RV
     grad_RV[torch.arange(grad_RV.shape[0], device=grad_RV.device), labels_R] -= 1.0
     grad_RV *= -scale_R[:, None]
-    if squashed_RV is not None:
-        grad_RV *= 1.0 - squashed_RV.square()
+    if tanh_RV is not None:
+        grad_RV *= 1.0 - tanh_RV.square()
     return grad_RV
 
 
-def _chunks_of(count: int, head_VD: Tensor, *, whole: bool) -> Iterator[slice]:
-    """Chunks of at most CHUNK_BYTES of logits in the head's type, alike in size; `whole`, where the head moves, of as much as its gradient.
+def _head_chunks(count: int, head_VD: Tensor, *, whole_gradient: bool) -> Iterator[slice]:
+    """Chunks of at most CHUNK_BYTES of logits in the head's type, alike in size; `whole_gradient`, where the head moves, of as much as its gradient.
 
     A second chunk of a head that moves has its gradient copied to float32 and added to: a first one that is as large takes less of both
     time and memory. Not on a GPU, which holds a chunk in float32 beside it; nor in float32, whose seeded losses are held to the bit.
@@ -344,7 +346,7 @@ def _chunks_of(count: int, head_VD: Tensor, *, whole: bool) -> Iterator[slice]:
     row = len(head_VD) * head_VD.element_size()
     if head_VD.dtype == torch.float32:
         return _chunks(count, row)
-    most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole and head_VD.device.type == "cpu" else 0)
+    most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole_gradient and head_VD.device.type == "cpu" else 0)
     parts = -(-count // max(1, most // row))
     rows = -(-count // max(1, parts))
     return (slice(start, start + rows) for start in range(0, count, max(1, rows)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-EARNED = "train_reward"  # what answers that were learnt from earned
+REWARD_FIGURE = "train_reward"  # what answers that were learnt from earned
 LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
 Health = Literal["learning", "still improving", "memorising", "diverging", "gaming"]
 
@@ -57,8 +57,8 @@ def best_of(readings: Sequence[EvalRecord]) -> EvalRecord:
     All are compared with one, so the best does not hang on the order in which they are compared; a later one of equals
     was trained longer at a lower rate. A new reading is the best or leaves the former one the best: no third one has to be kept.
     """
-    lowest = _lowest(readings)
-    return max((reading for reading in readings if not _clearly_worse(reading, lowest)), key=lambda one: one.step)
+    lowest = _lowest_record(readings)
+    return max((record for record in readings if not _clearly_worse(record, lowest)), key=lambda one: one.step)
 
 
 def paired_error(left: EvalRecord, right: EvalRecord) -> float:
@@ -81,39 +81,39 @@ def health(readings: Sequence[EvalRecord]) -> Health:
     """
     if len(readings) < 2:
         return "learning"
-    lowest = _lowest(readings)
+    lowest = _lowest_record(readings)
     last, former = readings[-1], readings[-2]
     rise, fall = (
         loss_or_negated_metric(last) - loss_or_negated_metric(lowest),
         loss_or_negated_metric(former) - loss_or_negated_metric(last),
     )
-    if EARNED in last.figures:
-        if last.figures[EARNED] > lowest.figures[EARNED] and _exceeds(rise, paired_error(lowest, last)):
+    if REWARD_FIGURE in last.figures:
+        if last.figures[REWARD_FIGURE] > lowest.figures[REWARD_FIGURE] and _exceeds(rise, paired_error(lowest, last)):
             return "gaming"
-    elif _exceeds(rise, _step(lowest, last, LOSS_RISE)):
+    elif _exceeds(rise, _min_change(lowest, last, LOSS_RISE)):
         if last.train_loss < lowest.train_loss:
             return "memorising"
         if last.train_loss - lowest.train_loss > LOSS_RISE * abs(lowest.train_loss):
             return "diverging"
-    if lowest is last and _exceeds(fall, _step(former, last, LOSS_FALL)):
+    if lowest is last and _exceeds(fall, _min_change(former, last, LOSS_FALL)):
         return "still improving"
     return "learning"
 
 
-def _lowest(readings: Sequence[EvalRecord]) -> EvalRecord:
+def _lowest_record(readings: Sequence[EvalRecord]) -> EvalRecord:
     """The reading with the lowest dev loss, the earliest of equals."""
-    return min(readings, key=lambda reading: (loss_or_negated_metric(reading), reading.step))
+    return min(readings, key=lambda record: (loss_or_negated_metric(record), record.step))
 
 
-def _clearly_worse(reading: EvalRecord, than: EvalRecord) -> bool:
-    return _exceeds(loss_or_negated_metric(reading) - loss_or_negated_metric(than), paired_error(reading, than))
+def _clearly_worse(record: EvalRecord, than: EvalRecord) -> bool:
+    return _exceeds(loss_or_negated_metric(record) - loss_or_negated_metric(than), paired_error(record, than))
 
 
-def loss_or_negated_metric(reading: EvalRecord) -> float:
+def loss_or_negated_metric(record: EvalRecord) -> float:
     """Dev loss, or the metric turned round where there is none: lower is better."""
-    if reading.dev_loss is not None:
-        return reading.dev_loss
-    return -reading.dev_metric if reading.dev_metric is not None else 0.0
+    if record.dev_loss is not None:
+        return record.dev_loss
+    return -record.dev_metric if record.dev_metric is not None else 0.0
 
 
 def _exceeds(gap: float, error: float) -> bool:
@@ -121,9 +121,9 @@ def _exceeds(gap: float, error: float) -> bool:
     return gap > error and not math.isclose(gap, error)
 
 
-def _step(reading: EvalRecord, other: EvalRecord, share: float) -> float:
+def _min_change(record: EvalRecord, other: EvalRecord, share: float) -> float:
     """By how much `badness` must change to mean something."""
-    return paired_error(reading, other) if reading.dev_loss is None else share * abs(reading.dev_loss)
+    return paired_error(record, other) if record.dev_loss is None else share * abs(record.dev_loss)
 
 
 ADVICE: dict[Health, str] = {

@@ -23,7 +23,7 @@ WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al
 WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
 Schedule = Literal["cosine", "constant"]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-OF_KERNELS = 16  # numbers that kernels take at once
+KERNEL_WIDTH = 16  # numbers that kernels take at once
 
 
 def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "cosine") -> float:
@@ -55,7 +55,7 @@ def restore(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
 @contextmanager
 def no_retained_grad(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Inside, autograd holds no gradient of these for longer than until the next one is made."""
-    hooks = [_called(one, _weightless) for one in parameters]
+    hooks = [_register_grad_hook(one, _placeholder_grad) for one in parameters]
     try:
         yield
     finally:
@@ -63,12 +63,12 @@ def no_retained_grad(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             hook.remove()
 
 
-def _weightless(gradient: Tensor) -> Tensor:
+def _placeholder_grad(gradient: Tensor) -> Tensor:
     """What autograd may keep in the place of a gradient that is not needed any more: the same shape, without memory."""
     return gradient.new_zeros(()).expand_as(gradient)
 
 
-def _called(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+def _register_grad_hook(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
     """Have a function called with each gradient of a parameter; what it returns stands in the gradient's place."""
     handle: RemovableHandle = parameter.register_hook(with_gradient)  # type: ignore[no-untyped-call]
     return handle
@@ -88,11 +88,11 @@ class Optimizer:
             for name, value in self.parameters.items()
         }
         self.clip, self._scale = clip, 1.0
-        by_kernel = {name: _takes(value) for name, value in self.parameters.items()}
+        by_kernel = {name: _kernel_supports(value) for name, value in self.parameters.items()}
         self._by_kernel, self._by_torch = (
-            [name for name in by_kernel if by_kernel[name] is ours] for ours in (True, False)
+            [name for name in by_kernel if by_kernel[name] is by_kernel_flag] for by_kernel_flag in (True, False)
         )
-        self._sums = _Sums(self.parameters, self.masters)
+        self._gradient_sums = _GradientSums(self.parameters, self.masters)
         self._adam = torch.optim.AdamW(
             list(self.masters.values()), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
         )
@@ -102,7 +102,7 @@ class Optimizer:
 
         Any thread may call this; every place up to the last must have been added before the gradients are used.
         """
-        self._sums.add(loss, place)
+        self._gradient_sums.add(loss, place)
 
     def clip_gradients(self) -> float:
         """Bound the norm of all gradients together, those of a kernel's as it steps them; their norm before that."""
@@ -117,7 +117,7 @@ class Optimizer:
         for name in self._by_kernel:
             self._step(name, learning_rate)
         self._adam.step()
-        self._sums.begin()
+        self._gradient_sums.reset()
         self._scale = 1.0
         self._publish(self._by_torch)
 
@@ -131,18 +131,18 @@ class Optimizer:
             moments = {key: torch.zeros_like(master) for key in ("exp_avg", "exp_avg_sq")}
             state |= {"step": torch.tensor(0.0), **moments}
         state["step"] += 1
-        mean, squares = (1 - beta ** float(state["step"]) for beta in BETAS)
-        kept = 1 - learning_rate * float(self._adam.param_groups[0]["weight_decay"])
+        bias_1, bias_2 = (1 - beta ** float(state["step"]) for beta in BETAS)
+        decay = 1 - learning_rate * float(self._adam.param_groups[0]["weight_decay"])
         call(
             "step_adam",
             *(master.grad, master, state["exp_avg"], state["exp_avg_sq"], self.parameters[name], master.numel()),
-            *(self._scale, kept, learning_rate / mean, math.sqrt(squares), *BETAS, EPSILON),
+            *(self._scale, decay, learning_rate / bias_1, math.sqrt(bias_2), *BETAS, EPSILON),
         )
         master.grad = None
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Drop all gradients, those of a step that came to no end too; no more can be added."""
-        self._sums.end()
+        self._gradient_sums.close()
 
     def weights(self) -> dict[str, Tensor]:
         """The float32 values of everything that moves."""
@@ -179,12 +179,12 @@ class Optimizer:
                     self.parameters[name].copy_(self.masters[name])
 
 
-def _takes(numbers: Tensor) -> bool:
+def _kernel_supports(tensor: Tensor) -> bool:
     """Whether kernels take these."""
-    return can(numbers) and numbers.is_contiguous() and numbers.numel() % OF_KERNELS == 0
+    return can(tensor) and tensor.is_contiguous() and tensor.numel() % KERNEL_WIDTH == 0
 
 
-class _Sums:
+class _GradientSums:
     """The gradients of a step, added up for each parameter as soon as they are made: those of a pass never lie side by side whole.
 
     Passes run at once, yet each parameter's gradients are added in the order of the passes, so that a run that is resumed has the
@@ -193,66 +193,68 @@ class _Sums:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], masters: Mapping[str, nn.Parameter]) -> None:
         self._parameters, self._masters = list(parameters.values()), list(masters.values())
-        self._hooks = [_called(one, partial(self._made, number)) for number, one in enumerate(self._parameters)]
+        self._hooks = [
+            _register_grad_hook(one, partial(self._on_gradient, number)) for number, one in enumerate(self._parameters)
+        ]
         self._locks = [threading.Lock() for _ in self._parameters]
         # kept from step to step: memory that many threads take and leave in turn falls into pieces
-        self._kept: dict[int, Tensor] = {}
-        self._nothing = [_weightless(one.detach()) for one in self._parameters]
+        self._buffers: dict[int, Tensor] = {}
+        self._placeholders = [_placeholder_grad(one.detach()) for one in self._parameters]
         self._places: dict[int, int] = {}  # of the passes under way, by thread
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Have no gradients, as before a step."""
-        self._turns = [0] * len(self._parameters)
-        self._early: list[dict[int, Tensor | None]] = [{} for _ in self._parameters]
+        self._next_place = [0] * len(self._parameters)
+        self._waiting: list[dict[int, Tensor | None]] = [{} for _ in self._parameters]
         for value in (*self._parameters, *self._masters):
             value.grad = None
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Have none, nor room for any."""
         for hook in self._hooks:
             hook.remove()
-        self._kept.clear()
-        self.begin()
+        self._buffers.clear()
+        self.reset()
 
     def add(self, loss: Tensor, place: int) -> None:
         """All gradients of a pass; the loss may not depend on some parameters."""
         thread = threading.get_ident()
         self._places[thread] = place
         try:
-            given = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+            gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         finally:
             del self._places[thread]
-        for number, gradient in enumerate(given):
+        for number, gradient in enumerate(gradients):
             if gradient is None:
-                self._take(number, place, None)
+                self._add_in_order(number, place, None)
 
-    def _made(self, number: int, gradient: Tensor) -> Tensor | None:
+    def _on_gradient(self, number: int, gradient: Tensor) -> Tensor | None:
         """Called by autograd with one gradient of a pass: it is taken, and what autograd keeps in its stead holds no memory."""
         if not self._places:
             return None  # of a loss that is none of ours
         place = self._places.get(threading.get_ident())
         if place is None:  # on a GPU the way back has a thread of its own, and passes come one at a time
             (place,) = self._places.values()
-        self._take(number, place, gradient)
-        return self._nothing[number]
+        self._add_in_order(number, place, gradient)
+        return self._placeholders[number]
 
-    def _take(self, number: int, place: int, gradient: Tensor | None) -> None:
+    def _add_in_order(self, number: int, place: int, gradient: Tensor | None) -> None:
         with self._locks[number]:
-            early = self._early[number]
-            early[place] = gradient
-            while self._turns[number] in early:
-                turn = early.pop(self._turns[number])
-                self._turns[number] += 1
-                if turn is not None:
-                    self._sum(number, turn)
+            waiting = self._waiting[number]
+            waiting[place] = gradient
+            while self._next_place[number] in waiting:
+                next_gradient = waiting.pop(self._next_place[number])
+                self._next_place[number] += 1
+                if next_gradient is not None:
+                    self._accumulate(number, next_gradient)
 
-    def _sum(self, number: int, gradient: Tensor) -> None:
+    def _accumulate(self, number: int, gradient: Tensor) -> None:
         master = self._masters[number]
-        if number not in self._kept:
-            self._kept[number] = torch.empty_like(master, dtype=torch.float32)
-        total, is_first = self._kept[number], master.grad is None
-        if _takes(gradient) and total.is_contiguous():
+        if number not in self._buffers:
+            self._buffers[number] = torch.empty_like(master, dtype=torch.float32)
+        total, is_first = self._buffers[number], master.grad is None
+        if _kernel_supports(gradient) and total.is_contiguous():
             call("add_gradient", gradient, total, gradient.numel(), is_first)
         elif is_first:
             total.copy_(gradient)  # two parameters may be given the same tensor

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from trimtab.base.common_prefix import common_prefix_length
 
-LEAST_SHARED = 16  # tokens that rows must have in common beyond what is shared already
-LEAST_SAVED = 0.02  # of a pass's tokens; below that its rows are laid end to end, as they come
+MIN_SHARED_TOKENS = 16  # tokens that rows must have in common beyond what is shared already
+MIN_SAVED_SHARE = 0.02  # of a pass's tokens; below that its rows are laid end to end, as they come
 
 
 @dataclass
@@ -42,38 +42,38 @@ def prefix_tree(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
     """The rows' token ids as a tree, or each as a run of its own where too little is saved."""
     tree = PrefixTree(paths=[()] * len(rows))
     order = sorted(range(len(rows)), key=rows.__getitem__)
-    _grow(tree, rows, order, depth=0, path=())
-    if tree.tokens > (1 - LEAST_SAVED) * sum(map(len, rows)):
-        return end_to_end(rows)
+    _insert_rows(tree, rows, order, depth=0, path=())
+    if tree.tokens > (1 - MIN_SAVED_SHARE) * sum(map(len, rows)):
+        return without_sharing(rows)
     return tree
 
 
-def end_to_end(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
+def without_sharing(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
     """Each row as a run of its own."""
     return PrefixTree(runs=list(rows), parents=[None] * len(rows), paths=[(number,) for number in range(len(rows))])
 
 
-def _grow(
+def _insert_rows(
     tree: PrefixTree, rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int, path: tuple[int, ...]
 ) -> None:
     """Put these rows, which are sorted and share `depth` tokens laid down by `path`, behind it."""
     parent = path[-1] if path else None
-    for members, common in _alike(rows, order, depth):
+    for members, common in _group_by_prefix(rows, order, depth):
         first = rows[members[0]]
         if len(members) > 1:
-            _grow(tree, rows, members, common, (*path, tree.add(first[depth:common], parent)))
+            _insert_rows(tree, rows, members, common, (*path, tree.add(first[depth:common], parent)))
         elif depth < len(first):
             tree.paths[members[0]] = (*path, tree.add(first[depth:], parent))
         else:  # it ends where others go on
             tree.paths[members[0]] = path
 
 
-def _alike(rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int) -> list[tuple[list[int], int]]:
+def _group_by_prefix(rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int) -> list[tuple[list[int], int]]:
     """Runs of neighbours that share enough beyond `depth` tokens, each with the tokens that all of it share."""
     found: list[tuple[list[int], int]] = []
     for before, number in zip([None, *order], order, strict=False):
         shared = 0 if before is None else common_prefix_length(rows[before], rows[number])
-        if before is not None and shared >= depth + LEAST_SHARED:
+        if before is not None and shared >= depth + MIN_SHARED_TOKENS:
             members, common = found[-1]
             found[-1] = ([*members, number], min(common, shared))
         else:

@@ -51,8 +51,8 @@ class Rollout:
 
 
 # Numbers of prompts and the step → for each prompt as many answers, at least two, drawn from the weights that are on.
-Roll = Callable[[Sequence[int], int], Sequence[Sequence[Rollout]]]
-TokenRange = Sequence[tuple[int, int]]  # which prompt, and which of its answers
+GenerateRollouts = Callable[[Sequence[int], int], Sequence[Sequence[Rollout]]]
+AnswerIndices = Sequence[tuple[int, int]]  # which prompt, and which of its answers
 
 
 def grpo_advantages(rewards_PG: Tensor) -> Tensor:
@@ -68,11 +68,11 @@ def rloo_advantages(rewards_PG: Tensor) -> Tensor:
 
 def gae(rewards_T: Tensor, values_T: Tensor) -> Tensor:
     """Advantages of the tokens of one answer without a discount, looking ahead by LAMBDA. Schulman et al. 2016 (arXiv 1506.02438)."""
-    found_T, ahead = torch.zeros_like(values_T), values_T.new_zeros(())
-    for place in reversed(range(len(values_T))):
-        following = values_T[place + 1] if place + 1 < len(values_T) else values_T.new_zeros(())
-        ahead = rewards_T[place] + following - values_T[place] + LAMBDA * ahead
-        found_T[place] = ahead
+    found_T, advantage = torch.zeros_like(values_T), values_T.new_zeros(())
+    for token in reversed(range(len(values_T))):
+        next_value = values_T[token + 1] if token + 1 < len(values_T) else values_T.new_zeros(())
+        advantage = rewards_T[token] + next_value - values_T[token] + LAMBDA * advantage
+        found_T[token] = advantage
     return found_T
 
 
@@ -121,13 +121,21 @@ class PolicyGradient:
     Figures: `reward`, `kl` (nats a token from the reference), `length` (tokens an answer), `entropy` (nats a token).
     """
 
-    def __init__(self, base: Base, prompts: int, roll: Roll, loss: str, *, batch: int, seed: int) -> None:
+    def __init__(
+        self, base: Base, prompts: int, generate_rollouts: GenerateRollouts, loss: str, *, batch: int, seed: int
+    ) -> None:
         """`batch` counts prompts; raises InputError where there is none."""
         if not prompts:
             raise InputError("no prompt to answer", "give training rows", field="data.examples")
-        self.count, self.roll, self.loss_name, self.batch, self.seed = prompts, roll, loss, batch, seed
+        self.count, self.generate_rollouts, self.loss_name, self.batch, self.seed = (
+            prompts,
+            generate_rollouts,
+            loss,
+            batch,
+            seed,
+        )
         self._base, self._start = base, snapshot(trainable_parameters(base.model))
-        self.value = _expects_nothing(base) if loss == "ppo" else None
+        self.value = _zero_value_head(base) if loss == "ppo" else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,22 +149,22 @@ class PolicyGradient:
 
     def batches(self, step: int) -> list[RolloutBatch]:
         """Answers drawn from the weights that are on, and what each of their tokens is worth."""
-        groups = self.roll(step_rows(self.count, self.batch, step, self.seed), step)
-        places = _parts(groups, default_microbatch_tokens(self._base.model.dtype))
+        groups = self.generate_rollouts(step_rows(self.count, self.batch, step, self.seed), step)
+        places = _split_answers(groups, default_microbatch_tokens(self._base.model.dtype))
         parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
         packed = [pack([TrainingRow(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
         with torch.no_grad():
             values = list(map_microbatches(self._values, packed))
-            with self._at_the_start():
+            with self._reference_weights():
                 references = list(map_microbatches(self._log_p, packed))
-        apart = [one - reference for one, reference in zip(drawn, references, strict=True)]
+        kl_of_parts = [one - reference for one, reference in zip(drawn, references, strict=True)]
         rewards_PG = torch.tensor([[one.reward for one in group] for group in groups])
         if self.loss_name == "ppo":
-            gained = self._token_advantages(rewards_PG, places, packed, apart, values)
-            advantages = list(torch.split(whiten(torch.cat(gained)), [len(one) for one in gained]))
+            raw_advantages = self._token_advantages(rewards_PG, places, packed, kl_of_parts, values)
+            advantages = list(torch.split(whiten(torch.cat(raw_advantages)), [len(one) for one in raw_advantages]))
         else:
-            gained = advantages = self._answer_advantages(rewards_PG, places, packed, apart)
+            raw_advantages = advantages = self._answer_advantages(rewards_PG, places, packed, kl_of_parts)
         answers, tokens = rewards_PG.numel(), sum(map(len, drawn))
         return [
             RolloutBatch(
@@ -166,42 +174,46 @@ class PolicyGradient:
                 drawn_M=drawn[number],
                 reference_M=references[number],
                 advantages_M=advantages[number],
-                rewards_A=_of(rewards_PG, places[number]),
+                rewards_A=_gather(rewards_PG, places[number]),
                 values_M=values[number],
-                returns_M=gained[number] + values[number],
+                returns_M=raw_advantages[number] + values[number],
             )
             for number, batch in enumerate(packed)
         ]
 
     def _answer_advantages(
-        self, rewards_PG: Tensor, places: Sequence[TokenRange], packed: Sequence[Batch], apart: Sequence[Tensor]
+        self,
+        rewards_PG: Tensor,
+        places: Sequence[AnswerIndices],
+        packed: Sequence[Batch],
+        kl_of_parts: Sequence[Tensor],
     ) -> list[Tensor]:
         """Every token of an answer is worth what the answer is, against the others of its group."""
         if self.loss_name == "grpo":
-            worth_PG = grpo_advantages(rewards_PG)
+            advantages_PG = grpo_advantages(rewards_PG)
         else:
-            earned_PG = rewards_PG.clone()
-            for part, batch, apart_M in zip(places, packed, apart, strict=True):
-                for (prompt, answer), nats in zip(part, sums_by_row(apart_M, batch).tolist(), strict=True):
-                    earned_PG[prompt, answer] -= RLOO_KL * nats
-            worth_PG = rloo_advantages(earned_PG)
-        return [_of(worth_PG, part)[batch.row_M] for part, batch in zip(places, packed, strict=True)]
+            penalised_PG = rewards_PG.clone()
+            for part, batch, kl_M in zip(places, packed, kl_of_parts, strict=True):
+                for (prompt, answer), nats in zip(part, sums_by_row(kl_M, batch).tolist(), strict=True):
+                    penalised_PG[prompt, answer] -= RLOO_KL * nats
+            advantages_PG = rloo_advantages(penalised_PG)
+        return [_gather(advantages_PG, part)[batch.row_M] for part, batch in zip(places, packed, strict=True)]
 
     def _token_advantages(
         self,
         rewards_PG: Tensor,
-        places: Sequence[TokenRange],
+        places: Sequence[AnswerIndices],
         packed: Sequence[Batch],
-        apart: Sequence[Tensor],
+        kl_of_parts: Sequence[Tensor],
         values: Sequence[Tensor],
     ) -> list[Tensor]:
         """A token earns less by its distance from the reference, the last one the reward."""
         found = []
-        for part, batch, apart_M, values_M in zip(places, packed, apart, values, strict=True):
+        for part, batch, kl_M, values_M in zip(places, packed, kl_of_parts, values, strict=True):
             lengths = torch.bincount(batch.row_M, minlength=batch.rows)
-            earned_M = -PPO_KL * apart_M
-            earned_M[lengths.cumsum(0) - 1] += _of(rewards_PG, part)
-            each = (torch.split(one, lengths.tolist()) for one in (earned_M, values_M))
+            rewards_M = -PPO_KL * kl_M
+            rewards_M[lengths.cumsum(0) - 1] += _gather(rewards_PG, part)
+            each = (torch.split(one, lengths.tolist()) for one in (rewards_M, values_M))
             found.append(torch.cat([gae(*one) for one in zip(*each, strict=True)]))
         return found
 
@@ -213,10 +225,10 @@ class PolicyGradient:
         """What is expected before each token `[M]`; 0 without a value head."""
         if self.value is None:
             return torch.zeros(batch.trained_tokens)
-        return _expected(self.value, scored_hidden(self._base, batch)).cpu()
+        return _predict_values(self.value, scored_hidden(self._base, batch)).cpu()
 
     @contextmanager
-    def _at_the_start(self) -> Iterator[None]:
+    def _reference_weights(self) -> Iterator[None]:
         """Inside, the model is the reference."""
         moving = trainable_parameters(self._base.model)
         now = snapshot(moving)
@@ -235,7 +247,7 @@ class PolicyGradient:
             one.to(device)
             for one in (batch.drawn_M, batch.reference_M, batch.advantages_M, batch.weights_M, batch.row_M)
         )
-        apart_M = kl_estimate(log_p_M, reference_M)
+        kl_M = kl_estimate(log_p_M, reference_M)
         if self.loss_name == "rloo":
             ratio_A = sums_by_row(log_p_M - drawn_M, batch)
             first_A = torch.searchsorted(row_M, torch.arange(batch.rows, device=device))
@@ -243,13 +255,13 @@ class PolicyGradient:
         else:
             parts_M = clipped_objective(log_p_M - drawn_M, advantages_M)
             if self.loss_name == "grpo":
-                parts_M = parts_M + GRPO_KL * apart_M
+                parts_M = parts_M + GRPO_KL * kl_M
             value = (weights_M * parts_M).sum()
         if self.value is not None:
             value = value + VALUE_SHARE * self._value_loss(hidden_MD, batch, weights_M)
         figures: dict[str, Tensor | float] = {
             "reward": batch.share * float(batch.rewards_A.sum()),
-            "kl": (weights_M * apart_M.detach()).sum(),
+            "kl": (weights_M * kl_M.detach()).sum(),
             "length": batch.share * batch.trained_tokens,
             "entropy": -(weights_M * drawn_M).sum(),
         }
@@ -259,14 +271,14 @@ class PolicyGradient:
         """Half the squared error of what is expected, which may move only by CLIP from what was."""
         if self.value is None:
             raise ValueError("only PPO expects something")
-        now_M = _expected(self.value, hidden_MD)
-        then_M, came_M = batch.values_M.to(now_M.device), batch.returns_M.to(now_M.device)
-        near_M = then_M + (now_M - then_M).clamp(-CLIP, CLIP)
-        wrong_M = torch.max((now_M - came_M).square(), (near_M - came_M).square())
-        return 0.5 * (weights_M * wrong_M).sum()
+        predicted_M = _predict_values(self.value, hidden_MD)
+        old_values_M, returns_M = batch.values_M.to(predicted_M.device), batch.returns_M.to(predicted_M.device)
+        clipped_M = old_values_M + (predicted_M - old_values_M).clamp(-CLIP, CLIP)
+        error_M = torch.max((predicted_M - returns_M).square(), (clipped_M - returns_M).square())
+        return 0.5 * (weights_M * error_M).sum()
 
 
-def _parts(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[int, int]]]:
+def _split_answers(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[int, int]]]:
     """The answers of a step in passes of some `tokens`, those to one prompt side by side as far as they fit."""
     found: list[list[tuple[int, int]]] = []
     units: list[tuple[TrainingRow, ...]] = []
@@ -279,16 +291,16 @@ def _parts(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[
             units.append(unit)
             place_of[id(unit)] = [(prompt, numbers[id(row)]) for row in unit]
     for part in micro_batches(units, tokens):
-        found.append([place for unit in part for place in place_of[id(unit)]])
+        found.append([index for unit in part for index in place_of[id(unit)]])
     return found
 
 
-def _of(values_PG: Tensor, places: TokenRange) -> Tensor:
+def _gather(values_PG: Tensor, places: AnswerIndices) -> Tensor:
     """The values of some answers, `[A]`."""
-    return torch.stack([values_PG[place] for place in places])
+    return torch.stack([values_PG[index] for index in places])
 
 
-def _expects_nothing(base: Base) -> nn.Linear:
+def _zero_value_head(base: Base) -> nn.Linear:
     """A value head as it begins: from the hidden state before a token to what the answer may still earn, in float32."""
     value = nn.Linear(base.model.config.hidden_size, 1)
     nn.init.zeros_(value.weight)
@@ -296,7 +308,7 @@ def _expects_nothing(base: Base) -> nn.Linear:
     return value.to(base.device)
 
 
-def _expected(value: nn.Linear, hidden_MD: Tensor) -> Tensor:
+def _predict_values(value: nn.Linear, hidden_MD: Tensor) -> Tensor:
     """Expected rewards `[M]`."""
     found_M1: Tensor = value(hidden_MD.float())
     return found_M1[:, 0]

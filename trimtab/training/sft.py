@@ -39,12 +39,20 @@ class SupervisedObjective:
     """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
 
     def __init__(
-        self, rows: Sequence[TrainingRow], *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+        self,
+        rows: Sequence[TrainingRow],
+        *,
+        batch: int,
+        seed: int,
+        cache_activations: bool = True,
+        tokens: int | None = None,
     ) -> None:
-        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        """`cache_activations`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
         self.rows, self.batch, self.seed, self.tokens = list(rows), batch, seed, tokens
-        self.frozen = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        self.activation_cache = (
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
+            if cache_activations
+            else None
         )
 
     @property
@@ -62,9 +70,9 @@ class SupervisedObjective:
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
-        hidden_MD = scored_hidden(base, batch, self.frozen)
+        hidden_MD = scored_hidden(base, batch, self.activation_cache)
         weights_M = batch.weights_M.to(hidden_MD.device)
-        log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, foretold_M=-weights_M)
+        log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, upstream_grad_M=-weights_M)
         vocabulary = base.model.get_output_embeddings().weight.shape[0]
         value = weighted_cross_entropy(log_p_M, weights_M, vocabulary)
         return Loss(value=value, parts_M=-(log_p_M.detach() * weights_M))
