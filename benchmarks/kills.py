@@ -47,7 +47,7 @@ from trimtab.training import checkpoint, loop
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.loop import LoopSettings, Objective, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, TrainingObjective, evaluate_objective, train_model
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
 from trimtab.training.rl import PolicyGradient, Rollout
@@ -59,7 +59,7 @@ SETTINGS = LoopSettings(learning_rate=2e-2, epochs=4.0, evaluations=4)
 BY_CLOCK, MOST_DEATHS = 0.4, 6  # the share of deaths that comes by the clock; deaths of one run
 OWN_WEIGHTS = ("full", "freeze")  # what of a model in bfloat16 moves, in `sft` again
 WRITES, SAVING = 0, 1  # places of what a process tells about itself
-Sides = tuple[Objective[Any], Objective[Any]]  # over the rows of training and over those of dev
+Sides = tuple[TrainingObjective[Any], TrainingObjective[Any]]  # over the rows of training and over those of dev
 
 
 def tiny_base(layers: int = 2, moves: str = "lora") -> Base:
@@ -212,13 +212,13 @@ def trained(name: str, folder: Path) -> None:
     """Train an objective, or go on, and save what moved."""
     base = tiny_base(moves=name if name in OWN_WEIGHTS else "lora")
     objective, dev = OBJECTIVES[name](base)
-    train(
+    train_model(
         TrainingJob(
             base=base,
             objective=objective,
             settings=SETTINGS,
             folder=folder,
-            evaluate=lambda: evaluate(base, dev),
+            evaluate=lambda: evaluate_objective(base, dev),
             progress=Progress(path=folder / "metrics.jsonl"),
             fingerprint=name,
         )

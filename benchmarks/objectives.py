@@ -40,7 +40,7 @@ from trimtab.model.adapters.apply import merged
 from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.training.batch import TrainingRow
 from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.loop import evaluate
+from trimtab.training.loop import evaluate_objective
 from trimtab.training.preference import PreferenceObjective
 from trimtab.training.reward import BradleyTerry
 from trimtab.training.sft import document_rows, row_losses
@@ -141,9 +141,9 @@ class Measure:
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
             scored = BradleyTerry(compared(self.judged), head, batch=BATCH, seed=0)
-            return {**found, "pair_accuracy": evaluate(base, scored).figures["pair_accuracy"]}
+            return {**found, "pair_accuracy": evaluate_objective(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
-            told = evaluate(
+            told = evaluate_objective(
                 base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, cache_activations=False)
             )
             return {**found, "pair_accuracy": told.figures["pair_accuracy"]}
@@ -151,7 +151,7 @@ class Measure:
             if rows:
                 found[name] = sum(row_losses(base, rows)) / sum(row.trained_tokens for row in rows)
         if self.lessons is not None:
-            found["teacher_loss"] = evaluate(base, self.lessons).dev_loss or 0.0
+            found["teacher_loss"] = evaluate_objective(base, self.lessons).dev_loss or 0.0
         with merged(base.model):
             found["metric"], _ = score_on(self.session, self.test, self.builder, self.session.answer, None)
             if self.stage in REWARDED:

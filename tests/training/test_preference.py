@@ -16,7 +16,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.training import loop
 from trimtab.training import preference as preferences
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import (
     BETA,
     PAIR_LOSSES,
@@ -122,7 +122,7 @@ def test_kto_over_one_kind_of_judgement_is_the_mean_over_it(kind):
     objective = PreferenceObjective(base, rows, "kto", batch=6, seed=0)
     value = sum(float(objective.loss(base, batch).value) for batch in objective.batches(0))
     assert value == pytest.approx(0.5, abs=1e-3)  # 1 - sigma(0): the reference itself
-    assert evaluate(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
+    assert evaluate_objective(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("tokens", [30, 512])
@@ -180,19 +180,19 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
     base = with_lora(dtype=dtype)
     objective = PreferenceObjective(base, judged(60), name, batch=10, seed=0)
     unseen = PreferenceObjective(base, judged(20, seed=5), name, batch=20, seed=0)
-    before = evaluate(base, unseen)
+    before = evaluate_objective(base, unseen)
     events: list = []
-    train(
+    train_model(
         TrainingJob(
             base=base,
             objective=objective,
             settings=LoopSettings(learning_rate=2e-2, epochs=8, evaluations=2, patience=99),
             folder=tmp_path,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             progress=Progress(listeners=[events.append]),
         )
     )
-    after = evaluate(base, unseen)
+    after = evaluate_objective(base, unseen)
     assert after.dev_loss < before.dev_loss
     assert after.figures["pair_accuracy"] > before.figures["pair_accuracy"] + 0.3
     assert after.figures["margin"] > before.figures["margin"]
@@ -232,7 +232,7 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
             objective=objective,
             settings=settings,
             folder=folder,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             **more,
         )
 
@@ -244,12 +244,12 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
             raise KilledError
 
     whole = with_lora()
-    expected = train(job(whole, tmp_path / "whole"))
+    expected = train_model(job(whole, tmp_path / "whole"))
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     with pytest.raises(KilledError):
-        train(job(with_lora(), tmp_path / "cut", progress=Progress(listeners=[die])))
+        train_model(job(with_lora(), tmp_path / "cut", progress=Progress(listeners=[die])))
     again = with_lora()
-    result = train(job(again, tmp_path / "cut"))
+    result = train_model(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
     for key, value in trainable_parameters(whole.model).items():
         assert torch.equal(value, trainable_parameters(again.model)[key]), key

@@ -15,7 +15,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import add_lora, attach, trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import prefix_sharing as trees
-from trimtab.training.batch import TrainingRow, micro_batches, pack
+from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
 from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, prefix_tree, without_sharing
 from trimtab.training.sft import SupervisedObjective
 
@@ -88,7 +88,7 @@ def test_a_pass_holds_more_rows_where_they_share():
     rows = [row(instruction, (50 + number,) * 10) for number in range(30)]
     parts = micro_batches([(one,) for one in rows], 100)
     assert [len(part) for part in parts] == [6] * 5
-    assert all(pack([one for unit in part for one in unit]).ids_N.shape[0] == 100 for part in parts)
+    assert all(pack_rows([one for unit in part for one in unit]).ids_N.shape[0] == 100 for part in parts)
     assert len(micro_batches([(one,) for one in rows], 100, shared=False)) == 15
 
 
@@ -139,10 +139,10 @@ def test_each_row_tells_its_own_part_of_the_loss():
     found: dict[tuple[int, ...], float] = {}
     for part in micro_batches([(one,) for one in rows], 4096):
         flat = [one for unit in part for one in unit]
-        batch = pack(flat)
+        batch = pack_rows(flat)
         sums = torch.zeros(batch.rows).index_add(0, batch.row_M, objective.loss(base, batch).parts_M)
         found |= {one.encoded.ids: float(value) for one, value in zip(flat, sums, strict=True)}
     for one in rows:
-        alone = objective.loss(base, pack([one])).parts_M.sum()
+        alone = objective.loss(base, pack_rows([one])).parts_M.sum()
         if [other.encoded.ids for other in rows].count(one.encoded.ids) == 1:
             assert found[one.encoded.ids] == pytest.approx(float(alone), abs=1e-4)

@@ -18,7 +18,7 @@ from trimtab.base.progress import Progress
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import write_tensors
 from trimtab.training import checkpoint, loop
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import DevEvaluation
 
@@ -56,7 +56,7 @@ def trained(folder, listener=lambda numbers, event: None):
         newest[:] = [event["step"]]
         listener(objective.numbers, event)
 
-    train(
+    train_model(
         TrainingJob(
             base=SimpleNamespace(precision="fp32"),
             objective=objective,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trimtab.model.fast.partial_forward import first_trainable_layer, hidden_at, layer_input
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, TrainingRow, pack
+from trimtab.training.batch import Batch, TrainingRow, pack_rows
 
 MAX_BYTES = 1_000_000_000  # kept for one objective
 
@@ -89,7 +89,7 @@ class ActivationCache:
 
     def _compute_pass(self, base: Base, first: int, number: int) -> bool:
         """Keep what enters the first trained layer for the rows of a pass; False where that cannot be had."""
-        batch = pack(self._passes[number])
+        batch = pack_rows(self._passes[number])
         states_ND = layer_input(
             base, first, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout
         )

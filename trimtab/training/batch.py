@@ -85,7 +85,7 @@ class Batch:
         return self.labels_M.shape[0]
 
 
-def pack(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
+def pack_rows(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
     """Lay rows into one flat row, what several begin with once (`shared`); one with a weight of 0 is read but scores nothing."""
     ids = [row.encoded.ids for row in rows]
     tree = prefix_tree(ids) if shared else without_sharing(ids)
@@ -140,7 +140,7 @@ def step_batches(
 
     Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
     """
-    return [pack(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
+    return [pack_rows(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
 def first_epoch(

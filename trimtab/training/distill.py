@@ -23,7 +23,7 @@ from trimtab.training.batch import (
     default_microbatch_tokens,
     first_epoch,
     micro_batches,
-    pack,
+    pack_rows,
     step_microbatch_rows,
     steps_per_epoch,
 )
@@ -107,7 +107,7 @@ class Distillation:
         ]
 
     def _pack(self, rows: Sequence[TrainingRow]) -> DistillBatch:
-        batch_of_rows = pack(rows)
+        batch_of_rows = pack_rows(rows)
         states = self._states_of([self._number_of[id(row.encoded)] for row in rows])
         own = {name: getattr(batch_of_rows, name) for name in Batch.__dataclass_fields__}
         return DistillBatch(**own, states_ME=torch.cat(states))
@@ -148,7 +148,7 @@ def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
     parts = micro_batches(units, default_microbatch_tokens(teacher.model.dtype))
 
     def read(part: Sequence[tuple[TrainingRow, ...]]) -> tuple[Tensor, ...]:
-        batch = pack([row for unit in part for row in unit])
+        batch = pack_rows([row for unit in part for row in unit])
         states_ME = scored_hidden(teacher, batch).cpu()
         return torch.split(states_ME, torch.bincount(batch.row_M, minlength=batch.rows).tolist())
 

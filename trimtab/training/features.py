@@ -11,7 +11,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.fast.partial_forward import layer_output
 from trimtab.model.load import Base
 from trimtab.model.threads import limit_to_free_cores
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
 
 
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -29,7 +29,7 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     ]
     for part in micro_batches(units, default_microbatch_tokens(base.model.dtype), shared=False):
         # a mean over a prompt wants it in one piece
-        batch = pack([row for unit in part for row in unit], shared=False)
+        batch = pack_rows([row for unit in part for row in unit], shared=False)
         with limit_to_free_cores():
             out = layer_output(
                 base, middle, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout

@@ -33,7 +33,7 @@ VERSION = 3  # of a checkpoint's state; those before marked the best weights by 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-class Objective(Protocol[AnyBatch]):
+class TrainingObjective(Protocol[AnyBatch]):
     """What is optimised, over which numbers: the micro-batches of a step, and the loss of each, which sum to the step's loss.
 
     One that needs more than tokens and labels, such as a reference's log-probabilities, makes batches with fields of its own.
@@ -75,7 +75,7 @@ class LoopSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """All that `train` needs; checkpoints lie in `folder`.
+    """All that `train_model` needs; checkpoints lie in `folder`.
 
     `evaluate` looks at dev with the weights as they are; without it nothing stops early and the last weights are kept.
     `fingerprint` names data and settings: a run is never resumed on others. `note`, `trial` (which of several runs of one
@@ -83,7 +83,7 @@ class TrainingJob:
     """
 
     base: Base
-    objective: Objective[Any]
+    objective: TrainingObjective[Any]
     settings: LoopSettings
     folder: Path
     evaluate: Callable[[], DevEvaluation] | None = None
@@ -160,7 +160,7 @@ class _State:
         return best_of(self.readings) is self.readings[-1]
 
 
-def train(job: TrainingJob, until: int | None = None) -> TrainResult:
+def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
     """Train what the objective names, going on from the checkpoints in the job's folder when there are any.
 
     `until` is a step to stop after, everything saved and that step's weights on; a later call goes on, with the same result to
@@ -235,7 +235,7 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     _emit_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
 
 
-def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
+def evaluate_objective(base: Base, objective: TrainingObjective[Any]) -> DevEvaluation:
     """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it.
 
     Its rows come in the order of the pass, which is the same each time: where the objective tells its loss's parts.

@@ -27,7 +27,7 @@ from trimtab.training.batch import (
     TrainingRow,
     default_microbatch_tokens,
     micro_batches,
-    pack,
+    pack_rows,
     step_rows,
     steps_per_epoch,
 )
@@ -219,7 +219,7 @@ class PreferenceObjective:
     def _packed(
         self, units: Sequence[tuple[TrainingRow, ...]], numbers: Sequence[int], total: float, divergence: float
     ) -> PreferenceBatch:
-        packed = pack([row for unit in units for row in unit])
+        packed = pack_rows([row for unit in units for row in unit])
         good = [side for number in numbers for side in self._good(number)]
         weights = [self.rows[number].weight / total for number in numbers for _ in self.rows[number].answers]
         return PreferenceBatch(
@@ -298,7 +298,7 @@ def answer_log_probabilities(
     parts = micro_batches(units, default_microbatch_tokens(base.model.dtype))
 
     def sums_of(part: Sequence[tuple[TrainingRow, ...]]) -> list[float]:
-        batch = pack([row for unit in part for row in unit])
+        batch = pack_rows([row for unit in part for row in unit])
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, activation_cache), batch.labels_M)
         values: list[float] = sums_by_row(log_p_M, batch).tolist()
         return values

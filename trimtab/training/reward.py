@@ -17,7 +17,15 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.batch import (
+    MICRO_TOKENS,
+    Batch,
+    TrainingRow,
+    micro_batches,
+    pack_rows,
+    step_rows,
+    steps_per_epoch,
+)
 from trimtab.training.losses import Loss, scored_hidden
 
 SCORE_LABELS = ("reward",)  # of the head: one score
@@ -82,7 +90,7 @@ class BradleyTerry:
             for row in chosen
         ]
         parts = micro_batches(units, self.tokens or MICRO_TOKENS)
-        return [pack([row for unit in part for row in unit]) for part in parts]
+        return [pack_rows([row for unit in part for row in unit]) for part in parts]
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """This micro-batch's share of the step's loss and figures; the part of a pair stands at its better answer."""

@@ -24,7 +24,7 @@ from trimtab.training.batch import (
     TrainingRow,
     default_microbatch_tokens,
     micro_batches,
-    pack,
+    pack_rows,
     step_rows,
     steps_per_epoch,
 )
@@ -152,7 +152,7 @@ class PolicyGradient:
         groups = self.generate_rollouts(step_rows(self.count, self.batch, step, self.seed), step)
         places = _split_answers(groups, default_microbatch_tokens(self._base.model.dtype))
         parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
-        packed = [pack([TrainingRow(encoded=one.encoded) for one in part]) for part in parts]
+        packed = [pack_rows([TrainingRow(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
         with torch.no_grad():
             values = list(map_microbatches(self._values, packed))

@@ -21,7 +21,7 @@ from trimtab.training.batch import (
     default_microbatch_tokens,
     first_epoch,
     micro_batches,
-    pack,
+    pack_rows,
     step_batches,
     steps_per_epoch,
 )
@@ -85,7 +85,7 @@ def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
 
     def nats(part: Sequence[tuple[TrainingRow, ...]]) -> dict[int, float]:
         units = [row for unit in part for row in unit]
-        batch = pack(units)
+        batch = pack_rows(units)
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
         return dict(zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True))
 

@@ -20,7 +20,7 @@ from trimtab.base.task import load_task
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.kv_cache import KVCache, slots_for
 from trimtab.model.load import load_base
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
 from trimtab.training.estimates import TrainingRate, answering_mb
 from trimtab.training.rl import GROUP
 
@@ -91,7 +91,7 @@ def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
             )
         )
     passes = [
-        len(pack([row for unit in part for row in unit]).ids_N)
+        len(pack_rows([row for unit in part for row in unit]).ids_N)
         for part in micro_batches(read, default_microbatch_tokens(session.base.model.dtype))
     ]
     beside = sum(sorted(passes)[-2:])
