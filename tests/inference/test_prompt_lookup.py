@@ -37,7 +37,7 @@ def guessing(monkeypatch: pytest.MonkeyPatch, right: float, answers: dict[str, t
         return [token if draw.random() < right else draw.randrange(EOS) for token in told]
 
     with monkeypatch.context() as patched:
-        patched.setattr(ActiveSequence, "guessed", guessed)
+        patched.setattr(ActiveSequence, "draft", guessed)
         yield asked
 
 

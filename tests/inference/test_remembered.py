@@ -193,7 +193,7 @@ def test_guesses_behind_a_stop_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
     def guessed(self: ActiveSequence, most: int) -> list[int]:
         return list(free[len(self.ids) :][:most]) if self.request.ids == SECOND else []
 
-    monkeypatch.setattr(ActiveSequence, "guessed", guessed)
+    monkeypatch.setattr(ActiveSequence, "draft", guessed)
     for stop in set(free) - {free[0]}:
         engine = Engine(base, frozenset({stop}))
         said = answered(engine, replace(turn(0, SECOND), max_new=40)).ids

@@ -166,7 +166,7 @@ def kto_weights() -> str:
 def kto_others() -> str:
     rows = [alone(10 + place, good=True) for place in range(20)]
     objective = PreferenceObjective(base_of("llama"), rows, "kto", batch=2, seed=0)
-    steps = {(one.ids[0] - 10 - place) % 20 for place, (one,) in enumerate(objective._apart)}
+    steps = {(one.ids[0] - 10 - place) % 20 for place, (one,) in enumerate(objective._kl_answers)}
     assert len(steps) > 5  # a neighbour would always be one step away
     assert 0 not in steps
     return "drawn over all rows"

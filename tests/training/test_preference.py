@@ -136,7 +136,7 @@ def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(
     policy.load_state_dict(base.model.state_dict())
     value = sum(objective.loss(base, batch).value for batch in objective.batches(0))
     value.backward()
-    apart_answers = [one for (one,) in objective._apart]
+    apart_answers = [one for (one,) in objective._kl_answers]
     with torch.no_grad():
         apart = padded_sums(policy, apart_answers)[0] - padded_sums(reference, apart_answers)[0]
         z = max(0.0, float(apart.mean()))

@@ -1,4 +1,4 @@
-"""What a stranger's server sends back, read within bounds: bytes, time, depth, numbers and letters; and no key in what it says."""
+"""Read replies of untrusted servers within limits on bytes, time, depth and numbers, and mask secrets in their text."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ReplyTooLargeError(Exception):
-    """A reply that cannot be read within bounds; the text says why."""
+    """A reply that exceeds a limit; the text says which."""
 
 
 def read_within(response: httpx.Response, deadline: float) -> bytes:
-    """The body, unpacked. Raises TooMuchError beyond REPLY_CAP, httpx.ReadTimeout beyond `deadline` (of `time.monotonic`)."""
+    """Return the decoded body.
+
+    Raises ReplyTooLargeError beyond MAX_REPLY_BYTES, httpx.ReadTimeout after `deadline` (of `time.monotonic`).
+    """
     body = bytearray()
     for piece in _decoded(response, deadline):
         body += piece
@@ -59,9 +62,9 @@ def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
 
 
 def parse_reply(body: bytes) -> Any:
-    """The JSON value of a body; raises ValueError for what is none, and for one nested too deep to be read.
+    """Return the JSON value of a body; raises ValueError if it is none, or nested too deep.
 
-    Integers too long for any count become infinite, for whoever needs the number to refuse.
+    Integers that are too long for any count become infinite, for the caller to refuse if it needs the number.
     """
     try:
         return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 20 else math.inf)
@@ -70,7 +73,7 @@ def parse_reply(body: bytes) -> Any:
 
 
 def token_count(value: Any) -> int:
-    """How many tokens a server says it counted, 0 where it does not tell; raises ValueError for what is no such number."""
+    """Return the server's token count, 0 if it gives none; raises ValueError if it is not a plausible count."""
     if value is None:
         return 0
     if type(value) not in (int, float) or not 0 <= value <= MAX_TOKENS or value != int(value):
@@ -79,12 +82,14 @@ def token_count(value: Any) -> int:
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """The text with halves of surrogate pairs, which no file can hold, as replacement characters."""
+    """Return the text with lone surrogates, which no file can hold, as replacement characters."""
     return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` asks for, as a number or a date, at most LONGEST_WAIT; None where it says nothing."""
+    """Return the seconds of a `Retry-After`, a number or a date, at most MAX_WAIT_SECONDS; None if it is absent or
+    invalid.
+    """
     if value is None:
         return None
     try:
@@ -103,7 +108,7 @@ def retry_after_seconds(value: str | None) -> float | None:
 
 
 def mask_secret(text: str, secret: str) -> str:
-    """`text` with `secret` as `***`, whole and wherever a run of SECRET_RUN letters of it stands."""
+    """Return `text` with `***` for `secret` and for any MASKED_RUN consecutive characters of it."""
     if not secret:
         return text
     text = text.replace(secret, "***")

@@ -1,6 +1,7 @@
-"""Answers that fit a JSON schema, a regular expression or one of several texts, because no other token is allowed (xgrammar).
+"""Constrained decoding: answers that match a JSON schema, a regular expression or one of several texts (xgrammar).
 
-Source: Dong et al. 2024 (arXiv 2411.15100). Shapes: B rows, R of them constrained, V vocabulary, W words of 32 bits of it.
+Source: Dong et al. 2024 (arXiv 2411.15100). Shapes: B rows, R of them constrained, V vocabulary, W words of 32 bits of
+it.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ _VALID_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """What an answer has to fit from its first token to its last; one of these.
+    """What an answer must match from its first token to its last; exactly one of these.
 
-    `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it says
-    `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these texts.
-    `json_object`: any JSON object. Raises InputError where none or several are given, or more than LONGEST letters.
+    `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it has
+    `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these
+    texts. `json_object`: any JSON object. Raises InputError if none or several are given, or more than MAX_CHARACTERS
+    characters.
     """
 
     schema: str = ""
@@ -65,7 +67,9 @@ class Constraint:
             )
 
     def worker_request(self) -> dict[str, Any]:
-        """As `grammar_worker.py` is asked for it; raises InputError for a schema that answers would not be held to whole."""
+        """Return the request to `grammar_worker.py`; raises InputError for a schema that cannot be enforced
+        completely.
+        """
         if self.regex:
             require_linear(self.regex)
             return {"kind": "regex", "text": self.regex}
@@ -76,20 +80,20 @@ class Constraint:
 
 
 class Matcher(Protocol):
-    """The state of one constrained answer: which tokens may come next."""
+    """Protocol of the state of one constrained answer: which tokens may come next."""
 
     def fill(self, bits_RW: Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next, in one row."""
 
     def accept(self, token: int) -> bool:
-        """Go on by one token; False where it does not fit."""
+        """Advance by one token; False if it does not match."""
 
 
 class GrammarMatcher:
-    """Where one answer stands in its grammar.
+    """The state of one answer in its grammar.
 
-    One that is read in many ways at once can take as long as a pass for each token, for which all others wait: after MATCHING seconds
-    nothing fits any more.
+    An ambiguous grammar can take as long as a forward pass for each token, and all sequences wait for it: after
+    MATCHING_SECONDS nothing matches any more.
     """
 
     def __init__(self, matcher: Any, letters: _Utf8Rules) -> None:
@@ -106,14 +110,16 @@ class GrammarMatcher:
         self._seconds += time.thread_time() - began
 
     def accept(self, token: int) -> bool:
-        """Go on by one token; False where it does not fit."""
+        """Advance by one token; False if it does not match."""
         fits = self._seconds < MATCHING_SECONDS and bool(self._matcher.accept_token(token))
         self._unfinished = self._utf8.unfinished_byte(token)
         return fits
 
 
 class _Utf8Rules:
-    """Letters that are spelled over several tokens: `allowed_after` a first byte, the bits of the tokens that may go on with it."""
+    """Characters that are spelled over several tokens: `allowed_after` has the bits of tokens that may follow a first
+    byte.
+    """
 
     def __init__(self, spelled: Sequence[bytes]) -> None:
         self._spelled = spelled
@@ -126,15 +132,15 @@ class _Utf8Rules:
             self.allowed_after[first] = torch.tensor(words, dtype=torch.int64).to(torch.int32)
 
     def unfinished_byte(self, token: int) -> int | None:
-        """The first byte with which a token ends, where not every second one may follow it."""
+        """Return the first byte that a token ends with, if only some second bytes may follow it."""
         last = self._spelled[token][-1:]
         return last[0] if last and last[0] in self.allowed_after else None
 
 
 class Grammars:
-    """Constraints compiled for one tokenizer, the KEPT used last; threads may share it.
+    """Compiled constraints of one tokenizer, the MAX_COMPILED used last; threads may share it.
 
-    The tokens of `stop_ids` may come where an answer may end; other special tokens never.
+    Tokens of `stop_ids` may come where an answer may end; other special tokens never.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> None:
@@ -163,12 +169,14 @@ class Grammars:
         self._lock = threading.Lock()
 
     def is_compiled(self, constraint: Constraint) -> bool:
-        """Whether a matcher, or why there is none, can be had at once."""
+        """True if `matcher` returns or raises without waiting."""
         with self._lock:
             return constraint in self._known
 
     def matcher(self, constraint: Constraint) -> GrammarMatcher:
-        """At the beginning of an answer; raises InputError for a constraint that cannot be compiled within the limits."""
+        """Return a matcher for a new answer; raises InputError for a constraint that cannot be compiled within the
+        limits.
+        """
         with self._lock:
             found = self._known.pop(constraint, None)
             if found is not None:
@@ -194,12 +202,14 @@ class Grammars:
 
 @lru_cache(maxsize=4)
 def grammars_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Grammars:
-    """The grammars of a tokenizer, for every engine that answers with it; raises PackageError where the library lacks."""
+    """Return the grammars of a tokenizer, cached for all engines; raises PackageError if xgrammar is not installed."""
     return Grammars(tokenizer, stop_ids, vocabulary)
 
 
 def mask_disallowed(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor:
-    """Scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor where no row has one."""
+    """Return scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor if no row has
+    one.
+    """
     asked = [(row, matcher) for row, matcher in enumerate(matchers) if matcher is not None]
     if not asked:
         return scores_BV
@@ -216,9 +226,10 @@ def mask_disallowed(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Te
 
 
 def vocabulary_tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
-    """The tokens by number as the tokenizer writes them, special ones empty: no text can be spelled with these.
+    """Return the tokens by id as the tokenizer writes them; special ones are empty, as no text can be spelled with
+    them.
 
-    Nor with those that end an answer, which are known by number: xgrammar lets them spell their own text since 0.2.9.
+    Tokens that end an answer are empty too and known by id: since 0.2.9 xgrammar lets them spell their own text.
     """
     tokens = [""] * vocabulary
     special = set(tokenizer.all_special_ids) | stop_ids

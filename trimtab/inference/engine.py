@@ -1,4 +1,4 @@
-"""Answers for prompts that come and go: shared beginnings read once, no padding, a finished sequence's slot taken by the next."""
+"""Continuous batching engine: prefix caching, no padding, and a finished sequence's slot is reused at once."""
 
 from __future__ import annotations
 
@@ -43,14 +43,15 @@ LOGIT_ROWS = 64  # rows of a prompt whose scores over the vocabulary are held at
 
 
 class Engine:
-    """Generates with one model; `slots` sequences are decoded together, prompts read up to `prefill_tokens` in a pass.
+    """Generates with one model; `slots` sequences are decoded together, prompts are prefilled up to `prefill_tokens`
+    per pass.
 
-    A longer prompt is read in several passes, between which what runs goes on: the fewer `prefill_tokens`, the shorter it waits.
-    Fewer slots are used where their keys and values would hold more than `cache_tokens` (SmolLM2-135M in bf16: 23 kB each);
-    prefixes that are held come on top, with up to `prefix_cache_tokens`, half as many of what is public of prompts, and as many again of
-    what is kept for those who asked and, within `generate`, of prompts that are asked several times. A beginning is shared if it has
-    `min_shared_tokens` tokens or more.
-    The weights must not change while requests are in flight. For one thread: nothing is locked.
+    A longer prompt is prefilled in several passes, between which running sequences go on: the fewer `prefill_tokens`,
+    the shorter they wait. Fewer slots are used if their KV cache would exceed `cache_tokens` (SmolLM2-135M in bf16: 23
+    kB per token). On top come pinned prefixes of up to `prefix_cache_tokens`, half as many tokens of public parts of
+    prompts, and as many again of what is cached per `cache_salt` and, within `generate`, of repeated prompts. A prefix
+    is shared if it has at least `min_shared_tokens` tokens. The weights must not change while requests are in flight.
+    Not thread-safe.
     """
 
     def __init__(
@@ -78,32 +79,34 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """How many requests wait or run."""
+        """Number of waiting and running requests."""
         return len(self._in_flight)
 
     @torch.inference_mode()
     def pin(self, ids: Sequence[int]) -> None:
-        """Read `ids` now and keep them for every later request that begins alike, found without being named.
+        """Prefill `ids` now and keep them for every later request that begins with them.
 
-        Several are kept, up to the engine's `prefix_cache_tokens` in all; then the least recently used leave, the newest never. The
-        weights must not change meanwhile, or `reset_prefix_cache` has to be called.
+        Up to the engine's `prefix_cache_tokens` are kept; beyond that the least recently used are dropped, the newest
+        never. If the weights change, `reset_prefix_cache` has to be called.
         """
         if ids:
             self._prefix_cache.pin(ids)
 
     def reset_prefix_cache(self) -> None:
-        """Drop what is held: call it when the weights have changed."""
+        """Drop everything that is cached: call it after the weights have changed."""
         self._prefix_cache.reset()
 
     def prepare(self, constraint: Constraint) -> None:
-        """Compile a constraint, which may take seconds, so that `submit` does not wait for it. Any thread may call this.
+        """Compile a constraint, which may take seconds, so that `submit` does not wait for it. Any thread may call
+        this.
 
-        Raises InputError for a constraint that cannot be used, and PackageError where the library for them is not installed.
+        Raises InputError for a constraint that cannot be used, and PackageError if the library for them is not
+        installed.
         """
         self._grammar(constraint)
 
     def is_prepared(self, constraint: Constraint) -> bool:
-        """Whether `submit` would not wait for a constraint. Any thread may call this, and waits for nothing."""
+        """True if `submit` would not wait for a constraint. Any thread may call this, and it does not wait."""
         return self._grammars is not None and self._grammars.is_compiled(constraint)
 
     def _matcher(self, request: Request) -> Matcher | None:
@@ -120,11 +123,11 @@ class Engine:
         return self._grammars.matcher(constraint)
 
     def submit(self, request: Request) -> None:
-        """Queue a request: it is answered by the calls of `step` that follow, first come first served.
+        """Queue a request; later calls of `step` answer it, first come first served.
 
-        It hangs on the longest beginning that is held now, whatever is held or forgotten later.
-        Raises InputError for an empty prompt, for one that does not fit the model's context with its answer, for an empty stop
-        and for an id that is in flight; for a constraint what `prepare` raises.
+        It uses the longest prefix that is cached now, whatever is pinned or dropped later. Raises InputError for an
+        empty prompt, for one that does not fit the model's context with its answer, for an empty stop and for an id
+        that is in flight; for a constraint what `prepare` raises.
         """
         request = self._with_virtual_tokens(request)
         self._check(request)
@@ -147,10 +150,11 @@ class Engine:
     @torch.inference_mode()
     @limit_to_free_cores()
     def step(self) -> list[EngineEvent]:
-        """One pass over the model, which reads new prompts or goes on by a token or more: what is new, a Completion behind its last token.
+        """Run one pass, a prefill or a decoding step, and return its new tokens; a Completion follows a request's last
+        token.
 
-        Returns nothing where nothing is in flight, or where all that was read was a part of a long prompt. A pass that raises ends
-        all requests; the engine can then be used anew.
+        Returns nothing if nothing is in flight, or if the pass read only a part of a long prompt. A pass that raises
+        ends all requests; the engine can then be used again.
         """
         if not self._in_flight:
             return []
@@ -163,7 +167,9 @@ class Engine:
 
     @torch.inference_mode()
     def cancel(self, request_id: str) -> Completion | None:
-        """End a request and free its slot for the next pass; what it had said, or None where no such request is in flight."""
+        """End a request and free its slot for the next pass; return its answer so far, or None if it is not in
+        flight.
+        """
         sequence = self._in_flight.get(request_id)
         if sequence is None:
             return None
@@ -173,10 +179,10 @@ class Engine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], *, on_token: OnToken | None = None) -> list[Completion]:
-        """Answer all requests, in the order asked; a beginning that all of them share is read once, and so is a prompt that comes several times.
+        """Answer all requests, in their order; a prefix that all of them share and repeated prompts are prefilled once.
 
-        `on_token(id, token)` is told every new token (the stop token too) and ends that answer by returning True. Raises
-        InputError for what `submit` refuses, and while other requests are in flight.
+        `on_token(id, token)` is called with every new token (the stop token too) and ends that answer by returning
+        True. Raises InputError for what `submit` refuses, and while other requests are in flight.
         """
         if self._in_flight:
             raise InputError(f"generate while {self.in_flight} requests are in flight", "finish or cancel them first")
@@ -208,7 +214,9 @@ class Engine:
         return done
 
     def _with_virtual_tokens(self, request: Request) -> Request:
-        """The request with the virtual tokens that are on before its prompt; an empty prompt stays one, which is refused."""
+        """Return the request with the virtual tokens before its prompt; an empty prompt stays empty and is refused
+        later.
+        """
         virtual_prefix = self._prefix_cache.virtual_prefix
         if not virtual_prefix or not request.ids:
             return request
@@ -236,7 +244,7 @@ class Engine:
         return self.base.hidden(small_tensor(ids, self.base.device), positions_N, layout)
 
     def _prefill(self, parts: list[tuple[ActiveSequence, int]]) -> list[EngineEvent]:
-        """Read prompts up to the places given in one pass; the first token of each that was read to its end."""
+        """Prefill prompts up to the given places in one pass; return the first token of each that is complete."""
         started = time.perf_counter()
         first = len(self._scheduler.running)
         spans = [one.part(end) for one, end in parts]
@@ -259,7 +267,7 @@ class Engine:
         return self._advance(first, [[one] for one in sampled])
 
     def _decode(self) -> list[EngineEvent]:
-        """One more token for every running sequence, and those behind it that were guessed right."""
+        """Decode one more token for every running sequence, plus accepted drafts."""
         started, running = time.perf_counter(), self._scheduler.running
         runs = _draft_runs(running)
         tokens_per_sequence = len(runs[0])
@@ -279,7 +287,7 @@ class Engine:
         return self._advance(0, accepted)
 
     def _score_prompt(self, sequence: ActiveSequence, end: int, hidden_QD: Tensor) -> None:
-        """Note the log-probabilities of the prompt's tokens that stand behind those just read, up to `end` of its own."""
+        """Record the log-probabilities of the prompt tokens that follow those just read, up to `end` of its own."""
         following = sequence.new_ids[end - len(hidden_QD) + 1 : end + 1]
         count = sequence.request.top_logprobs
         for start in range(0, len(following), LOGIT_ROWS):
@@ -294,9 +302,9 @@ class Engine:
     def _next(
         self, hidden_BD: Tensor, running: Sequence[ActiveSequence], tokens_per_sequence: int = 1
     ) -> list[SampledToken]:
-        """What comes behind each row, with its log-probability and the likeliest ones where those are asked for.
+        """Sample the token after each row, with log-probabilities if requested.
 
-        `tokens_per_sequence` rows behind one another are of one sequence.
+        `tokens_per_sequence` adjacent rows belong to one sequence.
         """
         logits_BV = self.base.logits(hidden_BD)
         sequences = [sequence for sequence in running for _ in range(tokens_per_sequence)]
@@ -337,7 +345,7 @@ class Engine:
         return sampled
 
     def _advance(self, first: int, accepted: list[list[SampledToken]]) -> list[EngineEvent]:
-        """Tell the new tokens of the slots from `first` on; whoever ends leaves."""
+        """Append the new tokens of the slots from `first` on and return their events; finished sequences leave."""
         events: list[EngineEvent] = []
         running = self._scheduler.running
         for slot in reversed(range(first, len(running))):  # the last slot moves into a gap: it has had its turn
@@ -356,14 +364,16 @@ class Engine:
         return events
 
     def _forget_request(self, request_id: str) -> None:
-        """Take a request off the list, and free all memory with the last."""
+        """Remove a request, and free all memory with the last one."""
         del self._in_flight[request_id]
         if not self._in_flight:
             self._reset()
 
 
 def _draft_runs(running: Sequence[ActiveSequence]) -> list[list[int]]:
-    """What a step runs over: of each sequence its last token and as many guesses as the one with the most of them has."""
+    """Return the tokens that a decoding step reads: each sequence's last token and its drafts, padded to equal
+    length.
+    """
     most = draft_length(len(running)) if all(sequence.can_draft for sequence in running) else 0
     drafts = [sequence.draft(most) if most else [] for sequence in running]
     tokens_per_sequence = max(map(len, drafts))
@@ -378,7 +388,7 @@ def _draft_runs(running: Sequence[ActiveSequence]) -> list[list[int]]:
 
 
 def _accepted_prefix(sampled: list[SampledToken], run: list[int]) -> list[SampledToken]:
-    """Of what came behind each token of a run, that which stands behind right ones."""
+    """Return the sampled tokens up to the first that differs from its draft."""
     accepted_count = 1
     while accepted_count < len(run) and sampled[accepted_count - 1].token == run[accepted_count]:
         accepted_count += 1
@@ -386,7 +396,7 @@ def _accepted_prefix(sampled: list[SampledToken], run: list[int]) -> list[Sample
 
 
 def _with_share(completion: Completion, seconds: float) -> Completion:
-    """With a share of the time in which the common beginning was read."""
+    """Return the completion with its share of the time for the common prefix."""
     return replace(
         completion,
         seconds=completion.seconds + seconds,

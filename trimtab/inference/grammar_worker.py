@@ -1,7 +1,7 @@
-"""The process that compiles grammars: a line of JSON in, a line of JSON out.
+"""Worker process that compiles grammars: one line of JSON in, one line of JSON out.
 
-What an answer has to fit comes from whoever asks; the limits of this process keep a small text that unfolds into a large grammar from
-taking the machine.
+Constraints come from users; the limits of this process keep a small text that unfolds into a large grammar from
+exhausting the machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _SOURCE_LOCATION = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")  # time, file and line 
 
 
 def main(megabytes: int, seconds: int) -> None:
-    """Compile what standard input asks for, for the tokenizer of its first line; each grammar gets `seconds` of processor time.
+    """Compile the constraints from standard input, for the tokenizer of its first line; each gets `seconds` of
+    processor time.
 
-    The process gets `megabytes` beyond what it has when it is ready.
+    The process gets `megabytes` beyond what it uses when it is ready.
     """
     tokenizer = json.loads(sys.stdin.buffer.readline())
     info = xgrammar.TokenizerInfo.from_vocab_and_metadata(tokenizer["vocabulary"], tokenizer["metadata"])

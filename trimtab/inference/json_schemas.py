@@ -1,4 +1,6 @@
-"""Which JSON schemas answers can be held to word by word: what the grammar library would pass over is refused by name."""
+"""Which JSON schemas constrained decoding supports: keywords that the grammar library would ignore are refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,10 @@ _REMEDY = "leave it out, or say the same in other words"
 
 
 def supported_schema(text: str) -> str:
-    """The schema as the library is asked for it: bounds on letters as a pattern, since it would let control characters through there.
+    """Return the schema for the grammar library, with length bounds as a pattern: the library would allow control
+    characters.
 
-    Raises InputError for a text that is no JSON schema, and for one with a keyword that answers would not be held to.
+    Raises InputError for text that is not a JSON schema, and for a keyword that cannot be enforced.
     """
     from jsonschema import Draft202012Validator, SchemaError
 
@@ -54,7 +57,9 @@ def supported_schema(text: str) -> str:
 
 
 def require_linear(pattern: str) -> None:
-    """Raise InputError for an expression that is not regular, or unfolds into too many states: each token would wait for them."""
+    """Raise InputError for an expression that is not regular, or has too many states: each token would wait for
+    them.
+    """
     try:
         linear_pattern(pattern, whole=True)
     except ValueError as error:
@@ -63,7 +68,7 @@ def require_linear(pattern: str) -> None:
 
 
 def _unsupported(schema: Any) -> Iterator[str]:
-    """What the library would not look at, in this schema and in those inside it."""
+    """Yield a message for each keyword that the library would ignore, in this schema and its subschemas."""
     if not isinstance(schema, dict):
         return
     keywords = set(schema) - _ANNOTATIONS
@@ -89,7 +94,7 @@ def _unsupported(schema: Any) -> Iterator[str]:
 
 
 def _patterns(schema: Any) -> Iterator[str]:
-    """Every pattern of a string, in this schema and in those inside it."""
+    """Yield every pattern of a string, in this schema and its subschemas."""
     if isinstance(schema, dict):
         if isinstance(schema.get("pattern"), str):
             yield schema["pattern"]
@@ -98,7 +103,7 @@ def _patterns(schema: Any) -> Iterator[str]:
 
 
 def _with_length_patterns(schema: Any) -> Any:
-    """A copy in which bounds on a string's length are a pattern; formats, which would stand in their place, are left out."""
+    """Return a copy with bounds on a string's length as a pattern, and without formats, which would take its place."""
     if isinstance(schema, list):
         return [_with_length_patterns(part) for part in schema]
     if not isinstance(schema, dict):
@@ -118,14 +123,14 @@ def _with_length_patterns(schema: Any) -> Any:
 
 
 def _implied_types(keywords: set[str]) -> list[str]:
-    """The type that the library takes for granted where none is said."""
+    """Return the type that the library assumes if none is given."""
     if keywords & {"properties", "additionalProperties"}:
         return ["object"]
     return ["array"] if keywords & {"items", "prefixItems"} else []
 
 
 def _subschemas(schema: dict[str, Any]) -> Iterator[Any]:
-    """The schemas that stand in a schema."""
+    """Yield the direct subschemas of a schema."""
     for keyword in _NAMED_SUBSCHEMAS:
         yield from schema.get(keyword, {}).values()
     for keyword in _SUBSCHEMAS:

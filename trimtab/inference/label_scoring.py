@@ -1,9 +1,10 @@
-"""Which of a closed set of labels: every label scored by its probability after the prompt, what cannot win left out.
+"""Classification by label probabilities: scores every label after the prompt, and skips those that cannot win.
 
-The labels' tokens form a trie behind the prompt in the flat row; each node sees the prompt and its ancestors, so a beginning that
-labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored in waves, several prompts
-in a pass, as long as a label that was not scored whole may win or has more of the probability than TOLERANCE.
-Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E edges, L labels.
+The labels' tokens form a trie after the prompt in the flat row; each node sees the prompt and its ancestors, so a
+prefix that labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored
+in waves, several prompts per pass, as long as a label that is not fully scored may win or has more of the probability
+than TOLERANCE. Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E
+edges, L labels.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class LabelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelProbabilities:
-    """The probability of each label, in the labels' order and adding up to 1, and the index of the best.
+    """The probability of each label, in the labels' order and summing to 1, and the index of the best.
 
-    `plain`: the probabilities by the summed log-probabilities alone. `seconds`: the time of a row shared evenly among its prompts.
+    `plain`: probabilities from the summed log-probabilities, without weighting. `seconds`: the time of a row shared
+    evenly among its prompts.
     """
 
     id: str
@@ -60,9 +62,9 @@ class LabelProbabilities:
 
 @torch.inference_mode()
 def prefill_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it.
+    """Prefill what later prompts begin with, for `label_probabilities`; None if it is too short to be worth it.
 
-    Virtual tokens that are on stand before it and are always held.
+    Virtual tokens of the model precede it and are always prefilled.
     """
     return _prefix_if_long(base, with_virtual_ids(base, ids))
 
@@ -77,13 +79,14 @@ def label_probabilities(
     weighting: LabelWeighting = PLAIN,
     exhaustive: bool = False,
 ) -> list[LabelProbabilities]:
-    """Choose a label for every prompt: by the product of the probabilities of its tokens, weighed, normalised over labels.
+    """Return the probabilities of the labels for every prompt: products of token probabilities, weighted and
+    normalised.
 
-    `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
-    Results are in the order asked. The best is the best of all labels scored whole; a label that was left out counts by its
-    bound, and all of these together have at most TOLERANCE of the probability (both with and without the weighing).
-    `exhaustive`: nothing is left out, in one pass: faster where a model is so unsure that nearly everything matters anyway.
-    Raises InputError for labels that cannot be told apart and prompts that do not fit.
+    `labels_ids`: each label's tokens with the end token, so that a label that is a prefix of another is not favoured.
+    Results are in the order of the requests. The best is the best of all fully scored labels; a skipped label counts by
+    its bound, and all of these together have at most TOLERANCE of the probability (with and without weighting).
+    `exhaustive`: scores all labels in one pass, which is faster if a model is so unsure that nearly everything matters.
+    Raises InputError for labels with the same tokens and prompts that do not fit.
     """
     requests = _with_virtual_tokens(base, requests)
     trie = _checked_trie(base, requests, labels_ids)
@@ -106,7 +109,10 @@ def label_probabilities(
 
 @torch.inference_mode()
 def score_labels(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
-    """The summed log-probability of every label after every prompt, `[prompts, labels]`, none left out; raises as `choose` does."""
+    """Return the summed log-probability of every label after every prompt, `[prompts, labels]`, all fully scored.
+
+    Raises as `label_probabilities` does.
+    """
     requests = _with_virtual_tokens(base, requests)
     trie = _checked_trie(base, requests, labels_ids)
     sums_NL = torch.zeros(len(requests), len(labels_ids), dtype=torch.double)
@@ -125,7 +131,7 @@ def choose_labels(
     calibration: Calibration | None = None,
     exhaustive: bool = False,
 ) -> list[Generation]:
-    """`choose`, with the best label as the answer's text; with a calibration also what would be answered without it."""
+    """Return each prompt's best label as a generation; with a calibration also the answer without it."""
     weighting = PLAIN if calibration is None else label_weighting(calibration, labels)
     generations = []
     for choice in label_probabilities(
@@ -150,12 +156,12 @@ def choose_labels(
 
 
 def cached_token_count(labels_ids: Sequence[tuple[int, ...]]) -> int:
-    """Of how many tokens `choose` keeps keys and values meanwhile, at most."""
+    """Return the most tokens whose keys and values `label_probabilities` caches."""
     return CACHED_TOKENS if len(label_trie(tuple(labels_ids))) > MIN_PASS_TOKENS else 0
 
 
 def label_weighting(calibration: Calibration, labels: Sequence[str]) -> LabelWeighting:
-    """The calibration for labels in this order; one that it does not know has no offset."""
+    """Return the calibration's weighting for labels in this order; an unknown label has no offset."""
     offsets: Mapping[str, float] = calibration.offsets
     return LabelWeighting(
         per_token=calibration.per_token,
@@ -165,14 +171,14 @@ def label_weighting(calibration: Calibration, labels: Sequence[str]) -> LabelWei
 
 
 def _with_virtual_tokens(base: Base, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
-    """The requests behind the virtual tokens that are on; an empty one stays empty, and is refused."""
+    """Return the requests with the virtual tokens before them; an empty one stays empty and is refused later."""
     return [
         replace(request, ids=with_virtual_ids(base, request.ids)) if request.ids else request for request in requests
     ]
 
 
 def _checked_trie(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> LabelTrie:
-    """The trie of the labels, when prompts and labels fit the model."""
+    """Return the trie of the labels, if prompts and labels fit the model."""
     if len(labels_ids) > MAX_LABELS:
         raise InputError(
             f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
@@ -197,7 +203,7 @@ def _rows_scored(
     pinned: Prefix | None,
     weightings: Sequence[LabelWeighting],
 ) -> list[tuple[list[int], Tensor, float]]:
-    """The places of the requests that were run together, what is known of their labels `sums_BL`, and the seconds of each."""
+    """Return for each batch of requests their places, the labels' `sums_BL`, and the seconds of each."""
     if not requests:
         return []
     started = time.perf_counter()
@@ -212,7 +218,7 @@ def _rows_scored(
 
 
 def shared_prefix(base: Base, prompts: Sequence[tuple[int, ...]], pinned: Prefix | None) -> Prefix | None:
-    """What all prompts begin with: of what is held where that is at least half of it, else read now."""
+    """Return the common prefix of all prompts: of `pinned` if that has at least half of it, else prefilled now."""
     virtual = count_virtual_tokens(base.model)
     shared = max(virtual, shared_length(prompts))
     if pinned is not None:
@@ -227,13 +233,15 @@ def _prefix_if_long(base: Base, ids: tuple[int, ...]) -> Prefix | None:
 
 
 def _row_batches(requests: Sequence[LabelRequest], before: int, trie: LabelTrie, max_tokens: int) -> list[list[int]]:
-    """Places of the requests that are run together: similar lengths, up to `max_tokens` tokens with all nodes."""
+    """Return places of the requests that are run together: similar lengths, up to `max_tokens` tokens with all
+    nodes.
+    """
     order = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
     return bounded_runs(order, [len(requests[place].ids) - before + len(trie) for place in order], max_tokens)
 
 
 def bounded_runs(items: Sequence[int], sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """The items in runs of at most `max_tokens` in all, a larger one alone."""
+    """Split the items into runs of total size at most `max_tokens`; a larger item is alone."""
     parts: list[list[int]] = []
     filled = max_tokens
     for item, size in zip(items, sizes, strict=True):
@@ -252,7 +260,7 @@ def _score_row(
     prefix: Prefix | None,
     weightings: Sequence[LabelWeighting],
 ) -> LabelBounds:
-    """Score the labels behind each prompt: all of them without a weighing, else as many as it takes."""
+    """Score the labels after each prompt: all without a weighting, else as many as needed."""
     known = LabelBounds(trie, len(new_ids))
     if not weightings or len(trie) <= MIN_PASS_TOKENS:
         everything = list(range(1, len(trie) + 1))
@@ -286,7 +294,9 @@ def _run_pass(
     prefix: Prefix | None,
     known: LabelBounds,
 ) -> None:
-    """One pass over what was not read of some prompts and nodes behind them; the log-probabilities of their edges go into `known`."""
+    """Run one pass over the unread tokens of some prompts and nodes after them; their edges' log-probabilities go into
+    `known`.
+    """
     device = base.device
     ids: list[int] = []
     rows: list[int] = []  # of the flat row that are scored; for each its prompt and its node

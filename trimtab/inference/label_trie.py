@@ -1,7 +1,8 @@
-"""The labels' tokens as a tree, and what is known of each label while the tree is scored piece by piece.
+"""The labels' tokens as a trie, and bounds on each label's score while the trie is scored piece by piece.
 
-A node is a beginning of labels; an edge is the next token of one. Shapes: B prompts, L labels, P the longest label, R nodes that
-have children (the root, which is the prompt's last token, is the first), A of them on the longest way down, E edges.
+A node is a prefix of labels; an edge is the next token of one. Shapes: B prompts, L labels, P the longest label, R
+nodes that have children (the root, which is the prompt's last token, is the first), A of them on the longest path, E
+edges.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ NODES_PER_WAVE = 2  # nodes that a wave goes down each label that may matter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelWeighting:
-    """How a label's summed log-probability becomes a score: the sum or its mean per token, less an offset, over the temperature.
+    """How a label's summed log-probability becomes a score: the sum or its mean per token, minus an offset, over the
+    temperature.
 
-    `offsets`: one for each label, or none at all.
+    `offsets`: one per label, or none at all.
     """
 
     per_token: bool = False
@@ -35,7 +37,9 @@ PLAIN = LabelWeighting()
 
 
 class LabelTrie:
-    """Nodes are numbered parents first, node 0 is the root; a node's edges stand together."""
+    """The trie of the labels' tokens: nodes are numbered parents first, node 0 is the root; a node's edges are
+    adjacent.
+    """
 
     def __init__(self, labels_ids: Sequence[tuple[int, ...]]) -> None:
         if len(set(labels_ids)) != len(labels_ids) or not all(labels_ids):
@@ -68,11 +72,11 @@ class LabelTrie:
         )
 
     def __len__(self) -> int:
-        """Nodes behind the prompt."""
+        """Number of nodes after the prompt."""
         return len(self.tokens) - 1
 
     def scores(self, sums_BL: Tensor, weighting: LabelWeighting) -> Tensor:
-        """The labels' scores by their summed log-probabilities; a softmax over them gives the probabilities."""
+        """Return the labels' scores from their summed log-probabilities; their softmax gives the probabilities."""
         scores_BL = sums_BL / self.lengths_L if weighting.per_token else sums_BL
         if weighting.offsets:
             scores_BL = scores_BL - torch.tensor(weighting.offsets, dtype=torch.double)
@@ -81,14 +85,15 @@ class LabelTrie:
 
 @lru_cache(maxsize=4)
 def label_trie(labels_ids: tuple[tuple[int, ...], ...]) -> LabelTrie:
-    """The trie of these labels, made once."""
+    """Return the trie of these labels, cached."""
     return LabelTrie(labels_ids)
 
 
 class LabelBounds:
-    """What is known of the labels behind B prompts: which nodes were scored, and the log-probabilities of their edges.
+    """The scored nodes of B prompts, and the log-probabilities of their edges.
 
-    The tokens of a label that were not scored have a log-probability of 0 at most, so that the sum of the others is a bound.
+    The log-probability of a token that was not scored is at most 0, so the sum of the others bounds a label's score
+    from above.
     """
 
     def __init__(self, trie: LabelTrie, prompts: int) -> None:
@@ -97,14 +102,15 @@ class LabelBounds:
         self.scored_BR = torch.zeros(prompts, len(trie.tokens), dtype=torch.bool)
 
     def sums(self) -> Tensor:
-        """The most that each label's log-probability can be, `[B, L]`; what it is where the whole label was scored."""
+        """Return an upper bound of each label's log-probability, `[B, L]`; exact if the whole label was scored."""
         return self.logs_BE[:, self.trie.path_LP].sum(-1)
 
     def nodes_to_score(self, weightings: Sequence[LabelWeighting]) -> tuple[Tensor, Tensor]:
-        """The nodes to be scored next, and all that may still have to be, `[B, R]`; none for a prompt of which enough is known.
+        """Return the nodes to score next, and all that may still matter, `[B, R]`; none for a prompt that is decided.
 
-        Enough: by each weighing no label that was not scored whole can win, and all of these together have at most TOLERANCE of
-        the probability. Of each label that is in the way the next nodes are taken, of the likeliest one all.
+        A prompt is decided if, for each weighting, no label that is not fully scored can win, and all of these together
+        have at most TOLERANCE of the probability. Of each label that may matter the next nodes are taken, of the
+        likeliest one all.
         """
         missing_BLP = ~self.scored_BR[:, self.trie.nodes_LP]
         done_BL = ~missing_BLP.any(-1)
@@ -122,16 +128,16 @@ class LabelBounds:
         return next_BR, self._nodes_at(missing_BLP & needed_BL[:, :, None])
 
     def _nodes_at(self, asked_BLP: Tensor) -> Tensor:
-        """The nodes under places of labels, `[B, R]`."""
+        """Return the nodes at the marked places of labels, `[B, R]`."""
         marked_BR = torch.zeros(self.scored_BR.shape, dtype=torch.long)
         nodes_BX = self.trie.nodes_LP.flatten().expand(len(asked_BLP), -1)
         return marked_BR.scatter_add_(1, nodes_BX, asked_BLP.flatten(1).long()) > 0
 
 
 def _open_labels(bounds_BL: Tensor, done_BL: Tensor) -> Tensor:
-    """The labels, not scored whole, that can still win or hold too much of the probability, `[B, L]`.
+    """Return the labels, not fully scored, that can still win or hold too much of the probability, `[B, L]`.
 
-    Before any label was scored whole nothing is ruled out; then the likeliest are taken, as if the bounds were the scores.
+    Until a label is fully scored nothing is ruled out; the likeliest are taken as if the bounds were the scores.
     """
     masses_BL = (bounds_BL - bounds_BL.amax(-1, keepdim=True)).exp()
     any_B1 = done_BL.any(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The hidden state at the end of each prompt, in one pass: what a classification head reads; what prompts begin with is read once.
+"""Last hidden states of prompts in one pass, for a classification head; a common prefix is computed once.
 
 Shapes: N tokens of the flat row, D hidden size.
 """
@@ -22,9 +22,10 @@ ROW_TOKENS = 2048  # of one pass over several prompts
 
 @torch.inference_mode()
 def last_hidden_states(base: Base, prompts: Sequence[tuple[int, ...]], *, pinned: Prefix | None = None) -> Tensor:
-    """The last hidden state of each prompt, `[prompts, D]`, in the order asked.
+    """Return the last hidden state of each prompt, `[prompts, D]`, in the order of the prompts.
 
-    Prompts are token ids, none empty. `pinned`: a beginning that `hold_prefix` read before, used as far as all prompts begin with it.
+    Prompts are token ids, none empty. `pinned`: a prefix from `prefill_prefix`, used as far as all prompts begin with
+    it.
     """
     hidden_PD = torch.empty(len(prompts), base.model.config.hidden_size, dtype=base.model.dtype, device=base.device)
     if prompts:

@@ -1,7 +1,8 @@
-"""The layouts of passes: prompts that are read, whole or in parts, what is new of each sequence, and labels behind prompts.
+"""Layouts of inference passes: prefill (whole or chunked), decoding, and label tries after prompts.
 
-Shapes: N tokens of the flat row, M of them that hang on one prefix or are nodes of labels, B sequences, H query heads, K key/value
-heads, G = H / K query heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries, T own tokens, D head size.
+Shapes: N tokens of the flat row, M of them that follow one prefix or are nodes of labels, B sequences, H query heads, K
+key/value heads, G = H / K query heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries,
+T own tokens, D head size.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from trimtab.model.kernels.ops import attend_decode, attend_tree, supports_decod
 
 
 class PrefixGroups:
-    """Which tokens of a flat row hang on which beginning, so that each is attended to by all its tokens in one product.
+    """Groups the tokens of a flat row by their shared prefix, so that each prefix is attended in one product.
 
-    `lengths` are the tokens of each sequence in the row.
+    `lengths`: tokens of each sequence in the row.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class PrefixGroups:
         }
 
     def __bool__(self) -> bool:
-        """Whether any token hangs on a beginning."""
+        """True if any token has a shared prefix."""
         return bool(self._whole or self._tokens)
 
     def join(self, layer: int, query_HND: Tensor, own: tuple[Tensor, Tensor], config: AttentionConfig) -> Tensor:
-        """The mixed values `out_1HND`, from what `partial` gave for the own tokens (which may be overwritten)."""
+        """Return the attention `out_1HND` over prefix and own tokens; `own` is from `partial_attention` and may be
+        overwritten.
+        """
         if self._whole:  # nothing needs to be picked out
             return merge_attention(self._whole.part(layer, query_HND, self.positions_N, self.last, config), own)
         out_1HND, log_sum_1HN = own
@@ -66,9 +69,9 @@ class PrefixGroups:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPart:
-    """The tokens `start` to `end` of the `length` that a prompt has behind its beginning: what one pass reads of it.
+    """The tokens `start` to `end` that one pass reads, of the `length` tokens that a prompt has after its prefix.
 
-    `cached_segment`: what an earlier prompt had at the places before `start`, for the first pass to put into the slot.
+    `cached_segment`: cached tokens before `start`, which the first pass copies into the slot.
     """
 
     start: int
@@ -79,11 +82,11 @@ class PromptPart:
 
     @property
     def before(self) -> int:
-        """Tokens of its beginning that stand before them in its slot."""
+        """Tokens of its prefix that are copied into its slot."""
         return self.prefix_ref.copied if self.prefix_ref else 0
 
     def first_writes(self, layer: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """What its first pass puts into the slot before anything is read: from which place on which keys and values, `[K, T, D]`."""
+        """Yield place, keys and values `[K, T, D]` that the first pass copies into the slot."""
         if self.before and self.prefix_ref and (self.cached_segment or not self.start):
             yield 0, *self.prefix_ref.own(layer)
         if self.cached_segment:
@@ -91,15 +94,15 @@ class PromptPart:
 
     @property
     def positions(self) -> range:
-        """Where the tokens stand in the whole prompt."""
+        """Positions of the tokens in the whole prompt."""
         before = self.prefix_ref.length if self.prefix_ref else 0
         return range(before + self.start, before + self.end)
 
 
 class PrefillLayout:
-    """Layout of prompts laid end to end: each sees its beginning, what was read of it before, and itself.
+    """Layout of prompts laid end to end: each sees its prefix, its earlier tokens, and itself.
 
-    What is read goes into the slots from `first` on; a part that goes on from an earlier pass must be the first.
+    Keys and values go into the slots from `first` on; a part that continues an earlier pass must be the first.
     """
 
     def __init__(self, slots: KVCache, first: int, parts: Sequence[PromptPart], device: torch.device) -> None:
@@ -114,7 +117,7 @@ class PrefillLayout:
     def attend(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """Causal attention of each prompt over [beginning; what was read before; itself]."""
+        """Causal attention of each prompt over [prefix; earlier tokens; itself]."""
         parts, start = [], 0
         for slot, part in enumerate(self.parts, self.first):
             own = slice(start, start + part.end - part.start)
@@ -133,16 +136,17 @@ class PrefillLayout:
     def _attend_earlier(
         self, layer: int, slot: int, part: PromptPart, query_HQD: Tensor, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
-        """Attention over what earlier passes read of the prompt."""
+        """Attention over the prompt's tokens of earlier passes."""
         read = slice(part.before, part.before + part.start)
         places_Q = torch.arange(part.start, part.end, device=query_HQD.device)
         return prefix_attention(query_HQD, *self.slots.part(layer, slot, read), places_Q, part.end - 1, config)
 
 
 class DecodeLayout:
-    """Layout of `tokens_per_sequence` new tokens for each of the first slots: each beginning in one product for its sequences, own tokens slot by slot.
+    """Layout of `tokens_per_sequence` new tokens for each of the first slots.
 
-    A sequence's new tokens stand behind one another in the flat row.
+    Each prefix is attended in one product for all its sequences, own tokens slot by slot. A sequence's new tokens are
+    adjacent in the flat row.
     """
 
     def __init__(
@@ -164,13 +168,13 @@ class DecodeLayout:
 
     @property
     def own(self) -> DecodeSlots | None:
-        """All that the new tokens see, where that is their own slots."""
+        """The slots, if the new tokens see nothing else."""
         return None if self.groups else self.slots.own(self.at_B)
 
     def attend(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """Attention of each new token over [beginning; own tokens], up to itself."""
+        """Attention of each new token over [prefix; own tokens], up to itself."""
         new, slots = (query_HND, key_KND, value_KND), self.slots
         if config.softcap is None and supports_decode(new, slots.keys[layer]):
             stores = slots.keys[layer], slots.values[layer]
@@ -185,7 +189,7 @@ class DecodeLayout:
     def _own(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
-        """What `attend_own` does, by plain products; without the sums where no beginning is to be joined."""
+        """`attend_decode` by matrix products; without the sums if there is no prefix to merge."""
         heads, tokens, size = query_HND.shape
         batch, kv_heads = tokens // self.tokens_per_sequence, key_KND.shape[0]
         groups = heads // kv_heads
@@ -210,7 +214,9 @@ class DecodeLayout:
         return out_NHD, sum_BKR.view(-1, heads, self.tokens_per_sequence).transpose(1, 2).reshape(-1, heads)
 
     def _mask(self, window: int | None, groups: int) -> Tensor | None:
-        """True where a new token may not look among own tokens, `[B, 1, R, T]` or `[B, 1, 1, T]`; None when all may look everywhere."""
+        """True where a new token may not look among own tokens, `[B, 1, R, T]` or `[B, 1, 1, T]`; None if all may look
+        everywhere.
+        """
         # whether all may is known from the lengths here: to look into a tensor would wait for the device
         if self.shortest == self.span and (window is None or self.span <= window):
             return None
@@ -225,10 +231,10 @@ class DecodeLayout:
 
 
 class TrieLayout:
-    """Layout of one pass: of each prompt what was not read yet, then nodes of the trie behind it.
+    """Layout of one pass over the unread tokens of each prompt, followed by nodes of the label trie.
 
-    `nodes[i]`, parents first, are those of `asked[i]`, which gets the keys and values of all that is read here; a node's ancestors
-    must stand there or before it. A is the depth of the deepest node; X = A · K keys stand in a node's row of ancestors.
+    `nodes[i]`, parents first, belong to `caches[i]`, which stores the keys and values; a node's ancestors must be in
+    there or before it. A is the depth of the deepest node; X = A · K keys are in a node's row of ancestors.
     """
 
     def __init__(
@@ -274,7 +280,9 @@ class TrieLayout:
     def attend(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """Prompts causal over [prefix; prompt], nodes over [prefix; prompt; ancestors and themselves]."""
+        """Attention of prompts, causal over [prefix; prompt], and of nodes over [prefix; prompt; ancestors and
+        themselves].
+        """
         parts, keys, values, start = [], [], [], 0
         use_tree_kernel = config.softcap is None and (config.window is None or max(self._last) < config.window)
         use_tree_kernel = use_tree_kernel and supports_heads(query_HND, key_KND, value_KND)
@@ -310,9 +318,11 @@ class TrieLayout:
     def _attend_ancestors(
         self, query_HMD: Tensor, key_KTD: Tensor, value_KTD: Tensor, config: AttentionConfig
     ) -> tuple[Tensor, Tensor]:
-        """Attention of each node over its ancestors and itself, as `partial` gives it: a product for each node with all of its heads.
+        """Attention of each node over its ancestors and itself, as `partial_attention` returns it, with one product per
+        node.
 
-        Keys of all heads stand in a row, and those of other heads are hidden: a few large products take less time than many small ones.
+        Keys of all heads are in one row, and those of other heads are masked: a few large products take less time than
+        many small ones.
         """
         heads, tokens, size = query_HMD.shape
         rows = self._ancestors_MA.flatten()
@@ -328,7 +338,7 @@ class TrieLayout:
         return out_M1HD[:, 0].transpose(0, 1)[None], log_sum_M1H[:, 0].transpose(0, 1)[None]
 
     def _mask(self, heads: int, kv_heads: int, window: int | None) -> Tensor:
-        """Where a node's heads may not look among what stands in its row of ancestors, `[M, H, X]`."""
+        """True where a node's heads may not look in its row of ancestors, `[M, H, X]`."""
         known = heads, kv_heads, window
         if known not in self._masks:
             masked_MA = (
@@ -341,7 +351,7 @@ class TrieLayout:
 
 
 def merge_optional_attention(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Two parts of the keys as one, as `partial` gives it."""
+    """Merge the attention over two parts of the keys, as `partial_attention` returns it."""
     return merge_attention(first, second), torch.logaddexp(first[1], second[1])
 
 

@@ -1,4 +1,4 @@
-"""What endpoints are sent and what their replies mean: chat completions, and the two public APIs that decide among typed options.
+"""Protocols of remote endpoints: request bodies and replies of chat completions and of two decision APIs.
 
 Sources: TypeSafe's System One API (docs.typesafe.ai, `POST /v1/systemone`), and OpenAI's Decisions API in public beta
 (`POST /v1/decisions`, types in openai-python `types/decision*.py`).
@@ -29,11 +29,11 @@ class ReplyError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One API: the `path` behind the url, the `body` of a request, and what a reply holds.
+    """One API: the `path` after the url, the `body` of a request, and how to `read` a reply.
 
-    `body(model, prompt, most, labels)` is JSON; `read(reply, labels)` gives `text`, token counts, `finished`, and where the API tells
-    them `probabilities` in the labels' order. It raises ReplyError, or the errors of a value that is not shaped as asked, which
-    `expected` and `remedy` then explain. `is_free_text`: whether the text is the model's own words.
+    `body(model, prompt, max_new, labels)` returns JSON; `read(reply, labels)` returns `text`, token counts, `finished`,
+    and `probabilities` in the labels' order if the API gives them. It raises ReplyError, or the errors of a value of
+    another shape, for which `expected` and `remedy` are the message. `is_free_text`: the text is the model's own words.
     """
 
     path: str
@@ -71,7 +71,7 @@ def _systemone_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _decisions_body(model: str, prompt: Prompt, max_new: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
-    """Only user turns may be sent, so earlier ones go out as JSON text."""
+    """Only user turns may be sent, so earlier turns are sent as JSON text."""
     instruction, state = _question_and_state(prompt)
     text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
     choices = [{"value": label} for label in labels]
@@ -80,7 +80,7 @@ def _decisions_body(model: str, prompt: Prompt, max_new: int, labels: Sequence[s
 
 
 def _decisions_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
-    """A question that is declined is answered with nothing, which is wrong."""
+    """A question that is declined counts as an empty, wrong answer."""
     (answer,) = reply["answers"]
     tokens = _tokens(reply, "input_tokens", "output_tokens")
     if answer["type"] == "refusal":
@@ -124,7 +124,9 @@ def _turns(prompt: Prompt) -> list[dict[str, str]]:
 
 
 def _question_and_state(prompt: Prompt) -> tuple[str, str | list[dict[str, str]]]:
-    """The question, and the state that it is about: the last turn's text, or all turns where there are earlier ones."""
+    """Return the question, and the state that it is about: the last turn's text, or all turns if there are earlier
+    ones.
+    """
     instruction = "\n\n".join(turn.content for turn in prompt.messages if turn.role == "system") or INSTRUCTION
     turns = [turn for turn in _turns(prompt) if turn["role"] != "system"]
     return (instruction, turns[0]["content"]) if len(turns) == 1 else (f"{instruction}\n\n{EARLIER_TURNS_NOTE}", turns)
@@ -136,7 +138,7 @@ def _tokens(reply: Any, read: str, written: str) -> dict[str, int]:
 
 
 def _decision(answer: Any, probabilities: Any, labels: Sequence[str]) -> dict[str, Any]:
-    """The likeliest label (of equals the one that the endpoint chose), and the probabilities, which then add up to 1."""
+    """Return the likeliest label (of equals the endpoint's choice), and the probabilities, normalised to sum to 1."""
     if not isinstance(probabilities, dict):
         raise TypeError
     lacking = next((label for label in labels if label not in probabilities), None)

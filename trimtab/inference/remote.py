@@ -1,4 +1,4 @@
-"""Answers from an endpoint: a few connections at a time, retries with patience, errors that say what to check."""
+"""Client for remote models: a few connections in parallel, retries, and errors that say what to check."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ _SHOWN_CHARACTERS, _READ_CHARACTERS = (
 
 
 class RemoteModel:
-    """A model behind `url` (which ends in `/v1`); the key is read from the environment variable `key_env`, never shown.
+    """A model behind `url` (which ends in `/v1`); the key is read from the environment variable `key_env` and never
+    shown.
 
-    `api`: what it speaks, a name in `PROTOCOLS`. Every answer is tried `attempts` times, each within `timeout` seconds from the request to the last byte. With `log_file`, answers
-    are written to this file as they come, and what stands there is not asked again. Raises InputError when the variable is not
-    set, or holds what no header can carry.
+    `api`: a name in `PROTOCOLS`. Every answer is tried `attempts` times, each within `timeout` seconds from request to
+    last byte. With `log_file`, answers are written to this file as they come and are not requested again. Raises
+    InputError if the variable is not set, or holds what no header can carry.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class RemoteModel:
         self._answers = {line["request"]: line for line in read_lines(log_file, "request")} if log_file else {}
 
     def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
-        """Answer all prompts, in the order asked, greedily; with `labels`, an answer that names one becomes it.
+        """Answer all prompts, in their order, greedily; with `labels`, an answer that names one becomes it.
 
-        An API that decides chooses one of `labels` and gives the probability of each; `max_new` is then not looked at.
-        Tokens are those that the endpoint counted (0 when it does not tell); seconds those of the attempt that succeeded.
-        Raises RemoteError when an answer cannot be had; what was not sent yet is then not sent.
+        An API that decides chooses one of `labels` and gives the probability of each; `max_new` is then ignored. Token
+        counts are the endpoint's (0 if it gives none); seconds are those of the successful attempt. Raises RemoteError
+        if an answer cannot be had; prompts that were not sent yet are then not sent.
         """
         headers = {"Accept-Encoding": ACCEPTED_ENCODINGS} | (
             {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -108,7 +109,7 @@ class RemoteModel:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _in_time(self, answer: Future[Generation]) -> Generation:
-        """An answer whose turn has come, waited for no longer than all attempts and the waits between them may take."""
+        """Wait for an answer, at most as long as all attempts and the waits between them may take."""
         longest = self.attempts * (2 * self.timeout + MAX_WAIT_SECONDS)
         try:
             return answer.result(timeout=longest)
@@ -134,7 +135,7 @@ class RemoteModel:
         )
 
     def _read(self, reply: Any, seconds: float, labels: Sequence[str]) -> dict[str, Any]:
-        """A reply's text and figures, none of them beyond what files and sums can hold."""
+        """Return a reply's text and figures, validated."""
         protocol = self._protocol
         try:
             found = protocol.read(reply, labels)
@@ -156,7 +157,7 @@ class RemoteModel:
             self._answers[request] = found
 
     def _post(self, client: httpx.Client, body: dict[str, Any]) -> tuple[Any, float]:
-        """The reply as JSON, and the seconds that the successful attempt took."""
+        """Return the reply as JSON, and the seconds of the successful attempt."""
         problem, retry_after = "", None
         for attempt in range(self.attempts):
             if attempt:
@@ -204,22 +205,26 @@ class RemoteModel:
         return RemoteError(f"{self.url}: {problem}; {remedy}")
 
     def _without_key(self, text: str) -> str:
-        """Foreign text on one line, with nothing in it that is the key, or a piece of it, or obeyed by a terminal."""
+        """Return foreign text on one line, without the key or a piece of it, and without terminal control
+        characters.
+        """
         return visible(mask_secret(" ".join(text[:_READ_CHARACTERS].split()), self._key))
 
 
 def remote_model(table: ApiTable, log_file: Path | None = None) -> RemoteModel:
-    """The model of an `[api.NAME]` table; raises InputError when its key is not there."""
+    """Return the model of an `[api.NAME]` table; raises InputError if its key is not set."""
     return RemoteModel(table.url, table.model, table.key_env, api=table.api, log_file=log_file)
 
 
 def match_label(text: str, labels: Sequence[str]) -> str:
-    """The label that an answer is, or else the longest one that stands in it as whole words; else the answer itself."""
+    """Return the label that an answer equals, or else the longest one in it as whole words; else the answer itself."""
     plain = _words(text)
     found = [label for label in labels if f" {_words(label)} " in f" {plain} "]
     return next((label for label in labels if _words(label) == plain), max(found, key=len) if found else text.strip())
 
 
 def _words(text: str) -> str:
-    """Letters and digits in lower case, all else as single spaces: `card_arrival.` and `Card arrival` are the same."""
+    """Return letters and digits in lower case, all else as single spaces: `card_arrival.` and `Card arrival` are the
+    same.
+    """
     return " ".join("".join(letter if letter.isalnum() else " " for letter in text.casefold()).split())

@@ -1,4 +1,4 @@
-"""Who waits, whose prompt is being read and who runs; how many may at once, and how much of which prompt a pass reads."""
+"""Scheduler of the engine: which prompts are prefilled next, which sequences run, and how many fit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from trimtab.inference.request import ActiveSequence
 
 
 class Scheduler:
-    """Sequences on their way, in order of arrival. The `running` have the first slots, in their order.
+    """Waiting, prefilling and running sequences, in order of arrival. The `running` have the first slots, in their
+    order.
 
-    Behind them is the slot of `reading`: a prompt longer than a pass, of which a part was read. `batch_mode`: all requests are known
-    from the beginning and nobody waits for a next token, so that prompts are read before anything goes on.
+    The next slot is that of `reading`: a prompt longer than a pass, of which a part was prefilled. `batch_mode`: all
+    requests are known from the start and nobody waits for the next token, so prompts are prefilled before decoding goes
+    on.
     """
 
     def __init__(self, slots: int, cache_tokens: int, pass_tokens: int) -> None:
@@ -27,12 +29,12 @@ class Scheduler:
         self._last_was_prefill = False  # the last pass read prompts
 
     def add(self, sequence: ActiveSequence) -> None:
-        """Queue behind those that wait."""
+        """Queue a sequence."""
         self._waiting.append(sequence)
         self._arrived = True
 
     def cancel(self, sequence: ActiveSequence) -> None:
-        """Take a sequence off wherever it is; its slot is free for the next pass."""
+        """Remove a sequence wherever it is; its slot is free for the next pass."""
         if sequence in self._waiting:
             self._waiting.remove(sequence)
             return
@@ -44,16 +46,18 @@ class Scheduler:
             self.release(self.running.index(sequence))
 
     def release(self, slot: int) -> None:
-        """Free a slot: the last of the running moves into it."""
+        """Free a slot: the last running sequence moves into it."""
         last = len(self.running) - 1
         self.cache.release(slot, last)
         self.running[slot] = self.running[last]
         self.running.pop()
 
     def next_prompts(self) -> list[tuple[ActiveSequence, int]]:
-        """The prompts that the next pass reads, and up to which of its own tokens each; none when it is better to go on decoding.
+        """Return the prompts that the next pass prefills, and up to which of its own tokens each; none if decoding goes
+        on.
 
-        A prompt that fits into a pass is never divided. One that does not is read in several, and what runs goes on between them.
+        A prompt that fits into a pass is never split. A longer one is prefilled in several, and decoding goes on
+        between them.
         """
         is_prefill_turn = self._is_prefill_turn()
         self._left = False
@@ -62,7 +66,7 @@ class Scheduler:
         return parts
 
     def mark_prefilled(self, parts: list[tuple[ActiveSequence, int]]) -> list[ActiveSequence]:
-        """Note what a pass has read; the sequences that can go on now, which run from here on."""
+        """Record what a pass has prefilled; return the sequences that are complete, which run from here on."""
         for sequence, end in parts:
             sequence.prefilled = end
         ready = [sequence for sequence, _ in parts if sequence.prefilled == len(sequence.new_ids)]
@@ -71,7 +75,7 @@ class Scheduler:
         return ready
 
     def _is_prefill_turn(self) -> bool:
-        """Whether it is time to read prompts."""
+        """True if it is time to prefill."""
         if not self._waiting and self.reading is None:
             return False
         if not self.running:
@@ -85,7 +89,7 @@ class Scheduler:
         return self._free_slots() >= min(len(self._waiting), -(-self.cache.count // 8))
 
     def _next_parts(self) -> list[tuple[ActiveSequence, int]]:
-        """As much as a pass takes of the prompt that is being read, then of those that wait, as slots and memory allow."""
+        """Fill a pass with the prompt that is being prefilled and then waiting ones, as slots and memory allow."""
         self._adjust_slots()
         parts: list[tuple[ActiveSequence, int]] = []
         token_budget, busy, longest = self.pass_tokens, len(self.running), self._longest_in_slots()
@@ -108,7 +112,7 @@ class Scheduler:
         return parts
 
     def _longest_in_slots(self) -> int:
-        """The tokens that the longest of those in a slot will hold."""
+        """Return the tokens that the longest sequence in a slot will hold."""
         in_slots = [*self.running, self.reading] if self.reading else self.running
         return max((sequence.slot_tokens for sequence in in_slots), default=0)
 
@@ -116,11 +120,13 @@ class Scheduler:
         return self.cache.count - len(self.running) - (self.reading is not None)
 
     def _max_sequences(self, longest: int) -> int:
-        """How many sequences of up to `longest` tokens may run together; one always may."""
+        """Return how many sequences of up to `longest` tokens may run together, at least one."""
         return max(1, min(self.slots, self.cache_tokens // max(1, longest)))
 
     def _fitting_sequences(self) -> tuple[int, int]:
-        """How many of those in a slot and waiting may run together, in order of arrival, and the tokens of the longest of these."""
+        """Return how many sequences, in slots and waiting, fit together in order of arrival, and the longest one's
+        tokens.
+        """
         longest = self._longest_in_slots()
         count_fitting = len(self.running) + (self.reading is not None)
         for sequence in islice(self._waiting, self.slots):
@@ -130,14 +136,14 @@ class Scheduler:
         return count_fitting, longest
 
     def start_batch(self) -> None:
-        """As many slots as memory allows, filled evenly: 70 prompts and 64 slots are 35 and 35, not 64 and 6."""
+        """Set as many slots as memory allows, filled evenly: 70 prompts and 64 slots become 35 and 35, not 64 and 6."""
         count_fitting, _ = self._fitting_sequences()
         count = len(self._waiting)
         self.cache.count = -(-count // -(-count // count_fitting))
         self.batch_mode, self._arrived = True, False
 
     def _adjust_slots(self) -> None:
-        """As many slots as can be used, when requests have arrived or a third more fit because long ones have ended."""
+        """Set as many slots as can be used, after arrivals or if a third more fit because long sequences have ended."""
         count_fitting, longest = self._fitting_sequences()
         now = self.cache.count
         if self._arrived or 3 * count_fitting >= 4 * now:

@@ -1,6 +1,7 @@
-"""Attention for batches without padding: any Hugging Face causal model runs one flat row, and a `Layout` says who sees whom.
+"""Attention over packed sequences without padding, for any Hugging Face causal model.
 
-Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
+The model runs one flat row, and a `Layout` says which tokens see which. Shapes: N tokens of the flat row, H query
+heads, K key/value heads, D head size, S sequences.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ _MASKED_SCORE = -1e30  # a score that weighs nothing beside any real one, and un
 
 
 class Layout(Protocol):
-    """What is handed to `model(..., layout=layout)` and answers every layer's attention."""
+    """Protocol of a layout: passed to `model(..., layout=layout)`, it computes every layer's attention."""
 
     def attend(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """The mixed values, as `out_NHD`."""
+        """Return the attention output `out_NHD`."""
         ...
 
 
 class AttentionConfig:
-    """How one layer scores: scale, sliding window (tokens back, itself included) and soft cap, None where there is none."""
+    """How one layer scores: scale, sliding window (in tokens, itself included) and soft cap, None if there is none."""
 
     __slots__ = ("scale", "softcap", "window")
 
@@ -46,15 +47,15 @@ class AttentionConfig:
         self.scale, self.window, self.softcap = scale, window, softcap
 
     def sees_all(self, tokens: int) -> bool:
-        """Whether in so many tokens each is scored with all before it, and nothing else is done to a score."""
+        """True if each of `tokens` tokens sees all before it and scores have no soft cap."""
         return self.softcap is None and (self.window is None or tokens <= self.window)
 
 
 class PackedSequences:
-    """Sequences laid end to end, each causal and blind to the others but for its parents: the layout of training and of prefill.
+    """Sequences laid end to end, the layout of training and prefill: each is causal and sees no other but its parents.
 
-    `lengths` are in tokens and sum to N. `parents` says for each sequence which one it goes on from, None for one that begins; a
-    parent stands before its children, and they see it whole.
+    `lengths` are in tokens and sum to N. `parents`: for each sequence the one that it continues, None at the root; a
+    parent comes before its children, which see it whole.
     """
 
     def __init__(self, lengths: list[int], parents: Sequence[int | None] | None = None) -> None:
@@ -80,9 +81,10 @@ class PackedSequences:
         value_KND: Tensor,
         config: AttentionConfig,
     ) -> Tensor:
-        """Causal attention: by one kernel where it takes these heads, else one sequence at a time, short ones that go on from the same at once.
+        """Causal attention, by the variable-length kernel if it supports these heads, else sequence by sequence.
 
-        In float32 each is alone: seeded losses are held to the bit there, and a product's sums hang on its size.
+        Short neighbours with the same parents are padded and attended together, except in float32: seeded losses are
+        compared to the bit there, and a product's sums depend on its size.
         """
         if config.sees_all(self.longest) and self.trees.take(query_HND, key_KND, value_KND):
             return self.trees.attend(query_HND, key_KND, value_KND, config.scale)
@@ -104,9 +106,9 @@ class PackedSequences:
     def _attend_padded(
         self, group: range, query_HQD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], config: AttentionConfig
     ) -> Tensor:
-        """Attention of sequences that go on from the same, each with as many places as the longest has tokens.
+        """Attention of sequences with the same parents, padded to the longest.
 
-        Nobody sees the places behind a sequence's tokens: they come after all of its queries.
+        No query sees the padding: it comes after all queries of its sequence.
         """
         padded, shared = self.padded[group.start], keys[0].shape[0]
         chain, count = self.chains[group.start], len(group)
@@ -126,7 +128,7 @@ class PackedSequences:
         return padded.unpad(out_CLD.view(query_KCD.shape), heads).view(query_HQD.shape)
 
     def with_parents(self, pieces: Sequence[Tensor], number: int) -> Tensor:
-        """Of tensors `[K, tokens, D]`, one a sequence, those that a sequence goes on from and its own, as one."""
+        """Concatenate a sequence's parents and itself, from tensors `[K, tokens, D]` of all sequences."""
         chain = self.chains[number]
         return torch.cat([*(pieces[one] for one in chain), pieces[number]], dim=1) if chain else pieces[number]
 
@@ -154,18 +156,20 @@ def causal_attention(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, conf
 
 
 def _query_blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
-    """Queries, which are the last of the keys' positions, in even blocks, and how many keys each sees: none behind its last query."""
+    """Split queries, the last of the keys' positions, into even blocks with the number of keys that each sees."""
     count = 1 if queries <= _SINGLE_BLOCK_QUERIES else -(-queries // _BLOCK_QUERIES)
     ends = [queries * (number + 1) // count for number in range(count)]
     return [(slice(start, end), keys - queries + end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class _CausalMatmulAttention(torch.autograd.Function):
-    """Causal attention of the last Q of T positions as plain matrix products; query heads that share a key head are rows of one product.
+    """Causal attention of the last Q of T positions by matrix products; query heads of one key head are rows of one
+    product.
 
-    On CPU the products above the diagonal, computed in vain within a block, cost less than what the flash kernel loses against the
-    rate of a product, most of all in its backward pass. The weights `[K, G · rows, T]` of each block are kept, hence the limit on the
-    length. The softmax and its gradient add up in float32 whatever the type they read and write, so nothing is converted on the way.
+    On CPU the wasted products above the diagonal within a block cost less than the flash kernel loses against the speed
+    of a matrix product, most of all in its backward pass. The weights `[K, G · rows, T]` of each block are saved, hence
+    the limit on the length. The softmax and its gradient sum in float32 whatever dtype they read and write, so nothing
+    is converted.
     """
 
     @staticmethod
@@ -202,7 +206,7 @@ class _CausalMatmulAttention(torch.autograd.Function):
 
 
 def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
-    """Weights of groups of `count` queries, the last of which sees all keys and each before it one less."""
+    """Return the weights of groups of `count` queries; the last of a group sees all keys, each before it one less."""
     key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
     if can(query_KRD):
         return scaled_softmax(query_KRD @ key_KDT, scale, count)[0]
@@ -213,12 +217,12 @@ def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float
 
 
 def _concat_blocks(blocks_KGQD: list[Tensor]) -> Tensor:
-    """The queries of all blocks, `[K, G, Q, D]`."""
+    """Concatenate the queries of all blocks, `[K, G, Q, D]`."""
     return torch.cat(blocks_KGQD, dim=2) if len(blocks_KGQD) > 1 else blocks_KGQD[0]
 
 
 def _sum_blocks(sides_KTD: Sequence[Tensor]) -> Tensor:
-    """The sum of what blocks give to the keys or values that they see, added up in float32; the last one sees all."""
+    """Sum the blocks' gradients of the keys or values that they see, in float32; the last block sees all."""
     if len(sides_KTD) == 1:
         return sides_KTD[0]
     total_KTD = sides_KTD[-1].float()
@@ -228,16 +232,16 @@ def _sum_blocks(sides_KTD: Sequence[Tensor]) -> Tensor:
 
 
 def _stack_heads(side_KGQD: Tensor, rows: slice) -> Tensor:
-    """Some queries of all heads that share a key head, behind one another, `[K, R, D]`."""
+    """Return some queries of all heads that share a key head, one after another, `[K, R, D]`."""
     return side_KGQD[:, :, rows].reshape(side_KGQD.shape[0], -1, side_KGQD.shape[3])
 
 
 def causal_part_attention(
     query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, config: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
-    """Causal attention of the last Q of T positions, all within the window, without a gradient and by plain products.
+    """Causal attention of the last Q of T positions, all within the window, by matrix products and without a gradient.
 
-    `out_HQD` and `log_sum_HQ`, as `partial` gives them.
+    Returns `out_HQD` and `log_sum_HQ`, as `partial_attention` does.
     """
     shared, keys = key_KTD.shape[:2]
     query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
@@ -254,7 +258,9 @@ def causal_part_attention(
 def masked_attention(
     query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, visible_QT: Tensor, config: AttentionConfig
 ) -> Tensor:
-    """Attention of Q queries over those of T keys that `visible_QT` marks True, as `out_HQD`; each must see one at least."""
+    """Attention of Q queries over the keys that `visible_QT` marks True, as `out_HQD`; each query must see at least
+    one.
+    """
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
     if config.softcap is None:
@@ -275,10 +281,10 @@ def partial_attention(
     masked: Tensor | None = None,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Attention over a part of the keys: `out_BHQD` and the logarithm of its summed weights, float32 `log_sum_BHQ`.
+    """Attention over a part of the keys: `out_BHQD` and the log-sum-exp of the scores, float32 `log_sum_BHQ`.
 
-    `masked` is True where a query may not look, in a shape that broadcasts to `[B, H, Q, T]`; whoever sees nothing here gets a
-    `log_sum` so low that `joined` leaves this part out. `is_causal` needs Q = T.
+    `masked`: True where a query may not look, broadcastable to `[B, H, Q, T]`; a query that sees nothing gets a
+    `log_sum` so low that `merge_attention` ignores this part. `is_causal` needs Q = T.
     """
     if query_BHQD.device.type == "cpu" and config.softcap is None and works(flash_attention):
         bias = None if masked is None else masked.float() * _MASKED_SCORE
@@ -293,7 +299,7 @@ def partial_attention(
 def partial_attention_by_matmul(
     query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, config: AttentionConfig, masked: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """`partial` by plain products."""
+    """`partial_attention` by matrix products."""
     weights_BHQT, log_sum_BHQ = softmax_and_log_sum(_scores((query_BHQD @ key_BHDT).float(), config, masked))
     return weights_BHQT.to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
 
@@ -301,9 +307,9 @@ def partial_attention_by_matmul(
 def attention_by_matmul(
     query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, config: AttentionConfig, masked: Tensor | None
 ) -> Tensor:
-    """Attention over all the keys there are, by plain products, as `out_BHQD`; `masked` as in `partial`.
+    """Attention over all keys by matrix products, as `out_BHQD`; `masked` as in `partial_attention`.
 
-    For a few queries with keys of their own each this takes half of the flash kernel's time on CPU.
+    For a few queries with keys of their own each, this takes half of the flash kernel's time on CPU.
     """
     if config.softcap is not None:  # its tanh is taken in float32
         return partial_attention_by_matmul(query_BHQD, key_BHDT, value_BHTD, config, masked)[0]
@@ -311,7 +317,7 @@ def attention_by_matmul(
 
 
 def _scores(products_BHQT: Tensor, config: AttentionConfig, masked: Tensor | None) -> Tensor:
-    """Scores from the products of queries and keys, which are overwritten."""
+    """Return scores from the products of queries and keys, which are overwritten."""
     scores_BHQT = products_BHQT.mul_(config.scale)
     if config.softcap is not None:
         scores_BHQT = config.softcap * torch.tanh(scores_BHQT / config.softcap)
@@ -319,9 +325,9 @@ def _scores(products_BHQT: Tensor, config: AttentionConfig, masked: Tensor | Non
 
 
 def _softmax_weights(products_KRT: Tensor, config: AttentionConfig, queries: int = 1) -> tuple[Tensor, Tensor]:
-    """Weights in the type of the products, which are overwritten, and the logarithms `log_sum_KR` of their sums.
+    """Return weights in the products' dtype, which are overwritten, and their log-sum-exp `log_sum_KR`.
 
-    Rows are groups of `queries`: the last of a group sees all T, each before it one place less.
+    Rows are groups of `queries`: the last of a group sees all T, each before it one less.
     """
     if config.softcap is None and can(products_KRT):
         return scaled_softmax(products_KRT, config.scale, queries)
@@ -334,9 +340,9 @@ def _softmax_weights(products_KRT: Tensor, config: AttentionConfig, queries: int
 
 
 def softmax_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax of float32 scores, and the logarithm of what it divides by: the largest score less that of its weight.
+    """Return the softmax of float32 scores and their log-sum-exp: the largest score minus the log of its weight.
 
-    On CPU torch's softmax as a whole takes less time than its `exp` or its `logsumexp` alone.
+    On CPU torch's whole softmax takes less time than its `exp` or `logsumexp` alone.
     """
     weights_BHQT = scores_BHQT.softmax(-1)
     return weights_BHQT, scores_BHQT.amax(-1) - weights_BHQT.amax(-1).log_()
@@ -345,7 +351,7 @@ def softmax_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
 def unmasked_attention(
     query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, config: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
-    """`partial` where every query sees every key: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
+    """`partial_attention` without a mask: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
 
     In bf16 on CPU these products take a third to a half of the flash kernel's time.
     """
@@ -362,19 +368,21 @@ def unmasked_attention(
 
 
 def merge_attention(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """The attention over two parts of the keys together, from what `partial` gave for each."""
+    """Merge the attention over two parts of the keys, each as `partial_attention` returns it."""
     share = torch.sigmoid(first[1] - second[1])[..., None]
     return torch.lerp(second[0].float(), first[0].float(), share).to(first[0].dtype)
 
 
 def visibility_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """True where a query may see a key, `[queries, keys]`: the queries are the last of the keys' positions."""
+    """Return the mask `[queries, keys]`, True where a query may see a key: the queries are the last of the keys'
+    positions.
+    """
     back_QT = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
     return (back_QT >= 0) if window is None else (back_QT >= 0) & (back_QT < window)
 
 
 def repeat_heads(heads_KTD: Tensor, groups: int) -> Tensor:
-    """Each key/value head once for every query head that shares it."""
+    """Repeat each key/value head once per query head that shares it."""
     return heads_KTD if groups == 1 else heads_KTD.repeat_interleave(groups, dim=0)
 
 
@@ -391,7 +399,7 @@ def _attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
+    """The attention function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     out_NHD = layout.attend(layer, query[0], key[0], value[0], AttentionConfig(scale, sliding_window, softcap))

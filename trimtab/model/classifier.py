@@ -1,4 +1,4 @@
-"""A model with a head on its last token, as transformers and PEFT load it: what moved, the head, and the names of what it scores.
+"""Sequence classification head on the last token, saved in the formats that transformers and PEFT load.
 
 Shapes: M prompts or answers, C labels, D hidden size.
 """
@@ -41,8 +41,8 @@ _RESTORE = "restore it from a copy, or train again"
 class ClassificationHead(nn.Module):
     """A float32 linear layer from the hidden size to the labels, in their order.
 
-    Without a bias, as transformers' sequence classifiers have none: all prompts end in the same tokens, so their hidden states
-    have much in common, and weights along that do what a bias would.
+    Without a bias, like transformers' sequence classifiers: all prompts end in the same tokens, so their hidden states
+    have much in common, and weights along that direction act as a bias.
     """
 
     def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
@@ -52,17 +52,18 @@ class ClassificationHead(nn.Module):
         self.weight = nn.Parameter(_INIT_STD * torch.randn(len(self.labels), hidden_size, generator=generator))
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
-        """Scores `logits_MC` in float32."""
+        """Return the scores `logits_MC` in float32."""
         return nn.functional.linear(hidden_MD.float(), self.weight)
 
 
 def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_token: int | None = None) -> None:
-    """Write what moved on the base, the head on it and the labels.
+    """Save what was trained on the base, the head and the labels.
 
-    An adapter becomes a PEFT folder of task type SEQ_CLS with the head in `modules_to_save`, weights that all moved a whole model
-    (`model.safetensors`), weights of which some moved `moved.safetensors`, by the names that a sequence classifier of transformers
-    gives them. `config.json` beside them is that of the classifier, with the labels in `id2label`. `scored_token` is the token that
-    is scored where that is always the same: transformers looks for the last one that is no padding, so it must not be that.
+    An adapter becomes a PEFT folder of task type SEQ_CLS with the head in `modules_to_save`; fully trained weights
+    become a whole model (`model.safetensors`), partly trained ones `moved.safetensors`, by the parameter names of
+    transformers' sequence classifier. `config.json` is the classifier's, with the labels in `id2label`. `scored_token`:
+    the token that is scored, if it is always the same; transformers scores the last token that is not padding, so the
+    padding token must differ.
     """
     for name in (FULL_MODEL_FILE, LABELS_FILE):
         remove_cut(folder, f"{name}.*")
@@ -79,9 +80,10 @@ def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_toke
 
 
 def load_head(base: Base, folder: Path) -> ClassificationHead:
-    """Read a saved head onto the model's device.
+    """Load a saved head onto the model's device.
 
-    Raises MissingError when the folder holds none, InputError when it is damaged, of an earlier version or for another model.
+    Raises MissingError if the folder holds none, InputError if it is damaged, of an earlier version or for another
+    model.
     """
     labels, score_CD = _read(folder)
     head = ClassificationHead(labels, base.model.config.hidden_size)
@@ -97,7 +99,7 @@ def load_head(base: Base, folder: Path) -> ClassificationHead:
 
 
 def _read(folder: Path) -> tuple[tuple[str, ...], Tensor]:
-    """The labels and the head `score_CD`."""
+    """Return the labels and the head `score_CD`."""
     if (folder / OLD_HEAD_FILE).is_file():
         raise InputError(
             "is a classification head of an earlier version", "train it again", file=folder / OLD_HEAD_FILE
@@ -123,7 +125,7 @@ def _read(folder: Path) -> tuple[tuple[str, ...], Tensor]:
 
 
 def _save_weights(base: Base, head: Tensor, folder: Path) -> None:
-    """What moved with the head beside it: as a whole model where every weight that a classifier has is among it."""
+    """Save the trained weights with the head: as a whole model if they include every weight of a classifier."""
     moved = load_file(folder / TRAINED_FILE)
     body = {name for name, _ in base.model.named_parameters() if name.startswith(f"{base.model.base_model_prefix}.")}
     moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no head over tokens
@@ -135,7 +137,7 @@ def _save_weights(base: Base, head: Tensor, folder: Path) -> None:
 
 
 def _config(base: Base, labels: Sequence[str], scored_token: int | None) -> dict[str, Any]:
-    """The configuration of the classifier: the base's, in the type that it ran in, with the labels and what counts as padding."""
+    """Return the classifier's configuration: the base's, with its dtype, the labels and the padding token."""
     config = base.model.config
     is_known = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
     pad_token_id = _pad_token_id(base, scored_token)
@@ -150,7 +152,9 @@ def _config(base: Base, labels: Sequence[str], scored_token: int | None) -> dict
 
 
 def _pad_token_id(base: Base, scored_token: int | None) -> int | None:
-    """The token that counts as padding: the tokenizer's, else the model's, else a special one; never `scored_token`. None where there is none."""
+    """Return the padding token: the tokenizer's, else the model's, else a special one; never `scored_token`. None if
+    there is none.
+    """
     tokenizer = base.tokenizer
     own = () if tokenizer is None else (tokenizer.pad_token_id,)
     candidates = [*own, base.model.config.pad_token_id]

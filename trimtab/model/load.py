@@ -1,4 +1,4 @@
-"""From a folder to a model that runs flat rows, its tokenizer, and the proof that we read its logits as it does."""
+"""Load a model folder as a `Base` (model, tokenizer, precision) and verify that its logits are read correctly."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ _LAYER_NUMBER = re.compile(r"layers\.(\d+)\.")
 class Base:
     """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer.
 
-    `original_weights` holds, by parameter name, the weights that were let go of since, as they were: `model/adapters/apply.py` puts them back.
+    `original_weights`: pretrained values of weights that are trained since, by parameter name; `detach`
+    (`model/adapters/apply.py`) restores them.
     """
 
     model: Any
@@ -61,14 +62,15 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     def hidden(self, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor:
-        """Last hidden states `hidden_ND` of a flat row of tokens.
+        """Return the last hidden states `hidden_ND` of a flat row of tokens.
 
-        Virtual tokens that are on stand before each of `Segments`; other layouts hold what their tokens see.
+        Virtual tokens of the model precede each sequence of `PackedSequences`; other layouts hold what their tokens
+        see.
         """
         virtual = virtual_tokens_of(self.model)
         if virtual is not None and isinstance(layout, PackedSequences):
@@ -76,12 +78,12 @@ class Base:
         return hidden_states(self.model, ids_N, positions_N, layout)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
-        """Scores over the vocabulary `logits_MV` of the positions given."""
+        """Return the logits `logits_MV` of the given hidden states."""
         return head_logits(self.model, hidden_MD)
 
 
 def hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor:
-    """Last hidden states `hidden_ND` of one flat row; `layout` says which tokens see which."""
+    """Return the last hidden states `hidden_ND` of one flat row; `layout` says which tokens see which."""
     out = model.base_model(
         input_ids=ids_N[None], position_ids=positions_N[None], use_cache=False, layout=layout, return_dict=True
     )
@@ -90,23 +92,23 @@ def hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, layout: Layout
 
 
 def head_logits(model: Any, hidden_MD: Tensor) -> Tensor:
-    """The output head and, where the architecture has one, its soft cap."""
+    """Return the logits of the output head, with its soft cap if the architecture has one."""
     logits: Tensor = model.get_output_embeddings()(hidden_MD)
     cap = softcap(model)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def softcap(model: Any) -> float | None:
-    """The soft cap on logits (Gemma 2), None where there is none."""
+    """Return the soft cap on logits (Gemma 2), None if there is none."""
     cap = getattr(model.config, "final_logit_softcapping", None)
     return float(cap) if cap else None
 
 
 def load_base(folder: Path, precision: str = "auto", device: str | None = None) -> Base:
-    """Load safetensors weights from `folder`; no code that lies beside them is run, and no weight is drawn that is not there.
+    """Load a model from safetensors weights in `folder`; runs no code from there and initialises no missing weight.
 
-    Raises MissingError where there is no model, InputError for weights that are incomplete, damaged or lie elsewhere, and for an
-    architecture that flat rows cannot run.
+    Raises MissingError if there is no model, InputError for weights that are incomplete, damaged or outside of the
+    folder, and for an architecture that cannot run flat rows.
     """
     keep_freed_memory()
     limit_threads_to_quota()
@@ -126,15 +128,15 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
 
 
 def read_config(folder: Path) -> Any:
-    """The model's configuration with everything that points at code taken out.
+    """Return the model's configuration, with everything that points to code removed.
 
-    Raises MissingError without config.json, InputError for a damaged one and for an unknown or unfit architecture.
+    Raises MissingError without config.json, InputError if it is damaged and for an unknown or unsupported architecture.
     """
     return _supported_config(raw_config(folder), folder, WeightFiles())
 
 
 def raw_config(folder: Path) -> dict[str, Any]:
-    """`config.json` as it stands there, everything that points at code taken out; raises as `read_config` does."""
+    """Return `config.json` as a dict, with everything that points to code removed; raises as `read_config` does."""
     file = folder / "config.json"
     if not file.is_file():
         raise MissingError(f"{folder}: no config.json; name a model folder, a catalogue name or a Hugging Face id")
@@ -150,7 +152,9 @@ def raw_config(folder: Path) -> dict[str, Any]:
 
 
 def build_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
-    """The configuration of an architecture that transformers ships, of sizes that `weights` can fill; raises InputError for another."""
+    """Build the configuration of an architecture of transformers, with sizes that `weights` can fill; raises InputError
+    otherwise.
+    """
     file = folder / "config.json"
     require_possible(raw, weights, file)
     kind = raw.get("model_type")
@@ -173,7 +177,9 @@ def _supported_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -
 
 
 def _require_size(config: Any, folder: Path, weights: WeightFiles) -> None:
-    """Compare what the config describes, made without memory, with what the files can hold."""
+    """Raise InputError if the configuration has more parameters than the files can hold; builds the model without
+    memory.
+    """
     parameters = _count_parameters(config, folder)
     if parameters > weights.most_numbers:
         problem = f"describes {parameters:,} numbers, and the weights have {weights.bytes:,} bytes"
@@ -181,7 +187,7 @@ def _require_size(config: Any, folder: Path, weights: WeightFiles) -> None:
 
 
 def count_parameters(folder: Path) -> int:
-    """How many numbers the model in `folder` has, by its configuration; raises as `read_config` does."""
+    """Return the number of parameters of the model in `folder`, by its configuration; raises as `read_config` does."""
     return _count_parameters(read_config(folder), folder)
 
 
@@ -192,7 +198,7 @@ def _count_parameters(config: Any, folder: Path) -> int:
 
 
 def require_tokenizer(folder: Path) -> None:
-    """Raise InputError where a model comes without a tokenizer: transformers would make one that knows no word."""
+    """Raise InputError if a model comes without a tokenizer: transformers would build one without a vocabulary."""
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
             f"no tokenizer ({', '.join(_TOKENIZER_FILES)})", "save the model's tokenizer beside it", file=folder
@@ -208,9 +214,9 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
-    """The model with every weight from the files: transformers draws those that are missing and only logs it.
+    """Load the model with every weight from the files: transformers initialises missing ones randomly and only logs it.
 
-    Tensors are read one by one: of a file that is mapped all pages would stand in memory beside the weights.
+    Tensors are read one by one: a memory-mapped file would stay in memory beside the weights.
     """
     with wrap_library_errors(folder, "the weights cannot be loaded", AGAIN), ExitStack() as opened:
         files = [
@@ -239,7 +245,7 @@ def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
 
 
 def raise_for_tensors(folder: Path, what: str, names: Iterable[str]) -> None:
-    """Raise InputError where there are names of tensors of which something is to be said."""
+    """Raise InputError if `names` is not empty: `what` says what is wrong with these tensors."""
     sorted_names = sorted(names)
     if sorted_names:
         shown = ", ".join(visible(name[:80]) for name in sorted_names[:3])
@@ -249,7 +255,9 @@ def raise_for_tensors(folder: Path, what: str, names: Iterable[str]) -> None:
 
 @contextmanager
 def wrap_library_errors(file: Path, problem: str, remedy: str) -> Iterator[None]:
-    """What a library raises over a damaged file, of whatever type, as one line; its own report is not printed beside it."""
+    """Context manager: raises any error of a library on a damaged file as a one-line InputError, and silences its
+    logging.
+    """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     try:
@@ -273,7 +281,7 @@ def _without_code(value: Any) -> Any:
 
 
 def _verify_logits(base: Base) -> None:
-    """Compare our reading of the last hidden states with the model's own logits on a few tokens.
+    """Compare our last hidden states and head with the model's own logits on a few tokens.
 
     An architecture that scales its logits, or does not use the attention interface, would otherwise be silently wrong.
     """
@@ -294,7 +302,7 @@ def _verify_logits(base: Base) -> None:
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every linear layer inside the decoder's blocks, by full name: what adapters attach to."""
+    """Return every linear layer of the decoder by full name: the layers that adapters attach to."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     return {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head

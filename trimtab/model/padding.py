@@ -1,4 +1,4 @@
-"""Short sequences side by side: each gets as many places as the longest has tokens, so that one product serves them all.
+"""Padding of short sequences to a common length, so that one batched product attends all of them.
 
 Shapes: K key/value heads, M heads · tokens, C sequences · heads · places, D head size.
 """
@@ -18,7 +18,9 @@ MAX_PADDING_RATIO = 1.5  # places for each token of theirs, at most
 
 
 def padded_groups(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[range]:
-    """Sequences that are attended at once: short neighbours that go on from the same, while their places are not much more than their tokens."""
+    """Group neighbouring short sequences with the same parents, as long as padding does not exceed
+    MAX_PADDING_RATIO.
+    """
     groups: list[range] = []
     tokens = longest = 0
     for number, (length, chain) in enumerate(zip(lengths, chains, strict=True)):
@@ -34,26 +36,26 @@ def padded_groups(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> 
 
 
 class PaddedLayout:
-    """Where the tokens of several sequences lie when each has as many places as the longest: in order of sequence, head, place."""
+    """Index of several sequences padded to the longest, in order of sequence, head and place."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self.lengths, self.longest = lengths, max(lengths)
         self._index_cache: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
     def pad(self, side_KMD: Tensor, heads: int) -> Tensor:
-        """The tokens of `[K, heads · tokens, D]` in their places, `[K, sequences · heads · longest, D]`; in others stands any token."""
+        """Pad `[K, heads · tokens, D]` to `[K, sequences · heads · longest, D]`; padding holds arbitrary tokens."""
         places_C, tokens_M, _ = self._indices(heads, side_KMD.device)
         out_KCD: Tensor = apply_function(_Permute, side_KMD, places_C, tokens_M, None)
         return out_KCD
 
     def unpad(self, side_KCD: Tensor, heads: int) -> Tensor:
-        """The way back."""
+        """Undo `pad`."""
         places_C, tokens_M, is_token_C = self._indices(heads, side_KCD.device)
         out_KMD: Tensor = apply_function(_Permute, side_KCD, tokens_M, places_C, is_token_C)
         return out_KMD
 
     def _indices(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Which token each place holds, where each token lies, and which places hold one, as `[C, 1]`."""
+        """Return the token of each place, the place of each token, and which places hold one, as `[C, 1]`."""
         if (heads, device) not in self._index_cache:
             lengths_S = torch.tensor(self.lengths)
             starts_S = lengths_S.cumsum(0) - lengths_S
@@ -70,7 +72,9 @@ class PaddedLayout:
 
 
 class _Permute(torch.autograd.Function):
-    """Tokens `[K, M, D]` taken to other places, and their gradients back: no two places give to one token, so nothing is added up."""
+    """Move tokens `[K, M, D]` to other places, and their gradients back; no two places share a token, so nothing is
+    summed.
+    """
 
     @staticmethod
     def forward(ctx: Any, side_KMD: Tensor, index_C: Tensor, inverse_M: Tensor, is_token_M: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A second model over the same weights: several adapters side by side in one process for the memory of one base."""
+"""A second model that shares the weights of the first: several adapters in one process for the memory of one base."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from trimtab.model.prompt_tuning import virtual_tokens_of
 
 
 def share_weights(base: Base) -> Base:
-    """A base of its own over the tensors of `base`, none of them copied.
+    """Return a base of its own over the tensors of `base`, without copies.
 
-    What is put on, merged and taken off in one is not seen in the other: parameters are objects of their own, and weights that move
-    get storage of their own first (`model/adapters/apply.py`). Raises InputError where something is on the base: it would be shared too.
+    Adapters that are attached, merged or detached in one do not affect the other: parameters are separate objects, and
+    weights are copied before they are trained (`model/adapters/apply.py`). Raises InputError if `base` has an adapter
+    or trained weights: they would be shared too.
     """
     if base.original_weights or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
         raise InputError("a base with trained weights on it has no twin", "take them off first")

@@ -1,4 +1,7 @@
-"""As many threads as other programs leave cores: a product that is shared with a core in use waits for it, every time."""
+"""Number of threads: as many as other programs leave cores free.
+
+A matrix product that is split over a busy core waits for it, every time.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as
 
 
 class OtherPrograms:
-    """How many cores programs other than this process keep busy, of those that it may run on, since the last look."""
+    """The number of this process's cores that other programs kept busy since the last sample."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._at, self._seconds_before, self._cores = time.monotonic(), _seconds_of_others(), 0.0
 
     def cores(self) -> float:
-        """In cores; looked at anew where the last look is EVERY seconds old."""
+        """Return it in cores; sampled again once the last sample is SAMPLE_SECONDS old."""
         now = time.monotonic()
         if now - self._at >= SAMPLE_SECONDS and self._lock.acquire(blocking=False):
             try:
@@ -40,8 +43,8 @@ class OtherPrograms:
 class ProcessorShare:
     """Context manager: measures the share of the processor that other programs leave to this process's threads.
 
-    `share` is (cores - others) / threads, at most 1; `others` is the mean number of cores that other programs kept busy. It is None
-    after less than EVERY seconds, as the system counts in hundredths of a second.
+    `share` is (cores - others) / threads, at most 1; `others` is the mean number of cores that other programs kept
+    busy. It is None after less than SAMPLE_SECONDS, as the system counts in hundredths of a second.
     """
 
     def __init__(self) -> None:
@@ -60,9 +63,9 @@ class ProcessorShare:
 
 
 def _seconds_of_others() -> float:
-    """Seconds of this process's cores that others have had so far.
+    """Return the seconds of this process's cores that other programs have used so far.
 
-    Programs that run at a lower priority do not count: they make room.
+    Programs of lower priority do not count: they yield.
     """
     count_nice = not _runs_at_low_priority()
     times = psutil.cpu_times(percpu=True)
@@ -77,7 +80,7 @@ def _seconds_of_others() -> float:
 
 
 def _runs_at_low_priority() -> bool:
-    """Whether this process itself runs at a lower priority."""
+    """True if this process itself runs at a lower priority."""
     return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 
@@ -85,26 +88,26 @@ _others = OtherPrograms()
 
 
 def limit_threads_to_quota() -> None:
-    """No more threads than cores that this process may keep busy: torch counts those of the machine, and not a container's quota.
+    """Limit torch's threads to the cores that this process may keep busy: torch ignores a container's CPU quota.
 
-    Threads beyond it are stopped again and again while others wait for them. A number that the user set stays.
+    Further threads would be throttled while others wait for them. A number set by the user stays.
     """
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (quota := cores()):
         torch.set_num_threads(quota)
 
 
 def threads_for_cores(threads: int, allowed: int, taken: float) -> int:
-    """Of so many threads those that find a core, or more than half of one, where others take `taken` of `allowed`; one at least."""
+    """Return how many of `threads` find at least half a core if others use `taken` of `allowed`; at least one."""
     return max(1, min(threads, round(allowed - taken)))
 
 
 @contextmanager
 def single_thread() -> Iterator[int]:
-    """Inside, this thread computes alone; how many threads the one has that computes beside it, to be set there.
+    """Context manager: limits this thread's products to one thread; yields the previous number of threads.
 
-    OpenMP's threads wait for the next part of a product without sleep, which takes microseconds, as long as a process has no more of them
-    than cores. A second thread that shares its products has a team of its own, kept for as long as it lives, and every step of the
-    first then takes twice as long.
+    That number is for the thread that computes beside this one, to be set there. OpenMP's threads spin while they wait
+    for the next part of a product, as long as a process has no more of them than cores. A second thread that splits its
+    products has a team of its own for as long as it lives, and every step of the first one then takes twice as long.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -116,9 +119,10 @@ def single_thread() -> Iterator[int]:
 
 @contextmanager
 def limit_to_free_cores() -> Iterator[None]:
-    """Within, and as a decorator: products are shared among as many threads as find a core, and at most those of before.
+    """Context manager and decorator: limits products to as many threads as find a free core.
 
-    No bit of a result changes with their number (seen on AVX-512, never tried on AMX); changing it takes no time worth speaking of.
+    The number of threads is never raised. Results do not depend on it to the bit (checked on AVX-512, never on AMX);
+    changing it takes negligible time.
     """
     before = torch.get_num_threads()
     now = threads_for_cores(before, len(places()), _others.cores()) if before > 1 else 1

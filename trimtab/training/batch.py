@@ -1,4 +1,4 @@
-"""Rows into flat batches without padding, and which rows an optimizer step takes.
+"""Pack rows into flat batches without padding, and choose the rows of each optimizer step.
 
 Shapes: N tokens of the flat row, M scored positions.
 """
@@ -27,9 +27,10 @@ MAX_BALANCED_PARTS = 16  # parts: of more, lanes take the next one as they end, 
 
 
 def default_microbatch_tokens(dtype: torch.dtype) -> int:
-    """Tokens of a pass by the type of the model's numbers: half as many in float32, which take twice the room.
+    """Return the tokens of a micro-batch for a dtype: half as many in float32, which takes twice the memory.
 
-    The split decides the last bits of a step's sums, to which seeded losses in float32 are held: there it does not change.
+    The split decides the last bits of a step's sums. Seeded losses in float32 are compared to the bit, so it must not
+    change there.
     """
     return MICRO_TOKENS // 2 if dtype == torch.float32 else MICRO_TOKENS
 
@@ -38,8 +39,8 @@ def default_microbatch_tokens(dtype: torch.dtype) -> int:
 class TrainingRow:
     """An encoded row and its weight in the loss.
 
-    `scored` gives pairs of a position in the row and the label that its hidden state is scored with; None stands for the next
-    token wherever that is trained on. A position may stand in several pairs.
+    `scored`: pairs of a position in the row and the label that its hidden state predicts; None means the next token
+    wherever that is trained on. A position may occur in several pairs.
     """
 
     encoded: Encoded
@@ -48,7 +49,7 @@ class TrainingRow:
 
     @property
     def targets(self) -> tuple[tuple[int, int], ...]:
-        """The pairs of position and label; the first token of a row is never predicted."""
+        """Pairs of position and label; the first token of a row is never predicted."""
         if self.scored is not None:
             return self.scored
         ids, trained = self.encoded.ids, self.encoded.trained
@@ -56,16 +57,18 @@ class TrainingRow:
 
     @property
     def trained_tokens(self) -> int:
-        """Labels that are predicted and count."""
+        """Number of labels in the loss."""
         return len(self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Sequences laid end to end; the hidden state at `scored_M` in the flat row is scored with `labels_M`, weighted by `weights_M`.
+    """Sequences laid end to end, with the positions that are scored, their labels and weights.
 
-    One position may stand several times with different labels, as the end of a prefix that several rows share does. `row_M` says
-    which of the `rows` a label belongs to; `row_tokens` counts the tokens of all of them, shared or not. `tree` says what each is made of.
+    The hidden state at `scored_M` in the flat row predicts `labels_M`, weighted by `weights_M`. A position may occur
+    several times with different labels, such as the end of a prefix that several rows share. `row_M`: the row that each
+    label belongs to. `row_tokens`: tokens of all rows, shared ones counted once per row. `tree`: the runs that each row
+    consists of.
     """
 
     ids_N: Tensor
@@ -81,12 +84,15 @@ class Batch:
 
     @property
     def trained_tokens(self) -> int:
-        """Labels that are predicted and count."""
+        """Number of labels in the loss."""
         return self.labels_M.shape[0]
 
 
 def pack_rows(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
-    """Lay rows into one flat row, what several begin with once (`shared`); one with a weight of 0 is read but scores nothing."""
+    """Pack rows into one batch; common prefixes are laid down once if `shared`.
+
+    A row of weight 0 is read but not scored.
+    """
     ids = [row.encoded.ids for row in rows]
     tree = prefix_tree(ids) if shared else without_sharing(ids)
     starts = list(accumulate(map(len, tree.runs), initial=0))
@@ -117,9 +123,10 @@ def pack_rows(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
 
 
 def step_rows(count: int, batch: int, step: int, seed: int) -> list[int]:
-    """Row numbers of optimizer step `step` (from 0): a new order each epoch, the last step of an epoch may be short.
+    """Return the row indices of optimizer step `step` (from 0).
 
-    A pure function of its arguments, so a resumed run sees the same rows without any saved state.
+    Each epoch has a new order; its last step may be short. A pure function of its arguments, so a resumed run sees the
+    same rows without saved state.
     """
     per_epoch = steps_per_epoch(count, batch)
     epoch, place = divmod(step, per_epoch)
@@ -129,16 +136,17 @@ def step_rows(count: int, batch: int, step: int, seed: int) -> list[int]:
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
-    """Optimizer steps that see every row once."""
+    """Return the optimizer steps of one epoch."""
     return -(-count // batch)
 
 
 def step_batches(
     rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
 ) -> list[Batch]:
-    """Micro-batches of one optimizer step over single rows, their weights divided by the weight of all that the step scores.
+    """Return the micro-batches of one optimizer step over single rows.
 
-    Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
+    Their weights are divided by the step's total weight, so weighted sums over the micro-batches add up to the step's
+    weighted mean, however it is split.
     """
     return [pack_rows(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
@@ -146,7 +154,7 @@ def step_batches(
 def first_epoch(
     rows: Sequence[TrainingRow], *, batch: int, seed: int, tokens: int | None = None
 ) -> list[list[TrainingRow]]:
-    """The rows of each micro-batch of the first epoch of `step_batches`."""
+    """Return the rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
     return [
         part for step in steps for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)
@@ -156,7 +164,10 @@ def first_epoch(
 def step_microbatch_rows(
     rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
 ) -> list[list[TrainingRow]]:
-    """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them; none of more than `tokens` (MICRO_TOKENS)."""
+    """Return the rows of each micro-batch of one optimizer step, weighted as in `step_batches`.
+
+    `tokens`: the most tokens of a micro-batch, MICRO_TOKENS by default.
+    """
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]
@@ -166,9 +177,10 @@ def step_microbatch_rows(
 def micro_batches(
     units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool = True
 ) -> list[list[tuple[TrainingRow, ...]]]:
-    """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does; as even ones as there are lanes.
+    """Split the rows of one step into micro-batches of at most `tokens` tokens, balanced over the parallel lanes.
 
-    What rows begin with in common counts once where it is `shared`. The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
+    A unit (a pair, a group) is never split: its rows stand next to each other in their order, and a single unit may
+    exceed `tokens`. A common prefix counts once if `shared`.
     """
     parts = _fill(units, tokens, shared=shared)
     lanes = parallel_lanes()
@@ -189,7 +201,7 @@ def micro_batches(
 def _fill(
     units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool
 ) -> list[list[tuple[TrainingRow, ...]]]:
-    """As few parts as there may be, the shortest rows first."""
+    """Fill as few micro-batches as possible, shortest rows first."""
     parts: list[list[tuple[TrainingRow, ...]]] = []
     room = 0
     for unit in sorted(units, key=_unit_tokens):
@@ -205,9 +217,10 @@ def _fill(
 def _balanced(
     units: Sequence[tuple[TrainingRow, ...]], count: int, *, shared: bool
 ) -> list[list[tuple[TrainingRow, ...]]]:
-    """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then.
+    """Split the units into at most `count` micro-batches of similar length: longest first, each to the shortest one so
+    far.
 
-    Then, where they are few, units change places for as long as the longest part and the shortest come nearer to each other.
+    If there are few micro-batches, units are then swapped as long as the longest and the shortest come closer.
     """
     parts: list[list[tuple[TrainingRow, ...]]] = [[] for _ in range(min(count, len(units)))]
     shortest = [(0, number) for number in range(len(parts))]
@@ -225,7 +238,9 @@ def _balanced(
 
 
 def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool) -> bool:
-    """Give a unit of the longest part to the shortest, or for one of it, whichever evens them most; False where that ends."""
+    """Move a unit from the longest part to the shortest, or swap two, whichever evens them most; False if nothing
+    helps.
+    """
     lengths = [_part_tokens(part, shared=shared) for part in parts]
     long, short = (parts[lengths.index(find(lengths))] for find in (max, min))
     gap = max(lengths) - min(lengths)
@@ -252,7 +267,7 @@ def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool
 
 
 def _part_tokens(part: Sequence[tuple[TrainingRow, ...]], *, shared: bool) -> int:
-    """Tokens that are read of a part."""
+    """Return the tokens to compute for a micro-batch."""
     return sum(map(_unit_tokens, part)) - (
         sum(_shared_tokens(part[0][0], unit[0]) for unit in part[1:]) if shared else 0
     )
@@ -263,6 +278,6 @@ def _unit_tokens(unit: tuple[TrainingRow, ...]) -> int:
 
 
 def _shared_tokens(left: TrainingRow, right: TrainingRow) -> int:
-    """Tokens that are read once for both."""
+    """Return the tokens that are computed once for both rows."""
     shared = common_prefix_length(left.encoded.ids, right.encoded.ids)
     return shared if shared >= MIN_SHARED_TOKENS else 0

@@ -1,4 +1,4 @@
-"""A run's state on disk: safetensors and JSON, written beside, synced and renamed; the last two and the best are kept."""
+"""Checkpoints of a training run: safetensors and JSON, written atomically; the last two and the best are kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _STEP = re.compile(r"step-\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything that a resumed run needs; the order of rows follows from `state["step"]`, and nothing else is random."""
+    """Everything that a resumed run needs; the order of rows follows from `state["step"]`, and nothing else is
+    random.
+    """
 
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
@@ -34,10 +36,10 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> None:
-    """Add a checkpoint under `folder`; a crash at any moment leaves the former one valid.
+    """Write a checkpoint under `folder`; a crash at any moment leaves the previous one valid.
 
-    `best` is the step of the best weights so far, whose checkpoint is kept. Which one that is must follow from `state`, so that
-    replacing one pointer is all that makes a checkpoint count. Raises InputError when it cannot be written, a full disk for one.
+    `best`: step of the best weights so far, whose checkpoint is kept. It must follow from `state`, so that a checkpoint
+    counts as soon as one pointer is replaced. Raises InputError if it cannot be written, for example on a full disk.
     """
     step, previous = checkpoint.state["step"], _latest_name(folder)
     name = _name(step)
@@ -56,11 +58,11 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
 
 
 def load(folder: Path, on_damage: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
-    """The newest checkpoint that is intact, None where there is none.
+    """Return the newest intact checkpoint, None if there is none.
 
-    `on_damage` gets one line where a newer one is damaged and the former one is taken, which then counts as the newest. One whose best
-    weights are damaged is not taken either: at the end of the run they would be put on. Raises InputError when there are some and
-    all are damaged: training does not start again by itself where a disk has lost bits.
+    `on_damage` is called with one line if a newer one is damaged and the previous one is used, which then counts as the
+    newest. A checkpoint whose best weights are damaged is not used either, as the end of the run needs them. Raises
+    InputError if there are checkpoints and all are damaged: training does not silently start over on a failing disk.
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
     latest = _latest_name(folder)
@@ -86,7 +88,7 @@ def load(folder: Path, on_damage: Callable[[str], None] = lambda _: None) -> Che
 
 
 def load_step(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint of a step, which `save` was told to keep; raises InputError when it is damaged or gone."""
+    """Return the checkpoint of a step that `save` was given as best; raises InputError if it is damaged or missing."""
     return _read(folder / _name(step))[0]
 
 
@@ -106,7 +108,7 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) ->
 
 
 def _read_with_best(folder: Path, name: str) -> Checkpoint:
-    """A checkpoint, provided that the one with its best weights is intact as well."""
+    """Return a checkpoint if it and the one with its best weights are intact."""
     found, best = _read(folder / name)
     if best is not None and _name(best) != name:
         _read(folder / _name(best))
@@ -114,7 +116,9 @@ def _read_with_best(folder: Path, name: str) -> Checkpoint:
 
 
 def _read(folder: Path) -> tuple[Checkpoint, int | None]:
-    """A checkpoint and the step of its best weights; raises InputError where a file is not as it was written."""
+    """Return a checkpoint and the step of its best weights; raises InputError if a file has changed since it was
+    written.
+    """
     try:
         state = read_json(folder / STATE)
         if not isinstance(state, dict):
@@ -128,15 +132,15 @@ def _read(folder: Path) -> tuple[Checkpoint, int | None]:
 
 
 def _hashes(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
-    """The hash of each file of a checkpoint; that of the state leaves its version out, which the loop refuses by its number."""
+    """Return the hash of each file; that of the state leaves out its version, which the loop checks by its number."""
     state_text = json.dumps({key: value for key, value in state.items() if key != "version"})
     return {**{file: sha256_file(folder / file) for file in (WEIGHTS, MOMENTS)}, STATE: sha256_text(state_text)}
 
 
 def _verify_hashes(folder: Path, state: Mapping[str, Any]) -> int | None:
-    """Raise ValueError where a file differs from the hash that was kept of it; the step of the best weights.
+    """Raise ValueError if a file differs from its recorded hash; return the step of the best weights.
 
-    Earlier versions kept no hashes: of their checkpoints nothing is required here.
+    Earlier versions recorded no hashes: their checkpoints are not checked.
     """
     if not (folder / HASHES).is_file():
         return None
@@ -156,14 +160,14 @@ def _name(step: int) -> str:
 
 
 def _latest_name(folder: Path) -> str | None:
-    """The newest checkpoint that counts, where the pointer names one that is there."""
+    """Return the name of the newest checkpoint that counts, None if the pointer names none that exists."""
     file = folder / LATEST
     name = file.read_text(errors="replace").strip() if file.is_file() else ""
     return name if _STEP.fullmatch(name) and (folder / name).is_dir() else None
 
 
 def _prune(folder: Path, keep: set[str | None]) -> None:
-    """Take away the others: older ones, and what a process that was killed left behind."""
+    """Remove older checkpoints and the leftovers of killed processes."""
     for path in folder.glob("step-*"):
         if path.name not in keep:
             shutil.rmtree(path)

@@ -1,6 +1,7 @@
-"""Objective of the one loop that imitates a teacher: not only what it answered, but how likely it held every other token.
+"""Distillation objective: match the teacher's whole next-token distribution, not only its answers.
 
-Shapes: M scored positions, R of them in one chunk, T of one answer, E the teacher's hidden size, V the student's vocabulary.
+Shapes: M scored positions, R of them in one chunk, T of one answer, E the teacher's hidden size, V the student's
+vocabulary.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ LOG_ZERO = -1e4  # the log-probability of a token that the teacher's head lacks:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherTargets:
-    """An answer of the teacher behind its prompt: as the student reads both, and as the teacher does, whose chat template may differ.
+    """A teacher's answer after its prompt, encoded for the student and for the teacher, whose chat templates may
+    differ.
 
-    Both are scored at the same tokens of the answer.
+    Both are scored at the same answer tokens.
     """
 
     student: TrainingRow
@@ -46,18 +48,20 @@ class TeacherTargets:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillBatch(Batch):
-    """A batch whose rows are answers of the teacher; `states_ME` are its own last hidden states where they are scored."""
+    """A batch whose rows are answers of the teacher; `states_ME`: the teacher's last hidden states at the scored
+    positions.
+    """
 
     states_ME: Tensor
 
 
 class Distillation:
-    """`KL(teacher || student)` over the vocabulary, a mean over the answer tokens of the whole optimizer step.
+    """`KL(teacher || student)` over the vocabulary, averaged over the answer tokens of the whole optimizer step.
 
-    Hinton et al. 2015 (arXiv 1503.02531) at temperature 1, over the teacher's own answers as Kim & Rush 2016 (arXiv 1606.07947)
-    have it: they are where a student that imitates it will stand. The teacher reads them once: its hidden states are kept, its
-    head makes logits of them chunk by chunk, and the rest of it can be let go of. Of a head that is wider or narrower than the
-    student's only the tokens that both have are compared, the teacher's share of them taken as the whole.
+    Hinton et al. 2015 (arXiv 1503.02531) at temperature 1, over the teacher's own answers as in Kim & Rush 2016 (arXiv
+    1606.07947). The teacher runs once over them: its hidden states are kept, its head computes logits from them chunk
+    by chunk, and the rest of it can be freed. If its vocabulary is larger or smaller than the student's, only the
+    common tokens are compared, with the teacher's probabilities renormalised.
     """
 
     def __init__(
@@ -70,7 +74,9 @@ class Distillation:
         cache_activations: bool = True,
         tokens: int | None = None,
     ) -> None:
-        """`cache_activations`: rows are read often enough to keep what the student's frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        """`cache_activations`: cache the outputs of the student's frozen layers, if rows are read repeatedly. `tokens`:
+        of a micro-batch, MICRO_TOKENS by default.
+        """
         self.rows = [target.student for target in targets]
         self.batch, self.seed, self.tokens = batch, seed, tokens
         self.activation_cache = (
@@ -92,15 +98,15 @@ class Distillation:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once."""
+        """Optimizer steps of one epoch."""
         return steps_per_epoch(len(self.rows), self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the student may move."""
+        """Return the student's trainable parameters."""
         return trainable_parameters(base.model)
 
     def batches(self, step: int) -> list[DistillBatch]:
-        """The micro-batches of one optimizer step."""
+        """Return the micro-batches of one optimizer step."""
         return [
             self._pack(part)
             for part in step_microbatch_rows(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
@@ -113,7 +119,7 @@ class Distillation:
         return DistillBatch(**own, states_ME=torch.cat(states))
 
     def loss(self, base: Base, batch: DistillBatch) -> Loss:
-        """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
+        """Return this micro-batch's part of the step's loss; the weights are already divided by the step's total."""
         hidden_MD = scored_hidden(base, batch, self.activation_cache)
         head = base.model.get_output_embeddings()
         value, parts_M = kl_from_teacher(
@@ -127,7 +133,7 @@ class Distillation:
         return Loss(value=value, parts_M=parts_M)
 
     def _log_q(self, states_ME: Tensor, vocabulary: int, part: slice) -> Tensor:
-        """What the teacher holds of every token that the student knows, at some of the positions, `log_q_RV`."""
+        """Return the teacher's log-probabilities over the student's vocabulary at some positions, `log_q_RV`."""
         weight, bias = self._head
         common = None if bias is None else bias[:vocabulary]
         log_q_RV, _ = head_log_softmax(states_ME[part], weight[:vocabulary], common, self._cap)
@@ -135,13 +141,13 @@ class Distillation:
 
 
 def state_bytes(teacher: Base, tokens: int) -> int:
-    """Bytes of a teacher's hidden states at so many tokens."""
+    """Return the bytes of a teacher's hidden states for `tokens` tokens."""
     return tokens * int(teacher.model.config.hidden_size) * int(teacher.model.dtype.itemsize)
 
 
 @torch.no_grad()
 def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
-    """The teacher's last hidden states before each token of each answer, `[T, E]` on the CPU."""
+    """Return the teacher's last hidden states before each token of each answer, `[T, E]` on the CPU."""
     units = [(TrainingRow(encoded=answer),) for answer in answers]
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: dict[int, Tensor] = {}

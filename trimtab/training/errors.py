@@ -1,4 +1,4 @@
-"""What training says where it cannot go on: what happened at which step, what is intact, and the setting that helps."""
+"""Errors of a training run: each names the step, the last intact checkpoint, and the setting that helps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from trimtab.training.batch import default_microbatch_tokens
 def require_finite(
     values: Mapping[str, float | None], *, step: int, last_checkpoint: int | None, rate: float | None, precision: str
 ) -> None:
-    """Raise DivergedError where one of them is not finite at `step`, counted from 1; `last_checkpoint` is the step of the last checkpoint.
+    """Raise DivergedError if a value is not finite at `step` (counted from 1).
 
-    `rate` is the peak of the learning rate, None where no weight has moved yet, so that a lower one would not help.
+    `last_checkpoint`: step of the last checkpoint, None before the first. `rate`: peak learning rate; None before the
+    first optimizer step, where a lower rate cannot help.
     """
     for name, value in values.items():
         if value is None or math.isfinite(value):
@@ -33,7 +34,10 @@ def require_finite(
 
 @contextmanager
 def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, tokens: int = 0) -> Iterator[None]:
-    """Inside, memory that runs out is told as MemoryRanOutError; `tokens` are those of the pass under way."""
+    """Context manager: re-raises an out-of-memory error as MemoryRanOutError with advice.
+
+    `tokens`: tokens of the current forward and backward pass, 0 outside of one.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -47,7 +51,10 @@ def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, to
 
 
 def _memory_advice(base: Base, tokens: int) -> str:
-    """What takes less memory. A larger or smaller `batch` is not among it: a step is made of passes of so many tokens."""
+    """Return the settings that save memory, as text.
+
+    `batch` is not among them: a step is split into passes of a fixed number of tokens, whatever its batch size.
+    """
     ways = ["a smaller base.model"]
     if base.precision != "bf16":
         ways.append('base.precision = "bf16"')

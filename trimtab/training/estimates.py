@@ -1,4 +1,4 @@
-"""What training and answering will take, told before they start: time from a few real steps, memory from the shape of the model."""
+"""Predictions of training and inference cost: time from a few real steps, memory from the model's configuration."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TIMED_PARAMETERS = 5_000_000  # numbers over which a step of the optimizer is ti
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRate:
-    """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
+    """Measured speed of forward and backward passes, in tokens (prompt and answer) per second.
 
-    `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
-    `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once. `steps_mb`: what the steps that
-    were measured took of memory, beyond what stays.
+    `frozen_seconds`: further seconds per token of the frozen layers, spent once if their outputs are cached, else in
+    every epoch. `pass_tokens`: tokens of the largest passes that run in parallel, shared prefixes counted once.
+    `steps_mb`: memory that the measured steps took, beyond what stays allocated.
     """
 
     tokens_per_second: float
@@ -42,19 +42,23 @@ class TrainingRate:
     steps_mb: float = 0.0
 
     def caching_seconds(self, tokens: float) -> float:
-        """Predicted seconds of reading what is kept of so many tokens."""
+        """Predicted seconds to compute the cached activations of `tokens` tokens."""
         return tokens * self.frozen_seconds
 
     def epoch_seconds(self, tokens: float, *, kept: bool) -> float:
-        """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `saved_for_backward`."""
+        """Predicted seconds of an epoch over `tokens` tokens; `kept`: activations are cached, so the frozen layers do
+        not count.
+        """
         return tokens / self.tokens_per_second + (0.0 if kept else self.caching_seconds(tokens))
 
 
 def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float = 2.0) -> TrainingRate:
-    """Run real steps of `batch` rows for about `seconds` without moving a weight; first, cold ones are not counted.
+    """Measure real steps of `batch` rows for about `seconds` without changing a weight; the first, cold ones do not
+    count.
 
-    Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
-    step again and again stays in cache and promises too much. Where what frozen layers put out is kept, that has been read before.
+    Steps follow one another as in training: fewer rows share a prefix than in a pass over all of them, and one repeated
+    step would stay in cache and be too fast. If activations of frozen layers are cached, they have been computed
+    before.
     """
     with MemoryPeak() as memory:
         rate = _measured_rate(base, rows, batch, seconds)
@@ -77,7 +81,9 @@ def _measured_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds:
 
 
 def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, seconds: float) -> TrainingRate:
-    """How fast an objective's steps go, `step_seconds` seconds of the optimizer in each; what it keeps is read in the first epoch."""
+    """Return the rate of an objective's steps, with `step_seconds` seconds of the optimizer each; the first epoch fills
+    its cache.
+    """
     warmup_steps, moving = (
         objective.steps_per_epoch if objective.activation_cache else 1,
         list(trainable_parameters(base.model).values()),
@@ -102,7 +108,9 @@ def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, s
 
 
 def _optimizer_step_seconds(base: Base) -> float:
-    """Seconds of one step of the optimizer, from a step over a part of the numbers: to hold the moments of all could be too much here."""
+    """Return the seconds of one optimizer step, extrapolated from some parameters: moments of all might not fit in
+    memory here.
+    """
     moving = trainable_parameters(base.model)
     counted, sample = 0, {}
     for name, parameter in moving.items():
@@ -132,16 +140,17 @@ def memory_mb(
     drawing: float = 0.0,
     answering: float = 0.0,
 ) -> float:
-    """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
+    """Return the predicted peak memory of a training run in MB.
 
-    `steps`: what steps that were measured took, where that is more. What answers take (`answering_mb`), by merged weights beside the
-    frozen ones, counts where it is more: of a `look` at dev in between, and when all is trained (`answering`). What `drawing` answers
-    to train on takes is not given back before the passes over them, which find no room in it.
+    The sum of this process's memory now, trained parameters with optimizer state (16 bytes each: float32 master,
+    gradient sum and two moments), and activations of `pass_tokens` tokens. Activations are computed from the
+    configuration (`activation_width`) per token and layer, from the first trainable layer on, plus what adapters save
+    (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values.
 
-    `saved_for_backward`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration (`activation_width`) per token
-    and layer, from the first that moves on; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys
-    and values come on top.
-    Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
+    `steps`: measured memory of steps, used if it is higher. `kept`: bytes of cached activations (`cache_bytes`). Memory
+    of inference (`answering_mb`, with merged weights beside the frozen ones) counts if it is higher: of a dev
+    evaluation (`look`), and after training (`answering`). Memory for sampling rollouts (`drawing`) is not returned
+    before their passes, which have to fit beside it.
     """
     config, virtual = base.model.config, count_virtual_tokens(base.model)
     moving = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
@@ -160,9 +169,10 @@ def memory_mb(
 
 
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
-    """Predicted memory in MB that answering a batch needs beyond the model: weights laid out, what `slots` sequences of `tokens` keep, one pass over `reading`.
+    """Return the predicted memory in MB of inference beyond the model: packed weights, KV cache, and one pass.
 
-    Keys, values and the pass are counted from the configuration (`model/footprint.py`).
+    `slots` sequences of `tokens` tokens; the pass reads `reading` tokens. Computed from the configuration
+    (`model/footprint.py`).
     """
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     return (packed_bytes(base) + answering_bytes(base.model.config, size, slots, tokens, reading)) / 1e6

@@ -1,4 +1,4 @@
-"""Hidden states of the base model as features of a text: what the middle layer says, its mean over the prompt."""
+"""Hidden states of the base model as text features: the middle layer, averaged over the prompt."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro
 
 
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """Mean hidden state of the middle layer over each prompt, `[prompts, D]` float32 on CPU; layers above it are not read.
+    """Return the mean hidden state of the middle layer over each prompt, `[prompts, D]`, float32 on CPU.
 
-    Prompts are token ids, none empty. The middle layer and not the last, and the mean and not the last token: as features for
-    `linear` both did better on most sets (`benchmarks/embeddings.py`).
+    Prompts are token ids, none empty. Layers above the middle one are not run. The middle layer beat the last one, and
+    the mean the last token, as features of `linear` on most data sets (`benchmarks/embeddings.py`).
     """
     size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
     mean_PD = torch.empty(len(prompts), size)

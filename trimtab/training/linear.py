@@ -1,4 +1,6 @@
-"""Logistic regression on what is counted or computed of a text: its words, a sentence embedding, hidden states of the base."""
+"""Linear classifier: logistic regression on TF-IDF features, sentence embeddings, or hidden states of the base
+model.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ MAX_TERMS = 50_000  # words and pairs of them that are looked at
 
 @dataclass(frozen=True, kw_only=True)
 class LinearTrial:
-    """One choice of features and penalty: its accuracy on dev, and the seconds of fitting and asking it.
+    """One choice of features and penalty: its accuracy on dev, and the seconds of fitting and predicting.
 
-    The first trial of a kind of features also has the seconds of making them for all rows.
+    The first trial of a kind of features includes the seconds of computing them for all rows.
     """
 
     features: str
@@ -40,9 +42,9 @@ class LinearTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
-    """Labels, and the weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` where words are counted.
+    """Labels, and weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` for TF-IDF.
 
-    `made_by`: what was given on saving, a digest of the model that the features come from.
+    `made_by`: given on saving, a digest of the model that computes the features.
     """
 
     labels: tuple[str, ...]
@@ -56,7 +58,9 @@ class LinearModel:
     made_by: str = ""
 
     def probabilities(self, texts: Sequence[str], featurize: Featurizer | None) -> np.ndarray[Any, Any]:
-        """Probability of each label for each text, `[N, C]`; `featurize` makes the features where they are not counted words."""
+        """Return the probability of each label for each text, `[N, C]`; `featurize` computes features other than
+        TF-IDF.
+        """
         vectorizer = _fixed_vectorizer(self.vocabulary, self.idf_F) if self.features == WORDS else None
         features_NF = _features(texts, vectorizer, featurize)
         scores_NC = np.asarray(features_NF @ self.weights_CF.T + self.offsets_C)
@@ -64,7 +68,7 @@ class LinearModel:
         return np.asarray(scores_NC / scores_NC.sum(axis=1, keepdims=True))
 
     def save(self, folder: Path, *, made_by: str = "") -> None:
-        """Write weights as safetensors and the rest as JSON."""
+        """Write the weights as safetensors and the rest as JSON."""
         tensors = {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}
         # scikit-learn's weights lie column by column, and safetensors writes memory as it lies
         with replacing(folder / "linear.safetensors") as beside:
@@ -74,7 +78,7 @@ class LinearModel:
 
 
 def load_linear(folder: Path) -> LinearModel:
-    """Read a saved model; raises InputError for one that is damaged, or whose parts do not fit each other."""
+    """Load a saved model; raises InputError if it is damaged or its parts do not fit each other."""
     try:
         plain = from_plain(_Settings, read_json(folder / "linear.json"))
         tensors = load_file(folder / "linear.safetensors")
@@ -102,7 +106,7 @@ class _Settings:
 
 
 def _require_fit(model: LinearModel) -> None:
-    """Raise ValueError where weights, labels and words are not as many as belong together."""
+    """Raise ValueError if the sizes of weights, labels and vocabulary do not match."""
     arrays = (model.weights_CF, model.offsets_C, model.idf_F)
     if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays) or model.weights_CF.ndim != 2:
         raise ValueError("its weights are no numbers")
@@ -124,9 +128,11 @@ def train_linear(
     *,
     fixed_choice: tuple[str, float] | None = None,
 ) -> tuple[LinearModel, tuple[LinearTrial, ...]]:
-    """Fit every choice of features and penalty on the training rows; the model most accurate on dev, the first of equals, and all trials.
+    """Fit every choice of features and penalty; return the model with the best dev accuracy (the first of equals) and
+    all trials.
 
-    `fixed_choice`: the features and the penalty where these are chosen already. Embeddings and hidden states are choices only where `embed` and `hidden` make them; without dev rows the first choice is kept.
+    `fixed_choice`: features and penalty if they are already chosen. Embeddings and hidden states are tried only if
+    `embed` and `hidden` compute them; without dev rows the first choice is used.
     """
     featurizers = {"embedding": embed, HIDDEN: hidden}
     kinds, penalties = ((fixed_choice[0],), (fixed_choice[1],)) if fixed_choice else (KINDS, PENALTIES)
@@ -155,9 +161,11 @@ def train_linear(
 
 
 class _Standardizer:
-    """Features shifted and scaled by their means and spreads over the training rows `[N, F]`, so that a row has a length of about 1.
+    """Standardises features by mean and standard deviation over the training rows `[N, F]`, scaled to rows of length
+    about 1.
 
-    A few numbers of a hidden state are a hundred times as large as the others, and a penalty would see nothing else.
+    A few dimensions of a hidden state are a hundred times as large as the others; without scaling, the penalty would
+    see nothing else.
     """
 
     def __init__(self, train_NF: np.ndarray[Any, Any]) -> None:
@@ -168,7 +176,7 @@ class _Standardizer:
         return np.asarray((features_NF - self.mean_F) / self.spread_F)
 
     def fold_into(self, weights_CF: np.ndarray[Any, Any], offsets_C: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-        """Weights and offsets that say of features as they were what these say of the changed ones."""
+        """Return weights and offsets that give the same scores on unscaled features."""
         weights_CF = weights_CF / self.spread_F
         return weights_CF, offsets_C - weights_CF @ self.mean_F
 
@@ -176,7 +184,7 @@ class _Standardizer:
 def _model(
     fitted: Any, features: str, vectorizer: Any, standardizer: _Standardizer | None, accuracy: float, penalty: float
 ) -> LinearModel:
-    """What is kept of a fit; `vectorizer` is the vectorizer, None for features that are not counted."""
+    """Return the model of a fit; `vectorizer` is None for features other than TF-IDF."""
     weights_CF, offsets_C = _class_weights(fitted)
     if standardizer is not None:
         weights_CF, offsets_C = standardizer.fold_into(weights_CF, offsets_C)
@@ -193,14 +201,14 @@ def _model(
 
 
 def fit_logistic(features_NF: Any, labels: Sequence[str], penalty: float) -> Any:
-    """scikit-learn's logistic regression on features `[N, F]`, every label counting the same however rare."""
+    """Fit scikit-learn's logistic regression on features `[N, F]`, with balanced label weights."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=penalty, max_iter=1000, class_weight="balanced").fit(features_NF, list(labels))
 
 
 def _class_weights(fitted: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """One row of weights a class; scikit-learn keeps a single row for two classes."""
+    """Return one row of weights per class; scikit-learn stores a single row for two classes."""
     weights, offsets = fitted.coef_.astype(np.float64), fitted.intercept_.astype(np.float64)
     if weights.shape[0] == 1:
         return np.vstack([np.zeros_like(weights), weights]), np.concatenate([np.zeros(1), offsets])
@@ -208,7 +216,7 @@ def _class_weights(fitted: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, A
 
 
 def word_vectorizer(**settings: Any) -> Any:
-    """TF-IDF of words and pairs of words, rows of length 1: the one way in which texts are compared by their words."""
+    """Return the TF-IDF vectorizer of words and word pairs, rows of length 1; all comparisons of words use it."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **settings)
@@ -221,7 +229,7 @@ def _fixed_vectorizer(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -
 
 
 def _features(texts: Sequence[str], vectorizer: Any, featurize: Featurizer | None) -> Any:
-    """Features `[N, F]` of texts, counted by a vectorizer where there is one."""
+    """Return features `[N, F]` of texts, from the vectorizer if there is one."""
     if vectorizer is not None:
         return vectorizer.transform(texts)
     if featurize is None:

@@ -1,4 +1,4 @@
-"""The one training loop: an objective's batches and loss, steps, dev evaluation, checkpoints, and a clean stop."""
+"""The training loop: optimizer steps, dev evaluation, checkpoints, and a clean stop on signals."""
 
 from __future__ import annotations
 
@@ -34,34 +34,36 @@ AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 class TrainingObjective(Protocol[AnyBatch]):
-    """What is optimised, over which numbers: the micro-batches of a step, and the loss of each, which sum to the step's loss.
+    """Protocol of a training objective: its parameters, micro-batches and losses.
 
-    One that needs more than tokens and labels, such as a reference's log-probabilities, makes batches with fields of its own.
+    The losses of the micro-batches sum to the step's loss. An objective that needs more than tokens and labels, such as
+    reference log-probabilities, subclasses `Batch`.
     """
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once."""
+        """Optimizer steps of one epoch."""
         ...
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """What the optimizer moves and a checkpoint keeps, by name: what may move of the model, and heads beside it."""
+        """Return the trained parameters by name: the model's trainable ones, and heads beside it."""
         ...
 
     def batches(self, step: int) -> Sequence[AnyBatch]:
-        """Micro-batches of optimizer step `step`, counted from 0; must follow from `step` and the weights alone."""
+        """Return the micro-batches of optimizer step `step` (from 0); must depend on `step` and the weights alone."""
         ...
 
     def loss(self, base: Base, batch: AnyBatch) -> Loss:
-        """This micro-batch's part of the step's loss and figures."""
+        """Return this micro-batch's part of the step's loss and figures."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """How long and how fast. Dev is looked at `evaluations` times over the whole run; `patience` is that of `should_stop`.
+    """Length and learning rate of a run.
 
-    `epochs` may be a part of one; `clip` bounds the norm of the gradient of a step; `schedule` is that of `learning_rate_at`.
+    `epochs` may be fractional. `clip` bounds the gradient norm of a step. `evaluations`: dev evaluations over the whole
+    run. `patience`: see `should_stop`. `schedule`: see `learning_rate_at`.
     """
 
     learning_rate: float
@@ -75,11 +77,11 @@ class LoopSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """All that `train_model` needs; checkpoints lie in `folder`.
+    """The inputs of `train_model`; checkpoints are written to `folder`.
 
-    `evaluate` looks at dev with the weights as they are; without it nothing stops early and the last weights are kept.
-    `fingerprint` names data and settings: a run is never resumed on others. `note`, `trial` (which of several runs of one
-    stage this is) and `run` stand in every event.
+    `evaluate` evaluates the current weights on dev; without it nothing stops early and the last weights are kept.
+    `fingerprint` identifies data and settings: a run is never resumed with others. `note`, `trial` (which of several
+    runs of one stage this is) and `run` are part of every event.
     """
 
     base: Base
@@ -94,13 +96,13 @@ class TrainingJob:
 
     @property
     def event_fields(self) -> dict[str, Any]:
-        """What stands in every event."""
+        """Fields of every event of this run."""
         named = (("note", self.note), ("trial", self.trial), ("run", self.run))
         return {name: text for name, text in named if text}
 
     @property
     def run(self) -> str:
-        """Where its folder lies, seen from the file of events: no two runs of a study have the same."""
+        """The run's folder relative to the event file, unique within a study."""
         home = self.progress.path.parent if self.progress.path else self.folder.parent
         return self.folder.relative_to(home).as_posix() if self.folder.is_relative_to(home) else self.folder.name
 
@@ -111,21 +113,21 @@ class TrainingJob:
 
     @property
     def evaluation_steps(self) -> set[int]:
-        """Steps after which dev is looked at."""
+        """Steps after which the weights are evaluated on dev."""
         times = self.settings.evaluations if self.evaluate is not None else 0
         return {max(1, round(self.steps * (number + 1) / times)) for number in range(times)}
 
     @property
     def checkpoints(self) -> Path:
-        """Where the states are kept."""
+        """Folder of the checkpoints."""
         return self.folder / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A run as far as it came, of `planned` steps: `steps` of the optimizer, which are so many `epochs`; once `finished`, its best weights are on.
+    """The state of a run after `steps` of `planned` optimizer steps (`epochs`).
 
-    Seconds: training and dev evaluation, all sittings.
+    If `finished`, the model has its best weights. `seconds`: training and dev evaluation, over all resumed sessions.
     """
 
     finished: bool
@@ -161,12 +163,13 @@ class _State:
 
 
 def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
-    """Train what the objective names, going on from the checkpoints in the job's folder when there are any.
+    """Train an objective; resumes from the checkpoints in the job's folder if there are any.
 
-    `until` is a step to stop after, everything saved and that step's weights on; a later call goes on, with the same result to
-    the bit as one that never stopped. Raises StoppedError after a signal, with everything saved; DivergedError when a loss, a
-    figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of other data, settings, precision or
-    version, and when one cannot be written; BusyError when another process writes the folder.
+    `until`: a step to stop after, with everything saved and that step's weights in the model; a later call continues,
+    with the same result to the bit as an uninterrupted run. Raises StoppedError after a signal, with everything saved;
+    DivergedError if a loss, a figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of
+    other data, settings, precision or version, or if a checkpoint cannot be written; BusyError if another process
+    writes to the folder.
     """
     with locked(job.folder), _collect_stop_signals() as stop, _optimizer(job) as optimizer:
         settings, steps, evaluation_steps = job.settings, job.steps, job.evaluation_steps
@@ -193,7 +196,7 @@ def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
 
 @contextmanager
 def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
-    """The optimizer of what moves; however the run ends, no gradient of it is left."""
+    """Context manager: the optimizer of the trained parameters; frees all gradients at the end."""
     settings = job.settings
     optimizer = Optimizer(job.objective.parameters(job.base), weight_decay=settings.weight_decay, clip=settings.clip)
     try:
@@ -203,7 +206,7 @@ def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
 
 
 def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
-    """One optimizer step over its micro-batches, and its event."""
+    """Run one optimizer step over its micro-batches and emit its event."""
     settings, steps = job.settings, job.steps
     loss = 0.0
     figures: dict[str, float] = {}
@@ -236,9 +239,10 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
 
 
 def evaluate_objective(base: Base, objective: TrainingObjective[Any]) -> DevEvaluation:
-    """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it.
+    """Return the mean loss (nats) and figures over one epoch of an objective, each step weighted by its trained tokens.
 
-    Its rows come in the order of the pass, which is the same each time: where the objective tells its loss's parts.
+    `rows` of the result are in the order of the epoch, which is fixed; empty if the objective gives no terms of its
+    loss.
     """
     total, tokens = 0.0, 0
     rows: list[float] = []
@@ -350,7 +354,7 @@ def _record_from_json(saved: Mapping[str, Any]) -> EvalRecord:
 
 
 def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: bool) -> TrainResult:
-    """What came out; at the end of a run the best weights are put on, at a rung they stay as they are."""
+    """Return the result; a finished run restores its best weights first."""
     readings = tuple(state.readings)
     verdict = health(readings)
     best = best_of(readings) if readings else None
@@ -373,9 +377,9 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
 
 @contextmanager
 def _collect_stop_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask for a stop instead of dying, so that a step can be finished and saved.
+    """Context manager: collects stop signals, so that the current step can be finished and saved.
 
-    A second one kills as usual; one that is ignored, as SIGHUP below nohup, stays so.
+    A second signal kills the process as usual; one that is ignored, as SIGHUP under nohup, stays ignored.
     """
     caught: list[int] = []
     former: dict[signal.Signals, Any] = {}

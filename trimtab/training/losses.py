@@ -1,7 +1,7 @@
-"""What losses are built from: log-probabilities of labels, differentiable, without ever holding the logits of a whole batch.
+"""Building blocks of losses: differentiable label log-probabilities without the logits of a whole batch in memory.
 
-Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, S of these in one slice, D hidden size,
-V vocabulary.
+Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, S of these in one slice, D hidden size, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SLICE_ROWS = 8  # rows of a chunk that are held in float32 at once: they stay in
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A micro-batch's part of its step's loss and of the step's figures: both are summed over the micro-batches.
+    """A micro-batch's part of the step's loss and figures; both are summed over the micro-batches.
 
-    What is to be a mean is divided by the count of the whole step, as the weights of `step_batches` are. Figures stand in the
-    step's `train` event under their names, beside `loss`, `gradient_norm`, `learning_rate` and the like. `parts_M`, where the loss
-    is a sum over scored positions, are its terms: what a row of dev adds, so that two looks at dev can be compared row by row.
+    A mean is divided by the count of the whole step, as the weights of `step_batches` are. Figures are fields of the
+    step's `train` event, beside `loss`, `gradient_norm` and `learning_rate`. `parts_M`: the terms of a loss that is a
+    sum over scored positions; they give the loss of each dev row, so that two evaluations can be compared row by row.
     """
 
     value: Tensor
@@ -39,11 +39,11 @@ class Loss:
     parts_M: Tensor | None = None
 
     def detached(self) -> Loss:
-        """The same without the way back, which holds what its pass kept."""
+        """Return the same loss without its autograd graph."""
         return replace(self, value=self.value.detach())
 
     def by_row(self, batch: Batch) -> list[float]:
-        """What each row of the batch adds to it; nothing where the objective does not tell."""
+        """Return the loss of each row of the batch; empty if the objective gives no terms."""
         if self.parts_M is None:
             return []
         sums: list[float] = sums_by_row(self.parts_M.double().cpu(), batch).tolist()
@@ -51,12 +51,14 @@ class Loss:
 
 
 def sums_by_row(values_M: Tensor, batch: Batch) -> Tensor:
-    """Sums over the scored positions of each row of a batch, one for each of its `rows`."""
+    """Sum values over the scored positions of each row of a batch, `[rows]`."""
     return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
 
 
 def scored_hidden(base: Base, batch: Batch, activation_cache: ActivationCache | None = None) -> Tensor:
-    """The last hidden states `hidden_MD` of the scored positions, one for each label; with `activation_cache`, where that has left off."""
+    """Return the last hidden states `hidden_MD` at the scored positions; uses cached activations if a cache is
+    given.
+    """
     if activation_cache is not None:
         return activation_cache.hidden_at_scored(base, batch)
     device = base.device
@@ -67,7 +69,10 @@ def scored_hidden(base: Base, batch: Batch, activation_cache: ActivationCache | 
 def label_log_probabilities(
     base: Base, hidden_MD: Tensor, labels_M: Tensor, *, upstream_grad_M: Tensor | None = None
 ) -> Tensor:
-    """`log_p_M` of the labels under the model's own head, in nats; `upstream_grad_M` is that of `token_log_probabilities`."""
+    """Return `log_p_M` of the labels under the model's own head, in nats.
+
+    `upstream_grad_M` as in `token_log_probabilities`.
+    """
     head = base.model.get_output_embeddings()
     return token_log_probabilities(
         hidden_MD,
@@ -80,10 +85,10 @@ def label_log_probabilities(
 
 
 def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) -> Tensor:
-    """Sum of weight times cross entropy, in nats.
+    """Return the sum of weight times cross entropy, in nats.
 
-    Added up by the head's chunks in float32, whose size follows from `vocabulary`: so it always was, and seeded losses stay the same
-    to the bit.
+    It is added up in float32 over chunks whose size depends on `vocabulary`, so that seeded losses stay the same to the
+    bit.
     """
     values_M = log_p_M * weights_M
     total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
@@ -101,10 +106,11 @@ def token_log_probabilities(
     softcap: float | None = None,
     upstream_grad_M: Tensor | None = None,
 ) -> Tensor:
-    """Natural logarithm of each label's probability, float32 `log_p_M`, differentiable for any loss built on it.
+    """Return the natural log-probability of each label, float32 `log_p_M`, differentiable for any loss.
 
-    `upstream_grad_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
-    cross entropies. It changes no result beyond rounding; with it a trainable head costs no second pass. Every label must be >= 0.
+    `upstream_grad_M`: the gradient of the loss with respect to `log_p_M` if it is known in advance, nowhere 0 (-w for a
+    sum of weighted cross entropies). It changes no result beyond rounding and saves a trainable head its second pass.
+    Every label must be >= 0.
     """
     log_p_M: Tensor = apply_function(
         _TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, upstream_grad_M, softcap
@@ -121,9 +127,10 @@ def kl_from_teacher(
     bias_V: Tensor | None = None,
     softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum of `KL(teacher || student)` over the vocabulary, in nats, and its terms `[M]`, which carry no gradient.
+    """Return the weighted sum of `KL(teacher || student)` over the vocabulary, in nats.
 
-    `teacher` gives the float32 log-probabilities `log_p_RV` of a chunk of the positions; they may be overwritten.
+    The second value is its terms `[M]`, without gradient. `teacher` returns the float32 log-probabilities `log_p_RV` of
+    a chunk of positions, which may be overwritten.
     """
     found: tuple[Tensor, Tensor] = apply_function(
         _KlFromTeacher, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap
@@ -132,7 +139,9 @@ def kl_from_teacher(
 
 
 class _KlFromTeacher(torch.autograd.Function):
-    """Both heads in chunks: the gradient of the student's logits, `w (p - q)` for a teacher's q, is known with the loss."""
+    """Both heads in chunks; the gradient of the student's logits, `w (p - q)` for teacher q, is computed with the
+    loss.
+    """
 
     @staticmethod
     def forward(
@@ -176,12 +185,13 @@ class _KlFromTeacher(torch.autograd.Function):
 
 
 class _TokenLogProbabilities(torch.autograd.Function):
-    """The head in chunks, gradients taken while a chunk's logits are at hand.
+    """The head in chunks, with gradients computed while a chunk's logits are in memory.
 
-    For an upstream gradient g, the gradient of the hidden state m is g_m (1[label_m] - p_m) W: a vector that is known in the
-    forward pass but for the factor g_m. So it is kept scaled by the gradient foretold (1 where none is), and the backward
-    pass only multiplies by g_m / foretold_m. The head's own gradient sums over positions, each with its g_m: what was
-    summed in the forward pass holds when g is the foretold gradient times one factor, else it is taken again, chunk by chunk.
+    For an upstream gradient g, the gradient of hidden state m is g_m (1[label_m] - p_m) W, known in the forward pass
+    except for the factor g_m. It is stored scaled by the predicted upstream gradient (1 if there is none), and the
+    backward pass multiplies by g_m / predicted_m. The head's own gradient sums over positions, each with its g_m: the
+    sum of the forward pass is valid if g is the predicted gradient times one factor; otherwise it is recomputed chunk
+    by chunk.
     """
 
     @staticmethod
@@ -236,7 +246,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
 
 
 class _HeadGradient:
-    """Sums of the gradients of the head's weight and bias over chunks, those that are needed, in float32 from the second chunk on."""
+    """Sums of the head's weight and bias gradients over chunks, in float32 from the second chunk on."""
 
     def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, need_weight: bool, need_bias: bool) -> None:
         self.head_VD, self.need_weight = weight_VD, need_weight
@@ -249,13 +259,13 @@ class _HeadGradient:
         return self.need_weight or self.bias_V is not None
 
     def add(self, grad_RV: Tensor, hidden_RD: Tensor) -> None:
-        """Of a chunk what its logits' gradient, in the weights' type, gives the weight."""
+        """Add a chunk's contribution to the weight gradient; `grad_RV` is in the weights' dtype."""
         if self.need_weight:
             part_VD = weight_gradient(grad_RV, hidden_RD)
             self.weight_VD = part_VD if self.weight_VD is None else self.weight_VD.float().add_(part_VD)
 
     def add_to_bias(self, grad_RV: Tensor) -> None:
-        """What the float32 gradient of some logits gives the bias."""
+        """Add a chunk's contribution to the bias gradient; `grad_RV` is float32."""
         if self.bias_V is not None:
             self.bias_V += grad_RV.sum(0)
 
@@ -269,7 +279,7 @@ class _HeadGradient:
 def head_log_softmax(
     hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, cap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap where there is one."""
+    """Return log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap if it has one."""
     return _log_softmax(_logits(hidden_RD, weight_VD, bias_V), cap)
 
 
@@ -294,9 +304,11 @@ def _capped(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None
 def _label_log_probabilities(
     logits_RV: Tensor, labels_R: Tensor, scale_R: Tensor | None, cap: float | None, head: _HeadGradient | None
 ) -> Tensor:
-    """Log-probability of each label, float32 `log_p_R`; with `scale_R`, an upstream gradient, the logits become their gradient.
+    """Return float32 `log_p_R` of the labels; given `scale_R`, an upstream gradient, the logits are overwritten by
+    their gradient.
 
-    A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32; by a kernel where one takes them.
+    Uses a kernel if it supports the logits; else a few rows at a time on CPU, so that a chunk has no float32 copies
+    beside it.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
     if cap is None and (head is None or head.bias_V is None) and supports_rows(logits_RV):
@@ -316,7 +328,7 @@ def _label_log_probabilities(
 
 
 def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[Tensor, Tensor]:
-    """Probabilities `p_SV`, and the logarithms `log_p_S` of those of the labels, from logits in float32."""
+    """Return probabilities `p_SV` and the labels' log-probabilities `log_p_S`, from float32 logits."""
     if of_float32:  # two passes of exponentials: seeded losses are held to the bit there
         log_p_SV = torch.log_softmax(logits_SV, dim=-1)
         log_p_S = log_p_SV.gather(1, labels_S[:, None])[:, 0]
@@ -328,7 +340,9 @@ def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[
 
 
 def _logits_gradient(p_RV: Tensor, tanh_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
-    """Gradient of the head's raw logits for the upstream gradient `scale_R`; overwrites the probabilities `p_RV`."""
+    """Return the gradient of the raw logits for the upstream gradient `scale_R`; overwrites the probabilities
+    `p_RV`.
+    """
     grad_RV = p_RV
     grad_RV[torch.arange(grad_RV.shape[0], device=grad_RV.device), labels_R] -= 1.0
     grad_RV *= -scale_R[:, None]
@@ -338,10 +352,12 @@ def _logits_gradient(p_RV: Tensor, tanh_RV: Tensor | None, labels_R: Tensor, sca
 
 
 def _head_chunks(count: int, head_VD: Tensor, *, whole_gradient: bool) -> Iterator[slice]:
-    """Chunks of at most CHUNK_BYTES of logits in the head's type, alike in size; `whole_gradient`, where the head moves, of as much as its gradient.
+    """Split positions into equal chunks of at most CHUNK_BYTES of logits; with `whole_gradient`, as large as the head's
+    gradient.
 
-    A second chunk of a head that moves has its gradient copied to float32 and added to: a first one that is as large takes less of both
-    time and memory. Not on a GPU, which holds a chunk in float32 beside it; nor in float32, whose seeded losses are held to the bit.
+    From the second chunk on, the gradient of a trainable head is converted to float32 and added: a first chunk of that
+    size saves both time and memory. Not on a GPU, which holds a float32 copy of a chunk; nor in float32, where seeded
+    losses are compared to the bit.
     """
     row = len(head_VD) * head_VD.element_size()
     if head_VD.dtype == torch.float32:

@@ -1,8 +1,8 @@
-"""The passes of a step side by side: each on its own share of the cores, so that no thread waits for another one at a barrier.
+"""Run the micro-batches of a step in parallel threads (lanes), each on its own share of the cores.
 
-A product shared among threads ends when the last of them has done its part; where another program runs on one core, all wait for it,
-hundreds of times a layer. Passes do not wait for each other but at the end of a step, and small operations, which several threads
-hardly make faster, run at once.
+A matrix product that is split over several threads ends with the slowest of them; if another program occupies one core,
+all threads wait for it, hundreds of times a layer. Lanes wait for each other only at the end of a step. Small
+operations, which extra threads hardly speed up, run concurrently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 class _Lane(threading.local):
-    """What a thread knows of itself: of how many lanes it is one, 0 where it is none."""
+    """Thread-local state: the number of lanes that this thread is one of, 0 outside of a lane."""
 
     lane_count = 0
 
@@ -33,14 +33,18 @@ _lane = _Lane()
 
 
 def parallel_lanes() -> int:
-    """How many passes run side by side: one a thread up to MOST, and one on a GPU. A lane, which has its share of the threads, says the same."""
+    """Return how many micro-batches run in parallel: one per thread up to MAX_LANES, and one on a GPU.
+
+    Inside a lane, which has only its share of the threads, the number is the same as outside.
+    """
     return 1 if torch.cuda.is_available() else _lane.lane_count or min(MAX_LANES, torch.get_num_threads())
 
 
 def map_microbatches(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """What `function` makes of each item, in their order; one that is left over, or alone, has all threads.
+    """Apply `function` to each item in parallel lanes and yield the results in the order of the items.
 
-    Gradients are made inside where they are made outside. When one fails, those under way end first. Within a lane all come one by one.
+    An item that is left over, or alone, gets all threads. Gradients are enabled in the lanes if they are enabled in the
+    caller. If one call fails, those that are running end first. Inside a lane the items run one after another.
     """
     count, threads, grad_enabled = (
         1 if _lane.lane_count else parallel_lanes(),
@@ -69,5 +73,7 @@ def map_microbatches(function: Callable[[Item], Result], items: Sequence[Item]) 
 
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads that stay: each keeps its memory for the next step."""
+    """Return the thread pool for `count` lanes; it is cached, so that each thread reuses its memory in the next
+    step.
+    """
     return ThreadPoolExecutor(count, "lane", initializer=partial(setattr, _lane, "lane_count", count))

@@ -1,7 +1,8 @@
-"""Objectives of the one loop that learn from judgements: of two answers the better one (DPO, IPO, SimPO, ORPO), or one answer and whether it is good (KTO).
+"""Preference objectives: DPO, IPO, SimPO and ORPO over pairs of answers, KTO over single judged answers.
 
-Shapes: M scored positions, A answers, P pairs. An answer is scored by the sum of its tokens' log-probabilities, its end token among
-them; prompts are only read. The reference is the model as it stood when the stage began: its sums are computed once and kept.
+Shapes: M scored positions, A answers, P pairs. An answer is scored by the sum of its tokens' log-probabilities, its end
+token included; prompts are not scored. The reference is the model at the start of the stage: its sums are computed once
+and kept.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as the paper has them, per token
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedAnswers:
-    """Two answers to one prompt, the better and the worse; or one of them alone, None in place of the other."""
+    """Two answers to one prompt, the better and the worse; or one of them, with None in place of the other."""
 
     chosen: Encoded | None
     rejected: Encoded | None
@@ -48,12 +49,14 @@ class JudgedAnswers:
 
     @property
     def answers(self) -> tuple[Encoded, ...]:
-        """Those that there are, the better first."""
+        """The answers that are present, the better first."""
         return tuple(one for one in (self.chosen, self.rejected) if one is not None)
 
 
 class PairLogProbabilities(NamedTuple):
-    """Of P pairs the better and the worse side: summed log-probabilities of the policy, of the reference, and tokens of the answer."""
+    """Log-probabilities of P pairs: of both answers under the policy and the reference, and the answers' token
+    counts.
+    """
 
     chosen_P: Tensor
     rejected_P: Tensor
@@ -64,12 +67,12 @@ class PairLogProbabilities(NamedTuple):
 
     @property
     def log_ratios(self) -> Tensor:
-        """By how much the policy prefers the better answer more than the reference does, in nats."""
+        """How much more the policy prefers the better answer than the reference does, in nats."""
         return (self.chosen_P - self.chosen_reference_P) - (self.rejected_P - self.rejected_reference_P)
 
     @property
     def means(self) -> tuple[Tensor, Tensor]:
-        """The policy's log-probability of a token of either answer, on average."""
+        """The policy's mean log-probability per token of either answer."""
         return self.chosen_P / self.chosen_tokens_P, self.rejected_P / self.rejected_tokens_P
 
 
@@ -79,9 +82,10 @@ def dpo(sides: PairLogProbabilities) -> Tensor:
 
 
 def ipo(sides: PairLogProbabilities) -> Tensor:
-    """`(h - 1 / (2 beta))^2` with h the difference of log-ratios, each of them a token's mean, so that long answers weigh no more.
+    """`(h - 1 / (2 beta))^2` with h the difference of log-ratios, each averaged over its tokens so that length does not
+    matter.
 
-    Azar et al. 2023 (arXiv 2310.12036); the mean is what their results were made with, as TRL was told by them.
+    Azar et al. 2023 (arXiv 2310.12036). The average over tokens follows their experiments, as the authors told TRL.
     """
     chosen_P = (sides.chosen_P - sides.chosen_reference_P) / sides.chosen_tokens_P
     rejected_P = (sides.rejected_P - sides.rejected_reference_P) / sides.rejected_tokens_P
@@ -95,9 +99,11 @@ def simpo(sides: PairLogProbabilities) -> Tensor:
 
 
 def orpo(sides: PairLogProbabilities) -> Tensor:
-    """Cross entropy of a token of the better answer, and `-beta log sigma(log odds ratio)` of the means; no reference.
+    """Cross entropy of the better answer per token, and `-beta log sigma(log odds ratio)` of the mean
+    log-probabilities.
 
-    Hong et al. 2024 (arXiv 2403.07691). Where the authors' code also trains on the prompt, the answer alone is trained on here.
+    Needs no reference. Hong et al. 2024 (arXiv 2403.07691). The authors' code also trains on the prompt; here the
+    answer alone is trained.
     """
     chosen_P, rejected_P = sides.means
     odds_P = (chosen_P - rejected_P) - (_log_one_minus_p(chosen_P) - _log_one_minus_p(rejected_P))
@@ -105,15 +111,16 @@ def orpo(sides: PairLogProbabilities) -> Tensor:
 
 
 def _log_one_minus_p(log_p_P: Tensor) -> Tensor:
-    """log(1 - p) from log p; a probability that rounds to 1 has the least that a float tells apart from it left."""
+    """Return log(1 - p) from log p; a p that rounds to 1 is taken as the largest float below 1."""
     return torch.log1p(-torch.exp(log_p_P.clamp(max=-torch.finfo(log_p_P.dtype).eps)))
 
 
 def kto(good_A: Tensor, log_ratios_A: Tensor, divergence: float, shares: tuple[float, float]) -> Tensor:
-    """`1 - sigma(beta (r - z))` of a good answer with log-ratio r, `1 - sigma(beta (z - r))` of a bad one.
+    """`1 - sigma(beta (r - z))` for a good answer with log-ratio r, `1 - sigma(beta (z - r))` for a bad one.
 
-    z is the divergence from the reference, taken as the mean log-ratio of answers put to other prompts, at least 0, and without
-    a gradient. `shares` weigh good and bad answers, so that the rarer kind counts as much. Ethayarajh et al. 2024 (arXiv 2402.01306).
+    z is the divergence from the reference, estimated as the mean log-ratio of answers paired with other prompts, at
+    least 0, without gradient. `shares` weigh good and bad answers, so that the rarer kind counts as much. Ethayarajh et
+    al. 2024 (arXiv 2402.01306).
     """
     shifted_A = BETA * (log_ratios_A - divergence)
     weight_A = torch.where(good_A, shares[0], shares[1])
@@ -131,10 +138,11 @@ WITHOUT_REFERENCE = ("simpo", "orpo")
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceBatch(Batch):
-    """A batch whose rows are answers, and what is said of each.
+    """A batch whose rows are answers, with their judgements.
 
-    `reference_A`: the reference's summed log-probability. `good_A`: whether it is the better one, or good. `weights_A`: of its pair,
-    or its own, divided by the weight of all in the step. Answers of a pair stand next to each other, the better first.
+    `reference_A`: summed log-probability under the reference. `good_A`: True for the better answer of a pair, or a good
+    one. `weights_A`: weight of the answer or its pair, divided by the step's total. Answers of a pair are adjacent, the
+    better first.
     """
 
     reference_A: Tensor
@@ -144,15 +152,18 @@ class PreferenceBatch(Batch):
 
     @property
     def trained_tokens(self) -> int:
-        """What a part of the step is counted by: answers, as a judgement is one however long the answer is."""
+        """Number of answers, by which a part of the step is weighted: a judgement counts once, however long the answer
+        is.
+        """
         return len(self.reference_A)
 
 
 class PreferenceObjective:
-    """One of these losses over judged answers, a mean over the judgements of the whole optimizer step.
+    """A preference loss over judged answers, averaged over the judgements of the whole optimizer step.
 
-    Figures: `pair_accuracy`, the share of pairs whose better answer gained more than the worse one against the reference (without one:
-    has the likelier tokens), and `margin`, by how many nats; of one-sided judgements the same against 0.
+    Figures: `pair_accuracy`, the share of pairs whose better answer gained more than the worse one over the reference
+    (without a reference: has the higher mean log-probability), and `margin`, the difference in nats; for single answers
+    the same against 0.
     """
 
     def __init__(
@@ -165,9 +176,10 @@ class PreferenceObjective:
         seed: int,
         cache_activations: bool = True,
     ) -> None:
-        """Raises InputError for rows that the loss cannot use; `base` is taken as the reference as it is now.
+        """Raises InputError for rows that the loss cannot use; the reference is `base` as it is now.
 
-        `cache_activations`: rows are read often enough, the reference's time among them, to keep what frozen layers put out for them.
+        `cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly (the reference reads them
+        too).
         """
         self.loss_name, self.batch, self.seed = loss, batch, seed
         self.rows = usable_rows(rows, loss)
@@ -195,15 +207,15 @@ class PreferenceObjective:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every judgement once."""
+        """Optimizer steps of one epoch."""
         return steps_per_epoch(len(self.rows), self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the model may move."""
+        """Return the model's trainable parameters."""
         return trainable_parameters(base.model)
 
     def batches(self, step: int) -> list[PreferenceBatch]:
-        """The micro-batches of one optimizer step; both answers of a pair stand in one."""
+        """Return the micro-batches of one optimizer step; both answers of a pair are in the same one."""
         chosen = step_rows(len(self.rows), self.batch, step, self.seed)
         total = sum(self.rows[number].weight * self._judgement_count(number) for number in chosen)
         divergence = self._divergence(chosen) if self.loss_name == "kto" else 0.0
@@ -213,7 +225,7 @@ class PreferenceObjective:
         return [self._packed(part, [number_of[id(unit)] for unit in part], total, divergence) for part in parts]
 
     def _judgement_count(self, number: int) -> int:
-        """How many a row counts for: a pair is one, and for KTO each of its answers."""
+        """Return the judgements of a row: a pair is one, and for KTO each of its answers is."""
         return 1 if self.loss_name in PAIR_LOSSES else len(self.rows[number].answers)
 
     def _packed(
@@ -235,7 +247,7 @@ class PreferenceObjective:
         return [True] * (row.chosen is not None) + [False] * (row.rejected is not None)
 
     def _divergence(self, numbers: Sequence[int]) -> float:
-        """KTO's z of a step: how far answers put to other prompts have moved from the reference, in nats, at least 0."""
+        """Return KTO's z of a step: the mean log-ratio of mismatched answers, in nats, at least 0."""
         now = answer_log_probabilities(
             self._base, [self._kl_answers[number] for number in numbers], self.activation_cache
         )
@@ -243,7 +255,7 @@ class PreferenceObjective:
         return max(0.0, math.fsum(gaps) / len(gaps))
 
     def loss(self, base: Base, batch: PreferenceBatch) -> Loss:
-        """This micro-batch's share of the step's loss and figures."""
+        """Return this micro-batch's part of the step's loss and figures."""
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch, self.activation_cache), batch.labels_M)
         device, sums_A = log_p_M.device, sums_by_row(log_p_M, batch)
         weights_A, reference_A, good_A = (one.to(device) for one in (batch.weights_A, batch.reference_A, batch.good_A))
@@ -262,7 +274,7 @@ class PreferenceObjective:
 
 
 def _loss_with_figures(batch: Batch, parts: Tensor, weights: Tensor, gain: Tensor, answers_per_judgement: int) -> Loss:
-    """The loss with its figures; the part of a judgement stands at the first position of the one answer, or of the better of two."""
+    """Return the loss with its figures; a judgement's term is stored at the first position of its (better) answer."""
     first_A = torch.searchsorted(batch.row_M, torch.arange(batch.rows)).to(parts.device)
     parts_M = parts.new_zeros(len(batch.row_M)).index_add(0, first_A[::answers_per_judgement], parts.detach())
     gain = gain.detach()
@@ -271,14 +283,14 @@ def _loss_with_figures(batch: Batch, parts: Tensor, weights: Tensor, gain: Tenso
 
 
 def usable_rows(rows: Sequence[JudgedAnswers], loss: str) -> list[JudgedAnswers]:
-    """The rows that a loss can learn from: those with a weight, and for losses over pairs with both answers."""
+    """Return the rows that a loss can learn from: those with a weight, and for pair losses those with both answers."""
     return [row for row in rows if row.weight > 0 and (loss not in PAIR_LOSSES or len(row.answers) == 2)]
 
 
 def fitting_rows(rows: Sequence[JudgedAnswers], max_tokens: int) -> tuple[list[JudgedAnswers], int]:
-    """The rows whose answers all have at most so many tokens with their prompt, and how many were left out.
+    """Return the rows whose answers have at most `max_tokens` tokens with their prompt, and the number left out.
 
-    Raises InputError for an answer without a token to learn from.
+    Raises InputError for an answer without a trained token.
     """
     for number, row in enumerate(rows, 1):
         if not all(any(answer.trained) for answer in row.answers):
@@ -291,7 +303,7 @@ def fitting_rows(rows: Sequence[JudgedAnswers], max_tokens: int) -> tuple[list[J
 def answer_log_probabilities(
     base: Base, answers: Sequence[tuple[Encoded, ...]], activation_cache: ActivationCache | None = None
 ) -> list[tuple[float, ...]]:
-    """The summed log-probabilities of the answers to each prompt, by the weights that are on, in nats."""
+    """Return the summed log-probabilities of the answers to each prompt under the current weights, in nats."""
     units = _units(answers)
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
@@ -315,13 +327,13 @@ def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[TrainingRow, ..
 
 
 def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]], tokens: int) -> list[list[TrainingRow]]:
-    """The rows of each pass of `sums` over each of the groups."""
+    """Return the rows of each pass of `answer_log_probabilities` over each of the groups."""
     parts = (part for answers in groups for part in micro_batches(_units(answers), tokens))
     return [[row for unit in part for row in unit] for part in parts]
 
 
 def _mismatched_answers(rows: Sequence[JudgedAnswers]) -> list[tuple[Encoded, ...]]:
-    """For each row one of its answers after the prompt of another row, drawn by a fixed seed."""
+    """Return for each row one of its answers after another row's prompt, drawn with a fixed seed."""
     order = list(range(len(rows)))
     random.Random(0).shuffle(order)
     partner = {number: order[(place + 1) % len(order)] for place, number in enumerate(order)}
@@ -329,7 +341,7 @@ def _mismatched_answers(rows: Sequence[JudgedAnswers]) -> list[tuple[Encoded, ..
 
 
 def _with_prompt_of(prompt_of: Encoded, answer_of: Encoded) -> Encoded:
-    """The prompt of one row and the answer of another."""
+    """Return the prompt of one row with the answer of another."""
     prompt_end = prompt_of.trained.index(True)
     answer_start = answer_of.trained.index(True)
     ids = (*prompt_of.ids[:prompt_end], *answer_of.ids[answer_start:])

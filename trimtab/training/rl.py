@@ -1,9 +1,10 @@
-"""Objectives of the one loop that learn from what the model's own answers earn: RLOO, GRPO, and PPO with a value head.
+"""Policy gradient objectives on rewards of the model's own answers: RLOO, GRPO, and PPO with a value head.
 
 Shapes: M answer tokens of a batch, A answers, P prompts with G answers each, T tokens of one answer.
 
-Every optimizer step draws its own answers from the weights as they stand, so nothing but the weights has to be kept: a run that was
-stopped between its answers and its step draws the same ones again. The behaviour policy of every ratio is the engine that answered.
+Every optimizer step samples its own answers from the current weights, so nothing but the weights has to be saved: a run
+that was stopped between sampling and step samples the same answers again. The behaviour policy of every ratio is the
+inference engine that sampled them.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ LAMBDA, VALUE_SHARE = 0.95, 0.1  # of PPO: how far advantages look ahead, the we
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """One answer of the model: its tokens behind the prompt's (the end token among them), how likely each was, and what it earned.
+    """One sampled answer: its tokens after the prompt's (end token included), their log-probabilities, and its reward.
 
-    `log_p` holds the natural logarithm of each answer token's probability when it was drawn.
+    `log_p`: natural log-probability of each answer token when it was sampled.
     """
 
     encoded: Encoded
@@ -56,18 +57,23 @@ AnswerIndices = Sequence[tuple[int, int]]  # which prompt, and which of its answ
 
 
 def grpo_advantages(rewards_PG: Tensor) -> Tensor:
-    """A reward less the mean of its group, in standard deviations of the group. Shao et al. 2024 (arXiv 2402.03300)."""
+    """Return each reward minus its group's mean, in standard deviations of the group. Shao et al. 2024 (arXiv
+    2402.03300).
+    """
     return (rewards_PG - rewards_PG.mean(1, keepdim=True)) / (rewards_PG.std(1, keepdim=True) + 1e-4)
 
 
 def rloo_advantages(rewards_PG: Tensor) -> Tensor:
-    """A reward less the mean of the others in its group. Ahmadian et al. 2024 (arXiv 2402.14740)."""
+    """Return each reward minus the mean of the others in its group. Ahmadian et al. 2024 (arXiv 2402.14740)."""
     others = rewards_PG.shape[1] - 1
     return rewards_PG - (rewards_PG.sum(1, keepdim=True) - rewards_PG) / others
 
 
 def gae(rewards_T: Tensor, values_T: Tensor) -> Tensor:
-    """Advantages of the tokens of one answer without a discount, looking ahead by LAMBDA. Schulman et al. 2016 (arXiv 1506.02438)."""
+    """Return generalised advantage estimates of one answer's tokens, discount 1, decay LAMBDA.
+
+    Schulman et al. 2016 (arXiv 1506.02438).
+    """
     found_T, advantage = torch.zeros_like(values_T), values_T.new_zeros(())
     for token in reversed(range(len(values_T))):
         next_value = values_T[token + 1] if token + 1 < len(values_T) else values_T.new_zeros(())
@@ -77,28 +83,31 @@ def gae(rewards_T: Tensor, values_T: Tensor) -> Tensor:
 
 
 def clipped_objective(log_ratio: Tensor, advantages: Tensor) -> Tensor:
-    """`-min(r A, clip(r) A)`: a ratio counts only within CLIP of 1. Schulman et al. 2017 (arXiv 1707.06347)."""
+    """`-min(r A, clip(r) A)`: the ratio is clipped to within CLIP of 1. Schulman et al. 2017 (arXiv 1707.06347)."""
     ratio = log_ratio.exp()
     return -torch.min(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages)
 
 
 def kl_estimate(log_p: Tensor, reference: Tensor) -> Tensor:
-    """What a drawn token says of the divergence from the reference, never negative: `q/p - log q/p - 1` (Schulman 2020, "k3")."""
+    """Return the non-negative estimate of the KL divergence per sampled token, `q/p - log q/p - 1` (Schulman 2020,
+    "k3").
+    """
     gap = reference - log_p
     return gap.exp() - gap - 1
 
 
 def whiten(values: Tensor) -> Tensor:
-    """With mean 0 and variance 1."""
+    """Return the values shifted to mean 0 and scaled to variance 1."""
     return (values - values.mean()) * torch.rsqrt(values.var() + 1e-8) if len(values) > 1 else values - values.mean()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutBatch(Batch):
-    """A batch whose rows are answers. By token: its log-probability when drawn and by the reference, and its advantage.
+    """A batch whose rows are answers, with log-probabilities and advantages per token.
 
-    `weights_M` divides by the tokens of the whole step, `share` by its answers; `rewards_A` are what they earned. For PPO
-    `values_M` are what was expected when the answers were drawn, `returns_M` what came.
+    `drawn_M`: log-probability when sampled; `reference_M`: under the reference. `weights_M` divides by the tokens of
+    the whole step, `share` by its answers; `rewards_A`: the answers' rewards. PPO: `values_M` are the values predicted
+    when the answers were sampled, `returns_M` their targets.
     """
 
     drawn_M: Tensor
@@ -111,20 +120,23 @@ class RolloutBatch(Batch):
 
 
 class PolicyGradient:
-    """One of these losses over answers that are drawn for every step; the reference is the model as it stood when the stage began.
+    """A policy gradient loss over answers that are sampled for every step; the reference is the model at the start of
+    the stage.
 
-    GRPO: clipped ratios of tokens and `distance` from the reference in the loss, a mean over the tokens of the whole step (as DAPO
-    has it, arXiv 2503.14476; the paper's mean of means would change under accumulation). RLOO: clipped ratios of whole answers, a mean
-    over answers, the distance taken off the reward. PPO: clipped ratios of tokens over whitened advantages, the distance taken off each
-    token's reward, and a value head on the same model (with a share of the loss; the papers train a model of its own).
+    GRPO: clipped ratios of tokens and a KL penalty in the loss, averaged over the tokens of the whole step (as in DAPO,
+    arXiv 2503.14476; the paper's mean of means would change under gradient accumulation). RLOO: clipped ratios of whole
+    answers, averaged over answers, the KL subtracted from the reward. PPO: clipped ratios of tokens over whitened
+    advantages, the KL subtracted from each token's reward, and a value head on the same model (with a share of the
+    loss; the papers train a separate model).
 
-    Figures: `reward`, `kl` (nats a token from the reference), `length` (tokens an answer), `entropy` (nats a token).
+    Figures: `reward`, `kl` (nats per token from the reference), `length` (tokens per answer), `entropy` (nats per
+    token).
     """
 
     def __init__(
         self, base: Base, prompts: int, generate_rollouts: GenerateRollouts, loss: str, *, batch: int, seed: int
     ) -> None:
-        """`batch` counts prompts; raises InputError where there is none."""
+        """`batch` counts prompts; raises InputError if there are none."""
         if not prompts:
             raise InputError("no prompt to answer", "give training rows", field="data.examples")
         self.count, self.generate_rollouts, self.loss_name, self.batch, self.seed = (
@@ -143,12 +155,12 @@ class PolicyGradient:
         return steps_per_epoch(self.count, self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the model may move, and the value head as `value.weight` and `value.bias`."""
+        """Return the model's trainable parameters, and the value head as `value.weight` and `value.bias`."""
         own = self.value.named_parameters() if self.value else ()
         return {**trainable_parameters(base.model), **{f"value.{name}": one for name, one in own}}
 
     def batches(self, step: int) -> list[RolloutBatch]:
-        """Answers drawn from the weights that are on, and what each of their tokens is worth."""
+        """Sample answers from the current weights and return them with the advantage of each token."""
         groups = self.generate_rollouts(step_rows(self.count, self.batch, step, self.seed), step)
         places = _split_answers(groups, default_microbatch_tokens(self._base.model.dtype))
         parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
@@ -188,7 +200,7 @@ class PolicyGradient:
         packed: Sequence[Batch],
         kl_of_parts: Sequence[Tensor],
     ) -> list[Tensor]:
-        """Every token of an answer is worth what the answer is, against the others of its group."""
+        """Return advantages per token; all tokens of an answer have its advantage within the group."""
         if self.loss_name == "grpo":
             advantages_PG = grpo_advantages(rewards_PG)
         else:
@@ -207,7 +219,9 @@ class PolicyGradient:
         kl_of_parts: Sequence[Tensor],
         values: Sequence[Tensor],
     ) -> list[Tensor]:
-        """A token earns less by its distance from the reference, the last one the reward."""
+        """Return GAE advantages per token: rewards are the negative KL penalty, plus the answer's reward at its last
+        token.
+        """
         found = []
         for part, batch, kl_M, values_M in zip(places, packed, kl_of_parts, values, strict=True):
             lengths = torch.bincount(batch.row_M, minlength=batch.rows)
@@ -218,11 +232,11 @@ class PolicyGradient:
         return found
 
     def _log_p(self, batch: Batch) -> Tensor:
-        """Log-probabilities `[M]` of the answers' tokens by the weights that are on, on the CPU."""
+        """Return the log-probabilities `[M]` of the answers' tokens under the current weights, on the CPU."""
         return label_log_probabilities(self._base, scored_hidden(self._base, batch), batch.labels_M).cpu()
 
     def _values(self, batch: Batch) -> Tensor:
-        """What is expected before each token `[M]`; 0 without a value head."""
+        """Return the predicted value before each token, `[M]`; 0 without a value head."""
         if self.value is None:
             return torch.zeros(batch.trained_tokens)
         return _predict_values(self.value, scored_hidden(self._base, batch)).cpu()
@@ -239,7 +253,7 @@ class PolicyGradient:
             restore(moving, now)
 
     def loss(self, base: Base, batch: RolloutBatch) -> Loss:
-        """This micro-batch's share of the step's loss and figures."""
+        """Return this micro-batch's part of the step's loss and figures."""
         hidden_MD = scored_hidden(base, batch)
         log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M)
         device = log_p_M.device
@@ -268,7 +282,7 @@ class PolicyGradient:
         return Loss(value=value, figures=figures)
 
     def _value_loss(self, hidden_MD: Tensor, batch: RolloutBatch, weights_M: Tensor) -> Tensor:
-        """Half the squared error of what is expected, which may move only by CLIP from what was."""
+        """Return half the squared error of the value head, clipped to within CLIP of the old values."""
         if self.value is None:
             raise ValueError("only PPO expects something")
         predicted_M = _predict_values(self.value, hidden_MD)
@@ -279,7 +293,9 @@ class PolicyGradient:
 
 
 def _split_answers(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[int, int]]]:
-    """The answers of a step in passes of some `tokens`, those to one prompt side by side as far as they fit."""
+    """Split the answers of a step into micro-batches of about `tokens` tokens, those of one prompt together if they
+    fit.
+    """
     found: list[list[tuple[int, int]]] = []
     units: list[tuple[TrainingRow, ...]] = []
     place_of: dict[int, list[tuple[int, int]]] = {}
@@ -296,12 +312,12 @@ def _split_answers(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[lis
 
 
 def _gather(values_PG: Tensor, places: AnswerIndices) -> Tensor:
-    """The values of some answers, `[A]`."""
+    """Return the values of the given answers, `[A]`."""
     return torch.stack([values_PG[index] for index in places])
 
 
 def _zero_value_head(base: Base) -> nn.Linear:
-    """A value head as it begins: from the hidden state before a token to what the answer may still earn, in float32."""
+    """Return a new float32 value head with zero weights: from a token's hidden state to the expected reward."""
     value = nn.Linear(base.model.config.hidden_size, 1)
     nn.init.zeros_(value.weight)
     nn.init.zeros_(value.bias)
@@ -309,6 +325,6 @@ def _zero_value_head(base: Base) -> nn.Linear:
 
 
 def _predict_values(value: nn.Linear, hidden_MD: Tensor) -> Tensor:
-    """Expected rewards `[M]`."""
+    """Return the predicted rewards `[M]`."""
     found_M1: Tensor = value(hidden_MD.float())
     return found_M1[:, 0]

@@ -1,6 +1,7 @@
-"""Which numbers may move: a small change of every linear layer, virtual tokens, the last layers, or all; put on, taken off, saved.
+"""Attach, detach, merge, save and load what is trained: adapters, virtual tokens, the last layers, or all weights.
 
-Folders are PEFT's where it has the method (`model/adapters/peft_format.py`), else they hold what moved by its names.
+Folders are in PEFT's format if PEFT has the method (`model/adapters/peft_format.py`), else they hold the trained
+weights by parameter name.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ LayerMaker = Callable[
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterInit:
-    """What the layers of a method are made from: `layers` are all that will be wrapped, by name."""
+    """The inputs for building a method's adapter layers; `layers`: all layers that will be wrapped, by name."""
 
     rank: int
     generator: torch.Generator
@@ -67,9 +68,9 @@ class AdapterInit:
 def attach(
     base: Base, method: str, seed: int, *, rank: int | None = None, layers: int = 4, virtual_tokens: int | None = None
 ) -> None:
-    """Let the numbers of a method move, by its name in the grammar; `layers` is for `freeze`, each of the others for who has it.
+    """Make the parameters of a method trainable, by its name in the grammar; `layers` is for `freeze`.
 
-    Raises InputError where the model has nothing that the method could move, or the machine lacks what it needs.
+    Raises InputError if the model has no parameters for the method, or the machine lacks what it needs.
     """
     if method in VIRTUAL_TOKEN_METHODS:
         add_virtual_tokens(base.model, VIRTUAL_TOKEN_METHODS[method], virtual_tokens or 1, seed)
@@ -82,7 +83,7 @@ def attach(
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
-    """Wrap every linear layer of the decoder; only the low-rank parts are trainable."""
+    """Wrap every linear layer of the decoder with LoRA; only the low-rank factors are trainable."""
     generator = torch.Generator().manual_seed(seed)
     wrap(base.model, _layers(base), lambda _, layer: LoraLinear(layer, rank, alpha, generator))
 
@@ -90,7 +91,7 @@ def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
 def _layers(
     base: Base, select: Callable[[Mapping[str, nn.Linear]], dict[str, nn.Linear]] = dict
 ) -> dict[str, nn.Linear]:
-    """The linear layers of the decoder, or some of them; raises InputError where there are none."""
+    """Return the linear layers of the decoder that `select` picks; raises InputError if there are none."""
     targets = select(linear_layers(base.model))
     if not targets:
         raise InputError(
@@ -125,7 +126,7 @@ LAYER_METHODS: Mapping[str, Callable[[AdapterInit], LayerMaker]] = {
 
 
 def detach(base: Base) -> None:
-    """The base model as published, to the bit: what was put on off, weights that were let go of put back and frozen again."""
+    """Restore the pretrained model to the bit: removes adapters, restores original weights, and freezes them."""
     unwrap(base.model)
     detach_virtual_tokens(base.model)
     parameters = dict(base.model.named_parameters())
@@ -136,10 +137,10 @@ def detach(base: Base) -> None:
 
 
 def unfreeze(base: Base, method: str, layers: int = 4) -> None:
-    """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move.
+    """Make the weights of `freeze` (the last `layers` blocks and the final norm) or `full` (all) trainable.
 
-    They keep the base's type; the optimizer steps float32 masters of them. They move as copies, since a twin may share the weights
-    as they were, which are kept for `take_off`.
+    They keep the base's dtype; the optimizer steps float32 masters. They are trained as copies, since another model may
+    share the original weights (`share_weights`), which `detach` restores.
     """
     model = base.model
     blocks = model.base_model.layers
@@ -164,13 +165,13 @@ def _keep_original(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that may move, by name (a tied weight once)."""
+    """Return the trainable parameters by name (a tied weight once)."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """Inside, adapters are part of the weights; outside, everything is as before."""
+    """Context manager: merges adapters into the weights; afterwards everything is as before."""
     layers = adapter_layers(model).values()
     for layer in layers:
         layer.merge()
@@ -182,9 +183,9 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def save_adapter(base: Base, folder: Path) -> None:
-    """Write what moved: an adapter folder of PEFT, else `moved.safetensors` by parameter name.
+    """Save what is trained: a PEFT adapter folder, or `moved.safetensors` by parameter name.
 
-    Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
+    For a base quantised to 4 bits the adapter comes with its quantisation settings (`quantization.json`).
     """
     for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
         remove_cut(folder, f"{name}.*")
@@ -200,9 +201,10 @@ def save_adapter(base: Base, folder: Path) -> None:
 
 
 def load_adapter(base: Base, folder: Path) -> None:
-    """Put a saved change onto a fresh base.
+    """Load a saved adapter onto a base without one.
 
-    Raises MissingError when the folder holds none, InputError when it is damaged or does not fit the model, which is then as before.
+    Raises MissingError if the folder holds none, InputError if it is damaged or does not fit the model, which is then
+    unchanged.
     """
     trained_file = next((folder / name for name in (TRAINED_FILE, FULL_MODEL_FILE) if (folder / name).is_file()), None)
     if trained_file is not None:
@@ -238,7 +240,7 @@ def _copy_values(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor]
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as a file of safetensors, whole or not at all; raises InputError where the disk does not take them."""
+    """Write tensors to a safetensors file atomically; raises InputError if it cannot be written."""
     try:
         with replacing(path) as beside:
             save_file(tensors, beside)

@@ -1,8 +1,8 @@
-"""Changes of one vector a layer: what it says is stretched (IA³), or shifted (BitFit).
+"""IA³ and BitFit: one trained vector per layer that scales (IA³) or shifts (BitFit) its outputs.
 
-Sources: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times a vector
-that begins as ones; Ben Zaken et al. 2021 (arXiv 2106.10199), the biases. Llama-like models have none: there a bias begins as zeros,
-which equals training one where a layer has it. Shapes: I inputs, O outputs.
+Sources: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times
+a vector initialised to ones; Ben Zaken et al. 2021 (arXiv 2106.10199), the biases. Llama-like models have none: there a
+bias is added, initialised to zeros. Shapes: I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCALED_OUTPUTS, SCALED_INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", 
 
 
 class Ia3Linear(AdapterLayer):
-    """A layer whose outputs are stretched, or whose inputs are (`scale_input`)."""
+    """A layer with trained scales of its outputs, or of its inputs (`scale_input`)."""
 
     def __init__(self, base: nn.Linear, *, scale_input: bool) -> None:
         super().__init__(base)
@@ -28,11 +28,11 @@ class Ia3Linear(AdapterLayer):
         self.stretch = nn.Parameter(torch.ones(shape, device=base.weight.device))
 
     def saved_for_backward(self, tokens: int) -> int:
-        """What is stretched, once before and, of an input, once after it."""
+        """The scaled tensor before scaling, and for inputs also after."""
         return tokens * (2 * self.base.in_features if self.scale_input else self.base.out_features)
 
     def forward_adapted(self, input: Tensor) -> Tensor:
-        """The layer, stretched in float32."""
+        """Return the output, scaled in float32."""
         scale = self.stretch.flatten()
         if self.scale_input:
             out: Tensor = self.base((input * scale).to(input.dtype))
@@ -41,41 +41,41 @@ class Ia3Linear(AdapterLayer):
         return out
 
     def merged_weight(self) -> tuple[Tensor, Tensor | None]:
-        """The weight's columns or rows stretched; with its rows the bias too."""
+        """Return the weight with scaled columns or rows; with rows the bias is scaled too."""
         stretch, bias_O = self.stretch.detach(), frozen_bias(self.base)
         if bias_O is not None and not self.scale_input:
             bias_O = bias_O * stretch.flatten()
         return self.base.weight.detach().float() * stretch, bias_O
 
     def peft_tensors(self) -> dict[str, Tensor]:
-        """The vector."""
+        """Return the scales."""
         return {"ia3_l": self.stretch.detach()}
 
 
 class BitFitLinear(AdapterLayer):
-    """A layer with a trained shift of its outputs, beside the bias that it has or has not."""
+    """A layer with a trained shift of its outputs, added to its bias if it has one."""
 
     def __init__(self, base: nn.Linear) -> None:
         super().__init__(base)
         self.shift = nn.Parameter(torch.zeros(1, base.out_features, device=base.weight.device))
 
     def forward_adapted(self, input: Tensor) -> Tensor:
-        """The layer, shifted in float32."""
+        """Return the output, shifted in float32."""
         out: Tensor = (self.base(input) + self.shift.flatten()).to(input.dtype)
         return out
 
     def merged_weight(self) -> tuple[Tensor, Tensor | None]:
-        """The weight as it is, and the bias shifted."""
+        """Return the unchanged weight and the shifted bias."""
         bias_O, shift_O = frozen_bias(self.base), self.shift.detach().flatten()
         return self.base.weight.detach().float(), shift_O if bias_O is None else bias_O + shift_O
 
     def peft_tensors(self) -> dict[str, Tensor]:
-        """The shift."""
+        """Return the shift."""
         return {"beft_bias": self.shift.detach()}
 
 
 def ia3_targets(layers: Mapping[str, nn.Linear]) -> dict[str, nn.Linear]:
-    """The layers that IA³ stretches."""
+    """Return the layers that IA³ scales."""
     return {
         name: layer for name, layer in layers.items() if name.rpartition(".")[2] in (*SCALED_OUTPUTS, *SCALED_INPUTS)
     }

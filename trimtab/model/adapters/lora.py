@@ -1,7 +1,7 @@
-"""Low-rank changes as one fused function: the large product in the weights' type, the two skinny ones beside it, gradients in one pass.
+"""LoRA and rsLoRA as one fused autograd function over the frozen weight and both low-rank factors.
 
-Sources: LoRA, Hu et al. 2021 (arXiv 2106.09685), y = W x + (alpha / r) B A x, with B = 0 at the start; rsLoRA, Kalajdzievski 2023
-(arXiv 2312.03732), the same with alpha / sqrt(r). Shapes: N tokens, I inputs, O outputs, R rank.
+Sources: LoRA, Hu et al. 2021 (arXiv 2106.09685), y = W x + (alpha / r) B A x, with B = 0 at the start; rsLoRA,
+Kalajdzievski 2023 (arXiv 2312.03732), the same with alpha / sqrt(r). Shapes: N tokens, I inputs, O outputs, R rank.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trimtab.model.kernels.ops import apply_function
 
 @dataclass(frozen=True, slots=True)
 class _FrozenLinear:
-    """What does not move of a layer. The weight comes from a function, so that one that is packed is unpacked for each product."""
+    """The frozen part of a layer. `weight` is a function, so that a quantised weight is unpacked for each product."""
 
     weight: Callable[[], Tensor]
     bias_O: Tensor | None
@@ -29,7 +29,9 @@ class _FrozenLinear:
 
 
 class _LoraLinearFunction(torch.autograd.Function):
-    """Layers with the same input, nearly always one: the products of all A with it are one, S their ranks together."""
+    """Forward and backward of layers with the same input (mostly one): all A factors are one product, S their total
+    rank.
+    """
 
     @staticmethod
     def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_FrozenLinear], *sides: Tensor) -> tuple[Tensor, ...]:
@@ -75,42 +77,42 @@ def _split_ranks(low_NS: Tensor, bs: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 class LowRankLayer(AdapterLayer):
-    """A change `scale * B A` of the weight; a subclass says what A and B are made of."""
+    """An adapter that adds `scale * B A` to the weight; subclasses define A and B."""
 
     scale = 1.0
 
     def sides(self) -> tuple[Tensor, Tensor]:
-        """A `[R, I]` and B `[O, R]` in float32."""
+        """Return A `[R, I]` and B `[O, R]` in float32."""
         raise NotImplementedError
 
     def frozen_weight(self) -> Tensor:
-        """The frozen weight, `[O, I]`, in the type of the input."""
+        """Return the frozen weight, `[O, I]`, in the dtype of the input."""
         return self.base.weight.detach()
 
     def saved_for_backward(self, tokens: int) -> int:
-        """What stands between the two products, and both sides in the type of the weights."""
+        """The low-rank activations, and both factors in the dtype of the weights."""
         return (tokens + self.base.in_features + self.base.out_features) * int(self.sides()[0].shape[0])
 
     def linear(self, input: Tensor, bias_O: Tensor | None) -> Tensor:
-        """The changed weight times the input, with a bias where one is given."""
+        """Return the changed weight times the input, plus a bias if one is given."""
         return _lora_forward(input, [_FrozenLinear(self.frozen_weight, bias_O, self.scale)], [self])[0]
 
     def forward_adapted(self, input: Tensor) -> Tensor:
-        """The layer with its low-rank change."""
+        """Return the output with the low-rank change."""
         return self.linear(input, self.base.bias)
 
     def delta(self) -> Tensor:
-        """The change of the weight, `[O, I]`, in float32."""
+        """Return the change of the weight, `[O, I]`, in float32."""
         a_RI, b_OR = self.sides()
         return (b_OR.detach() @ a_RI.detach()) * self.scale
 
     def merged_weight(self) -> tuple[Tensor, Tensor | None]:
-        """The weight with its low-rank change, and the bias as it is."""
+        """Return the weight with its low-rank change, and the unchanged bias."""
         return self.frozen_weight().float() + self.delta(), frozen_bias(self.base)
 
 
 def shared_input_forward(layers: Sequence[nn.Module], input: Tensor) -> list[Tensor]:
-    """What layers with the same input put out; all low-rank changes of them look at it in one product."""
+    """Return the outputs of layers with the same input; their low-rank factors A are applied in one product."""
     low = [
         one
         for one in layers
@@ -129,7 +131,7 @@ def _lora_forward(input: Tensor, frozen: Sequence[_FrozenLinear], layers: Sequen
 
 
 class LoraLinear(LowRankLayer):
-    """LoRA, the trained parts in float32; `use_rslora` divides by the root of the rank (rsLoRA), else by the rank."""
+    """LoRA with trained factors in float32; `use_rslora` scales by the root of the rank instead of the rank."""
 
     def __init__(
         self,
@@ -150,9 +152,9 @@ class LoraLinear(LowRankLayer):
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def sides(self) -> tuple[Tensor, Tensor]:
-        """The trained parts themselves."""
+        """Return the trained factors."""
         return self.lora_a, self.lora_b
 
     def peft_tensors(self) -> dict[str, Tensor]:
-        """Both parts."""
+        """Return both factors."""
         return {"lora_A.weight": self.lora_a.detach(), "lora_B.weight": self.lora_b.detach()}

@@ -1,4 +1,4 @@
-"""What an adapter folder of PEFT holds: its configuration and tensors from what is on the model, and the other way round."""
+"""PEFT's adapter format: configuration and tensors from the attached adapter, and adapters from a saved folder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _USE_SAVED_CONFIG = "use the adapter_config.json that was saved with it"
 
 
 def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of what is on, by PEFT's names; to write into them changes it, but for what PiSSA saves."""
+    """Return the attached adapter's tensors by PEFT's names; writing into them changes it, except for PiSSA's."""
     virtual = virtual_tokens_of(model)
     if virtual is not None:
         return {_VIRTUAL: virtual.values.detach()}
@@ -57,7 +57,7 @@ def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def peft_config(base: Base) -> dict[str, Any]:
-    """The configuration of what is on, as PEFT reads it."""
+    """Return the attached adapter's configuration as PEFT reads it."""
     common = {"task_type": "CAUSAL_LM", "base_model_name_or_path": str(base.folder), "inference_mode": True}
     virtual = virtual_tokens_of(base.model)
     if virtual is not None:
@@ -92,9 +92,10 @@ def _virtual_config(virtual: VirtualTokens, config: Any) -> dict[str, Any]:
 
 
 def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Wrap what a configuration names, with the sizes that the tensors bear out; their values are not yet in it.
+    """Attach the adapter that a configuration describes, if the tensors have its sizes; their values are not loaded
+    yet.
 
-    Raises InputError for a kind or an option that is not known here, and for tensors that are not those of this model.
+    Raises InputError for an unknown type or option, and for tensors that do not belong to this model.
     """
     kind, file = config.get("peft_type"), folder / CONFIG_FILE
     has_head = config.get("modules_to_save") == ["score"]  # of a classifier; `model/classifier.py` reads it
@@ -130,7 +131,7 @@ def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
 def _layer_maker(
     base: Base, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
 ) -> Callable[[str, nn.Linear], AdapterLayer]:
-    """What makes of a layer, by its name, the kind of change that the configuration names."""
+    """Return the function that builds the configured adapter layer for a layer and its name."""
     if kind == "IA3":
         return lambda name, layer: Ia3Linear(layer, scale_input=name.rpartition(".")[2] in SCALED_INPUTS)
     if kind == "BEFT":
@@ -156,7 +157,7 @@ def _layer_maker(
 
 
 def _rank(config: Mapping[str, Any], tensors: Mapping[str, Tensor], part: str, file: Path) -> int:
-    """As the config has it, if the tensors bear it out: the layers are made from it."""
+    """Return the configured rank if the tensors have it: the layers are built from it."""
     rank = config.get("r")
     ranks = {value.shape[0] if value.dim() == 2 else 0 for name, value in tensors.items() if part in name}
     if type(rank) is not int or rank < 1 or ranks != {rank}:
@@ -175,7 +176,7 @@ def _alpha(config: Mapping[str, Any], file: Path) -> float:
 
 
 def _abbreviated(value: Any) -> str:
-    """A value of a foreign file as a word or two; an integer may have more digits than Python prints."""
+    """Return a value of a foreign file as short text; Python refuses to print integers with too many digits."""
     if isinstance(value, int) and abs(value) >= 10**18:
         return "an integer of 19 digits or more"
     return visible(repr(value)[:40])

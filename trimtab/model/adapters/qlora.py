@@ -1,4 +1,4 @@
-"""QLoRA: the frozen weights packed in 4 bits while an adapter is trained over them; needs bitsandbytes, on CUDA or a processor.
+"""QLoRA: LoRA over frozen weights quantised to 4 bits; needs bitsandbytes, on CUDA or a CPU.
 
 Source: Dettmers et al. 2023 (arXiv 2305.14314), NF4 with double quantisation.
 """
@@ -23,7 +23,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def require_bitsandbytes() -> None:
-    """Raise InputError where weights cannot be packed."""
+    """Raise InputError if bitsandbytes is not installed."""
     if not find_spec("bitsandbytes"):
         raise InputError(
             "qlora packs weights in 4 bits and needs bitsandbytes, which is not installed",
@@ -33,9 +33,9 @@ def require_bitsandbytes() -> None:
 
 
 class QloraLinear(LoraLinear):
-    """LoRA over a weight that lies on the device in 4 bits and is unpacked for each product.
+    """LoRA over a weight that is stored in 4 bits and dequantised for each product.
 
-    The weight as published waits in the host's memory until the layer is released, so where that is the device nothing is saved.
+    The pretrained weight stays in host memory until the layer is released, so on a CPU no memory is saved.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
@@ -51,12 +51,12 @@ class QloraLinear(LoraLinear):
         base.weight.data = published.new_empty(0)
 
     def frozen_weight(self) -> Tensor:
-        """The weight as its 4 bits have it."""
+        """Return the dequantised weight."""
         weight_OI: Tensor = self._functional.dequantize_4bit(self._packed, self._state)
         return weight_OI
 
     def release(self) -> nn.Linear:
-        """The layer with its weight as published, back on the device."""
+        """Return the layer with its pretrained weight, back on the device."""
         base = super().release()
         base.weight.data = self._published.to(self._device)
         return base
