@@ -14,13 +14,13 @@ from typing import Any
 
 import httpx
 
-MAX_REPLY_BYTES = 16 * 1024 * 1024  # bytes of a reply, unpacked; the longest answers are a few hundred kilobytes
+MAX_REPLY_BYTES = 16 * 1024 * 1024  # bytes of a decoded reply; the longest answers are a few hundred kilobytes
 ACCEPTED_ENCODINGS = (
-    "gzip, identity"  # packings that are opened here, piece by piece; httpx would unpack a piece to any size
+    "gzip, identity"  # encodings that are decoded here, in bounded pieces; httpx would decode a piece to any size
 )
 MAX_TOKENS = 100_000_000  # of one request; ten times the longest context in use
 MAX_WAIT_SECONDS = 60.0  # seconds that a server may ask for
-MASKED_RUN = 6  # letters in a row of a key that are masked
+MASKED_RUN = 6  # consecutive characters of a key that are masked
 _BLOCK = 64 * 1024
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -48,7 +48,7 @@ def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
         raise ReplyTooLargeError("the reply is packed in a way that was not asked for")
     unpacker = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
     for piece in response.iter_raw():
-        if time.monotonic() > deadline:  # each read has a limit of its own, so that this is looked at
+        if time.monotonic() > deadline:  # each read has its own timeout, so this is reached
             raise httpx.ReadTimeout("the reply does not end")
         if unpacker is None:
             yield piece

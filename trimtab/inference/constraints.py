@@ -25,22 +25,22 @@ from trimtab.base.worker import Worker
 from trimtab.inference.json_schemas import require_linear, supported_schema
 from trimtab.inference.kv_cache import small_tensor
 
-MAX_CHARACTERS = 65_536  # letters of a constraint
+MAX_CHARACTERS = 65_536  # characters of a constraint
 MEGABYTES, SECONDS = 1024, 10
-"""What compiling one may take: memory beyond that of the process when it is ready, and processor time."""
-WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
-MAX_GRAMMAR_BYTES = 64 << 20  # bytes of JSON that come back
-MATCHING_SECONDS = 10.0  # seconds of processor time that the grammar of one answer may take
-MAX_COMPILED = 64  # compiled constraints for each tokenizer
-WHITESPACE = 1  # characters between two parts of a JSON value: with more, a small model spends its tokens on blanks
+"""Limits of compiling a constraint: memory beyond that of the ready process, and processor time."""
+WALL_SECONDS = 60.0  # until the process is killed, whatever it waits for
+MAX_GRAMMAR_BYTES = 64 << 20  # bytes of JSON in a reply
+MATCHING_SECONDS = 10.0  # processor time of matching one answer
+MAX_COMPILED = 64  # compiled constraints cached per tokenizer
+WHITESPACE = 1  # most characters between two parts of a JSON value: with more, small models waste tokens on blanks
 _SIMPLIFY = "simplify it"
 _VALID_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0)}
-"""What UTF-8 has behind these first bytes of a letter (RFC 3629): the library lets any of 0x80 to 0xBF follow, which is no text."""
+"""Second bytes that UTF-8 allows after these first ones (RFC 3629); the library allows any of 0x80 to 0xBF."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """What an answer must match from its first token to its last; exactly one of these.
+    """A constraint on the whole answer, from its first token to its last; exactly one of these.
 
     `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it has
     `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these
@@ -99,7 +99,7 @@ class GrammarMatcher:
     def __init__(self, matcher: Any, letters: _Utf8Rules) -> None:
         self._matcher, self._utf8 = matcher, letters
         self._seconds = 0.0
-        self._unfinished: int | None = None  # the first byte of a letter whose second is still to come
+        self._unfinished: int | None = None  # the first byte of a character whose second is missing
 
     def fill(self, bits_RW: Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next, in one row."""
@@ -165,7 +165,7 @@ class Grammars:
             longest=MAX_GRAMMAR_BYTES,
             first=json.dumps({"vocabulary": tokens, "metadata": metadata}),
         )
-        self._known: dict[Constraint, Any] = {}  # compiled, or why not; the last is the one used last
+        self._known: dict[Constraint, Any] = {}  # compiled, or the error; in order of use, the latest last
         self._lock = threading.Lock()
 
     def is_compiled(self, constraint: Constraint) -> bool:
@@ -182,7 +182,7 @@ class Grammars:
             if found is not None:
                 self._known[constraint] = found
         if found is None:
-            found = self._compiled(constraint)  # without the lock: what is known is not waited for
+            found = self._compiled(constraint)  # without the lock, so that compiled ones do not wait
             with self._lock:
                 self._known[constraint] = found
                 if len(self._known) > MAX_COMPILED:

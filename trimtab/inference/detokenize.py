@@ -34,7 +34,7 @@ class TextStream:
 
     def _stable_length(self, text: str) -> int:
         """Return how many characters no later token can change or remove."""
-        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of a character that is not complete
+        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of an incomplete character
         begun = [size for stop in self._stops for size in range(1, len(stop)) if whole.endswith(stop[:size])]
         return len(whole) - max(begun, default=0)
 

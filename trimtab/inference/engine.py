@@ -39,7 +39,7 @@ from trimtab.model.threads import limit_to_free_cores
 __all__ = ["Completion", "Engine", "EngineEvent", "GeneratedToken", "OnToken", "Request", "generate_texts"]
 
 OnToken = Callable[[str, int], bool | None]
-LOGIT_ROWS = 64  # rows of a prompt whose scores over the vocabulary are held at once
+LOGIT_ROWS = 64  # rows of a prompt whose logits are in memory at once
 
 
 class Engine:
@@ -70,7 +70,7 @@ class Engine:
         self.prefill_tokens = prefill_tokens
         self._prefix_cache = PrefixCache(base, prefix_cache_tokens, min_shared_tokens)
         self._on_token: OnToken | None = None
-        self._grammars: Grammars | None = None  # once there was a constraint
+        self._grammars: Grammars | None = None  # set with the first constraint
         self._reset()
 
     def _reset(self) -> None:
@@ -131,7 +131,7 @@ class Engine:
         """
         request = self._with_virtual_tokens(request)
         self._check(request)
-        uncached = request.prompt_logprobs  # every token is read, since what is kept of others has no scores
+        uncached = request.prompt_logprobs  # every token is computed: cached ones have no logits
         prefix_ref = self._prefix_cache.virtual_prefix if uncached else self._prefix_cache.find_prefix(request.ids)
         start = prefix_ref.length if prefix_ref else 0
         streams = request.stream or request.stops
@@ -348,7 +348,7 @@ class Engine:
         """Append the new tokens of the slots from `first` on and return their events; finished sequences leave."""
         events: list[EngineEvent] = []
         running = self._scheduler.running
-        for slot in reversed(range(first, len(running))):  # the last slot moves into a gap: it has had its turn
+        for slot in reversed(range(first, len(running))):  # the last slot, already done, moves into the gap
             sequence = running[slot]
             for sampled in accepted[slot - first]:
                 if not sequence.is_done:
@@ -382,7 +382,7 @@ def _draft_runs(running: Sequence[ActiveSequence]) -> list[list[int]]:
             sequence.ids[-1],
             *own,
             *sequence.ids[-1:] * (tokens_per_sequence - len(own)),
-        ]  # where there are fewer, any token will do
+        ]  # shorter ones are padded with any token
         for sequence, own in zip(running, drafts, strict=True)
     ]
 

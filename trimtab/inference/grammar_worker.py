@@ -16,7 +16,7 @@ import xgrammar
 
 from trimtab.base.worker import limit_memory, limit_time
 
-_SOURCE_LOCATION = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")  # time, file and line in the library, before what it says
+_SOURCE_LOCATION = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")  # time, file and line before the library's message
 
 
 def main(megabytes: int, seconds: int) -> None:
@@ -58,5 +58,5 @@ def _write_line(answer: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     _out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # prints of libraries must not mix with answers
     main(*(int(value) for value in sys.argv[1:]))

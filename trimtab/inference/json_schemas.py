@@ -1,6 +1,4 @@
-"""Which JSON schemas constrained decoding supports: keywords that the grammar library would ignore are refused by
-name.
-"""
+"""JSON schemas for constrained decoding: refuses keywords that the grammar library would ignore."""
 
 from __future__ import annotations
 
@@ -15,7 +13,14 @@ _ANNOTATIONS = {
     *("$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "title", "description", "default", "examples"),
     *("deprecated", "readOnly", "writeOnly", "format", "contentEncoding", "contentMediaType", "discriminator"),
 }
-_EXCLUSIVE = ("$ref", "const", "enum", "anyOf", "oneOf", "allOf")  # the first of these decides, and nothing beside it
+_EXCLUSIVE = (
+    "$ref",
+    "const",
+    "enum",
+    "anyOf",
+    "oneOf",
+    "allOf",
+)  # the first of these decides, and nothing beside it is enforced
 _SUPPORTED = {
     "object": {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
     "array": {"items", "prefixItems", "minItems", "maxItems"},
@@ -47,7 +52,7 @@ def supported_schema(text: str) -> str:
         raise InputError(f"not JSON ({error})", "mend the schema", field="constraint") from None
     except SchemaError as error:
         raise InputError(f"not a JSON schema ({error.message[:200]})", "mend it", field="constraint") from None
-    except OverflowError as error:  # of a count in a pattern, which is read there as Python reads it
+    except OverflowError as error:  # of a count in a pattern, which jsonschema compiles with Python's re
         raise InputError(f"not a JSON schema ({error})", "mend its patterns", field="constraint") from None
     for pattern in _patterns(schema):
         require_linear(pattern)

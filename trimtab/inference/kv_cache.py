@@ -28,9 +28,9 @@ from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_to_free_cores
 
-FLASH_MAX_TOKENS = 64  # tokens of a prompt which the flash kernel reads faster than plain products do
-SLOT_BLOCK = 8  # slots that are laid out together
-MAX_COPIED_LENGTH = 128  # tokens of a beginning that each sequence gets a copy of: to attend to it apart takes longer
+FLASH_MAX_TOKENS = 64  # longest prompt for which the flash kernel is faster than matrix products
+SLOT_BLOCK = 8  # slots are allocated in multiples of this
+MAX_COPIED_LENGTH = 128  # longest prefix that is copied into each slot: attending to it separately takes longer
 
 
 class Prefix:
@@ -75,7 +75,7 @@ class PrefixRef:
 
     @property
     def copied(self) -> int:
-        """How many of its tokens each sequence has in its own slot."""
+        """Number of its tokens that each sequence has in its own slot."""
         return copied_length(self.length)
 
     def part(
@@ -131,7 +131,7 @@ def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
     """
     if len(prompts) < 2:
         return 0
-    common = common_prefix_length(min(prompts), max(prompts))  # all others lie between these two in order
+    common = common_prefix_length(min(prompts), max(prompts))  # all others are between these two in sorted order
     return min(common, min(map(len, prompts)) - 1)
 
 
@@ -198,7 +198,7 @@ class KVCache:
             return
         self._rows, self._capacity = slots_for(max(self.count, len(self.lengths))), -(-longest // BLOCK) * BLOCK
         growing_dim, capacity = (2, self._capacity // BLOCK) if self._blocks else (4, self._capacity)
-        for layer in range(len(self.keys)):  # one at a time, so that old and new never lie side by side
+        for layer in range(len(self.keys)):  # layer by layer, so that old and new storage never coexist whole
             self.keys[layer] = _resized(self.keys[layer], self._rows, growing_dim, capacity)
             self.values[layer] = _resized(self.values[layer], self._rows, 2, self._capacity)
 
@@ -225,7 +225,7 @@ class KVCache:
         block = keys_KBDX.shape[3]
         first = places.start // block
         key_KTD = keys_KBDX[:, first : -(-places.stop // block)].transpose(2, 3).flatten(1, 2)
-        # the flash kernel takes keys whose last dimension lies together, and reads others wrongly
+        # the flash kernel reads keys wrongly unless their last dimension is contiguous
         own_KTD = key_KTD[:, places.start - first * block : places.stop - first * block].contiguous()
         return own_KTD, self.values[layer][slot, :, places]
 

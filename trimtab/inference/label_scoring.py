@@ -27,12 +27,12 @@ from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.threads import limit_to_free_cores
 
 ROW_TOKENS, HEAD_ROWS, MIN_SHARED_TOKENS = 2048, 128, 16
-CACHED_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
-MIN_PASS_TOKENS = 24  # tokens of a pass: fewer take as long, so that they are scored without looking
+CACHED_TOKENS = 4096  # tokens of prompts and nodes whose keys and values are cached between waves
+MIN_PASS_TOKENS = 24  # tokens of a pass: fewer take as long, so tries of up to this size are scored at once
 MAX_WAVES, EXHAUSTIVE_SHARE = (
     2,
     0.5,
-)  # at this look, and where so much of the rest may matter, all that may is scored: a pass costs as much as many nodes
+)  # at this wave, or if this share of the rest may matter, all of it is scored: a pass costs as much as many nodes
 MAX_LABELS = 5000  # beyond these even one question takes minutes
 
 
@@ -277,7 +277,7 @@ def _score_row(
             _run_pass(base, {place: (caches[place], wanted[place]) for place in part}, trie, prefix, known)
         waves += 1
         next_BR, open_BR = known.nodes_to_score(weightings)
-        # each prompt by itself, so that what is asked beside it changes nothing
+        # decided per prompt, so that other prompts of the batch change nothing
         open_B1, unscored_B1 = open_BR.sum(-1, keepdim=True), (~known.scored_BR).sum(-1, keepdim=True)
         score_all_B1 = (open_B1 <= MIN_PASS_TOKENS) | (open_B1 >= EXHAUSTIVE_SHARE * unscored_B1) | (waves >= MAX_WAVES)
         nodes_BR = torch.where(score_all_B1, open_BR, next_BR)
@@ -299,7 +299,7 @@ def _run_pass(
     """
     device = base.device
     ids: list[int] = []
-    rows: list[int] = []  # of the flat row that are scored; for each its prompt and its node
+    rows: list[int] = []  # rows of the flat row that are scored; for each its prompt and its node
     places: list[int] = []
     nodes: list[int] = []
     for place, (one, new) in asked.items():

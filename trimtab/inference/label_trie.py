@@ -16,16 +16,16 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 
-TOLERANCE = 1e-3  # of the probability may lie in labels of which only a bound is known
-NODES_PER_WAVE = 2  # nodes that a wave goes down each label that may matter
+TOLERANCE = 1e-3  # most probability of labels that are not fully scored
+NODES_PER_WAVE = 2  # nodes per wave and label that may matter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelWeighting:
-    """How a label's summed log-probability becomes a score: the sum or its mean per token, minus an offset, over the
-    temperature.
+    """Turns a label's summed log-probability into a score.
 
-    `offsets`: one per label, or none at all.
+    The score is the sum or its mean per token, minus an offset, over the temperature. `offsets`: one per label, or none
+    at all.
     """
 
     per_token: bool = False
@@ -61,10 +61,10 @@ class LabelTrie:
         paths = [
             torch.tensor([edge[node[label[:end]], label[end]] for end in range(len(label))]) for label in labels_ids
         ]
-        # shorter labels are filled with an edge that does not exist, of a score of 0 below the root
+        # shorter labels are padded with an extra edge of log-probability 0
         self.path_LP = torch.nn.utils.rnn.pad_sequence(paths, batch_first=True, padding_value=len(edges))
         self.nodes_LP = torch.cat([self.parents_E, torch.zeros(1, dtype=torch.long)])[self.path_LP]
-        ancestors: list[list[int]] = [[]]  # the nodes from below the root down to each; the root fills up
+        ancestors: list[list[int]] = [[]]  # the path from below the root to each node; padded with the root
         for number, path in enumerate(inner[1:], 1):
             ancestors.append([*ancestors[node[path[:-1]]], number])
         self.ancestors_RA = torch.tensor(
@@ -98,7 +98,7 @@ class LabelBounds:
 
     def __init__(self, trie: LabelTrie, prompts: int) -> None:
         self.trie = trie
-        self.logs_BE = torch.zeros(prompts, len(trie.tokens_E) + 1, dtype=torch.double)  # the last edge fills up
+        self.logs_BE = torch.zeros(prompts, len(trie.tokens_E) + 1, dtype=torch.double)  # the last edge is padding
         self.scored_BR = torch.zeros(prompts, len(trie.tokens), dtype=torch.bool)
 
     def sums(self) -> Tensor:
@@ -142,7 +142,7 @@ def _open_labels(bounds_BL: Tensor, done_BL: Tensor) -> Tensor:
     masses_BL = (bounds_BL - bounds_BL.amax(-1, keepdim=True)).exp()
     any_B1 = done_BL.any(-1, keepdim=True)
     known_B1 = torch.where(any_B1, masses_BL * done_BL, masses_BL).sum(-1, keepdim=True)
-    open_BL, order_BL = masses_BL.masked_fill(done_BL, 0.0).sort(-1)  # the least first: those that may stay open
+    open_BL, order_BL = masses_BL.masked_fill(done_BL, 0.0).sort(-1)  # ascending: the smallest may stay open
     heavy_BL = torch.zeros_like(done_BL).scatter(1, order_BL, open_BL.cumsum(-1) > TOLERANCE * known_B1)
     best_B1 = bounds_BL.masked_fill(~done_BL, float("-inf")).amax(-1, keepdim=True)
     return ~done_BL & (heavy_BL | (any_B1 & (bounds_BL >= best_B1)))

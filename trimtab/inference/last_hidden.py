@@ -17,7 +17,7 @@ from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import PrefixLayout
 from trimtab.model.threads import limit_to_free_cores
 
-ROW_TOKENS = 2048  # of one pass over several prompts
+ROW_TOKENS = 2048  # tokens of one pass over several prompts
 
 
 @torch.inference_mode()

@@ -58,7 +58,7 @@ class PrefixGroups:
         """Return the attention `out_1HND` over prefix and own tokens; `own` is from `partial_attention` and may be
         overwritten.
         """
-        if self._whole:  # nothing needs to be picked out
+        if self._whole:  # one prefix for the whole row: no indexing needed
             return merge_attention(self._whole.part(layer, query_HND, self.positions_N, self.last, config), own)
         out_1HND, log_sum_1HN = own
         for prefix_ref, tokens_M in self._tokens.items():
@@ -217,7 +217,7 @@ class DecodeLayout:
         """True where a new token may not look among own tokens, `[B, 1, R, T]` or `[B, 1, 1, T]`; None if all may look
         everywhere.
         """
-        # whether all may is known from the lengths here: to look into a tensor would wait for the device
+        # decided from the lengths on the host: reading a tensor would wait for the device
         if self.shortest == self.span and (window is None or self.span <= window):
             return None
         if window not in self._masks:

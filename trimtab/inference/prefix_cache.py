@@ -26,7 +26,7 @@ from trimtab.inference.kv_cache import (
 from trimtab.inference.request import ActiveSequence, Request
 from trimtab.model.load import Base
 
-PREFIX_BLOCK = 16  # a part of a prefix is used in multiples of so many tokens
+PREFIX_BLOCK = 16  # partial matches of a prefix are used in multiples of it
 
 
 Entry = TypeVar("Entry", Prefix, KVSegment)
@@ -37,7 +37,7 @@ class _LruCache(Generic[Entry]):
 
     def __init__(self, tokens: int) -> None:
         self.capacity = tokens
-        self._entries: list[Entry] = []  # the last is the one used last
+        self._entries: list[Entry] = []  # in order of use, the latest last
 
     def put(self, entry: Entry) -> None:
         """Add an entry as the most recently used one."""
@@ -153,7 +153,7 @@ class PrefixCache:
         shared = shared_length(prompts)
         pinned = self._pinned.longest(prompts[0][: shared + 1])
         known = max((one.length for one in (pinned, self.virtual_prefix) if one), default=0)
-        if shared >= self.min_shared_tokens and known * 2 < shared:  # unless half of it or more is held already
+        if shared >= self.min_shared_tokens and known * 2 < shared:  # unless at least half of it is cached
             self._batch_prefix.add(self.base, prompts[0][:shared])
         room = self._repeated_prompts.capacity
         for ids, times in Counter(prompts).items():
@@ -178,7 +178,7 @@ class PrefixCache:
     def add_for_salt(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
         """Cache prompt and answer of a finished sequence, for the next turn under the same `cache_salt`."""
         cache_salt, asked = sequence.request.cache_salt, len(sequence.request.ids)
-        # the token that was said last is not in the slot, and there may be guesses behind a stop
+        # the last token is not in the slot, and there may be drafts after a stop
         new = min(cache.lengths[slot] - sequence.copied, len(sequence.new_ids) + len(sequence.ids))
         if cache_salt and new - sequence.cached >= self.min_shared_tokens and sequence.start + new > asked:
             self._by_salt.put(

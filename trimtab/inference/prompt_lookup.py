@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-GRAM_LENGTHS = (3, 2, 1)  # tokens that must have stood together before, the longer first
-ROWS = 8  # tokens of all sequences that a pass runs over; up to as many sequences have a guess each
+GRAM_LENGTHS = (3, 2, 1)  # lengths of the token n-grams that are looked up, longest first
+ROWS = 8  # tokens of all sequences in a pass; up to as many sequences have one draft token each
 
 
 def draft_length(sequences: int) -> int:
@@ -23,7 +23,7 @@ class PromptLookup:
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids: list[int] = []
-        # by gram, where the last one that goes on ends
+        # by n-gram, the position after its last occurrence
         self._following: list[dict[tuple[int, ...], int]] = [{} for _ in GRAM_LENGTHS]
         self.extend(ids)
 

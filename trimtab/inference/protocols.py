@@ -16,11 +16,11 @@ from trimtab.base.records import Prompt
 from trimtab.base.sanitize import visible
 from trimtab.inference.bounded_http import token_count
 
-QUESTION = "label"  # what the one question of a request is called
-INSTRUCTION = "Which of the labels fits?"  # where the task has none
+QUESTION = "label"  # name of the question in a request
+INSTRUCTION = "Which of the labels fits?"  # if the task has none
 EARLIER_TURNS_NOTE = "Decide for the last turn; those before it are worked examples, or what was said before."
-ROUNDING = 0.005  # what a probability may lose by two decimals: a sum may be off by so much for each label
-MIN_TOLERANCE, MAX_TOLERANCE = 0.02, 0.5  # by which a sum may be off for a few labels, and for many
+ROUNDING = 0.005  # rounding error of two decimals: the sum may be off by this much per label
+MIN_TOLERANCE, MAX_TOLERANCE = 0.02, 0.5  # of the sum, for few and for many labels
 
 
 class ReplyError(Exception):

@@ -22,10 +22,10 @@ from trimtab.base.errors import InputError
 from trimtab.inference.constraints import vocabulary_tokens
 from trimtab.inference.detokenize import byte_fallback, byte_level
 
-MAX_CACHED_TEXTS = 256  # texts whose places are kept for each tokenizer
+MAX_CACHED_TEXTS = 256  # texts whose positions are cached per tokenizer
 _CHUNK = re.compile(r"\S+")
-_LINKS = frozenset(".,:;'’/@-‐‑_")  # between two letters or digits they part no word: 2.5, 10:30, don't, a@b.org
-_NEVER = 1 << 30  # tokens: the end is out of reach
+_LINKS = frozenset(".,:;'’/@-‐‑_")  # between two letters or digits they do not end a word: 2.5, 10:30, don't, a@b.org
+_NEVER = 1 << 30  # tokens: the end cannot be reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

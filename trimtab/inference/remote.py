@@ -31,13 +31,13 @@ from trimtab.inference.bounded_http import (
 )
 from trimtab.inference.protocols import PROTOCOLS, ReplyError
 
-FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or what Retry-After asks for
+FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or as Retry-After asks
 _RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
-_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")  # what a header can carry as a key
+_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")  # characters allowed in a header
 _SHOWN_CHARACTERS, _READ_CHARACTERS = (
     200,
     4_000,
-)  # characters of a refusal that are told, and that are looked at for the key
+)  # characters of a refusal in the message, and those searched for the key
 
 
 class RemoteModel:
@@ -99,7 +99,7 @@ class RemoteModel:
             answers = [pool.submit(self._answer, client, prompt, max_new, labels) for prompt in prompts]
             try:
                 return [self._in_time(answer) for answer in answers]
-            except RemoteError:  # answers under way are paid for: they are waited for and kept
+            except RemoteError:  # running requests are paid for: wait for them and log them
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 wait([answer for answer in answers if not answer.cancelled()], timeout=self.timeout)
@@ -144,7 +144,7 @@ class RemoteModel:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             raise self._error(f"the reply is not {protocol.expected}", protocol.remedy) from None
         text = found["text"]
-        if self._key and len(self._key) >= 12:  # a shorter one is a word, such as `none`, that an answer may hold
+        if self._key and len(self._key) >= 12:  # a shorter one may be a word of an answer, such as `none`
             text = text.replace(self._key, "***")
         return {**found, "text": replace_lone_surrogates(text), "seconds": seconds}
 
@@ -163,7 +163,7 @@ class RemoteModel:
             if attempt:
                 pause = FIRST_WAIT * 2 ** (attempt - 1) if retry_after is None else retry_after
                 if self._stopped.wait(min(MAX_WAIT_SECONDS, pause)):
-                    break  # another answer could not be had: nobody waits for this one
+                    break  # another answer failed: nobody waits for this one
             started, retry_after = time.perf_counter(), None
             try:
                 deadline = time.monotonic() + self.timeout

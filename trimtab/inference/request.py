@@ -55,7 +55,7 @@ def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at
         )
 
 
-TopTokens = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
+TopTokens = tuple[tuple[int, float], ...]  # tokens with their log-probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +114,10 @@ EngineEvent = GeneratedToken | Completion
 
 @dataclass(slots=True, eq=False)
 class ActiveSequence:
-    """A request in flight; `new_ids`: the prompt's tokens after its prefix, of which the first `prefilled` are in its
-    slot.
+    """A request in flight; `new_ids` are the prompt's tokens after its prefix.
 
-    `cached_segment`: cached keys and values of the first of them, which the first pass copies into the slot.
+    The first `prefilled` of them are in its slot. `cached_segment`: cached keys and values of the first of them, which
+    the first pass copies into the slot.
     """
 
     request: Request
@@ -142,7 +142,7 @@ class ActiveSequence:
     def __post_init__(self) -> None:
         """Initialise `counts`, how often each token was generated; prompt tokens have 0 there if penalties use them."""
         if self.request.sampling.uses_prompt_counts:
-            self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens are none
+            self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens have negative ids
         self.prefilled = self.cached
 
     @property
@@ -157,7 +157,7 @@ class ActiveSequence:
 
     @property
     def cached(self) -> int:
-        """How many of `new_ids` are cached."""
+        """Number of `new_ids` that are cached."""
         return len(self.cached_segment) if self.cached_segment else 0
 
     def part(self, end: int) -> PromptPart:

@@ -22,7 +22,7 @@ from trimtab.model.attention import softmax_and_log_sum
 from trimtab.model.kernels import ops as ops
 
 _BLOCK = 128  # scores; most vocabularies are a multiple of it
-_SLICE = 8  # rows that are held in float32 at once
+_SLICE = 8  # rows in float32 at once
 _SPREAD, _MIX_1, _MIX_2 = -1640531527, 0x7FEB352D, -2073254261  # odd, as signed 32 bits: 2^32 / golden ratio; lowbias32
 
 
@@ -179,19 +179,19 @@ def _scaled(scores_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
 def _min_kept_score(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """Return the lowest score that each row still draws, `[R, 1]`, by top_k, top_p and min_p."""
     vocabulary, device = scaled_RV.shape[1], scaled_RV.device
-    # the highest score is 0, and the share of a token beside it the exponential of its own
+    # the highest score is 0, so exp(score) is a token's probability relative to the likeliest
     least_R1 = small_tensor(
         [math.log(sampling.min_p) if sampling.min_p else -math.inf for sampling in samplings], device
     )[:, None]
     if all(sampling.top_k == 0 and sampling.top_p == 1 for sampling in samplings):
-        return least_R1  # nothing needs to be sorted
+        return least_R1  # no sorting needed
     counts = [min(sampling.top_k or vocabulary, vocabulary) for sampling in samplings]
     counts_R1 = small_tensor(counts, device)[:, None]
     shares_R1 = small_tensor([sampling.top_p for sampling in samplings], device)[:, None]
     best_RW = scaled_RV.topk(max(counts)).values
     outside_RW = torch.arange(max(counts), device=device) >= counts_R1
     weights_RW = best_RW.masked_fill(outside_RW, float("-inf")).softmax(-1)
-    # A token stays when those before it hold less than top_p; at 1 rounding must not drop the last ones.
+    # A token stays if those before it hold less than top_p; at 1, rounding must not drop the last ones.
     outside_RW |= (weights_RW.cumsum(-1) - weights_RW >= shares_R1) & (shares_R1 < 1)
     return best_RW.masked_fill(outside_RW, float("inf")).amin(-1, keepdim=True).maximum(least_R1)
 

@@ -10,12 +10,11 @@ from trimtab.inference.request import ActiveSequence
 
 
 class Scheduler:
-    """Waiting, prefilling and running sequences, in order of arrival. The `running` have the first slots, in their
-    order.
+    """Waiting, prefilling and running sequences, in order of arrival.
 
-    The next slot is that of `reading`: a prompt longer than a pass, of which a part was prefilled. `batch_mode`: all
-    requests are known from the start and nobody waits for the next token, so prompts are prefilled before decoding goes
-    on.
+    The `running` have the first slots, in their order. The next slot is that of `reading`, a prompt longer than a pass
+    that is partly prefilled. `batch_mode`: all requests are known from the start and nobody waits for the next token,
+    so prompts are prefilled before decoding goes on.
     """
 
     def __init__(self, slots: int, cache_tokens: int, pass_tokens: int) -> None:
@@ -25,7 +24,7 @@ class Scheduler:
         self.reading: ActiveSequence | None = None
         self.batch_mode = False
         self._waiting: deque[ActiveSequence] = deque()
-        self._arrived = self._left = False  # since the last pass: somebody came, or was cancelled
+        self._arrived = self._left = False  # since the last pass: requests arrived, or were cancelled
         self._last_was_prefill = False  # the last pass read prompts
 
     def add(self, sequence: ActiveSequence) -> None:
@@ -81,10 +80,10 @@ class Scheduler:
         if not self.running:
             return True
         if self._last_was_prefill and not self.batch_mode:
-            return False  # one pass of prompts and one of decoding in turn: nobody's answer stands still for longer
+            return False  # prefill and decoding alternate: no answer waits for longer than one pass
         if self.reading or self._left:
             return True
-        # A prompt alone fills a pass badly: wait until an eighth of the slots is free, or one for each that waits.
+        # A single prompt is a small pass: wait until an eighth of the slots is free, or one per waiting request.
         self._adjust_slots()
         return self._free_slots() >= min(len(self._waiting), -(-self.cache.count // 8))
 
@@ -147,7 +146,7 @@ class Scheduler:
         count_fitting, longest = self._fitting_sequences()
         now = self.cache.count
         if self._arrived or 3 * count_fitting >= 4 * now:
-            # When requests come one by one, doubling: the slots are not laid out anew for each.
+            # If requests come one by one, double the slots: they are not reallocated for each.
             self.cache.count = max(
                 count_fitting, min(self._max_sequences(longest), 2 * now if count_fitting > now else now)
             )

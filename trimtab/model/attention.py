@@ -21,11 +21,11 @@ from trimtab.model.kernels.varlen_attention import VarlenAttention
 from trimtab.model.padding import PaddedLayout, padded_groups
 
 ATTENTION = "trimtab"
-_MATMUL_MAX_TOKENS = 1024  # tokens of a sequence whose weights are kept for their gradient
-# Plain products over up to so many queries are one block; more are blocks of about so many, each of which sees keys up to its own last.
+_MATMUL_MAX_TOKENS = 1024  # longest sequence whose attention weights are saved for backward
+# Matrix products over at most this many queries are one block; more are split into blocks of about the second number.
 _SINGLE_BLOCK_QUERIES, _BLOCK_QUERIES = 256, 128
-_BLOCK_SCORES = 1 << 18  # float32 scores of one block: a megabyte
-_MASKED_SCORE = -1e30  # a score that weighs nothing beside any real one, and unlike -inf never gives NaN
+_BLOCK_SCORES = 1 << 18  # float32 scores of one block (1 MB)
+_MASKED_SCORE = -1e30  # no weight beside any real score, and unlike -inf never NaN
 
 
 class Layout(Protocol):
@@ -39,7 +39,7 @@ class Layout(Protocol):
 
 
 class AttentionConfig:
-    """How one layer scores: scale, sliding window (in tokens, itself included) and soft cap, None if there is none."""
+    """Scoring of one layer: scale, sliding window (in tokens, itself included) and soft cap, None if there is none."""
 
     __slots__ = ("scale", "softcap", "window")
 
@@ -311,7 +311,7 @@ def attention_by_matmul(
 
     For a few queries with keys of their own each, this takes half of the flash kernel's time on CPU.
     """
-    if config.softcap is not None:  # its tanh is taken in float32
+    if config.softcap is not None:  # its tanh is computed in float32
         return partial_attention_by_matmul(query_BHQD, key_BHDT, value_BHTD, config, masked)[0]
     return _scores(query_BHQD @ key_BHDT, config, masked).softmax(-1) @ value_BHTD
 

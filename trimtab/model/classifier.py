@@ -31,10 +31,8 @@ from trimtab.model.adapters.peft_format import CONFIG_FILE
 from trimtab.model.load import Base
 
 LABELS_FILE = "config.json"
-OLD_HEAD_FILE = (
-    "head.safetensors"  # of versions whose head had a bias, which no sequence classifier of transformers has
-)
-_INIT_STD = 0.02  # standard deviation of a new head's weights, as transformers starts one
+OLD_HEAD_FILE = "head.safetensors"  # of earlier versions, whose head had a bias
+_INIT_STD = 0.02  # standard deviation of a new head's weights, as in transformers
 _RESTORE = "restore it from a copy, or train again"
 
 
@@ -128,7 +126,7 @@ def _save_weights(base: Base, head: Tensor, folder: Path) -> None:
     """Save the trained weights with the head: as a whole model if they include every weight of a classifier."""
     moved = load_file(folder / TRAINED_FILE)
     body = {name for name, _ in base.model.named_parameters() if name.startswith(f"{base.model.base_model_prefix}.")}
-    moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no head over tokens
+    moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no language model head
     if moved.keys() != body:
         write_tensors({**moved, HEAD_KEY: head}, folder / TRAINED_FILE)
         return

@@ -145,7 +145,7 @@ def raw_config(folder: Path) -> dict[str, Any]:
     )
     if special_file is not None:
         raise InputError("is no regular file", "take it away", file=special_file)
-    if (folder / "adapter_config.json").exists():  # transformers would read the weights of the model that it names
+    if (folder / "adapter_config.json").exists():  # transformers would load the model that it names
         raise InputError("an adapter lies beside the model", "move adapter_config.json away", file=folder)
     plain: dict[str, Any] = _without_code(read_object(inside(folder, file.name)))
     return plain
@@ -209,7 +209,7 @@ def _tokenizer(folder: Path) -> Any:
     require_tokenizer(folder)
     with wrap_library_errors(folder, "the tokenizer cannot be read", AGAIN):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer("a")  # settings that are no numbers are not looked at before
+        tokenizer("a")  # non-numeric settings raise only here
     return tokenizer
 
 
@@ -229,7 +229,7 @@ def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
             dtype=dtype,
             attn_implementation=ATTENTION,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to name them below
+            ignore_mismatched_sizes=True,  # reported below
         )
     if (folder / GENERATION_FILE).is_file():
         with wrap_library_errors(folder / GENERATION_FILE, "cannot be used", AGAIN):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from trimtab.model.kernels.ops import apply_function
 
-MAX_PADDED_LENGTH = 64  # tokens of a sequence that is attended beside others, at most
-MAX_PADDING_RATIO = 1.5  # places for each token of theirs, at most
+MAX_PADDED_LENGTH = 64  # longest sequence that is padded
+MAX_PADDING_RATIO = 1.5  # most places per token
 
 
 def padded_groups(lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> list[range]:

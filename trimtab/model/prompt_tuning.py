@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from trimtab.model.attention import AttentionConfig, Layout, PackedSequences, causal_attention
 
-MODULE_NAME = "virtual"  # of the module, beside the model's own
-_FREQUENT_TOKENS = (
-    5_000  # a new soft prompt is made of tokens from the beginning of the vocabulary, where the frequent ones stand
-)
+MODULE_NAME = "virtual"  # name of the submodule on the model
+_FREQUENT_TOKENS = 5_000  # a soft prompt is initialised from the start of the vocabulary, where frequent tokens are
 
 
 class PrefixLayout:

@@ -23,11 +23,11 @@ def share_weights(base: Base) -> Base:
     if base.original_weights or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
         raise InputError("a base with trained weights on it has no twin", "take them off first")
     memo: dict[int, object] = {}
-    for parameter in base.model.parameters():  # a tied weight once, so it stays tied
+    for parameter in base.model.parameters():  # a tied weight occurs once, so it stays tied
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
         memo[id(shared)] = shared
-    # what a base answers by (`model/fast/inference_layers.py`) is not copied, with all its weights, and taken off below
+    # packed forwards for inference (`model/fast/inference_layers.py`) are not copied, and removed below
     for module in base.model.modules():
         if "forward" in vars(module):
             memo[id(module.forward)] = module.forward

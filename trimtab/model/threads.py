@@ -16,8 +16,8 @@ import torch
 
 from trimtab.base.cgroups import cores, places
 
-SAMPLE_SECONDS = 0.25  # seconds between two looks
-_NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
+SAMPLE_SECONDS = 0.25  # seconds between two samples
+_NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guest time is part of user time
 
 
 class OtherPrograms:
@@ -69,7 +69,7 @@ def _seconds_of_others() -> float:
     """
     count_nice = not _runs_at_low_priority()
     times = psutil.cpu_times(percpu=True)
-    own = [times[place] for place in places() if place < len(times)] or times  # some containers number their cores anew
+    own = [times[place] for place in places() if place < len(times)] or times  # some containers renumber their cores
     busy = sum(
         seconds
         for core in own

@@ -17,7 +17,7 @@ from trimtab.model.fast.partial_forward import first_trainable_layer, hidden_at,
 from trimtab.model.load import Base
 from trimtab.training.batch import Batch, TrainingRow, pack_rows
 
-MAX_BYTES = 1_000_000_000  # kept for one objective
+MAX_BYTES = 1_000_000_000  # cached for one objective
 
 
 def cache_bytes(base: Base, tokens: int) -> int:
@@ -46,8 +46,10 @@ class ActivationCache:
         self._first = 0
         self._passes: Sequence[Sequence[TrainingRow]] = ()
         self._pass_of: dict[tuple[int, ...], int] = {}
-        self._cached: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # on CPU, by the runs of its pass's tree
-        self._prepare_lock = Lock()  # passes of a step run side by side
+        self._cached: dict[
+            tuple[int, ...], tuple[Tensor, ...]
+        ] = {}  # on CPU, split by the runs of its pass's prefix tree
+        self._prepare_lock = Lock()  # passes of a step run in parallel
         self._pass_locks: defaultdict[int, Lock] = defaultdict(Lock)
 
     def hidden_at_scored(self, base: Base, batch: Batch) -> Tensor:
@@ -105,7 +107,7 @@ class ActivationCache:
         runs = torch.split(states_ND.cpu(), batch.layout.lengths)
         for path in batch.tree.paths:
             ids = batch.tree.row(path)
-            if self._pass_of.get(ids) == number:  # one that stands in several passes is always taken from the same
+            if self._pass_of.get(ids) == number:  # a row in several passes is always taken from the same one
                 self._cached[ids] = tuple(runs[run] for run in path)
         return True
 

@@ -20,10 +20,10 @@ from trimtab.model.attention import PackedSequences
 from trimtab.training.parallel import LANE_COST, parallel_lanes
 from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, PrefixTree, prefix_tree, without_sharing
 
-# Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
-# what they are but for rounding.
+# Tokens of one forward and backward pass: bounds memory, and decides which rows share a prefix; the step's sums change only
+# by rounding.
 MICRO_TOKENS = 1024
-MAX_BALANCED_PARTS = 16  # parts: of more, lanes take the next one as they end, and hardly wait for each other
+MAX_BALANCED_PARTS = 16  # with more parts, lanes take the next one as they end and hardly wait
 
 
 def default_microbatch_tokens(dtype: torch.dtype) -> int:
@@ -189,10 +189,10 @@ def micro_batches(
     lengths = [_part_tokens(part, shared=shared) for part in parts]
     for parts_per_lane in sorted(
         {max(1, len(parts) // lanes), -(-len(parts) // lanes)}
-    ):  # what is left over would run alone
+    ):  # a part that is left over would run alone
         balanced = _balanced(units, parts_per_lane * lanes, shared=shared)
         longest = max((_part_tokens(part, shared=shared) for part in balanced), default=0)
-        # rows that share much are read faster together, by all threads
+        # rows with long common prefixes are faster together, with all threads
         if len(balanced) * longest * LANE_COST <= sum(lengths) and longest <= max([tokens, *lengths]):
             return balanced
     return parts
@@ -233,7 +233,7 @@ def _balanced(
     for _ in units if 1 < len(parts) <= MAX_BALANCED_PARTS else ():
         if not _improve_balance(parts, shared=shared):
             break
-    # the longest begins first, so that lanes end together
+    # the longest starts first, so that lanes end together
     return sorted(parts, key=lambda part: _part_tokens(part, shared=shared), reverse=True)
 
 
@@ -244,7 +244,7 @@ def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool
     lengths = [_part_tokens(part, shared=shared) for part in parts]
     long, short = (parts[lengths.index(find(lengths))] for find in (max, min))
     gap = max(lengths) - min(lengths)
-    own_tokens, other_tokens = (  # of each unit, where it would come to
+    own_tokens, other_tokens = (  # of each unit in the part it would move to
         [_unit_tokens(unit) - (_shared_tokens(there[0][0], unit[0]) if shared else 0) for unit in part]
         for part, there in ((long, short), (short, long))
     )
@@ -252,7 +252,7 @@ def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool
         (abs(gap - 2 * (one - other)), i, j) for i, one in enumerate(own_tokens) for j, other in enumerate(other_tokens)
     ]
     if len(long) > 1:
-        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own_tokens)]  # for nothing
+        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own_tokens)]  # moved without a swap
     new_gap, moved_index, returned_index = min(changes)
     if new_gap >= gap:
         return False
@@ -260,7 +260,9 @@ def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool
         [*long[:moved_index], *short[returned_index : returned_index + 1], *long[moved_index + 1 :]],
         [*short[:returned_index], long[moved_index], *short[returned_index + 1 :]],
     )
-    if max(_part_tokens(part, shared=shared) for part in swapped) >= max(lengths):  # they may share less there
+    if max(_part_tokens(part, shared=shared) for part in swapped) >= max(
+        lengths
+    ):  # they may share less of their prefixes there
         return False
     long[:], short[:] = swapped
     return True

@@ -20,7 +20,7 @@ from trimtab.base.sanitize import one_line
 
 LATEST = "latest"
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
-HASHES = "hashes.json"  # of the three others, and the step of the best weights so far
+HASHES = "hashes.json"  # of the three other files, and the step of the best weights so far
 _STEP = re.compile(r"step-\d+")
 
 
@@ -66,7 +66,7 @@ def load(folder: Path, on_damage: Callable[[str], None] = lambda _: None) -> Che
     """
     names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
     latest = _latest_name(folder)
-    # One newer than the pointer was cut off before it counted.
+    # A checkpoint newer than the pointer was interrupted before it counted.
     candidates = [name for name in names if latest is None or name <= latest]
     damage: list[InputError] = []
     for name in candidates:
@@ -76,7 +76,7 @@ def load(folder: Path, on_damage: Callable[[str], None] = lambda _: None) -> Che
             damage.append(error)
             continue
         if damage:
-            write_atomic(folder / LATEST, name)  # else the next save would keep the damaged one and not this one
+            write_atomic(folder / LATEST, name)  # else the next save would keep the damaged one instead of this one
             on_damage(f"{damage[0].file}: {damage[0].problem}; training goes on from {name}")
         return found
     if damage:

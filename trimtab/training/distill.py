@@ -31,7 +31,7 @@ from trimtab.training.batch import (
 from trimtab.training.losses import Loss, head_log_softmax, kl_from_teacher, scored_hidden
 from trimtab.training.parallel import map_microbatches
 
-LOG_ZERO = -1e4  # the log-probability of a token that the teacher's head lacks: finite, so that 0 times it is 0
+LOG_ZERO = -1e4  # log-probability of a token that the teacher lacks: finite, so that 0 times it is 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
 from trimtab.training.sft import SupervisedObjective
 
-TIMED_PARAMETERS = 5_000_000  # numbers over which a step of the optimizer is timed
+TIMED_PARAMETERS = 5_000_000  # parameters over which an optimizer step is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def _optimizer_step_seconds(base: Base) -> float:
         if counted > TIMED_PARAMETERS:
             break
     optimizer = Optimizer(sample)
-    for _ in range(2):  # the first makes the moments
+    for _ in range(2):  # the first allocates the moments
         total = torch.stack([parameter.sum() for parameter in sample.values()]).sum()
         began = time.perf_counter()
         optimizer.backward(total, 0)

@@ -22,13 +22,13 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     """
     size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
     mean_PD = torch.empty(len(prompts), size)
-    # the scored position is the last of a prompt, and its label says which prompt it is: shortest ones come first
+    # the scored position is a prompt's last, and its label is the prompt's index, as `micro_batches` sorts by length
     units = [
         (TrainingRow(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
         for number, ids in enumerate(prompts)
     ]
     for part in micro_batches(units, default_microbatch_tokens(base.model.dtype), shared=False):
-        # a mean over a prompt wants it in one piece
+        # without sharing, as the mean needs each prompt in one piece
         batch = pack_rows([row for unit in part for row in unit], shared=False)
         with limit_to_free_cores():
             out = layer_output(

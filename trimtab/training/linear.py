@@ -1,6 +1,4 @@
-"""Linear classifier: logistic regression on TF-IDF features, sentence embeddings, or hidden states of the base
-model.
-"""
+"""Linear classifier: logistic regression on TF-IDF features, embeddings, or hidden states."""
 
 from __future__ import annotations
 
@@ -22,9 +20,9 @@ from trimtab.base.sanitize import one_line
 Featurizer = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
 WORDS, HIDDEN = "tfidf", "hidden"
-KINDS = (WORDS, "embedding", HIDDEN)  # of features, the cheap ones first
+KINDS = (WORDS, "embedding", HIDDEN)  # of features, cheapest first
 PENALTIES = (1.0, 10.0, 100.0)  # scikit-learn's C: the larger, the weaker the penalty
-MAX_TERMS = 50_000  # words and pairs of them that are looked at
+MAX_TERMS = 50_000  # most words and word pairs in the vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class LinearModel:
     def save(self, folder: Path, *, made_by: str = "") -> None:
         """Write the weights as safetensors and the rest as JSON."""
         tensors = {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}
-        # scikit-learn's weights lie column by column, and safetensors writes memory as it lies
+        # scikit-learn's weights are column-major, and safetensors writes memory as it is
         with replacing(folder / "linear.safetensors") as beside:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside)
         plain = {key: getattr(self, key) for key in ("features", "vocabulary", "dev_accuracy", "penalty")}

@@ -29,7 +29,7 @@ from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
 from trimtab.training.parallel import map_microbatches
 
 SAVE_SECONDS = 60.0
-VERSION = 3  # of a checkpoint's state; those before marked the best weights by another rule
+VERSION = 3  # of a checkpoint's state; earlier ones chose the best weights by another rule
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
@@ -148,7 +148,7 @@ class _State:
     tokens: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
-    figure_sums: dict[str, float] = field(default_factory=dict)  # as loss_sum, since the last reading
+    figure_sums: dict[str, float] = field(default_factory=dict)  # like loss_sum, since the last record
     readings: list[EvalRecord] = field(default_factory=list)
     last_checkpoint: int | None = None  # its step
 
@@ -393,7 +393,7 @@ def _collect_stop_signals() -> Iterator[list[int]]:
             if signal.getsignal(number) != signal.SIG_IGN:
                 former[number] = signal.getsignal(number)
                 signal.signal(number, note)
-    except ValueError:  # not the main thread: signals are not ours to handle
+    except ValueError:  # not the main thread, which alone may handle signals
         former.clear()
     try:
         yield caught

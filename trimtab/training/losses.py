@@ -21,8 +21,8 @@ from trimtab.model.load import Base, softcap
 from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch
 
-CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
-SLICE_ROWS = 8  # rows of a chunk that are held in float32 at once: they stay in cache
+CHUNK_BYTES = 48_000_000  # logits of one chunk; each chunk reads the whole head once, so small ones are slow
+SLICE_ROWS = 8  # rows of a chunk in float32 at once, so that they stay in cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) 
     bit.
     """
     values_M = log_p_M * weights_M
-    total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
+    total = values_M[:0].sum()  # 0, and differentiable if nothing is scored
     for part in _chunks(len(values_M), 4 * vocabulary):
         total = total - values_M[part].sum()
     return total
@@ -221,7 +221,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
             if head is not None:
                 head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap
-        # the head's inputs are needed again only where its gradient may have to be
+        # inputs are saved only if the head's gradient may be recomputed
         recompute_inputs = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
         ctx.save_for_backward(grad_hidden_MD, upstream_grad_M, *recompute_inputs)
         return log_p_M
@@ -250,7 +250,7 @@ class _HeadGradient:
 
     def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, need_weight: bool, need_bias: bool) -> None:
         self.head_VD, self.need_weight = weight_VD, need_weight
-        # one chunk's is rounded to the weights' type in the end, and this matrix takes long to convert and to add
+        # a single chunk stays in the weights' dtype: converting and adding this matrix is slow
         self.weight_VD: Tensor | None = None
         self.bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and need_bias else None
 
@@ -270,7 +270,7 @@ class _HeadGradient:
             self.bias_V += grad_RV.sum(0)
 
     def scaled(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        nothing = self.need_weight and self.weight_VD is None  # not a position was scored
+        nothing = self.need_weight and self.weight_VD is None  # no position was scored
         totals = (torch.zeros_like(self.head_VD) if nothing else self.weight_VD, self.bias_V)
         weight_VD, bias_V = (None if total is None else (total * factor).to(self.head_VD.dtype) for total in totals)
         return weight_VD, bias_V
@@ -329,13 +329,13 @@ def _label_log_probabilities(
 
 def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[Tensor, Tensor]:
     """Return probabilities `p_SV` and the labels' log-probabilities `log_p_S`, from float32 logits."""
-    if of_float32:  # two passes of exponentials: seeded losses are held to the bit there
+    if of_float32:  # slower, but seeded losses are compared to the bit there
         log_p_SV = torch.log_softmax(logits_SV, dim=-1)
         log_p_S = log_p_SV.gather(1, labels_S[:, None])[:, 0]
         return log_p_SV.exp_(), log_p_S
     p_SV = logits_SV.softmax(-1)
     label_logits_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
-    # the likeliest one's logarithm first, which is near 0 where a label is certain: large logits must not round it away
+    # subtract the largest logit first, so that large logits do not round away a certain label's small log-probability
     return p_SV, label_logits_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-REWARD_FIGURE = "train_reward"  # what answers that were learnt from earned
-LOSS_RISE, LOSS_FALL = 0.05, 0.02  # shares of the dev loss that count as a rise and as a fall
+REWARD_FIGURE = "train_reward"  # mean reward of the sampled answers
+LOSS_RISE, LOSS_FALL = 0.05, 0.02  # relative changes of the dev loss that count
 Health = Literal["learning", "still improving", "memorising", "diverging", "gaming"]
 
 

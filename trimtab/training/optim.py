@@ -20,10 +20,10 @@ from torch.utils.hooks import RemovableHandle
 from trimtab.model.kernels.build import call, can
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
-WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
+WARMUP_STEPS = 10  # at most, with the "constant" schedule
 Schedule = Literal["cosine", "constant"]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-KERNEL_WIDTH = 16  # numbers that kernels take at once
+KERNEL_WIDTH = 16  # elements that a kernel processes at once
 
 
 def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "cosine") -> float:
@@ -207,10 +207,10 @@ class _GradientSums:
             _register_grad_hook(one, partial(self._on_gradient, number)) for number, one in enumerate(self._parameters)
         ]
         self._locks = [threading.Lock() for _ in self._parameters]
-        # kept from step to step: memory that many threads take and leave in turn falls into pieces
+        # reused in every step: allocation by many threads would fragment memory
         self._buffers: dict[int, Tensor] = {}
         self._placeholders = [_placeholder_grad(one.detach()) for one in self._parameters]
-        self._places: dict[int, int] = {}  # of the passes under way, by thread
+        self._places: dict[int, int] = {}  # of the running passes, by thread
         self.reset()
 
     def reset(self) -> None:
@@ -242,9 +242,9 @@ class _GradientSums:
     def _on_gradient(self, number: int, gradient: Tensor) -> Tensor | None:
         """Hook of autograd: adds one gradient of a pass and returns a placeholder without memory."""
         if not self._places:
-            return None  # of a loss that is none of ours
+            return None  # another loss's backward pass
         place = self._places.get(threading.get_ident())
-        if place is None:  # on a GPU the way back has a thread of its own, and passes come one at a time
+        if place is None:  # on a GPU backward runs in its own thread, one pass at a time
             (place,) = self._places.values()
         self._add_in_order(number, place, gradient)
         return self._placeholders[number]
@@ -267,7 +267,7 @@ class _GradientSums:
         if _kernel_supports(gradient) and total.is_contiguous():
             call("add_gradient", gradient, total, gradient.numel(), is_first)
         elif is_first:
-            total.copy_(gradient)  # two parameters may be given the same tensor
+            total.copy_(gradient)  # two parameters may share a gradient tensor
         else:
             total.add_(gradient)
         master.grad = total

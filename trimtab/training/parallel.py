@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import torch
 
-MAX_LANES = 4  # lanes: each holds the activations of a pass
-LANE_COST = 0.85  # seconds of a pass in its lane and of the same on all cores, times lanes
+MAX_LANES = 4  # lanes; each holds the activations of a pass
+LANE_COST = 0.85  # seconds of a pass in a lane, over (lanes times its seconds on all cores)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,7 +54,7 @@ def map_microbatches(function: Callable[[Item], Result], items: Sequence[Item]) 
     in_parallel = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
 
     def run_in_lane(item: Item) -> Result:
-        torch.set_num_threads(max(1, threads // count))  # of this thread; torch keeps the last number for new ones
+        torch.set_num_threads(max(1, threads // count))  # for this thread; new threads inherit the last number set
         with torch.set_grad_enabled(grad_enabled):
             return function(item)
 
@@ -62,7 +62,7 @@ def map_microbatches(function: Callable[[Item], Result], items: Sequence[Item]) 
     try:
         running += [_pool(count).submit(run_in_lane, item) for item in in_parallel]
         while running:
-            yield running.popleft().result()  # a future would hold its result for as long as it is held
+            yield running.popleft().result()  # keeping the future would keep its result alive
     finally:
         for future in running:
             future.cancel()

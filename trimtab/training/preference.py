@@ -35,8 +35,8 @@ from trimtab.training.batch import (
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.parallel import map_microbatches
 
-BETA = 0.1  # how closely the reference is kept to, by DPO, IPO and KTO; the weight of the odds in ORPO
-SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as the paper has them, per token
+BETA = 0.1  # strength of the reference in DPO, IPO and KTO; weight of the odds ratio in ORPO
+SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as in the paper, per token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class PairLogProbabilities(NamedTuple):
 
     @property
     def log_ratios(self) -> Tensor:
-        """How much more the policy prefers the better answer than the reference does, in nats."""
+        """Log-ratio of the better answer minus that of the worse one, in nats."""
         return (self.chosen_P - self.chosen_reference_P) - (self.rejected_P - self.rejected_reference_P)
 
     @property
@@ -202,7 +202,7 @@ class PreferenceObjective:
         self._kl_reference = answer_log_probabilities(base, self._kl_answers, self.activation_cache)
         good = sum(row.weight for row in self.rows if row.chosen is not None)
         bad = sum(row.weight for row in self.rows if row.rejected is not None)
-        smaller = min(good, bad) or max(good, bad)  # one kind alone counts as it is
+        smaller = min(good, bad) or max(good, bad)  # a single kind keeps its weight
         self._shares = (smaller / good if good else 1.0, smaller / bad if bad else 1.0)
 
     @property

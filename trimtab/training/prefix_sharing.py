@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from trimtab.base.common_prefix import common_prefix_length
 
-MIN_SHARED_TOKENS = 16  # tokens that rows must have in common beyond what is shared already
-MIN_SAVED_SHARE = 0.02  # of a pass's tokens; below that its rows are laid end to end, as they come
+MIN_SHARED_TOKENS = 16  # tokens that rows must share beyond the current prefix
+MIN_SAVED_SHARE = 0.02  # of a pass's tokens; below that, prefixes are not shared
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _insert_rows(
             _insert_rows(tree, rows, members, common, (*path, tree.add(first[depth:common], parent)))
         elif depth < len(first):
             tree.paths[members[0]] = (*path, tree.add(first[depth:], parent))
-        else:  # it ends where others go on
+        else:  # the row ends where others continue
             tree.paths[members[0]] = path
 
 

@@ -28,7 +28,7 @@ from trimtab.training.batch import (
 )
 from trimtab.training.losses import Loss, scored_hidden
 
-SCORE_LABELS = ("reward",)  # of the head: one score
+SCORE_LABELS = ("reward",)  # labels of the head: a single score
 
 
 @dataclass(frozen=True, kw_only=True)

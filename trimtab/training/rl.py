@@ -34,9 +34,9 @@ from trimtab.training.optim import restore, snapshot
 from trimtab.training.parallel import map_microbatches
 
 GROUP = 8  # answers to a prompt
-CLIP = 0.2  # how far a ratio counts, as all three papers have it
-GRPO_KL, RLOO_KL, PPO_KL = 0.04, 0.05, 0.05  # what a nat of distance from the reference costs
-LAMBDA, VALUE_SHARE = 0.95, 0.1  # of PPO: how far advantages look ahead, the weight of the value's loss
+CLIP = 0.2  # clip range of the ratio, as in all three papers
+GRPO_KL, RLOO_KL, PPO_KL = 0.04, 0.05, 0.05  # penalty per nat of KL from the reference
+LAMBDA, VALUE_SHARE = 0.95, 0.1  # PPO: GAE's lambda, and the weight of the value loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class Rollout:
     reward: float
 
 
-# Numbers of prompts and the step → for each prompt as many answers, at least two, drawn from the weights that are on.
+# Prompt indices and the step → for each prompt equally many answers, at least two, sampled from the current weights.
 GenerateRollouts = Callable[[Sequence[int], int], Sequence[Sequence[Rollout]]]
-AnswerIndices = Sequence[tuple[int, int]]  # which prompt, and which of its answers
+AnswerIndices = Sequence[tuple[int, int]]  # pairs of a prompt's index and its answer's index
 
 
 def grpo_advantages(rewards_PG: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ class PolicyGradient:
 
     @contextmanager
     def _reference_weights(self) -> Iterator[None]:
-        """Inside, the model is the reference."""
+        """Context manager: the model has its reference weights."""
         moving = trainable_parameters(self._base.model)
         now = snapshot(moving)
         restore(moving, self._start)

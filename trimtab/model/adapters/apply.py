@@ -38,17 +38,15 @@ from trimtab.model.prompt_tuning import (
 )
 
 ADAPTER_FILE, TRAINED_FILE = "adapter_model.safetensors", "moved.safetensors"
-FULL_MODEL_FILE = "model.safetensors"  # where all weights moved and a classification head stands on them
-HEAD_KEY = "score.weight"  # the head, which `model/classifier.py` puts beside what moved
+FULL_MODEL_FILE = "model.safetensors"  # fully trained weights with a classification head
+HEAD_KEY = "score.weight"  # the head, which `model/classifier.py` adds
 PEFT_HEAD_KEY = f"base_model.model.{HEAD_KEY}"
-ALPHA_PER_RANK = (
-    2  # but for rsLoRA, whose scale follows the rank by itself, and PiSSA, which begins with what the weight has
-)
-RSLORA_ALPHA = 16.0  # as its paper has it: at rank 64 the scale of the others
+ALPHA_PER_RANK = 2  # except rsLoRA, whose scale depends on the rank, and PiSSA, which starts from the weight
+RSLORA_ALPHA = 16.0  # as in its paper; at rank 64 the same scale as the others
 VIRTUAL_TOKEN_METHODS = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
 LayerMaker = Callable[
     [str, nn.Linear], AdapterLayer
-]  # from a linear layer and its name to the layer that takes its place
+]  # a layer's name and the linear layer → the layer that replaces it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +110,7 @@ def _qlora(init: AdapterInit) -> LayerMaker:
     return lambda _, layer: QloraLinear(layer, init.rank, init.alpha, init.generator)
 
 
-# How the linear layers are changed, for each method that changes them; the names are those of the grammar.
+# Adapter layers of each method that wraps linear layers, by its name in the grammar.
 LAYER_METHODS: Mapping[str, Callable[[AdapterInit], LayerMaker]] = {
     "lora": lambda init: lambda _, layer: LoraLinear(layer, init.rank, init.alpha, init.generator),
     "rslora": lambda init: lambda _, layer: LoraLinear(layer, init.rank, RSLORA_ALPHA, init.generator, use_rslora=True),

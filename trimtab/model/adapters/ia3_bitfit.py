@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.base import AdapterLayer, frozen_bias
 
-# By the last part of a layer's name; where queries, keys and values are one layer, all of it is stretched.
+# By the last part of a layer's name; a fused QKV layer is scaled as a whole.
 SCALED_OUTPUTS, SCALED_INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", "fc2")
 
 
@@ -24,7 +24,7 @@ class Ia3Linear(AdapterLayer):
     def __init__(self, base: nn.Linear, *, scale_input: bool) -> None:
         super().__init__(base)
         self.scale_input = scale_input
-        shape = (1, base.in_features) if scale_input else (base.out_features, 1)  # as PEFT has them
+        shape = (1, base.in_features) if scale_input else (base.out_features, 1)  # as in PEFT
         self.stretch = nn.Parameter(torch.ones(shape, device=base.weight.device))
 
     def saved_for_backward(self, tokens: int) -> int:

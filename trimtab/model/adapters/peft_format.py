@@ -29,9 +29,9 @@ from trimtab.model.prompt_tuning import (
 )
 
 CONFIG_FILE, QUANTIZED_FILE = "adapter_config.json", "quantization.json"
-MAX_ALPHA = 1e6  # far beyond any in use; the scale is this over the rank
+MAX_ALPHA = 1e6  # far beyond any in use; the scale is alpha over the rank
 _PREFIX, _VERA_A, _VERA_B, _VIRTUAL = "base_model.model.", "base_model.vera_A", "base_model.vera_B", "prompt_embeddings"
-# Options of PEFT under which the same tensors mean another change of the weights.
+# PEFT options that change what the same tensors mean.
 _UNSUPPORTED_OPTIONS = (
     *("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias"),
     *("prefix_projection", "layers_to_transform", "modules_to_save"),
@@ -98,7 +98,7 @@ def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
     Raises InputError for an unknown type or option, and for tensors that do not belong to this model.
     """
     kind, file = config.get("peft_type"), folder / CONFIG_FILE
-    has_head = config.get("modules_to_save") == ["score"]  # of a classifier; `model/classifier.py` reads it
+    has_head = config.get("modules_to_save") == ["score"]  # a classifier's head, which `model/classifier.py` reads
     unsupported = [
         key for key in _UNSUPPORTED_OPTIONS if config.get(key) and not (has_head and key == "modules_to_save")
     ]
@@ -170,7 +170,7 @@ def _rank(config: Mapping[str, Any], tensors: Mapping[str, Tensor], part: str, f
 
 def _alpha(config: Mapping[str, Any], file: Path) -> float:
     alpha = config.get("lora_alpha")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MAX_ALPHA:  # NaN is not
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MAX_ALPHA:  # False for NaN
         raise InputError(f"lora_alpha is {_abbreviated(alpha)}", _USE_SAVED_CONFIG, file=file)
     return float(alpha)
 

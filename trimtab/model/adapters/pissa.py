@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.lora import LoraLinear
 
-_OVERSAMPLING, _POWER_ITERATIONS = 8, 4  # directions followed beyond the rank, and products with W Wᵀ
+_OVERSAMPLING, _POWER_ITERATIONS = 8, 4  # of the randomised SVD: directions beyond the rank, and products with W Wᵀ
 
 
 class PissaLinear(LoraLinear):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.lora import LoraLinear
 
-# What the base has to be loaded with where PEFT puts the adapter on: arguments of transformers' BitsAndBytesConfig.
+# Arguments of transformers' BitsAndBytesConfig to load the base with, for PEFT to attach the adapter.
 SETTINGS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
-# When it is imported it tells which kernels of the hub it would like; those are of no use here, where weights are unpacked.
+# On import it recommends kernels from the hub, which are not used here: weights are dequantised.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 

@@ -35,7 +35,7 @@ class VeraLinear(LowRankLayer):
 
     def __init__(self, base: nn.Linear, vera_a: Tensor, vera_b: Tensor) -> None:
         super().__init__(base)
-        self.vera_a, self.vera_b = vera_a, vera_b  # the same two tensors in every layer, so no buffers
+        self.vera_a, self.vera_b = vera_a, vera_b  # shared by all layers, so not buffers
         self.lambda_d = nn.Parameter(torch.full((vera_a.shape[0],), D_INITIAL, device=base.weight.device))
         self.lambda_b = nn.Parameter(torch.zeros(base.out_features, device=base.weight.device))
 
