@@ -84,13 +84,13 @@ def test_every_family_keeps_its_own_names(method, family):
 
 def test_biases_that_an_architecture_has_no_name_for_are_refused():
     base = changed(base_of("gemma2"), "bitfit")
-    with merged(base.model), pytest.raises(InputError, match=r"no place for what was trained.*export it as peft"):
+    with merged(base.model), pytest.raises(InputError, match=r"no parameter for what was trained.*export it as peft"):
         merged_config(base, merged_weights(base))
 
 
 @pytest.mark.parametrize("method", ["soft-prompt", "prefix"])
 def test_virtual_tokens_are_in_no_weight(method):
-    with pytest.raises(InputError, match="virtual tokens stand before the prompt"):
+    with pytest.raises(InputError, match="virtual tokens precede the prompt"):
         merged_weights(changed(base_of("llama"), method))
 
 

@@ -153,7 +153,7 @@ def decided(api: str, body: bytes, labels: tuple[str, ...] = LABELS) -> Any:
 GOOD = [("card arrival", 0.2), ("Card-arrival", 0.3), ("refund", 0.5)]
 BAD: dict[str, tuple[Any, str]] = {
     "missing": (GOOD[:2], "lack the label 'refund'"),
-    "another": ([*GOOD, ("other", 0.0)], "name a label that was not asked for"),
+    "another": ([*GOOD, ("other", 0.0)], "name a label that was not requested"),
     "NaN": ([*GOOD[:2], ("refund", math.nan)], "the probability of 'refund' is no number from 0 to 1"),
     "infinite": ([*GOOD[:2], ("refund", math.inf)], "is no number from 0 to 1"),
     "negative": ([*GOOD[:2], ("refund", -0.5)], "is no number from 0 to 1"),

@@ -119,7 +119,7 @@ def test_an_error_that_is_not_of_memory_stays_what_it_is(tmp_path):
 
 
 def test_memory_that_runs_out_at_a_look_at_dev_is_told(tmp_path):
-    with pytest.raises(MemoryRanOutError, match="at the look at dev after step 5 of 10; nothing was saved yet: "):
+    with pytest.raises(MemoryRanOutError, match="at the dev evaluation after step 5 of 10; nothing was saved yet: "):
         train_model(job(with_lora(2), tmp_path, evaluate=lambda: no_memory(None)))
 
 
@@ -135,7 +135,7 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
     with pytest.raises(MemoryRanOutError) as raised:
         train_model(job(with_lora(2, dtype), tmp_path, objective=Ending(pythons, at=1, rows=[row] * 4)))
     line = str(raised.value)
-    assert line.startswith("the memory ran out at step 1 of 10, in a pass of ")
+    assert line.startswith("out of memory at step 1 of 10, in a pass of ")
     assert "a smaller base.model" in line
     assert "a lower rank" in line
     assert "batch" not in line
@@ -146,7 +146,7 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
 
 @pytest.mark.parametrize(("dtype", "way"), [(torch.bfloat16, 'base.precision = "fp32"'), (torch.float32, "the rows")])
 def test_what_is_no_number_before_anything_has_moved_is_not_laid_to_the_learning_rate(tmp_path, dtype, way):
-    with pytest.raises(DivergedError, match=f"loss is nan at step 1, before any weight has moved: .*{way}") as raised:
+    with pytest.raises(DivergedError, match=f"loss is nan at step 1, before any weight has changed: .*{way}") as raised:
         train_model(job(with_lora(2, dtype), tmp_path, objective=Ending(not_a_number, at=1)))
     assert "learning_rate" not in str(raised.value)
 

@@ -345,7 +345,10 @@ def test_a_flipped_bit_in_a_checkpoint_is_said_and_changes_no_weights(tmp_path):
     file.write_bytes(bytes(raw))
     heard = []
     result = train_model(job(resumed, tmp_path / "cut", dev=dev(), progress=Progress(listeners=[heard.append])))
-    assert f"{newest}: the checkpoint is damaged (weights.safetensors is not as it was written)" in heard[0]["note"]
+    assert (
+        f"{newest}: the checkpoint is damaged (weights.safetensors has changed since it was written)"
+        in heard[0]["note"]
+    )
     assert heard[0]["stays"]
     assert same(weights(whole), weights(resumed))
     assert result.readings == expected.readings
@@ -363,7 +366,7 @@ def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path):
 
 def test_a_run_is_not_resumed_on_other_data_or_in_another_precision(tmp_path):
     train_model(job(fresh(), tmp_path, fingerprint="a"))
-    with pytest.raises(InputError, match="another data or settings"):
+    with pytest.raises(InputError, match="other data or settings"):
         train_model(job(fresh(), tmp_path, fingerprint="b"))
     other = base_of("llama", torch.bfloat16)
     add_lora(other, 2, 4.0, seed=0)

@@ -160,7 +160,7 @@ def test_a_write_that_fails_anywhere_loses_nothing(tmp_path, monkeypatch, code):
         if not broken.came:
             break
         if line is not None:  # what is only tidied up may fail without a word
-            assert re.search(rf"^{folder}[^;\n]*: [^\n]+; [^\n]*(make room|the disk)[^\n]*$", line), (at, line)
+            assert re.search(rf"^{folder}[^;\n]*: [^\n]+; [^\n]*(free disk space|the disk)[^\n]*$", line), (at, line)
         kept = checkpoint.load(folder / "checkpoints")
         assert kept is None or torch.equal(kept.weights["numbers"], states[kept.state["step"]]), at
         left = list((folder / "adapter").glob(".*.part"))  # could not be tidied away; goes with the next save

@@ -63,16 +63,16 @@ def require_writable(config: Mapping[str, Any], weights: Mapping[str, Any], toke
     kind = config.get("model_type")
     if kind != ARCHITECTURE:
         raise InputError(
-            f"GGUF is written for the architecture 'llama', and this is {kind!r}", _USE_MERGED, field="format"
+            f"GGUF export supports the architecture 'llama', and this is {kind!r}", _USE_MERGED, field="format"
         )
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     scaled = rope.get("rope_type", "default")
     if scaled != "default":
-        raise InputError(f"GGUF is not written with positions scaled as {scaled!r}", _USE_MERGED, field="format")
+        raise InputError(f"GGUF export does not support positions scaled as {scaled!r}", _USE_MERGED, field="format")
     biased = next((name for name in weights if name.endswith(".bias")), None)
     if biased:
         raise InputError(
-            f"GGUF is written for a Llama without biases, and this has {biased}", _USE_MERGED, field="format"
+            f"GGUF export supports a Llama without biases, and this has {biased}", _USE_MERGED, field="format"
         )
     pre_tokenizer_of(tokenizer)
 
@@ -82,7 +82,7 @@ def pre_tokenizer_of(tokenizer: Any) -> str:
     ones.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise InputError("GGUF is written from a tokenizer.json, and there is none", _USE_MERGED, field="format")
+        raise InputError("GGUF export needs a tokenizer.json, and there is none", _USE_MERGED, field="format")
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     model, before = parts["model"], parts["pre_tokenizer"] or {}
     steps = before.get("pretokenizers", [before]) if before else []
@@ -98,7 +98,7 @@ def pre_tokenizer_of(tokenizer: Any) -> str:
         elif kinds == ("Split", "ByteLevel") and steps[0]["pattern"].get("Regex") == _LLAMA3 and whole:
             found = "llama-bpe"
     if found is None:
-        problem = "GGUF is written for tokenizers that split bytes as GPT-2, SmolLM or Llama 3 do, and this is another"
+        problem = "GGUF export supports tokenizers that split bytes as GPT-2, SmolLM or Llama 3 do, and this is another"
         raise InputError(problem, _USE_MERGED, field="format")
     return found
 

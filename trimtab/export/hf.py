@@ -36,7 +36,7 @@ def merged_weights(base: Base) -> dict[str, Tensor]:
     model = base.model
     if virtual_tokens_of(model) is not None:
         raise InputError(
-            "virtual tokens stand before the prompt, and no weight of the model holds them",
+            "virtual tokens precede the prompt and cannot be merged into the weights",
             "export it as peft",
             field="format",
         )
@@ -87,7 +87,7 @@ def _require_same_names(
     odd = sorted(wanted ^ weights.keys())
     if odd:
         raise InputError(
-            f"architecture {settings.get('model_type')!r} of transformers has no place for what was trained ({odd[0]})",
+            f"architecture {settings.get('model_type')!r} of transformers has no parameter for what was trained ({odd[0]})",
             "export it as peft",
             field="format",
         )
@@ -135,7 +135,9 @@ def write_adapter(run: Path, folder: Path, *, base: Base, name: str, revision: s
     """
     if not (run / ADAPTER_FILE).is_file():
         raise InputError(
-            "its training moved the model's own weights, and there is no adapter", "export it as merged", field="format"
+            "its training changed the model's own weights, so there is no adapter",
+            "export it as merged",
+            field="format",
         )
     folder.mkdir(parents=True, exist_ok=True)
     for file in (ADAPTER_FILE, QUANTIZED_FILE, LABELS_FILE):

@@ -49,7 +49,7 @@ def turn_template_of(encoder: ChatEncoder) -> TurnTemplate:
     Raises InputError if it does more: no system turn, or text that depends on the turn's number.
     """
     if not encoder.takes_system:
-        problem = "the chat template has no system turn, and Ollama's instruction would have no place"
+        problem = "the chat template has no system turn for the instruction"
         raise InputError(problem, "write the Modelfile by hand", field="base.model")
     first, to_user, to_answer, again, ask = encoder.pieces(("system", "user", "assistant", "user"), True)
     alone = encoder.pieces(("user",), True)[0]

@@ -50,13 +50,13 @@ def verify_folder(folder: Path, public_key: Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # the library raises errors of many types on a damaged or forged signature
-        remedy = "take it from who signed it, and load nothing of this one"
+        remedy = "get it again from its signer, and do not load this one"
         raise InputError(f"is not as {public_key} signed it: {one_line(error)}", remedy, file=folder) from error
 
     beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
     odd = next((path for path in beside if path.exists() and not _is_feedback_store(path)), None)
     if odd is not None:
-        raise InputError("lies in a signed folder, and nobody signed it", "take it away", file=odd)
+        raise InputError("is not signed, but its folder is", "take it away", file=odd)
 
 
 def _is_feedback_store(path: Path) -> bool:

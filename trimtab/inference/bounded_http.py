@@ -45,7 +45,7 @@ def read_within(response: httpx.Response, deadline: float) -> bytes:
 def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity", ""):
-        raise ReplyTooLargeError("the reply is packed in a way that was not asked for")
+        raise ReplyTooLargeError("the reply is in a content encoding that was not requested")
     unpacker = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
     for piece in response.iter_raw():
         if time.monotonic() > deadline:  # each read has its own timeout, so this is reached
@@ -58,7 +58,7 @@ def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
                 yield unpacker.decompress(piece, _BLOCK)
                 piece = unpacker.unconsumed_tail
         except zlib.error:
-            raise ReplyTooLargeError("the reply is not the gzip that it says it is") from None
+            raise ReplyTooLargeError("the reply is not valid gzip") from None
 
 
 def parse_reply(body: bytes) -> Any:

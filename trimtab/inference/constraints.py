@@ -145,7 +145,7 @@ class Grammars:
 
     def __init__(self, tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> None:
         if find_spec("xgrammar") is None:
-            raise PackageError("xgrammar", "structured", "an answer held to a schema, an expression or choices")
+            raise PackageError("xgrammar", "structured", "an answer constrained to a schema, an expression or choices")
         if not stop_ids:
             raise InputError("a constrained answer without an end token", "choose a model that has one")
         import xgrammar

@@ -87,13 +87,13 @@ def _unsupported(schema: Any) -> Iterator[str]:
         supported = {exclusive, "type"} if exclusive in ("const", "enum") else {exclusive}
     for keyword in sorted(keywords - supported):
         beside = f" beside {exclusive}" if exclusive else ""
-        yield f"answers cannot be held to {keyword[:80]!r}{beside} in a schema"
+        yield f"answers cannot be constrained to {keyword[:80]!r}{beside} in a schema"
     if keywords & {"minLength", "maxLength"} and "pattern" in keywords:
-        yield "answers cannot be held to a length beside 'pattern' in a schema"
+        yield "answers cannot be constrained to a length beside 'pattern' in a schema"
     if exclusive == "$ref" and not str(schema["$ref"]).startswith("#"):
         yield f"$ref {str(schema['$ref'])[:80]!r} leads out of the schema"
     if exclusive == "allOf" and len(schema["allOf"]) > 1:
-        yield "answers cannot be held to 'allOf' of several schemas"
+        yield "answers cannot be constrained to 'allOf' of several schemas"
     for part in _subschemas(schema):
         yield from _unsupported(part)
 

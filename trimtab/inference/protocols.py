@@ -145,7 +145,7 @@ def _decision(answer: Any, probabilities: Any, labels: Sequence[str]) -> dict[st
     if lacking is not None:
         raise ReplyError(f"the probabilities lack the label {visible(lacking[:80])!r}")
     if len(probabilities) > len(labels):
-        raise ReplyError("the probabilities name a label that was not asked for")
+        raise ReplyError("the probabilities name a label that was not requested")
     values = [_probability(probabilities[label], label) for label in labels]
     total, tolerance = sum(values), min(MAX_TOLERANCE, max(MIN_TOLERANCE, ROUNDING * len(labels)))
     if abs(total - 1) > tolerance:

@@ -144,7 +144,7 @@ def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mappi
         spell = byte_fallback
     else:
         raise InputError(
-            "its tokenizer does not tell the bytes of its tokens, so no answer can be held to passages",
+            "its tokenizer's bytes per token are unknown, so answers cannot be constrained to passages",
             "choose another base model, or take quote out of the arm's name",
             field="base.model",
         )

@@ -146,7 +146,7 @@ def raw_config(folder: Path) -> dict[str, Any]:
     if special_file is not None:
         raise InputError("is no regular file", "take it away", file=special_file)
     if (folder / "adapter_config.json").exists():  # transformers would load the model that it names
-        raise InputError("an adapter lies beside the model", "move adapter_config.json away", file=folder)
+        raise InputError("an adapter is in the model's folder", "move adapter_config.json away", file=folder)
     plain: dict[str, Any] = _without_code(read_object(inside(folder, file.name)))
     return plain
 
@@ -159,7 +159,7 @@ def build_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any
     require_possible(raw, weights, file)
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise InputError(f"architecture {kind!r} is not one that transformers ships", _CHOOSE_FAMILY, file=file)
+        raise InputError(f"architecture {kind!r} is unknown to transformers", _CHOOSE_FAMILY, file=file)
     with wrap_library_errors(file, "cannot be used", AGAIN):
         return AutoConfig.for_model(**raw)
 

@@ -21,7 +21,7 @@ def share_weights(base: Base) -> Base:
     or trained weights: they would be shared too.
     """
     if base.original_weights or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
-        raise InputError("a base with trained weights on it has no twin", "take them off first")
+        raise InputError("a base with an adapter or trained weights cannot be shared", "detach them first")
     memo: dict[int, object] = {}
     for parameter in base.model.parameters():  # a tied weight occurs once, so it stays tied
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)

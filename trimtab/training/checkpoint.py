@@ -52,7 +52,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
         raise InputError(
             f"the checkpoint of step {step} could not be written ({one_line(error)}); "
             + (f"{previous} before it is intact" if previous else "nothing was saved before it"),
-            "make room or mend the disk, then run the same command with --resume",
+            "free disk space or repair the disk, then run the same command with --resume",
             file=folder,
         ) from error
 
@@ -80,7 +80,7 @@ def load(folder: Path, on_damage: Callable[[str], None] = lambda _: None) -> Che
             on_damage(f"{damage[0].file}: {damage[0].problem}; training goes on from {name}")
         return found
     if damage:
-        remedy = "remove this folder, and the same command with --resume starts this training at its beginning"
+        remedy = "remove this folder; the same command with --resume then starts this training from the beginning"
         raise InputError(
             f"no checkpoint is intact ({Path(str(damage[0].file)).name}: {damage[0].problem})", remedy, file=folder
         )
@@ -148,10 +148,10 @@ def _verify_hashes(folder: Path, state: Mapping[str, Any]) -> int | None:
     hashes = recorded.get("files") if isinstance(recorded, dict) else None
     best = recorded.get("best", "") if isinstance(recorded, dict) else None
     if not isinstance(hashes, dict) or not (best is None or isinstance(best, int)):
-        raise ValueError(f"{HASHES} is not as it was written")
+        raise ValueError(f"{HASHES} has changed since it was written")
     for file, found in _hashes(folder, state).items():
         if found != hashes.get(file):
-            raise ValueError(f"{file} is not as it was written")
+            raise ValueError(f"{file} has changed since it was written")
     return best
 
 

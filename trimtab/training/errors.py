@@ -25,7 +25,7 @@ def require_finite(
         if rate is None:
             remedy = 'set base.precision = "fp32"' if precision != "fp32" else "look at the rows and their weights"
             raise DivergedError(
-                f"{name} is {value} at step {step}, before any weight has moved: {remedy}, or choose another base.model"
+                f"{name} is {value} at step {step}, before any weight has changed: {remedy}, or choose another base.model"
             )
         raise DivergedError(
             f"{name} is {value} at step {step}; {_saved_state(last_checkpoint)}: start again with a lower learning_rate (now {rate:g})"
@@ -45,7 +45,7 @@ def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, to
             raise
         pass_text = f", in a pass of {tokens:,} tokens" if tokens else ""
         raise MemoryRanOutError(
-            f"the memory ran out at {where}{pass_text}; {_saved_state(last_checkpoint)}: close other programs and go on with --resume, "
+            f"out of memory at {where}{pass_text}; {_saved_state(last_checkpoint)}: close other programs and go on with --resume, "
             f"or start again with {_memory_advice(base, tokens)}"
         ) from error
 
@@ -60,7 +60,7 @@ def _memory_advice(base: Base, tokens: int) -> str:
         ways.append('base.precision = "bf16"')
     if tokens > (most := default_microbatch_tokens(base.model.dtype)):
         ways.append(f"rows of at most {most:,} tokens (shorter texts, fewer shots or passages)")
-    ways.append("fewer numbers that move (a lower rank, fewer layers, lora in place of full)")
+    ways.append("fewer trainable parameters (a lower rank, fewer layers, lora in place of full)")
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
 

@@ -107,7 +107,7 @@ def _require_fit(model: LinearModel) -> None:
     """Raise ValueError if the sizes of weights, labels and vocabulary do not match."""
     arrays = (model.weights_CF, model.offsets_C, model.idf_F)
     if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays) or model.weights_CF.ndim != 2:
-        raise ValueError("its weights are no numbers")
+        raise ValueError("its weights are not finite numbers")
     labels, features = model.weights_CF.shape
     if not labels or len(model.labels) != labels or model.offsets_C.shape != (labels,):
         raise ValueError(f"{len(model.labels)} labels, and weights for {labels}")
@@ -231,5 +231,5 @@ def _features(texts: Sequence[str], vectorizer: Any, featurize: Featurizer | Non
     if vectorizer is not None:
         return vectorizer.transform(texts)
     if featurize is None:
-        raise ValueError("this model was fitted on features of another model; pass what makes them")
+        raise ValueError("this model was fitted on features of another model; pass their featurizer")
     return featurize(texts)

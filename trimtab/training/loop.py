@@ -290,7 +290,7 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
     if job.evaluate is None:
         return
     with explain_memory_error(
-        job.base, f"the look at dev after step {state.step} of {job.steps}", state.last_checkpoint
+        job.base, f"the dev evaluation after step {state.step} of {job.steps}", state.last_checkpoint
     ):
         evaluation = job.evaluate()
     _require_finite(
@@ -332,7 +332,7 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
     version = saved.pop("version", 1)
     checks = (
         (version != VERSION, f"version {version} of Trimtab's checkpoints; this Trimtab reads {VERSION}"),
-        (saved.pop("fingerprint", None) != job.fingerprint, "another data or settings"),
+        (saved.pop("fingerprint", None) != job.fingerprint, "other data or settings"),
         (saved.pop("precision", None) != job.base.precision, "another precision"),
         (found.weights.keys() != optimizer.parameters.keys(), "other trainable weights"),
     )
@@ -340,7 +340,7 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
         if differs:
             raise InputError(
                 f"the checkpoint was made with {what}",
-                "start a new run, or put back what was changed",
+                "start a new run, or restore the former data and settings",
                 file=job.checkpoints,
             )
     optimizer.load_weights(found.weights)

@@ -138,6 +138,6 @@ ADVICE: dict[Health, str] = {
     "learning": "",
     "still improving": "dev loss was still falling at the end: more epochs may help",
     "memorising": "train loss falls while dev loss rises: it memorises; the best weights were kept",
-    "gaming": "answers earn more while the metric on dev falls: the reward is gamed; the best weights by the metric were kept",
+    "gaming": "rewards rise while the metric on dev falls: reward hacking; the best weights by the metric were kept",
     "diverging": "train loss and dev loss both rose: lower learning_rate; the best weights were kept",
 }

@@ -284,7 +284,7 @@ class PolicyGradient:
     def _value_loss(self, hidden_MD: Tensor, batch: RolloutBatch, weights_M: Tensor) -> Tensor:
         """Return half the squared error of the value head, clipped to within CLIP of the old values."""
         if self.value is None:
-            raise ValueError("only PPO expects something")
+            raise ValueError("only PPO has a value head")
         predicted_M = _predict_values(self.value, hidden_MD)
         old_values_M, returns_M = batch.values_M.to(predicted_M.device), batch.returns_M.to(predicted_M.device)
         clipped_M = old_values_M + (predicted_M - old_values_M).clamp(-CLIP, CLIP)

@@ -243,5 +243,5 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         with replacing(path) as beside:
             save_file(tensors, beside)
     except SafetensorError as error:
-        remedy = "make room or mend the disk, then run the same command with --resume"
+        remedy = "free disk space or repair the disk, then run the same command with --resume"
         raise InputError(f"could not be written ({one_line(error)})", remedy, file=path) from error

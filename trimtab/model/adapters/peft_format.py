@@ -104,7 +104,7 @@ def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
     ]
     if unsupported or kind not in ("LORA", *_KEYS_BY_TYPE, SoftPrompt.PEFT_TYPE, LearnedPrefix.PEFT_TYPE):
         raise InputError(
-            f"the adapter is of a kind that is not known here ({visible(', '.join(unsupported) or repr(kind)[:40])})",
+            f"the adapter's type or options are not supported ({visible(', '.join(unsupported) or repr(kind)[:40])})",
             "use one that trimtab or PEFT trained without these options",
             file=file,
         )
@@ -123,7 +123,7 @@ def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
     expected |= {_VERA_A, _VERA_B} if kind == "VERA" else set()
     if tensors.keys() != expected:
         raise InputError(
-            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
+            "the adapter's layers are not those of this model", "use the base model it was trained on", file=folder
         )
     wrap(base.model, layers, _layer_maker(base, str(kind), config, tensors, folder))
 
@@ -148,7 +148,7 @@ def _layer_maker(
     )
     if config.get("use_dora"):
         if use_rslora:
-            raise InputError("use_dora and use_rslora together are not known here", _USE_SAVED_CONFIG, file=file)
+            raise InputError("use_dora and use_rslora together are not supported", _USE_SAVED_CONFIG, file=file)
         return lambda _, layer: DoraLinear(layer, rank, alpha)
     if (folder / QUANTIZED_FILE).is_file():
         require_bitsandbytes()
@@ -189,7 +189,7 @@ def _attach_virtual_tokens(
     width = 2 * layers * heads * size if kind is LearnedPrefix else base.model.config.hidden_size
     if tensors.keys() != {_VIRTUAL} or tensors[_VIRTUAL].dim() != 2 or tensors[_VIRTUAL].shape[1] != width:
         raise InputError(
-            "the virtual tokens are not of this model's size", "use the base model they were trained on", file=folder
+            "the virtual tokens do not have this model's size", "use the base model they were trained on", file=folder
         )
     stored = tensors[_VIRTUAL].shape[0]
     if type(count) is not int or count < 1 or count != stored:

@@ -26,7 +26,7 @@ def require_bitsandbytes() -> None:
     """Raise InputError if bitsandbytes is not installed."""
     if not find_spec("bitsandbytes"):
         raise InputError(
-            "qlora packs weights in 4 bits and needs bitsandbytes, which is not installed",
+            "qlora quantises weights to 4 bits and needs bitsandbytes, which is not installed",
             "take lora, or run: pip install 'trimtab[qlora]'",
             field="arm.weights",
         )
