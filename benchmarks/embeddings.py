@@ -37,6 +37,7 @@ from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.data.split import assign_splits
 from trimtab.measurement.ranking import holds
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
@@ -147,7 +148,7 @@ class Models:
     @cached_property
     def base(self) -> Base:
         """The base model."""
-        return load_base(resolve(BASE))
+        return accelerate(load_base(resolve(BASE)))
 
 
 def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:

@@ -29,6 +29,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, step_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
@@ -99,7 +100,7 @@ def measure(way: str, base: Base, rows: Sequence[TrainingRow], weights: int) -> 
 
 def share(way: str, source: Path) -> dict[str, float]:
     """One way of training between the products, in turn."""
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     layers = [
         tuple(value.shape) for name, value in base.model.named_parameters() if ".layers." in name and value.dim() > 1
     ]

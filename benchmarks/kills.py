@@ -84,7 +84,7 @@ def tiny_base(layers: int = 2, moves: str = "lora") -> Base:
     base = Base(model=model, tokenizer=None, precision="bf16" if own else "fp32", folder=Path())
     if own:
         model.bfloat16()
-        accelerate(model)
+        accelerate(base)
         unfreeze(base, moves, 1)
     else:
         add_lora(base, 4, 8.0, seed=0)

@@ -24,6 +24,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, trainable_parameters
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training import batch as batches
 from trimtab.training import prefix_sharing as trees
@@ -71,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     given = parser.parse_args()
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     found: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.rl import PolicyGradient, Rollout
@@ -91,7 +92,7 @@ class Questions:
 
 def main() -> tuple[tuple[float, float], tuple[float, float]]:
     """Mean reward and mean length of greedy answers to questions that were not trained on, before and after."""
-    base = load_base(resolve("smollm2-135m-q4"))
+    base = accelerate(load_base(resolve("smollm2-135m-q4")))
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)
     training, unseen = Questions(base, encoder, PLACES), Questions(base, encoder, HELD_OUT)

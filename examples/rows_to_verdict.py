@@ -21,6 +21,7 @@ from trimtab.measurement.evaluate import evaluate
 from trimtab.measurement.figures import score_estimate
 from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.linear import train_linear
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
@@ -57,7 +58,7 @@ def read_rows() -> list[Example]:
 def main() -> tuple[list[ArmResult], Verdict]:
     ledger = Path(tempfile.mkdtemp()) / "splits.parquet"  # keeps each row's side, so that none ever moves
     rows, dev, test = assign_splits(read_rows(), (), TASK.data.split, ledger, "classify").values()
-    base = load_base(resolve(TASK.base.model), precision="fp32")
+    base = accelerate(load_base(resolve(TASK.base.model), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     label_ids = [encoder.answer(label) for label in LABELS]
     pairs, dev_pairs = ([(row.input, row.references[0]) for row in part] for part in (rows, dev))

@@ -12,6 +12,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
@@ -56,7 +57,7 @@ def show(title, said):
 
 
 def main() -> tuple[int, int]:
-    base = load_base(resolve("smollm2-135m-q4"), precision="fp32")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     notes = [note for note, _ in HELD_OUT]
     before = show("before", answers(base, encoder, notes))
@@ -83,7 +84,7 @@ def main() -> tuple[int, int]:
         save_adapter(base, folder / "adapter")  # PEFT's format: adapter_model.safetensors, adapter_config.json
 
         # What is measured and served is what was saved: a fresh base, the adapter read from disk and merged.
-        fresh = load_base(base.folder, precision="fp32")
+        fresh = accelerate(load_base(base.folder, precision="fp32"))
         load_adapter(fresh, folder / "adapter")
         with merged(fresh.model):
             after = show("after", answers(fresh, encoder, notes))

@@ -13,6 +13,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.classifier import ClassificationHead
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.classification import ClassificationObjective, label_rows
 
@@ -20,7 +21,7 @@ from trimtab.training.classification import ClassificationObjective, label_rows
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    base = load_base(Path(plan["model"]), "bf16")
+    base = accelerate(load_base(Path(plan["model"]), "bf16"))
     add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)
     encoder = ChatEncoder(base.tokenizer)
     names = sorted({row["label"] for row in plan["rows"]})

@@ -35,6 +35,7 @@ from trimtab.inference.quote import QuoteConstraint
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.share_weights import share_weights
@@ -72,7 +73,7 @@ class Session:
     def base(self) -> Base:
         """The base model with whatever was put onto it."""
         if self._base is None:
-            self._base = load_base(self.base_folder, self._asked_precision)
+            self._base = accelerate(load_base(self.base_folder, self._asked_precision))
         return self._base
 
     @property

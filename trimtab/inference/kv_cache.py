@@ -206,7 +206,7 @@ class KVCache:
         """Write a prompt's keys and values into a slot, from its token `start` on."""
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self._blocks = supports_heads(key_KTD, value_KTD)
+            self._blocks = supports_heads("attend_own", key_KTD, value_KTD)
             block = BLOCK if self._blocks else self._capacity
             self.keys.append(key_KTD.new_zeros(self._rows, heads, self._capacity // block, size, block))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._capacity, size))

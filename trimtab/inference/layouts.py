@@ -285,7 +285,7 @@ class TrieLayout:
         """
         parts, keys, values, start = [], [], [], 0
         use_tree_kernel = config.softcap is None and (config.window is None or max(self._last) < config.window)
-        use_tree_kernel = use_tree_kernel and supports_heads(query_HND, key_KND, value_KND)
+        use_tree_kernel = use_tree_kernel and supports_heads("attend_ways", query_HND, key_KND, value_KND)
         for number, one in enumerate(self.caches):
             read, places_Q, prompt = self._prefill_counts[number], self._node_positions[number], len(one.new_ids)
             middle, end = start + read, start + read + len(places_Q)

@@ -158,7 +158,7 @@ def log_sum_exp_of(logits_BV: Tensor) -> Tensor:
     """
     if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
-    if ops.supports_rows(logits_BV):
+    if ops.supports_rows("log_sums", logits_BV):
         return ops.log_sum_exp(logits_BV)
     return torch.cat([softmax_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from trimtab.model.kernels.build import can
+from trimtab.model.kernels.build import supports
 from trimtab.model.kernels.ops import apply_function, scaled_softmax, softmax_backward
 from trimtab.model.kernels.torch_private import flash_attention, works
 from trimtab.model.kernels.varlen_attention import VarlenAttention
@@ -208,7 +208,7 @@ class _CausalMatmulAttention(torch.autograd.Function):
 def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
     """Return the weights of groups of `count` queries; the last of a group sees all keys, each before it one less."""
     key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
-    if can(query_KRD):
+    if supports("weigh", query_KRD):
         return scaled_softmax(query_KRD @ key_KDT, scale, count)[0]
     mask_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
     mask_QT.masked_fill_(~visibility_mask(count, seen, None, key_KTD.device), float("-inf"))
@@ -329,7 +329,7 @@ def _softmax_weights(products_KRT: Tensor, config: AttentionConfig, queries: int
 
     Rows are groups of `queries`: the last of a group sees all T, each before it one less.
     """
-    if config.softcap is None and can(products_KRT):
+    if config.softcap is None and supports("weigh", products_KRT):
         return scaled_softmax(products_KRT, config.scale, queries)
     scores_KRT = _scores(products_KRT.float(), config, None)
     if queries > 1:

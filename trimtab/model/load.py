@@ -29,7 +29,6 @@ from trimtab.base.machine import keep_freed_memory
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.attention import ATTENTION, Layout, PackedSequences
 from trimtab.model.checkpoint_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
-from trimtab.model.fast.patch import accelerate
 from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_threads_to_quota
@@ -121,7 +120,6 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     chosen_precision = choose_precision(precision, where)
     model = _model(folder, config, DTYPES[chosen_precision])
     model.to(where).eval().requires_grad_(False)
-    accelerate(model)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen_precision, folder=folder)
     _verify_logits(base)
     return base

@@ -27,11 +27,5 @@ def share_weights(base: Base) -> Base:
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
         memo[id(shared)] = shared
-    # packed forwards for inference (`model/fast/inference_layers.py`) are not copied, and removed below
-    for module in base.model.modules():
-        if "forward" in vars(module):
-            memo[id(module.forward)] = module.forward
     model = copy.deepcopy(base.model, memo)
-    for module in model.modules():
-        vars(module).pop("forward", None)
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

@@ -311,7 +311,7 @@ def _label_log_probabilities(
     beside it.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
-    if cap is None and (head is None or head.bias_V is None) and supports_rows(logits_RV):
+    if cap is None and (head is None or head.bias_V is None) and supports_rows("label_scores", logits_RV):
         scales = None if scale_R is None else scale_R.contiguous()
         call("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
         return log_p_R

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.hooks import RemovableHandle
 
-from trimtab.model.kernels.build import call, can
+from trimtab.model.kernels.build import call, supports
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
 WARMUP_STEPS = 10  # at most, with the "constant" schedule
@@ -190,7 +190,7 @@ class Optimizer:
 
 def _kernel_supports(tensor: Tensor) -> bool:
     """True if the optimizer's kernels support this tensor."""
-    return can(tensor) and tensor.is_contiguous() and tensor.numel() % KERNEL_WIDTH == 0
+    return supports("step_adam", tensor) and tensor.is_contiguous() and tensor.numel() % KERNEL_WIDTH == 0
 
 
 class _GradientSums:

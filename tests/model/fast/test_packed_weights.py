@@ -15,6 +15,7 @@ from trimtab.export.hf import merged_weights
 from trimtab.model.adapters.apply import merged
 from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import packed_weights as room
+from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.packed_weights import merged_and_packed, packed, packed_bytes, packed_projection, packed_weight
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels.torch_private import mkldnn_linear, works
@@ -36,7 +37,7 @@ def told(base: Base) -> Tensor:
 
 def swapped(base: Base) -> int:
     """How many layers answer by a copy."""
-    return sum("forward" in vars(module) for module in base.model.modules())
+    return sum(module in INFERENCE_FORWARDS for module in base.model.modules())
 
 
 @needs_order

@@ -39,8 +39,7 @@ LAYOUTS = {
 def base_of(family: str, rank: int = 8, dtype: torch.dtype = torch.bfloat16) -> Base:
     """With LoRA of this rank, or with all weights but biases moving where it is 0."""
     model = model_of(family, dtype)
-    accelerate(model)
-    base = Base(model=model, tokenizer=None, precision="bf16", folder=".")  # type: ignore[arg-type]
+    base = accelerate(Base(model=model, tokenizer=None, precision="bf16", folder="."))  # type: ignore[arg-type]
     for name, value in model.named_parameters():
         value.requires_grad_(not rank and not name.endswith("bias"))
     if rank:
