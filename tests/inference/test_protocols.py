@@ -191,7 +191,7 @@ OTHER = {
 @pytest.mark.parametrize("body", OTHER.values(), ids=OTHER)
 @pytest.mark.parametrize("api", APIS)
 def test_replies_of_another_kind_are_refused(api: str, body: bytes) -> None:
-    with pytest.raises(RemoteError, match=f"the reply is not {PROTOCOLS[api].what}; check the url"):
+    with pytest.raises(RemoteError, match=f"the reply is not {PROTOCOLS[api].expected}; check the url"):
         decided(api, body)
 
 
