@@ -24,7 +24,13 @@ from trimtab.data.formats import too_many
 from trimtab.data.prompts import ChatEncoder, compose
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
-from trimtab.inference.label_scoring import LabelRequest, cached_token_count, choose_labels, hold_prefix, score_labels
+from trimtab.inference.label_scoring import (
+    LabelRequest,
+    cached_token_count,
+    choose_labels,
+    prefill_prefix,
+    score_labels,
+)
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.model.adapters.apply import detach
@@ -263,9 +269,9 @@ class Session:
             asked_labels, labels = self._requests(prompts), self.workspace.labels
             return choose_labels(
                 *(self.base, asked_labels, labels, self._label_ids),
-                held=held,
+                pinned=held,
                 calibration=calibration,
-                whole=whole,
+                exhaustive=whole,
             )
         longest = self.output_tokens
         asked = [
@@ -309,12 +315,12 @@ class Session:
 
     def held(self, sample: Sequence[Prompt]) -> Prefix | None:
         """What all prompts of the sample begin with, read by the weights that are on."""
-        return hold_prefix(self.base, self._shared(sample))
+        return prefill_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
         """What writes answers by the weights that are on, what all prompts of the sample begin with read beforehand."""
         engine = Engine(self.base, self.encoder.stop_ids)
-        engine.hold(self._shared(sample))
+        engine.pin(self._shared(sample))
         return engine
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_text
 from trimtab.base.records import Passage
 from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weights, inside
-from trimtab.model.load import as_input_error, known_config, raw_config, refuse_tensors, require_tokenizer
+from trimtab.model.load import build_config, raise_for_tensors, raw_config, require_tokenizer, wrap_library_errors
 from trimtab.model.threads import limit_to_free_cores
 
 # Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
@@ -65,13 +65,13 @@ class Embedder:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
-        from trimtab.model.threads import keep_to_share
+        from trimtab.model.threads import limit_threads_to_quota
 
-        keep_to_share()
+        limit_threads_to_quota()
         logging.disable_progress_bar()
         for place in self._readers:
             _require_reader(place)
-        with as_input_error(self.folder, "the embedding model cannot be loaded", AGAIN):
+        with wrap_library_errors(self.folder, "the embedding model cannot be loaded", AGAIN):
             return SentenceTransformer(
                 str(self.folder),
                 device="cpu",
@@ -100,7 +100,7 @@ class Embedder:
     @limit_to_free_cores()
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
         model = self._model
-        with as_input_error(self.folder, "the embedding model gives no vectors", AGAIN):
+        with wrap_library_errors(self.folder, "the embedding model gives no vectors", AGAIN):
             if not texts:
                 return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
             wanted = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
@@ -122,7 +122,7 @@ class Embedder:
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
     """The modules of a sentence-transformers folder and where each lies, all of a kind that runs no code from elsewhere."""
     file = inside(folder, "modules.json")
-    with as_input_error(file, "is damaged", AGAIN):
+    with wrap_library_errors(file, "is damaged", AGAIN):
         listed = read_json(file)
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed) or not listed:
         raise InputError("does not list modules", AGAIN, file=file)
@@ -158,9 +158,9 @@ def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
     Raises InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word.
     Tensors with `unread` in their names are not looked at.
     """
-    config = known_config(raw_config(place), place, find_weights(place))
+    config = build_config(raw_config(place), place, find_weights(place))
     require_tokenizer(place)
-    with as_input_error(place, "the weights cannot be loaded", AGAIN):
+    with wrap_library_errors(place, "the weights cannot be loaded", AGAIN):
         _, found = kind.from_pretrained(
             place,
             device_map="meta",  # names and shapes alone
@@ -170,6 +170,6 @@ def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    refuse_tensors(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
-    refuse_tensors(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    raise_for_tensors(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
+    raise_for_tensors(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
     return config

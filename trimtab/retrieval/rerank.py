@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
 from trimtab.model.checkpoint_files import AGAIN, find_weights
-from trimtab.model.load import as_input_error
+from trimtab.model.load import wrap_library_errors
 from trimtab.retrieval.embed import embedded_text, files_digest, require_whole
 
 RERANKED = 20  # of the best passages of a search; a right one that stands lower is not found this way
@@ -46,7 +46,7 @@ class Reranker:
             problem = f"the re-ranking model has {config.num_labels} outputs, and one is wanted"
             raise InputError(problem, "use a cross-encoder for passages", file=self.folder, field="base.reranker")
         local = {"local_files_only": True, "trust_remote_code": False}
-        with as_input_error(self.folder, "the re-ranking model cannot be loaded", AGAIN):
+        with wrap_library_errors(self.folder, "the re-ranking model cannot be loaded", AGAIN):
             model = AutoModelForSequenceClassification.from_pretrained(self.folder, use_safetensors=True, **local)
             return model.eval(), AutoTokenizer.from_pretrained(self.folder, **local)
 
@@ -59,7 +59,7 @@ class Reranker:
         longest = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         asked = _beginning(tokenizer, question, longest // 2)  # a passage keeps at least half of the room
         found: list[NDArray[np.float32]] = []
-        with as_input_error(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
+        with wrap_library_errors(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
             for start in range(0, len(texts), self.batch):
                 part = list(texts[start : start + self.batch])
                 inputs = tokenizer(

@@ -202,7 +202,7 @@ class Desk:
             with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
-        question = replace(question, asker=_asker(request))
+        question = replace(question, cache_salt=_asker(request))
         release, is_asked, is_begun = self._taken(served, request), False, False
         self._meters.asked(served.id)
         try:

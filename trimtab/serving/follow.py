@@ -19,7 +19,7 @@ from trimtab.base.errors import MissingError
 from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
 from trimtab.base.versions import Release
-from trimtab.model.threads import single_thread_beside
+from trimtab.model.threads import single_thread
 from trimtab.serving.dispatcher import Desk, Served
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.worker import CLOSE_SECONDS, Room
@@ -166,7 +166,7 @@ class Follower:
             _in_loop(loop, desk.take_over, served)
             self._candidate = None
         else:
-            with ExitStack() as stack, single_thread_beside():
+            with ExitStack() as stack, single_thread():
                 served = self._loaded(release, stack, desk, loop)
                 _in_loop(loop, desk.take_over, served)
                 held = stack.pop_all()
@@ -215,7 +215,7 @@ class Follower:
         Raises what is no fault of the candidate: a registry or files that are away, a full disk, a server that ends meanwhile.
         """
         try:
-            with ExitStack() as stack, single_thread_beside():
+            with ExitStack() as stack, single_thread():
                 served = self._loaded(source.release(canary), stack, desk, loop)
                 _in_loop(loop, desk.begin_canary, canary, served)
                 self._candidate = _Candidate(canary=canary, served=served, held=stack.pop_all())

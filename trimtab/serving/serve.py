@@ -43,7 +43,7 @@ from trimtab.base.versions import Release
 from trimtab.data.documents import Stamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
-from trimtab.model.threads import single_thread_beside
+from trimtab.model.threads import single_thread
 from trimtab.reports.labels import family, shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
@@ -136,7 +136,7 @@ def serve(
     for arm in chosen:
         require_answers(arm, own)
     with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
-        threads = stack.enter_context(single_thread_beside())
+        threads = stack.enter_context(single_thread())
         bound = stack.enter_context(listening(host, port))
         port = bound.getsockname()[1]
         judged = stack.enter_context(store_of(own, store))
@@ -431,7 +431,7 @@ class Fresh:
 
     def _prepare(self) -> None:
         documents = read_documents(self._task)
-        with single_thread_beside():
+        with single_thread():
             for session in self._sessions:
                 self._ready[session] = documents, session.indexed(documents)
 
@@ -449,7 +449,7 @@ def _embed(task: Task) -> Embed:
     found: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        with single_thread_beside():
+        with single_thread():
             if not found:
                 found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
             return found[0].encode(texts).tolist(), found[0].tokens(texts)
