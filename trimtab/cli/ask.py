@@ -19,8 +19,8 @@ from trimtab.cli.options import (
     JsonOption,
     SignedByOption,
     TaskOption,
-    loaded_unless,
     split_source,
+    task_unless_bundle,
 )
 from trimtab.cli.output import Output
 
@@ -68,7 +68,7 @@ def command(
         if len(asked) > 1:
             raise typer.BadParameter("several questions; write one, in quotes")
         question = asked[0] if asked else None
-        own = loaded_unless(bundle, signed_by, task, source)
+        own = task_unless_bundle(bundle, signed_by, task, source)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
         if question is not None:

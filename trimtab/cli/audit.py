@@ -42,7 +42,7 @@ def command(
       trimtab audit --page
     """
     with Output(as_json) as output:
-        from trimtab.cli.judging import ask, tell
+        from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.decision.audited import still_needed
         from trimtab.studies.audit import audit
 
@@ -50,9 +50,9 @@ def command(
         if page and session.pending:
             from trimtab.serving.audit_page import AuditPage
 
-            AuditPage(session).serve(tell)
+            AuditPage(session).serve(write_stderr)
         else:
-            ask(session)
+            ask_in_terminal(session)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AddressOption, ArtifactsOption, JsonOption, StoreOption, TaskOption, found
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AddressOption,
+    ArtifactsOption,
+    ByOption,
+    JsonOption,
+    StoreOption,
+    TaskOption,
+    existing_task,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -21,7 +30,6 @@ if TYPE_CHECKING:
     from trimtab.upkeep.canary import Canaries, CanaryForecast, CanaryStatus
 
 HELP = "A candidate beside production for a share of the users, promoted or rolled back by what they say."
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
 
 
 def start(
@@ -51,9 +59,9 @@ def start(
       trimtab canary start
       trimtab canary start --version 4 --share 0.2 --days 7
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        begun = own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
-        output.show(begun, lambda console: _draw(console, begun))
+    with Output(as_json) as output, open_canaries(existing_task(task, None), registry, artifacts, store) as own:
+        status_ = own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
+        output.show(status_, lambda console: _draw(console, status_))
 
 
 def status(
@@ -72,10 +80,10 @@ def status(
       trimtab canary status
       trimtab canary status --json
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        stands = own.status()
-        output.show(stands, lambda console: _draw(console, stands))
-    if stands.record is not None and not stands.record.passed:
+    with Output(as_json) as output, open_canaries(existing_task(task, None), registry, artifacts, store) as own:
+        status_ = own.status()
+        output.show(status_, lambda console: _draw(console, status_))
+    if status_.record is not None and not status_.record.passed:
         raise typer.Exit(EXIT_NO)
 
 
@@ -94,7 +102,7 @@ def stop(
     Example:
       trimtab canary stop --why "a customer complained"
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
+    with Output(as_json) as output, open_canaries(existing_task(task, None), registry, artifacts, store) as own:
         record = own.stop(why, by)
         output.show(record, lambda console: _line(console, record.headline))
 
@@ -102,35 +110,35 @@ def stop(
 COMMANDS: Mapping[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
 
 
-def opened(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
+def open_canaries(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
     """Open the canaries of a task, which read the judgements of its store."""
     from trimtab.upkeep.canary import canaries
 
-    def judged(since: datetime) -> Iterator[UserOutcome]:
+    def read_outcomes(since: datetime) -> Iterator[UserOutcome]:
         from trimtab.base.errors import MissingError
-        from trimtab.serving.feedback import store_of
+        from trimtab.serving.feedback import open_feedback_store
 
         try:
-            judgements = store_of(task, store, make=False)
+            judgements = open_feedback_store(task, store, make=False)
         except MissingError:
             return
         with judgements:
             yield from judgements.outcomes(since)
 
-    return canaries(task, address, artifacts=artifacts, store=store, judged=judged)
+    return canaries(task, address, artifacts=artifacts, store=store, judged=read_outcomes)
 
 
-def _draw(console: Console, stands: CanaryStatus) -> None:
-    for line in _lines(stands):
+def _draw(console: Console, status_: CanaryStatus) -> None:
+    for line in _lines(status_):
         _line(console, line)
 
 
-def _lines(stands: CanaryStatus) -> Iterator[str]:
-    yield stands.headline
-    evidence = stands.evidence
+def _lines(status_: CanaryStatus) -> Iterator[str]:
+    yield status_.headline
+    evidence = status_.evidence
     if evidence.quality is not None:
         yield f"right: {evidence.quality.figures}"
-    elif stands.record is None:
+    elif status_.record is None:
         yield "right: too few users with judgements or labels yet"
     if evidence.errors is not None:
         yield f"failed: {evidence.errors.candidate:.2%} of the candidate's answers, {evidence.errors.production:.2%} of production's"
@@ -139,19 +147,19 @@ def _lines(stands: CanaryStatus) -> Iterator[str]:
             f"95th percentile: {one.candidate_p95_ms:,.0f} ms, production {one.production_p95_ms:,.0f} ms; "
             f"limit {one.limit_ms:,.0f} ms, which {one.slow:.1%} of the candidate's answers are over"
         )
-    if stands.forecast is not None:
-        yield from _forecast_lines(stands.forecast, stands)
+    if status_.forecast is not None:
+        yield from _forecast_lines(status_.forecast, status_)
 
 
-def _forecast_lines(forecast: CanaryForecast, stands: CanaryStatus) -> Iterator[str]:
-    share, margin = stands.canary.share, stands.canary.margin
-    most = "" if forecast.is_measured else " at most (nothing is known yet of how users differ)"
+def _forecast_lines(forecast: CanaryForecast, status_: CanaryStatus) -> Iterator[str]:
+    share, margin = status_.canary.share, status_.canary.margin
+    at_most = "" if forecast.is_measured else " at most (nothing is known yet of how users differ)"
 
     def users(count: int) -> str:
-        told = f"{count:,} users with a judgement or a label, {round(count * share):,} of them the candidate's{most}"
+        text = f"{count:,} users with a judgement or a label, {round(count * share):,} of them the candidate's{at_most}"
         if forecast.users_a_day:
-            told += f"; {count / forecast.users_a_day:,.0f} days at {forecast.users_a_day:.1f} such users a day"
-        return told
+            text += f"; {count / forecast.users_a_day:,.0f} days at {forecast.users_a_day:.1f} such users a day"
+        return text
 
     yield f"a difference of 0.1 is shown with 80% chance by {users(forecast.clear_harm)}"
     if forecast.margin is not None:

@@ -17,7 +17,7 @@ from trimtab.cli.options import (
     RowsOption,
     SourceArgument,
     TaskOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -53,15 +53,15 @@ def command(
       trimtab check tickets/ --json
     """
     with Output(as_json) as out:
-        own = loaded(task, source, input=input, label=label, output=output)
-        from trimtab.cli.check_page import draw_audit, draw_rest
+        own = resolve_task(task, source, input=input, label=label, output=output)
+        from trimtab.cli.check_page import draw_data_audit, draw_rest
         from trimtab.studies.check import check
 
         audits: list[CheckResult] = []
 
         def audited(audit: CheckResult) -> None:
             audits.append(audit)
-            out.draw(lambda console: draw_audit(audit, console))
+            out.draw(lambda console: draw_data_audit(audit, console))
 
         result = check(own, rows=rows, allow=allow or (), timing=not no_timing, audited=audited)
         out.show(result, lambda console: draw_rest(audits[0], result, console, own.command("study")))

@@ -76,7 +76,7 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
         raise InputError("the audit of a site takes seconds and has no smaller part", "leave it out", field="--cut")
     from trimtab.base.display import Display
     from trimtab.base.progress import Progress
-    from trimtab.cli.surface import draw_audit
+    from trimtab.cli.surface import draw_site_audit
     from trimtab.cli.surface_coverage import draw_coverage
     from trimtab.publishing.demo import demo_surface
 
@@ -87,7 +87,7 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
         display.close()
 
     def draw(console: Console) -> None:
-        draw_audit(console, result.audit)
+        draw_site_audit(console, result.audit)
         console.print("")
         draw_coverage(console, result.coverage)
 

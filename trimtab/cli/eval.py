@@ -15,13 +15,13 @@ from trimtab.cli.options import (
     EightBitOption,
     JsonOption,
     TaskOption,
-    loaded,
-    one_arm,
+    required_arm,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
 
-class Held(StrEnum):
+class HeldOutSplit(StrEnum):
     """The parts of the data that an arm can be scored on."""
 
     dev = "dev"
@@ -31,7 +31,9 @@ class Held(StrEnum):
 def command(
     words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
-    split: Annotated[Held, typer.Option("--split", help="Scores on test are counted in the manifest.")] = Held.dev,
+    split: Annotated[
+        HeldOutSplit, typer.Option("--split", help="Scores on test are counted in the manifest.")
+    ] = HeldOutSplit.dev,
     run: Annotated[
         str | None,
         typer.Option("--run", metavar="ID", help="Weights of this training run or study; the newest unless given."),
@@ -53,8 +55,8 @@ def command(
       trimtab eval lora+rag --split test --eight-bit
     """
     with Output(as_json) as output:
-        source, arm = one_arm(words)
-        own = loaded(task, source)
+        source, arm = required_arm(words)
+        own = resolve_task(task, source)
         from trimtab.studies.eval import eval
 
         allowed = allow or ()

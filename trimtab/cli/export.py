@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, arm_at_most, found
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, existing_task, optional_arm
 from trimtab.cli.output import Output
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What an arm can be written as."""
 
     peft = "peft"
@@ -24,7 +24,7 @@ class Format(StrEnum):
 
 def command(
     format: Annotated[
-        Format,
+        ExportFormat,
         typer.Option(
             "--format",
             help="peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: the whole arm, for serve and ask.",
@@ -76,8 +76,8 @@ def command(
       trimtab export --format bundle --out winner --sign key.pem
     """
     with Output(as_json) as output:
-        source, arm = arm_at_most(words or ())
-        own = found(task, source)
+        source, arm = optional_arm(words or ())
+        own = existing_task(task, source)
         from trimtab.studies.export import export
 
         result = export(

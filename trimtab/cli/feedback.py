@@ -1,4 +1,4 @@
-"""`trimtab feedback export`."""
+"""`trimtab feedback export_feedback`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, SourceArgument, StoreOption, TaskOption, found
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    JsonOption,
+    SourceArgument,
+    StoreOption,
+    TaskOption,
+    existing_task,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 HELP = "What users said of the answers, as rows to train on."
 
 
-def export(
+def export_feedback(
     source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     out: Annotated[
@@ -41,7 +49,7 @@ def export(
       trimtab feedback export --store postgresql://trimtab@db.example/feedback --out judged/
     """
     with Output(as_json) as output:
-        own = found(task, source)
+        own = existing_task(task, source)
         from trimtab.serving.feedback_export import feedback_export
 
         result = feedback_export(own, out=out, store=store, allow=allow or ())
@@ -51,17 +59,17 @@ def export(
 
 
 def _draw(result: FeedbackExport, console: Console, serve: str) -> None:
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if not result.judgements:
-        say(f"no judgements yet; collect some on the page of: {serve}")
+        print_line(f"no judgements yet; collect some on the page of: {serve}")
         return
     for name, count in result.files.items():
-        say(f"{count:>7,} row{'s' * (count != 1)} {result.folder / name}")
+        print_line(f"{count:>7,} row{'s' * (count != 1)} {result.folder / name}")
     for reason, count in result.left_out.items():
-        say(f"{count:>7,} left out: {reason}")
+        print_line(f"{count:>7,} left out: {reason}")
     if result.lines:
-        say("\nUnder [data] of the task file:")
+        print_line("\nUnder [data] of the task file:")
         for line in result.lines:
-            say(f"  {line}")
+            print_line(f"  {line}")

@@ -42,11 +42,11 @@ def command(
             out.raw(text)
         else:
             file = task_file_for(source)
-            then = 'ask "…"' if "examples = []" in text else "check"
-            told = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(then, file)}"
+            next_verb = 'ask "…"' if "examples = []" in text else "check"
+            message = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(next_verb, file)}"
             out.show(
                 {"file": file, "text": text},
-                lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
+                lambda console: console.print(message, markup=False, highlight=False, soft_wrap=True),
             )
 
 

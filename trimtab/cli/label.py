@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, resolve_task
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trimtab.upkeep.labels import LabelSummary
 
 
-class Draw(StrEnum):
+class DrawMethod(StrEnum):
     """How answers are drawn."""
 
     random = "random"
@@ -41,7 +41,7 @@ def command(
         str | None, typer.Option("--by", metavar="NAME", help="Who labels; the user of this machine.")
     ] = None,
     draw: Annotated[
-        Draw | None,
+        DrawMethod | None,
         typer.Option("--draw", help="At random, or more often where the arm is unsure; random unless given."),
     ] = None,
     new: Annotated[bool, typer.Option("--new", help="Begin another draw, of what came since the last.")] = False,
@@ -66,39 +66,39 @@ def command(
       trimtab label --estimate --json
     """
     with Output(as_json) as output:
-        own = loaded(task)
-        from trimtab.cli.judging import ask, tell
+        own = resolve_task(task)
+        from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.upkeep.labels import label
 
-        drawing: Drawing | None = "random" if draw is Draw.random else "uncertain" if draw else None
+        drawing: Drawing | None = "random" if draw is DrawMethod.random else "uncertain" if draw else None
         with label(file, task=own, questions=n, by=by, drawing=drawing, new=new, store=store) as session:
             if estimate:
                 pass
             elif page and session.pending:
                 from trimtab.serving.audit_page import AuditPage
 
-                AuditPage(session, session.correct).serve(tell)
+                AuditPage(session, session.correct).serve(write_stderr)
             else:
-                ask(session, session.correct)
+                ask_in_terminal(session, session.correct)
             result = session.finish()
         output.show(result, lambda console: _draw(result, console))
     if result.quality is None:
         raise typer.Exit(EXIT_NO)
 
 
-def _draw(found: LabelSummary, console: Console) -> None:
-    console.print("\n".join(_lines(found)), markup=False, highlight=False, soft_wrap=True)
+def _draw(summary: LabelSummary, console: Console) -> None:
+    console.print("\n".join(_lines(summary)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines(found: LabelSummary) -> Iterator[str]:
-    unsure = f", {found.unsure:,} that nobody can tell" if found.unsure else ""
-    yield f"{found.labels:,} of {found.answers:,} answers labelled{unsure}"
-    if found.unused:
-        yield f"{found.unused:,} labels wait for an answer drawn before them that is not labelled"
-    yield from _quality_lines("", found.quality)
-    for one in found.versions if len(found.versions) > 1 else ():
+def _lines(summary: LabelSummary) -> Iterator[str]:
+    unsure = f", {summary.unsure:,} that nobody can tell" if summary.unsure else ""
+    yield f"{summary.labels:,} of {summary.answers:,} answers labelled{unsure}"
+    if summary.unused:
+        yield f"{summary.unused:,} labels wait for an answer drawn before them that is not labelled"
+    yield from _quality_lines("", summary.quality)
+    for one in summary.versions if len(summary.versions) > 1 else ():
         yield from _quality_lines(f"{one.arm} ({one.version}): ", one.quality)
-    for pair in found.agreement:
+    for pair in summary.agreement:
         first, second = pair.labellers
         yield f"{first} and {second}: kappa {_figure(pair.kappa)}, they disagree on {pair.disagree} of {pair.kappa.n}"
 

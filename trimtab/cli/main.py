@@ -79,33 +79,33 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for number in STOP_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as it is below nohup
             signal.signal(number, _interrupt)
-    sys.stdout, sys.stderr = (_writable(stream) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (_writable_stream(stream) for stream in (sys.stdout, sys.stderr))
     try:
-        code = app(_with_resume_value(given), prog_name="trimtab", standalone_mode=False)
+        code = app(_with_resume_value(words), prog_name="trimtab", standalone_mode=False)
         code = EXIT_INTERRUPTED if code == TYPER_INTERRUPTED else code  # before a verb began
     except WrongUse as error:
-        said = re.sub(r"\b(Value error, |Input (?=should))", "", error.format_message()).rstrip(".")
+        message = re.sub(r"\b(Value error, |Input (?=should))", "", error.format_message()).rstrip(".")
         verb = error.ctx.command_path if error.ctx else "trimtab"
-        _print_error(f"{said}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in given)
+        _print_error(f"{message}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in words)
         code = EXIT_BAD_INPUT
     sys.exit(code)
 
 
 def _interrupt(number: int, _: object) -> None:
-    def again(dropped: sys.UnraisableHookArgs) -> None:
+    def interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
         if dropped.exc_type is KeyboardInterrupt:
             threading.Timer(0.1, _thread.interrupt_main, (number,)).start()
 
     stop_asked.set()
-    sys.unraisablehook = again  # Python drops the next line in the callback of a weak reference
+    sys.unraisablehook = interrupt_again  # Python drops the next line in the callback of a weak reference
     raise KeyboardInterrupt
 
 
-def _writable(stream: TextIO | None) -> TextIO:
+def _writable_stream(stream: TextIO | None) -> TextIO:
     """A standard stream that takes any text: one that was closed leads nowhere, one that is not UTF-8 gets escapes."""
     if stream is None:
         return open(os.devnull, "w")
@@ -141,14 +141,14 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except (KeyboardInterrupt, Exception) as error:
-            message, code = _told(error)
+            message, code = _error_line(error)
             _print_error(message, code, _notes(error), as_json=options.get("as_json", False))
             raise typer.Exit(code) from error
 
     return guarded
 
 
-def _told(error: BaseException) -> tuple[str, int]:
+def _error_line(error: BaseException) -> tuple[str, int]:
     """An error as one line, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", EXIT_INTERRUPTED
@@ -210,7 +210,7 @@ for _verb in (
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 
 _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
-_feedback.command("export")(_guarded(feedback.export))
+_feedback.command("export")(_guarded(feedback.export_feedback))
 app.add_typer(_feedback, name="feedback")
 
 _traffic = typer.Typer(help=traffic.HELP, rich_markup_mode=None)

@@ -75,6 +75,7 @@ AllowOption = Annotated[
         help="Let the task file send questions to this address (VARIABLE@ADDRESS: with this key), or read this file or folder.",
     ),
 ]
+ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
 ResumeOption = Annotated[
     str | None,
     typer.Option("--resume", metavar="[ID]", help="Go on with an unfinished one: the newest unless an ID is given."),
@@ -96,45 +97,45 @@ ArmArgument = Annotated[
 ]
 
 DEFAULT_TASK = Path("trimtab.toml")
-_TWICE = "the task is named twice"
+_TASK_NAMED_TWICE = "the task is named twice"
 
 
-def loaded(path: Path, source: str | None = None, **columns: str | None) -> Task:
+def resolve_task(path: Path, source: str | None = None, **columns: str | None) -> Task:
     """The task, read before its verb is imported, so that what is wrong with it is told without loading torch.
 
     `source`: the verb's first argument, which may be data without a task file, `columns` those that are named by role. Raises
     InputError where the task is named twice.
     """
     if source is not None and path != DEFAULT_TASK:
-        raise InputError(_TWICE, "leave out --task or the first argument", field="--task")
-    named = {role: column for role, column in columns.items() if column is not None}
-    if source is None and not named:
+        raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
+    columns_given = {role: column for role, column in columns.items() if column is not None}
+    if source is None and not columns_given:
         from trimtab.base.task import load_task
 
         return load_task(path)
     from trimtab.data.columns import ColumnsError
     from trimtab.studies.sources import task_at
 
-    place = str(path) if source is None else source
+    location = str(path) if source is None else source
     try:
-        return task_at(place, named, _tell)
+        return task_at(location, columns_given, _print_note)
     except ColumnsError as error:
-        return task_at(place, {**named, **_asked(error)}, _tell)
+        return task_at(location, {**columns_given, **_ask_columns(error)}, _print_note)
 
 
-def _tell(line: str) -> None:
+def _print_note(line: str) -> None:
     from trimtab.base.sanitize import visible
 
     typer.echo(visible(line), err=True)
 
 
-def _asked(error: ColumnsError) -> dict[str, str]:
+def _ask_columns(error: ColumnsError) -> dict[str, str]:
     """The columns that the user names at the terminal; raises InputError with the options that name them where there is none."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         options = f"--input {shlex.quote(error.input or 'COLUMN')} --label {shlex.quote(error.output or 'COLUMN')}"
         remedy = f"name them, as in {options} (--output in place of --label where answers are no closed set)"
         raise InputError(error.problem, remedy, file=error.file) from None
-    _tell(f"{error.file}: {error.problem}.")
+    _print_note(f"{error.file}: {error.problem}.")
     choice = typer.prompt("Which column is the input?", default=error.input or None, err=True)
     answer = typer.prompt("Which column is the answer?", default=error.output or None, err=True)
     return {"input": choice, "output": answer}
@@ -158,7 +159,7 @@ def split_source(words: Sequence[str], *, arms: bool = True) -> tuple[str | None
     return (first, rest) if is_source else (None, [*words])
 
 
-def arm_at_most(words: Sequence[str]) -> tuple[str | None, str | None]:
+def optional_arm(words: Sequence[str]) -> tuple[str | None, str | None]:
     """The folder or file and the arm that a verb is given, each if any."""
     source, arms = split_source(words)
     if len(arms) > 1:
@@ -168,29 +169,29 @@ def arm_at_most(words: Sequence[str]) -> tuple[str | None, str | None]:
     return source, arms[0] if arms else None
 
 
-def one_arm(words: Sequence[str]) -> tuple[str | None, str]:
+def required_arm(words: Sequence[str]) -> tuple[str | None, str]:
     """The folder or file, if any, and the one arm that a verb is given."""
-    source, arm = arm_at_most(words)
+    source, arm = optional_arm(words)
     if arm is None:
         raise typer.BadParameter("no arm is named; name one behind the folder or file, as in lora+rag")
     return source, arm
 
 
-def found(path: Path, source: str | None) -> Task:
+def existing_task(path: Path, source: str | None) -> Task:
     """The task that is there: for verbs that need what others made, and so write no task file."""
     if source is not None and path != DEFAULT_TASK:
-        raise InputError(_TWICE, "leave out --task or the first argument", field="--task")
+        raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
     if source is None or Path(source).suffix == ".toml" or Path(source).is_dir():
-        return loaded(path if source is None else Path(source))
+        return resolve_task(path if source is None else Path(source))
     from trimtab.base.task import task_file_for
 
-    return loaded(task_file_for(source))
+    return resolve_task(task_file_for(source))
 
 
-def loaded_unless(bundle: Path | None, signed_by: Path | None, path: Path, source: str | None) -> Task | Path:
+def task_unless_bundle(bundle: Path | None, signed_by: Path | None, path: Path, source: str | None) -> Task | Path:
     """The task, unless a bundle, or the key of one, is named in its place; raises InputError where both are."""
     if bundle is None and signed_by is None:
-        return loaded(path, source)
+        return resolve_task(path, source)
     if path != DEFAULT_TASK or source is not None:
         raise InputError("a bundle needs no task", "leave out --task and the folder", field="--bundle")
     return path

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     Render = Callable[[Console], object]
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     from trimtab.base.codec import to_plain  # with it comes pydantic
 
     return to_plain(value)
 
 
-_OBEYED = re.compile("[\x7f-\x9f]")  # what JSON leaves as it is and some terminals take as the start of a sequence
+_CONTROL_CHARACTERS = re.compile(
+    "[\x7f-\x9f]"
+)  # what JSON leaves as it is and some terminals take as the start of a sequence
 
 
 class Output:
@@ -37,40 +39,40 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._guard = contextlib.ExitStack()
+        self._redirect = contextlib.ExitStack()
         self._stdout = sys.stdout
 
     def __enter__(self) -> Output:
         if self._json:
-            self._guard.enter_context(contextlib.redirect_stdout(sys.stderr))
+            self._redirect.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._guard.close()
+        self._redirect.close()
 
     def raw(self, text: str) -> None:
         """Print `text` as it is."""
-        with self._writing():
+        with self._guard_writes():
             self._stdout.write(text if text.endswith("\n") else f"{text}\n")
 
     def show(self, result: Any, render: Render, *, indent: int | None = 2) -> None:
         """Print `result` as one JSON object (without `indent` on one line), or let `render` draw it."""
         if self._json:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
-            text = json.dumps(_plain(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
-            return self.raw(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+            text = json.dumps(_to_json(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+            return self.raw(_CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         return self.draw(render)
 
     def draw(self, render: Render) -> None:
         """Let `render` draw for a reader; in JSON mode nothing."""
         if not self._json:
-            with self._writing():
+            with self._guard_writes():
                 render(_console(self._stdout))
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _guard_writes(self) -> Iterator[None]:
         """A reader that has gone away is no fault; another one of standard output is raised, and nothing more is written there."""
         try:
             yield
@@ -84,11 +86,11 @@ class Output:
 
     def record(self, result: Any) -> None:
         """Print one record: its fields, one a line."""
-        self.show(result, lambda console: console.print(_fields(_plain(result))))
+        self.show(result, lambda console: console.print(_fields(_to_json(result))))
 
     def rows(self, name: str, results: Sequence[Any]) -> None:
         """Print records of one kind as a table; in JSON as the list `name`."""
-        self.show({name: results}, lambda console: console.print(_rows(name, [_plain(row) for row in results])))
+        self.show({name: results}, lambda console: console.print(_rows(name, [_to_json(row) for row in results])))
 
     def arm(self, result: ArmResult) -> None:
         """Print what was measured of one arm."""
@@ -106,7 +108,7 @@ class Output:
         def render(console: Console) -> None:
             _show_arms(console, result.arms, result.trivial)
             if result.volume is not None and any(arm.cost for arm in result.arms):
-                console.print(_for_volume(result.volume), style="dim", markup=False, highlight=False)
+                console.print(_volume_sentence(result.volume), style="dim", markup=False, highlight=False)
             if result.sample is not None:
                 console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
             first, *others = result.verdict.sentence.splitlines()
@@ -123,9 +125,9 @@ class Output:
         def render(console: Console) -> None:
             for study, verdict in ((result.first, result.first_verdict), (result.second, result.second_verdict)):
                 console.print(f"{study}: {verdict}\n", markup=False, highlight=False)
-            console.print(_rows("arms", [_plain(arm) for arm in result.arms]))
+            console.print(_rows("arms", [_to_json(arm) for arm in result.arms]))
             if result.changes:
-                console.print(_rows("changes", [_plain(change) for change in result.changes]))
+                console.print(_rows("changes", [_to_json(change) for change in result.changes]))
             else:
                 console.print("Nothing that is known changed.", markup=False, highlight=False)
             if result.page:
@@ -157,7 +159,7 @@ class Output:
 
     def sources(self, result: Any) -> None:
         """Print what an answer that stands there already was given."""
-        with self._writing():
+        with self._guard_writes():
             _show_sources(_console(self._stdout), result)
 
 
@@ -166,8 +168,8 @@ def _show_sources(console: Console, result: Any) -> None:
     for hit in result.hits:
         console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
     if result.sentence:
-        told = f"* holds the answer: “{' '.join(result.sentence.split())}”"
-        console.print(told, style="dim", markup=False, highlight=False)
+        text = f"* holds the answer: “{' '.join(result.sentence.split())}”"
+        console.print(text, style="dim", markup=False, highlight=False)
     elif result.found is False:
         console.print("not found in the passages", style="yellow", markup=False, highlight=False)
     console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
@@ -216,13 +218,13 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
     """A line for each arm that ran, without the columns that none of them fills, and dim ones for trivial arms; then what is odd, and what did not run and why."""
     from rich.text import Text
 
-    from trimtab.reports.labels import other_facts
+    from trimtab.reports.labels import fact_disagreements
 
-    done = [arm for arm in arms if arm.status == "done"]
-    currency = next((arm.cost.currency for arm in done if arm.cost), "")
+    finished = [arm for arm in arms if arm.status == "done"]
+    currency = next((arm.cost.currency for arm in finished if arm.cost), "")
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
-        ("score", lambda arm: _scored(arm.score)[0]),
-        ("95% interval", lambda arm: _scored(arm.score)[1]),
+        ("score", lambda arm: _score_cells(arm.score)[0]),
+        ("95% interval", lambda arm: _score_cells(arm.score)[1]),
         ("words", lambda arm: f"{arm.extras['answer_words']:.0f}" if "answer_words" in arm.extras else ""),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
@@ -231,30 +233,30 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         (f"cost {currency}".strip(), lambda arm: _number(arm.cost.total) if arm.cost else ""),
         ("processor", lambda arm: f"{arm.processor_share:.0%}, busy" if arm.busy_machine else ""),
     ]
-    filled = [(head, cell) for head, cell in columns if any(cell(arm) for arm in done)]
-    table = _table("arm", *(head for head, _ in filled))
-    for arm in done:
-        table.add_row(Text(arm.arm), *(Text(cell(arm)) for _, cell in filled))
+    used_columns = [(head, cell) for head, cell in columns if any(cell(arm) for arm in finished)]
+    table = _table("arm", *(head for head, _ in used_columns))
+    for arm in finished:
+        table.add_row(Text(arm.arm), *(Text(cell(arm)) for _, cell in used_columns))
     for one in trivial:
-        table.add_row(one.arm, *_scored(one.score), *([""] * (len(filled) - 2)), style="dim")
-    if done:
+        table.add_row(one.arm, *_score_cells(one.score), *([""] * (len(used_columns) - 2)), style="dim")
+    if finished:
         console.print(table)
-    effective = next((arm.score.effective for arm in done if arm.score), "")
+    effective = next((arm.score.effective for arm in finished if arm.score), "")
     if effective:
         console.print(f"Scores are of {effective}.", style="dim", markup=False, highlight=False)
-    busy = [arm.arm for arm in done if arm.busy_machine]
+    busy = [arm.arm for arm in finished if arm.busy_machine]
     if busy:
         marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."
         console.print(marked, style="yellow", markup=False, highlight=False)
-    told = other_facts({arm.arm: arm.extras for arm in done})
-    if told:
-        console.print(told, style="yellow", markup=False, highlight=False)
+    facts = fact_disagreements({arm.arm: arm.extras for arm in finished})
+    if facts:
+        console.print(facts, style="yellow", markup=False, highlight=False)
     for arm in arms:
         if arm.status != "done":
             console.print(f"{arm.arm}  {arm.status.replace('_', ' ')}: {arm.why}", markup=False, highlight=False)
 
 
-def _for_volume(volume: Volume) -> str:
+def _volume_sentence(volume: Volume) -> str:
     """For how many questions the costs are, and whether that is only assumed."""
     questions = f"{volume.questions_per_month:,.0f} questions a month over {volume.horizon_months:g} months"
     if not volume.assumed:
@@ -262,7 +264,7 @@ def _for_volume(volume: Volume) -> str:
     return f"Costs are for an assumed {questions}; state yours as questions_per_month under [cost]."
 
 
-def _scored(score: Estimate | None) -> tuple[str, str]:
+def _score_cells(score: Estimate | None) -> tuple[str, str]:
     """A score and its interval."""
     return (f"{score.value:.3f}", f"[{score.low:.3f}, {score.high:.3f}]") if score else ("", "")
 

@@ -16,7 +16,7 @@ from trimtab.cli.options import (
     JsonOption,
     StoreOption,
     TaskOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -71,10 +71,10 @@ def command(
         typer.echo(scheduled(schedule, task), nl=False)
         return
     with Output(as_json) as output:
-        own = loaded(task)
+        own = resolve_task(task)
         from trimtab.upkeep.refresh import refresh
 
-        done = refresh(
+        result = refresh(
             own,
             budget=budget,
             resume=resume,
@@ -87,33 +87,33 @@ def command(
             allow=allow or (),
             allow_commands=allow_commands,
         )
-        output.show(done, lambda console: _print(console, done))
-    hopeless = done.outcome == "planned" and done.plan is not None and not done.plan.worth_it
-    if hopeless or done.outcome in ("not passed", "not worth it"):
+        output.show(result, lambda console: _draw(console, result))
+    hopeless = result.outcome == "planned" and result.plan is not None and not result.plan.worth_it
+    if hopeless or result.outcome in ("not passed", "not worth it"):
         raise typer.Exit(EXIT_NO)
 
 
-def _print(console: Console, done: RefreshResult) -> None:
+def _draw(console: Console, result: RefreshResult) -> None:
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
-    if done.outcome != "nothing new":
-        line(done.changes.sentence)
-    for reason, count in done.changes.labelled.left_out.items():
+    if result.outcome != "nothing new":
+        line(result.changes.sentence)
+    for reason, count in result.changes.labelled.left_out.items():
         line(f"{count:,} labels left out: {reason}")
-    if done.gate is not None:
-        for name, test in (("old questions", done.gate.old_test), ("new questions", done.gate.new_test)):
+    if result.gate is not None:
+        for name, test in (("old questions", result.gate.old_test), ("new questions", result.gate.new_test)):
             if test is not None:
-                line(f"{name}: {_said(test)}")
-        if (forgot := done.gate.forgetting) is not None:
+                line(f"{name}: {_test_sentence(test)}")
+        if (forgetting := result.gate.forgetting) is not None:
             line(
-                f"general text: {forgot.difference:+.3f} [{forgot.low:+.3f}, {forgot.high:+.3f}] nats a token against production, "
-                f"on {forgot.passages} passages"
+                f"general text: {forgetting.difference:+.3f} [{forgetting.low:+.3f}, {forgetting.high:+.3f}] nats a token against production, "
+                f"on {forgetting.passages} passages"
             )
-    line(done.sentence)
+    line(result.sentence)
 
 
-def _said(test: GateTest) -> str:
+def _test_sentence(test: GateTest) -> str:
     claim = f"{'shown' if test.shown else 'not shown'} to be {test.claim}"
     look = f", look {test.look} at these questions" if test.look > 1 else ""
     return (

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, AddressOption, AllowOption, ArtifactsOption, JsonOption, TaskOption, found
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AddressOption,
+    AllowOption,
+    ArtifactsOption,
+    ByOption,
+    JsonOption,
+    TaskOption,
+    existing_task,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,7 +29,6 @@ if TYPE_CHECKING:
 HELP = "Versions of arms, which of them is in production, and how it came there."
 AliasOption = Annotated[str, typer.Option("--alias", metavar="NAME", help="The alias: production, candidate, any.")]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")]
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, or an alias that names one.")]
 
@@ -52,9 +60,9 @@ def register(
       trimtab registry register
       trimtab registry register lora+rag --run 20261124T101500Z-3f2a9b
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts, make=not dry_run) as own:
-        made = own.register(arm, run=run, parent=parent, by=by, allow=allow or (), dry_run=dry_run)
-        output.show(made, lambda console: _line(console, made.headline))
+    with Output(as_json) as output, _open_registry(task, registry, artifacts, make=not dry_run) as own:
+        version_record = own.register(arm, run=run, parent=parent, by=by, allow=allow or (), dry_run=dry_run)
+        output.show(version_record, lambda console: _line(console, version_record.headline))
 
 
 def promote(
@@ -81,7 +89,7 @@ def promote(
       trimtab registry promote 4 --why "better on new questions"
       trimtab registry promote candidate --alias production --why "the gate was passed" --evidence gate.json
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+    with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
         number = own.show(version).number or 0
         moved = own.promote(number, alias, why=why, evidence=_gate(evidence), by=by, dry_run=dry_run)
         output.show(moved, lambda console: _line(console, moved.headline))
@@ -103,7 +111,7 @@ def rollback(
     Example:
       trimtab registry rollback --why "it invents prices"
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+    with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
         moved = own.rollback(alias, why=why, by=by, dry_run=dry_run)
         output.show(moved, lambda console: _line(console, moved.headline))
 
@@ -120,7 +128,7 @@ def history(
     Example:
       trimtab registry history production
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
+    with Output(as_json) as output, _open_registry(task, registry) as own:
         output.rows("moves", own.history(alias))
 
 
@@ -137,11 +145,11 @@ def show(
       trimtab registry show production
       trimtab registry show 4 --json
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
+    with Output(as_json) as output, _open_registry(task, registry) as own:
         output.record(own.show(version))
 
 
-def listed(
+def list_versions(
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     as_json: JsonOption = False,
@@ -152,7 +160,7 @@ def listed(
     Example:
       trimtab registry list
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
+    with Output(as_json) as output, _open_registry(task, registry) as own:
         output.rows("versions", own.list())
 
 
@@ -170,9 +178,9 @@ def lineage(
     Example:
       trimtab registry lineage --page lineage.html
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
-        drawn = own.lineage(page)
-        output.show(drawn, lambda console: _draw(console, drawn))
+    with Output(as_json) as output, _open_registry(task, registry) as own:
+        lineage_record = own.lineage(page)
+        output.show(lineage_record, lambda console: _draw(console, lineage_record))
 
 
 def gc(
@@ -195,14 +203,14 @@ def gc(
     Example:
       trimtab registry gc --keep 3 --dry-run
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
-        taken = own.gc(keep, dry_run=dry_run, by=by)
-        output.show(taken, lambda console: _line(console, taken.headline))
+    with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
+        collected = own.gc(keep, dry_run=dry_run, by=by)
+        output.show(collected, lambda console: _line(console, collected.headline))
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "register": register,
-    "list": listed,
+    "list": list_versions,
     "show": show,
     "promote": promote,
     "rollback": rollback,
@@ -212,8 +220,8 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
 }
 
 
-def _opened(task: Path, address: str | None, artifacts: str | None = None, *, make: bool = False) -> Registry:
-    own = found(task, None)
+def _open_registry(task: Path, address: str | None, artifacts: str | None = None, *, make: bool = False) -> Registry:
+    own = existing_task(task, None)
     from trimtab.upkeep.registry import registry
 
     return registry(own, address, artifacts=artifacts, make=make)
@@ -240,9 +248,9 @@ def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _draw(console: Console, drawn: Lineage) -> None:
+def _draw(console: Console, lineage_record: Lineage) -> None:
     from trimtab.base.show import text_table
 
-    _line(console, f"{drawn.headline}\n{text_table(drawn.screen())}")
-    if drawn.page:
-        _line(console, f"\nPage: {drawn.page}")
+    _line(console, f"{lineage_record.headline}\n{text_table(lineage_record.screen())}")
+    if lineage_record.page:
+        _line(console, f"\nPage: {lineage_record.page}")

@@ -21,7 +21,7 @@ from trimtab.cli.options import (
     SourceArgument,
     TaskOption,
     TrackOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -73,7 +73,7 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as out:
-        own = loaded(task, source, input=input, label=label, output=output)
+        own = resolve_task(task, source, input=input, label=label, output=output)
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]

@@ -23,7 +23,7 @@ HELP = "What a site publishes: can assistants read, find and cite it?"
 DEFAULT_CACHE = Path(".trimtab") / "surface"
 
 
-def audit(
+def audit_site(
     source: Annotated[
         str, typer.Argument(metavar="SITE", help="An address that begins with https://, or a folder as it is served.")
     ],
@@ -106,12 +106,12 @@ def audit(
                 cache=cache,
                 progress=progress,
             )
-        output.show(result, lambda console: draw_audit(console, result))
+        output.show(result, lambda console: draw_site_audit(console, result))
     if result.blocks:
         raise typer.Exit(EXIT_NO)
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit}
+COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit_site}
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def print_plain(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def draw_audit(console: Console, result: SurfaceAudit) -> None:
+def draw_site_audit(console: Console, result: SurfaceAudit) -> None:
     """Print an audit for people: each kind of finding with an example, then what holds of the whole site."""
     from trimtab.base.show import text_table
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trimtab.base.surface import SurfaceCoverage, SurfacePlan, SurfaceQuestion, SurfaceTrial
     from trimtab.base.task import Task
 
-SourceArgument = Annotated[
+SiteArgument = Annotated[
     str,
     typer.Argument(metavar="SITE", help="Your pages: an https address, or a folder of HTML, Markdown, text or PDF."),
 ]
@@ -57,7 +57,7 @@ TaskFileOption = Annotated[
     Path | None,
     typer.Option("--task", "-t", metavar="PATH", help="A task file, for its embedding, re-ranker and endpoints."),
 ]
-MostOption = Annotated[
+MaxQuestionsOption = Annotated[
     int, typer.Option("--most", metavar="N", min=1, help="Ask at most N questions, the most asked first.")
 ]
 CacheOption = Annotated[
@@ -72,12 +72,12 @@ MarkdownOption = Annotated[
 
 
 def coverage(
-    source: SourceArgument,
+    source: SiteArgument,
     questions: QuestionsOption = None,
     competitor: CompetitorOption = None,
     traffic: TrafficOption = None,
     engine: EngineOption = "extract",
-    most: MostOption = 1_000,
+    most: MaxQuestionsOption = 1_000,
     observed: Annotated[
         Path | None,
         typer.Option(
@@ -105,13 +105,13 @@ def coverage(
     """
     with Output(as_json) as output:
         own = _task(task)
-        asked = _asked(questions, traffic)
+        questions_asked = _collect_questions(questions, traffic)
         from trimtab.publishing.coverage import surface_coverage
 
         with progress_display() as progress:
             result = surface_coverage(
                 source,
-                asked,
+                questions_asked,
                 competitors=competitor or (),
                 engine=engine,
                 task=own,
@@ -126,7 +126,7 @@ def coverage(
 
 
 def plan(
-    source: SourceArgument,
+    source: SiteArgument,
     questions: QuestionsOption = None,
     documents: Annotated[
         list[Path] | None,
@@ -139,7 +139,7 @@ def plan(
     competitor: CompetitorOption = None,
     traffic: TrafficOption = None,
     engine: EngineOption = "extract",
-    most: MostOption = 1_000,
+    most: MaxQuestionsOption = 1_000,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write a table to this file.")] = None,
     markdown: MarkdownOption = None,
     task: TaskFileOption = None,
@@ -158,13 +158,13 @@ def plan(
     """
     with Output(as_json) as output:
         own = _task(task)
-        asked = _asked(questions, traffic)
+        questions_asked = _collect_questions(questions, traffic)
         from trimtab.publishing.plan import surface_plan
 
         with progress_display() as progress:
             result = surface_plan(
                 source,
-                asked,
+                questions_asked,
                 documents=documents or (),
                 competitors=competitor or (),
                 engine=engine,
@@ -181,7 +181,7 @@ def plan(
 
 def try_edit(
     edit: Annotated[str, typer.Argument(metavar="EDIT", help="The edited page, or a folder of edited pages.")],
-    source: SourceArgument,
+    source: SiteArgument,
     questions: QuestionsOption = None,
     competitor: CompetitorOption = None,
     traffic: TrafficOption = None,
@@ -196,7 +196,7 @@ def try_edit(
         float,
         typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="How much worse still counts as not worse."),
     ] = 0.02,
-    most: MostOption = 300,
+    most: MaxQuestionsOption = 300,
     markdown: MarkdownOption = None,
     task: TaskFileOption = None,
     cache: CacheOption = DEFAULT_CACHE,
@@ -214,14 +214,14 @@ def try_edit(
     """
     with Output(as_json) as output:
         own = _task(task)
-        asked = _asked(questions, traffic)
+        questions_asked = _collect_questions(questions, traffic)
         from trimtab.publishing.trial import surface_try
 
         with progress_display() as progress:
             result = surface_try(
                 edit,
                 source,
-                asked,
+                questions_asked,
                 competitors=competitor or (),
                 engine=engine,
                 task=own,
@@ -244,29 +244,29 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"coverage": coverage, "plan": pla
 def _task(path: Path | None) -> Task | None:
     if path is None:
         return None
-    from trimtab.cli.options import loaded
+    from trimtab.cli.options import resolve_task
 
-    return loaded(path)
+    return resolve_task(path)
 
 
-def _asked(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
+def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
     """Collect the questions that the options name: files, and what was asked of a server."""
     asked: list[str | Path | SurfaceQuestion] = [*(files or [])]
     if traffic is not None:
-        asked += _served(traffic)
+        asked += _questions_of_server(traffic)
     return asked
 
 
-def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
+def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
     """Read the questions that were asked of `trimtab serve`: its traffic, and those whose answers users judged."""
     from trimtab.base.errors import MissingError
-    from trimtab.cli.options import loaded
+    from trimtab.cli.options import resolve_task
 
-    task = loaded(path)
+    task = resolve_task(path)
     from trimtab.arms.traffic import traffic_of
     from trimtab.base.surface import SurfaceQuestion
     from trimtab.publishing.questions import questions_of_traffic
-    from trimtab.serving.feedback import store_of
+    from trimtab.serving.feedback import open_feedback_store
 
     found: list[SurfaceQuestion] = []
     missing: list[MissingError] = []
@@ -276,7 +276,7 @@ def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
     except MissingError as error:
         missing.append(error)
     try:
-        with store_of(task, make=False) as judgements:
+        with open_feedback_store(task, make=False) as judgements:
             asked = ([turn.content for turn in one.messages if turn.role == "user"] for one in judgements)
             found += [SurfaceQuestion(text=turns[-1], source="judgements") for turns in asked if turns]
     except MissingError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, found
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, existing_task
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def command(
       trimtab test --fresh
     """
     with Output(as_json) as output:
-        own = found(task, source)
+        own = existing_task(task, source)
         from trimtab.studies.held_out import held_out
 
         result = held_out(own, fresh=fresh)

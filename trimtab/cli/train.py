@@ -15,8 +15,8 @@ from trimtab.cli.options import (
     ResumeOption,
     TaskOption,
     TrackOption,
-    loaded,
-    one_arm,
+    required_arm,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -41,8 +41,8 @@ def command(
       trimtab train lora --track tensorboard
     """
     with Output(as_json) as output:
-        source, arm = one_arm(words)
-        own = loaded(task, source)
+        source, arm = required_arm(words)
+        own = resolve_task(task, source)
         from trimtab.studies.train import train
 
         output.record(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 
 from trimtab.base.records import Document, Example, Split
-from trimtab.data.duplicates import Likeness, compare, compared_text, plain_words
+from trimtab.data.duplicates import DuplicateIndex, dedup_text, find_duplicates, normalise_text
 from trimtab.data.privacy import FindingKind, private_kinds
 from trimtab.data.shingles import without_template
 
@@ -17,7 +17,7 @@ _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are
 _INVISIBLE = re.compile(
     "[\u200b\u2060-\u2064\ufeff\u180e\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
 )
-_WORDS = 5  # shorter questions are headings and terms, which documents may well hold
+_MIN_WORDS = 5  # shorter questions are headings and terms, which documents may well hold
 _SENTENCE = re.compile(r"(?<=[.!?:;。？！])\s+|\n+|(?<=[。？！])")
 
 
@@ -39,21 +39,21 @@ class Audit:
     """
 
     ids: Mapping[str, int]
-    examples: Likeness
-    rows: Likeness
+    examples: DuplicateIndex
+    rows: DuplicateIndex
     private: Mapping[int, tuple[FindingKind, ...]]
     invisible: Mapping[int, str]
     special: Mapping[int, str]
     quotes: tuple[Quote, ...]
     test_ids: Mapping[str, int] = field(default_factory=dict)
 
-    def of_test(self, test: Sequence[Example]) -> Audit:
+    def with_test_ids(self, test: Sequence[Example]) -> Audit:
         """The audit that knows the fixed test set, whose rows end `test`, by the ids that they have there."""
         first, count = len(self.examples.texts), len(self.rows.texts)
         fixed = test[len(test) - (count - first) :]
         return replace(self, test_ids={row.id: first + n for n, row in enumerate(fixed)})
 
-    def numbers(self, splits: Mapping[Split, Sequence[Example]]) -> dict[Split, tuple[int, ...]]:
+    def row_numbers(self, splits: Mapping[Split, Sequence[Example]]) -> dict[Split, tuple[int, ...]]:
         """The number of each row of the splits. The fixed test set ends test, whatever its rows were renamed to, unless it is known by ids."""
         if self.test_ids:
             known = {**self.ids, **self.test_ids}
@@ -71,29 +71,29 @@ def audit_rows(examples: Sequence[Example], fixed_test: Sequence[Example], docum
     """Look through all rows and documents, once: one join for what repeats what, one pass over the texts, one over the documents."""
     rows = (*examples, *fixed_test)
     first = len(examples)
-    likeness = compare([compared_text(row) for row in rows], first)
+    duplicates = find_duplicates([dedup_text(row) for row in rows], first)
     texts = [(*(message.content for message in row.messages), *row.references) for row in rows]
-    private = ((i, private_kinds(own)) for i, own in enumerate(texts))
+    private = ((i, private_kinds(row_texts)) for i, row_texts in enumerate(texts))
     return Audit(
         ids={row.id: i for i, row in enumerate(examples)},
-        examples=_of_examples(likeness, first),
-        rows=likeness,
+        examples=_example_duplicates(duplicates, first),
+        rows=duplicates,
         private={i: kinds for i, kinds in private if kinds},
-        invisible=_first_matches(_INVISIBLE, ([_FLAG.sub("", text) for text in own] for own in texts)),
+        invisible=_first_matches(_INVISIBLE, ([_FLAG.sub("", text) for text in row_texts] for row_texts in texts)),
         special=_first_matches(_SPECIAL, texts),
         quotes=tuple(find_quotes([row.input for row in rows], documents)),
     )
 
 
-def _of_examples(likeness: Likeness, first: int) -> Likeness:
+def _example_duplicates(duplicates: DuplicateIndex, first: int) -> DuplicateIndex:
     """That of the examples alone; only where the fixed test set lacks words that all examples share must they be joined anew."""
-    if first == len(likeness.texts):
-        return likeness
-    words = list(dict.fromkeys(likeness.plain[:first]))
-    shared = dict(zip(likeness.plain, likeness.bare, strict=True))
+    if first == len(duplicates.texts):
+        return duplicates
+    words = list(dict.fromkeys(duplicates.normalised[:first]))
+    shared = dict(zip(duplicates.normalised, duplicates.stripped, strict=True))
     if without_template(words) == [shared[text] for text in words]:
-        return likeness.head(first)
-    return compare(likeness.texts[:first])
+        return duplicates.head(first)
+    return find_duplicates(duplicates.texts[:first])
 
 
 def _first_matches(pattern: re.Pattern[str], texts: Iterable[Sequence[str]]) -> dict[int, str]:
@@ -107,27 +107,27 @@ def find_quotes(questions: Sequence[str], documents: Sequence[Document]) -> list
 
     Whole sentences only: "ask Tomasz, who runs payroll" does not hold the question "Who runs payroll?".
     """
-    asked: dict[
+    questions_by_start: dict[
         tuple[str, ...], dict[int, dict[int, list[tuple[list[str], int]]]]
     ] = {}  # by start, length and fingerprint
     for row, question in enumerate(questions if documents else ()):
-        words = plain_words(question).split()
-        if len(words) >= _WORDS:
-            alike = asked.setdefault(tuple(words[:_WORDS]), {}).setdefault(len(words), {})
-            alike.setdefault(_Fingerprints(words).of(0, len(words)), []).append((words, row))
+        words = normalise_text(question).split()
+        if len(words) >= _MIN_WORDS:
+            candidates = questions_by_start.setdefault(tuple(words[:_MIN_WORDS]), {}).setdefault(len(words), {})
+            candidates.setdefault(_Fingerprints(words).hash_of(0, len(words)), []).append((words, row))
     found: dict[int, Quote] = {}
     at = 0
-    for document in documents if asked else ():
+    for document in documents if questions_by_start else ():
         for section in document.sections:
-            sentences = [plain_words(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
+            sentences = [normalise_text(part).split() for part in (*section.path, *_SENTENCE.split(section.text))]
             text = list(chain.from_iterable(sentences))
             edges, prints = {0, *accumulate(map(len, sentences))}, _Fingerprints(text)
             for i in sorted(edges):
                 at += 1
-                for length, alike in asked.get(tuple(text[i : i + _WORDS]), {}).items():
+                for length, candidates in questions_by_start.get(tuple(text[i : i + _MIN_WORDS]), {}).items():
                     if i + length not in edges:
                         continue
-                    for words, row in alike.pop(prints.of(i, i + length), ()):
+                    for words, row in candidates.pop(prints.hash_of(i, i + length), ()):
                         if text[i : i + length] == words:
                             found[row] = Quote(row=row, document=document.id, at=at)
     return list(found.values())
@@ -139,10 +139,10 @@ class _Fingerprints:
     _BASE, _MODULUS = 1_000_003, 2**61 - 1
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._upto, self._power = [0], [1]
+        self._prefix_hashes, self._power = [0], [1]
         for word in words:
-            self._upto.append((self._upto[-1] * self._BASE + hash(word)) % self._MODULUS)
+            self._prefix_hashes.append((self._prefix_hashes[-1] * self._BASE + hash(word)) % self._MODULUS)
             self._power.append(self._power[-1] * self._BASE % self._MODULUS)
 
-    def of(self, start: int, end: int) -> int:
-        return (self._upto[end] - self._upto[start] * self._power[end - start]) % self._MODULUS
+    def hash_of(self, start: int, end: int) -> int:
+        return (self._prefix_hashes[end] - self._prefix_hashes[start] * self._power[end - start]) % self._MODULUS

@@ -12,7 +12,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.data.readers import PAIR, RawRow
-from trimtab.data.values import Values, last_word
+from trimtab.data.values import ColumnValues, last_word
 
 LAYOUTS = (
     "messages",
@@ -65,7 +65,7 @@ _LABEL_NAMES = ("label", "category", "class", "intent", "target", "sentiment", "
 _OUTPUT_NAMES = ("output", "answer", "completion", "response", "reply", "target", "solution", "summary")
 
 
-AskedColumns = str | tuple[str, ...]
+RequestedColumns = str | tuple[str, ...]
 """What a task file says of a role: a column; of `input` also several, or a template that names them in braces."""
 
 
@@ -92,11 +92,11 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ColumnRequest:
     """What the task file says about columns, all of it optional; and which splits are read of a file that has them."""
 
     layout: str = ""
-    columns: Mapping[str, AskedColumns] = field(default_factory=dict)
+    columns: Mapping[str, RequestedColumns] = field(default_factory=dict)
     kind: Kind | None = None
     splits: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -119,25 +119,27 @@ class ColumnsError(InputError):
         self.fields, self.input, self.output = tuple(fields), input, output
 
 
-def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
+def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     """The columns of a file from its first rows (at least one). Raises InputError naming the fields when they cannot be told."""
     names = list(dict.fromkeys(name for row in sample for name in row.fields))
     first = sample[0]
-    source, template = _asked_input(wish.columns.get("input", ()), names)
-    asked = {role: column for role, column in wish.columns.items() if isinstance(column, str) and role != "input"}
-    for role, column in (*(("input", column) for column in source), *asked.items()):
+    source, template = _requested_input(request.columns.get("input", ()), names)
+    requested = {
+        role: column for role, column in request.columns.items() if isinstance(column, str) and role != "input"
+    }
+    for role, column in (*(("input", column) for column in source), *requested.items()):
         if column not in names:
-            near = difflib.get_close_matches(column, names, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"the fields here are: {', '.join(names)}"
+            close = difflib.get_close_matches(column, names, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"the fields here are: {', '.join(names)}"
             raise first.error(f"no field {column!r}, which data names as {role}", remedy, role)
     extras = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
-    extras |= {role: column for role, column in asked.items() if role in EXTRAS}
+    extras |= {role: column for role, column in requested.items() if role in EXTRAS}
     extras = {role: column for role, column in extras.items() if column}
-    target = asked.get("output") or asked.get("label")
+    target = requested.get("output") or requested.get("label")
     known = {name for sources, targets in PAIRS.values() for name in (*sources, *targets)}
-    filled = [name for name in names if name not in known or Values(sample, name).filled]
+    filled = [name for name in names if name not in known or ColumnValues(sample, name).filled]
     filled = filled if len(filled) > 1 else names
-    layout = wish.layout or _known_layout(filled, bool(source or target))
+    layout = request.layout or _known_layout(filled, bool(source or target))
     if layout in ("messages", "conversations"):
         column = source[0] if source else layout
         if column not in names:
@@ -153,11 +155,11 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
                 raise first.error(f"no field {column!r} for the layout {layout}", "set data.columns", column)
     else:
         layout = "table"
-        source, target, guessed = _guess(sample, names, source, target, wish.kind, extras)
+        source, target, guessed = _guess(sample, names, source, target, request.kind, extras)
     context = None
-    if "input" not in wish.columns:
-        taken = {*source, target, *(asked.values())}
-        context = _context(layout, sample, [name for name in names if name not in taken])
+    if "input" not in request.columns:
+        used_columns = {*source, target, *(requested.values())}
+        context = _context(layout, sample, [name for name in names if name not in used_columns])
     if context:  # the context of a question stands before it; what an instruction is about stands after it
         source = (*source, context) if layout == "instruction" else (context, *source)
     elif len(source) > 1:
@@ -174,13 +176,13 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     )
 
 
-def _asked_input(asked: AskedColumns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _requested_input(requested: RequestedColumns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns that make the input, and the texts around them where it is a template."""
-    if not isinstance(asked, str):
-        return asked, ()
-    pieces = SLOT.split(asked)
-    if asked in names or len(pieces) == 1:
-        return (asked,), ()
+    if not isinstance(requested, str):
+        return requested, ()
+    pieces = SLOT.split(requested)
+    if requested in names or len(pieces) == 1:
+        return (requested,), ()
     return tuple(pieces[1::2]), tuple(pieces[::2])
 
 
@@ -197,12 +199,12 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str | None) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
-def _known_layout(names: Sequence[str], asked: bool) -> str:
+def _known_layout(names: Sequence[str], requested: bool) -> str:
     if "messages" in names:
         return "messages"
     if "conversations" in names:
         return "conversations"
-    if not asked:
+    if not requested:
         for layout, (sources, targets) in PAIRS.items():
             if any(name in names for name in sources) and any(name in names for name in targets):
                 return layout
@@ -222,32 +224,34 @@ def _guess(
     First by their names; else the answer is (classify) the column of the fewest values that come back, else the one other column,
     and the question is the longest text beside a label, else the first. Never a column that is empty, or numbers the rows, or says the same in all of them.
     """
-    values = {name: Values(sample, name) for name in names if name not in (*extras.values(), *source, target)}
-    free = [name for name, seen in values.items() if seen.filled and not seen.is_id]
-    labels = [name for name in free if values[name].groups]
+    values = {name: ColumnValues(sample, name) for name in names if name not in (*extras.values(), *source, target)}
+    candidates = [name for name, seen in values.items() if seen.filled and not seen.is_id]
+    labels = [name for name in candidates if values[name].groups]
     guessed = False
     if target is None:
         wanted = {"classify": _LABEL_NAMES, None: _LABEL_NAMES + _OUTPUT_NAMES}.get(kind, _OUTPUT_NAMES + _LABEL_NAMES)
-        target = _named(wanted, free)
+        target = _match_name(wanted, candidates)
     if not source:
-        found = _named(_INPUT_NAMES, [name for name in free if name != target])
-        texts = [name for name in free if name != target and values[name].is_text]
-        if found is None:
+        input_column = _match_name(_INPUT_NAMES, [name for name in candidates if name != target])
+        texts = [name for name in candidates if name != target and values[name].is_text]
+        if input_column is None:
             guessed = True
             beside_label = kind in ("classify", None) and (target is not None or labels)
             by_length = sorted(texts, key=lambda name: -values[name].mean_length)
             ordered = by_length if beside_label else sorted(texts, key=lambda name: values[name].groups)
-            found = next(iter(ordered), None)
-        source = (found,) if found else ()
+            input_column = next(iter(ordered), None)
+        source = (input_column,) if input_column else ()
     if target is None and source:
         guessed = True
-        others = [name for name in free if name not in source and not (values[name].constant or values[name].is_date)]
-        repeated = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
-        by_value = kind in ("classify", None) and repeated
-        target = next(iter(repeated if by_value else others if len(others) == 1 else ()), None)
+        others = [
+            name for name in candidates if name not in source and not (values[name].constant or values[name].is_date)
+        ]
+        repeated_labels = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
+        by_value = kind in ("classify", None) and repeated_labels
+        target = next(iter(repeated_labels if by_value else others if len(others) == 1 else ()), None)
     if not source or target is None:
-        if source and all(name in source or values[name].constant or values[name].is_date for name in free):
-            raise _text_alone(sample[0], source)
+        if source and all(name in source or values[name].constant or values[name].is_date for name in candidates):
+            raise _only_text_error(sample[0], source)
         missing = "answer" if source else "question"
         role = "input" if not source else "label" if kind == "classify" else "output"
         fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
@@ -271,7 +275,7 @@ def _guess(
     return source, target, guessed
 
 
-def _text_alone(row: RawRow, source: Sequence[str]) -> InputError:
+def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
     """What is missing where rows are questions or texts alone, and the two ways on."""
     return row.error(
         f"there is text ({', '.join(source)}) and no column of labels or answers",
@@ -280,8 +284,8 @@ def _text_alone(row: RawRow, source: Sequence[str]) -> InputError:
     )
 
 
-def _named(wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column whose name, else the last word of it (`final_decision`, `longAnswer`), comes first in `wanted`."""
+def _match_name(names_wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column whose name, else the last word of it (`final_decision`, `longAnswer`), comes first in `names_wanted`."""
     whole = {name.lower(): name for name in reversed(names)}
     last = {last_word(name): name for name in reversed(names)}
-    return next((found[word] for found in (whole, last) for word in wanted if word in found), None)
+    return next((found[word] for found in (whole, last) for word in names_wanted if word in found), None)

@@ -11,13 +11,13 @@ from functools import cache
 from math import inf, log
 from pathlib import Path
 
-from trimtab.data.sources import open_checked, wide_encoding
+from trimtab.data.sources import open_checked, utf16_or_32
 
-PLAIN, USUAL = "ascii", "utf-8"
+ASCII, UTF8 = "ascii", "utf-8"
 _BLOCK = 256 * 1024
 _SAMPLE = 16 * 1024
 """Bytes that a guess is made from."""
-_ODD_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
+_NON_ASCII_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
 
 # The letters beyond ASCII of each language, roughly from the most to the least frequent in running text.
 _LATIN: Mapping[str, str] = {
@@ -116,7 +116,7 @@ _CANDIDATES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "koi8_u": (0.01, ("Ukrainian",)),
     "euc_jp": (0.01, ("Japanese",)),
 }
-_RARE, _ODD, _CAPITALS = log(1e-6), log(0.01), 0.1
+_UNLISTED, _ODD_PENALTY, _CAPITALS = log(1e-6), log(0.01), 0.1
 """Of a character that the language does not have; what one that stands oddly loses; share of capital letters."""
 _LETTERS = frozenset(letter for letters in _LATIN.values() for letter in letters + letters.upper())
 _WORDS = frozenset("àéèóáíýÀÉÈÓÁÍöå")
@@ -124,15 +124,15 @@ _WORDS = frozenset("àéèóáíýÀÉÈÓÁÍöå")
 _WITHIN_WORDS = frozenset("’‘´·—–…")
 
 
-def encoding_of(path: Path) -> str:
+def detect_encoding(path: Path) -> str:
     """The encoding of a text file: `ascii`, `utf-8`, UTF-16 or UTF-32, else the likeliest code page.
 
     `utf-8` too where nothing fits: reading the file then says at which byte. Raises InputError for one that cannot be opened.
     """
-    decoder, plain = codecs.getincrementaldecoder(USUAL)("strict"), True
+    decoder, plain = codecs.getincrementaldecoder(UTF8)("strict"), True
     with open_checked(path) as file:
         block = file.read(_BLOCK)
-        wide = wide_encoding(block)
+        wide = utf16_or_32(block)
         if wide is not None:
             return wide
         try:
@@ -143,8 +143,8 @@ def encoding_of(path: Path) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             sample = _sample(path)
-            return likeliest(sample, cut=len(sample) == _SAMPLE)
-    return PLAIN if plain else USUAL
+            return guess_encoding(sample, is_truncated=len(sample) == _SAMPLE)
+    return ASCII if plain else UTF8
 
 
 def _sample(path: Path) -> bytes:
@@ -157,24 +157,26 @@ def _sample(path: Path) -> bytes:
     return sample[:_SAMPLE]
 
 
-def likeliest(sample: bytes, *, cut: bool = False) -> str:
+def guess_encoding(sample: bytes, *, is_truncated: bool = False) -> str:
     """The encoding under which the characters beyond ASCII are likeliest, in whichever of its languages; `utf-8` where none reads them.
 
     A character's probability is that of its rank among the letters of the language (Zipf), less where it stands oddly: a letter
-    beside a digit, a sign inside a word. ASCII is the same in all of them and no evidence. `cut`: the sample may end within a
+    beside a digit, a sign inside a word. ASCII is the same in all of them and no evidence. `is_truncated`: the sample may end within a
     character.
     """
-    best, chosen = -inf, USUAL
+    best_score, best_name = -inf, UTF8
     for name, (prior, languages) in _CANDIDATES.items():
         try:
-            text = codecs.getincrementaldecoder(name)("strict").decode(sample, final=not cut)
+            text = codecs.getincrementaldecoder(name)("strict").decode(sample, final=not is_truncated)
         except UnicodeDecodeError:
             continue
-        seen, oddities = _beyond_ascii(text)
-        found = max(_log_likelihood(seen, language) for language in languages) + oddities * _ODD + log(prior)
-        if found > best:
-            best, chosen = found, name
-    return chosen
+        counts, odd_count = _beyond_ascii(text)
+        log_likelihood = (
+            max(_log_likelihood(counts, language) for language in languages) + odd_count * _ODD_PENALTY + log(prior)
+        )
+        if log_likelihood > best_score:
+            best_score, best_name = log_likelihood, name
+    return best_name
 
 
 def _beyond_ascii(text: str) -> tuple[Counter[str], int]:
@@ -196,17 +198,19 @@ def _beyond_ascii(text: str) -> tuple[Counter[str], int]:
 
 
 def _log_likelihood(seen: Mapping[str, int], language: str) -> float:
-    known, rest = _model(language)
-    return sum(count * known.get(character, _rest_of(character, rest)) for character, count in seen.items())
+    known, rest = _language_model(language)
+    return sum(
+        count * known.get(character, _unlisted_log_probability(character, rest)) for character, count in seen.items()
+    )
 
 
-def _rest_of(character: str, ideograph: float) -> float:
+def _unlisted_log_probability(character: str, ideograph: float) -> float:
     """Of a character that is not in the model: ideographs and syllables are too many to be listed."""
-    return ideograph if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else _RARE
+    return ideograph if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else _UNLISTED
 
 
 @cache
-def _model(language: str) -> tuple[dict[str, float], float]:
+def _language_model(language: str) -> tuple[dict[str, float], float]:
     """The log-probability of each character beyond ASCII in a language, and of an ideograph that is not listed."""
     if language in _COMMON:
         letters, marks, shares = _COMMON[language], _WIDE_MARKS, (0.55, 0.15)
@@ -221,19 +225,19 @@ def _model(language: str) -> tuple[dict[str, float], float]:
             known.setdefault(character, log(share / total / (rank + 1)))
     for character in letters:
         known.setdefault(character.upper(), known[character] + log(_CAPITALS))
-    return known, log(0.3 / 6000) if language in _COMMON else _RARE
+    return known, log(0.3 / 6000) if language in _COMMON else _UNLISTED
 
 
-def fits(own: str, encoding: str) -> bool:
-    """Whether a file in the encoding `own` is read right in `encoding`: plain letters are the same in all but the wide ones."""
-    return own == encoding or (own == PLAIN and not encoding.startswith(("utf-16", "utf-32")))
+def reads_correctly(file_encoding: str, encoding: str) -> bool:
+    """Whether a file in the encoding `file_encoding` is read right in `encoding`: plain letters are the same in all but the wide ones."""
+    return file_encoding == encoding or (file_encoding == ASCII and not encoding.startswith(("utf-16", "utf-32")))
 
 
-def odd_words(lines: Iterable[str], most: int = 3) -> tuple[str, ...]:
+def non_ascii_words(lines: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """The first words that hold letters beyond ASCII: what a reader sees a wrong guess by."""
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     for line in lines:
-        found.update(dict.fromkeys(_ODD_WORD.findall(line)))
-        if len(found) >= most:
+        words.update(dict.fromkeys(_NON_ASCII_WORD.findall(line)))
+        if len(words) >= limit:
             break
-    return tuple(found)[:most]
+    return tuple(words)[:limit]

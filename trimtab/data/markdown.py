@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_block import StateBlock
     from markdown_it.token import Token
 
-_KEYS = re.compile(r"\s|[\w.-]+\s*:|#|-\s|$")
+_FRONT_MATTER_LINE = re.compile(r"\s|[\w.-]+\s*:|#|-\s|$")
 _TITLE = re.compile(r"title\s*:(.*)")
 
 
@@ -26,28 +26,28 @@ def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     blocks = _blocks(text, front_matter=True)
-    if blocks and not blocks[0].level and not all(map(_KEYS.match, blocks[0].text.split("\n"))):
+    if blocks and not blocks[0].level and not all(map(_FRONT_MATTER_LINE.match, blocks[0].text.split("\n"))):
         blocks = _blocks(text, front_matter=False)  # two rules with text between them
-    found: str | None = None
+    found_title: str | None = None
     path: list[tuple[int, str]] = []
     sections: list[Section] = []
-    after = 0
+    section_start = 0
     for block in [*blocks, _Block(len(lines), len(lines), 1, "")]:
-        content = "\n".join(lines[after : block.start]).strip()
+        content = "\n".join(lines[section_start : block.start]).strip()
         if content:
             sections.append(Section(path=tuple(name for _, name in path), text=content))
-        after = block.end
+        section_start = block.end
         if not block.level:
             titles = (_unquoted(match[1]) for match in map(_TITLE.fullmatch, block.text.split("\n")) if match)
-            found = next(filter(None, titles), None)
+            found_title = next(filter(None, titles), None)
             continue
         while path and path[-1][0] >= block.level:
             path.pop()
-        if block.level == 1 and (found is None or block.text == found) and not path:
-            found = block.text
+        if block.level == 1 and (found_title is None or block.text == found_title) and not path:
+            found_title = block.text
         elif block.text:
             path.append((block.level, block.text))
-    return found or title, tuple(sections)
+    return found_title or title, tuple(sections)
 
 
 def _unquoted(value: str) -> str:
@@ -68,9 +68,9 @@ class _Block(NamedTuple):
 
 def _blocks(text: str, *, front_matter: bool) -> list[_Block]:
     """The front matter, if it is to be looked for, and every heading that stands in no other block."""
-    kept: list[_Block] = []
-    kept += _wanted(_parser(front_matter=front_matter).parse(text, {"kept": kept}))
-    return kept
+    blocks: list[_Block] = []
+    blocks += _headings(_parser(front_matter=front_matter).parse(text, {"kept": blocks}))
+    return blocks
 
 
 @cache
@@ -79,22 +79,22 @@ def _parser(*, front_matter: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.front_matter import front_matter_plugin
 
-    def let_go(state: StateBlock, _start: int, _end: int, _silent: bool) -> bool:
+    def release_tokens(state: StateBlock, _start: int, _end: int, _silent: bool) -> bool:
         """A rule that matches nothing, tried before every block: keeps what is wanted, else memory is 600 times the text."""
         if state.level == 0:
-            state.env["kept"] += _wanted(state.tokens)
+            state.env["kept"] += _headings(state.tokens)
             state.tokens.clear()
         return False
 
     parser = MarkdownIt("commonmark").enable("table")
     if front_matter:
         parser.use(front_matter_plugin)
-    parser.block.ruler.before("table", "let_go", let_go)
+    parser.block.ruler.before("table", "let_go", release_tokens)
     parser.core.ruler.enableOnly(["normalize", "block"])
     return parser
 
 
-def _wanted(tokens: Sequence[Token]) -> Iterator[_Block]:
+def _headings(tokens: Sequence[Token]) -> Iterator[_Block]:
     for number, token in enumerate(tokens):
         if token.level or not token.map or token.type not in ("heading_open", "front_matter"):
             continue

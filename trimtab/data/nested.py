@@ -13,7 +13,7 @@ from trimtab.base.records import Split
 from trimtab.data.strict_json import parse_json, trailing_comma
 
 BLANKS = " \t\r\n"
-_WORDS: Mapping[str, Split] = {
+_SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
     "training": "train",
     "dev": "dev",
@@ -25,8 +25,8 @@ _WORDS: Mapping[str, Split] = {
 }
 
 
-_ALL_ROWS = frozenset(("data", "rows", "examples", "items", "records", "questions"))
-_FIELDS = _ALL_ROWS | frozenset(
+_ROW_LIST_KEYS = frozenset(("data", "rows", "examples", "items", "records", "questions"))
+_FIELD_NAMES = _ROW_LIST_KEYS | frozenset(
     ("messages", "conversations", "text", "input", "question", "prompt", "label", "output", "answer", "answers")
 )
 """Keys that are no classes."""
@@ -34,7 +34,7 @@ _FIELDS = _ALL_ROWS | frozenset(
 
 def split_of(part: str) -> Split | None:
     """The split that a part of a file is by its name (`val`, `oos_test`); None for a name that says none."""
-    return next((_WORDS[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _WORDS), None)
+    return next((_SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _SPLIT_NAMES), None)
 
 
 def is_by_split(value: Any) -> bool:
@@ -47,7 +47,7 @@ def is_by_split(value: Any) -> bool:
 
 def is_by_class(value: Any) -> bool:
     """Whether a JSON value is a dictionary of lists of rows, or of texts, under the names of their classes."""
-    if not isinstance(value, dict) or not value or not _FIELDS.isdisjoint(name.lower() for name in value):
+    if not isinstance(value, dict) or not value or not _FIELD_NAMES.isdisjoint(name.lower() for name in value):
         return False
     return all(
         isinstance(part, list) and part and all(isinstance(row, (dict, str)) for row in part) for part in value.values()
@@ -59,7 +59,7 @@ def is_one_list(value: Any) -> bool:
     if not isinstance(value, dict) or len(value) != 1:
         return False
     ((name, part),) = value.items()
-    return name.lower() in _ALL_ROWS and _is_list_of_rows(part)
+    return name.lower() in _ROW_LIST_KEYS and _is_list_of_rows(part)
 
 
 def with_text(row: dict[str, Any]) -> dict[str, Any]:
@@ -98,11 +98,11 @@ def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
 
     Only an array is looked at for the first time here, so only one can be broken: InputError names the line.
     """
-    keyed, nested, counted = text[at] == "{", bool(text[:at].strip(BLANKS)), at
+    keyed, nested, counted_to = text[at] == "{", bool(text[:at].strip(BLANKS)), at
     at, first = at + 1, True
     while True:
         at = skip_blanks(text, at)
-        line, counted = line + text.count("\n", counted, at), at
+        line, counted_to = line + text.count("\n", counted_to, at), at
         if text[at : at + 1] == ("}" if keyed else "]"):
             break
         if not first:
@@ -112,7 +112,7 @@ def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
             comma, at = at, skip_blanks(text, at + 1)
             if text[at : at + 1] == "]":
                 raise trailing_comma(text, comma, path, line)
-            line, counted = line + text.count("\n", counted, at), at
+            line, counted_to = line + text.count("\n", counted_to, at), at
         key = ""
         if keyed:
             key, at = parse_json(text, path, line, at)

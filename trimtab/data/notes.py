@@ -11,9 +11,9 @@ from trimtab.data.columns import Columns
 from trimtab.data.nested import split_of
 
 
-def _count(number: int, what: str) -> str:
-    plural = "es" if what.endswith("s") else "s"
-    return f"{number:,} {what}{'' if number == 1 else plural}"
+def _count(number: int, description: str) -> str:
+    plural = "es" if description.endswith("s") else "s"
+    return f"{number:,} {description}{'' if number == 1 else plural}"
 
 
 def squad_note(path: Path, questions: int, articles: int) -> str:
@@ -26,32 +26,32 @@ def squad_note(path: Path, questions: int, articles: int) -> str:
 def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
     """What the columns of a file were taken for, and how much it gave."""
     if columns.layout in ("messages", "conversations"):
-        what = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
+        description = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
     else:
         answer = "label" if kind == "classify" else "answer"
         guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
         if columns.layout == "pair":
-            what = f"of each pair the first is the input, the second the {answer}"
+            description = f"of each pair the first is the input, the second the {answer}"
         else:
             *others, last = (f"`{name}`" for name in columns.input)
             source = f"columns {', '.join(others)} and {last} are" if others else f"column {last} is"
-            what = f"{source} the input, `{columns.output}` the {answer}{guess}"
+            description = f"{source} the input, `{columns.output}` the {answer}{guess}"
     named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
     extras = ", ".join(named)
     classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
-    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
+    return printable(f"{name}: {description}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
 
 
-def parts_note(name: str, parts: Mapping[str, int], left: Sequence[str] = ()) -> str:
+def parts_note(name: str, parts: Mapping[str, int], left_out: Sequence[str] = ()) -> str:
     """Which parts of a file became which split, with their rows, and which were left out for the files of data.test."""
-    into: dict[str, list[str]] = {}
+    parts_by_split: dict[str, list[str]] = {}
     for part in parts:
-        into.setdefault(split_of(part) or "", []).append(part)
-    told = (
+        parts_by_split.setdefault(split_of(part) or "", []).append(part)
+    phrases = (
         f"{split} {sum(parts[part] for part in own):,} ({', '.join(own)})"
         if own != [split]
         else f"{split} {parts[split]:,}"
-        for split, own in into.items()
+        for split, own in parts_by_split.items()
     )
-    without = f" ({', '.join(dict.fromkeys(left))} left out, as data.test is given)" if left else ""
-    return printable(f"{name}: its parts are the splits: {'; '.join(told)}{without}")
+    left_out_text = f" ({', '.join(dict.fromkeys(left_out))} left out, as data.test is given)" if left_out else ""
+    return printable(f"{name}: its parts are the splits: {'; '.join(phrases)}{left_out_text}")

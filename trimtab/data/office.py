@@ -10,10 +10,10 @@ from typing import Any
 
 from trimtab.data.sources import is_bomb
 
-Extracted = tuple[str, Iterator[tuple[tuple[str, ...], str]]]
+ExtractedText = tuple[str, Iterator[tuple[tuple[str, ...], str]]]
 
 
-class PackedError(Exception):
+class DecompressionBombError(Exception):
     """A file that unpacks to far more than any text would."""
 
 
@@ -26,10 +26,10 @@ def refuse_bomb(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
     if is_bomb(unpacked, len(data)):
-        raise PackedError(f"{len(data):,} bytes unpack to {unpacked:,}: a decompression bomb")
+        raise DecompressionBombError(f"{len(data):,} bytes unpack to {unpacked:,}: a decompression bomb")
 
 
-def read_word(data: bytes, title: str) -> Extracted:
+def read_word(data: bytes, title: str) -> ExtractedText:
     """Paragraphs under their headings; the rows of a table with ` | ` between the cells."""
     import docx
 
@@ -62,7 +62,7 @@ def _word_sections(document: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     yield tuple(name for _, name in path), text.strip()
 
 
-def read_powerpoint(data: bytes, title: str) -> Extracted:
+def read_powerpoint(data: bytes, title: str) -> ExtractedText:
     """One section a slide, its path `slide N` and the slide's title; the speaker's notes at its end."""
     import pptx
 
@@ -73,13 +73,13 @@ def read_powerpoint(data: bytes, title: str) -> Extracted:
 def _slides(deck: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     for number, slide in enumerate(deck.slides, start=1):
         heading = slide.shapes.title
-        named = " ".join(heading.text_frame.text.split()) if heading is not None else ""
+        slide_title = " ".join(heading.text_frame.text.split()) if heading is not None else ""
         shapes = (shape for shape in slide.shapes if heading is None or shape.shape_id != heading.shape_id)
         texts = [text for shape in shapes for text in _shape_texts(shape)]
         notes = slide.notes_slide.notes_text_frame if slide.has_notes_slide else None
         texts += [notes.text] if notes is not None else []
         text = "\n\n".join(stripped for text in texts if (stripped := text.replace("\v", "\n").strip()))
-        yield (f"slide {number}", *filter(None, [named])), text or named  # a slide may be its title alone
+        yield (f"slide {number}", *filter(None, [slide_title])), text or slide_title  # a slide may be its title alone
 
 
 def _shape_texts(shape: Any) -> Iterator[str]:
@@ -91,20 +91,20 @@ def _shape_texts(shape: Any) -> Iterator[str]:
         yield shape.text_frame.text
 
 
-def read_excel(data: bytes, title: str) -> Extracted:
+def read_excel_sections(data: bytes, title: str) -> ExtractedText:
     """One section a sheet, its path the sheet's name; a line for each row, as `column: value; column: value`."""
-    return title, ((((name,), "\n".join(_labelled(rows)))) for name, rows in _sheets(data))
+    return title, ((((name,), "\n".join(_lines_with_headers(rows)))) for name, rows in _sheets(data))
 
 
-def _labelled(rows: Iterator[tuple[int, list[str]]]) -> Iterator[str]:
+def _lines_with_headers(rows: Iterator[tuple[int, list[str]]]) -> Iterator[str]:
     """Each row with the names of its columns, so that a line says all by itself; rows before a header stand as they are."""
     header: list[str] = []
     for _, cells in rows:
         if not header and len(cells) > 1 and all(cells):
             header = cells
         elif header and len(cells) <= len(header):
-            named = zip(header, cells, strict=False)
-            yield "; ".join(f"{name}: {cell}" for name, cell in named if cell)
+            pairs = zip(header, cells, strict=False)
+            yield "; ".join(f"{name}: {cell}" for name, cell in pairs if cell)
         else:
             yield _line(cells)
 

@@ -15,17 +15,17 @@ from typing import Any
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
 from trimtab.base.sanitize import one_line
-from trimtab.data.template import render
+from trimtab.data.template import render_template
 
 Shot = tuple[str, str]
 
-_PRINTED = {
+_PRINTABLE_BYTES = {
     *range(0x21, 0x7F),
     *range(0xA1, 0xAD),
     *range(0xAE, 0x100),
 }  # bytes that byte-level BPE writes as themselves
-_OTHERS = [byte for byte in range(256) if byte not in _PRINTED]
-_BYTE_LETTERS = [chr(byte if byte in _PRINTED else 256 + _OTHERS.index(byte)) for byte in range(256)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE_BYTES]
+_BYTE_TO_LETTER = [chr(byte if byte in _PRINTABLE_BYTES else 256 + _OTHERS.index(byte)) for byte in range(256)]
 MOST_FRAMES = 512  # what a template puts around turns, kept for so many orders of roles
 _PLAIN_TEMPLATE = (
     "{{ bos }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
@@ -34,7 +34,7 @@ _PLAIN_TEMPLATE = (
 )
 
 
-def compose(example: Example, instruction: str, shots: Sequence[Shot] = (), hits: Sequence[Hit] = ()) -> Prompt:
+def build_prompt(example: Example, instruction: str, shots: Sequence[Shot] = (), hits: Sequence[Hit] = ()) -> Prompt:
     """What the model is asked: instruction, worked examples as earlier turns, passages before the question.
 
     A row that brings its own system turn keeps it in place of the instruction.
@@ -46,11 +46,11 @@ def compose(example: Example, instruction: str, shots: Sequence[Shot] = (), hits
     start = 1 if messages[0].role == "system" else 0
     messages[start:start] = turns
     if hits:
-        messages[-1] = Message(role=messages[-1].role, content=under_passages(messages[-1].content, hits))
+        messages[-1] = Message(role=messages[-1].role, content=with_passages(messages[-1].content, hits))
     return Prompt(id=example.id, messages=tuple(messages), hits=tuple(hits))
 
 
-def under_passages(question: str, hits: Sequence[Hit]) -> str:
+def with_passages(question: str, hits: Sequence[Hit]) -> str:
     """A question below the passages that were found for it."""
     return f"{passages_text(hits)}\n\nQuestion: {question}"
 
@@ -70,7 +70,7 @@ def _as_turns(shot: Shot) -> tuple[Message, Message]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class TemplateFrame:
     """Ids that the template puts between two contents, and the blank (or nothing) that belongs to the next content's first token."""
 
     ids: tuple[int, ...]
@@ -95,7 +95,7 @@ class ChatEncoder:
 
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
-        self._plain_ids = _without_added_tokens(tokenizer)
+        self._encode_text = _without_added_tokens(tokenizer)
         ends = {*stop_ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
         if not ends:
             raise InputError(
@@ -104,27 +104,27 @@ class ChatEncoder:
                 field="base.model",
             )
         self.stop_ids = frozenset(ends)
-        self._end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)
-        self._plain = None if tokenizer.chat_template else _PLAIN_TEMPLATE
+        self._end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)
+        self._plain_template = None if tokenizer.chat_template else _PLAIN_TEMPLATE
         first = tokenizer("a")["input_ids"][:1]
-        self._begin = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
-        self._frames: dict[tuple[tuple[str, ...], bool], tuple[Frame, ...]] = {}
-        self._strips = " probe " not in self._render(["user"], [" probe "], True)
-        self._system = self._takes_system()
+        self._bos_ids = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
+        self._frames: dict[tuple[tuple[str, ...], bool], tuple[TemplateFrame, ...]] = {}
+        self._strips_blanks = " probe " not in self._render(["user"], [" probe "], True)
+        self._has_system_role = self._keeps_system_first()
 
     @property
     def chat_template(self) -> str:
         """The template that prompts are built by, as transformers and llama.cpp read one; a plain one says its own tokens."""
-        if self._plain is None:
+        if self._plain_template is None:
             template: str = self.tokenizer.get_chat_template()
             return template
-        begin, end = self.tokenizer.bos_token if self._begin else "", self.tokenizer.eos_token or ""
-        return f"{{% set bos = {json.dumps(begin)} %}}{{% set eos = {json.dumps(end)} %}}{self._plain}"
+        begin, end = self.tokenizer.bos_token if self._bos_ids else "", self.tokenizer.eos_token or ""
+        return f"{{% set bos = {json.dumps(begin)} %}}{{% set eos = {json.dumps(end)} %}}{self._plain_template}"
 
     @property
     def takes_system(self) -> bool:
         """Whether the template has a system turn."""
-        return self._system
+        return self._has_system_role
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         """The turns as the template takes them, which is how another program has to hand them to it."""
@@ -132,7 +132,7 @@ class ChatEncoder:
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids up to where the answer begins."""
-        return self._asked(messages)[0]
+        return self._encode_prompt(messages)[0]
 
     def fewest_tokens(self, messages: Sequence[Message]) -> int:
         """A lower bound of the tokens that these contents take, by their words and bytes alone: nothing is tokenized.
@@ -155,8 +155,8 @@ class ChatEncoder:
         if not self.tokenizer.is_fast:
             return None
         if "ByteLevel" in repr(self.tokenizer.backend_tokenizer.pre_tokenizer):
-            blanks, written = "", "".join(_BYTE_LETTERS[byte] for byte in b" \t\n\v\f\r")
-            unknown = bytes(byte for byte, letter in enumerate(_BYTE_LETTERS) if letter not in vocabulary)
+            blanks, written = "", "".join(_BYTE_TO_LETTER[byte] for byte in b" \t\n\v\f\r")
+            unknown = bytes(byte for byte, letter in enumerate(_BYTE_TO_LETTER) if letter not in vocabulary)
         elif "<0xFF>" in vocabulary:
             blanks, written, unknown = "▁", "▁", b""  # U+2581, SentencePiece's blank
         else:
@@ -167,11 +167,11 @@ class ChatEncoder:
 
     def answer(self, text: str) -> tuple[int, ...]:
         """Ids of an answer with its end token: what is trained on, and what a label is scored by."""
-        return (*self.text(text), *self._ending())
+        return (*self.text(text), *self._end_ids())
 
     def conversation(self, messages: Sequence[Message], answer: str, *, train_on: str = "last") -> Encoded:
         """A prompt and its answer with the loss mask: answer text and end token, of the last turn or of `all` assistant turns."""
-        ids, earlier = self._asked(messages)
+        ids, earlier = self._encode_prompt(messages)
         closing = self.answer(answer)
         before = earlier if train_on == "all" else (False,) * len(ids)
         return Encoded(ids=(*ids, *closing), trained=(*before, *(True,) * len(closing)))
@@ -182,66 +182,66 @@ class ChatEncoder:
         for section in document.sections:
             heading = " › ".join(part for part in section.path if part != document.title)
             parts += [part for part in (heading, section.text) if part]
-        ids = (*self._begin, *self.text("\n\n".join(parts)), self._end)
+        ids = (*self._bos_ids, *self.text("\n\n".join(parts)), self._end_id)
         return Encoded(ids=ids, trained=(True,) * len(ids))
 
     def text(self, text: str, lead: str = "") -> tuple[int, ...]:
         """Ids of plain text after the blank `lead`; `<|im_start|>` or `<think>` typed by a user stays the characters that it is."""
-        clean = lead + (text.strip() if self._strips else text)
-        return tuple(self._plain_ids(clean)) if clean else ()
+        clean = lead + (text.strip() if self._strips_blanks else text)
+        return tuple(self._encode_text(clean)) if clean else ()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an answer's ids, its end token and surrounding blanks left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
-    def _ending(self) -> tuple[int, ...]:
+    def _end_ids(self) -> tuple[int, ...]:
         """The template's ids after an answer, up to and including the end token."""
-        piece = self._template(("user", "assistant"), False)[-1].ids
+        piece = self._template_frames(("user", "assistant"), False)[-1].ids
         for position, token in enumerate(piece):
             if token in self.stop_ids:
                 return piece[: position + 1]
-        return (self._end,)
+        return (self._end_id,)
 
-    def _asked(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    def _encode_prompt(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """Ids up to where the answer begins, and for each whether it belongs to an earlier answer or its end."""
         roles, contents = self._prepare(messages)
-        first, *frames = self._template(roles, True)
-        ids, answered, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._ending()
+        first, *frames = self._template_frames(roles, True)
+        ids, in_answer, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._end_ids()
         for role, content, frame in zip(roles, contents, frames, strict=True):
-            own = self.text(content, lead)
-            closed = len(ending) if frame.ids[: len(ending)] == ending else 0
-            counted = len(own) + closed if role == "assistant" else 0
-            ids += [*own, *frame.ids]
-            answered += [place < counted for place in range(len(own) + len(frame.ids))]
+            content_ids = self.text(content, lead)
+            end_length = len(ending) if frame.ids[: len(ending)] == ending else 0
+            answer_length = len(content_ids) + end_length if role == "assistant" else 0
+            ids += [*content_ids, *frame.ids]
+            in_answer += [place < answer_length for place in range(len(content_ids) + len(frame.ids))]
             lead = frame.lead
-        return tuple(ids), tuple(answered)
+        return tuple(ids), tuple(in_answer)
 
     def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Roles and contents as the template takes them: without system turns, theirs goes before the next user turn."""
-        if not self._system and messages[0].role == "system":
+        if not self._has_system_role and messages[0].role == "system":
             system, first, *rest = messages
             messages = [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
         return tuple(message.role for message in messages), tuple(message.content for message in messages)
 
-    def _template(self, roles: tuple[str, ...], ask: bool) -> tuple[Frame, ...]:
+    def _template_frames(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[TemplateFrame, ...]:
         """What the template puts before, between and after the contents of turns with these roles."""
-        if (roles, ask) not in self._frames:
-            pieces = self.pieces(roles, ask)
+        if (roles, add_generation_prompt) not in self._frames:
+            pieces = self.pieces(roles, add_generation_prompt)
             # The blank of "[INST] " is part of the first word's token; the one where the answer begins stays.
             leads = [" " if piece.endswith(" ") else "" for piece in pieces[:-1]] + [""]
             if len(self._frames) >= MOST_FRAMES:
                 self._frames.clear()  # a server's clients choose the roles
-            self._frames[roles, ask] = tuple(
-                Frame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
+            self._frames[roles, add_generation_prompt] = tuple(
+                TemplateFrame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
                 for piece, lead in zip(pieces, leads, strict=True)
             )
-        return self._frames[roles, ask]
+        return self._frames[roles, add_generation_prompt]
 
-    def pieces(self, roles: Sequence[str], ask: bool) -> tuple[str, ...]:
+    def pieces(self, roles: Sequence[str], add_generation_prompt: bool) -> tuple[str, ...]:
         """The text before, between and after the contents of turns with these roles; raises InputError where a turn is dropped."""
         marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
-        rest, pieces = self._render(roles, marks, ask), []
+        rest, pieces = self._render(roles, marks, add_generation_prompt), []
         for mark in marks:
             piece, found, rest = rest.partition(mark)
             if not found:
@@ -255,15 +255,20 @@ class ChatEncoder:
     def _ids(self, piece: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str], ask: bool) -> str:
+    def _render(self, roles: Sequence[str], contents: Sequence[str], add_generation_prompt: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         tokens = self.tokenizer.special_tokens_map
-        if self._plain:
-            tokens = {"bos": self.tokenizer.bos_token if self._begin else "", "eos": self.tokenizer.eos_token or ""}
-        variables = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": ask}
+        if self._plain_template:
+            tokens = {"bos": self.tokenizer.bos_token if self._bos_ids else "", "eos": self.tokenizer.eos_token or ""}
+        variables = {
+            "messages": turns,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            template = self._plain or self.tokenizer.get_chat_template()
-            return render(template, {**tokens, **variables})
+            template = self._plain_template or self.tokenizer.get_chat_template()
+            return render_template(template, {**tokens, **variables})
         except InputError:
             raise
         except ValueError as error:
@@ -272,10 +277,10 @@ class ChatEncoder:
                 "mend the row's roles",
             ) from error
 
-    def _takes_system(self) -> bool:
+    def _keeps_system_first(self) -> bool:
         """Whether the template keeps a system turn, and keeps it first: some put it before the last user turn."""
         try:
-            return bool(self._template(("system", "user", "assistant", "user"), True))
+            return bool(self._template_frames(("system", "user", "assistant", "user"), True))
         except InputError:
             return False
 
@@ -290,8 +295,8 @@ def _without_added_tokens(tokenizer: Any) -> Callable[[str], Sequence[int]]:
 
     A tokenizer can be told to see no special tokens, but not to see no others that were added (`<think>`): those are taken out of a copy.
     """
-    others = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
-    if not others or not tokenizer.is_fast:
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
+    if not added or not tokenizer.is_fast:
         return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     parts |= {"truncation": None, "padding": None}

@@ -23,18 +23,18 @@ from trimtab.data.nested import (
     split_of,
     with_text,
 )
-from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_lines, read_text
-from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
+from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_text, read_text_lines
+from trimtab.data.strict_json import LONE_SURROGATE, first_duplicate, has_lone_surrogate, parse_json, type_name
 
-TEXTS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-SUFFIXES = (*TEXTS, ".parquet", ".xlsx")
+TEXT_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
 """Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
 PAIR = ("first", "second")
 """The fields of a row that is written as a pair."""
 
 _BINARY = (".parquet", ".xlsx")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ class RawRow:
         return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
 
 
-Rows = Iterator[RawRow | Refusal]
+RawRows = Iterator[RawRow | Refusal]
 
 
-def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
+def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
     """The rows of a file, by its suffix, lazily. A row that must be skipped comes as a Refusal.
 
     Parquet and Excel are read under any suffix: they are told by their first bytes. `book.xlsx#Sheet` is one sheet of a workbook.
@@ -86,7 +86,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
     if name.endswith(".json"):
         return _json(path, encoding)
     if name.endswith((".csv", ".tsv")):
-        return _table(path, encoding, "\t" if name.endswith(".tsv") else ",")
+        return _csv_rows(path, encoding, "\t" if name.endswith(".tsv") else ",")
     raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
 
 
@@ -96,11 +96,11 @@ def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow
             f"the row is {type_name(value)}, not an object", 'write {"field": value, …}', file=path, line=line
         )
     row = RawRow(str(path), line, value, part)
-    return row.refusal(*HALF_PAIR) if _SURROGATE.search(text) and holds_half_pair(value) else row
+    return row.refusal(*LONE_SURROGATE) if _SURROGATE_ESCAPE.search(text) and has_lone_surrogate(value) else row
 
 
-def _json_lines(path: Path, encoding: str) -> Rows:
-    for number, line in enumerate(read_lines(path, encoding), start=1):
+def _json_lines(path: Path, encoding: str) -> RawRows:
+    for number, line in enumerate(read_text_lines(path, encoding), start=1):
         text = line.strip(" \t\r\n")
         if not text:
             continue
@@ -154,7 +154,7 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
     return value, text
 
 
-def _json(path: Path, encoding: str) -> Rows:
+def _json(path: Path, encoding: str) -> RawRows:
     """An array of rows, a dictionary of them by id, by class or by split; JSON lines under a .json name are read as such; one object is one row."""
     text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
@@ -162,7 +162,7 @@ def _json(path: Path, encoding: str) -> Rows:
         raise InputError("the file holds nothing but space", "put rows in it, or leave it out", file=path)
     line = 1 + text.count("\n", 0, at)
     if text[at] == "[":
-        yield from _rows_in(text, at, path, line)
+        yield from _rows_at(text, at, path, line)
         return
     value, end = parse_json(text, path, line, at)
     if skip_blanks(text, end) < len(text):
@@ -170,23 +170,23 @@ def _json(path: Path, encoding: str) -> Rows:
     elif is_by_split(value):
         for part in members(text, at, path, line):
             if split_of(part.key):
-                yield from _rows_in(text, part.start, path, part.line, part.key)
+                yield from _rows_at(text, part.start, path, part.line, part.key)
             else:
                 reason = printable(f"the part {part.key!r} is no split by its name")
                 yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
     elif is_one_list(value):
         for part in members(text, at, path, line):
-            yield from _rows_in(text, part.start, path, part.line)
+            yield from _rows_at(text, part.start, path, part.line)
     elif is_by_class(value):
         for part in members(text, at, path, line):
-            yield from _rows_in(text, part.start, path, part.line, label=part.key)
+            yield from _rows_at(text, part.start, path, part.line, label=part.key)
     elif is_by_id(value):
-        yield from _rows_in(text, at, path, line)
+        yield from _rows_at(text, at, path, line)
     else:
         yield _row(value, text, path, line)
 
 
-def _rows_in(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> Rows:
+def _rows_at(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> RawRows:
     """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id.
 
     `label`: the class of all of them, where a list is a class; its rows may be texts.
@@ -207,19 +207,19 @@ def _rows_in(text: str, at: int, path: Path, line: int, part: str = "", label: s
         yield _row(value, text[member.start : member.end], path, number if one_line else member.line, part)
 
 
-def _table(path: Path, encoding: str, delimiter: str) -> Rows:
+def _csv_rows(path: Path, encoding: str, delimiter: str) -> RawRows:
     """CSV or TSV with a header; quotes and line breaks inside fields as RFC 4180 has them."""
     csv.field_size_limit(LINE_CAP)
-    lines = read_lines(path, encoding)
+    lines = read_text_lines(path, encoding)
     first = next(lines, "")
     if delimiter == "," and "," not in first:
         delimiter = next((other for other in (";", "\t") if other in first), ",")
 
-    def rejoined() -> Iterator[str]:
+    def all_lines() -> Iterator[str]:
         yield first
         yield from lines
 
-    reader = csv.reader(rejoined(), delimiter=delimiter, strict=True)
+    reader = csv.reader(all_lines(), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         start = reader.line_num + 1
@@ -232,7 +232,7 @@ def _table(path: Path, encoding: str, delimiter: str) -> Rows:
         if not cells:
             continue
         if not header:
-            header = header_of(cells, path, start)
+            header = column_names(cells, path, start)
             continue
         if len(cells) != len(header):
             raise InputError(
@@ -259,12 +259,12 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
 
 
-def header_of(cells: Sequence[str], path: Path, line: int) -> list[str]:
+def column_names(cells: Sequence[str], path: Path, line: int) -> list[str]:
     """The names of the columns, `column N` for one without; raises InputError for two of one name."""
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    twice = first_twice(header)
-    if twice is not None:
-        raise InputError(f"two columns are called {twice[:80]!r}", "rename one", file=path, line=line)
+    duplicate = first_duplicate(header)
+    if duplicate is not None:
+        raise InputError(f"two columns are called {duplicate[:80]!r}", "rename one", file=path, line=line)
     return header
 
 
@@ -275,7 +275,7 @@ def has_hub_test(name: str) -> bool:
     return "test" in datasets.get_dataset_split_names(name)
 
 
-def read_hub(name: str, split: str) -> Rows:
+def read_hub(name: str, split: str) -> RawRows:
     """Rows of a Hugging Face dataset; class numbers become class names. Needs the optional package `datasets`."""
     try:
         import datasets

@@ -19,23 +19,23 @@ TEXT_CAP = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class RowContent:
     """What a row says: the turns up to the answer, and the answers that count."""
 
     messages: tuple[Message, ...]
     references: tuple[str, ...]
 
 
-class Reader:
+class RowReader:
     """Turns raw rows of one file into Content and extras, and refuses a field whose type changes on the way."""
 
     def __init__(self, columns: Columns, kind: Kind | None) -> None:
         self.columns = columns
         self._classify = kind == "classify"
         self._types: dict[str, tuple[str, int]] = {}
-        self._number_times: tuple[bool, int] | None = None  # whether times are numbers, and from which line on
+        self._time_kind: tuple[bool, int] | None = None  # whether times are numbers, and from which line on
 
-    def content(self, row: RawRow) -> Content:
+    def content(self, row: RawRow) -> RowContent:
         """Question and answers of a row. Raises SkipRow for a row to leave out, InputError for one that stops the reading."""
         content = self._content(row)
         length = sum(map(len, (*(message.content for message in content.messages), *content.references)))
@@ -45,31 +45,31 @@ class Reader:
             )
         return content
 
-    def _content(self, row: RawRow) -> Content:
+    def _content(self, row: RawRow) -> RowContent:
         columns = self.columns
         if columns.layout in ("messages", "conversations"):
             if row.fields.get(columns.input[0]) is None:
                 raise SkipRow(f"no {columns.input[0]}", "add them, or leave the row out")
-            messages, answer = read_turns(row, columns.input[0], speaker=columns.layout == "conversations")
-            return Content(messages=messages, references=(answer,))
-        return Content(messages=self._question(row), references=self._references(row))
+            messages, answer = read_turns(row, columns.input[0], is_from_value=columns.layout == "conversations")
+            return RowContent(messages=messages, references=(answer,))
+        return RowContent(messages=self._question(row), references=self._references(row))
 
     def _question(self, row: RawRow) -> tuple[Message, ...]:
         columns, template = self.columns.input, self.columns.template
         value = row.fields.get(columns[0])
         if self.columns.layout == "prompt-completion" and isinstance(value, list) and len(columns) == 1:
             return _as_messages(row, columns[0], value)
-        several = len(columns) > 1 or bool(template)
-        texts = {name: self._texts(row, name) if several else self._text(row, name) for name in columns}
+        has_several_columns = len(columns) > 1 or bool(template)
+        texts = {name: self._texts(row, name) if has_several_columns else self._text(row, name) for name in columns}
         for name, text in texts.items():
             if not text.strip() and name != self.columns.context:
                 raise SkipRow(f"no text in {name}", "fill it, or leave the row out")
         if template:
             pairs = zip((*(texts[name] for name in columns), ""), template, strict=True)
-            whole = "".join(before + text for text, before in pairs)
+            text_of_question = "".join(before + text for text, before in pairs)
         else:
-            whole = "\n\n".join(texts[name] for name in columns if texts[name].strip())
-        return (Message(role="user", content=whole),)
+            text_of_question = "\n\n".join(texts[name] for name in columns if texts[name].strip())
+        return (Message(role="user", content=text_of_question),)
 
     def _references(self, row: RawRow) -> tuple[str, ...]:
         name = self.columns.output
@@ -86,7 +86,7 @@ class Reader:
         if isinstance(value, list):
             if not all(isinstance(item, str) for item in value):
                 raise row.error("a list of answers that are not all text", "write text", name)
-            self._same_type(row, name, "text")
+            self._require_same_type(row, name, "text")
             texts = [str(item) for item in value]
         else:
             texts = [self._text(row, name)]
@@ -109,7 +109,7 @@ class Reader:
             raise row.error(f"is {kind}, not text", "write text", name)
         if isinstance(value, float) and not math.isfinite(value):
             raise row.error(f"the number {value} is not finite", "write text, or leave it out", name)
-        self._same_type(row, name, kind)
+        self._require_same_type(row, name, kind)
         return value if isinstance(value, str) else json.dumps(value)
 
     def _texts(self, row: RawRow, name: str) -> str:
@@ -117,10 +117,10 @@ class Reader:
         value = row.fields.get(name)
         if not isinstance(value, list) or not is_text(value):
             return self._text(row, name)
-        self._same_type(row, name, "a list")
+        self._require_same_type(row, name, "a list")
         return "\n".join(value)
 
-    def _same_type(self, row: RawRow, name: str, kind: str) -> None:
+    def _require_same_type(self, row: RawRow, name: str, kind: str) -> None:
         before, line = self._types.setdefault(name, (kind, row.line))
         if before != kind:
             raise row.error(f"is {kind}; it was {before} from line {line} on", "use one type in all rows", name)
@@ -152,12 +152,12 @@ class Reader:
             moment(text)
         except ValueError:
             raise row.error(f"the time {text[:40]!r} is neither an ISO date nor a number", remedy, column) from None
-        kind, before = is_number(text), self._number_times
+        kind, before = is_number(text), self._time_kind
         if before is not None and before[0] != kind:
             named = ("a date", "a number")
             problem = f"the time is {named[kind]}; it was {named[not kind]} from line {before[1]} on"
             raise row.error(problem, remedy, column)
-        self._number_times = before or (kind, row.line)
+        self._time_kind = before or (kind, row.line)
         return text
 
     def weight(self, row: RawRow) -> float:
@@ -190,7 +190,7 @@ class Reader:
 
 def _as_messages(row: RawRow, name: str, turns: list[Any], *, answer: bool = False) -> tuple[Message, ...]:
     """Turns inside `prompt` or `completion`, checked as a conversation by putting the missing side beside them."""
-    stub = {"role": "user", "content": "-"} if answer else {"role": "assistant", "content": "-"}
-    whole = [stub, *turns] if answer else [*turns, stub]
-    messages, last = read_turns(RawRow(row.file, row.line, {name: whole}), name, speaker=False)
+    missing_side = {"role": "user", "content": "-"} if answer else {"role": "assistant", "content": "-"}
+    turns_with_stub = [missing_side, *turns] if answer else [*turns, missing_side]
+    messages, last = read_turns(RawRow(row.file, row.line, {name: turns_with_stub}), name, is_from_value=False)
     return (Message(role="assistant", content=last),) if answer else messages

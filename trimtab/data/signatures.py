@@ -39,7 +39,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def kind_of(head: bytes, whole: BinaryIO | None = None) -> str:
+def file_kind(head: bytes, whole: BinaryIO | None = None) -> str:
     """The kind of a file from its first HEAD bytes, "" for what may be text; `whole` tells Office files from other archives."""
     kind = next((name for first, name in _FIRST if head.startswith(first)), "")
     if head[257:262] == b"ustar":
@@ -54,12 +54,12 @@ def kind_of(head: bytes, whole: BinaryIO | None = None) -> str:
     return kind
 
 
-def kind_of_bytes(data: bytes) -> str:
+def file_kind_of_bytes(data: bytes) -> str:
     """The kind of a file from all of its bytes."""
-    return kind_of(data[:HEAD], io.BytesIO(data))
+    return file_kind(data[:HEAD], io.BytesIO(data))
 
 
-def refusal(kind: str) -> tuple[str, str]:
+def kind_refusal(kind: str) -> tuple[str, str]:
     """What is wrong with a file of this kind where text stands, and what to do."""
     if kind in _WORDS:
         return _WORDS[kind]

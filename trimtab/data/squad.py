@@ -13,7 +13,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.data.readers import RawRow, read_json_value
-from trimtab.data.strict_json import HALF_PAIR, holds_half_pair, type_name
+from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate, type_name
 
 _ID = re.compile(r'"id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)')
 
@@ -55,8 +55,8 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
         raise InputError("is not SQuAD JSON", 'it needs {"data": [{"title", "paragraphs"}]}', file=path)
     stem = path.name.split(".json")[0]
     seen: dict[str, int] = {}
-    places = _id_places(text)
-    at = line = 0
+    positions = _id_positions(text)
+    offset = line = 0
     for index, article in enumerate(value["data"]):
         title = str(article.get("title") or f"article {index + 1}")
         paragraphs = article["paragraphs"]
@@ -66,30 +66,30 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
             where = f"data[{index}].paragraphs[{number}]"
             if not isinstance(paragraph, dict) or not isinstance(paragraph.get("context"), str):
                 raise _error(path, "has no text under context", where)
-            if holds_half_pair([title, paragraph["context"]]):
-                raise InputError(*HALF_PAIR, file=path, field=where)
+            if has_lone_surrogate([title, paragraph["context"]]):
+                raise InputError(*LONE_SURROGATE, file=path, field=where)
             questions = paragraph.get("qas", [])
             if not isinstance(questions, list) or not all(isinstance(item, dict) for item in questions):
                 raise _error(path, "is not a list of questions", f"{where}.qas")
             rows = []
             for question in questions:
-                own = places.get(str(question.get("id")))
-                found = own.popleft() if own else at
-                if found > at:
-                    line, at = line + text.count("\n", at, found), found
+                positions_of_id = positions.get(str(question.get("id")))
+                position = positions_of_id.popleft() if positions_of_id else offset
+                if position > offset:
+                    line, offset = line + text.count("\n", offset, position), position
                 rows.append(RawRow(str(path), line + 1, question))
-            position = seen.get(title, 0)
-            seen[title] = position + 1
-            yield Paragraph(f"{stem}/{title}/{position}", title, paragraph["context"], tuple(rows))
+            number_in_article = seen.get(title, 0)
+            seen[title] = number_in_article + 1
+            yield Paragraph(f"{stem}/{title}/{number_in_article}", title, paragraph["context"], tuple(rows))
 
 
-def _id_places(text: str) -> dict[str, deque[int]]:
+def _id_positions(text: str) -> dict[str, deque[int]]:
     """Where each id stands in the text, in one pass: looked for one by one, ids that are written otherwise take quadratic time."""
-    places: dict[str, deque[int]] = defaultdict(deque)
+    positions: dict[str, deque[int]] = defaultdict(deque)
     for found in _ID.finditer(text):
         with suppress(ValueError):
-            places[str(json.loads(found[1]))].append(found.start())
-    return places
+            positions[str(json.loads(found[1]))].append(found.start())
+    return positions
 
 
 def answers_of(row: RawRow, unknown: str) -> tuple[str, ...]:

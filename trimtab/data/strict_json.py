@@ -23,7 +23,7 @@ class _StrictError(ValueError):
         self.remedy, self.field = remedy, field
 
 
-def first_twice(names: Iterable[str]) -> str | None:
+def first_duplicate(names: Iterable[str]) -> str | None:
     """The first of the names that comes a second time."""
     seen: set[str] = set()
     for name in names:
@@ -35,9 +35,9 @@ def first_twice(names: Iterable[str]) -> str | None:
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    twice = first_twice(key for key, _ in pairs) if len(value) < len(pairs) else None
-    if twice is not None:
-        raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
+    duplicate = first_duplicate(key for key, _ in pairs) if len(value) < len(pairs) else None
+    if duplicate is not None:
+        raise _StrictError(f"the key {duplicate[:80]!r} stands twice in one object", "keep one of them", duplicate)
     return value
 
 
@@ -98,8 +98,8 @@ def _trailing_comma(text: str, start: int, at: int) -> int | None:
     """Where a comma before a closing bracket stands, when reading stopped at `at`: at the comma or at what is behind it."""
     before = len(text[start:at].rstrip(" \t\r\n")) + start - 1
     comma = at if text[at : at + 1] == "," else before
-    following = text[comma + 1 :].lstrip(" \t\r\n")[:1] if text[comma : comma + 1] == "," else ""
-    return comma if following in ("}", "]") and following else None
+    next_character = text[comma + 1 :].lstrip(" \t\r\n")[:1] if text[comma : comma + 1] == "," else ""
+    return comma if next_character in ("}", "]") and next_character else None
 
 
 def _too_deep(file: Path | str, line: int) -> InputError:
@@ -117,10 +117,10 @@ def _depth(value: Any) -> int:
     return depth
 
 
-HALF_PAIR = "holds half a surrogate pair", "remove or complete the \\ud… escape"
+LONE_SURROGATE = "holds half a surrogate pair", "remove or complete the \\ud… escape"
 
 
-def holds_half_pair(value: Any) -> bool:
+def has_lone_surrogate(value: Any) -> bool:
     """Whether a string in a JSON value holds half a surrogate pair, which no text file can."""
     try:
         json.dumps(value, ensure_ascii=False).encode()

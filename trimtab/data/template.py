@@ -16,26 +16,26 @@ MEGABYTES, SECONDS, LONGEST = 512, 5, 1_000_000
 """What a template may take: memory, processor time, and letters that it gives."""
 WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
 _LONGEST_LINE = 8 * LONGEST  # of JSON, its escapes counted
-_OTHER = "choose another base model, or mend its chat template"
+_REMEDY = "choose another base model, or mend its chat template"
 
 
-def render(template: str, variables: Mapping[str, Any]) -> str:
+def render_template(template: str, variables: Mapping[str, Any]) -> str:
     """The text that `template` gives for `variables` (JSON values).
 
     Raises InputError where the template takes more than the limits, and ValueError, in its own words, where it refuses or fails.
     """
-    return _rendered(json.dumps({"template": template, "variables": variables}))
+    return _render_cached(json.dumps({"template": template, "variables": variables}))
 
 
 @lru_cache(maxsize=4096)
-def _rendered(request: str) -> str:
+def _render_cached(request: str) -> str:
     answer = _renderer.ask(request)
     if answer is None:
         answer = {"over": f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"}
     if "error" in answer:
         raise ValueError(visible(" ".join(answer["error"].split())))
     if "over" in answer:
-        raise InputError(f"the chat template {answer['over']}", _OTHER, field="base.model")
+        raise InputError(f"the chat template {answer['over']}", _REMEDY, field="base.model")
     return str(answer["text"])
 
 

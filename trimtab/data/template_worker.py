@@ -33,28 +33,32 @@ def _refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def _as_json(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **more)  # Jinja's own would escape it for HTML
+def _as_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)  # Jinja's own would escape it for HTML
 
 
-def environment() -> ImmutableSandboxedEnvironment:
+def jinja_environment() -> ImmutableSandboxedEnvironment:
     """Jinja as the templates of models expect it (the guide on chat templates of transformers)."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    made.filters["tojson"] = _as_json
-    made.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-    return made
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _as_json
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    return environment
 
 
-def main(megabytes: int, seconds: int, longest: int) -> None:
+def main(megabytes: int, seconds: int, max_letters: int) -> None:
     """Render what standard input asks for; each template gets `seconds` of processor time, and the process so much memory."""
-    made = environment()
+    environment = jinja_environment()
     limit_memory(megabytes)
     for line in sys.stdin.buffer:
         limit_time(seconds)
         try:
-            asked = json.loads(line)
-            text = made.from_string(asked["template"]).render(asked["variables"])
-            answer = {"text": text} if len(text) <= longest else {"over": f"gives more than {longest:,} letters"}
+            request = json.loads(line)
+            text = environment.from_string(request["template"]).render(request["variables"])
+            answer = (
+                {"text": text} if len(text) <= max_letters else {"over": f"gives more than {max_letters:,} letters"}
+            )
         except MemoryError:
             answer = {"over": f"takes more than {megabytes:,} MB of memory"}
         except Exception as error:  # noqa: BLE001 - Jinja's own, and whatever a template raises by itself

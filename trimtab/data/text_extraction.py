@@ -39,33 +39,33 @@ def extract_content(
     is not installed.
     """
     module, package = PACKAGES.get(kind, ("", ""))
-    where: dict[str, Any] = {"file": path, "field": "data.documents" if what == "document" else None}
+    location: dict[str, Any] = {"file": path, "field": "data.documents" if what == "document" else None}
     if module and importlib.util.find_spec(module) is None:
         raise InputError(
             f"is for {kind}, and the package {package}, which reads it, is not installed",
             "install it with: pip install 'trimtab[office]'",
-            **where,
+            **location,
         )
     size = len(data) / MB
     seconds = min(LONGEST_SECONDS, math.ceil(SECONDS + SECONDS_EACH[kind] * size))
     megabytes = math.ceil(MEGABYTES + MEGABYTES_EACH[kind] * size)
     letters = min(MOST_LETTERS, max(BOMB_FLOOR, BOMB_RATIO * len(data)))
     limits = {"seconds": seconds, "megabytes": megabytes, "letters": letters}
-    asked = {"kind": kind, "what": what, "title": title, "sheet": sheet, "size": len(data), **limits}
-    answer = _extractor.ask(json.dumps(asked), data, seconds=4 * seconds)
+    request = {"kind": kind, "what": what, "title": title, "sheet": sheet, "size": len(data), **limits}
+    answer = _extractor.ask(json.dumps(request), data, seconds=4 * seconds)
     if answer is None:
         answer = {"over": f"takes more than {seconds} s of processor time or {megabytes:,} MB of memory"}
     if "over" in answer:
         remedy = "save its text, or leave it out" if what == "document" else "save it as CSV"
-        raise InputError(answer["over"], remedy, **where)
+        raise InputError(answer["over"], remedy, **location)
     if "encrypted" in answer:
-        raise InputError("is encrypted", "save it without a password", **where)
+        raise InputError("is encrypted", "save it without a password", **location)
     if "no_sheet" in answer:
         names = ", ".join(answer["no_sheet"])
-        raise InputError(printable(f"has no sheet {sheet!r}"), printable(f"name one of: {names}", 200), **where)
+        raise InputError(printable(f"has no sheet {sheet!r}"), printable(f"name one of: {names}", 200), **location)
     if "error" in answer:
         problem = f"not readable as {kind} ({printable(answer['error'], 120)})"
-        raise InputError(problem, "save it again, or as text", **where)
+        raise InputError(problem, "save it again, or as text", **location)
     return answer
 
 

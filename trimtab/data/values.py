@@ -13,43 +13,43 @@ FEW_VALUES = 5  # fewer tell nothing about what a column is for
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _ID_NAMES = frozenset(("id", "ids", "uuid", "guid", "key", "index", "nr", "number"))
-_CODE = re.compile(r"[\w.:/-]*\d[\w.:/-]*")
+_CODE_PATTERN = re.compile(r"[\w.:/-]*\d[\w.:/-]*")
 """One word with a digit in it: a code, a date, a path."""
 
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d\d)( .*)?")
 
 
-class Values:
+class ColumnValues:
     """One column of some rows: how many values it has, and what they are like."""
 
     def __init__(self, rows: Sequence[RawRow], name: str) -> None:
         self._name, self._rows = name, len(rows)
-        self._all = [row.fields.get(name) for row in rows]
-        self._plain = [value for value in self._all if isinstance(value, Hashable) and value is not None]
-        filled = [str(value).strip() for value in self._plain]
+        self._values = [row.fields.get(name) for row in rows]
+        self._hashable = [value for value in self._values if isinstance(value, Hashable) and value is not None]
+        filled = [str(value).strip() for value in self._hashable]
         self._filled = [text for text in filled if text]
-        self.distinct = len(set(self._plain)) + (None in self._all)
+        self.distinct = len(set(self._hashable)) + (None in self._values)
 
     @property
     def filled(self) -> bool:
         """Whether any row has a value here."""
-        return bool(self._filled) or any(self._all)
+        return bool(self._filled) or any(self._values)
 
     @property
     def is_text(self) -> bool:
         """Whether every value is text, or none."""
-        return all(isinstance(value, str | None) for value in self._all)
+        return all(isinstance(value, str | None) for value in self._values)
 
     @property
     def mean_length(self) -> float:
         """Characters of a value, on average over all rows."""
-        return sum(len(str(value or "")) for value in self._all) / self._rows
+        return sum(len(str(value or "")) for value in self._values) / self._rows
 
     @property
     def repeats(self) -> bool:
         """Whether it holds few short values that come back: what a label does."""
-        plain = all(isinstance(value, Hashable) for value in self._all)
+        plain = all(isinstance(value, Hashable) for value in self._values)
         return plain and self.distinct <= max(2, self._rows // 2) and self.mean_length < 60
 
     @property
@@ -83,7 +83,7 @@ class Values:
         try:
             numbers = [float(text) for text in self._filled]
         except ValueError:
-            return all(_CODE.fullmatch(text) for text in self._filled)
+            return all(_CODE_PATTERN.fullmatch(text) for text in self._filled)
         return numbers == sorted(numbers)
 
 

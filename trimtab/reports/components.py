@@ -7,8 +7,8 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 from trimtab.base.records import Arm
 from trimtab.base.results import Estimate
-from trimtab.reports.formatting import interval, middle, score
-from trimtab.reports.labels import Family, Shape, family, shape
+from trimtab.reports.formatting import elide_middle, format_interval, format_score
+from trimtab.reports.labels import Family, Shape, arm_family, context_shape
 
 TableEntry = TypeVar("TableEntry")
 
@@ -47,10 +47,10 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sentence:
+class StyledText:
     """Words in a tone, and what stands softly behind them (a share, a number of questions)."""
 
-    kind: ClassVar[str] = "said"
+    kind: ClassVar[str] = "styled"
     text: str
     tone: Literal["", "yes", "no", "soft", "strong"] = ""
     soft: str = ""
@@ -61,29 +61,33 @@ class StackedBar:
     """Several arms in one cell, each with its score or with what became of it."""
 
     kind: ClassVar[str] = "stack"
-    entries: tuple[tuple[ArmLabel, Scored | Sentence], ...]
+    entries: tuple[tuple[ArmLabel, Scored | StyledText], ...]
 
 
-def label(arm: Arm, chosen: str | None = None) -> ArmLabel:
+def arm_label(arm: Arm, chosen: str | None = None) -> ArmLabel:
     """The arm with its mark; it stands out where it is the one `chosen`."""
     return ArmLabel(
-        name=arm.name, short=middle(arm.name), family=family(arm), shape=shape(arm.context), chosen=arm.name == chosen
+        name=arm.name,
+        short=elide_middle(arm.name),
+        family=arm_family(arm),
+        shape=context_shape(arm.context),
+        chosen=arm.name == chosen,
     )
 
 
-def scored(found: Estimate) -> Scored:
+def estimate_cell(found: Estimate) -> Scored:
     """A score and its interval, written."""
-    return Scored(value=score(found.value), interval=interval(found.low, found.high))
+    return Scored(value=format_score(found.value), interval=format_interval(found.low, found.high))
 
 
-Cell = str | ArmLabel | Scored | Sentence | StackedBar | Phrase
+Cell = str | ArmLabel | Scored | StyledText | StackedBar | Phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """The head of a column: its title, the name of the intervals in it, a mark for all its figures; text or figures."""
 
-    title: str | ArmLabel | Sentence
+    title: str | ArmLabel | StyledText
     interval: str = ""
     mark: Mark | None = None
     text: bool = False
@@ -159,7 +163,7 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reliability:
+class ReliabilityDiagram:
     """How often answers of like probability are right; `bins` hold count, mean probability and share right, the least probable first."""
 
     kind: ClassVar[str] = "reliability"
@@ -176,7 +180,7 @@ class Series:
     name: str
     style: Family | Literal["train"]
     points: tuple[tuple[float, float], ...]
-    kept: float | None = None
+    kept_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,9 +35,9 @@ from trimtab.base.results import (
 )
 from trimtab.base.task import own_arm
 from trimtab.measurement.evaluate import load_answers
-from trimtab.reports.events import Training, TrainingCurve, read_training
+from trimtab.reports.events import ArmTraining, TrainingCurve, read_training
 
-Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
+TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ def read_study(folder: Path) -> StudyFolder:
         target=result.target,
         verdict=result.verdict,
         arms=tuple(
-            _entry(folder / "arms" / one.arm, one, trained.get(one.arm, Training()), task) for one in result.arms
+            _entry(folder / "arms" / one.arm, one, trained.get(one.arm, ArmTraining()), task) for one in result.arms
         ),
         comparisons=result.comparisons,
         level=result.level,
@@ -162,19 +162,19 @@ def read_study(folder: Path) -> StudyFolder:
     )
 
 
-def _entry(place: Path, result: ArmResult, trained: Training, task: Mapping[str, Any]) -> ArmEntry:
-    record = read_record(place / "arm.json", ArmRecord) if (place / "arm.json").is_file() else None
-    by_class = record.classes if record else None
-    answers = load_answers(place / "answers.parquet") if (place / "answers.parquet").is_file() else ()
+def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[str, Any]) -> ArmEntry:
+    record = read_record(folder / "arm.json", ArmRecord) if (folder / "arm.json").is_file() else None
+    classes_section = record.classes if record else None
+    answers = load_answers(folder / "answers.parquet") if (folder / "answers.parquet").is_file() else ()
     return ArmEntry(
         arm=record.arm if record else _arm(result.arm, task),
         answers=tuple(sorted((one for one in answers if one.split == "test"), key=lambda one: (one.item_id, one.seed))),
         curves=trained.curves,
         health=trained.health,
-        classes=by_class.rows if by_class else (),
-        selective=by_class.selective if by_class else {},
+        classes=classes_section.rows if classes_section else (),
+        selective=classes_section.selective if classes_section else {},
         calibrations=tuple(
-            read_record(file, Calibration) for file in sorted(place.glob("run-*/calibration.json")) if by_class
+            read_record(file, Calibration) for file in sorted(folder.glob("run-*/calibration.json")) if classes_section
         ),
         **{name: getattr(result, name) for name in _OF_RESULT},
     )
@@ -185,12 +185,12 @@ def _arm(name: str, task: Mapping[str, Any]) -> Arm:
     tables = task.get("arm")
     own = _table(ArmTable, tables.get(name)) if isinstance(tables, dict) and name in tables else None
     try:
-        meant = named(name)
+        parsed = named(name)
     except ValueError:
-        meant = None
+        parsed = None
     if own is not None:
         return own_arm(name, own)
-    return meant or Arm(name=name, weights="base", stages=(), context="prompt")
+    return parsed or Arm(name=name, weights="base", stages=(), context="prompt")
 
 
 def _task(file: Path) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _base(task: Mapping[str, Any]) -> str | None:
     return table.model if table else None
 
 
-def _table(kind: type[Stated], values: Any) -> Stated | None:
+def _table(kind: type[TableT], values: Any) -> TableT | None:
     """One table of the task file, None where it is not valid."""
     try:
         return kind.model_validate(values)

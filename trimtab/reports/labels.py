@@ -95,13 +95,13 @@ def context_row(context: str) -> tuple[int, str]:
     return (ROWS.index(context) if context in ROWS else len(ROWS), context)
 
 
-def shape(context: str) -> Shape:
+def context_shape(context: str) -> Shape:
     """The shape of an arm's mark, by what the model sees; shots and passages together have one of their own."""
     shapes = {OF_SETTING[kind] for part in parts_of(context) if (kind := PARTS[part].setting)} or {"circle"}
     return shapes.pop() if len(shapes) == 1 else "triangle"
 
 
-def family(arm: Arm) -> Family:
+def arm_family(arm: Arm) -> Family:
     """What decides the colour: base weights, tuned weights, tuned weights with more context, or another kind of model."""
     if method_of(arm).answers_alone:
         return "linear"
@@ -110,7 +110,7 @@ def family(arm: Arm) -> Family:
     return "tuned" if arm.context == "prompt" else "blend"
 
 
-def weights_called(arm: Arm) -> str:
+def weights_label(arm: Arm) -> str:
     """How the weights were made: `lora`, `lora (docs, then sft)`, or the endpoint."""
     if arm.weights == "api":
         return f"api-{arm.endpoint}"
@@ -118,17 +118,17 @@ def weights_called(arm: Arm) -> str:
     return arm.weights + stages
 
 
-def metric_called(metric: str) -> str:
+def metric_label(metric: str) -> str:
     """The metric as people write it."""
     return METRICS[metric][0] if metric in METRICS else metric
 
 
-def metric_means(metric: str) -> str:
+def metric_definition(metric: str) -> str:
     """The metric with what it means: `token F1: how far the words …`."""
     return ": ".join(METRICS.get(metric, (metric,)))
 
 
-def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
+def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None:
     """How many answers of each arm give other numbers or dates than the reference, which token F1 alone does not show; None for none."""
     counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
     told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
@@ -136,16 +136,16 @@ def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
         return None
     return (
         f"Answers with other numbers or dates than the reference: {joined(told)}. "
-        f"{metric_called('token_f1')} pays for their words all the same; the metric contains does not."
+        f"{metric_label('token_f1')} pays for their words all the same; the metric contains does not."
     )
 
 
-def extra_called(name: str) -> str:
+def extra_label(name: str) -> str:
     """`recall_at_3` as `recall@3`, and the words for the other measurements."""
     return EXTRAS.get(name, name.replace("_at_", "@").replace("_", " "))
 
 
-def setting_words(what: Mapping[str, object]) -> str:
+def settings_text(what: Mapping[str, object]) -> str:
     """Settings as a reader says them: `4 shots, draw 2, learning rate 0.0013`."""
     said = []
     for name, value in what.items():

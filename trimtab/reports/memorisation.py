@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from trimtab.measurement.exposure import highest_by_chance
-from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, label
+from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.view import MemorisationView
 
 
-def remembered(study: StudyFolder) -> MemorisationView | None:
+def memorisation_section(study: StudyFolder) -> MemorisationView | None:
     """The exposure of every arm that was trained on canaries."""
     entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
     if not entries:
@@ -30,7 +30,7 @@ def remembered(study: StudyFolder) -> MemorisationView | None:
     by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
         (
-            label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.verdict.arm),
             f"{found.mean:.2f}",
             f"{found.highest:.2f}",
             by_chance,

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimtab.base.files import write_atomic
-from trimtab.reports.all_answers import packed
-from trimtab.reports.charts import drawn, icon
+from trimtab.reports.all_answers import answers_json
+from trimtab.reports.charts import chart_svg, icon
 from trimtab.reports.folder import read_study
-from trimtab.reports.formatting import clean
-from trimtab.reports.markdown import brief
-from trimtab.reports.study_view import view_of
+from trimtab.reports.formatting import replace_unprintable
+from trimtab.reports.markdown import study_markdown
+from trimtab.reports.study_view import build_view
 from trimtab.reports.view import StudyView
 
 
@@ -26,26 +26,26 @@ def write_report(folder: Path) -> Path:
 
     Raises MissingError when there is no `study.json`, InputError when it is not of the known shape.
     """
-    view = view_of(read_study(folder))
-    write_atomic(folder / "report.md", brief(view))
+    view = build_view(read_study(folder))
+    write_atomic(folder / "report.md", study_markdown(view))
     page = folder / "report.html"
-    write_atomic(page, render(view))
+    write_atomic(page, render_study(view))
     return page
 
 
-def render(view: StudyView) -> str:
+def render_study(view: StudyView) -> str:
     """The page as HTML: no request, no script but our own, and a policy that forbids every other."""
-    script = _own("every.js") if view.every else ""
-    answers = Markup(packed(view.every)) if view.every else ""  # noqa: S704 - made for such a place
-    return filled("page.html.j2", title=view.title, view=view, script=script, answers=answers)
+    script = _static_file("every.js") if view.all_answers else ""
+    answers = Markup(answers_json(view.all_answers)) if view.all_answers else ""  # noqa: S704 - made for such a place
+    return render_page("page.html.j2", title=view.title, view=view, script=script, answers=answers)
 
 
-def filled(template: str, **values: object) -> str:
+def render_page(template: str, **values: object) -> str:
     """A page by one of the templates, with the style that all share; `title` and `script` (empty for none) are among the values."""
-    return _templates().get_template(template).render(style=_own("style.css"), **values) + "\n"
+    return _templates().get_template(template).render(style=_static_file("style.css"), **values) + "\n"
 
 
-def _own(name: str) -> Markup:
+def _static_file(name: str) -> Markup:
     """A file of our own, to stand in the page as it is."""
     return Markup(files("trimtab.reports").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
 
@@ -62,14 +62,14 @@ def _templates() -> Environment:
         loader=PackageLoader("trimtab.reports"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_printable,
+        finalize=_replace_unprintable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"drawn": drawn, "icon": icon, "digest": _digest}
+    templates.filters |= {"chart_svg": chart_svg, "icon": icon, "digest": _digest}
     return templates
 
 
-def _printable(value: object) -> object:
+def _replace_unprintable(value: object) -> object:
     """What a template writes: text without characters that no page may hold."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else clean(value)
+    return value if isinstance(value, Markup) or not isinstance(value, str) else replace_unprintable(value)

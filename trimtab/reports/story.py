@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.reports.page import filled
+from trimtab.reports.page import render_page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +18,10 @@ class StoryLine:
     seconds: str
 
 
-def render(title: str, headline: str, steps: Sequence[tuple[str, str, str, float]]) -> str:
+def render_story(title: str, headline: str, steps: Sequence[tuple[str, str, str, float]]) -> str:
     """The page as HTML, without a script and without a request; of each step title, command, output and seconds."""
-    shown = tuple(
+    lines = tuple(
         StoryLine(title=name, command=command, output=output, seconds=f"{seconds:,.0f} s" if seconds >= 1 else "")
         for name, command, output, seconds in steps
     )
-    return filled("story.html.j2", title=title, script="", headline=headline, steps=shown)
+    return render_page("story.html.j2", title=title, script="", headline=headline, steps=lines)

@@ -14,7 +14,7 @@ from trimtab.reports.components import (
     Listing,
     Mark,
     Phrase,
-    Reliability,
+    ReliabilityDiagram,
     Scatter,
     Whiskers,
 )
@@ -40,7 +40,7 @@ class ArmInWords:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Top:
+class HeaderView:
     """The verdict (its first sentence, then what stands beside it), what it means and rests on, the figures that matter, what weakens it, and what to do next."""
 
     shown: bool
@@ -149,7 +149,7 @@ class AnswerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownQuestion:
+class QuestionView:
     """A question with its reference, its slice where there is one, and the answers of some arms."""
 
     question: str
@@ -165,7 +165,7 @@ class FailureKind:
     name: str
     meaning: str
     count: str
-    examples: tuple[ShownQuestion, ...]
+    examples: tuple[QuestionView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +180,13 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sureness:
+class CalibrationView:
     """What the probabilities of each arm are worth, before and after its calibration; a chart for each."""
 
     title: str
     note: str
     grid: Grid
-    charts: tuple[Reliability, ...]
+    charts: tuple[ReliabilityDiagram, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ class ByClass:
     surest: Grid | None
     surest_title: str
     surest_note: str
-    sureness: Sureness | None
+    calibration: CalibrationView | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +209,11 @@ class SideBySide:
     """Questions on which the arms differ, with all their answers."""
 
     heading: Heading
-    questions: tuple[ShownQuestion, ...]
+    questions: tuple[QuestionView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EveryAnswer:
+class AllAnswers:
     """All answers, to be looked through by arm, kind of failure, slice and words; a choice of one is none.
 
     `without` is said where no script runs, `left_out` where the answers are too many for one page.
@@ -223,7 +223,7 @@ class EveryAnswer:
     arms: tuple[ArmLabel, ...]
     kinds: tuple[str, ...]
     slices: tuple[str, ...]
-    questions: tuple[ShownQuestion, ...]
+    questions: tuple[QuestionView, ...]
     without: str
     left_out: str
 
@@ -267,7 +267,7 @@ class EffortTrials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Efforts:
+class EffortView:
     """What every arm spent on its search, and its trials one by one."""
 
     heading: Heading
@@ -276,7 +276,7 @@ class Efforts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoreLabels:
+class LearningCurves:
     """The learning curves of trained arms."""
 
     heading: Heading
@@ -335,10 +335,10 @@ AnySection = (
     | Failures
     | ByClass
     | SideBySide
-    | EveryAnswer
+    | AllAnswers
     | Slices
-    | Efforts
-    | MoreLabels
+    | EffortView
+    | LearningCurves
     | MemorisationView
     | TrainingCurves
     | DataAudit
@@ -351,7 +351,7 @@ class StudyView:
     """Everything that a report says; a section for which there is nothing is None."""
 
     title: str
-    top: Top
+    header: HeaderView
     quality: Quality
     tradeoffs: Tradeoffs | None
     factorial: WeightsByContext | None
@@ -360,11 +360,11 @@ class StudyView:
     failures: Failures | None
     classes: ByClass | None
     answers: SideBySide | None
-    every: EveryAnswer | None
+    all_answers: AllAnswers | None
     slices: Slices | None
-    effort: Efforts | None
-    learning: MoreLabels | None
-    remembered: MemorisationView | None
+    effort: EffortView | None
+    learning: LearningCurves | None
+    memorisation: MemorisationView | None
     training: TrainingCurves | None
     data: DataAudit | None
     manifest: ManifestView | None
@@ -375,7 +375,15 @@ class StudyView:
         """The sections that there are, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(self.answers, self.every, self.slices, self.effort, self.learning, self.remembered, self.training),
+            *(
+                self.answers,
+                self.all_answers,
+                self.slices,
+                self.effort,
+                self.learning,
+                self.memorisation,
+                self.training,
+            ),
             *(self.data, self.manifest),
         )
         return tuple(section for section in every if section is not None)

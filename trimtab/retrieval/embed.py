@@ -18,7 +18,7 @@ from trimtab.model.load import as_input_error, known_config, raw_config, refuse_
 from trimtab.model.threads import limit_to_free_cores
 
 # Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
-_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
+_MODULE_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
 _PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the names that published folders use
 
 
@@ -53,7 +53,7 @@ class Embedder:
         self.folder, self.batch = folder, batch
         if not (folder / "modules.json").is_file():
             raise MissingError(f"{folder} holds no sentence-transformers model; fetch one with: trimtab pull minilm-l6")
-        self._readers = [place for kind, place in _modules(folder) if kind == "Transformer"]
+        self._transformer_folders = [module_folder for kind, module_folder in _modules(folder) if kind == "Transformer"]
 
     @cached_property
     def digest(self) -> str:
@@ -69,8 +69,8 @@ class Embedder:
 
         keep_to_share()
         logging.disable_progress_bar()
-        for place in self._readers:
-            _require_reader(place)
+        for module_folder in self._transformer_folders:
+            _check_transformer(module_folder)
         with as_input_error(self.folder, "the embedding model cannot be loaded", AGAIN):
             return SentenceTransformer(
                 str(self.folder),
@@ -94,8 +94,8 @@ class Embedder:
 
     def tokens(self, texts: Sequence[str]) -> int:
         """How many tokens are read of texts, as far as the model reads them."""
-        asked = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
-        return sum(map(len, asked))
+        ids = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
+        return sum(map(len, ids))
 
     @limit_to_free_cores()
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
@@ -103,11 +103,11 @@ class Embedder:
         with as_input_error(self.folder, "the embedding model gives no vectors", AGAIN):
             if not texts:
                 return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
-            wanted = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
+            prompt = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
             vectors = np.asarray(
                 model.encode(
                     list(texts),
-                    prompt=wanted,  # empty: and not what the folder puts before any text
+                    prompt=prompt,  # empty: and not what the folder puts before any text
                     batch_size=self.batch,
                     normalize_embeddings=True,
                     show_progress_bar=False,
@@ -129,16 +129,16 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
     for module in listed:
         kind, path = str(module.get("type", "")), module.get("path", "")
         name = kind.rpartition(".")[2]
-        if not kind.startswith("sentence_transformers.") or name not in _KINDS:
+        if not kind.startswith("sentence_transformers.") or name not in _MODULE_KINDS:
             raise InputError(f"module {kind[:80]!r} is code from elsewhere", "use another model", file=folder)
         if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"module {str(path)[:80]!r} lies outside the folder", "use another model", file=file)
-        place = folder / path
-        if (place / "pytorch_model.bin").exists() and not (place / SINGLE).exists():
-            raise InputError("the weights are a pickle", "convert them to safetensors", file=place)
-        if _KINDS[name]:
-            find_weights(place)
-        yield name, place
+        module_folder = folder / path
+        if (module_folder / "pytorch_model.bin").exists() and not (module_folder / SINGLE).exists():
+            raise InputError("the weights are a pickle", "convert them to safetensors", file=module_folder)
+        if _MODULE_KINDS[name]:
+            find_weights(module_folder)
+        yield name, module_folder
 
 
 def files_digest(folder: Path) -> str:
@@ -146,23 +146,23 @@ def files_digest(folder: Path) -> str:
     return sha256_text(*(part for named in file_hashes(folder, below=True).items() for part in named))
 
 
-def _require_reader(place: Path) -> None:
+def _check_transformer(module_folder: Path) -> None:
     from transformers import AutoModel
 
-    require_whole(place, AutoModel, unread="pooler.")
+    require_complete_weights(module_folder, AutoModel, ignored="pooler.")
 
 
-def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
+def require_complete_weights(module_folder: Path, kind: Any, *, ignored: str | None = None) -> Any:
     """The configuration of a model that one of transformers' classes (`kind`) loads.
 
     Raises InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word.
-    Tensors with `unread` in their names are not looked at.
+    Tensors with `ignored` in their names are not looked at.
     """
-    config = known_config(raw_config(place), place, find_weights(place))
-    require_tokenizer(place)
-    with as_input_error(place, "the weights cannot be loaded", AGAIN):
-        _, found = kind.from_pretrained(
-            place,
+    config = known_config(raw_config(module_folder), module_folder, find_weights(module_folder))
+    require_tokenizer(module_folder)
+    with as_input_error(module_folder, "the weights cannot be loaded", AGAIN):
+        _, info = kind.from_pretrained(
+            module_folder,
             device_map="meta",  # names and shapes alone
             use_safetensors=True,
             local_files_only=True,
@@ -170,6 +170,8 @@ def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    refuse_tensors(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
-    refuse_tensors(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    refuse_tensors(
+        module_folder, "lack", (name for name in info["missing_keys"] if ignored is None or ignored not in name)
+    )
+    refuse_tensors(module_folder, "have another shape for", (name for name, *_ in info["mismatched_keys"]))
     return config

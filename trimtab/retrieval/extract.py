@@ -33,7 +33,7 @@ WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features
 CALIBRATION = (0.345, 3.41, -4.36, -8.53)
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")
-_STOP = frozenset(
+_STOP_WORDS = frozenset(
     words(
         "a an the of in on at to for by with from as into than then about up out is are was were be been am do does did have "
         "has had having i me my mine we us our you your he she it its they them their his her this that these those there here "
@@ -79,15 +79,15 @@ class SentenceScorer:
         unknown = self.unknown_names(question)
         names, features_CF = self.features(question, cosines)
         scores_C = features_CF @ np.array(WEIGHTS)
-        order = sorted(range(len(names)), key=lambda place: (-scores_C[place], names[place]))[:k]
+        order = sorted(range(len(names)), key=lambda index: (-scores_C[index], names[index]))[:k]
         return tuple(
             Hit(
-                passage=self.passages[names[place]],
+                passage=self.passages[names[index]],
                 rank=rank,
-                score=answer_probability(scores_C[place], features_CF[place, 0], unknown),
-                similarity=cosines[names[place]],
+                score=answer_probability(scores_C[index], features_CF[index, 0], unknown),
+                similarity=cosines[names[index]],
             )
-            for rank, place in enumerate(order, 1)
+            for rank, index in enumerate(order, 1)
         )
 
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
@@ -98,23 +98,23 @@ class SentenceScorer:
         """
         passages = self.passages
         names = [name for name in cosines if not passages[name].text.rstrip().endswith("?")]
-        wanted = self._wanted(question)
-        asked, kind = read(question), answer_type(question)
-        known = {token.value for token in asked}
-        numbers = {token.value for token in asked if token.kind in ("number", "code", "date", "time")}
+        question_terms = self._question_terms(question)
+        question_tokens, kind = read(question), answer_type(question)
+        question_values = {token.value for token in question_tokens}
+        numbers = {token.value for token in question_tokens if token.kind in ("number", "code", "date", "time")}
 
         rows = []
         for name in names:
             passage = passages[name]
-            own = stems(passage.text) | stems(_headings(passage))
-            said = read(passage.text)
-            values = {token.value for token in said} | set(_WORD.findall(_headings(passage).casefold()))
+            sentence_stems = stems(passage.text) | stems(_headings(passage))
+            tokens = read(passage.text)
+            values = {token.value for token in tokens} | set(_WORD.findall(_headings(passage).casefold()))
             rows.append(
                 (
                     cosines[name],
-                    _share(wanted, own),
-                    _share(wanted, own | self._nearby(passage)),
-                    float(gives(kind, [token for token in said if token.value not in known])),
+                    _share(question_terms, sentence_stems),
+                    _share(question_terms, sentence_stems | self._nearby(passage)),
+                    float(matches_answer_type(kind, [token for token in tokens if token.value not in question_values])),
                     len(numbers & values) / len(numbers) if numbers else 1.0,
                 )
             )
@@ -122,26 +122,26 @@ class SentenceScorer:
 
     def shared_terms(self, question: str, text: str) -> float:
         """Compute the share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
-        return _share(self._wanted(question), stems(text))
+        return _share(self._question_terms(question), stems(text))
 
     def missing_terms(self, question: str, text: str) -> tuple[str, ...]:
         """Return the content words of a question whose stems a text lacks, as the question writes them, the rarest in the documents first."""
-        held = stems(text)
-        lacking = {
-            word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in held
+        present = stems(text)
+        rarity = {
+            word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in present
         }
         return tuple(
-            sorted((word for word in lacking if word.casefold() not in _STOP), key=lambda word: -lacking[word])
+            sorted((word for word in rarity if word.casefold() not in _STOP_WORDS), key=lambda word: -rarity[word])
         )
 
     def unknown_names(self, question: str) -> float:
         """Compute the share of the names in a question that occur in no document; 0 for a question without names."""
-        named = names_in(question)
-        return sum(not self._counts[name] for name in named) / len(named) if named else 0.0
+        names = names_in(question)
+        return sum(not self._counts[name] for name in names) / len(names) if names else 0.0
 
-    def _wanted(self, question: str) -> dict[str, float]:
+    def _question_terms(self, question: str) -> dict[str, float]:
         """Return the stems of a question's content words with their inverse document frequencies."""
-        return {word: self._idf(word) for word in content(question)}
+        return {word: self._idf(word) for word in content_stems(question)}
 
     def _idf(self, word: str) -> float:
         """The inverse document frequency of a stem, as in BM25."""
@@ -151,13 +151,15 @@ class SentenceScorer:
     def _nearby(self, passage: Passage) -> frozenset[str]:
         """The stems of the previous and the next sentence under the same heading."""
         document, _, number = passage.id.rpartition("#")
-        beside = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
-        return frozenset().union(*(stems(one.text) for one in beside if one and one.path == passage.path))
+        neighbours = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
+        return frozenset().union(*(stems(one.text) for one in neighbours if one and one.path == passage.path))
 
 
-def _share(wanted: Mapping[str, float], held: frozenset[str]) -> float:
-    """Compute the share of the weights in `wanted` whose words are held; 0 without any."""
-    return sum(weight for word, weight in wanted.items() if word in held) / (sum(wanted.values()) or 1.0)
+def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> float:
+    """Compute the share of the weights in `question_terms` whose words are held; 0 without any."""
+    return sum(weight for word, weight in question_terms.items() if word in present) / (
+        sum(question_terms.values()) or 1.0
+    )
 
 
 class Extractor:
@@ -186,38 +188,38 @@ class Extractor:
 
 def answer_probability(score: float, cosine: float, unknown: float = 0.0) -> float:
     """The probability that a sentence answers. `unknown`: the share of the question's names that occur in no document."""
-    of_score, of_cosine, of_unknown, offset = CALIBRATION
-    return 1 / (1 + math.exp(-(of_score * score + of_cosine * cosine + of_unknown * unknown + offset)))
+    score_weight, cosine_weight, unknown_weight, intercept = CALIBRATION
+    return 1 / (1 + math.exp(-(score_weight * score + cosine_weight * cosine + unknown_weight * unknown + intercept)))
 
 
 def names_in(question: str) -> frozenset[str]:
     """The stems of the names in a question: words with a capital that begin no sentence."""
     read_words = (token.value for token in read(question) if token.kind == "word" and token.capital and not token.start)
-    return frozenset(_stem(word) for word in read_words if word not in _STOP)
+    return frozenset(_stem(word) for word in read_words if word not in _STOP_WORDS)
 
 
 def answer_type(question: str) -> AnswerType:
     """The answer type of a question: a number, a date or time, a name, or something else."""
-    said = question.casefold()
-    return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(said)), "other")
+    tokens = question.casefold()
+    return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(tokens)), "other")
 
 
-def gives(kind: AnswerType, said: Sequence[TextToken]) -> bool:
+def matches_answer_type(kind: AnswerType, tokens: Sequence[TextToken]) -> bool:
     """True if the tokens of a sentence hold something of the answer type."""
     if kind == "number":
-        return any(token.kind in ("number", "ordinal", "code") for token in said)
+        return any(token.kind in ("number", "ordinal", "code") for token in tokens)
     if kind == "date":
         return any(
             token.kind in ("date", "time", "weekday")
             or (token.kind == "number" and (token.unit or len(token.value) == 4))
-            for token in said
+            for token in tokens
         )
-    return kind == "name" and any(token.kind == "word" and token.capital and not token.start for token in said)
+    return kind == "name" and any(token.kind == "word" and token.capital and not token.start for token in tokens)
 
 
-def content(text: str) -> frozenset[str]:
+def content_stems(text: str) -> frozenset[str]:
     """The stems of the words of a text without stop words; with them if there are no others."""
-    kept = [word for word in _WORD.findall(text.casefold()) if word not in _STOP]
+    kept = [word for word in _WORD.findall(text.casefold()) if word not in _STOP_WORDS]
     return frozenset(map(_stem, kept)) or stems(text)
 
 
@@ -229,9 +231,9 @@ def stems(text: str) -> frozenset[str]:
 
 def _stem(word: str) -> str:
     """Strip an English ending, so that `applies`, `applied` and `apply` have one stem."""
-    for ending, instead in _ENDINGS.items():
+    for ending, replacement in _ENDINGS.items():
         if word.endswith(ending) and len(word) - len(ending) >= (4 if ending == "ly" else 3):
-            word = word[: -len(ending)] + instead
+            word = word[: -len(ending)] + replacement
             break
     return word.rstrip("e") if len(word) > 3 else word
 

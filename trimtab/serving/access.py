@@ -27,50 +27,52 @@ def cookie_name(scope: Mapping[str, Any]) -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Key:
+class ApiKey:
     """A key as it is kept: the SHA-256 of what its owner sends. `tokens` are requests that it may still make at once."""
 
     name: str
     sha256: str
     per_minute: int = PER_MINUTE
     tokens: float = field(default=0.0, repr=False)
-    filled: float = field(default=0.0, repr=False)
+    filled_at: float = field(default=0.0, repr=False)
 
-    def wait(self, now: float) -> float:
+    def take(self, now: float) -> float:
         """Take one request off; seconds to wait where there is none left (a bucket that fills evenly, a sixth of a minute deep)."""
         depth = max(1.0, self.per_minute / 6)
-        self.tokens = depth if not self.filled else min(depth, self.tokens + (now - self.filled) * self.per_minute / 60)
-        self.filled = now
+        self.tokens = (
+            depth if not self.filled_at else min(depth, self.tokens + (now - self.filled_at) * self.per_minute / 60)
+        )
+        self.filled_at = now
         if self.tokens < 1:
             return (1 - self.tokens) * 60 / self.per_minute
         self.tokens -= 1
         return 0.0
 
 
-class Keys:
+class ApiKeys:
     """The keys that open the server. What is looked up is a hash, so the time it takes says nothing about a key."""
 
-    def __init__(self, keys: Iterable[Key], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, keys: Iterable[ApiKey], clock: Callable[[], float] = time.monotonic) -> None:
         self._keys, self._clock = {key.sha256: key for key in keys}, clock
 
-    def named(self, sent: str) -> Key | None:
+    def find(self, sent: str) -> ApiKey | None:
         """Whose key this is, None for nobody's."""
-        return self._keys.get(digest(sent)) if sent else None
+        return self._keys.get(key_digest(sent)) if sent else None
 
-    def wait(self, key: Key) -> float:
+    def seconds_to_wait(self, key: ApiKey) -> float:
         """Seconds until this key may ask again, 0 for now."""
-        return key.wait(self._clock())
+        return key.take(self._clock())
 
 
-def digest(sent: str) -> str:
+def key_digest(sent: str) -> str:
     """What is kept of a key."""
     return hashlib.sha256(sent.encode()).hexdigest()
 
 
-def start_token() -> tuple[str, Keys]:
+def start_token() -> tuple[str, ApiKeys]:
     """A key that holds as long as the server runs."""
     token = new_key()
-    return token, Keys([Key(name="start token", sha256=digest(token), per_minute=60_000)])
+    return token, ApiKeys([ApiKey(name="start token", sha256=key_digest(token), per_minute=60_000)])
 
 
 def new_key() -> str:
@@ -78,17 +80,17 @@ def new_key() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def read_keys(file: Path) -> Keys:
+def read_keys(file: Path) -> ApiKeys:
     """The keys of a file `{"keys": [{"name", "sha256", "per_minute"}]}`; raises InputError for a file that holds none."""
     if not file.is_file():
         raise InputError("does not exist", "make it with: trimtab serve --new-key NAME --keys FILE", file=file)
     if _others_can_write(file):
         problem = "can be written by others, who could let themselves in"
         raise InputError(problem, "make it yours alone: chown it to yourself and chmod 600", file=file)
-    found = [_key(entry, file) for entry in _entries(file)]
-    if not found:
+    keys = [_key(entry, file) for entry in _entries(file)]
+    if not keys:
         raise InputError("holds no key", "add one with: trimtab serve --new-key NAME --keys FILE", file=file)
-    return Keys(found)
+    return ApiKeys(keys)
 
 
 def _others_can_write(file: Path) -> bool:
@@ -96,11 +98,11 @@ def _others_can_write(file: Path) -> bool:
     if os.name != "posix":
         return False
     mode, folder = file.stat(), file.resolve().parent.stat()
-    is_anyones = (
+    is_open_folder = (
         folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
     )  # sticky, as /tmp: names stay their owner's
-    is_ours = mode.st_uid in (os.geteuid(), 0)
-    return not is_ours or bool(mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or is_anyones)
+    is_own = mode.st_uid in (os.geteuid(), 0)
+    return not is_own or bool(mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or is_open_folder)
 
 
 def add_key(file: Path, name: str) -> str:
@@ -113,7 +115,7 @@ def add_key(file: Path, name: str) -> str:
             f"a key is named {name!r} already", "choose another name, or take it out of the file", file=file
         )
     key = new_key()
-    write_json(file, {"keys": [*entries, {"name": name, "sha256": digest(key), "per_minute": PER_MINUTE}]})
+    write_json(file, {"keys": [*entries, {"name": name, "sha256": key_digest(key), "per_minute": PER_MINUTE}]})
     file.chmod(0o600)
     return key
 
@@ -125,13 +127,13 @@ def _entries(file: Path) -> list[Any]:
     return entries
 
 
-def _key(entry: Any, file: Path) -> Key:
+def _key(entry: Any, file: Path) -> ApiKey:
     try:
-        key = Key(name=entry["name"], sha256=entry["sha256"].lower(), per_minute=entry.get("per_minute", PER_MINUTE))
-        fits = isinstance(key.name, str) and len(bytes.fromhex(key.sha256)) == 32 and type(key.per_minute) is int
+        key = ApiKey(name=entry["name"], sha256=entry["sha256"].lower(), per_minute=entry.get("per_minute", PER_MINUTE))
+        is_valid = isinstance(key.name, str) and len(bytes.fromhex(key.sha256)) == 32 and type(key.per_minute) is int
     except (KeyError, TypeError, ValueError, AttributeError):
-        fits = False
-    if not fits or key.per_minute < 1:
+        is_valid = False
+    if not is_valid or key.per_minute < 1:
         raise InputError(
             "an entry is no key", "each has a name, the sha256 of the key in hex, and per_minute from 1 on", file=file
         )
@@ -148,7 +150,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Hosts:
+class AllowedHosts:
     """The names that a request may have been sent to: a page of another site cannot make a browser send one of these."""
 
     def __init__(self, host: str, port: int, names: Iterable[str] = ()) -> None:
@@ -157,7 +159,7 @@ class Hosts:
         if port in (80, 443):
             self._allowed |= {name.lower() for name in own}
 
-    def knows(self, host: str) -> bool:
+    def allows(self, host: str) -> bool:
         """Whether a Host header names this server."""
         return host.lower() in self._allowed
 
@@ -170,9 +172,9 @@ class Hosts:
         if site is not None:
             return site not in ("none", "same-origin")
         source = headers.get("origin") or headers.get("referer")
-        return bool(source) and not self.is_own("/".join(str(source).split("/")[:3]))
+        return bool(source) and not self.is_same_origin("/".join(str(source).split("/")[:3]))
 
-    def is_own(self, origin: str) -> bool:
+    def is_same_origin(self, origin: str) -> bool:
         """Whether an Origin header is a page of this server."""
         scheme, _, host = origin.partition("://")
-        return scheme in ("http", "https") and self.knows(host)
+        return scheme in ("http", "https") and self.allows(host)

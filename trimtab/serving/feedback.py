@@ -22,22 +22,22 @@ from trimtab.serving.feedback_schema import JudgedAnswer, Judgement, JudgementKi
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-__all__ = ["FILE", "JudgedAnswer", "Judgement", "JudgementKind", "Store", "store_of"]
+__all__ = ["FILE", "FeedbackStore", "JudgedAnswer", "Judgement", "JudgementKind", "open_feedback_store"]
 
 FILE = "feedback.db"
 FORM = 2  # of the tables; raised whenever they change their meaning: from 2 on a judgement may say whose it is
 
 
-def store_of(task: Task, where: str | None = None, *, make: bool = True) -> Store:
+def open_feedback_store(task: Task, where: str | None = None, *, make: bool = True) -> FeedbackStore:
     """The store at `where` (a file, or a `postgresql://` URL), else `.trimtab/feedback.db` beside the task file; `make` as for Store."""
     if where:
-        return Store(where, make=make)
+        return FeedbackStore(where, make=make)
     folder = task.folder / FOLDER
     refuse_links(folder)
-    return Store(folder / FILE, make=make)
+    return FeedbackStore(folder / FILE, make=make)
 
 
-class Store(Closing):
+class FeedbackStore(Closing):
     """Judgements by time. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
@@ -52,18 +52,18 @@ class Store(Closing):
         row = {"id": judgement.id, "at": _microseconds(judgement.when), "record": text}
         try:
             with self._database.begin() as connection:
-                connection.execute(_judgements().insert(), row)
+                connection.execute(_judgement_table().insert(), row)
         except IntegrityError:
             raise InputError("is kept already", "give every judgement an id of its own", field=judgement.id) from None
 
     def __iter__(self) -> Iterator[Judgement]:
         """Every judgement, the oldest first; those that are added meanwhile may be left out."""
-        return self._judgements()
+        return self._judgements_since()
 
-    def _judgements(self, since: datetime | None = None) -> Iterator[Judgement]:
+    def _judgements_since(self, since: datetime | None = None) -> Iterator[Judgement]:
         from sqlalchemy import select
 
-        table = _judgements()
+        table = _judgement_table()
         wanted = select(table.c.id, table.c.record).order_by(table.c.at, table.c.number)
         if since is not None:
             wanted = wanted.where(table.c.at >= _microseconds(since))
@@ -82,7 +82,7 @@ class Store(Closing):
         nothing of one, and is left out.
         """
         last: dict[object, Judgement] = {}
-        for one in self._judgements(since):
+        for one in self._judgements_since(since):
             if one.kind != "prefer":
                 known = one.user or one.session
                 key = (one.user, one.session, one.messages, one.answers) if known else one.id
@@ -105,13 +105,13 @@ class Store(Closing):
         from sqlalchemy import func, select
 
         with self._database.snapshot() as connection:
-            return connection.execute(select(func.count()).select_from(_judgements())).scalar_one()
+            return connection.execute(select(func.count()).select_from(_judgement_table())).scalar_one()
 
     def forget(self, user: str) -> int:
         """Delete a user's judgements; how many went. `user` as for `user_key`."""
         from sqlalchemy import delete
 
-        key, table = user_key(user), _judgements()
+        key, table = user_key(user), _judgement_table()
         own = [judgement.id for judgement in self if judgement.user == key]
         with self._database.begin() as connection:
             for start in range(0, len(own), 500):  # SQLite takes a bounded number of parameters
@@ -125,7 +125,7 @@ class Store(Closing):
 
 
 @cache
-def _form() -> Table:
+def _version_table() -> Table:
     """One row: the form of the tables."""
     from sqlalchemy import Column, Integer, MetaData, Table
 
@@ -133,7 +133,7 @@ def _form() -> Table:
 
 
 @cache
-def _judgements() -> Table:
+def _judgement_table() -> Table:
     """A row each: the record as JSON, and what it is found and ordered by (`at`: microseconds since 1970)."""
     from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 
@@ -151,16 +151,16 @@ def _judgements() -> Table:
 
 def _make_tables(connection: Connection) -> None:
     """Make the tables, or bring them to the present form: in that the first differed in what its records may hold alone."""
-    for table in (_judgements(), _form()):
+    for table in (_judgement_table(), _version_table()):
         table.create(connection, checkfirst=True)
-    connection.execute(_form().delete())
-    connection.execute(_form().insert(), {"number": FORM})
+    connection.execute(_version_table().delete())
+    connection.execute(_version_table().insert(), {"number": FORM})
 
 
-def _form_number(connection: Connection) -> int | None:
+def _schema_version(connection: Connection) -> int | None:
     from sqlalchemy import select
 
-    return connection.execute(select(_form().c.number)).scalar()
+    return connection.execute(select(_version_table().c.number)).scalar()
 
 
 def _microseconds(when: datetime) -> int:
@@ -175,5 +175,5 @@ _SCHEMA = DatabaseSchema(
     form=FORM,
     readable=range(1, FORM + 1),
     make=_make_tables,
-    form_of=_form_number,
+    form_of=_schema_version,
 )

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Request
 
 from trimtab.base.errors import BusyError
 from trimtab.base.records import Message
-from trimtab.serving.dispatcher import Desk, refusal
-from trimtab.serving.feedback import Store
+from trimtab.serving.dispatcher import Dispatcher, refusal
+from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
 from trimtab.serving.middleware import Refused
 from trimtab.serving.schema import FeedbackRequest
 from trimtab.serving.traffic import user_of
 
 
-def judging_routes(desk: Desk, store: Store) -> APIRouter:
+def feedback_routes(dispatcher: Dispatcher, store: FeedbackStore) -> APIRouter:
     """`/feedback`."""
     router = APIRouter()
 
@@ -22,7 +22,7 @@ def judging_routes(desk: Desk, store: Store) -> APIRouter:
     def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
         """Keep a judgement; when this answers, it is on the disk. A plain function: the disk keeps no other request waiting."""
         try:
-            judgement = _judgement(body, desk, user_of(request, body.user))
+            judgement = _judgement(body, dispatcher, user_of(request, body.user))
             store.add(judgement)
         except BusyError as error:
             raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
@@ -36,11 +36,13 @@ def judging_routes(desk: Desk, store: Store) -> APIRouter:
     return router
 
 
-def _judgement(body: FeedbackRequest, desk: Desk, user: str | None) -> Judgement:
+def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None) -> Judgement:
     """As it is kept; raises Refused for an answer of a model that is not here, InputError for one that says nothing to learn from."""
     answers = []
     for one in body.answers:
-        arm, version = desk.judged(one.model, user, one.version)  # no client writes an arm's name or version of its own
+        arm, version = dispatcher.judged_version(
+            one.model, user, one.version
+        )  # no client writes an arm's name or version of its own
         answers.append(JudgedAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,

@@ -14,17 +14,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from trimtab.arms.online import OnlineQuestion, OnlineReply
-from trimtab.serving.middleware import App, Noted, Receive, RequestLimiter, Scope, Send
+from trimtab.serving.middleware import App, Receive, RequestLimiter, Scope, Send, StatusRecorder
 
-LEFT = 499  # in place of a status, where the client left before any
+CLIENT_CLOSED = 499  # in place of a status, where the client left before any
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-__all__ = ["CONTENT_TYPE_LATEST", "LEFT", "Meters", "RequestLog", "Watch"]
+__all__ = ["CLIENT_CLOSED", "CONTENT_TYPE_LATEST", "Metrics", "MetricsMiddleware", "RequestLog"]
 
 
-class Meters:
+class Metrics:
     """Counters of one server, in a registry of its own."""
 
-    def __init__(self, admission: RequestLimiter) -> None:
+    def __init__(self, limiter: RequestLimiter) -> None:
         self._registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self._registry}
         self.requests = Counter("trimtab_requests", "Requests answered.", ["route", "status"], **own)
@@ -50,28 +50,28 @@ class Meters:
         self.traffic_dropped = Counter(
             "trimtab_traffic_dropped", "Answers of the sample of traffic that were not kept.", ["reason"], **own
         )
-        Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: admission.inside)
-        Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: admission.refused)
+        Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: limiter.inside)
+        Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: limiter.refused)
 
     def page(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self._registry)
 
-    def asked(self, model: str) -> None:
+    def question_started(self, model: str) -> None:
         """Count a question in."""
         self._waiting.labels(model).inc()
 
-    def first(self, model: str, seconds: float) -> None:
+    def first_token(self, model: str, seconds: float) -> None:
         """Count the first piece of an answer: its question waits no more."""
         self._first.labels(model).observe(seconds)
         self._waiting.labels(model).dec()
         self._running.labels(model).inc()
 
-    def ended(self, model: str, *, is_begun: bool) -> None:
+    def question_ended(self, model: str, *, is_begun: bool) -> None:
         """Count a question out, however it ended."""
         (self._running if is_begun else self._waiting).labels(model).dec()
 
-    def whole(self, model: str, reply: OnlineReply) -> None:
+    def question_answered(self, model: str, reply: OnlineReply) -> None:
         """Count a whole answer."""
         self._read.labels(model).inc(reply.generation.prompt_tokens)
         self._cached.labels(model).inc(reply.generation.cached_tokens)
@@ -79,7 +79,7 @@ class Meters:
         if reply.abstained:
             self._abstained.labels(model).inc()
 
-    def left(self, model: str) -> None:
+    def client_left(self, model: str) -> None:
         """Count a client that did not wait."""
         self._left.labels(model).inc()
 
@@ -99,33 +99,33 @@ class RequestLog:
     def answered(self, model: str, question: OnlineQuestion, reply: OnlineReply) -> None:
         """Write what was asked and answered, where that was asked for."""
         if self._with_texts:
-            said = [[turn.role, turn.content] for turn in question.messages]
+            messages = [[turn.role, turn.content] for turn in question.messages]
             raw = {} if question.raw is None else {"prompt": question.raw}
-            self.line("answer", model=model, messages=said, **raw, answer=reply.text)
+            self.line("answer", model=model, messages=messages, **raw, answer=reply.text)
 
-    def fault(self, model: str, error: Exception) -> None:
+    def internal_error(self, model: str, error: Exception) -> None:
         """Write where a question failed for no fault of its own; the error's words, which may quote it, only with texts."""
         where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
         words = {"words": str(error)} if self._with_texts else {}
         self.line("fault", model=model, error=type(error).__name__, where=where, **words)
 
 
-class Watch:
+class MetricsMiddleware:
     """Counts and logs every request that goes through to `app`, refusals too."""
 
-    def __init__(self, app: App, meters: Meters, log: RequestLog, routes: Callable[[str], str]) -> None:
-        self._app, self._meters, self._log, self._routes = app, meters, log, routes
+    def __init__(self, app: App, metrics: Metrics, log: RequestLog, routes: Callable[[str], str]) -> None:
+        self._app, self._meters, self._log, self._routes = app, metrics, log, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, noted = time.perf_counter(), Noted(send)
+        began, recorder = time.perf_counter(), StatusRecorder(send)
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, recorder)
         finally:
-            status = noted.status or LEFT
+            status = recorder.status or CLIENT_CLOSED
             seconds, route = time.perf_counter() - began, self._routes(scope["path"])
             self._meters.requests.labels(route, str(status)).inc()
             self._meters.seconds.labels(route).observe(seconds)
