@@ -1,4 +1,5 @@
-"""Who may come in: keys that are kept as hashes, each with its limit, and the hosts that a browser may have asked for."""
+"""Access control of the server: hashed API keys with rate limits, and the host names that requests may be addressed
+to."""
 
 from __future__ import annotations
 
@@ -17,18 +18,19 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, write_json
 
 PREFIX = "tt-"
-PER_MINUTE = 600  # requests of a key, unless its entry says otherwise
+PER_MINUTE = 600  # requests a minute for each key, unless its entry sets another limit
 
 
 def cookie_name(scope: Mapping[str, Any]) -> str:
-    """Of the page's cookie: cookies know no ports, so that of the server stands in its name, and servers on one host keep theirs apart."""
+    """Return the name of the session cookie; it holds the server's port, as browsers share cookies between ports."""
     _, port = scope.get("server") or ("", None)
     return f"trimtab-{port}" if port else "trimtab"
 
 
 @dataclass(slots=True, kw_only=True)
 class ApiKey:
-    """A key as it is kept: the SHA-256 of what its owner sends. `tokens` are requests that it may still make at once."""
+    """An API key: its name, the SHA-256 of the key, and the token bucket of its rate limit (`tokens`: requests
+    left)."""
 
     name: str
     sha256: str
@@ -37,7 +39,10 @@ class ApiKey:
     filled_at: float = field(default=0.0, repr=False)
 
     def take(self, now: float) -> float:
-        """Take one request off; seconds to wait where there is none left (a bucket that fills evenly, a sixth of a minute deep)."""
+        """Take one request from the bucket; return 0, or the seconds to wait until one is there.
+
+        The bucket refills evenly and holds a sixth of a minute's requests.
+        """
         depth = max(1.0, self.per_minute / 6)
         self.tokens = (
             depth if not self.filled_at else min(depth, self.tokens + (now - self.filled_at) * self.per_minute / 60)
@@ -50,38 +55,38 @@ class ApiKey:
 
 
 class ApiKeys:
-    """The keys that open the server. What is looked up is a hash, so the time it takes says nothing about a key."""
+    """The API keys of a server. Keys are found by their hash, so the time of a lookup reveals nothing about a key."""
 
     def __init__(self, keys: Iterable[ApiKey], clock: Callable[[], float] = time.monotonic) -> None:
         self._keys, self._clock = {key.sha256: key for key in keys}, clock
 
     def find(self, sent: str) -> ApiKey | None:
-        """Whose key this is, None for nobody's."""
+        """Return the key that a client sent, or None if it is unknown."""
         return self._keys.get(key_digest(sent)) if sent else None
 
     def seconds_to_wait(self, key: ApiKey) -> float:
-        """Seconds until this key may ask again, 0 for now."""
+        """Take one request of a key; return the seconds until it may send again, 0 for now."""
         return key.take(self._clock())
 
 
 def key_digest(sent: str) -> str:
-    """What is kept of a key."""
+    """Return the SHA-256 (hex) of a key, which is all that is stored of it."""
     return hashlib.sha256(sent.encode()).hexdigest()
 
 
 def start_token() -> tuple[str, ApiKeys]:
-    """A key that holds as long as the server runs."""
+    """Return a random key that is valid as long as the server runs, and the `ApiKeys` that hold it."""
     token = new_key()
     return token, ApiKeys([ApiKey(name="start token", sha256=key_digest(token), per_minute=60_000)])
 
 
 def new_key() -> str:
-    """A key that nobody guesses: 256 bits."""
+    """Return a random key of 256 bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def read_keys(file: Path) -> ApiKeys:
-    """The keys of a file `{"keys": [{"name", "sha256", "per_minute"}]}`; raises InputError for a file that holds none."""
+    """Read the keys of a file `{"keys": [{"name", "sha256", "per_minute"}]}`; raises InputError if it has none."""
     if not file.is_file():
         raise InputError("does not exist", "make it with: trimtab serve --new-key NAME --keys FILE", file=file)
     if _others_can_write(file):
@@ -94,19 +99,19 @@ def read_keys(file: Path) -> ApiKeys:
 
 
 def _others_can_write(file: Path) -> bool:
-    """Whether somebody else, root aside, may write the file, or put another in its place."""
+    """True if another user than the owner and root can write the file or replace it."""
     if os.name != "posix":
         return False
     mode, folder = file.stat(), file.resolve().parent.stat()
     is_open_folder = (
         folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
-    )  # sticky, as /tmp: names stay their owner's
+    )  # with the sticky bit, as in /tmp, only the owner can rename or delete
     is_own = mode.st_uid in (os.geteuid(), 0)
     return not is_own or bool(mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or is_open_folder)
 
 
 def add_key(file: Path, name: str) -> str:
-    """Make a key, keep its hash in the file (readable by its owner alone), and give it back: it is shown this once."""
+    """Make a key, store its hash in the file (readable by its owner only), and return the key."""
     if not name.strip() or len(name) > 80:
         raise InputError(f"{name[:80]!r} names no key", "give a name of up to 80 letters", field="--new-key")
     entries = _entries(file) if file.exists() else []
@@ -141,7 +146,7 @@ def _key(entry: Any, file: Path) -> ApiKey:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """True if the address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -151,7 +156,7 @@ def is_loopback(host: str) -> bool:
 
 
 class AllowedHosts:
-    """The names that a request may have been sent to: a page of another site cannot make a browser send one of these."""
+    """The host names that requests may be addressed to, which protects against DNS rebinding."""
 
     def __init__(self, host: str, port: int, names: Iterable[str] = ()) -> None:
         own = ("127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host)
@@ -160,13 +165,13 @@ class AllowedHosts:
             self._allowed |= {name.lower() for name in own}
 
     def allows(self, host: str) -> bool:
-        """Whether a Host header names this server."""
+        """True if a Host header names this server."""
         return host.lower() in self._allowed
 
     def is_sent_by_another_site(self, headers: Mapping[str, str]) -> bool:
-        """Whether a page of another site made the browser open an address: by Sec-Fetch-Site, else by Origin or Referer.
+        """True if a page of another site made the browser open an address, by Sec-Fetch-Site, else Origin or Referer.
 
-        An address that was typed, or opened by another program, has none of these.
+        An address that was typed, or opened by another program, has none of these headers.
         """
         site = headers.get("sec-fetch-site")
         if site is not None:
@@ -175,6 +180,6 @@ class AllowedHosts:
         return bool(source) and not self.is_same_origin("/".join(str(source).split("/")[:3]))
 
     def is_same_origin(self, origin: str) -> bool:
-        """Whether an Origin header is a page of this server."""
+        """True if an Origin header names this server."""
         scheme, _, host = origin.partition("://")
         return scheme in ("http", "https") and self.allows(host)

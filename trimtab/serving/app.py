@@ -1,4 +1,4 @@
-"""The server put together: routes behind the gate, what is ready and what is measured."""
+"""The ASGI application: all routes behind the middleware, with health checks, metrics and the page's files."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ LIMITED_PATHS = (
     "/v1/systemone",
     "/v1/decisions",
 )
-# Where somebody configured OpenTelemetry, FastAPI would tell it addresses with their start tokens, and errors with their texts.
+# If OpenTelemetry is configured, FastAPI would report URLs with their start tokens, and errors with their texts.
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppParts:
-    """What a server is made of; `traffic` keeps a sample of its answers, None where none is kept."""
+    """The components that a server is made of; `traffic` records a sample of its answers, None for none."""
 
     dispatcher: Dispatcher
     limiter: RequestLimiter
@@ -66,7 +66,7 @@ class AppParts:
     traffic: Recorder | None = None
 
 
-# The routes that ask or judge arms, each made from the parts of the server; the name is for who reads this.
+# The routers of the routes that answer or take feedback, each made from the parts; the names are only for readers.
 ROUTERS: Mapping[str, Callable[[AppParts], APIRouter]] = {
     "chat": lambda parts: chat_routes(parts.dispatcher),
     "decisions": lambda parts: decision_routes(parts.dispatcher),
@@ -75,7 +75,7 @@ ROUTERS: Mapping[str, Callable[[AppParts], APIRouter]] = {
 
 
 def build(parts: AppParts) -> App:
-    """The whole server as one ASGI application."""
+    """Return the whole server as one ASGI application."""
     app = routes(parts)
     known = {*app.openapi()["paths"], "/", "/session"}
     guarded = AccessMiddleware(app, hosts=parts.hosts, keys=parts.keys, limiter=parts.limiter, limited=LIMITED_PATHS)
@@ -83,7 +83,7 @@ def build(parts: AppParts) -> App:
 
 
 def routes(parts: AppParts) -> FastAPI:
-    """Every route with its OpenAPI description, without the checks that stand before them."""
+    """Return every route with its OpenAPI description, without the middleware."""
     app = FastAPI(title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     for router in ROUTERS.values():
         app.include_router(router(parts))
@@ -100,18 +100,18 @@ def _models(app: FastAPI, parts: AppParts) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The arms that are served, the first of them the one that is meant by the task's name."""
+        """List the arms that are served. The first is the one that the task's name stands for."""
         found = [model_entry(one) for one in parts.dispatcher.models.values()]
         return {"object": "list", "data": [*found, embedding]}
 
     @app.get("/v1/models/{name:path}")  # an embedding model's name may hold slashes
     async def model(name: str) -> dict[str, Any]:
-        """One of them."""
+        """Describe one model."""
         return embedding if name == parts.embedding else model_entry(parts.dispatcher.find_model(name))
 
 
 def model_entry(served: ServedModel) -> dict[str, Any]:
-    """A model as clients list it, with what was measured of it."""
+    """Return a model as `/v1/models` lists it, with its measured figures under `trimtab`."""
     result = served.result
     appearance = {"family": served.family, "shape": served.shape}
     fields: dict[str, Any] = {"arm": served.arm, "version": served.version, "kind": served.kind, **appearance}
@@ -124,7 +124,7 @@ def model_entry(served: ServedModel) -> dict[str, Any]:
             "latency_p95_ms": result.latency_p95_ms,
             "calibration_error": result.extras.get("ece"),
         }
-        if result.cost is not None and served.questions:  # at no questions a month none has a cost
+        if result.cost is not None and served.questions:  # without questions there is no cost per question
             per_question = result.cost.total / served.questions
             measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
     if served.equal is not None:
@@ -145,7 +145,7 @@ def model_entry(served: ServedModel) -> dict[str, Any]:
 def _embeddings(app: FastAPI, parts: AppParts) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingsRequest, request: Request) -> dict[str, Any]:
-        """Vectors of texts, by the embedding model of the task; those of a client that left in the line are never made."""
+        """Embed texts with the task's embedding model. A client that disconnects while it waits is skipped."""
         if body.model != parts.embedding:
             raise Refused(
                 404, f"no embedding model {body.model[:80]!r}; it is {parts.embedding}", code="model_not_found"
@@ -165,37 +165,39 @@ def _embeddings(app: FastAPI, parts: AppParts) -> None:
 
 
 def _to_base64(vector: Sequence[float]) -> str:
-    """Little-endian float32, as OpenAI's clients ask for by themselves."""
+    """Return a vector as base64 of little-endian float32, which is what OpenAI's clients request by default."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _health(app: FastAPI, parts: AppParts) -> None:
     @app.get("/health/live")
     async def live() -> Response:
-        """Whether the server can go on at all."""
+        """Report whether the server can go on at all; 500 once a worker thread has crashed."""
         crashed = any(not one.worker.is_alive for one in parts.dispatcher.models.values())
         return JSONResponse({"status": "fallen" if crashed else "alive"}, 500 if crashed else 200)
 
     @app.get("/health")
     @app.get("/health/ready")
     async def ready() -> Response:
-        """Whether it takes questions now, and the least share of an arm's stored answers that came out the same."""
+        """Report whether the server accepts questions, and the smallest share of an arm's stored answers that it
+        reproduces."""
         status = parts.limiter.status
         least = min((one.equal for one in parts.dispatcher.models.values() if one.equal is not None), default=None)
         return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Figures for Prometheus."""
+        """Return the metrics in Prometheus' text format."""
         return Response(parts.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _page(app: FastAPI, parts: AppParts) -> None:
     @app.get("/", include_in_schema=False)
     async def playground(request: Request) -> Response:
-        """The playground for who has a key; a key in the address becomes a cookie and leaves the address.
+        """Serve the playground to clients with a key; a key in the address is moved into a cookie.
 
-        Not one that another site's page brings: whoever follows its link would ask and judge under a key of that site's choice.
+        A key that a page of another site put into the address is ignored: its visitors would ask and judge under a
+        foreign key.
         """
         token = request.query_params.get("token", "")
         if token and parts.hosts.is_sent_by_another_site(request.headers):
@@ -207,12 +209,12 @@ def _page(app: FastAPI, parts: AppParts) -> None:
 
     @app.post("/session", include_in_schema=False)
     async def session(body: dict[str, Any], request: Request) -> Response:
-        """A key handed in by the page."""
+        """Set the session cookie for a key that the page sends."""
         return _set_session_cookie(parts, str(body.get("key", "")), JSONResponse({"status": "ok"}), request)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def page(name: str) -> Response:
-        """One of the page's own files, by its name in a list."""
+        """Serve one of the page's own files."""
         if name not in PAGE_FILES:
             raise Refused(404, "no such file", code="not_found")
         return FileResponse(PAGE_FOLDER / name, media_type=PAGE_FILES[name])
@@ -227,7 +229,10 @@ def _set_session_cookie(parts: AppParts, sent: str, response: Response, request:
 
 
 def _error_path(parts: Sequence[str | int], body: Any, *, lacks: bool) -> Iterator[str]:
-    """Where in a body an error is, without the library's words for the kinds that it tried; `lacks`: the last part is not there."""
+    """Yield the keys that lead to an error in a body, without pydantic's names of union members.
+
+    With `lacks` the last key is missing in the body.
+    """
     for number, part in enumerate(parts, 1):
         is_key = isinstance(body, dict) and part in body
         if is_key or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
@@ -247,7 +252,7 @@ def _errors(app: FastAPI) -> None:
         return await refused(_, refusal(error))
 
     @app.exception_handler(Exception)
-    async def internal_error(_: Request, error: Exception) -> Response:  # its traceback stands in the log
+    async def internal_error(_: Request, error: Exception) -> Response:  # the log has its traceback
         return await refused(_, refusal(error))
 
     @app.exception_handler(ClientDisconnectedError)
@@ -256,7 +261,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union's the one that came furthest
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union, the error that is nested deepest
         path = ".".join(_error_path(first["loc"][1:], error.body, lacks=first["type"] == "missing"))
         message = first["msg"].removeprefix("Value error, ")
         body = Refused(400, f"{path}: {message}" if path else message).body

@@ -1,6 +1,7 @@
-"""The page of `trimtab audit --page` and `trimtab label --page`: one answer at a time, right or wrong, by mouse or by keys.
+"""The web page of `trimtab audit --page` and `trimtab label --page`: shows one answer at a time, to be marked right or
+wrong.
 
-It is served on this machine alone, with nothing but the standard library.
+It listens on this machine only, and needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from urllib.parse import parse_qs
 from trimtab.base.sanitize import visible
 from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging
 
-MOST_BODY = 1_000  # bytes of a judgement, beside the right answer
-MOST_CORRECTION = 100_000  # bytes of the right answer as a form sends it
-SECONDS = 10.0  # that a client has for a request: one at a time is served
+MOST_BODY = 1_000  # bytes of a posted form, without the correction
+MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
+SECONDS = 10.0  # timeout of a request; requests are served one at a time
 _STYLE = """
 body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
 dt { font-size: .85rem; opacity: .7; margin-top: 1rem } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere }
@@ -54,7 +55,10 @@ _HEADERS = {
 
 
 class AuditPage:
-    """Answers to be judged as a page at `address`, which holds a secret; `serve` answers until all are judged or "Stop here" is pressed."""
+    """A local web page for judging answers; its `address` holds a secret token.
+
+    `serve` returns once all answers are judged or "Stop here" is pressed.
+    """
 
     def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._judging, self._accepts_corrections = Judging(session, correct), correct is not None
@@ -72,20 +76,20 @@ class AuditPage:
                 page._answer(self, posted=True)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Write nothing: the secret would stand in it."""
+                """Log nothing, as the path holds the secret token."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self._server.server_port}{self._path}"
 
     def serve(self, report: Callable[[str], None]) -> None:
-        """Tell the address and answer until the end."""
+        """Report the address, and serve the page until the end."""
         report(f"judge {self._judging.count} answers at {self.address}")
         with self._server:
             while self._judging.asked is not None:
                 self._server.handle_request()
 
     def _answer(self, request: BaseHTTPRequestHandler, *, posted: bool) -> None:
-        # another host is a name that somebody pointed at this machine
+        # another Host header: a foreign name was pointed at this machine (DNS rebinding)
         is_own_host = request.headers.get("Host") == f"127.0.0.1:{self._server.server_port}"
         if not is_own_host or not secrets.compare_digest(request.path.encode(), self._path.encode()):
             request.send_error(404)
@@ -104,7 +108,7 @@ class AuditPage:
         request.wfile.write(body)
 
     def _record(self, form: dict[str, list[str]]) -> None:
-        """Keep a judgement of the answer that is shown; one of another, as after going back, changes nothing."""
+        """Record a judgement of the answer that is shown; one of another answer, sent after going back, is ignored."""
         if form.get("place") == [str(self._judging.place)]:
             correction = form.get("correction", [""])[0].replace("\r\n", "\n")  # as forms send lines
             self._judging.take(form.get("said", [""])[0], correction)

@@ -1,4 +1,4 @@
-"""The routes that write: chat completions, plain and raw completions, responses; whole or as streams."""
+"""Generation routes: chat completions, plain and raw completions, and responses; whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ from trimtab.serving.schema import (
 
 @dataclass(frozen=True, slots=True)
 class _ReplyFormat:
-    """What a stream or a reply is of: `draws` answers to each prompt, as chat or plain; `call` the function that is called with them."""
+    """The shape of a reply: OpenAI's object name, chat or plain, `draws` answers to each prompt, and the forced
+    function."""
 
     object: str
     prefix: str
@@ -67,7 +68,7 @@ CHAT, PLAIN = _ReplyFormat("chat.completion.chunk", "chatcmpl", True), _ReplyFor
 
 
 def chat_routes(dispatcher: Dispatcher) -> APIRouter:
-    """`/v1/chat/completions`, `/v1/completions`, `/v1/raw/completions` and `/v1/responses`."""
+    """Return the router of `/v1/chat/completions`, `/v1/completions`, `/v1/raw/completions` and `/v1/responses`."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions")
@@ -83,12 +84,13 @@ def chat_routes(dispatcher: Dispatcher) -> APIRouter:
 
     @router.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
-        """Answer each prompt as a question of its own."""
+        """Answer each prompt as a separate question."""
         return await completed(body, _completion_questions(body), request)
 
     @router.post("/v1/raw/completions")
     async def complete_raw(body: RawCompletionRequest, request: Request) -> Response:
-        """Go on from each prompt as it is: without template, instruction or passages, so not as the arm was measured."""
+        """Continue each prompt as it is, without template, instruction or passages; the arm was not measured this
+        way."""
         return await completed(body, _raw_questions(body), request)
 
     async def completed(
@@ -104,7 +106,7 @@ def chat_routes(dispatcher: Dispatcher) -> APIRouter:
 
     @router.post("/v1/responses")
     async def respond(body: ResponsesRequest, request: Request) -> Response:
-        """Answer text or a conversation, in the shape of OpenAI's Responses."""
+        """Answer text or a conversation in the format of OpenAI's Responses API."""
         served, question = await dispatcher.route(body.model, request), _response_question(body)
         if body.stream:
             return _event_stream(_response_stream(await _start_events(dispatcher, served, [question], request), served))
@@ -119,7 +121,7 @@ def _event_stream(parts: AsyncIterator[bytes]) -> Response:
 
 
 async def _with_error_event(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What fails once the stream has begun is its last event, in words that OpenAI's clients raise."""
+    """Yield the parts of a stream; an error after its start becomes the last event, in OpenAI's error format."""
     try:
         async for part in parts:
             yield part
@@ -134,9 +136,9 @@ def _wants_usage(body: CompletionOptions) -> bool:
 
 
 def to_messages(turns: Sequence[ConversationTurn]) -> tuple[Message, ...]:
-    """Turns as rows have them; `developer` is a later word for `system`, and several of them in front are one.
+    """Convert the turns of a request to messages; `developer` means `system`, and leading system turns are joined.
 
-    Raises Refused for one that stands elsewhere.
+    Raises Refused for a system turn in another place, and for a last turn that is not the user's or is empty.
     """
     messages = [Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in turns]
     leading = list(takewhile(lambda one: one.role == "system", messages))
@@ -151,7 +153,8 @@ def to_messages(turns: Sequence[ConversationTurn]) -> tuple[Message, ...]:
 
 
 def sampling_of(body: SamplingRequest, draw: int = 0) -> Sampling:
-    """How tokens are drawn; a seed that is not given is drawn itself, and each of several choices has its own."""
+    """Return the sampling settings of a request; without a seed one is drawn, and choice number `draw` adds `draw` to
+    it."""
     seed = body.seed if body.seed is not None else random.getrandbits(62)
     return Sampling(
         temperature=body.temperature or 0.0,
@@ -166,7 +169,7 @@ def sampling_of(body: SamplingRequest, draw: int = 0) -> Sampling:
 
 
 def constraint_of(form: AnswerFormat | None) -> Constraint | None:
-    """What an answer has to fit, None for any text."""
+    """Return the constraint that a response format puts on the answer, None for free text."""
     if form is None or form.type == "text":
         return None
     if form.type == "json_object":
@@ -182,7 +185,7 @@ def constraint_of(form: AnswerFormat | None) -> Constraint | None:
 def _questions(
     body: CompletionOptions, messages: Sequence[Message], max_new: int | None, *, logprobs: bool, top_logprobs: int
 ) -> list[OnlineQuestion]:
-    """One question for each choice that is asked for."""
+    """Return one question for each of the `n` choices that a request asks for."""
     return [
         OnlineQuestion(
             id=new_id("q"),
@@ -199,7 +202,7 @@ def _questions(
 
 
 def _forced_call(body: ChatRequest) -> FunctionCall | None:
-    """How the function that is forced is called."""
+    """Return the function call that the answer fills in, None if the answer is text."""
     return FunctionCall(body.forced.name, named=body.tool_choice != "required") if body.forced else None
 
 
@@ -251,7 +254,7 @@ def _response_question(body: ResponsesRequest) -> OnlineQuestion:
 async def _answer_all(
     dispatcher: Dispatcher, served: ServedModel, questions: Sequence[OnlineQuestion], request: Request
 ) -> list[CompleteAnswer]:
-    """All answers; when one cannot be had, none is waited for any more."""
+    """Answer all questions at once; the first error cancels the others."""
     tasks = [asyncio.create_task(dispatcher.answer(served, one, request)) for one in questions]
     try:
         return list(await asyncio.gather(*tasks))
@@ -261,13 +264,16 @@ async def _answer_all(
 
 
 IndexedEvent = tuple[int, AnswerPiece | OnlineReply]
-"""An event of a question by its place among those of a request."""
+"""An event, with the index of its question among those of the request."""
 
 
 async def _start_events(
     dispatcher: Dispatcher, served: ServedModel, questions: Sequence[OnlineQuestion], request: Request
 ) -> AsyncIterator[IndexedEvent]:
-    """The events of all questions as they come, the first there already: what is wrong with it is told before a stream begins."""
+    """Return the events of all questions, after waiting for the first one.
+
+    An error before the first event is raised here, so it can still become an HTTP status.
+    """
     events = _merge_streams([dispatcher.events(served, one, request) for one in questions])
     first = await anext(events)
 
@@ -280,7 +286,7 @@ async def _start_events(
 
 
 async def _merge_streams(streams: Sequence[AsyncIterator[AnswerPiece | OnlineReply]]) -> AsyncIterator[IndexedEvent]:
-    """What comes from several, as it comes; where one fails all end, and the others are waited for no more."""
+    """Yield the events of several streams in order of arrival; an error in one ends all."""
     inbox = asyncio.Queue[IndexedEvent | None]()
 
     async def read(index: int, stream: AsyncIterator[AnswerPiece | OnlineReply]) -> None:
@@ -310,7 +316,7 @@ async def _merge_streams(streams: Sequence[AsyncIterator[AnswerPiece | OnlineRep
 async def _sse_chunks(
     events: AsyncIterator[IndexedEvent], served: ServedModel, kind: _ReplyFormat, *, usage: bool
 ) -> AsyncIterator[bytes]:
-    """Chunks of all answers, as OpenAI's clients add them up."""
+    """Yield the chunks of all answers in OpenAI's streaming format."""
     answer_id, created = new_id(kind.prefix), int(time.time())
     characters: dict[int, int] = {}
     replies: dict[int, OnlineReply] = {}
@@ -356,7 +362,7 @@ def _choice(
 
 
 async def _response_stream(events: AsyncIterator[IndexedEvent], served: ServedModel) -> AsyncIterator[bytes]:
-    """The events of `/v1/responses`, numbered."""
+    """Yield the numbered events of `/v1/responses`."""
     answer_id, number = new_id("resp"), 0
     position = {"output_index": 0, "content_index": 0, "item_id": f"msg-{answer_id}"}
 

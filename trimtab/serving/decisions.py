@@ -1,7 +1,8 @@
-"""Closed questions: a probability for each option in one pass, calibrated as measured, by the two public APIs for decisions.
+"""Routes for closed questions: one forward pass gives a calibrated probability for each option (System One and
+Decisions APIs).
 
-An arm answers the question that it was measured on, so instructions of a request are not read; its options are the task's labels,
-or some of them, whose probabilities then add up to 1.
+An arm answers the question that it was measured on, so the instructions of a request are ignored. Its options are the
+task's labels or a subset of them, whose probabilities are renormalised to add up to 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from trimtab.serving.schema import MOST_LETTERS, ConversationTurn, DecisionsRequ
 
 
 def decision_routes(dispatcher: Dispatcher) -> APIRouter:
-    """`/v1/systemone` and `/v1/decisions`."""
+    """Return the router of `/v1/systemone` and `/v1/decisions`."""
     router = APIRouter()
 
     @router.post("/v1/systemone")
@@ -87,7 +88,7 @@ async def _route_classifier(dispatcher: Dispatcher, name: str, request: Request)
 
 
 def _options(served: ServedModel, options: Sequence[str], question: str) -> tuple[str, ...]:
-    """The options of a question: all labels where none are named; raises Refused for one that the arm does not know."""
+    """Return the options of a question, all labels if it names none; raises Refused for an unknown or repeated one."""
     unknown = next((option for option in options if option not in served.labels), None)
     if unknown is not None or len(set(options)) < len(options):
         problem = f"does not know the option {unknown[:80]!r}" if unknown else "is given an option twice"
@@ -97,7 +98,7 @@ def _options(served: ServedModel, options: Sequence[str], question: str) -> tupl
 
 
 def _state_messages(state: Any) -> tuple[Message, ...]:
-    """A state as turns: text, a list of turns, or any JSON as its text."""
+    """Convert a state to messages: text, a list of turns, or any JSON as its text."""
     text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
     if len(text) > MOST_LETTERS:
         raise Refused(400, f"the state is longer than {MOST_LETTERS} letters", code="state")
@@ -122,14 +123,14 @@ async def _classify(
 
 
 def _renormalized(reply: OnlineReply, options: Sequence[str]) -> dict[str, float]:
-    """The probabilities of some labels, which then add up to 1; even ones where the arm gives none of them any."""
+    """Return the probabilities of some labels, scaled to add up to 1; equal ones if the arm gives all of them 0."""
     probabilities: Mapping[str, float] = reply.generation.probabilities
     total = sum(probabilities[option] for option in options)
     return {option: probabilities[option] / total if total else 1 / len(options) for option in options}
 
 
 def _confidence(probabilities: Sequence[float]) -> float:
-    """1 where one option has everything, 0 where all are alike: 1 minus the entropy over its greatest."""
+    """Return 1 minus the normalised entropy: 1 if one option has all the probability, 0 if all are equal."""
     if len(probabilities) < 2:
         return 1.0
     entropy = -sum(chance * math.log(chance) for chance in probabilities if chance > 0)

@@ -1,4 +1,4 @@
-"""`feedback export`: judgements as files of rows, and the lines of the task file that name them."""
+"""`feedback export`: writes judgements as files of training rows, and returns the task-file lines that name them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ OUT = "feedback"
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FeedbackExport(Shown):
-    """What was written: rows by file, judgements that gave none by the reason, and the lines of [data] that name the files."""
+    """The result of an export: rows by file, skipped judgements by reason, and the lines of [data] that name the
+    files."""
 
     judgements: int
     folder: Path
@@ -40,7 +41,7 @@ class FeedbackExport(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class _Exported:
-    """`export.json`: SHA-256 of the files that an export wrote, so that the next one replaces these and no others."""
+    """The record `export.json`: SHA-256 of the files that an export wrote, so that the next one replaces only these."""
 
     ours: tuple[str, ...]
 
@@ -52,11 +53,12 @@ def feedback_export(
     store: str | None = None,
     allow: Sequence[str] = (),
 ) -> FeedbackExport:
-    """Write the judgements of a store as rows into `out` (`feedback/` beside the task file), and say which lines of the task file name them.
+    """Write the judgements of a store as rows into `out` (by default `feedback/` beside the task file).
 
-    `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. A former export in `out` is replaced; a file there
-    that is no export, or was changed, is refused by InputError, before anything is written. `allow` is that of `study`. Raises
-    MissingError for a store that is not there. Where nobody has judged yet nothing is written, and `judgements` is 0.
+    `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`. A former export in `out` is replaced.
+    InputError is raised, before anything is written, for a file there that no export wrote or that was changed since.
+    `allow` as for `study`. Raises MissingError if the store does not exist. Without judgements nothing is written, and
+    `judgements` is 0.
     """
     own_task = loaded(task)
     folder = Path(out) if out is not None else own_task.folder / OUT
@@ -88,9 +90,10 @@ def _judgements(task: Task, where: str | None) -> tuple[Judgement, ...]:
 
 
 def _add_to_train_ledger(rows: FeedbackRows, task: Task, splits: Mapping[Split, Sequence[Example]]) -> None:
-    """Keep in the ledger that the examples are training rows: they are where an answer was wrong, and no fair sample to test on.
+    """Record in the split ledger that the examples are training rows: they are biased towards wrong answers, so no test
+    sample.
 
-    Where a task has no other examples they are split like any.
+    If a task has no other examples, they are split like any.
     """
     ledger = task.folder / FOLDER / "splits.parquet"
     known = read_ledger(ledger)
@@ -100,7 +103,7 @@ def _add_to_train_ledger(rows: FeedbackRows, task: Task, splits: Mapping[Split, 
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raise InputError for a link in the place of the folder or a file, and for a file that no export wrote."""
+    """Raise InputError for a symbolic link in place of the folder or a file, and for a file that no export wrote."""
     files = [folder / name for name in (PREFERENCES, JUDGED, EXAMPLES)]
     link = next((path for path in (folder, folder / RECORD, *files) if path.is_symlink()), None)
     if link is not None:
@@ -118,7 +121,7 @@ def _own_hashes(folder: Path) -> tuple[str, ...]:
 
 
 def _write(folder: Path, files: Mapping[str, Sequence[CorrectedRow]], encoding: str) -> None:
-    """Write the files, and take away those of a former export that have no rows now; killed at any moment, the next export goes on."""
+    """Write the files and delete those of a former export that have no rows now; safe to repeat after a crash."""
     plain = encoding.lower() not in ("utf-8", "utf8")  # JSON's escapes fit every encoding
     texts = {
         name: "".join(json.dumps(row, ensure_ascii=plain) + "\n" for row in part).encode(encoding)
@@ -135,7 +138,7 @@ def _write(folder: Path, files: Mapping[str, Sequence[CorrectedRow]], encoding: 
 
 
 def _task_file_lines(task: Task, folder: Path, files: Mapping[str, Sequence[CorrectedRow]]) -> tuple[str, ...]:
-    """The lines of [data] with the files added; none where it names them already."""
+    """Return the lines of [data] with the files added; none if it names them already."""
     own, place = task.folder.resolve(), folder.resolve()
     relative = place.relative_to(own) if place.is_relative_to(own) else place
     lines = []

@@ -1,4 +1,4 @@
-"""The route that takes judgements: what was judged comes from the page, who answered is filled in here."""
+"""The `/feedback` route: stores judgements of answers; the server itself fills in which arm and version answered."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trimtab.serving.traffic import user_of
 
 
 def feedback_routes(dispatcher: Dispatcher, store: FeedbackStore) -> APIRouter:
-    """`/feedback`."""
+    """Return the router of `/feedback`."""
     router = APIRouter()
 
     @router.post("/feedback")
     def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
-        """Keep a judgement; when this answers, it is on the disk. A plain function: the disk keeps no other request waiting."""
+        """Store a judgement; it is on the disk when this answers."""
         try:
             judgement = _judgement(body, dispatcher, user_of(request, body.user))
             store.add(judgement)
@@ -37,12 +37,12 @@ def feedback_routes(dispatcher: Dispatcher, store: FeedbackStore) -> APIRouter:
 
 
 def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None) -> Judgement:
-    """As it is kept; raises Refused for an answer of a model that is not here, InputError for one that says nothing to learn from."""
+    """Build the record of a judgement; raises Refused for an unknown model, InputError for an unusable judgement."""
     answers = []
     for one in body.answers:
         arm, version = dispatcher.judged_version(
             one.model, user, one.version
-        )  # no client writes an arm's name or version of its own
+        )  # clients cannot set the arm or the version themselves
         answers.append(JudgedAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,

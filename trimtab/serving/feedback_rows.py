@@ -1,4 +1,4 @@
-"""From judgements to rows that `study` and `train` take: pairs, answers judged alone, and corrected answers as examples."""
+"""Converts judgements to training rows: preference pairs, single judged answers, and corrected answers as examples."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ UNWRITABLE = "corrections that the columns of the task file have no place for"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackRows:
-    """Rows as `formats.md` has them, and how many judgements gave none, by the reason.
+    """Rows as `formats.md` defines them, and the number of skipped judgements by reason.
 
-    `preferences` are pairs, `judged` answers judged alone, `examples` corrected answers, and `places` where the ledger
-    has these: in train.
+    `preferences` are pairs, `judged` single answers with a verdict, `examples` corrected answers, and `places` the
+    ledger rows that put these into train.
     """
 
     preferences: tuple[CorrectedRow, ...]
@@ -45,11 +45,10 @@ class FeedbackRows:
 def feedback_rows(
     judgements: Iterable[Judgement], task: Task, splits: Mapping[Split, Sequence[Example]]
 ) -> FeedbackRows:
-    """The rows that judgements, oldest first, come to; `splits` are the task's own, none of whose dev and test questions becomes an example.
+    """Convert judgements, oldest first, to rows; no question of `splits`' dev and test becomes an example.
 
-    Only `prefer` and `correct` compare two answers: a like says nothing of another answer. In one session the last judgement of
-    the same answers counts. Pairs and answers judged alone may be about any question: they stand where their prompt stands
-    (`data/preferences.py`).
+    Only `prefer` and `correct` compare two answers. In one session the last judgement of the same answers counts. Pairs
+    and single answers may be about any question: they follow the split of their prompt (`data/preferences.py`).
     """
     left_out: Counter[str] = Counter()
     preferences: list[CorrectedRow] = []
@@ -77,7 +76,7 @@ def feedback_rows(
 
 
 def _latest_judgements(judgements: Iterable[Judgement], left_out: Counter[str]) -> list[Judgement]:
-    """Those that no later one of the same session about the same answers replaces; without a session each stands."""
+    """Return the judgements that no later one of the same session and answers replaces; without a session all count."""
     last: dict[object, Judgement] = {}
     for one in judgements:
         shown = frozenset((answer.arm, answer.version, answer.text) for answer in one.answers)
@@ -88,7 +87,7 @@ def _latest_judgements(judgements: Iterable[Judgement], left_out: Counter[str]) 
 
 
 def _without_instruction(one: Judgement, task: Task) -> Judgement:
-    """Without the task's own instruction, which every arm puts before a question itself."""
+    """Return the judgement without the task's own instruction, which every arm adds to a question itself."""
     first, *rest = one.messages
     if first.role != "system" or first.content.strip() != task.task.instruction.strip():
         return one
@@ -114,7 +113,7 @@ def _single_answer_row(one: Judgement, left_out: Counter[str]) -> Iterator[Corre
 
 
 def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
-    """The better answer with each other one: of equal ones none."""
+    """Yield the preferred answer paired with each other one; none if they are equally good."""
     if one.kind == "prefer" and one.chosen is None:
         left_out[EQUAL] += 1
         return
@@ -134,7 +133,7 @@ def _usable(
     splits: Mapping[Split, Sequence[Example]],
     left_out: Counter[str],
 ) -> list[Correction]:
-    """Those that may be trained on, each with its group where the task has groups."""
+    """Return the corrections that may be trained on, each with its group if the task has groups."""
     labels = _labels(task, splits)
     unique: dict[object, Correction] = {}
     for one in corrected:
@@ -162,7 +161,7 @@ def _usable(
 
 
 def _labels(task: Task, splits: Mapping[Split, Sequence[Example]]) -> frozenset[str] | None:
-    """The closed set of a classification; None for other kinds, and where nothing tells it."""
+    """Return the labels of a classification task; None for other tasks and if no labels are known."""
     if task.task.kind != "classify":
         return None
     seen = (row.references[0] for part in splits.values() for row in part)
@@ -176,7 +175,8 @@ def _compared_text(one: Correction) -> str:
 def _match_existing_rows(
     corrected: Sequence[Correction], splits: Mapping[Split, Sequence[Example]]
 ) -> tuple[frozenset[str], dict[str, str]]:
-    """The ids of those that ask, whole or in any turn, what a held-out row asks; and the groups of the training rows that others repeat."""
+    """Return the ids of corrections that repeat a dev or test question in any turn, and the groups of training rows
+    that others repeat."""
     held_out = [row for name in HELD_OUT for row in splits[name]]
     rows = [*held_out, *splits["train"]]
     texts_asked: list[str] = []

@@ -1,4 +1,4 @@
-"""What a user said of an answer: one frozen record, refused at once where it could not be read back or learned from."""
+"""The record of one judgement of answers by a user, validated so that it can be read back and trained on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ KINDS: tuple[str, ...] = get_args(JudgementKind)
 TEXT_CAP = 200_000
 """Longest text, in bytes of UTF-8."""
 WHOLE_CAP = 900_000
-"""All texts of a judgement together, in bytes: a row with them is shorter than the longest that is read (`data/rows.py`)."""
+"""Most bytes of all texts of a judgement; a row with them stays below the limit of `data/rows.py`."""
 MOST_TURNS, MOST_ANSWERS, MOST_PASSAGES = 1_000, 16, 1_000
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NAME_CAP = 200  # letters of what names an arm, its version or a session
+_NAME_CAP = 200  # characters of an arm, version or session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedAnswer:
-    """An answer as it was shown: which arm gave it, from which version of it, and the ids of the passages that stood beside it."""
+    """An answer as the user saw it: its arm, the arm's version, and the ids of the passages shown with it."""
 
     arm: str
     version: str
@@ -37,12 +37,12 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """One judgement. `messages` is the conversation up to and with the question, `answers` what was shown, in that order.
+    """One judgement: `messages` is the conversation up to the question, `answers` the answers in the order shown.
 
-    `like`, `dislike` and `correct` speak of one answer, `prefer` compares two or more: `chosen` is the number of the one that is
-    better, None where they are equally good. `correction` is what a `correct` would rather have read. `blind`: the names of the arms
-    were hidden. `session` tells whose judgements belong together, and names nobody; `user` is a hash of who judged, by which their
-    judgements are deleted. Raises InputError for anything else.
+    `like`, `dislike` and `correct` are about one answer, `prefer` compares two or more: `chosen` is the index of the
+    better one, None if they are equally good. `correction` is the right answer of a `correct`. `blind`: the arms' names
+    were hidden. `session` groups judgements without naming anybody; `user` is a hash of the user, by which their
+    judgements can be deleted. Raises InputError for anything else.
     """
 
     kind: JudgementKind
@@ -99,7 +99,7 @@ class Judgement:
         yield "user", self.user or ""
 
     def _check_conversation(self) -> None:
-        """Turns as rows have them, or what is exported would stop the reading of its whole file."""
+        """Require turns that the readers of row files accept, so that an exported file can be read."""
         completed = [*map(asdict, self.messages), {"role": "assistant", "content": "-"}]
         try:
             read_turns(RawRow("", 0, {"messages": completed}), "messages", is_from_value=False)

@@ -1,4 +1,5 @@
-"""Follows an alias: loads the version that it names beside the one that answers, checks it, and switches between two requests.
+"""Follows a registry alias: loads the version it names beside the running one, checks it, and switches between two
+requests.
 
 The candidate of a canary is loaded and checked in the same way, and then answers its share of the users.
 """
@@ -24,23 +25,23 @@ from trimtab.serving.dispatcher import Dispatcher, ServedModel
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 
-POLL_SECONDS = 2.0  # between two looks at what the alias names
-CANARY_POLL_SECONDS = 60.0  # between two looks at whether a canary is to end
-RETRY_FACTOR = 20  # times what a failed attempt took until the next
-LONGEST_LINE = 400  # letters of why a version does not take over
+POLL_SECONDS = 2.0  # between two reads of the alias
+CANARY_POLL_SECONDS = 60.0  # between two checks whether a canary has a result
+RETRY_FACTOR = 20  # a failed attempt is repeated after this many times its duration
+LONGEST_LINE = 400  # characters of a logged reason
 
 
-# The version that an alias names now, with its files on this machine; None where it is one of the numbers given.
+# Returns the version that an alias names now, with its files on this machine; None if its number is among those given.
 FollowAlias = Callable[[Collection[int]], Release | None]
-# By arm the share of stored answers that came out the same, and why those are silent that did not answer.
+# By arm, the share of stored answers that it reproduced; and by arm, why it did not answer.
 SelfCheckResult = tuple[dict[str, float | None], dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRelease:
-    """A version in a room of its own, ready to answer.
+    """A version in a worker of its own, ready to answer.
 
-    `self_check` asks it stored questions, and raises InputError where it does not answer as measured.
+    `self_check` asks it stored questions, and raises InputError if it does not answer as measured.
     """
 
     served: ServedModel
@@ -52,24 +53,24 @@ LoadRelease = Callable[[Release], AbstractContextManager[LoadedRelease]]
 
 
 class CanarySource(Protocol):
-    """The canaries of a task, as `upkeep/canary.py` has them."""
+    """The canaries of a task, as `upkeep/canary.py` implements them."""
 
     def current(self) -> Canary | None:
         """Return the canary that is open."""
 
     def release(self, canary: Canary) -> Release:
-        """Return its candidate, with the files on this machine."""
+        """Return the candidate, with its files on this machine."""
 
     def reject(self, canary: Canary, why: str) -> CanaryRecord:
-        """End it, rolled back: the candidate cannot answer."""
+        """End the canary as rolled back, because the candidate cannot answer."""
 
     def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
-        """Keep what was counted here, by bucket of users; end it where that is due, and return None if it goes on."""
+        """Store this server's counts by bucket of users; end the canary if it is due, and return None if it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Candidate:
-    """A loaded candidate, the canary that it is for, and what it holds."""
+    """A loaded candidate with its canary and its resources."""
 
     canary: Canary
     served: ServedModel
@@ -77,17 +78,17 @@ class _Candidate:
 
 
 class Follower:
-    """Holds the version that answers, and those that it took over from for as long as a request is inside them.
+    """Keeps the version that answers, and each replaced one for as long as a request uses it.
 
-    Where a version cannot be loaded or does not answer as it was measured, the old one goes on and the log says so; it is tried again
-    after a while. The candidate of a canary is not tried again: its canary ends. `load` makes a version ready.
+    If a version cannot be loaded or does not answer as measured, the old one stays, the log says why, and it is tried
+    again later. The candidate of a canary is not tried again: its canary ends. `load` prepares a version.
     """
 
     def __init__(self, follow: FollowAlias, load: LoadRelease, canaries: CanarySource | None = None) -> None:
         self._follow, self._load, self._canaries = follow, load, canaries
         self._candidate: _Candidate | None = None
         self._next_canary_check = 0.0
-        self._resources = ExitStack()  # what the version that answers holds
+        self._resources = ExitStack()  # resources of the version that answers
         self._retiring: list[tuple[ModelWorker, ExitStack]] = []
         self._failed_version: int | None = None
         self._retry_at, self._last_line = 0.0, ""
@@ -95,7 +96,8 @@ class Follower:
         self._thread: threading.Thread | None = None
 
     def first(self) -> tuple[Task, list[ServedModel]]:
-        """Load the version that the alias names at the start: its task, and its one model; raises what `follow` and `load` raise."""
+        """Load the version that the alias names at the start; return its task and its model. Raises as `follow` and
+        `load`."""
         release = self._follow(())
         if release is None:
             raise MissingError("the alias names no version")
@@ -110,7 +112,7 @@ class Follower:
         return await loaded.self_check(dispatcher)
 
     def start(self, dispatcher: Dispatcher, log: RequestLog) -> None:
-        """Look from now on, and have what comes take over at the desk; called in the event loop of the server."""
+        """Start to poll the alias, and switch the dispatcher when it changes; call it in the server's event loop."""
         for one in dispatcher.models.values():
             if one.release:
                 log.line("release", alias=one.release.alias, version=one.release.version)
@@ -119,7 +121,7 @@ class Follower:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, and let go of every version; one that is being loaded ends with the process."""
+        """End the thread and release every version; one that is being loaded ends with the process."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
@@ -135,7 +137,7 @@ class Follower:
             pause, began, release = POLL_SECONDS, time.monotonic(), None
             try:
                 self._release_retired(dispatcher)
-                # Read before the alias: a canary that ends meanwhile by promotion is then taken over from, not let go of.
+                # Read before the alias: the candidate of a canary that is promoted meanwhile is then reused, not released.
                 canary = self._canaries.current() if self._canaries is not None else None
                 release = self._follow(self._skipped_versions(dispatcher))
                 if release is not None:
@@ -144,22 +146,22 @@ class Follower:
                     self._failed_version, self._last_line, release = None, "", None
                 if self._canaries is not None:
                     self._update_canary(self._canaries, canary, dispatcher, log, loop)
-            except Exception as error:  # noqa: BLE001  (whatever is wrong with a version, the old one goes on)
+            except Exception as error:  # noqa: BLE001  (the old version goes on, whatever the error)
                 rest = RETRY_FACTOR * (time.monotonic() - began)
                 if release is not None:
                     self._failed_version, self._retry_at = release.version, time.monotonic() + rest
-                else:  # the registry is away, or a file of the version is damaged
+                else:  # the registry is unreachable, or a file of the version is damaged
                     pause = max(POLL_SECONDS, rest)
                 self._log_failure(log, release, one_line(error, LONGEST_LINE))
 
     def _skipped_versions(self, dispatcher: Dispatcher) -> list[int]:
-        """The version that answers, and one that failed as long as it is not tried again."""
+        """Return the version that answers, and a failed one while it is not to be tried again."""
         known = [one.release.version for one in dispatcher.models.values() if one.release]
         is_resting = self._failed_version is not None and time.monotonic() < self._retry_at
         return [*known, self._failed_version] if self._failed_version is not None and is_resting else known
 
     def _switch_to(self, release: Release, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
-        """Load a version, try it, and have it take over; raises what is wrong with it."""
+        """Load a version, check it, and make it answer; raises what is wrong with it."""
         candidate = self._candidate
         if candidate is not None and candidate.canary.candidate == release.version:
             served, resources = replace(candidate.served, release=release), candidate.resources
@@ -170,14 +172,14 @@ class Follower:
                 served = self._load_and_check(release, stack, dispatcher, loop)
                 _run_in_loop(loop, dispatcher.replace_model, served)
                 resources = stack.pop_all()
-        # Requests that found the old version go on with it; the next look is the first that lets it go.
+        # Running requests keep the old version; it is released at the next poll at the earliest.
         self._retiring.append((self._room, self._resources))
         self._room, self._resources = served.worker, resources
 
     def _load_and_check(
         self, release: Release, stack: ExitStack, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop
     ) -> ServedModel:
-        """Load a version and ask it stored questions; raises what is wrong with it. What it holds goes onto the stack."""
+        """Load a version and ask it stored questions; its resources go onto `stack`. Raises what is wrong with it."""
         loaded = stack.enter_context(self._load(release))
         equal, _ = asyncio.run_coroutine_threadsafe(loaded.self_check(dispatcher), loop).result()
         return replace(loaded.served, equal=equal.get(loaded.served.arm))
@@ -190,7 +192,7 @@ class Follower:
         log: RequestLog,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Have the candidate of an open canary answer beside the version that it would replace, and end the canary where that is due."""
+        """Make the candidate of an open canary answer its users, and end the canary when it is due."""
         production = next(iter(dispatcher.models.values())).release
         open_canary = canary if canary and production and canary.production == production.version else None
         if self._candidate is not None and (open_canary is None or open_canary.number != self._candidate.canary.number):
@@ -207,7 +209,7 @@ class Follower:
             _log_canary_end(log, source.reject(active.canary, "its engine room fell"))
             self._end_canary(dispatcher, loop)
         elif canary is not None and time.monotonic() >= self._next_canary_check:
-            # A canary that is not this server's to answer (production was moved) is to end, too.
+            # A canary of another production version must end, too.
             counts = (dict(active.answers), dict(active.failed)) if active is not None else ({}, {})
             record = source.look(canary, *counts)
             self._next_canary_check = time.monotonic() + CANARY_POLL_SECONDS
@@ -217,9 +219,10 @@ class Follower:
     def _begin_canary(
         self, source: CanarySource, canary: Canary, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop
     ) -> str | None:
-        """Load a candidate, check it, and have it answer its users; return None, or why it cannot.
+        """Load a candidate, check it, and make it answer its users; return None, or why it cannot.
 
-        Raises what is no fault of the candidate: a registry or files that are away, a full disk, a server that ends meanwhile.
+        Raises what the candidate did not cause: an unreachable registry, missing files, a full disk, a server that
+        ends.
         """
         try:
             with ExitStack() as stack, single_thread_beside():
@@ -234,20 +237,20 @@ class Follower:
         return None
 
     def _end_canary(self, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
-        """Have production answer everybody; the candidate is let go of once no request is inside."""
+        """Make production answer everybody; the candidate is released once no request uses it."""
         if self._candidate is not None:
             _run_in_loop(loop, dispatcher.end_canary)
             self._retiring.append((self._candidate.served.worker, self._candidate.resources))
             self._candidate = None
 
     def _release_retired(self, dispatcher: Dispatcher) -> None:
-        """Let go of the versions that no request is inside any more."""
+        """Release the versions that no request uses any more."""
         for one in [one for one in self._retiring if dispatcher.forget_worker(one[0])]:
             self._retiring.remove(one)
             one[1].close()
 
     def _log_failure(self, log: RequestLog, release: Release | None, why: str) -> None:
-        """Write why nothing takes over, once as long as it stays the same."""
+        """Log why no version takes over, once as long as the reason stays the same."""
         version = release.version if release is not None else None
         if (line := f"{version}: {why}") != self._last_line and not self._closing.is_set():
             self._last_line = line
@@ -255,7 +258,7 @@ class Follower:
 
 
 def _run_in_loop(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: object) -> None:
-    """Do something within the event loop, so that no request is between two looks at the models."""
+    """Run a function within the event loop, where no request is between two reads of the models."""
 
     async def call() -> None:
         work(*arguments)

@@ -1,4 +1,4 @@
-"""Answers in the shapes that OpenAI's clients read, with what Trimtab knows beside them in a field of its own."""
+"""Replies in OpenAI's JSON formats, with Trimtab's own figures in the extra field `trimtab`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trimtab.serving.dispatcher import CompleteAnswer, ServedModel
 
 
 def usage_of(replies: Sequence[OnlineReply], draws: int = 1) -> dict[str, Any]:
-    """Tokens read, once for each prompt, and written; of each prompt there are so many draws in a row."""
+    """Return the token counts; a prompt counts once for its `draws` consecutive replies."""
     prompt_tokens = sum(one.generation.prompt_tokens for one in replies[::draws])
     cached_tokens = sum(one.generation.cached_tokens for one in replies[::draws])
     new_tokens = sum(one.generation.new_tokens for one in replies)
@@ -30,21 +30,22 @@ def usage_of(replies: Sequence[OnlineReply], draws: int = 1) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A function that is called with an answer as its arguments; `named`: the request named it, which OpenAI ends with "stop"."""
+    """A function that is called with the answer as arguments; with `named` the request named it, and OpenAI reports
+    "stop"."""
 
     name: str
     named: bool
 
 
 def finish_reason(reply: OnlineReply, call: FunctionCall | None = None) -> str:
-    """Why the answer ended."""
+    """Return OpenAI's finish reason: stop, length or tool_calls."""
     if not reply.generation.finished:
         return "length"
     return "tool_calls" if call and not call.named else "stop"
 
 
 def _message(reply: OnlineReply, call: FunctionCall | None) -> dict[str, Any]:
-    """An answer as a message, or as the arguments of the function that is called."""
+    """Return the assistant's message, with the answer as its text or as the arguments of the called function."""
     message: dict[str, Any] = {"role": "assistant", "content": None if call else reply.text, "refusal": None}
     if call:
         function = {"name": call.name, "arguments": reply.text}
@@ -53,7 +54,7 @@ def _message(reply: OnlineReply, call: FunctionCall | None) -> dict[str, Any]:
 
 
 def first_delta(call: FunctionCall | None) -> dict[str, Any]:
-    """How the stream of an answer begins."""
+    """Return the first delta of a streamed answer."""
     if not call:
         return {"role": "assistant", "content": ""}
     function = {"name": call.name, "arguments": ""}
@@ -65,7 +66,7 @@ def first_delta(call: FunctionCall | None) -> dict[str, Any]:
 
 
 def delta_of(text: str, call: FunctionCall | None) -> dict[str, Any]:
-    """A piece of an answer in a stream."""
+    """Return the delta of a piece of an answer."""
     return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]} if call else {"content": text}
 
 
@@ -74,7 +75,7 @@ def _call_id() -> str:
 
 
 def trimtab_field(served: ServedModel, reply: OnlineReply) -> dict[str, Any]:
-    """Which arm answered, from what, and how sure: the field `trimtab` of a reply."""
+    """Return the field `trimtab` of a reply: the arm, its version, the passages, and probabilities."""
     fields: dict[str, Any] = {
         "arm": served.arm,
         "version": served.version,
@@ -102,7 +103,7 @@ def trimtab_field(served: ServedModel, reply: OnlineReply) -> dict[str, Any]:
 
 
 def annotations_of(reply: OnlineReply) -> list[dict[str, Any]]:
-    """The passages that support an answer, as OpenAI writes citations of pages."""
+    """Return the cited passages as OpenAI's URL citations."""
     span = {"start_index": 0, "end_index": len(reply.text)}
     return [
         {"type": "url_citation", "url_citation": {**span, "title": hit.passage.title, "url": hit.passage.source}}
@@ -112,12 +113,12 @@ def annotations_of(reply: OnlineReply) -> list[dict[str, Any]]:
 
 
 def chat_logprobs(tokens: Sequence[SaidToken]) -> dict[str, Any]:
-    """Log-probabilities of the tokens of an answer, as chat completions have them."""
+    """Return the tokens' log-probabilities in the format of chat completions."""
     return {"content": [token_logprob(token) for token in tokens], "refusal": None}
 
 
 def token_logprob(token: SaidToken) -> dict[str, Any]:
-    """One token's, and those of the likeliest beside it."""
+    """Return the log-probabilities of a token and of the likeliest alternatives."""
     return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.likeliest]}
 
 
@@ -134,7 +135,7 @@ def chat_reply(
     logprobs: bool,
     call: FunctionCall | None = None,
 ) -> dict[str, Any]:
-    """A whole chat completion."""
+    """Return a complete chat completion."""
     return {
         "id": answer_id,
         "object": "chat.completion",
@@ -157,7 +158,7 @@ def chat_reply(
 def completion_reply(
     answer_id: str, served: ServedModel, answers: Sequence[CompleteAnswer], *, draws: int, logprobs: bool
 ) -> dict[str, Any]:
-    """A whole plain completion, one choice for each prompt and draw."""
+    """Return a complete plain completion, one choice for each prompt and draw."""
     return {
         "id": answer_id,
         "object": "text_completion",
@@ -177,7 +178,8 @@ def completion_reply(
 
 
 def completion_logprobs(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, Any]:
-    """Log-probabilities of tokens as plain completions have them; `start`: letters of the answer before them."""
+    """Return the tokens' log-probabilities in the format of plain completions; `start`: characters of the answer before
+    them."""
     lengths = [len(token.text) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],
@@ -188,7 +190,8 @@ def completion_logprobs(tokens: Sequence[SaidToken], start: int = 0) -> dict[str
 
 
 def _by_text(token: SaidToken) -> dict[str, float] | None:
-    """A token and the likeliest beside it by their texts; of several with the same text (parts of a letter) the likeliest counts."""
+    """Return the log-probabilities of a token and its alternatives by text; of equal texts (parts of a character) the
+    highest counts."""
     if token.log_probability is None:
         return None
     by_text: dict[str, float] = {}
@@ -201,12 +204,12 @@ def _by_text(token: SaidToken) -> dict[str, float] | None:
 def stream_chunk(
     answer_id: str, served: ServedModel, created: int, choices: Sequence[Mapping[str, Any]], kind: str
 ) -> dict[str, Any]:
-    """One chunk of a stream."""
+    """Return one chunk of a stream."""
     return {"id": answer_id, "object": kind, "created": created, "model": served.id, "choices": list(choices)}
 
 
 def sse_event(data: Mapping[str, Any], name: str = "") -> bytes:
-    """One server-sent event; JSON has no line breaks outside its strings, and escapes those inside."""
+    """Encode one server-sent event; JSON escapes line breaks in strings, so one line is enough."""
     text = f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
     return (f"event: {name}\n{text}" if name else text).encode()
 
@@ -217,7 +220,7 @@ DONE = b"data: [DONE]\n\n"
 def response_reply(
     answer_id: str, served: ServedModel, answer: CompleteAnswer | None, *, status: str
 ) -> dict[str, Any]:
-    """The object of `/v1/responses`; without an answer, as it stands when it is begun."""
+    """Return the object of `/v1/responses`; without an answer, its state at the start."""
     output = [message_item(answer_id, answer.reply)] if answer else []
     used = usage_of([answer.reply]) if answer else None
     return {
@@ -249,7 +252,7 @@ def response_reply(
 
 
 def message_item(answer_id: str, reply: OnlineReply | None) -> dict[str, Any]:
-    """The one message of a response; empty before anything is said."""
+    """Return the message of a response; empty before the answer."""
     return {
         "id": f"msg-{answer_id}",
         "type": "message",
@@ -260,7 +263,7 @@ def message_item(answer_id: str, reply: OnlineReply | None) -> dict[str, Any]:
 
 
 def text_part(reply: OnlineReply | None) -> dict[str, Any]:
-    """The text of a message, with what it cites."""
+    """Return the text of a message with its citations."""
     cited = annotations_of(reply) if reply else []
     flat = [{"type": one["type"], **one["url_citation"]} for one in cited]
     return {"type": "output_text", "text": reply.text if reply else "", "annotations": flat, "logprobs": []}

@@ -1,7 +1,7 @@
-"""What clients send: the parts of OpenAI's requests that are answered here, and the two public APIs for decisions.
+"""Request bodies as pydantic models: the supported parts of OpenAI's API, and the two public APIs for decisions.
 
-Fields that change nothing about the answer (`user`, `metadata`, `store`) may stand there; those that would change it and are
-not built (`logit_bias`, `tools` that the model would choose among) are refused by name.
+Fields without effect on the answer (`user`, `metadata`, `store`) are accepted; fields that would change it and are not
+supported (`logit_bias`, a free choice of `tools`) are refused by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNSUPPORTED = (
     "suffix",
     "web_search_options",
 )
-_UNSUPPORTED_EVEN_EMPTY = frozenset({"web_search_options"})  # `{}` is a search with the usual options
+_UNSUPPORTED_EVEN_EMPTY = frozenset({"web_search_options"})  # `{}` asks for a search with default options
 _NEUTRAL: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"])
 
 BoundedText = Annotated[str, Field(max_length=MOST_LETTERS)]
@@ -34,7 +34,7 @@ StopText = Annotated[str, Field(max_length=200)]
 
 
 class ApiRequest(BaseModel):
-    """What all requests have in common."""
+    """The base of all requests: the model, and the refusal of unsupported fields."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=False)
     unsupported: ClassVar[tuple[str, ...]] = UNSUPPORTED
@@ -51,7 +51,7 @@ class ApiRequest(BaseModel):
 
 
 class TextPart(BaseModel):
-    """A piece of a turn's content; other kinds than text are refused."""
+    """A text part of a turn's content; other kinds are refused."""
 
     type: Literal["text", "input_text", "output_text"]
     text: BoundedText
@@ -61,7 +61,7 @@ TurnContent = BoundedText | Annotated[list[TextPart], Field(min_length=1, max_le
 
 
 def _joined_text(content: TurnContent) -> str:
-    """The content of a turn as one text."""
+    """Return the content of a turn as one text."""
     return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
@@ -92,7 +92,7 @@ class ToolCall(BaseModel):
 
 
 class ChatTurn(BaseModel):
-    """One turn of a chat: as `ConversationTurn`, or one of a tool: a call is read as what was answered, and what came of it as the user's turn."""
+    """One turn of a chat. A tool call is read as the assistant's text, and a tool's result as a user turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: TurnContent | None = None
@@ -113,7 +113,7 @@ class ChatTurn(BaseModel):
 
 
 class SamplingRequest(ApiRequest):
-    """How tokens are drawn; greedy unless a temperature is given, as the arm was measured."""
+    """The sampling settings of a request; greedy without a temperature, which is how the arm was measured."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -127,18 +127,18 @@ class SamplingRequest(ApiRequest):
 
 
 class JsonSchema(BaseModel):
-    """A schema by its name; whether it is kept strictly is not a question here."""
+    """A named JSON schema; `strict` is ignored, as every schema is enforced."""
 
     name: ShortName = "answer"
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
 
 
 class AnswerFormat(BaseModel):
-    """What an answer has to fit: OpenAI's three, and an expression or choices."""
+    """The format of an answer: OpenAI's three types, a regular expression, or a list of choices."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "choice"]
     json_schema: JsonSchema | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None  # where Responses have it
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None  # its place in the Responses API
     pattern: BoundedText | None = None
     choices: Annotated[list[BoundedText], Field(min_length=1, max_length=10_000)] | None = None
 
@@ -152,20 +152,20 @@ class AnswerFormat(BaseModel):
 
 
 class TextFormat(BaseModel):
-    """The form of the text of a response."""
+    """The text format of a response."""
 
     format: AnswerFormat | None = None
 
 
 class Function(BaseModel):
-    """A function that a client can run: its name, and the JSON schema of its arguments."""
+    """A function that a client can run: its name and the JSON schema of its arguments."""
 
     name: ShortName
     parameters: dict[str, Any] | None = None
 
 
 class Tool(BaseModel):
-    """A tool; only functions are built."""
+    """A tool; only functions are supported."""
 
     type: Literal["function"]
     function: Function
@@ -192,13 +192,13 @@ class ToolChoice(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """Whether the last chunk of a stream tells the tokens."""
+    """Options of a stream: whether its last chunk reports the token counts."""
 
     include_usage: bool = False
 
 
 class CompletionOptions(SamplingRequest):
-    """What chat and plain completions have in common."""
+    """The fields that chat and plain completions have in common."""
 
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MOST_STOPS)] | None = None
@@ -225,7 +225,7 @@ class ChatRequest(CompletionOptions):
 
     @property
     def forced(self) -> Function | None:
-        """The function whose arguments are the answer; None where the answer is text."""
+        """The function whose arguments are the answer; None if the answer is text."""
         tools = [] if self.tool_choice == "none" else self.tools or []
         name = self.tool_choice.function.name if isinstance(self.tool_choice, ToolChoice) else None
         return next((tool.function for tool in tools if name in (None, tool.function.name)), None)
@@ -250,7 +250,7 @@ class ChatRequest(CompletionOptions):
 
 
 class _Completion(CompletionOptions):
-    """What completions of questions and of raw prompts have in common."""
+    """The fields that completions of questions and of raw prompts have in common."""
 
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Literal[1] | None = None
@@ -280,7 +280,7 @@ class CompletionRequest(_Completion):
     @field_validator("prompt", "echo", mode="before")
     @classmethod
     def _refuse_raw(cls, value: Any) -> Any:
-        """Say where to send what only a raw prompt can be."""
+        """Point requests that need a raw prompt to `/v1/raw/completions`."""
         if value is True or (isinstance(value, list) and any(isinstance(one, int | list) for one in value)):
             what = "echo" if value is True else "ids of tokens"
             where = "send it to /v1/raw/completions, where a prompt is read as it is"
@@ -297,7 +297,7 @@ RawPrompts = (
 
 
 class RawCompletionRequest(_Completion):
-    """`POST /v1/raw/completions`: prompts as they are, text or ids of tokens: no template, instruction or passages."""
+    """`POST /v1/raw/completions`: prompts as text or token ids, without template, instruction or passages."""
 
     prompt: BoundedText | TokenIds | RawPrompts
     max_tokens: Annotated[int, Field(ge=0)] | None = None
@@ -326,7 +326,7 @@ class ResponseTurn(ConversationTurn):
 
 
 class ResponsesRequest(SamplingRequest):
-    """`POST /v1/responses`: text in, text out; nothing is kept here, so none can be gone on from."""
+    """`POST /v1/responses`: text in, text out; no response is stored, so none can be continued."""
 
     unsupported: ClassVar[tuple[str, ...]] = (*UNSUPPORTED, "conversation", "prompt", "top_logprobs")
     input: BoundedText | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
@@ -346,7 +346,7 @@ class EmbeddingsRequest(ApiRequest):
     @field_validator("input", mode="before")
     @classmethod
     def _refuse_tokens(cls, value: Any) -> Any:
-        """Say what to do about ids of tokens, which LangChain sends unless told otherwise: of OpenAI's tokenizer, not of this model's."""
+        """Refuse token ids, which LangChain sends by default and which belong to OpenAI's tokenizer."""
         if isinstance(value, list) and any(isinstance(one, int | list) for one in value):
             remedy = "send text (LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)"
             raise ValueError(f"ids of tokens, which only the tokenizer that made them can read; {remedy}")
@@ -391,9 +391,9 @@ class DecisionsRequest(ApiRequest):
 
 
 class FeedbackAnswer(BaseModel):
-    """An answer as it was shown: the model that gave it, and the ids of the passages that stood beside it.
+    """An answer as the user saw it: its model, and the ids of the passages shown with it.
 
-    `version`: the number in the registry that the reply named (`trimtab.release.version`), where the server follows an alias.
+    `version`: the number in the registry from the reply (`trimtab.release.version`), if the server follows an alias.
     """
 
     model: ShortName
@@ -403,16 +403,16 @@ class FeedbackAnswer(BaseModel):
 
 
 class FeedbackTurn(ConversationTurn):
-    """A turn of what was judged; the task's instruction is no part of it."""
+    """A turn of the judged conversation; the task's instruction is not part of it."""
 
     role: Literal["user", "assistant"]
 
 
 class FeedbackRequest(BaseModel):
-    """`POST /feedback`: what a user says of one answer (like, dislike, correct) or of several beside each other (prefer).
+    """`POST /feedback`: a judgement of one answer (like, dislike, correct) or of several (prefer).
 
-    `chosen` is the number of the better answer, null where they are equally good; `blind`: nobody saw who gave them. `user`: who judges,
-    where one key is used for several; a hash of it is kept.
+    `chosen` is the index of the better answer, null if they are equally good; `blind`: the arms' names were hidden.
+    `user`: who judges, if several share a key; only a hash is stored.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -1,4 +1,4 @@
-"""Whether what is served is what was measured: stored test questions asked again through the server's own way, before anybody else asks."""
+"""The self-check at the start: stored test questions are asked again through the server, and the answers compared."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trimtab.arms.workspace import Workspace
 from trimtab.measurement.evaluate import load_answers
 from trimtab.serving.dispatcher import Dispatcher, ServedModel, new_id
 
-QUESTIONS_PER_ARM = 20  # stored questions of each arm
+QUESTIONS_PER_ARM = 20
 
 
 def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[StoredQuestion, ...]:
-    """The first answers that `folder` keeps to test questions that are still there; none of an arm that was not measured."""
+    """Return the first stored answers to test questions that still exist; none if the arm was not measured."""
     file = folder / ANSWERS if folder else None
     if file is None or not file.is_file():
         return ()
@@ -27,14 +27,14 @@ def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[StoredQue
 
 
 async def equal_share(dispatcher: Dispatcher, served: ServedModel, stored: Sequence[StoredQuestion]) -> float | None:
-    """The share of stored answers that come out the same, all asked at once; None where there are none.
+    """Return the share of stored answers that the arm reproduces; None without stored answers.
 
-    Raises Refused where a question gets no answer, of an endpoint that is down for one.
+    Raises Refused if a question gets no answer, for example from an endpoint that is down.
     """
     if not stored:
         return None
     pending = [dispatcher.answer(served, OnlineQuestion(id=new_id("self"), messages=one.messages)) for one in stored]
-    answers = await asyncio.gather(*pending, return_exceptions=True)  # none is left under way when one fails
+    answers = await asyncio.gather(*pending, return_exceptions=True)  # all have ended when one fails
     equal = 0
     for now, then in zip(answers, stored, strict=True):
         if isinstance(now, BaseException):

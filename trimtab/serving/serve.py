@@ -1,4 +1,4 @@
-"""`serve`: arms of a study behind an OpenAI-compatible API, answering as they were measured."""
+"""`serve`: puts the arms of a study behind an OpenAI-compatible API, with the settings they were measured with."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 from trimtab.studies.run_context import loaded, opened
 
 ALL = "all"
-# Share of stored answers that must come out the same: bf16 rounds by the batch.
+# Smallest share of stored answers that an arm must reproduce: bf16 rounding depends on the batch.
 LEAST_EQUAL = {"fp32": 0.95, "bf16": 0.7}
-POLL_SECONDS = 1.0  # between two looks at whether documents have changed
-RETRY_FACTOR = 20  # times what looking took until the next look, and what failed took until it is tried again
-LONGEST_LINE = 400  # letters of what is said about documents that cannot be read
+POLL_SECONDS = 1.0  # between two checks for changed documents
+RETRY_FACTOR = 20  # the next check, or retry, comes after this many times the duration of the last one
+LONGEST_LINE = 400  # characters of a message about unreadable documents
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningServer:
-    """A server that runs: where, what opens it (None with keys of a file), and the arms that answer.
+    """A running server: its URL, start token (None with keys of a file), and models.
 
-    `equal`: of each arm the share of stored answers that came out the same; `silent`: of those that did not answer, why;
-    `eight_bit`: what 8 bits cost those that answer in them; `release`: the version that answers, where an alias is followed.
+    `equal`: by arm, the share of stored answers that it reproduced; `silent`: by arm, why it did not answer;
+    `eight_bit`: by arm, the loss with 8-bit weights; `release`: the version that answers, if an alias is followed.
     """
 
     url: str
@@ -108,19 +108,26 @@ def serve(
     listeners: Sequence[Listener] | None = None,
     on_ready: Callable[[RunningServer], None] | None = None,
 ) -> None:
-    """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
+    """Serve arms until a signal comes: by default the winner of the newest study, `all` for every arm that it finished.
 
-    `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have signed it.
-    `follow`: what an alias of a registry names (`Registry.follow`); another version that it comes to name takes over between two requests,
-    once it has been loaded and tried, and where that fails the old one goes on. `canaries`: of the same registry, whose candidates answer
-    their share of the users.
-    Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
-    that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
-    test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
-    refuses unless `unequal`. With `eight_bit` arms answer with weights of 8 bits, as `eval` measured them: without that measurement, and
-    where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of
-    the answers is kept beside them where the task file has `upkeep.traffic`. `on_ready` is told once it answers.
-    `run` is a run or a study whose weights answer. Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
+    `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have
+    signed it. `follow`: an alias of a registry (`Registry.follow`); when it names another version, that one is loaded,
+    checked, and takes over between two requests; on failure the old one goes on. `canaries`: of the same registry,
+    whose candidates answer their share of the users.
+
+    Without `keys` (a file of hashes) a start token opens the server, which then listens on this machine only. `names`
+    are additional host names, `certificate` the files of a certificate and its key, `most` the requests that may run or
+    wait.
+
+    At the start stored test questions are asked again: if an arm reproduces fewer answers than rounding explains
+    (LEAST_EQUAL), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
+    `eval` measured them; the server refuses to start without that measurement, and if it shows a loss beyond the
+    margin.
+
+    Feedback goes to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of the
+    answers is stored there too if the task file has `upkeep.traffic`. `on_ready` is called once the server answers.
+    `run` is the run or study whose weights answer. Raises InputError for an address that others can reach without keys,
+    MissingError for an arm without weights.
     """
     if certificate is not None:
         require_key_pair(*certificate)
@@ -177,7 +184,7 @@ def serve(
         if parts.traffic:
             stack.callback(parts.traffic.close)
         dispatcher, release = parts.dispatcher, served[0].release
-        del served  # a version that another took over from is not to stay in memory
+        del served  # a replaced version must not stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def on_started() -> None:
@@ -203,9 +210,9 @@ def serve(
 
 @dataclass(frozen=True, kw_only=True)
 class _Measurement:
-    """What was measured of an arm as it is served, and the folder of the answers that it was measured by; None where nobody did.
+    """The measured figures of an arm as it is served, and the folder with its answers; None if it was not measured.
 
-    `volume`: for how many questions its cost was worked out.
+    `volume`: the volume of questions that its cost was computed for.
     """
 
     result: ArmResult | None
@@ -214,14 +221,16 @@ class _Measurement:
 
     @property
     def eight_bit(self) -> EightBit | None:
-        """What 8 bits cost it, where it answers in them."""
+        """The loss with 8-bit weights, if it answers with them."""
         return self.result.eight_bit if self.result else None
 
 
 def _measurement(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) -> _Measurement:
     if eight_bit and method_of(arm).uses_base:
         folder, result = require_eight_bit(saved, arm, task)
-        return _Measurement(result=result, answers=folder, volume=volume_of(task.cost))  # `eval` goes by the task file
+        return _Measurement(
+            result=result, answers=folder, volume=volume_of(task.cost)
+        )  # `eval` uses the volume of the task file
     if saved is None:
         return _Measurement(result=None, answers=None, volume=None)
     return _Measurement(result=saved.result, answers=saved.folder.parent, volume=saved.volume)
@@ -229,9 +238,9 @@ def _measurement(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: boo
 
 @dataclass(frozen=True, kw_only=True)
 class _ArmSource:
-    """Where the arms that are served come from: the session whose models they share (of one base there is one), and by arm what was kept of it.
+    """The session whose models the served arms share (one per base), and what is stored of each arm.
 
-    `stamps`: of the documents, from before they were read.
+    `stamps`: of the documents, taken before they were read.
     """
 
     session: Session
@@ -242,7 +251,7 @@ class _ArmSource:
 
 
 def _keys_for(host: str, keys: Path | None) -> tuple[str | None, ApiKeys]:
-    """What opens the server: the keys of a file, or on this machine alone a start token."""
+    """Return the keys of a file, or on this machine only a new start token and its keys."""
     if keys is not None:
         return None, read_keys(keys)
     if not is_loopback(host):
@@ -257,15 +266,13 @@ def _keys_for(host: str, keys: Path | None) -> tuple[str | None, ApiKeys]:
 def _source_of_task(
     task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | None, *, eight_bit: bool
 ) -> _ArmSource:
-    """Arms of a task, in the precision in which they were measured: of `run`, or of the study that picked them."""
+    """Open arms of a task in the precision in which they were measured: of `run`, or of the study that picked them."""
     pairs = zip(arms, picks, strict=True)
     saved = {arm.name: require_weights(find_saved(task, arm, run or pick.study), arm, task) for arm, pick in pairs}
     measured = {arm.name: _measurement(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
     precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
     stamps = document_stamps(task)
-    one = next(
-        filter(None, saved.values()), None
-    )  # a server has one set of rows: those of its first arm that was measured
+    one = next(filter(None, saved.values()), None)  # a server has one set of rows: that of its first measured arm
     session = Session(open_to_answer(on_its_rows(task, one), rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
     stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
@@ -275,7 +282,7 @@ def _source_of_task(
 def _open_bundle(
     folder: Path | None, signed_by: Path | None, arms: Sequence[str], run: str | None, *, eight_bit: bool
 ) -> BundledArm | None:
-    """The arm of a bundle, where one is named in place of a task."""
+    """Open the bundle that is served in place of a task, if one is named."""
     if folder is not None and eight_bit:
         problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
         raise InputError(problem, remedy, field="--eight-bit")
@@ -295,7 +302,7 @@ def _source_of_bundle(bundled: BundledArm) -> _ArmSource:
 
 @contextmanager
 def _load_release(release: Release, *, near: Path, threads: int, unequal: bool) -> Iterator[LoadedRelease]:
-    """A version of a registry, ready in a room of its own; `near` is where relative names of models begin."""
+    """Context manager: a registry version in a worker of its own; relative model names start at `base_folder`."""
     bundled = open_bundle(release.folder, near=near)
     require_answers(bundled.arm, bundled.session.task)
     source = _source_of_bundle(bundled)
@@ -316,7 +323,7 @@ def _app_parts(
     *,
     log_texts: bool,
 ) -> AppParts:
-    """What the server is made of."""
+    """Build the components of the application."""
     limiter, log = RequestLimiter(most), RequestLog(with_texts=log_texts)
     metrics = Metrics(limiter)
     recorder = record(metrics) if record else None
@@ -335,7 +342,7 @@ def _app_parts(
 
 
 def _select_arms(arms: Sequence[str], task: Task) -> list[Pick]:
-    """The arms that are meant, each once."""
+    """Return the arms to serve, each once."""
     if list(arms) == [ALL]:
         found = measured_arms(task)
         if not found:
@@ -350,7 +357,7 @@ def _select_arms(arms: Sequence[str], task: Task) -> list[Pick]:
 
 @contextmanager
 def _serve_arms(source: _ArmSource, chosen: Sequence[Arm], threads: int) -> Iterator[list[ServedModel]]:
-    """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
+    """Context manager: the arms, ready; local arms share one worker, each endpoint has its own."""
     first, saved = source.session, source.saved
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
@@ -383,7 +390,7 @@ def _serve_arms(source: _ArmSource, chosen: Sequence[Arm], threads: int) -> Iter
 
 
 def _session_for(arm: Arm, first: Session) -> Session:
-    """An endpoint's own, as it lives in another thread; a base of its own for who puts weights onto one; else the first."""
+    """Return the session of an arm: an endpoint's own, one with its own base for adapters, else the first."""
     if arm.endpoint:
         return Session(first.workspace)
     return first.beside() if method_of(arm).uses_base else first
@@ -409,9 +416,11 @@ def _served_model(
 
 
 class DocumentRefresher:
-    """Keeps sessions up to date with their documents: a thread reads and indexes what changed, `apply` swaps it in between questions.
+    """Keeps sessions up to date with their documents: a thread reads and indexes changes, `apply` swaps them in between
+    questions.
 
-    Documents that cannot be read, half written for one, change nothing until they can. `stamps`: of the documents as they were read.
+    Unreadable documents, such as half-written ones, change nothing until they can be read. `stamps`: of the documents
+    as they were read.
     """
 
     def __init__(self, task: Task, sessions: Sequence[Session], stamps: FileStamps) -> None:
@@ -425,12 +434,12 @@ class DocumentRefresher:
             self._thread.start()
 
     def apply(self, session: Session) -> None:
-        """Have a session answer from what is ready for it; called in the session's own thread."""
+        """Swap in the documents that are ready for a session; call it in the session's thread."""
         if session in self._prepared:
             session.take_documents(*self._prepared.pop(session))
 
     def close(self) -> None:
-        """End the thread; one that is reading ends with the process."""
+        """End the thread; if it is reading, it ends with the process."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
@@ -464,8 +473,9 @@ class DocumentRefresher:
 
 
 def _embed_function(task: Task) -> Embed:
-    """Vectors by the task's embedding model, loaded when first asked for, one request at a time."""
-    # A lock around a thread would be let go by a client that leaves while the thread goes on.
+    """Return an async function that embeds texts with the task's model, loaded at its first use; one request at a
+    time."""
+    # A lock around a thread would be released by a client that disconnects while the thread still runs.
     one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="embedding")
     found: list[Embedder] = []
 
@@ -484,9 +494,9 @@ def _embed_function(task: Task) -> Embed:
 async def _self_check(
     dispatcher: Dispatcher, *, served: Sequence[ServedModel], source: _ArmSource, unequal: bool
 ) -> SelfCheckResult:
-    """Of each arm the share of stored answers that came out the same; and of those that did not answer, why.
+    """Return, by arm, the share of stored answers that it reproduced, and why it did not answer.
 
-    Raises InputError for an arm that does not answer, or not as it was measured, unless `unequal`.
+    Raises InputError for an arm that does not answer, or not as measured, unless `unequal`.
     """
     equal: dict[str, float | None] = {}
     silent: dict[str, str] = {}
@@ -502,7 +512,7 @@ async def _self_check(
 
 
 def require_answering(silent: Mapping[str, str]) -> None:
-    """Raise InputError where an arm gave no answer to a stored question."""
+    """Raise InputError if an arm gave no answer to a stored question."""
     if silent:
         words = "; ".join(f"{arm} ({why})" for arm, why in silent.items())
         raise InputError(
@@ -512,7 +522,7 @@ def require_answering(silent: Mapping[str, str]) -> None:
 
 
 def require_equal(equal: Mapping[str, float | None], least: float) -> None:
-    """Raise InputError where an arm does not answer as it was measured."""
+    """Raise InputError if an arm does not answer as it was measured."""
     low = {arm: share for arm, share in equal.items() if share is not None and share < least}
     if low:
         words = ", ".join(f"{share:.0%} of {arm}" for arm, share in low.items())
@@ -523,7 +533,7 @@ def require_equal(equal: Mapping[str, float | None], least: float) -> None:
 
 
 def eight_bit_costs(measured: Mapping[str, _Measurement], margin: float) -> dict[str, EightBit]:
-    """What 8 bits cost the arms that answer in them; raises InputError where they are shown to cost more than the margin."""
+    """Return, by arm, the loss with 8-bit weights; raises InputError if it is shown to exceed the margin."""
     costs = {name: one.eight_bit for name, one in measured.items() if one.eight_bit}
     high = {arm: cost for arm, cost in costs.items() if cost.low > margin}
     if high:

@@ -1,4 +1,5 @@
-"""Listening: a socket, HTTP/1.1 on it with patience for slow clients, and an end in which what was begun is answered."""
+"""The HTTP server: uvicorn on a bound socket, with time limits for slow clients, and a shutdown that finishes running
+answers."""
 
 from __future__ import annotations
 
@@ -20,23 +21,24 @@ from trimtab.base.errors import InputError
 from trimtab.serving import middleware as middleware
 from trimtab.serving.middleware import CONNECTION, App, RequestLimiter
 
-HEAD_SECONDS = 10.0  # in which the first lines of a request must have come
-CLOSE_SECONDS = 5.0  # in which the client must have taken the end of a connection
-WATCH_SECONDS = 0.5  # between two looks at a connection
-MOST_HEAD = 32 * 1024  # bytes of the first lines
-# Of a body: pieces (chunks, or what comes in one packet) that may be of any size, bytes that all others have on average, and how many are
-# taken before the event loop does anything else.
+HEAD_SECONDS = 10.0  # time limit for receiving the headers of a request
+CLOSE_SECONDS = 5.0  # time limit for a client to read what was sent before a close
+WATCH_SECONDS = 0.5  # between two checks of a connection
+MOST_HEAD = 32 * 1024  # bytes of the headers
+# Of a body: chunks (or packets) that may have any size, the mean bytes that further ones must have, and how many are parsed before
+# the event loop serves others.
 FREE_PIECES, LEAST_PIECE, SLICE = 1024, 64, 64
-DRAIN_SECONDS = 30  # that answers under way get once the server is told to end
+DRAIN_SECONDS = 30  # for running answers once the server has got a signal to end
 
 
 @contextmanager
 def bind_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket, bound before anything is loaded: a port that is taken is told at once."""
+    """Context manager: the listening socket, bound before models are loaded, so that a port in use is reported at
+    once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         bound = socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
+    except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot listen on {host}:{port} ({reason})", "choose another --port or --host") from None
     with bound:
@@ -44,9 +46,9 @@ def bind_socket(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def require_key_pair(certificate: Path, key: Path) -> None:
-    """Raise InputError, naming the file and its option, for a certificate and a key that cannot be used together.
+    """Raise InputError, naming file and option, for a certificate and a key that do not belong together.
 
-    Before anything is loaded: uvicorn would find out last of all, and name no file.
+    This is checked before models are loaded: uvicorn would notice it last, and name no file.
     """
     for file, option in ((certificate, "--certificate"), (key, "--private-key")):
         try:
@@ -60,7 +62,7 @@ def require_key_pair(certificate: Path, key: Path) -> None:
     except ssl.SSLError:
         raise InputError("--certificate holds no certificate in PEM", "give one", file=certificate) from None
     try:
-        context.load_cert_chain(certificate, key, password=b"")  # else OpenSSL asks for one at the terminal
+        context.load_cert_chain(certificate, key, password=b"")  # otherwise OpenSSL asks for one at the terminal
     except ssl.SSLError as error:
         is_unreadable = error.reason != "KEY_VALUES_MISMATCH"
         problem = (
@@ -72,10 +74,10 @@ def require_key_pair(certificate: Path, key: Path) -> None:
 
 
 class _BoundedConnection(h11.Connection):
-    """HTTP/1.1 whose bodies come in pieces of a reasonable size; h11 takes as long for a piece of one byte as for one of 64 kB.
+    """An h11 connection that limits tiny body chunks; h11 takes as long for a chunk of one byte as for one of 64 kB.
 
-    Raises RemoteProtocolError for smaller ones. After SLICE pieces it reports that data is needed, and `has_more`, until `next_slice`:
-    the event loop then serves others first.
+    Raises RemoteProtocolError for too many small chunks. After SLICE chunks it reports that data is needed, and
+    `has_more`, until `next_slice`: the event loop then serves others first.
     """
 
     def __init__(self, most_head: int) -> None:
@@ -84,7 +86,7 @@ class _BoundedConnection(h11.Connection):
 
     @property
     def has_more(self) -> bool:
-        """Whether a slice ended before what was received did."""
+        """True if a slice ended before the received data did."""
         return self._slice >= SLICE
 
     def next_slice(self) -> None:
@@ -92,7 +94,7 @@ class _BoundedConnection(h11.Connection):
         self._slice = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """As h11's own, within these bounds."""
+        """Return h11's next event, within these limits."""
         if self.has_more:
             return h11.NEED_DATA
         event = super().next_event()
@@ -106,10 +108,9 @@ class _BoundedConnection(h11.Connection):
 
 
 class _HttpProtocol(H11Protocol):
-    """HTTP/1.1 with a watchdog for each connection; uvicorn waits for ever for a head that drips and for a reply that nobody takes.
+    """uvicorn's HTTP/1.1 protocol with a watchdog; uvicorn itself has no limit for slow headers and unread replies.
 
-    The first lines of a request have HEAD_SECONDS, however they drip; a connection that is closed has CLOSE_SECONDS in which the
-    client takes what was sent.
+    The headers of a request have HEAD_SECONDS; after a close the client has CLOSE_SECONDS to read what was sent.
     """
 
     conn: _BoundedConnection
@@ -122,7 +123,7 @@ class _HttpProtocol(H11Protocol):
         self._closing_since: float | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._is_resuming = False
-        self._dropped_bytes: int | None = None  # bytes of a body that is no longer read
+        self._dropped_bytes: int | None = None  # bytes dropped of a body that is no longer read
         self._drop_done = asyncio.Event()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -150,7 +151,7 @@ class _HttpProtocol(H11Protocol):
             self.loop.call_soon(self._resume)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, unless a reply has begun; the application, if it has the request already, finds the client gone."""
+        """Answer malformed HTTP, unless a reply has begun; a running application sees the client as disconnected."""
         if self._is_answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -166,13 +167,13 @@ class _HttpProtocol(H11Protocol):
             self._watchdog.cancel()
 
     async def drop(self) -> None:
-        """As `middleware.Connection`."""
+        """Implement `middleware.Connection.drop`."""
         self._dropped_bytes = 0
         self.flow.resume_reading()
         await self._drop_done.wait()
 
     def abort(self) -> None:
-        """As `middleware.Connection`."""
+        """Implement `middleware.Connection.abort`."""
         if self._is_answering:
             self.cycle.disconnected = True
         self.transport.abort()
@@ -187,7 +188,7 @@ class _HttpProtocol(H11Protocol):
             self.handle_events()
 
     def _check_connection(self) -> None:
-        """Look at the connection now, and again in a while."""
+        """Check the time limits now, and again after WATCH_SECONDS."""
         now = self.loop.time()
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
@@ -199,7 +200,7 @@ class _HttpProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which at a signal first answers what was begun: readiness is false and new questions are refused meanwhile."""
+    """uvicorn with a graceful end: at a signal it refuses new questions and finishes the running ones."""
 
     def __init__(self, config: uvicorn.Config, limiter: RequestLimiter) -> None:
         super().__init__(config)
@@ -207,7 +208,7 @@ class _Server(uvicorn.Server):
         self._drained: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
-        """At the first signal drain; at the second end at once, as a kill would: nothing here is left half written by one."""
+        """Drain at the first signal; end at once at the second, which is safe as no file is left half-written."""
         if self._limiter.is_draining:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
@@ -228,7 +229,7 @@ def run_server(
     limiter: RequestLimiter,
     on_started: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve until a signal; what `on_started` raises ends the server and is raised again."""
+    """Serve until a signal; an exception from `on_started` ends the server and is raised again."""
     config = uvicorn.Config(
         app,
         http=_HttpProtocol,
@@ -256,7 +257,7 @@ def run_server(
             server.should_exit = True
             raise
         finally:
-            starting.cancel()  # where a signal came first
+            starting.cancel()  # if a signal came first
             await serving
 
     asyncio.run(serve_and_start())

@@ -1,4 +1,5 @@
-"""Keeps a sample of the answers that a server gives: from a bounded queue, in a thread of its own, so that no answer waits for it."""
+"""Records a sample of the served answers: from a bounded queue, in a thread of its own, so that no answer waits for
+it."""
 
 from __future__ import annotations
 
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 1_000  # answers that wait to be written; more are dropped
 BATCH = 100  # answers written at once
-SECONDS_PER_DAY = 86_400.0  # seconds between two deletions of what is too old
-CLOSE_SECONDS = 5.0  # that what still waits has at the end
-LONGEST_LINE = 400  # letters of what is said where nothing can be written
-LONGEST_TEXT = 200_000  # letters of a conversation and its answer; a longer one is dropped
+SECONDS_PER_DAY = 86_400.0  # between two deletions of expired answers
+CLOSE_SECONDS = 5.0  # for writing queued answers at the end
+LONGEST_LINE = 400  # characters of an error message
+LONGEST_TEXT = 200_000  # characters of a conversation with its answer; longer ones are dropped
 
 
 def is_sampled(request_id: str, share: float) -> bool:
-    """True for that share of requests, by a hash of their ids: the same ids give the same sample, whoever looks."""
+    """True for a share `share` of request ids, by their hash: the same ids always give the same sample."""
     return int(sha256_text("traffic", request_id)[:13], 16) < share * 16**13
 
 
 class Recorder:
-    """Takes answers, and writes a sample of them to a store; what is not written is counted by its reason. For any thread."""
+    """Writes a sample of answers to a store; dropped answers are counted by reason. Thread-safe."""
 
     def __init__(self, store: TrafficStore, settings: TrafficTable, metrics: Metrics) -> None:
         self._store, self._settings = store, settings
@@ -53,7 +54,8 @@ class Recorder:
     async def answered(
         self, served: ServedModel, question: OnlineQuestion, reply: OnlineReply, request: Request, milliseconds: float
     ) -> None:
-        """Take a whole answer, where its request is in the sample. Raw prompts are not asked of the arm as it was measured, and left out."""
+        """Queue a complete answer if its request is in the sample. Raw prompts are left out, as the arm was not
+        measured that way."""
         if question.raw is not None or not is_sampled(request.scope["trimtab.id"], self._settings.share):
             return
         answer = ServedAnswer(
@@ -82,7 +84,7 @@ class Recorder:
             self._dropped.labels("queue").inc()
 
     def close(self) -> None:
-        """Write what waits, for some seconds at most."""
+        """Write the queued answers, for CLOSE_SECONDS at most."""
         deadline = time.monotonic() + CLOSE_SECONDS
         try:
             self._queue.put(None, timeout=CLOSE_SECONDS)
@@ -116,7 +118,7 @@ class Recorder:
         self._store.expire(self._settings.keep_days)
 
     def _report_failure(self, action: Callable[[], object]) -> bool:
-        """Do something with the store; where that fails say why, once as long as it stays the same."""
+        """Run an action on the store; return False and report the error, once as long as it stays the same."""
         try:
             action()
         except (TrimtabError, OSError, ValueError) as error:
@@ -135,7 +137,7 @@ def _masked(answer: ServedAnswer) -> ServedAnswer:
 
 
 def user_of(request: Request, user_field: object) -> str | None:
-    """A hash of who asks or judges: the user that a request names, else the owner of its key."""
+    """Return the hash of the user that a request names, else of the owner of its key; None if unknown."""
     if isinstance(user_field, str) and user_field:
         return user_key(user_field)
     key = request.scope.get("trimtab.key")

@@ -1,4 +1,4 @@
-"""The engine room: the one thread that owns the models of its arms; questions wait before it, and can be taken back there at any time."""
+"""The worker thread that owns the models: questions queue for it, and can be cancelled at any time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineArm, OnlineEvent, OnlineQuestion
 
-THREAD_NAME = "engine room"  # what its thread is called
-CLOSE_SECONDS = 5.0  # that a pass which is under way gets once the room is to close
-MAX_ADMITTED = 8  # questions that are let in between two passes, so that answers under way do not stall
+THREAD_NAME = "engine room"
+CLOSE_SECONDS = 5.0  # for a running step when the worker is to close
+MAX_ADMITTED = 8  # questions admitted between two steps, so that running answers do not stall
 
 OnEvent = Callable[[OnlineEvent], None]
 OnRelease = Callable[[], None]
@@ -27,12 +27,12 @@ class _Submission:
 
 
 class ModelWorker:
-    """Lets arms answer in a thread of its own; `ask`, `cancel` and `close` may be called from any thread, `on_event` is called from its own.
+    """Runs arms in a thread of its own. `ask`, `cancel` and `close` may be called from any thread; callbacks come from
+    its own.
 
-    A question that is taken back while it waits is never prepared; one that the thread has is dropped before the next is prepared.
-    `before_admission` is called before questions are let in: what keeps the arms up to date. `threads`: among how many its products are
-    shared; as torch has it where none is given. `is_remote`: another machine does the work, so that a question counts as let go
-    as soon as it is taken back.
+    A question that is cancelled while it waits is never prepared. `before_admission` is called before questions are
+    admitted, and keeps the arms up to date. `threads`: number of threads for matrix products, torch's default if None.
+    `is_remote`: another machine does the work, so a question counts as released as soon as it is cancelled.
     """
 
     def __init__(
@@ -44,38 +44,38 @@ class ModelWorker:
         is_remote: bool = False,
     ) -> None:
         self._arms, self._before_admission, self._threads, self._is_remote = arms, before_admission, threads, is_remote
-        self._condition = threading.Condition()  # guards the next four
+        self._condition = threading.Condition()  # guards the next four attributes
         self._queued: dict[str, _Submission] = {}  # in order of arrival
-        self._active: dict[str, _Submission] = {}  # those that the thread has
-        self._cancelled: list[str] = []  # of these, taken back since the last pass
+        self._active: dict[str, _Submission] = {}  # admitted by the thread
+        self._cancelled: list[str] = []  # of these, cancelled since the last step
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it works; once it does not, it never will again."""
+        """True while the thread runs; once it has ended it never runs again."""
         return self._thread.is_alive()
 
     def is_prepared(self, arm: str, question: OnlineQuestion) -> bool:
-        """Whether a question can be asked without `prepare`."""
+        """True if a question can be asked without `prepare`."""
         return self._arms[arm].is_prepared(question)
 
     def prepare(self, arm: str, question: OnlineQuestion) -> None:
-        """What takes long before a question can be asked, in the thread of whoever calls; raises InputError as `Live.prepare`."""
+        """Do the slow preparation of a question in the caller's thread; raises InputError as `OnlineArm.prepare`."""
         self._arms[arm].prepare(question)
 
     def ask(self, arm: str, question: OnlineQuestion, on_event: OnEvent, on_release: OnRelease = lambda: None) -> None:
-        """Have a question answered: `on_event` gets its pieces, then the Reply or why there is none.
+        """Queue a question: `on_event` gets its pieces, then the reply or the failure.
 
-        `on_release` is called, from any thread and perhaps twice, when nothing is done for the question any more.
+        `on_release` is called, from any thread and perhaps twice, once no work is done for the question any more.
         """
         with self._condition:
             self._queued[question.id] = _Submission(arm, question, on_event, on_release)
             self._condition.notify()
 
     def cancel(self, question_id: str) -> None:
-        """Take a question back, whether it is known or not: nothing more is told of it once the thread has seen that."""
+        """Cancel a question, known or not; its events stop once the thread has seen that."""
         with self._condition:
             queued, active = self._queued.pop(question_id, None), self._active.get(question_id)
             if active:
@@ -87,7 +87,7 @@ class ModelWorker:
             active.on_release()
 
     def close(self) -> None:
-        """End the thread; what is not answered by then never is. One that an endpoint holds is left behind."""
+        """End the thread; unanswered questions are never answered. A thread that an endpoint blocks is abandoned."""
         with self._condition:
             self._is_closing = True
             self._condition.notify()
@@ -111,7 +111,8 @@ class ModelWorker:
             raise
 
     def _admit(self) -> bool:
-        """Drop what was taken back, then let in what waits, waiting for that while nothing is under way; False when it is to close."""
+        """Drop cancelled questions, then admit queued ones, waiting for them while idle; return False when the worker
+        is to close."""
         for _ in range(MAX_ADMITTED):
             with self._condition:
                 self._condition.wait_for(lambda: self._queued or self._cancelled or self._active or self._is_closing)
@@ -132,7 +133,7 @@ class ModelWorker:
         try:
             self._before_admission()
             self._arms[submission.arm].ask(submission.question)
-        except Exception as error:  # noqa: BLE001  (one question, whatever is wrong with it, must not end all others)
+        except Exception as error:  # noqa: BLE001  (an error in one question must not end the others)
             self._deliver(FailedQuestion(id=submission.question.id, error=error))
 
     def _cancel(self, question_id: str) -> None:
@@ -147,7 +148,7 @@ class ModelWorker:
             submission.on_event(event)
             return
         self._pop_active(event.id)
-        submission.on_release()  # before whoever waits goes on: its place is free by then
+        submission.on_release()  # before the event, so that the slot is free when the client goes on
         submission.on_event(event)
 
     def _pop_active(self, question_id: str) -> _Submission | None:
