@@ -124,7 +124,7 @@ def test_a_long_loss_curve_is_thinned() -> None:
 
 
 def test_a_curve_fills_its_width_starts_from_zero_and_marks_what_was_kept() -> None:
-    line = Series(name="dev", style="tuned", points=((10.0, 0.13), (20.0, 0.14), (41.0, 0.13)), kept=20)
+    line = Series(name="dev", style="tuned", points=((10.0, 0.13), (20.0, 0.14), (41.0, 0.13)), kept_step=20)
     chart = Curves(title="t", y_title="y", series=(line,))
     svg = ElementTree.fromstring(curves(chart, 500).replace(" xmlns=", " x="))
     circles = list(svg.iter("circle"))

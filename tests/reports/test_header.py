@@ -114,13 +114,13 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
     ],
 )
 def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
-    flipped = replace(study, verdict=replace(study.verdict, flip_sentences=(Flip(then="rag", **flip),)))
+    flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then="rag", **flip),)))
     assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
 
 
 def test_a_flip_to_no_arm_says_so(study: StudyFolder) -> None:
     at = Flip(what="quality", above=0.85, then=NOT_SHOWN)
-    flipped = replace(study, verdict=replace(study.verdict, flip_sentences=(at,)))
+    flipped = replace(study, verdict=replace(study.verdict, flips=(at,)))
     assert flip_sentences(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
 
 

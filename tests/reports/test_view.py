@@ -79,7 +79,7 @@ def test_the_page_says_nothing_else(view: StudyView) -> None:
     page = re.sub(r"<(style|svg|script)\b.*?</\1>", "", render_study(view), flags=re.S)
     known = {" ".join(text.split()) for text in words(view)}
     said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
-    own = {"Task", f"study {view.top.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
+    own = {"Task", f"study {view.header.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
     left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
     brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
     assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known
@@ -121,10 +121,10 @@ def test_every_section_has_its_template_and_every_template_its_section(view: Stu
         "drift",
         "lineage",
         "page",
-        "pieces",
+        "components",
         "story",
         "surface_audit",
-        "top",
+        "header",
     }
 
 

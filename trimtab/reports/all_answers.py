@@ -1,4 +1,4 @@
-"""Every answer of a study, to be looked through on the page: by arm, kind of failure, slice and words."""
+"""The section with every answer of a study, searchable on the page by arm, kind of failure, slice and words."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from trimtab.reports.formatting import replace_unprintable
 from trimtab.reports.labels import FAILURES, GRADED
 from trimtab.reports.view import AllAnswers, QuestionView
 
-MOST_BYTES = 2_000_000  # of answers in one page, so that it opens at once and can be sent on
-NUMBERS = 24  # bytes at most, of the numbers that an answer or a question takes beside its texts
+MOST_BYTES = 2_000_000  # of answers in one page, so that it opens fast and can be sent by mail
+NUMBERS = 24  # most bytes of an answer's or a question's numbers, beside its texts
 PLACE = "arms/NAME/answers.parquet of the study"
 
 
 def all_answers_section(study: StudyFolder) -> AllAnswers | None:
-    """The answers of all arms to each question, of so many questions as fit; None where no answers lie in the folder."""
+    """Return the answers of all arms to each question, for as many questions as fit; None if the folder has no
+    answers."""
     by_item: dict[str, list[tuple[Arm, Answer]]] = {}
     for entry in study.done:
         for answer in entry.answers:
@@ -56,12 +57,12 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
 
 
 def _options(names: Any) -> tuple[str, ...]:
-    """What can be chosen from: of one there is no choice."""
+    """Return the options of a filter; none if there is only one."""
     return tuple(names) if len(names) > 1 else ()
 
 
 def _sample_that_fits(questions: Mapping[str, QuestionView]) -> tuple[QuestionView, ...]:
-    """Those that fit, drawn by the hash of their ids where not all do, in the order given."""
+    """Return the questions that fit, in the given order; if not all do, a sample drawn by the hash of their ids."""
     seen: set[str] = set()
     chosen, bytes_left = set(), MOST_BYTES
     for item in sorted(questions, key=lambda item: hashlib.sha256(item.encode()).digest()):
@@ -83,9 +84,9 @@ def _texts(question: QuestionView) -> Iterator[str]:
 
 
 def answers_json(every: AllAnswers) -> str:
-    """The answers as JSON that may stand in a script element: each text once, then by its number.
+    """Return the answers as JSON for a script element; each text is stored once and referred to by its index.
 
-    `questions`: question, reference, slice, answers; an answer: its arm's place, score, failure, text, passages, seed.
+    `questions`: question, reference, slice, answers; an answer: index of its arm, score, failure, text, passages, seed.
     """
     indices: dict[str, int] = {}
     arms = {arm.name: place for place, arm in enumerate(every.arms)}
@@ -114,6 +115,6 @@ def answers_json(every: AllAnswers) -> str:
 
 
 def _to_script_json(value: object) -> str:
-    """JSON in which nothing can end the element that it stands in."""
+    """Encode JSON in which nothing can end the script element."""
     compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
     return str(htmlsafe_json_dumps(value, dumps=lambda given, **_: compact.encode(given)))

@@ -1,6 +1,8 @@
-"""Charts as inline SVG: dots with whiskers, scatter with labels that keep clear of each other, training curves.
+"""Charts as inline SVG: dots with whiskers, scatter plots whose labels do not overlap, training curves, reliability
+diagrams.
 
-Each chart is drawn at a given width in CSS pixels, so that its text keeps its size on a phone; colours are CSS classes.
+Each chart is drawn for a given width in CSS pixels, so that its text keeps its size on a phone; colours are CSS
+classes.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from trimtab.reports.labels import Shape
 from trimtab.reports.svg import element, join
 
 CHARACTER_WIDTH = (
-    6.9  # mean advance of a 12 px system font, in px; generous, so that boxes are too large rather than too small
+    6.9  # mean width of a character of a 12 px system font, in px; generous, so that label boxes are rather too large
 )
-WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, one of two beside each other, a phone
+WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, half of it, a phone
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in the drawing."""
+    """A rectangle in the drawing, in px."""
 
     left: float
     top: float
@@ -32,11 +34,11 @@ class Box:
     bottom: float
 
     def distance(self, x: float, y: float) -> float:
-        """How far a point lies from the rectangle, 0 inside."""
+        """Return the distance of a point from the rectangle, 0 inside."""
         return math.hypot(x - min(max(x, self.left), self.right), y - min(max(y, self.top), self.bottom))
 
     def overlap(self, other: Box) -> float:
-        """The area that both cover."""
+        """Return the area that both rectangles cover."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return width * height if width > 0 and height > 0 else 0.0
@@ -44,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a value to a place: linear, or logarithmic."""
+    """Maps values to pixels, linearly or logarithmically."""
 
     low: float
     high: float
@@ -53,14 +55,14 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Where `value` lies, in px."""
+        """Return the position of `value`, in px."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         at = math.log(value) if self.log else value
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
 
 def chart_svg(chart: Whiskers | Scatter | Curves | ReliabilityDiagram) -> Markup:
-    """The chart drawn for a desktop and for a phone; the style sheet shows one of them."""
+    """Draw a chart for a desktop and for a phone; the style sheet shows one of them."""
 
     def at(width: int) -> Markup:
         match chart:
@@ -78,7 +80,7 @@ def chart_svg(chart: Whiskers | Scatter | Curves | ReliabilityDiagram) -> Markup
 
 
 def icon(shape: Shape, family: str) -> Markup:
-    """The mark of an arm as it stands in text."""
+    """Return the mark of an arm for use in text."""
     return element(
         "svg", mark_shape(shape, 8, 8, family), viewBox="0 0 16 16", width=14, height=14, aria_hidden="true",
         class_="icon",
@@ -86,7 +88,7 @@ def icon(shape: Shape, family: str) -> Markup:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from at or below `low` to at or above `high`."""
+    """Return round tick values from at or below `low` to at or above `high`."""
     if high <= low:
         low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
     raw = (high - low) / about
@@ -100,7 +102,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten that enclose the range, thinned to powers of ten where they are many."""
+    """Return 1, 2, 5 times powers of ten that enclose the range; only powers of ten if those are too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     below = max((tick for tick in every if tick <= low), default=every[0])
@@ -114,18 +116,18 @@ def _is_power(value: float) -> bool:
 
 
 def tick_text(value: float) -> str:
-    """A tick's label: short, without a tail of zeros."""
+    """Return the label of a tick, without trailing zeros."""
     text = f"{value:,.10f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:,.4f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text.replace("-", "−")
 
 
 def text_width(text: str) -> float:
-    """About how wide `text` is at 12 px."""
+    """Estimate the width of `text` at 12 px, in px."""
     return len(text) * CHARACTER_WIDTH
 
 
 def mark_shape(shape: Shape, x: float, y: float, family: str, *, strong: bool = False) -> Markup:
-    """The mark of an arm: circle (instruction), square (shots), diamond (passages), triangle (both)."""
+    """Return the mark of an arm: circle (instruction), square (shots), diamond (passages), triangle (both)."""
     r = 6.0 if strong else 5.0
     kind = f"dot {family}"
     if shape == "square":
@@ -146,7 +148,8 @@ def mark_shape(shape: Shape, x: float, y: float, family: str, *, strong: bool = 
 
 
 def dot_whisker(chart: Whiskers, width: int) -> Markup:
-    """One row an arm: its score as a dot, its interval as a whisker, the target as a line; its value at the right."""
+    """Draw one row per arm: the score as a dot, its interval as a whisker, the target as a line, the value at the
+    right."""
     dots, target, values = chart.dots, chart.target, chart.values if width > 500 else chart.short_values
     longest = 24 if width > 500 else 18
     labels = max((text_width(elide_middle(dot.label, longest)) for dot in dots), default=0) + 16
@@ -185,7 +188,7 @@ def dot_whisker(chart: Whiskers, width: int) -> Markup:
 
 
 def scatter(chart: Scatter, width: int) -> Markup:
-    """Score (up) against time or cost (right); a `limit` on x and a `target` on y are dashed lines."""
+    """Draw score (y) against time or cost (x); a `limit` on x and a `target` on y are dashed lines."""
     dots, target, limit = chart.dots, chart.target, chart.limit
     height = 330
     left, right, top, bottom = 46, 20, 26, 46
@@ -223,7 +226,7 @@ def scatter(chart: Scatter, width: int) -> Markup:
 
 
 def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, bound_x: float, box: Box) -> Markup:
-    """The mark with its interval, a line to the upper bound of x (`bound_x`) with an end of its own, and its name."""
+    """Draw a mark with its interval, a line to the upper bound of x (`bound_x`), and its label."""
     near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
     far = bool(dot.label) and math.hypot(near_x - x, near_y - y) > 16
     return element(
@@ -250,10 +253,10 @@ def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, bound_x
 def place_labels(
     points: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, stems: Sequence[Box] = ()
 ) -> list[Box]:
-    """A box for each label, near its point, clear of the other labels and marks and inside the drawing.
+    """Return a box for each label, near its point, inside the drawing, and with little overlap.
 
-    Greedy: the most crowded point first; each takes the place that overlaps least, then one that is not nearer to another
-    mark, whose name it would seem, then the nearest.
+    Greedy: the most crowded point comes first; each label takes the place that overlaps least, then one that is not
+    closer to another mark, then the nearest.
     """
     marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in points]
     crowd = [sum(math.hypot(x - u, y - v) < 90 for u, v in points) for x, y in points]
@@ -279,7 +282,7 @@ def place_labels(
 
 
 def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
-    """Places for a label around a point: distance, box."""
+    """Return places for a label around a point, as distance and box."""
     tall, found = 17.0, []
     for gap in (9, 20, 34, 50, 68, 90, 116, 146, 180, 220):
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1)):
@@ -292,7 +295,7 @@ def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
 
 
 def curves(chart: Curves, width: int) -> Markup:
-    """Lines over optimizer steps; the dev lines carry a dot at each measurement."""
+    """Draw lines over optimizer steps; dev lines have a dot at each measurement."""
     series = chart.series
     height, left, right, top, bottom = 210, 46, 12, 26, 40
     xs = [x for line in series for x, _ in line.points]
@@ -325,7 +328,8 @@ def curves(chart: Curves, width: int) -> Markup:
 
 
 def reliability_diagram(chart: ReliabilityDiagram, width: int) -> Markup:
-    """Share right (up) over probability (right), one point a bin with the number of its answers above; the diagonal is what is said."""
+    """Draw the accuracy (y) of the answers of each probability bin (x), with their number above; the diagonal is
+    perfect calibration."""
     height, left, right, top, bottom = 230, 46, 12, 40, 46
     x, y = Scale(0, 1, left, width - right), Scale(0, 1, height - bottom, top)
     marks = ticks(0, 1, 5)
@@ -354,7 +358,7 @@ def _point(line: Series, x: float) -> str:
 
 
 def _downsample(points: Sequence[tuple[float, float]], limit: int = 160) -> list[tuple[float, float]]:
-    """At most `limit` points: means of equal runs, so that a long loss curve stays readable and small."""
+    """Return at most `limit` points, as means of equal runs, so that a long curve stays readable and small."""
     if len(points) <= limit:
         return list(points)
     run = math.ceil(len(points) / limit)
@@ -363,7 +367,7 @@ def _downsample(points: Sequence[tuple[float, float]], limit: int = 160) -> list
 
 
 def _clamp_ticks(marks: list[float], values: Sequence[float]) -> list[float]:
-    """Ticks that do not go below 0 or above 1 where no value does."""
+    """Clamp ticks to 0 and 1 if no value lies beyond."""
     if min(values) >= 0:
         marks = [max(mark, 0.0) for mark in marks]
     if max(values) <= 1:
@@ -399,7 +403,7 @@ def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float
 
 
 def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -> Markup:
-    """A text at `x` that is moved where it would be cut off at the edge."""
+    """Draw a text at `x`, moved if it would be cut off at the edge."""
     half = text_width(text) / 2
     if anchor == "middle":
         x = min(max(x, half), width - half)

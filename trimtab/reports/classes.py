@@ -1,4 +1,5 @@
-"""A classifier's classes: what is mistaken for what, each class, and what is gained where unsure answers go to a person."""
+"""The section of a classifier: confused pairs, scores per class, and selective accuracy if unsure answers go to a
+person."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ ECE = {"ece_before": "ECE before", "ece": "ECE after", "ece_by_chance": "By chan
 
 
 def classes_section(study: StudyFolder) -> ByClass | None:
-    """The chosen arm's classes, the best arm's where none is chosen; and how sure all arms are."""
+    """Return the classes of the chosen arm, or of the best arm if none is chosen, and the calibration of all arms."""
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     if entry is None or not entry.classes:
         return None
@@ -44,7 +45,7 @@ def classes_section(study: StudyFolder) -> ByClass | None:
 
 
 def _mistakes(entry: ArmEntry) -> Grid | None:
-    """The pairs that are confused most often."""
+    """Return the pairs of labels that are confused most often."""
     rows = [
         (shorten(right, 80), shorten(said, 80) or "(empty)", format_number(times))
         for right, said, times in mistakes(entry.answers, MOST_MISTAKES)
@@ -69,7 +70,7 @@ def _grid(entry: ArmEntry) -> Grid:
 
 
 def _selective_grid(study: StudyFolder) -> Grid | None:
-    """Accuracy on the surest share of the answers, for every arm that gives probabilities."""
+    """Return the accuracy on the surest share of the answers, for every arm with probabilities."""
     entries = [one for one in study.done if one.selective]
     shares = sorted({share for one in entries for share in one.selective})
     rows: list[tuple[Cell, ...]] = [
@@ -84,7 +85,8 @@ def _selective_grid(study: StudyFolder) -> Grid | None:
 
 
 def _calibration_view(study: StudyFolder) -> CalibrationView | None:
-    """Every arm whose answers have probabilities: how its labels are weighed, its calibration error, how often it is right."""
+    """Return how the labels of every arm with probabilities are scored, its calibration error, and its reliability
+    diagram."""
     with_probabilities = [
         one for one in study.done if one.answers and all(answer.probability is not None for answer in one.answers)
     ]
@@ -107,7 +109,7 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
 
 
 def _calibration_row(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
-    """One row of the table; of several seeds every way that was chosen, and the span of their temperatures."""
+    """Return a row of the calibration table; for several seeds all methods, and the range of their temperatures."""
     manifest_section: tuple[Calibration, ...] = entry.calibrations
     temperatures = sorted({f"{one.temperature:.2f}" for one in manifest_section}, key=float)
     return (

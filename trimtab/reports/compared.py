@@ -1,4 +1,4 @@
-"""Two studies on one HTML page: both verdicts, what changed, and the difference of every arm."""
+"""The HTML page that compares two studies: both verdicts, what changed, and the difference of every arm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trimtab.reports.page import render_page
 
 
 def render_comparison(comparison: StudyComparison) -> str:
-    """The page as HTML, without a script and without a request."""
+    """Return the page as HTML, without scripts and requests."""
     changes = Grid(
         label="What changed",
         columns=(

@@ -1,4 +1,4 @@
-"""What each arm costs, from which prices and volumes, and what would flip the verdict."""
+"""The cost section: the cost of each arm, the prices and volumes behind it, and what would flip the verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trimtab.reports.view import Costs
 
 
 def costs_section(study: StudyFolder) -> Costs | None:
-    """Costs with where each figure comes from; thresholds where the verdict is shown."""
+    """Return the costs with the provenance of each figure; thresholds only if the verdict is shown."""
     entries = [one for one in study.done if one.cost or one.seconds_per_question is not None]
     if not entries and not study.verdict.flips and not study.verdict.robustness:
         return None
@@ -61,7 +61,7 @@ def _figures(entry: ArmEntry) -> tuple[Cell, ...]:
 
 
 def _basis(study: StudyFolder) -> Phrase:
-    """The prices and volumes behind the costs, marked as the user's where the task file states any of them."""
+    """Return the prices and volumes behind the costs, marked as the user's if the task file states any."""
     cost, volume = study.cost or CostTable(), study.volume
     parts = []
     if volume:
@@ -83,7 +83,8 @@ def _basis(study: StudyFolder) -> Phrase:
 
 
 def flip_sentences(study: StudyFolder) -> list[str]:
-    """What would flip a verdict that is shown: `With questions a month below 12,000 (now 100,000) the verdict would be rag.`"""
+    """Return what would flip a shown verdict: `With questions a month below 12,000 (now 100,000) the verdict would be
+    rag.`"""
     if not study.verdict.flips:
         return [
             "No threshold was found: at no volume, price, rate of change or mix of questions that was tried does another arm take its place."
@@ -92,14 +93,14 @@ def flip_sentences(study: StudyFolder) -> list[str]:
 
 
 def _mix_flip(flip: Flip, study: StudyFolder) -> str:
-    """`With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
+    """Return `With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
     name = flip.what.removeprefix(MIX)
     side, share = ("more", flip.above) if flip.above is not None else ("less", flip.below or 0.0)
     return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {_then(flip)}."
 
 
 def _now(name: str, study: StudyFolder) -> str:
-    """The share of a slice in the traffic that the task file states, else among the test questions."""
+    """Return the share of a slice in the stated traffic, else among the test questions."""
     mix = study.data.mix if study.data else {}
     if name in mix:
         return f" (now {mix[name]:.0%})"

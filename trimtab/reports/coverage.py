@@ -1,4 +1,4 @@
-"""Coverage, plan and trial of what a publisher says: each on one HTML page, plan and trial as Markdown too."""
+"""The pages of `trimtab surface coverage`, `plan` and `try`; plan and trial also as Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trimtab.reports.formatting import DASH
 from trimtab.reports.markdown import escape_markdown
 from trimtab.reports.page import render_page
 
-_MAX_LINES = 8  # of one kind in a brief, at most
+_MAX_LINES = 8  # of one kind in a brief
 _STATUS = {
     "answered": "answered",
     "partly": "partly answered",
@@ -34,7 +34,7 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSection:
-    """A section of a page: a sentence under its title, then lines, then tables."""
+    """A section of a page: an introduction under its title, then lines, then tables."""
 
     id: str
     title: str
@@ -44,7 +44,7 @@ class PageSection:
 
 
 def render_coverage(found: SurfaceCoverage) -> str:
-    """The page of a coverage result as HTML, without a script and without a request."""
+    """Return the page of a coverage result as HTML, without scripts and requests."""
     several = [one for one in found.groups if one.questions > 1]
     alone = len(found.groups) - len(several)
     sections = [
@@ -167,7 +167,7 @@ def _page(
 
 
 def render_plan(found: SurfacePlan) -> str:
-    """The page of a plan as HTML, without a script and without a request."""
+    """Return the page of a plan as HTML, without scripts and requests."""
     overview = Grid(
         label="Briefs",
         columns=(
@@ -189,7 +189,7 @@ def render_plan(found: SurfacePlan) -> str:
 
 
 def plan_markdown(found: SurfacePlan) -> str:
-    """A plan as Markdown."""
+    """Return a plan as Markdown."""
     lines = [f"# Content plan for {escape_markdown(found.source)}", "", f"{escape_markdown(found.headline)}.", ""]
     lines += [f"> {escape_markdown(one)}" for one in found.limits]
     for number, one in enumerate(found.briefs, 1):
@@ -204,7 +204,7 @@ def plan_markdown(found: SurfacePlan) -> str:
 
 
 def plan_csv(found: SurfacePlan) -> str:
-    """A plan as a table for a spreadsheet: one row a brief."""
+    """Return a plan as CSV, one row per brief."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     heads = (
@@ -232,7 +232,7 @@ def plan_csv(found: SurfacePlan) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """Return a cell that no spreadsheet reads as a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
@@ -242,7 +242,7 @@ def _figures(one: ContentBrief) -> tuple[str, str, str, str]:
 
 
 def _parts(one: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
-    """The parts of a brief that hold something, each with its title."""
+    """Yield the non-empty parts of a brief with their titles."""
     facts = [
         f"“{fact.quote}” ({' › '.join((fact.document, *fact.path))}; answers “{fact.question}” with probability {fact.probability:.2f})"
         for fact in one.facts
@@ -266,7 +266,7 @@ def _parts(one: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def render_trial(found: SurfaceTrial) -> str:
-    """The page of a trial as HTML, without a script and without a request."""
+    """Return the page of a trial as HTML, without scripts and requests."""
     lead = (
         f"Paired by {found.questions:,} questions over {found.seeds} seeds, intervals by group of questions, p-values adjusted (Holm). "
         "Adoption: the share of competing pages that say what the edit adds."
@@ -285,7 +285,7 @@ def render_trial(found: SurfaceTrial) -> str:
 
 
 def trial_markdown(found: SurfaceTrial) -> str:
-    """A trial as a comment under a pull request."""
+    """Return a trial as Markdown, for a comment on a pull request."""
     lines = [f"### Edit: {found.verdict}", "", f"{escape_markdown(found.headline)}.", ""]
     lines += ["| outcome | adoption | present | edited | difference (95%) | p (Holm) | smallest that shows | verdict |"]
     lines += ["| --- " * 8 + "|"]

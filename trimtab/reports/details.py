@@ -1,4 +1,4 @@
-"""What lies behind the scores: slices, training curves, and the audit of the data."""
+"""Sections behind the scores: slices, training curves, and the audit of the data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from trimtab.reports.labels import PRIVATE, Family, arm_family, metric_label
 from trimtab.reports.view import DataAudit, DataRemark, Slices, TrainingCurves, TrainingRun
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
-FEW = 10  # questions below which a slice says next to nothing
+FEW = 10  # a slice of fewer questions shows next to nothing
 
 
 def slices_section(study: StudyFolder) -> Slices | None:
-    """Scores per value of the slice column, the largest first; those of few questions apart."""
+    """Return the scores per slice, the largest slice first; slices of few questions stand apart."""
     entries = [one for one in study.done if one.slices]
     names = list(dict.fromkeys(name for one in entries for name in one.slices))
     if not names:
@@ -55,7 +55,7 @@ def slices_section(study: StudyFolder) -> Slices | None:
 
 
 def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
-    """Slices down and arms across; the other way round where there are more arms than slices."""
+    """Return a table with a row per slice and a column per arm, transposed if there are more arms than slices."""
     arms = [arm_label(one.arm, study.verdict.arm) for one in entries]
     titles = [
         StyledText(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "")
@@ -77,7 +77,7 @@ def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[
 
 
 def training_section(study: StudyFolder) -> TrainingCurves | None:
-    """Loss and dev loss, and the dev metric, for each arm and stage."""
+    """Return loss, dev loss and dev metric for each arm and stage."""
     found = []
     for one in study.arms:
         curves = sorted(one.curves, key=lambda curve: curve.phase)
@@ -95,7 +95,7 @@ def training_section(study: StudyFolder) -> TrainingCurves | None:
 
 
 def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> TrainingRun:
-    """One stage of an arm, all seeds; what the loop said of the arm stands with its last stage."""
+    """Return the curves of one stage of an arm, all seeds; the training loop's remarks stand with the last stage."""
     colour = arm_family(entry.arm)
     metric = f"dev {metric_label(study.metric)}"
     named = (
@@ -119,7 +119,7 @@ def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> 
 
 
 def _series(runs: Sequence[TrainingCurve], field: str, style: Family | Literal["train"]) -> tuple[Series, ...]:
-    """One line a seed of what was measured as `field`."""
+    """Return one line per seed with the values of `field`."""
     found = []
     for run in runs:
         points = tuple((point.step, value) for point in run.points if (value := getattr(point, field)) is not None)
@@ -133,7 +133,7 @@ def _series(runs: Sequence[TrainingCurve], field: str, style: Family | Literal["
 
 
 def data_section(study: StudyFolder) -> DataAudit | None:
-    """Splits, refused rows, overlaps, remarks, sources and licences."""
+    """Return splits, refused rows, overlaps, remarks, sources and licences."""
     counts = study.manifest.get("counts") or {}
     facts = data_facts(study.manifest)
     remarks = [_remark(remark) for remark in (study.manifest.get("remarks") or ())[:MOST_REMARKS]]
@@ -151,7 +151,7 @@ def data_section(study: StudyFolder) -> DataAudit | None:
 
 
 def data_facts(manifest: Mapping[str, Any]) -> list[str]:
-    """Splits, documents, refused rows, overlaps and private data, as far as the manifest counts them."""
+    """Return the counts of the manifest: splits, documents, refused rows, overlaps and private data."""
     counts = manifest.get("counts") or {}
     facts = [f"{number:,} in {name}" for name, number in (counts.get("splits") or {}).items() if number is not None]
     facts = [f"Rows: {', '.join(facts)}"] if facts else []
@@ -180,12 +180,12 @@ def _remark(remark: Mapping[str, Any]) -> DataRemark:
 
 
 def _number(value: Any) -> int | None:
-    """A count that may be written as a number or as the list itself."""
+    """Return a count that is stored as a number or as the list itself."""
     return len(value) if isinstance(value, list) else int(value) if isinstance(value, int | float) else None
 
 
 def _counted(counts: Any) -> str:
-    """Rows by what they are counted by, the most frequent first; nothing where no row says."""
+    """Return the number of rows by key, the most frequent first; empty if no row has one."""
     if not isinstance(counts, dict) or not set(counts) - {"not given", ""}:
         return ""
     most = sorted(counts.items(), key=lambda pair: -pair[1])

@@ -1,4 +1,5 @@
-"""Drift on one HTML page: what was found and what to do, every window with its signals, the questions, the quality, the documents."""
+"""The HTML page of a drift report: the finding and the advice, every window with its signals, questions, quality,
+documents."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from trimtab.reports.components import Column, Curves, Grid, Series, StyledText
 from trimtab.reports.formatting import DASH, shorten
 from trimtab.reports.page import render_page
 
-_LONGEST = 300  # letters of a question or an answer
+_LONGEST = 300  # characters of a question or an answer
 
 
 def render_drift(report: DriftReport) -> str:
-    """Return the page as HTML, without a script and without a request."""
+    """Return the page as HTML, without scripts and requests."""
     names: list[Signal] = [name for name in SIGNALS if any(name in one.signals for one in report.windows)]
     windows = Grid(
         label="Windows",
@@ -81,7 +82,7 @@ def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | 
 
 
 def _curve(report: DriftReport) -> Curves:
-    """Draw -log10 p of each window, and where an alarm begins."""
+    """Draw -log10 p of each window, and the threshold of an alarm."""
     last = max(5.0, float(len(report.windows)))
     return Curves(
         title="Evidence of drift by window",
@@ -101,7 +102,7 @@ def _curve(report: DriftReport) -> Curves:
 
 
 def _quality(watch: QualityWatch) -> Curves:
-    """Draw the share right by the labels of each batch, the upper bound of the quality, and the floor."""
+    """Draw the accuracy by the labels of each batch, the upper bound of the quality, and the floor."""
     last = max(5.0, float(watch.points[-1].window))
     return Curves(
         title="Quality in use",

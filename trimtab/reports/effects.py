@@ -1,4 +1,4 @@
-"""What tuning and context do, alone and together: the table of both with every interaction; and the planned comparisons."""
+"""The sections on tuning and context: the factorial table with its interactions, and the planned comparisons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from trimtab.reports.view import Comparisons, Effects, WeightsByContext
 
 
 def factorial_section(study: StudyFolder) -> WeightsByContext | None:
-    """Contexts down and weights across, and every interaction; None where there is neither an interaction nor two of both."""
+    """Return the table of contexts (rows) by weights (columns), and every interaction; None without an interaction or
+    two of each."""
     entries = [one for one in study.arms if not method_of(one.arm).answers_alone]
     weights = dict.fromkeys(weights_label(one.arm) for one in sorted(entries, key=_base_first))
     contexts = sorted({one.arm.context for one in entries}, key=context_row)
@@ -53,7 +54,7 @@ def _base_first(entry: ArmEntry) -> int:
 
 
 def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
-    """The arms of one place in the table, each with its score or with what became of it."""
+    """Return the arms of one cell of the table, each with its score or its status."""
     return (
         StackedBar(
             entries=tuple(
@@ -69,7 +70,7 @@ def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
 
 
 def _effects(study: StudyFolder) -> tuple[Effects, ...]:
-    """Every two by two of the finished arms whose answers lie in the folder."""
+    """Return the effects of every two-by-two of finished arms whose answers are in the folder."""
     answers = {one.name: one.answers for one in study.done if one.answers}
     measure = "Share right" if study.metric == "macro_f1" else "Mean score"
     measure = f"{measure}, unweighted," if study.data and study.data.mix else measure
@@ -107,7 +108,7 @@ def _effect(square: TwoByTwo, found: Factorial, measure: str) -> Effects:
 
 
 def factor_words(square: TwoByTwo) -> tuple[str, str]:
-    """The two factors in words."""
+    """Return the names of the two factors."""
     first, second = context_words(square.first.context), context_words(square.second.context)
     if not square.tuning:
         return first, second
@@ -115,7 +116,7 @@ def factor_words(square: TwoByTwo) -> tuple[str, str]:
 
 
 def interaction_words(square: TwoByTwo, found: Estimate) -> str:
-    """The interaction in words; it is called only where its interval is clear of zero."""
+    """Describe the interaction; an effect is claimed only if its interval excludes zero."""
     first, second = factor_words(square)
     gains = (
         f"{square.both.name} gains {format_signed(found.value)} ({format_difference_interval(found.low, found.high)})"
@@ -131,7 +132,7 @@ def interaction_words(square: TwoByTwo, found: Estimate) -> str:
 
 
 def comparisons_section(study: StudyFolder) -> Comparisons | None:
-    """The planned comparisons in words."""
+    """Return the planned comparisons in words."""
     if not study.comparisons:
         return None
     lead = (
@@ -155,12 +156,12 @@ def comparisons_section(study: StudyFolder) -> Comparisons | None:
 
 
 def better_first(one: Comparison) -> Comparison:
-    """The comparison seen from the arm that scored higher."""
+    """Return the comparison with the arm that scored higher first."""
     return one if one.difference >= 0 else one.swapped()
 
 
 def comparison_words(one: Comparison, level: float) -> str:
-    """A comparison in words, at the study's level after correction; `one.a` is the arm that scored higher."""
+    """Describe a comparison at the study's level after correction; `one.a` is the arm that scored higher."""
     if one.p_holm > level:
         return f"{one.a} and {one.b}: no difference shown"
     return f"{one.a} is better than {one.b}"

@@ -1,4 +1,4 @@
-"""What every arm tried on dev before it was measured, what was chosen, and what that took."""
+"""The effort section: the settings that every arm tried on dev, the chosen one, and the time it took."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ENDED = {
     "budget": "its time was over",
     "edge of the ladder": "the best stood at the edge of what was tried",
 }
-MOST_STEPS = 5  # of the best so far, in a cell
+MOST_STEPS = 5  # improvements listed in a cell
 
 
 def effort_section(study: StudyFolder) -> EffortView | None:
-    """The search of every arm that made one; None where nothing was searched."""
+    """Return the search of every arm that made one; None if nothing was searched."""
     entries = [(one, one.effort) for one in study.done if one.effort is not None]
     if not entries:
         return None
@@ -56,7 +56,7 @@ def _ended(found: ArmEffort) -> Cell:
 
 
 def _growth(found: ArmEffort) -> str:
-    """The best so far, each with the number of its trial: by loss where a trial has one, lower being better."""
+    """Return the successive best values, each with its trial number: the loss (lower is better) if there is one."""
     by_loss = any(trial.dev_loss is not None for trial in found.trials)
     steps: list[tuple[float, int]] = []
     for number, trial in enumerate(found.trials, 1):
@@ -69,10 +69,10 @@ def _growth(found: ArmEffort) -> str:
 
 
 def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTrials:
-    """One arm's trials as a table, the kept one marked."""
+    """Return the trials of one arm as a table, the kept one marked."""
     has_retrieval = any(trial.found is not None for trial in found.trials)
     has_final_score = any(trial.at_end is not None for trial in found.trials)
-    # ways of asking and linear fits are told apart question by question, which a mean over classes is not
+    # instruction variants and linear fits are compared question by question, which macro-F1 does not allow
     by_question = study.metric == "macro_f1" and all(trial.dev_loss is None for trial in found.trials)
     columns = (
         Column(title="Tried"),
@@ -94,7 +94,7 @@ def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTria
 
 
 def _ordered(trials: Sequence[Trial]) -> list[Trial]:
-    """The kept one first, then as they were made."""
+    """Return the kept trial first, then the others in their order."""
     return sorted(trials, key=lambda trial: not trial.kept)
 
 

@@ -1,4 +1,4 @@
-"""Reads `events.jsonl` into training curves, and what the training loop said of each run."""
+"""Reads `events.jsonl` into training curves, and the training loop's final note on each run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ FIGURES = ("loss", "dev_loss", "dev_metric", "reward", "kl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPoint:
-    """One training event: the step, what was measured at it, and whether its weights were the best so far.
+    """One training event: its step, its figures, and whether its weights were the best so far.
 
-    `reward` and `kl`, of a stage that learns from rewards: what answers earn, and their distance from the reference in nats a token.
+    `reward` and `kl`, for stages with rewards: the mean reward, and the KL divergence from the reference in nats per
+    token.
     """
 
     step: int
@@ -29,7 +30,7 @@ class TrainingPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCurve:
-    """The events of one training run: `phase` counts the stages of one arm and seed from 0."""
+    """The events of one training run; `phase` counts the stages of an arm and seed from 0."""
 
     seed: int
     phase: int
@@ -37,20 +38,20 @@ class TrainingCurve:
 
     @property
     def kept_step(self) -> int | None:
-        """The step whose weights were kept: the last one that was the best so far."""
+        """The step whose weights were kept: the last that was the best so far."""
         return next((point.step for point in reversed(self.points) if point.best), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmTraining:
-    """One arm's training: a curve for each seed and stage, and what the loop said of how it ended, each thing once."""
+    """The training of one arm: a curve for each seed and stage, and the distinct final notes of the loop."""
 
     curves: tuple[TrainingCurve, ...] = ()
     health: tuple[str, ...] = ()
 
 
 def read_training(file: Path) -> dict[str, ArmTraining]:
-    """The training of each arm; empty where there is no file."""
+    """Return the training of each arm; empty if the file does not exist."""
     runs: dict[tuple[str, int], list[_OpenCurve]] = {}
     notes: dict[tuple[str, int], str] = {}
     for event in read_lines(file):
@@ -63,10 +64,10 @@ def read_training(file: Path) -> dict[str, ArmTraining]:
             if event.get("note"):
                 notes[key] = str(event["note"])
             continue
-        notes.pop(key, None)  # what was said of a run that then went on or was made again no longer holds
+        notes.pop(key, None)  # a note on a run that was continued or repeated no longer holds
         curves, trial = runs.setdefault(key, []), str(event.get("trial") or "")
         resumed = next((run for run in curves if trial and run.trial == trial), None)
-        if resumed is not None:  # the trial that goes on stands last: the one that was kept is trained to its end last
+        if resumed is not None:  # a resumed trial moves to the end: the kept trial is the last to be trained to its end
             curves.remove(resumed)
             curves.append(resumed)
         elif not curves or trial or curves[-1].is_over(step, total_steps):
@@ -75,7 +76,7 @@ def read_training(file: Path) -> dict[str, ArmTraining]:
     found: dict[str, ArmTraining] = {}
     for (arm, seed), curves in runs.items():
         before = found.get(arm, ArmTraining())
-        kept = {run.stage: run for run in curves if run.trial}  # of each stage the run that was trained to its end
+        kept = {run.stage: run for run in curves if run.trial}  # by stage, the run that was trained to its end
         curves = [run for run in curves if not run.trial or run is kept[run.stage]]
         training_curves = tuple(
             TrainingCurve(seed=seed, phase=phase, points=tuple(run.points)) for phase, run in enumerate(curves)
@@ -90,7 +91,7 @@ def read_training(file: Path) -> dict[str, ArmTraining]:
 
 @dataclass(slots=True)
 class _OpenCurve:
-    """The points of one seed and stage while they are read; `total_steps` is its number of steps, `trial` its name where it is one of several."""
+    """The points of one seed and stage while they are read; `trial` is its name if it is one of several."""
 
     total_steps: int
     trial: str = ""
@@ -98,17 +99,17 @@ class _OpenCurve:
 
     @property
     def stage(self) -> str:
-        """Which stage a trial belongs to: its name begins with it."""
+        """The stage of a trial, with which its name begins."""
         return self.trial.partition("-")[0]
 
     def is_over(self, step: int, total_steps: int) -> bool:
-        """Whether an event belongs to the next stage: another number of steps, or a new start after the last step."""
+        """True if an event belongs to the next stage: another number of steps, or a new start after the last step."""
         return (total_steps not in (0, self.total_steps)) or (
             0 < self.total_steps <= self.points[-1].step and step < self.points[-1].step
         )
 
     def add(self, step: int, figures: Mapping[str, float | None], best: bool) -> None:
-        """Add what was measured at `step`; a step that comes again (a resumed run) replaces what followed it."""
+        """Add the figures of `step`; an earlier step (a resumed run) replaces what followed it."""
         if self.points and step < self.points[-1].step:
             self.points = [point for point in self.points if point.step < step]
         if self.points and self.points[-1].step == step:

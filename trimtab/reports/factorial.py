@@ -1,4 +1,4 @@
-"""Which arms fill a two by two: base or tuned weights with and without a context, shots and passages on the same weights."""
+"""Finds the two-by-two designs among arms: weights by context, and shots by passages on the same weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FactorialParts = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoByTwo:
-    """Four arms: `neither` factor, the `first` alone, the `second` alone, `both`; in `tuning` the first factor is tuned weights."""
+    """Four arms: `neither` factor, the `first` alone, the `second` alone, `both`; with `tuning` the first factor is
+    tuned weights."""
 
     neither: Arm
     first: Arm
@@ -24,10 +25,8 @@ class TwoByTwo:
 
 
 def two_by_twos(arms: Sequence[Arm]) -> tuple[TwoByTwo, ...]:
-    """Every two by two that `arms` fill, in their order; arms that differ in a setting are never taken for the same."""
-    by_key = {
-        (_weights_key(arm), _context_key(arm)): arm for arm in reversed(arms)
-    }  # of two that are the same the first stays
+    """Return every two-by-two among `arms`, in their order; arms that differ in a setting count as different."""
+    by_key = {(_weights_key(arm), _context_key(arm)): arm for arm in reversed(arms)}  # of equal arms the first counts
     base: Hashable = ("base",)
     no_parts: FactorialParts = frozenset()
     squares = []
@@ -47,7 +46,7 @@ def two_by_twos(arms: Sequence[Arm]) -> tuple[TwoByTwo, ...]:
 
 
 def _weights_key(arm: Arm) -> Hashable:
-    """What tells weights apart: the method, its stages and settings; for an endpoint its name."""
+    """Return what identifies weights: method, stages and settings; for an endpoint its name."""
     if arm.weights == "base":
         return ("base",)
     if arm.weights == "api":
@@ -57,5 +56,5 @@ def _weights_key(arm: Arm) -> Hashable:
 
 
 def _context_key(arm: Arm) -> FactorialParts:
-    """What tells contexts apart: the parts, each with the setting that sizes it."""
+    """Return what identifies a context: its parts, each with the setting of its size."""
     return frozenset((part, repr(arm.settings.get(PARTS[part].setting))) for part in arm.parts)

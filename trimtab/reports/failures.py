@@ -1,4 +1,4 @@
-"""Answers to look at: failures by kind with examples, and the questions on which the arms differ most."""
+"""The sections with examples: failures by kind, and the questions on which the arms differ most."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0
 
 
 def failures_section(study: StudyFolder) -> Failures | None:
-    """Failures by kind and arm, with examples to open; under a graded metric how the scores spread."""
+    """Return failures by kind and arm with examples; for a graded metric the distribution of the scores."""
     entries = {one.name: one for one in study.done if one.answers}
     if not entries:
         return None
@@ -76,7 +76,7 @@ def _lead(metric: str) -> str:
 
 
 def _spread(answers: Sequence[Answer]) -> tuple[Cell, ...]:
-    """Quartiles of the scores, and how many lie at either end."""
+    """Return the quartiles of the scores, and the number of scores 0 and 1."""
     ends = (sum(one.score == end for one in answers) for end in (0.0, 1.0))
     return (*map(format_score, quartiles(answers)), *(_share(number, len(answers)) for number in ends))
 
@@ -89,7 +89,7 @@ def _share(number: int, total: int) -> StyledText:
 def question_view(
     pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, seeds: bool = False
 ) -> QuestionView:
-    """A question and the answers of some arms, cut to what can be read; with `seeds` each names its own."""
+    """Return a question and some arms' answers, with long texts cut; with `seeds` each answer names its seed."""
     pairs = list(pairs)
     first = pairs[0][1]
     return QuestionView(
@@ -113,7 +113,7 @@ def question_view(
 
 
 def side_by_side_section(study: StudyFolder) -> SideBySide | None:
-    """A few questions with the answers of all arms beside each other."""
+    """Return a few questions with the answers of all arms side by side."""
     entries = {one.name: one for one in study.done if one.answers}
     found = disagreements({name: one.answers for name, one in entries.items()}, study.verdict.arm)
     if not found:

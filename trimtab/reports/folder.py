@@ -1,4 +1,4 @@
-"""Reads a study folder into frozen records, by the codec that wrote it; what lies beside `study.json` may be missing."""
+"""Reads a study folder into frozen records; all files but `study.json` are optional."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTabl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmEntry:
-    """One arm as its study wrote it down: its result, and what lies beside it."""
+    """One arm of a study: its result, and the contents of its files."""
 
     arm: Arm
     status: str
@@ -108,7 +108,7 @@ class StudyFolder:
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
-        """The arms that have a score, best first."""
+        """The arms with a score, best first."""
         scored = [one for one in self.arms if one.status == "done" and one.score is not None]
         return tuple(sorted(scored, key=lambda one: -one.score.value if one.score else 0.0))
 
@@ -119,14 +119,14 @@ class StudyFolder:
         return tuple(one for one in self.arms if one.name not in done)
 
     def arm(self, name: str | None) -> ArmEntry | None:
-        """The arm called `name`."""
+        """Return the arm called `name`, None if there is none."""
         return next((one for one in self.arms if one.name == name), None)
 
 
 def read_study(folder: Path) -> StudyFolder:
-    """Read `study.json` and what lies beside it; everything but `study.json` may be missing.
+    """Read `study.json` and the optional files beside it.
 
-    Raises MissingError without `study.json`, InputError where it, or what lies beside it, is not what this version writes.
+    Raises MissingError without `study.json`, InputError if a file is not in the format that this version writes.
     """
     file = folder / "study.json"
     if not file.is_file():
@@ -181,7 +181,7 @@ def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[
 
 
 def _arm(name: str, task: Mapping[str, Any]) -> Arm:
-    """What an arm is that left no record: as the task file says, else by the grammar of arm names."""
+    """Return the arm of a name without a record: from the task file, else by the grammar of arm names."""
     tables = task.get("arm")
     own = _table(ArmTable, tables.get(name)) if isinstance(tables, dict) and name in tables else None
     try:
@@ -194,21 +194,21 @@ def _arm(name: str, task: Mapping[str, Any]) -> Arm:
 
 
 def _task(file: Path) -> dict[str, Any]:
-    """The task file that was studied; empty where it does not lie there or cannot be read."""
+    """Return the task file of the study; empty if it is missing or unreadable."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or a number without end
+    except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or an integer with too many digits
         return {}
 
 
 def _base(task: Mapping[str, Any]) -> str | None:
-    """The base model that the task file names, or that stands for none."""
+    """Return the base model of the task file, or the default."""
     table = _table(BaseTable, task.get("base", {})) if task else None
     return table.model if table else None
 
 
 def _table(kind: type[TableT], values: Any) -> TableT | None:
-    """One table of the task file, None where it is not valid."""
+    """Return a table of the task file, None if it is invalid."""
     try:
         return kind.model_validate(values)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""The top of a report: the verdict, what it means and rests on, the figures that matter, what weakens it, what to do next."""
+"""The header of a report: the verdict, its basis, key figures, caveats, and the next step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SENTENCE_BREAK = re.compile(r"(?<=\.)\s+(?=[A-Z])")  # between two sentences of 
 
 
 def header_section(study: StudyFolder) -> HeaderView:
-    """What stands before every section."""
+    """Return the part of a report before its sections."""
     shown = study.verdict.status == "shown"
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     needs = study.verdict.needs
@@ -57,12 +57,12 @@ def header_section(study: StudyFolder) -> HeaderView:
 
 
 def _adds_information(needs: str, study: StudyFolder) -> bool:
-    """Whether the sentence does not say it already; that more questions will not help it always says."""
+    """True if `needs` is not part of the verdict's sentence; that more questions do not help is always part of it."""
     return needs not in study.verdict.sentence and not needs.startswith(("not ", "no "))
 
 
 def rests_on(study: StudyFolder) -> list[str]:
-    """What the verdict rests on, each part only when the files say it."""
+    """Return what the verdict is based on, as far as the files tell."""
     found = []
     items = max((one.score.n for one in study.done if one.score), default=0)
     if items:
@@ -92,13 +92,13 @@ def rests_on(study: StudyFolder) -> list[str]:
 
 
 def _groups(study: StudyFolder) -> int | None:
-    """The groups of the test questions, where they repeat."""
+    """Return the number of groups of the test questions, None if they have none."""
     answers = next((one.answers for one in study.done if one.answers), ())
     return group_count(list({answer.item_id: answer.group for answer in answers}.values()))
 
 
 def caveats(study: StudyFolder) -> list[str]:
-    """What weakens the verdict or may change it, each a sentence; empty where the files name nothing."""
+    """Return what weakens the verdict, a sentence each."""
     found = []
     openings = study.manifest.get("test_openings")
     if openings is not None and openings > 1:
@@ -166,7 +166,8 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
 
 
 def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
-    """What 95% of answers stay within, with its upper bound, which a limit is held against; half of them, where that is not known."""
+    """Return the 95th percentile of the latency with its upper bound, which a limit is compared with; else the
+    median."""
     half = format_seconds(entry.latency_p50_ms / 1000) if entry.latency_p50_ms is not None else ""
     if entry.latency_p95_ms is not None:
         limit = study.limits.latency_p95_ms if study.limits else None
@@ -181,7 +182,7 @@ def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
 
 
 def _horizon(study: StudyFolder) -> str:
-    """` over 12 months at 100,000 questions a month`, assumed ones where the task file states none."""
+    """Return ` over 12 months at 100,000 questions a month`, with "assumed" if the task file states no volume."""
     if study.volume is None:
         return ""
     assumed = "an assumed " if study.volume.assumed else ""
@@ -190,7 +191,7 @@ def _horizon(study: StudyFolder) -> str:
 
 
 def _best_comparison(study: StudyFolder, entry: ArmEntry) -> Comparison | None:
-    """The comparison of an arm with the best other one that it was compared with, seen from it."""
+    """Return the comparison of an arm with the best other arm that it was compared with, from its side."""
     for other in study.done:
         for one in study.comparisons:
             if (one.a, one.b) == (entry.name, other.name):

@@ -1,4 +1,4 @@
-"""Whether more labels still help: the score on dev after training on parts of the rows, and what the next ones would add."""
+"""The learning-curve section: dev scores after training on parts of the rows, and the predicted gain of more labels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trimtab.reports.view import LearningCurves
 
 
 def learning_section(study: StudyFolder) -> LearningCurves | None:
-    """The learning curve of every arm that has one."""
+    """Return the learning curve of every arm that has one."""
     entries = [(one, one.learning) for one in study.done if one.learning is not None]
     if not entries:
         return None
     first = entries[0][1]
-    # The curve is a mean over questions, which macro-F1 is not.
+    # The curve needs a mean over questions, which macro-F1 is not.
     metric = "accuracy" if study.metric == "macro_f1" else metric_label(study.metric)
     lead = (
         f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the rows with the "

@@ -1,4 +1,4 @@
-"""From data to what is served, on one HTML page: every version with what it was made from, and every move of an alias."""
+"""The HTML page of a registry's lineage: every version with its origins, and every move of an alias."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from trimtab.reports.components import Column, Grid
 from trimtab.reports.formatting import DASH
 from trimtab.reports.page import render_page
 
-_SHOWN = 8  # letters of a hash
+_SHOWN = 8  # characters of a hash
 
 
 def render_lineage(lineage: Lineage) -> str:
-    """The page as HTML, without a script and without a request."""
+    """Return the page as HTML, without scripts and requests."""
     newest = tuple(reversed(lineage.versions))
     versions = Grid(
         label="Versions",

@@ -1,4 +1,4 @@
-"""What the study was made of: its plan and what came of it, where every figure comes from, and the manifest."""
+"""The manifest section: the plan compared with the outcome, the provenance of every figure, and the manifest itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORIGINS = {"machine": "Machine", "precision": "Precision", "versions": "Versions
 
 
 def manifest_section(study: StudyFolder) -> ManifestView | None:
-    """The manifest, in parts that can be read; None where the study has none."""
+    """Return the manifest in readable parts; None if the study has none."""
     if not study.manifest:
         return None
     figures = _figures(study)
@@ -46,7 +46,7 @@ def _figures(study: StudyFolder) -> Mapping[str, Any]:
 
 
 def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
-    """For each arm that was planned: time predicted, measured and the error; memory likewise."""
+    """Return, for each planned arm, predicted and measured time and memory, with the error."""
     rows: list[tuple[Cell, ...]] = []
     for one in study.arms:
         time, memory_figure = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
@@ -69,7 +69,7 @@ def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
 
 
 def _origins(manifest: Mapping[str, Any]) -> list[str]:
-    """Machine, precision, versions and hashes, a line each."""
+    """Return machine, precision, versions and hashes, one line each."""
     lines = []
     for key, name in ORIGINS.items():
         value = manifest.get(key)
@@ -80,26 +80,26 @@ def _origins(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A figure of the manifest; without `value` where it holds no number."""
+    """Return a figure of the manifest; without `value` if it is not a number."""
     found = figures.get(name)
     return found if isinstance(found, dict) and isinstance(found.get("value"), int | float) else {}
 
 
 def _predicted_time(time: Mapping[str, Any]) -> str:
-    """Predicted seconds; where dev ended the training of an arm, of what was trained, and of all."""
+    """Return the predicted seconds; if dev stopped training early, also those of the full training."""
     whole = time.get("whole")
     value = format_seconds(time["value"])
     return f"{value} ({format_seconds(whole)}, had dev not ended it)" if isinstance(whole, int | float) else value
 
 
 def _error(figure: Mapping[str, Any]) -> str:
-    """How far a prediction was from what was measured: `−15%` was too low."""
+    """Return the relative error of a prediction: `−15%` was too low."""
     error = figure.get("error")
     return f"{error:+.0%}".replace("-", "−") if isinstance(error, int | float) else DASH
 
 
 def _provenance(entry: Mapping[str, Any]) -> Phrase:
-    """The mark of a figure, with the error of a prediction where it is known."""
+    """Return the mark of a figure, with the error of a prediction if it is known."""
     error, mark = entry.get("error"), Mark(word=str(entry.get("provenance", "not stated")))
     if not isinstance(error, int | float):
         return (mark,)

@@ -1,4 +1,4 @@
-"""The report as Markdown: the view without its charts, the answers and the raw manifest."""
+"""The report as Markdown: the view without charts, answers and the raw manifest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trimtab.reports.view import HeaderView, StudyView
 SPECIAL_CHARACTERS = re.compile(r"([\\`*_\[\]|<>~#&])")
 BLOCK_START = re.compile(
     r"^(\d{0,9})([-+.)=])(?=[-+=\s]|$)"
-)  # at the start of a line: an item of a list, a rule, an underlined heading
+)  # at the start of a line: a list item, a rule, an underlined heading
 
 
 def study_markdown(view: StudyView) -> str:
-    """The whole report in Markdown; a part for which there is nothing is left out."""
+    """Return the report as Markdown; empty parts are left out."""
     return "\n".join([*_top(view.header), *_arms(view), *_explanations(view), *_results(view), *_details(view)])
 
 
@@ -53,7 +53,7 @@ def _arms(view: StudyView) -> list[str]:
 
 
 def _explanations(view: StudyView) -> list[str]:
-    """What tuning and context do together, the comparisons, and what would flip the verdict."""
+    """Return the interactions, the comparisons, and what would flip the verdict."""
     lines: list[str] = []
     if view.factorial:
         lines += _list(view.factorial.heading.title, [one.sentence for one in view.factorial.effects.entries])
@@ -63,7 +63,7 @@ def _explanations(view: StudyView) -> list[str]:
 
 
 def _results(view: StudyView) -> list[str]:
-    """Failures by kind, and scores per class and slice."""
+    """Return failures by kind, and scores per class and slice."""
     lines: list[str] = []
     if view.failures and view.failures.grid:
         lines += [
@@ -85,7 +85,7 @@ def _results(view: StudyView) -> list[str]:
 
 
 def _details(view: StudyView) -> list[str]:
-    """What was tried, the data, the plan against what came, the machine and the hashes."""
+    """Return the search, the data, the plan compared with the outcome, the machine and the hashes."""
     lines: list[str] = []
     for section in (view.learning, view.memorisation):
         if section:
@@ -119,9 +119,9 @@ def _list(heading: str, items: Sequence[str]) -> list[str]:
 
 
 def _table(grid: Grid) -> list[str]:
-    """A table, its first column left and the others right; what stands softly in a cell is left out.
+    """Return a table, its first column left-aligned and the others right; secondary texts in cells are left out.
 
-    A column with named intervals becomes two, the figures and their intervals.
+    A column with named intervals becomes two columns, the figures and their intervals.
     """
     head: list[str] = []
     for column in grid.columns:
@@ -139,7 +139,7 @@ def _table(grid: Grid) -> list[str]:
 
 
 def _title(column: Column) -> str:
-    """The head of a column, without a capital unless it is a name, with its mark in brackets."""
+    """Return the head of a column in lower case unless it is a name, with its mark in brackets."""
     title = _cell(column.title)
     if isinstance(column.title, str) and title[1:2].islower():
         title = title[:1].lower() + title[1:]
@@ -171,18 +171,20 @@ def _cell(cell: Cell) -> str:
 
 
 def _phrase(phrase: Sequence[str | Mark]) -> str:
-    """A sentence with its marks as words."""
+    """Return text with its marks as words."""
     return "".join(part if isinstance(part, str) else part.word for part in phrase)
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line: no markup, HTML or entity, no block, and nothing that a terminal obeys."""
+    """Return text that Markdown renders literally, on one line: no markup, HTML or entity, and no control
+    characters."""
     line = SPECIAL_CHARACTERS.sub(r"\\\1", " ".join(visible(replace_unprintable(text)).split()))
     return BLOCK_START.sub(r"\1\\\2", line)
 
 
 def code_block(text: str) -> str:
-    """Text as a block of code, its lines kept, control characters drawn; no run of backticks in it closes the block."""
+    """Return text as a code block; lines are kept, control characters are made visible, and no backticks can close
+    it."""
     shown = replace_unprintable(visible(text))
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence}\n{shown}\n{fence}"

@@ -1,4 +1,4 @@
-"""How far trained weights remember rows word for word: the exposure of canaries."""
+"""The memorisation section: the exposure of canaries, which shows whether weights remember rows word for word."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trimtab.reports.view import MemorisationView
 
 
 def memorisation_section(study: StudyFolder) -> MemorisationView | None:
-    """The exposure of every arm that was trained on canaries."""
+    """Return the exposure of every arm that was trained on canaries."""
     entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
     if not entries:
         return None

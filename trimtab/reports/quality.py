@@ -1,4 +1,5 @@
-"""What was measured of every arm: quality with its intervals and all other figures, and quality against latency and cost."""
+"""The quality sections: every arm's score with its interval and its other figures, and quality against latency and
+cost."""
 
 from __future__ import annotations
 
@@ -48,16 +49,16 @@ from trimtab.reports.labels import (
 )
 from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
 
-MOST_NAMES = 8  # arms whose names fit into a scatter
+MOST_NAMES = 8  # arms whose names fit into a scatter plot
 WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
 STATUS = {"failed": "failed", "not_run": "did not run"}
 FigureColumn = tuple[
     Column, Callable[[ArmEntry], Cell | None]
-]  # a column, and an arm's cell in it; None: nothing to show
+]  # a column, and the function that returns an arm's cell in it, None for an empty one
 
 
 def quality_section(study: StudyFolder) -> Quality:
-    """Scores with their intervals, and every figure of every arm."""
+    """Return the scores with their intervals, and every figure of every arm."""
     correction = (
         f"pass or fail against the target of {format_number(study.target)} carries Holm’s correction."
         if study.target is not None
@@ -120,7 +121,7 @@ def _whiskers(study: StudyFolder) -> Whiskers:
 
 
 def _legend(arms: Sequence[ArmEntry]) -> tuple[LegendItem, ...]:
-    """The colours that occur, and the shapes where there are several."""
+    """Return the colours that occur, and the shapes if there are several."""
     families = {arm_family(one.arm) for one in arms}
     shapes = {context_shape(one.arm.context) for one in arms}
     colours = [
@@ -136,7 +137,7 @@ def _legend(arms: Sequence[ArmEntry]) -> tuple[LegendItem, ...]:
 
 
 def _main_columns() -> list[FigureColumn]:
-    """The figures that decide."""
+    """Return the columns of the figures that decide."""
     return [
         (Column(title="Score", interval="95%"), lambda one: estimate_cell(one.score) if one.score else None),
         (Column(title="Words an answer"), _answer_words),
@@ -158,7 +159,7 @@ def _main_columns() -> list[FigureColumn]:
 
 
 def _other_columns(study: StudyFolder) -> list[FigureColumn]:
-    """What was measured beside those."""
+    """Return the columns of the other figures."""
     extras = dict.fromkeys(name for one in study.done for name in one.extras if name != "answer_words")
     return [
         (
@@ -182,7 +183,7 @@ def _other_columns(study: StudyFolder) -> list[FigureColumn]:
 
 
 def _audit_columns(audit: HumanAudit | None) -> list[FigureColumn]:
-    """How the metric agrees with people: each figure with its 95% interval."""
+    """Return the agreement of the metric with people, each figure with its 95% interval."""
     if audit is None or not audit.arms:
         return []
     audited = {arm.arm: arm for arm in audit.arms}
@@ -204,7 +205,7 @@ def _audit_columns(audit: HumanAudit | None) -> list[FigureColumn]:
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[FigureColumn]) -> Grid | None:
-    """The table of finished arms, of those columns that have a figure for some arm."""
+    """Return the table of finished arms, with the columns that have a figure for some arm."""
     used = [(column, cell) for column, cell in figures if any(cell(one) for one in study.done)]
     if not used:
         return None
@@ -213,7 +214,7 @@ def _grid(study: StudyFolder, title: str, figures: Sequence[FigureColumn]) -> Gr
 
 
 def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | None:
-    """The table with the trivial arms below the others, softly: they have a score, its interval and nothing else."""
+    """Return the table with the trivial arms below; they have a score and its interval only."""
     if grid is None:
         return None
     dashes: list[Cell] = [DASH] * (len(grid.columns) - 2)
@@ -227,7 +228,7 @@ def _soft_text(name: str) -> StyledText:
 
 
 def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
-    """What the trivial arms below the table are."""
+    """Return the explanation of the trivial arms."""
     words = "; ".join(f"{one.arm}, {TRIVIAL[one.arm].removeprefix('no model: ')}" for one in trivial)
     return f" The last rows are what answering without a model comes to, at no cost: {words}." if words else ""
 
@@ -243,7 +244,7 @@ def _milliseconds(value: float | None) -> str | None:
 
 
 def _machine(entry: ArmEntry) -> Cell | None:
-    """Told of an arm that was measured on a busy machine: what it had of the processor."""
+    """Return the arm's share of the processor if it was measured on a busy machine."""
     share = entry.processor_share
     return (
         StyledText(text="busy", tone="no", soft=f"{share:.0%} of the processor") if share and is_busy(share) else None
@@ -251,7 +252,7 @@ def _machine(entry: ArmEntry) -> Cell | None:
 
 
 def _p95(entry: ArmEntry) -> Cell | None:
-    """The 95th percentile, and its upper bound behind it."""
+    """Return the 95th percentile and its upper bound."""
     value, high = _milliseconds(entry.latency_p95_ms), _milliseconds(entry.latency_p95_high_ms)
     return StyledText(text=value, soft=f"up to {high}" if high else "") if value else None
 
@@ -282,12 +283,14 @@ def _extra_cell(name: str) -> Callable[[ArmEntry], Cell | None]:
 
 
 def tradeoffs_section(study: StudyFolder) -> Tradeoffs | None:
-    """Quality against latency, and against cost."""
+    """Return quality against latency, and against cost."""
     done = study.done
     p95 = all(one.latency_p95_ms is not None for one in done)
     timed = [(one, one.latency_p95_ms if p95 else one.latency_p50_ms) for one in done]
     bounds = {one.name: one.latency_p95_high_ms / 1000 for one in done if one.latency_p95_high_ms is not None}
-    unit = next((one.cost.currency for one in done if one.cost), "")  # the best arm's; others cannot stand on one axis
+    unit = next(
+        (one.cost.currency for one in done if one.cost), ""
+    )  # of the best arm; other currencies do not fit on one axis
     paid = [(one, one.cost.total) for one in done if one.cost and one.cost.currency == unit]
     limit = study.limits.latency_p95_ms if study.limits and p95 else None
     charts = []
@@ -336,12 +339,12 @@ def _scatter(
 
 
 def _is_dominated(dot: Dot, dots: Sequence[Dot]) -> bool:
-    """Whether another arm is better or cheaper, and at least equal in the other."""
+    """True if another arm is better or cheaper, and at least equal in the other respect."""
     return any(other.y >= dot.y and other.x <= dot.x and (other.y, other.x) != (dot.y, dot.x) for other in dots)
 
 
 def _cost_unit(currency: str, largest: float) -> tuple[str, float]:
-    """The name of the cost axis, and how much of the recorded unit one of its own holds: machine time reads as in the tables."""
+    """Return the name of the cost axis, and its unit in recorded units; machine time is shown as in the tables."""
     if "second" not in currency:
         return f"cost, {currency}", 1.0
     return ("machine hours", 3600.0) if largest >= 7200 else ("machine minutes", 60.0)

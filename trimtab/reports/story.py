@@ -1,4 +1,4 @@
-"""A story of commands on one HTML page: what happened, what was typed, what it printed, and how long it took."""
+"""The HTML page of a sequence of commands: what happened, the command, its output, and its duration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trimtab.reports.page import render_page
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryLine:
-    """A step as the page shows it."""
+    """One step of the page."""
 
     title: str
     command: str
@@ -19,7 +19,7 @@ class StoryLine:
 
 
 def render_story(title: str, headline: str, steps: Sequence[tuple[str, str, str, float]]) -> str:
-    """The page as HTML, without a script and without a request; of each step title, command, output and seconds."""
+    """Return the page as HTML, without scripts and requests; each step has title, command, output and seconds."""
     lines = tuple(
         StoryLine(title=name, command=command, output=output, seconds=f"{seconds:,.0f} s" if seconds >= 1 else "")
         for name, command, output, seconds in steps

@@ -1,4 +1,4 @@
-"""A study into everything that its report says, in the order in which it says it."""
+"""Builds the view of a study: everything that its report says, section by section."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ABOUT = " This page is one file and loads nothing; the only script in it is the 
 
 
 def build_view(study: StudyFolder) -> StudyView:
-    """The view of a study from which page and Markdown are made."""
+    """Return the view from which the page and the Markdown are rendered."""
     header = header_section(study)
     return StudyView(
         title=f"{study.task}: {header.headline}",

@@ -1,4 +1,4 @@
-"""A study in plain words: of 100 questions so many right, what is poor about that, and what to do next."""
+"""A study in plain words: how many of 100 questions are right, what is weak about that, and what to do next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import elide_middle, format_score
 from trimtab.reports.labels import GRADED, metric_label
 
-WARN_SHARE = 0.5  # a share of the questions from which on what goes wrong is told
+WARN_SHARE = 0.5  # a warning is given if at least this share of the questions goes wrong
 REMEDIES: dict[Failure, str] = {
     "retrieval_miss": "the passage was not found: mend the documents, or try more passages",
     "misread": "the passage was there and was misread: try a larger base model, or one tuned on passages",
@@ -25,7 +25,8 @@ MISREAD_BY_TUNED = (
 
 
 def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
-    """Of 100 questions so many right, wrong, wrongly abstained, wrongly answered; of a graded metric the quartiles."""
+    """Return how many of 100 questions are right, wrong, wrongly abstained from, wrongly answered; quartiles for a
+    graded metric."""
     if not entry.answers:
         return ""
     name = elide_middle(entry.name)
@@ -46,7 +47,8 @@ def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
 
 
 def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
-    """What of that nobody should rely on, each a sentence; an arm shown to reach a target gets right as many as was asked for."""
+    """Return what nobody should rely on, a sentence each; an arm that reaches a target is not blamed for its
+    accuracy."""
     name, metric = elide_middle(entry.name), metric_label(study.metric)
     trivial = max(
         (one for one in study.trivial if entry.name in one.not_beaten_by), key=lambda one: one.score.value, default=None
@@ -83,20 +85,20 @@ def _share(number: int, total: int) -> str:
 
 
 def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
-    """Whether fewer than half of the questions come out right, where that can be told."""
+    """True if fewer than half of the answers are right, as far as the metric tells."""
     if study.metric in GRADED or not entry.answers:
         return False
     return sum(outcome(one) == "right" for one in entry.answers) < WARN_SHARE * len(entry.answers)
 
 
 def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
-    """What to do after this study; `entry` is the arm that is shown, or the best one."""
+    """Return what to do after this study; `entry` is the shown arm, or the best one."""
     verdict = study.verdict
     if entry is None:
         if any(one.status == "failed" for one in study.arms):
             return "Next: mend what failed (see “Without a score”), then run trimtab study --resume."
         return "Next: give it more time, with trimtab study --resume --budget and more than it had."
-    if study.target is None and _mostly_wrong(study, entry):  # nor would more questions make it better
+    if study.target is None and _mostly_wrong(study, entry):  # more questions would not make it better
         return _improvement(study, entry)
     if verdict.status == "shown":
         if study.target is None:
@@ -113,13 +115,13 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
 
 
 def _more_time(study: StudyFolder) -> str:
-    """What comes before all else where a budget cut the study: time costs less than labels."""
+    """Return the advice to add time if a budget cut the study, as time costs less than labels."""
     cut = study.manifest.get("cuts")
     return "give a new study more time, with trimtab study --budget, as this one was cut to fit; then " if cut else ""
 
 
 def _improvement(study: StudyFolder, entry: ArmEntry) -> str:
-    """What would most likely make the arm better: what mends its most frequent failure."""
+    """Return what would most likely improve the arm: the remedy for its most frequent failure."""
     if entry.classes:
         return (
             f"Next: {_more_time(study)}look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "

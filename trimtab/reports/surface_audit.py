@@ -1,4 +1,4 @@
-"""The audit of a site on one HTML page: facts by severity, who may read it, what was found about the whole, what has changed."""
+"""The HTML page of a site audit: findings by severity, access of agents, findings on the whole site, and changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROLES = {"search": "search", "user": "on a user's behalf", "training": "trainin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckView:
-    """The findings of one check: its name, what it finds, what to do, and how many there are beyond those in the grid."""
+    """The findings of one check: its name, meaning and remedy, and the number of findings beyond those in the grid."""
 
     name: str
     says: str
@@ -34,7 +34,7 @@ class CheckView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeverityView:
-    """The findings of one severity, check by check."""
+    """The findings of one severity, by check."""
 
     id: str
     title: str
@@ -44,7 +44,7 @@ class SeverityView:
 
 
 def render_audit(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
-    """The page as HTML, without a script and without a request; `meanings`: what checks find, by their names, in a sentence."""
+    """Return the page as HTML, without scripts and requests; `meanings`: a sentence for each check, by name."""
     severities = tuple(_severity(audit, severity, meanings) for severity in _TITLES)
     changed = audit.changes
     return render_page(

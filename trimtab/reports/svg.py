@@ -1,4 +1,4 @@
-"""Elements for the charts, built so that they cannot be injected into: plain text is escaped when it is put into one."""
+"""Builds SVG elements safely: plain text and attribute values are escaped."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _flatten(children: Iterable[object]) -> Iterable[str]:
 
 
 def join(*children: object) -> Markup:
-    """The children one after another; plain text is escaped."""
+    """Concatenate the children; plain text is escaped."""
     return Markup("").join(_flatten(children))
 
 
 def element(tag: str, *children: object, **attributes: object) -> Markup:
-    """An element; `class_` gives `class`, other underscores become hyphens, None leaves an attribute out."""
+    """Return an element; `class_` gives `class`, other underscores become hyphens, None omits an attribute."""
     rendered = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape(replace_unprintable(str(value)))}"'
         for name, value in attributes.items()
