@@ -134,7 +134,7 @@ def test_one_line_alone_is_mostly_enough() -> None:
 
 def test_a_sample_that_ends_within_a_character_is_read() -> None:
     text = SENTENCES["Japanese"][1].encode("cp932")
-    assert {guess_encoding(text[: len(text) - less], cut=True) for less in range(3)} == {"cp932"}
+    assert {guess_encoding(text[: len(text) - less], is_truncated=True) for less in range(3)} == {"cp932"}
 
 
 def test_long_lines_of_wide_characters_are_not_cut_into_halves(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The facts about a task's rows and documents, found once; what they mean is decided afterwards (checks, leakage, split)."""
+"""Collects the facts about a task's rows and documents in one pass; checks, leakage and split interpret them later."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from trimtab.data.privacy import FindingKind, private_kinds
 from trimtab.data.shingles import without_template
 
 _SPECIAL = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
-_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are spelt in invisible letters
+_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")  # flags of regions are encoded in invisible tag characters
 _INVISIBLE = re.compile(
     "[\u200b\u2060-\u2064\ufeff\u180e\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
 )
-_MIN_WORDS = 5  # shorter questions are headings and terms, which documents may well hold
+_MIN_WORDS = 5  # shorter questions are headings and terms, which documents may contain
 _SENTENCE = re.compile(r"(?<=[.!?:;。？！])\s+|\n+|(?<=[。？！])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """A question (the number of its row) that stands in a document; `at` numbers the places in all documents."""
+    """A question (by row number) that a document contains; `at` numbers the positions in all documents."""
 
     row: int
     document: str
@@ -32,10 +32,11 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What there is to know of the rows wherever they are put; rows are numbered: the examples, then those of the fixed test set.
+    """Facts about the rows, independent of their split; rows are numbered: the examples, then the fixed test set.
 
-    `examples` and `rows` tell what repeats what, among the examples alone and among all; `private`, `invisible` and `special` hold
-    only rows that have such text: the kinds found, the first invisible character, the first text of a special token.
+    `examples` and `rows` index the duplicates among the examples and among all rows; `private`, `invisible` and
+    `special` hold only affected rows: the kinds of private data, the first invisible character, the first special
+    token.
     """
 
     ids: Mapping[str, int]
@@ -48,13 +49,16 @@ class Audit:
     test_ids: Mapping[str, int] = field(default_factory=dict)
 
     def with_test_ids(self, test: Sequence[Example]) -> Audit:
-        """The audit that knows the fixed test set, whose rows end `test`, by the ids that they have there."""
+        """Return the audit that finds the rows of the fixed test set, which end `test`, by their ids there."""
         first, count = len(self.examples.texts), len(self.rows.texts)
         fixed = test[len(test) - (count - first) :]
         return replace(self, test_ids={row.id: first + n for n, row in enumerate(fixed)})
 
     def row_numbers(self, splits: Mapping[Split, Sequence[Example]]) -> dict[Split, tuple[int, ...]]:
-        """The number of each row of the splits. The fixed test set ends test, whatever its rows were renamed to, unless it is known by ids."""
+        """Return the number of each row of the splits.
+
+        The fixed test set ends test, whatever its rows were renamed to, unless it is known by ids.
+        """
         if self.test_ids:
             known = {**self.ids, **self.test_ids}
             return {name: tuple(known[row.id] for row in part) for name, part in splits.items()}
@@ -68,7 +72,7 @@ class Audit:
 
 
 def audit_rows(examples: Sequence[Example], fixed_test: Sequence[Example], documents: Sequence[Document]) -> Audit:
-    """Look through all rows and documents, once: one join for what repeats what, one pass over the texts, one over the documents."""
+    """Inspect all rows and documents once: a similarity join, a pass over the texts, and a pass over the documents."""
     rows = (*examples, *fixed_test)
     first = len(examples)
     duplicates = find_duplicates([dedup_text(row) for row in rows], first)
@@ -86,7 +90,8 @@ def audit_rows(examples: Sequence[Example], fixed_test: Sequence[Example], docum
 
 
 def _example_duplicates(duplicates: DuplicateIndex, first: int) -> DuplicateIndex:
-    """That of the examples alone; only where the fixed test set lacks words that all examples share must they be joined anew."""
+    """Return the duplicates among the examples; they are joined again only if the fixed test set changes their common
+    template."""
     if first == len(duplicates.texts):
         return duplicates
     words = list(dict.fromkeys(duplicates.normalised[:first]))
@@ -97,15 +102,15 @@ def _example_duplicates(duplicates: DuplicateIndex, first: int) -> DuplicateInde
 
 
 def _first_matches(pattern: re.Pattern[str], texts: Iterable[Sequence[str]]) -> dict[int, str]:
-    """The first match in the texts of each row that has one."""
+    """Return the first match in the texts of each row that has one."""
     firsts = ((i, next((hit for text in own if (hit := pattern.search(text))), None)) for i, own in enumerate(texts))
     return {i: hit.group() for i, hit in firsts if hit}
 
 
 def find_quotes(questions: Sequence[str], documents: Sequence[Document]) -> list[Quote]:
-    """Questions of at least five words that stand in a document as sentences of their own (normalised); each once.
+    """Find questions of at least five words that are whole sentences of a document, after normalisation; each once.
 
-    Whole sentences only: "ask Tomasz, who runs payroll" does not hold the question "Who runs payroll?".
+    Whole sentences only: "ask Tomasz, who runs payroll" does not contain the question "Who runs payroll?".
     """
     questions_by_start: dict[
         tuple[str, ...], dict[int, dict[int, list[tuple[list[str], int]]]]
@@ -134,7 +139,7 @@ def find_quotes(questions: Sequence[str], documents: Sequence[Document]) -> list
 
 
 class _Fingerprints:
-    """A number for any run of words, made in the same time however long it is (Karp and Rabin 1987)."""
+    """Rolling hashes: a number for any run of words in constant time (Karp and Rabin 1987)."""
 
     _BASE, _MODULUS = 1_000_003, 2**61 - 1
 

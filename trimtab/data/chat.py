@@ -1,4 +1,5 @@
-"""Conversations as rows: roles and their order, tool calls, text parts; the last assistant turn is the reference."""
+"""Parses conversations in rows: roles and their order, tool calls, text parts; the last assistant turn is the
+reference."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ SPEAKERS: Mapping[str, Role] = {
     "tool": "tool",
     "observation": "tool",
 }
-"""What `from` may say in the layout conversations."""
+"""The values of `from` in the layout conversations."""
 
 
 class SkipRow(Exception):  # noqa: N818  not an error: the row goes to the ledger and reading goes on
-    """A row that cannot be used and does not stop the reading."""
+    """A row that cannot be used, but does not stop the reading."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
@@ -32,9 +33,10 @@ class SkipRow(Exception):  # noqa: N818  not an error: the row goes to the ledge
 
 
 def read_turns(row: RawRow, field: str, *, is_from_value: bool) -> tuple[tuple[Message, ...], str]:
-    """The turns up to the last answer, and that answer. `is_from_value`: turns are from/value, else role/content.
+    """Return the turns up to the last answer, and that answer; with `is_from_value` turns have from/value, else
+    role/content.
 
-    Raises SkipRow for a row without a usable answer, InputError for a conversation that is not one.
+    Raises SkipRow for a row without a usable answer, InputError for a malformed conversation.
     """
     turns = row.fields[field]
     if not isinstance(turns, list) or not turns:
@@ -87,7 +89,7 @@ def _check_order(
     turn: dict[str, Any],
     where: str,
 ) -> None:
-    """A system turn only first; then user and assistant in turns; tool results only after calls."""
+    """Require the system turn first, user and assistant alternating, and tool results only after calls."""
     last = roles_before[-1] if roles_before else None
     if role == "system":
         if roles_before and roles_before[0] == "system":
@@ -109,7 +111,7 @@ def _check_order(
 
 
 def _content(row: RawRow, turn: dict[str, Any], key: str, where: str) -> str:
-    """The text of a turn: text as it is, text parts joined; null only beside tool calls."""
+    """Return the text of a turn, with text parts joined; null is allowed only beside tool calls."""
     content = turn.get(key)
     if isinstance(content, str):
         return content
@@ -129,7 +131,7 @@ def _content(row: RawRow, turn: dict[str, Any], key: str, where: str) -> str:
 
 
 def _tool_calls(row: RawRow, turn: dict[str, Any], where: str) -> list[str]:
-    """Each call as the text `<tool_call>{"name": …, "arguments": …}</tool_call>`, so that nothing is lost."""
+    """Return each call as the text `<tool_call>{"name": …, "arguments": …}</tool_call>`, so that nothing is lost."""
     calls = turn.get("tool_calls")
     if not calls:
         return []

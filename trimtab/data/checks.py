@@ -1,4 +1,4 @@
-"""What the rows can and cannot show: remarks on a split data set, made before time is spent on it."""
+"""Remarks on a split data set: what its rows can and cannot show, reported before time is spent on training."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from trimtab.data.duplicates import DuplicatePair, PairKind, ellipsize, normalis
 from trimtab.data.split import SPLITS
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
-FEW_OF_CLASS, SHOWN_CLASSES = 5, 8  # rows of a class, all splits together; so many such classes are named
-DOMINANT = 0.8  # share of one answer from which its mere repetition scores well
-REPEATED = 0.1  # share of rows that repeat another from which it is a warning
+FEW_OF_CLASS, SHOWN_CLASSES = 5, 8  # fewest rows of a class in all splits; number of such classes that are named
+DOMINANT = 0.8  # share of one answer from which a constant answer scores well
+REPEATED = 0.1  # share of repeated rows from which the remark is a warning
 MANY_CLASSES = 1000
 BURST = 10  # near-identical rows with one answer that look like a flood
-_MOST_TERMS = 50_000  # words and pairs of words that the linear arm looks at
-_BYTES_A_WEIGHT = 300  # while it is fitted, measured: the solver keeps many copies
+_MOST_TERMS = 50_000  # features (words and bigrams) of the linear arm
+_BYTES_A_WEIGHT = 300  # during fitting, measured: the solver keeps many copies
 
 _PAIR_WORDS: tuple[tuple[PairKind, str], ...] = (
     ("exact", "word for word"),
@@ -41,7 +41,7 @@ Level = Literal["stop", "warn", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One sentence on the data: `stop` bars a study, `warn` is to be read, `note` is good to know."""
+    """One sentence on the data: `stop` prevents a study, `warn` needs attention, `note` is information."""
 
     level: Level
     text: str
@@ -49,7 +49,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class _CheckInput:
-    """The facts, and the rows of train, dev and test in this order, each with its number in them."""
+    """The facts, and the rows of train, dev and test in this order, each with its number in the facts."""
 
     audit: Audit
     splits: Mapping[Split, Sequence[Example]]
@@ -62,9 +62,10 @@ class _CheckInput:
 
 
 def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task: Task) -> tuple[Remark, ...]:
-    """What the facts mean for these splits and settings, those that stop a study first; not how many rows there are (`check_size`).
+    """Return remarks on these splits and settings, those that stop a study first; the number of rows is checked by
+    `check_size`.
 
-    Overlap between splits is `find_overlaps`' part.
+    Overlaps between splits are found by `find_overlaps`.
     """
     numbers = audit.row_numbers(splits)
     rows = tuple(row for name in SPLITS for row in splits.get(name, ()))
@@ -79,18 +80,18 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
 
 
 def by_level(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
-    """The remarks, those that stop a study first."""
+    """Return the remarks, those that stop a study first."""
     return tuple(sorted(remarks, key=lambda remark: get_args(Level).index(remark.level)))
 
 
 def half_width(n: int, share: float = 0.8) -> float:
-    """Half the width of the 95% Wilson interval of a share seen on `n` items."""
+    """Return half the width of the 95% Wilson interval of a share observed on `n` items."""
     z = 1.96
     return z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
 
 
 def check_size(splits: Mapping[Split, Sequence[Example]]) -> Iterator[Remark]:
-    """Remarks on too few rows."""
+    """Yield remarks on too few rows."""
     rows = [row for part in splits.values() for row in part]
     if len(rows) == 1:
         yield Remark("stop", f"There is one usable row ({row_location(rows[0])}): nothing can be compared; add rows.")
@@ -125,7 +126,7 @@ def _classes(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _rare_classes(data: _CheckInput) -> Iterator[Remark]:
-    """The labels of few rows by name, each with its count in all splits together."""
+    """Yield a remark that names the labels of few rows, with their counts over all splits."""
     counts = Counter(row.references[0] for row in data.rows)
     few = sorted((label for label in counts if counts[label] < FEW_OF_CLASS), key=lambda label: (counts[label], label))
     if few and len(counts) > 1:
@@ -136,7 +137,7 @@ def _rare_classes(data: _CheckInput) -> Iterator[Remark]:
 
 
 def linear_memory_mb(texts: Iterable[str], labels: int) -> float:
-    """Predicted memory in MB that fitting the linear arm takes: weights of every label for the words and pairs of words."""
+    """Predict the memory (MB) for fitting the linear arm: weights of every label for words and bigrams."""
     terms: set[str | tuple[str, str]] = set()
     for text in texts:
         words = _WORD.findall(text.lower())
@@ -166,13 +167,13 @@ def _label_forms(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _folded(label: str) -> str:
-    """A label without what only spelling varies: case, blanks, accents."""
+    """Return a label without spelling variants: case, white space, accents."""
     letters = unicodedata.normalize("NFKD", label).casefold()
     return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
 
 
 def _merge_line(variants: Sequence[Sequence[str]], data: _CheckInput) -> str:
-    """The line of the task file that reads every spelling as the most frequent one of its label."""
+    """Return the line of the task file that maps every spelling to the most frequent one of its label."""
     counts = Counter(row.references[0] for row in data.rows)
     pairs: list[str] = []
     for spellings in variants:
@@ -225,7 +226,7 @@ def _contradictions(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _shorten_pair(one: str, two: str) -> tuple[str, str]:
-    """Two texts in short, from where they differ on if that is further in."""
+    """Return two texts shortened, from where they begin to differ if that is further in."""
     same = common_prefix_length(one, two)
     start = one.rfind(" ", 0, same) if same > 30 else 0
     return (
@@ -251,7 +252,7 @@ def _special(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _matches(data: _CheckInput, found: Mapping[int, str]) -> list[tuple[Example, str]]:
-    """The rows for which something was found, each with that."""
+    """Return the rows with a finding, each with its finding."""
     return [(row, found[number]) for row, number in zip(data.rows, data.numbers, strict=True) if number in found]
 
 
@@ -269,16 +270,16 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
-    """Said where near duplicates were looked for by MinHash."""
+    """Yield a note if near duplicates were found by MinHash."""
     if not data.audit.rows.exact:
         text = f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats word for word is all found."
         yield Remark("note", text)
 
 
 def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remark]:
-    """Many rows that nearly say the same and have one answer: a flood, by mistake or meant to poison."""
+    """Yield a warning on many near-identical rows with one answer: a mistake, or data poisoning."""
     component_of: dict[int, list[int]] = {}
-    for pair in pairs:  # a forest: joining two lists whole is enough
+    for pair in pairs:  # the pairs are a forest, so whole components are merged
         members = component_of.get(pair.a, [pair.a]) + component_of.get(pair.b, [pair.b])
         for i in members:
             component_of[i] = members
@@ -295,7 +296,7 @@ def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remar
 
 
 def _quotes(data: _CheckInput) -> Iterator[Remark]:
-    """Questions of dev and test that stand in the documents stop a study unless `data.leakage` is "report"."""
+    """Yield a remark on dev and test questions in the documents; it stops a study unless `data.leakage` is "report"."""
     held_out = {number: n for n, number in enumerate(data.numbers) if n >= len(data.rows_of("train"))}
     found = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
     if found:

@@ -1,4 +1,4 @@
-"""Columns of a file: which field is the question and which the answer, seen from the fields or guessed from the values."""
+"""Finds the columns of question and answer in a file, by the names of the fields or by their values."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tests": (),
     "time": (),
 }
-"""Roles that any row may fill beside its question and answer, and the names under which they are looked for; tests and time where named."""
+"""Optional roles beside question and answer, with the field names that are recognised; tests and time only if the task file names them."""
 
-# Layouts that are recognised by the names of two fields: those of the question, those of the answer; the first that fits is taken.
+# Layouts recognised by two field names: those of the question and those of the answer; the first match is taken.
 PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prompt-completion": (("prompt",), ("completion",)),
     "instruction": (("instruction",), ("output",)),
@@ -66,15 +66,15 @@ _OUTPUT_NAMES = ("output", "answer", "completion", "response", "reply", "target"
 
 
 RequestedColumns = str | tuple[str, ...]
-"""What a task file says of a role: a column; of `input` also several, or a template that names them in braces."""
+"""The column that a task file names for a role; for `input` also several, or a template with columns in braces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Where the parts of an example stand in the rows of one file. `guessed`: from the values, not from known names.
+    """The columns of one file by role. `guessed`: found by their values, not by known names.
 
-    `input`: the columns of the question in their order, with a blank line between them, or with the texts of `template` before,
-    between and behind them. `context` is the one of them that may be empty.
+    `input`: the columns of the question in order, joined by blank lines, or by the texts of `template` before, between
+    and after them. `context` is the one that may be empty.
     """
 
     layout: str
@@ -87,13 +87,13 @@ class Columns:
 
     @property
     def used(self) -> frozenset[str]:
-        """Every field that is read."""
+        """All fields that are read."""
         return frozenset((*self.input, self.output, *self.extras.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnRequest:
-    """What the task file says about columns, all of it optional; and which splits are read of a file that has them."""
+    """What the task file says about columns, all of it optional; and the splits to read from a file that has splits."""
 
     layout: str = ""
     columns: Mapping[str, RequestedColumns] = field(default_factory=dict)
@@ -102,7 +102,8 @@ class ColumnRequest:
 
 
 class ColumnsError(InputError):
-    """The columns of a file cannot be told, or only guessed: `fields` are those it has, `input` and `output` the guess, if any."""
+    """The columns of a file cannot be found, or only guessed: `fields` are its fields, `input` and `output` the
+    guess."""
 
     def __init__(
         self,
@@ -120,7 +121,8 @@ class ColumnsError(InputError):
 
 
 def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
-    """The columns of a file from its first rows (at least one). Raises InputError naming the fields when they cannot be told."""
+    """Return the columns of a file from its first rows (at least one); raises InputError with the fields if they cannot
+    be found."""
     names = list(dict.fromkeys(name for row in sample for name in row.fields))
     first = sample[0]
     source, template = _requested_input(request.columns.get("input", ()), names)
@@ -160,7 +162,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     if "input" not in request.columns:
         used_columns = {*source, target, *(requested.values())}
         context = _context(layout, sample, [name for name in names if name not in used_columns])
-    if context:  # the context of a question stands before it; what an instruction is about stands after it
+    if context:  # a question's context stands before it, an instruction's input after it
         source = (*source, context) if layout == "instruction" else (context, *source)
     elif len(source) > 1:
         context = next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
@@ -177,7 +179,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
 
 
 def _requested_input(requested: RequestedColumns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that make the input, and the texts around them where it is a template."""
+    """Return the columns of the input, and the texts around them if the task file gives a template."""
     if not isinstance(requested, str):
         return requested, ()
     pieces = SLOT.split(requested)
@@ -187,7 +189,7 @@ def _requested_input(requested: RequestedColumns, names: Sequence[str]) -> tuple
 
 
 def _context(layout: str, sample: Sequence[RawRow], free: Sequence[str]) -> str | None:
-    """The column of what a row's question is about, where one is called so and holds text."""
+    """Return the context column of a question, if a column has such a name and holds text."""
     wanted = ("input",) if layout == "instruction" else _CONTEXT_NAMES
     name = next((name for name in free if name.lower() in wanted), None)
     values = [row.fields.get(name) for row in sample] if name else []
@@ -195,7 +197,7 @@ def _context(layout: str, sample: Sequence[RawRow], free: Sequence[str]) -> str 
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is text, a list of texts, or nothing."""
+    """True if a value is text, a list of texts, or None."""
     return isinstance(value, str | None) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
@@ -219,10 +221,11 @@ def _guess(
     kind: Kind | None,
     extras: Mapping[str, str],
 ) -> tuple[tuple[str, ...], str, bool]:
-    """Question and answer, and whether their values had to tell.
+    """Return the question and answer columns, and whether they were found by their values.
 
-    First by their names; else the answer is (classify) the column of the fewest values that come back, else the one other column,
-    and the question is the longest text beside a label, else the first. Never a column that is empty, or numbers the rows, or says the same in all of them.
+    Names come first. Else the answer is (classify) the column with the fewest repeated values, or the only other
+    column; the question is the longest text beside a label, else the first text. Empty, constant and id columns are
+    excluded.
     """
     values = {name: ColumnValues(sample, name) for name in names if name not in (*extras.values(), *source, target)}
     candidates = [name for name, seen in values.items() if seen.filled and not seen.is_id]
@@ -276,7 +279,7 @@ def _guess(
 
 
 def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
-    """What is missing where rows are questions or texts alone, and the two ways on."""
+    """Return the error for rows that have questions or texts only, with two ways on."""
     return row.error(
         f"there is text ({', '.join(source)}) and no column of labels or answers",
         "label some: copy about 100 of the rows to a file of their own and add a column `label` (or `answer`); or, to ask about "
@@ -285,7 +288,8 @@ def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
 
 
 def _match_name(names_wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column whose name, else the last word of it (`final_decision`, `longAnswer`), comes first in `names_wanted`."""
+    """Return the column whose name, or its last word (`final_decision`, `longAnswer`), comes first in
+    `names_wanted`."""
     whole = {name.lower(): name for name in reversed(names)}
     last = {last_word(name): name for name in reversed(names)}
     return next((found[word] for found in (whole, last) for word in names_wanted if word in found), None)

@@ -1,4 +1,4 @@
-"""Answers that people corrected, as rows in the columns of a task's own files."""
+"""Writes answers that people corrected as rows in the columns of the task's own files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CorrectedRow = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """A question with the answer that a person calls right, as an example would be."""
+    """A question with its corrected answer, as an example would have them."""
 
     id: str
     messages: tuple[Message, ...]
@@ -29,12 +29,15 @@ class Correction:
 
 
 def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """A conversation as rows have it."""
+    """Return a conversation in the format of rows."""
     return [asdict(message) for message in messages]
 
 
 def correction_rows(corrected: Sequence[Correction], task: Task, source: str) -> list[tuple[Correction, CorrectedRow]]:
-    """Rows that name `source`, in the first shape that the task's own reader reads back as what was meant; its columns hold for every file of examples."""
+    """Return corrections as rows of `source`, in the first layout that the task's own reader reads back unchanged.
+
+    Every file of examples has the same columns.
+    """
     named: dict[str, RequestedColumns] = {"group": task.data.group, "slice": task.data.slice}
     requested: dict[str, RequestedColumns] = {
         **task.data.columns,
@@ -52,7 +55,8 @@ def correction_rows(corrected: Sequence[Correction], task: Task, source: str) ->
 
 
 def _extra_columns(one: Correction, requested: Mapping[str, RequestedColumns], source: str) -> dict[str, Any]:
-    """What a row carries beside question and answer: every column that the task file names must be there, if only empty."""
+    """Return the columns of a row beside question and answer; every column that the task file names must exist, even if
+    empty."""
     known = {"id": one.id, "source": source, "group": one.group, "output": one.answer, "label": one.answer}
     roles = {"id": "id", "source": "source"} | {role: name for role, name in requested.items() if isinstance(name, str)}
     return {name: known.get(role) for role, name in roles.items() if role != "input"}
@@ -75,7 +79,7 @@ def _question_and_answer(one: Correction, task: Task) -> dict[str, Any]:
 
 
 def _read_back(rows: Sequence[tuple[Correction, CorrectedRow]], request: ColumnRequest) -> list[bool]:
-    """Whether each row says, to the task's own reader, what it was made of."""
+    """Return, for each row, whether the task's own reader reads what it was built from."""
     raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(rows, 1)]
     try:
         reader = RowReader(find_columns(raws[:SAMPLE], request), request.kind)

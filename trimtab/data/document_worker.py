@@ -1,6 +1,6 @@
-"""The process that extracts text from HTML, PDF and Office files: a line of JSON and the file's bytes in, a line of JSON out.
+"""Worker process that extracts text from HTML, PDF and Office files: a line of JSON and the file's bytes in, JSON out.
 
-Files come from wherever they come from: the limits of this process keep a small one that unfolds into much from taking the machine.
+Files are untrusted: the limits of this process stop small files that unpack to huge ones.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from trimtab.data.office import (
 
 
 class _EncryptedError(Exception):
-    """A PDF that wants a password."""
+    """A PDF that needs a password."""
 
 
 def _answer(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """What was asked for, or why there is none."""
+    """Return the result of a request, or the reason why there is none."""
     try:
         if request["kind"] not in ("HTML", "PDF"):
             refuse_bomb(data)
@@ -47,7 +47,7 @@ def _answer(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
 
 
 def _document(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """Title and sections."""
+    """Return title and sections of a document."""
     title, found = _READERS[request["kind"]](data, request["title"])
     sections, letters_left = [], request["letters"]
     for headings, text in found:
@@ -60,7 +60,7 @@ def _document(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
 
 
 def _rows(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """The sheets of a workbook: name, and the number and cells of every row."""
+    """Return the sheets of a workbook: name, and number and cells of every row."""
     sheets, letters_left = [], request["letters"]
     for name, rows in read_excel_rows(data, request["sheet"]):
         kept_rows = []
@@ -112,7 +112,7 @@ _READERS: Mapping[str, Callable[[bytes, str], ExtractedText]] = {
 
 
 def _join_surrogates(text: str) -> str:
-    """The two halves of a character outside the first plane joined; half a character, which no file can hold, as U+FFFD."""
+    """Join surrogate pairs to characters; a lone surrogate, which no file can hold, becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

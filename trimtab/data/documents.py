@@ -1,4 +1,4 @@
-"""Documents in: Markdown, text, HTML, PDF, Word, Excel, PowerPoint and SQuAD JSON as titled sections with their heading path."""
+"""Reads documents (Markdown, text, HTML, PDF, Word, Excel, PowerPoint, SQuAD JSON) into sections with heading paths."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm"
 PDF, SQUAD = (".pdf",), (".json", ".json.gz")
 OFFICE: Mapping[str, str] = {".docx": "Word", ".xlsx": "Excel", ".pptx": "PowerPoint"}
 SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF, *OFFICE)
-"""What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
+"""File types read from a listed folder; SQuAD JSON only if the file itself is listed, as folders hold other JSON too."""
 
 MOST_ATTRIBUTES = 5000  # of one HTML tag
-PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its bytes of memory, and some seconds a MB
+PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its size in memory, and some seconds per MB
 FileStamps = tuple[tuple[str, int, int], ...]
-"""Path, time of change (ns) and size of files."""
+"""Path, modification time (ns) and size of files."""
 
 
 def read_documents(task: Task) -> tuple[Document, ...]:
-    """Every document of task.data.documents, in the order listed, folders sorted by path.
+    """Read every document of task.data.documents in the listed order; folders are sorted by path.
 
-    A document's id is its path below the listed folder, or its name when it was listed itself; a SQuAD paragraph's is
-    `{file stem}/{article}/{n}`. Raises DocumentsError with every file that cannot be read, holds no text, or shares an
-    id, and InputError where a listed file or folder is not there.
+    A document's id is its path below the listed folder, or its name if the file was listed; a SQuAD paragraph's is
+    `{file stem}/{article}/{n}`. Raises DocumentsError with every file that is unreadable, empty, or shares an id, and
+    InputError if a listed file or folder does not exist.
     """
     documents: dict[str, Document] = {}
     errors: list[InputError] = []
@@ -53,9 +53,9 @@ def read_documents(task: Task) -> tuple[Document, ...]:
 
 
 def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, ...], tuple[InputError, ...]]:
-    """Every document below a folder, or of one file, without a task; and why each other one could not be read.
+    """Read every document below a folder, or one file, without a task; also return the errors of unreadable files.
 
-    Ids are paths below the folder. Raises InputError where there is no file that could be one.
+    Ids are paths below the folder. Raises InputError if no file could be a document.
     """
     documents: list[Document] = []
     errors: list[InputError] = []
@@ -68,8 +68,8 @@ def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, .
 
 
 def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> None:
-    """Read the documents of one file into `documents`, by their ids."""
-    # Relative to the task file, so that a source kept in an index holds from whichever folder it is read.
+    """Read the documents of one file into `documents` by id."""
+    # Relative to the task file, so that sources in an index do not depend on the working directory.
     source = path.relative_to(task.folder) if path.is_relative_to(task.folder) else path
     for content in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
         document = replace(content, source=source.as_posix())
@@ -84,13 +84,14 @@ def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> 
 
 
 def document_stamps(task: Task) -> FileStamps:
-    """Path, time of change and size of every file that `read_documents` would read: another value says that one has changed."""
+    """Return path, modification time and size of every file that `read_documents` would read, to detect changes."""
     states = ((path, path.stat()) for path, _ in _document_files(task))
     return tuple((str(path), status.st_mtime_ns, status.st_size) for path, status in states)
 
 
 def unread_files(task: Task) -> tuple[Refusal, ...]:
-    """Every file of the folders in task.data.documents that is no document, with the reason; not what begins with a dot."""
+    """Return every file in the folders of task.data.documents that is no document, with the reason; hidden files
+    excluded."""
     rows, read = _row_files(task), {path.resolve() for path, _ in _document_files(task)}
     folders = (folder for pattern in task.data.documents if (folder := task.folder / pattern).is_dir())
     unread = dict.fromkeys(path for folder in folders for path in files_below(folder))
@@ -127,7 +128,7 @@ _REMEDIES: Mapping[str, str] = {
 
 
 def _document_files(task: Task) -> Iterator[tuple[Path, Path]]:
-    """Every document's file and the folder it was listed by; a file of rows only where it is listed itself."""
+    """Yield every document file and the folder it was listed by; a file of rows only if it is listed itself."""
     rows = _row_files(task)
     for pattern in task.data.documents:
         is_folder = (task.folder / pattern).is_dir()
@@ -137,11 +138,11 @@ def _document_files(task: Task) -> Iterator[tuple[Path, Path]]:
 
 
 def _row_files(task: Task) -> set[Path]:
-    """The files of rows, whose answers are not to be found in the documents."""
+    """Return the files of rows, whose answers must not be found in the documents."""
     data = task.data
     found: set[Path] = set()
     for pattern in (*data.examples, *data.test, *data.preferences):
-        with suppress(InputError):  # a dataset of the hub; what is missing is told by who reads it
+        with suppress(InputError):  # a dataset of the hub; missing files are reported by their reader
             found |= {
                 split_sheet(path)[0].resolve()
                 for path, _ in resolve_pattern(task.folder, pattern, readers.SUFFIXES, "data")
@@ -184,13 +185,14 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
 
 
 def _html(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
-    """The main text of a page, without menus and footers, headings kept; the whole text when no main text is found."""
+    """Extract the main text of a page with its headings, without menus and footers; the whole text if there is no main
+    text."""
     _refuse_odd_page(path, data)
     return _extracted("HTML", path, data, title)
 
 
 def _refuse_odd_page(path: Path, data: bytes) -> None:
-    """Refuse what is no page or a huge one, and a tag of so many attributes that a parser, which compares them all, would hang."""
+    """Refuse binary or huge pages, and tags with so many attributes that the parser would take quadratic time."""
     if len(data) > PAGE_CAP:
         raise InputError(
             f"is a page of more than {PAGE_CAP // MB} MB",
@@ -208,7 +210,7 @@ def _refuse_odd_page(path: Path, data: bytes) -> None:
 
 
 def _extracted(kind: str, path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
-    """Title and sections of a file, extracted by the worker process."""
+    """Return title and sections of a file, extracted by the worker process."""
     answer = extract_content(kind, path, data, title)
     return answer["title"], tuple(Section(path=tuple(headings), text=text) for headings, text in answer["sections"])
 

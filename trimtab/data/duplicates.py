@@ -1,4 +1,4 @@
-"""Duplicate texts: exact, normalised, and near; found in one join, and read off for any order and any two sides."""
+"""Finds duplicate texts (exact, normalised, near) in one similarity join, whose index answers later queries."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from trimtab.data.shingles import Shingles, without_template
 
 PairKind = Literal["exact", "normalised", "near"]
 
-_MEANINGFUL_PUNCTUATION = frozenset(
-    "%&#@*/\\-_()[]{}"
-)  # punctuation that can change what is asked: operators, brackets
+_MEANINGFUL_PUNCTUATION = frozenset("%&#@*/\\-_()[]{}")  # punctuation that can change the meaning: operators, brackets
 _BETWEEN_DIGITS = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicatePair:
-    """Two texts that say the same: `a` indexes the left texts, `b` the right ones (or the left again)."""
+    """Two duplicate texts: `a` indexes the left texts, `b` the right ones (or the left again)."""
 
     a: int
     b: int
@@ -32,7 +30,7 @@ class DuplicatePair:
 
 
 class _Folding(dict[int, int | str]):
-    """Translation table that is filled as characters are met: invisible ones vanish, sentence punctuation separates."""
+    """A translation table, filled on demand: invisible characters vanish, sentence punctuation becomes a space."""
 
     def __missing__(self, code: int) -> int | str:
         character = chr(code)
@@ -51,9 +49,10 @@ _FOLDING = _Folding()
 
 
 def normalise_text(text: str) -> str:
-    """`text` in NFKC and lower case, without sentence punctuation and invisible characters, its white space collapsed.
+    """Return `text` in NFKC and lower case, without sentence punctuation and invisible characters, white space
+    collapsed.
 
-    Operators and brackets stay, as do the marks inside numbers: `3 - 5` is not `3 * 5`, and `3.5` is not `35`.
+    Operators, brackets and the marks inside numbers stay: `3 - 5` is not `3 * 5`, and `3.5` is not `35`.
     """
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_FOLDING)
     words = _BETWEEN_DIGITS.sub(" ", folded).split()
@@ -61,28 +60,29 @@ def normalise_text(text: str) -> str:
 
 
 def dedup_text(example: Example) -> str:
-    """What two examples are compared by: their turns without the system's, which is mostly the same for all."""
+    """Return the text by which examples are compared: their turns without the system turn, which is mostly the same for
+    all."""
     return "\n".join(message.content for message in example.messages if message.role != "system")
 
 
 def row_location(example: Example) -> str:
-    """Where a row was read: file:line (of a file that is one line the number of the row), or its id."""
+    """Return where a row was read: file:line (in a one-line file the number of the row), or its id."""
     return f"{example.file}:{example.line}" if example.file else f"id {example.id}"
 
 
 def ellipsize(text: str, length: int = 60) -> str:
-    """Text on one line, its end cut off where it is longer."""
+    """Return text on one line, cut to `length` characters."""
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateIndex:
-    """How a list of texts repeat each other, found in one join.
+    """An index of the duplicates in a list of texts, built by one join.
 
-    `normalised` and `stripped` are the texts in plain words, and these without the template of all; `near` holds a spanning forest of the
-    near ones (indices, each the first with its plain words), and `components` numbers what belongs together by any kind. Without `exact`
-    some near pairs may be missing, as MinHash found them.
+    `normalised` are the texts after `normalise_text`, `stripped` those without their common template; `near_pairs` is a
+    spanning forest of near duplicates (indices of the first text with each normalised form, and similarity), and
+    `components` numbers the groups of duplicates of any kind. Without `exact` (MinHash) some near pairs may be missing.
     """
 
     texts: tuple[str, ...]
@@ -93,9 +93,9 @@ class DuplicateIndex:
     exact: bool
 
     def pairs(self, order: Sequence[int] | None = None) -> list[DuplicatePair]:
-        """The duplicates, numbered as in `order`, as few as connect all that belong together (a < b).
+        """Return the duplicates, numbered as in `order`, as the fewest pairs that connect each group (a < b).
 
-        `order` may leave texts out; what is near only by way of one of those does not count.
+        `order` may omit texts; texts that are near only through an omitted one do not count.
         """
         pairs: list[DuplicatePair] = []
         exact: dict[str, int] = {}
@@ -116,10 +116,10 @@ class DuplicateIndex:
         return sorted(pairs, key=lambda pair: (pair.b, pair.a))
 
     def between(self, left: Sequence[int], right: Sequence[int]) -> list[DuplicatePair]:
-        """For each text of `right` (indices) its most alike in `left`, where there is one, numbered as in those two.
+        """Return, for each text of `right` (indices), its most similar one in `left`, if any; numbered as in those two.
 
-        Exact before normalised before near; white space around a text does not count. Only what belongs together by `components` is
-        compared again: nothing else can be near.
+        Exact before normalised before near; surrounding white space is ignored. Only texts of one component are
+        compared again, as no others can be near.
         """
         shared = {self.components[i] for i in left} & {self.components[i] for i in right}
         right_positions, left_positions = (
@@ -137,7 +137,7 @@ class DuplicateIndex:
             exact.setdefault(self.texts[i].strip(), a)
             normal.setdefault(self.normalised[i], a)
         pairs: list[DuplicatePair] = []
-        by_stripped: dict[str, list[int]] = defaultdict(list)  # by their words without the template
+        by_stripped: dict[str, list[int]] = defaultdict(list)  # by their text without the template
         for b, i in enumerate(right):
             if self.texts[i].strip() in exact:
                 pairs.append(DuplicatePair(exact[self.texts[i].strip()], b, "exact", 1.0))
@@ -153,15 +153,16 @@ class DuplicateIndex:
         return sorted(pairs, key=lambda pair: pair.b)
 
     def head(self, count: int) -> DuplicateIndex:
-        """That of the first `count` texts alone, for the count it was made with."""
+        """Return the index of the first `count` texts, for the `count` it was built with."""
         near = tuple(pair for pair in self.near_pairs if max(pair[:2]) < count)
         return _build_index(self.texts[:count], self.normalised[:count], self.stripped[:count], near, self.exact)
 
 
 def find_duplicates(texts: Sequence[str], first: int = 0) -> DuplicateIndex:
-    """Find what repeats what, in one join; `first`: how many texts are a set of their own too, for `DuplicateIndex.head`.
+    """Index the duplicates in one join; the first `first` texts can be split off by `DuplicateIndex.head`.
 
-    Near means a Jaccard similarity of at least `NEAR`. None is falsely reported, and none missed but where `exact` is False.
+    Near means a Jaccard similarity of at least `NEAR`. There are no false pairs, and no missing ones if `exact` is
+    True.
     """
     words = {text: normalise_text(text) for text in dict.fromkeys(texts)}
     normalised = tuple(words[text] for text in texts)
@@ -182,7 +183,7 @@ def _build_index(
     near: tuple[tuple[int, int, float], ...],
     exact: bool,
 ) -> DuplicateIndex:
-    """With the parts: connected by the same words or by near pairs."""
+    """Return the index with its components: texts connected by equal normalised forms or near pairs."""
     first_with: dict[str, int] = {}
     parent = [first_with.setdefault(name, i) for i, name in enumerate(normalised)]
 
@@ -206,11 +207,10 @@ def _build_index(
 
 
 def duplicate_pairs(left: Sequence[str], right: Sequence[str] | None = None) -> list[DuplicatePair]:
-    """Duplicates within `left`, or of the texts of `right` in `left`.
+    """Return the duplicates within `left`, or of the texts of `right` in `left`.
 
-    Within `left` the pairs are as few as connect all that belong together (a spanning forest, a < b), so that their number is that
-    of the rows that repeat another. With `right` each of its texts has at most one pair: its most alike in `left`, exact before
-    normalised before near.
+    Within `left` the pairs are a spanning forest (a < b), so their number is that of the repeated rows. With `right`
+    each of its texts has at most one pair: its most similar text in `left`, exact before normalised before near.
     """
     if right is None:
         return find_duplicates(left).pairs()

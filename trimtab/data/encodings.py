@@ -1,4 +1,5 @@
-"""Which encoding text files are in: UTF-8 where it fits, else the code page under which their bytes are the likeliest text."""
+"""Detects the encoding of text files: UTF-8 if it decodes, else the code page under which the bytes are the likeliest
+text."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from trimtab.data.sources import open_checked, utf16_or_32
 ASCII, UTF8 = "ascii", "utf-8"
 _BLOCK = 256 * 1024
 _SAMPLE = 16 * 1024
-"""Bytes that a guess is made from."""
+"""Bytes that a guess is based on."""
 _NON_ASCII_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
 
-# The letters beyond ASCII of each language, roughly from the most to the least frequent in running text.
+# The non-ASCII letters of each language, roughly from the most to the least frequent in running text.
 _LATIN: Mapping[str, str] = {
     "English": "éèñçöïüêáâ",
     "French": "éàèêçôîùâûœëïüæÿ",
@@ -75,7 +76,7 @@ _KOREAN = (
 )
 _MARKS = "’£“”–…‘—€§°«»„‚·•´®©™²½×¼³¾±¥¢¡¿ªº†‰‹›\u00a0"
 _WIDE_MARKS = "，。、！？：；（）「」“”…《》—·・『』【】～＂"
-"""Signs beside letters, roughly from the most to the least frequent; those of East Asia."""
+"""Punctuation of Western and of East Asian texts, roughly from the most to the least frequent."""
 
 _COMMON: Mapping[str, str] = {
     "Chinese": _CHINESE,
@@ -84,7 +85,7 @@ _COMMON: Mapping[str, str] = {
     "Korean": _KOREAN,
 }
 
-# Encodings by how often files are in them; where two read the same text, the first. Each with the languages written in it.
+# Encodings with their prior (how often files use them) and the languages written in them; ties go to the first.
 _CANDIDATES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "cp1252": (
         1.0,
@@ -117,17 +118,18 @@ _CANDIDATES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "euc_jp": (0.01, ("Japanese",)),
 }
 _UNLISTED, _ODD_PENALTY, _CAPITALS = log(1e-6), log(0.01), 0.1
-"""Of a character that the language does not have; what one that stands oddly loses; share of capital letters."""
+"""Log-probability of an unlisted character, penalty of one in an unusual position; share of capital letters."""
 _LETTERS = frozenset(letter for letters in _LATIN.values() for letter in letters + letters.upper())
 _WORDS = frozenset("àéèóáíýÀÉÈÓÁÍöå")
-"""Letters that are words."""
+"""Letters that are words by themselves."""
 _WITHIN_WORDS = frozenset("’‘´·—–…")
 
 
 def detect_encoding(path: Path) -> str:
-    """The encoding of a text file: `ascii`, `utf-8`, UTF-16 or UTF-32, else the likeliest code page.
+    """Return the encoding of a text file: `ascii`, `utf-8`, UTF-16 or UTF-32, else the likeliest code page.
 
-    `utf-8` too where nothing fits: reading the file then says at which byte. Raises InputError for one that cannot be opened.
+    `utf-8` also if nothing fits: reading the file then reports the first invalid byte. Raises InputError if the file
+    cannot be opened.
     """
     decoder, plain = codecs.getincrementaldecoder(UTF8)("strict"), True
     with open_checked(path) as file:
@@ -148,7 +150,7 @@ def detect_encoding(path: Path) -> str:
 
 
 def _sample(path: Path) -> bytes:
-    """The first lines that hold bytes beyond ASCII, whole but for the last."""
+    """Return the first lines with non-ASCII bytes, complete but for the last."""
     sample = b""
     with open_checked(path) as file:
         while len(sample) < _SAMPLE and (line := file.readline(_SAMPLE)):
@@ -158,11 +160,12 @@ def _sample(path: Path) -> bytes:
 
 
 def guess_encoding(sample: bytes, *, is_truncated: bool = False) -> str:
-    """The encoding under which the characters beyond ASCII are likeliest, in whichever of its languages; `utf-8` where none reads them.
+    """Return the encoding with the likeliest non-ASCII characters in any of its languages; `utf-8` if none decodes the
+    sample.
 
-    A character's probability is that of its rank among the letters of the language (Zipf), less where it stands oddly: a letter
-    beside a digit, a sign inside a word. ASCII is the same in all of them and no evidence. `is_truncated`: the sample may end within a
-    character.
+    A character's probability is that of its rank among the language's letters (Zipf), reduced in unusual positions: a
+    letter beside a digit, a sign inside a word. ASCII is the same in all encodings and no evidence. With `is_truncated`
+    the sample may end within a character.
     """
     best_score, best_name = -inf, UTF8
     for name, (prior, languages) in _CANDIDATES.items():
@@ -180,7 +183,7 @@ def guess_encoding(sample: bytes, *, is_truncated: bool = False) -> str:
 
 
 def _beyond_ascii(text: str) -> tuple[Counter[str], int]:
-    """How often each character beyond ASCII comes, and how many of them stand where such a character does not."""
+    """Return the counts of non-ASCII characters, and the number of those in unusual positions."""
     seen, odd = Counter[str](), 0
     for i, character in enumerate(text):
         if character.isascii():
@@ -205,13 +208,14 @@ def _log_likelihood(seen: Mapping[str, int], language: str) -> float:
 
 
 def _unlisted_log_probability(character: str, ideograph: float) -> float:
-    """Of a character that is not in the model: ideographs and syllables are too many to be listed."""
+    """Return the log-probability of a character outside the model; ideographs and syllables are too many to list."""
     return ideograph if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else _UNLISTED
 
 
 @cache
 def _language_model(language: str) -> tuple[dict[str, float], float]:
-    """The log-probability of each character beyond ASCII in a language, and of an ideograph that is not listed."""
+    """Return the log-probability of each listed non-ASCII character of a language, and that of an unlisted
+    ideograph."""
     if language in _COMMON:
         letters, marks, shares = _COMMON[language], _WIDE_MARKS, (0.55, 0.15)
     else:
@@ -229,12 +233,13 @@ def _language_model(language: str) -> tuple[dict[str, float], float]:
 
 
 def reads_correctly(file_encoding: str, encoding: str) -> bool:
-    """Whether a file in the encoding `file_encoding` is read right in `encoding`: plain letters are the same in all but the wide ones."""
+    """True if a file in `file_encoding` is read correctly as `encoding`: ASCII is the same in all but UTF-16 and
+    UTF-32."""
     return file_encoding == encoding or (file_encoding == ASCII and not encoding.startswith(("utf-16", "utf-32")))
 
 
 def non_ascii_words(lines: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """The first words that hold letters beyond ASCII: what a reader sees a wrong guess by."""
+    """Return the first words with non-ASCII letters, by which a reader recognises a wrong guess."""
     words: dict[str, None] = {}
     for line in lines:
         words.update(dict.fromkeys(_NON_ASCII_WORD.findall(line)))

@@ -1,4 +1,4 @@
-"""Excel sheets to raw rows: the first sheet, the one that is named, or all where their names are those of splits."""
+"""Reads Excel sheets as raw rows: the first sheet, a named one, or all if their names are those of splits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Line = tuple[int, list[str]]
 
 
 def read_excel(path: Path) -> RawRows:
-    """The rows of a workbook, every value as text; `book.xlsx#Sheet` is one sheet of it.
+    """Read the rows of a workbook, every value as text; `book.xlsx#Sheet` selects a sheet.
 
-    Where all sheets are called as splits are, they are these; of others the first with a header and a row is read, and each that is
-    not comes as a Refusal. Raises InputError for what cannot be read.
+    If all sheets have names of splits, they are the splits. Else the first sheet with a header and a row is read, and
+    each other one is reported as a Refusal. Raises InputError for unreadable files.
     """
     file, sheet = split_sheet(path)
     sheets_read: list[tuple[str, list[Line]]] = extract_content(
@@ -45,7 +45,7 @@ def read_excel(path: Path) -> RawRows:
 
 
 def _rows(lines: Sequence[Line], file: str, part: str = "") -> Iterator[RawRow]:
-    """The rows below the header: the first line of several cells, where any line has several."""
+    """Yield the rows below the header, which is the first line with several cells if any line has several."""
     width = max(len(cells) for _, cells in lines)
     header_index = next(i for i, (_, cells) in enumerate(lines) if sum(map(bool, cells)) > 1 or width == 1)
     number, names = lines[header_index]

@@ -1,4 +1,5 @@
-"""Files in, examples out: finds the files, tells their layout, reads every row, and says what was inferred, skipped or odd."""
+"""Reads example files: finds the files, detects their layout, converts every row, and reports what was inferred or
+skipped."""
 
 from __future__ import annotations
 
@@ -31,9 +32,9 @@ __all__ = ["LAYOUTS", "DetectedFormat", "ReadRows", "detect", "read_examples"]
 
 NO_REQUEST = ColumnRequest()
 SAMPLE = 500
-"""Rows from which the columns of a file are told."""
+"""Rows by which the columns of a file are detected."""
 DETECT_SAMPLE = 20_000
-LONG_TEXT = 20  # characters on average from which a column could be the question
+LONG_TEXT = 20  # mean characters from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
 
 _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
@@ -41,7 +42,7 @@ _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRows:
-    """What a set of files gave: usable examples, rows left out with the reason, and remarks for the user."""
+    """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user."""
 
     examples: tuple[Example, ...]
     refusals: tuple[Refusal, ...]
@@ -50,11 +51,11 @@ class ReadRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectedFormat:
-    """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen.
+    """The detected format of a file: its layout, the column of each role, a guess of the task kind, and notes.
 
-    `labels` (classify) are those of the rows looked at, `unused` the fields that play no role, `grouping` those of them whose values
-    part the rows. `splits`: those that the file has itself. `rivals`:
-    fields that might be meant instead, where question or answer are told from the values alone.
+    `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
+    whose values group the rows. `splits`: the splits of the file itself. `rivals`: fields that might be meant instead,
+    if question or answer were found by their values only.
     """
 
     layout: str
@@ -71,7 +72,7 @@ class DetectedFormat:
 
 @dataclass(slots=True)
 class _RowsSoFar:
-    """What has been read so far."""
+    """The rows read so far."""
 
     examples: list[Example] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -79,13 +80,13 @@ class _RowsSoFar:
 
 
 def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
-    """The examples of the files that `patterns` name (task.data.examples or task.data.test).
+    """Read the examples of the files that `patterns` name (task.data.examples or task.data.test).
 
-    A row without an id gets one from its content, so that it stays when rows are re-ordered; identical rows are counted (`-2`).
-    A dataset of the hub gives its split `test` for task.data.test, else `train`; of a file that is a dictionary of splits its `test`
-    is read for task.data.test, and left out where other files are that.
-    Rows that cannot be used and harm nothing are refused one by one. Raises InputError for everything that would mislead:
-    unreadable files, broken conversations, duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
+    A row without an id gets a hash of its content, so that ids survive reordering; identical rows are numbered (`-2`).
+    A dataset of the hub gives its split `test` for task.data.test, else `train`; a file that is a dictionary of splits
+    gives its `test` for task.data.test, and omits it if other files are the test set. Harmless unusable rows are
+    refused one by one. Raises InputError for everything misleading: unreadable files, malformed conversations,
+    duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
     found = _RowsSoFar()
     is_test = bool(task.data.test) and patterns is task.data.test
@@ -106,9 +107,9 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
 
 
 def detect(path: Path, encoding: str = "utf-8", request: ColumnRequest = NO_REQUEST) -> DetectedFormat:
-    """What a file of rows seems to hold, from its first rows; `request`: what is known of it already.
+    """Detect the format of a file from its first rows; `request`: what is known already.
 
-    Raises InputError when that cannot be told.
+    Raises InputError if the format cannot be detected.
     """
     if looks_like_squad(path):
         paragraphs = list(read_paragraphs(path, encoding))
@@ -119,7 +120,7 @@ def detect(path: Path, encoding: str = "utf-8", request: ColumnRequest = NO_REQU
 
 
 def detect_hub(name: str, request: ColumnRequest = NO_REQUEST) -> DetectedFormat:
-    """What a Hugging Face dataset seems to hold, as `detect` tells it of a file."""
+    """Detect the format of a Hugging Face dataset, as `detect` does for a file."""
     return _detect_rows(name, name, read_hub(name, "train"), request)
 
 
@@ -135,7 +136,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
 
     remaining = readable_rows()
     rows = list(itertools.islice(remaining, DETECT_SAMPLE))
-    if rows and rows[0].part:  # the splits stand one behind the other
+    if rows and rows[0].part:  # the splits follow each other
         rows += remaining
     if not rows:
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=location)
@@ -173,7 +174,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
 
 
 def _is_plausible(values: ColumnValues) -> bool:
-    """True if a column could be the question or the answer by its values."""
+    """True if a column could be the question or the answer, by its values."""
     return (
         values.filled
         and not values.is_id
@@ -183,7 +184,8 @@ def _is_plausible(values: ColumnValues) -> bool:
 
 
 def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
-    """classify: labels by their name, or few short answers that come back; answer: mostly up to eight words; else generate."""
+    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
+    generate."""
     if not references:
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
@@ -205,13 +207,13 @@ def _layout(task: Task) -> str:
 
 
 def _requested_columns(task: Task) -> dict[str, RequestedColumns]:
-    """The columns that the task file names, by role."""
+    """Return the columns that the task file names, by role."""
     named = {"group": task.data.group, "slice": task.data.slice}
     return {**task.data.columns, **{role: column for role, column in named.items() if column}}
 
 
 def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
-    """Each file once; None for a dataset of the hub."""
+    """Yield each file once; None for a dataset of the hub."""
     seen: set[Path] = set()
     for pattern in patterns:
         exists = (task.folder / pattern).exists()
@@ -306,7 +308,7 @@ def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
 
 
 def _with_ids(examples: Sequence[Example]) -> Iterator[Example]:
-    """Every example with a unique id: its own, or a hash of its content."""
+    """Yield every example with a unique id: its own, or a hash of its content."""
     by_id: dict[str, Example] = {}
     for example in examples:
         if not example.id:
@@ -332,7 +334,7 @@ def _with_ids(examples: Sequence[Example]) -> Iterator[Example]:
 
 
 def _merge_labels(examples: tuple[Example, ...], merge: Mapping[str, str], notes: list[str]) -> tuple[Example, ...]:
-    """The examples with the labels that the task file joins; their ids stay, so that no row moves to another split."""
+    """Return the examples with merged labels; ids stay, so that no row moves to another split."""
     counts = Counter(row.references[0] for row in examples if row.references[0] in merge)
     if not merge:
         return examples
@@ -363,7 +365,7 @@ def _check_labels(examples: Sequence[Example], task: Task) -> None:
 
 
 def _check_times(examples: Sequence[Example], task: Task) -> None:
-    """Refuse rows without a time where the task file names a column of times, and files whose times are of two kinds."""
+    """Refuse rows without a time if the task file names a time column, and mixtures of dates and numbers."""
     if "time" not in task.data.columns or not examples:
         return
     first = examples[0]
@@ -381,7 +383,7 @@ def _check_times(examples: Sequence[Example], task: Task) -> None:
 
 
 def too_many_refused(refused: int, rows: int) -> bool:
-    """Whether so many rows cannot be used that going on without them would mislead."""
+    """True if so many rows are unusable that going on would mislead."""
     return refused > REFUSED_ROWS and refused > REFUSED_SHARE * rows
 
 

@@ -1,6 +1,6 @@
-"""The similarity join: pairs of near texts, found exactly as long as that is fast, else by MinHash.
+"""Similarity join: finds the pairs of near texts, exactly if that is fast, else by MinHash.
 
-Either way the similarity of every pair that is reported was computed, and is at least `NEAR`.
+In both cases the similarity of every reported pair was computed, and is at least `NEAR`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 Edge = tuple[int, int, float]
 
-# The exact join counts common features by a sparse product, and is taken up to so many products for each feature of the texts, where it
-# takes about twice as long as MinHash, or so many in all, about a second.
+# The exact join counts common features by a sparse product. It is used up to so many products per feature of the texts, where it
+# takes about twice as long as MinHash, or so many products in all, about a second.
 PRODUCTS_A_FEATURE, FEW_PRODUCTS = 20, 20_000_000
-_BLOCK, _CHUNK = 512, 16_384  # rows compared at once with how many others; bounds memory at their product of candidates
+_BLOCK, _CHUNK = (
+    512,
+    16_384,
+)  # rows compared at once, and others compared with them; their product bounds the candidates in memory
 
-_KEY_LISTS, _HASHES = 24, 6  # sorted lists of keys, and hashes of 8 bits in a key
-_MATCHING_HASHES = 4  # first hashes that two keys must have in common
+_KEY_LISTS, _HASHES = 24, 6  # number of sorted key lists, and of 8-bit hashes in a key
+_MATCHING_HASHES = 4  # leading hashes that two keys must share
 _NEIGHBOURS = 6  # neighbours compared on each side in a list
 _HASHED = 500_000  # features hashed at once
 
 
 def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
-    """A spanning forest (a < b, similarity) of the near texts, and whether it is exact; its pairs below `head` are one of the texts below `head`."""
+    """Return a spanning forest (a < b, similarity) of the near texts, and whether it is exact.
+
+    Its pairs below `head` are a spanning forest of the texts below `head`.
+    """
     prefix_filter = _PrefixFilter(shingles)
     method = prefix_filter if prefix_filter.is_fast else _MinHash(shingles)
     forest = _Forest(len(shingles.size))
@@ -43,9 +49,10 @@ def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
 
 
 def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
-    """For each text from `left` on that has a near one below `left`: its most alike there, its own number from `left`, the similarity.
+    """Yield, for each text from `left` on with a near one below `left`, its most similar one, its number from `left`,
+    and the similarity.
 
-    Without `exact`, by MinHash where that is faster.
+    Without `exact` MinHash is used if that is faster.
     """
     prefix_filter = _PrefixFilter(shingles)
     method = prefix_filter if exact or prefix_filter.is_fast else _MinHash(shingles)
@@ -57,7 +64,7 @@ def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
 
 
 def _best_per_right(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]:
-    """For each `b` its most alike `a`, the first of these."""
+    """Return, for each `b`, its most similar `a`, the first of equals."""
     order = np.lexsort((a, -similarity, b))
     _, first = np.unique(b[order], return_index=True)
     best = order[first]
@@ -65,14 +72,14 @@ def _best_per_right(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]
 
 
 class _Forest:
-    """Texts joined into parts by their most alike pairs first."""
+    """Connected components of texts, joined by their most similar pairs first."""
 
     def __init__(self, count: int) -> None:
         self.part = np.arange(count)
         self.edges: list[Edge] = []
 
     def add(self, a: Ints, b: Ints, similarity: Any) -> None:
-        """Keep those pairs that a maximum spanning tree of the parts needs, and join the parts."""
+        """Keep the pairs that a maximum spanning forest of the components needs, and join these."""
         from scipy.sparse import csr_matrix
         from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
@@ -82,7 +89,7 @@ class _Forest:
         low, high = np.sort([self.part[a], self.part[b]], axis=0)
         order = np.lexsort((b, a, -similarity, high, low))
         _, first = np.unique(low[order] * len(self.part) + high[order], return_index=True)
-        best = order[first]  # of the pairs of two parts
+        best = order[first]  # of the pairs between two components
         a, b, similarity, low, high = (values[best] for values in (a, b, similarity, low, high))
         parts, ends = np.unique([low, high], return_inverse=True)
         low, high = ends.reshape(2, -1)
@@ -98,9 +105,9 @@ class _Forest:
 
 
 class _PrefixFilter:
-    """The exact join: near texts have some of their rarest features in common.
+    """The exact join: near texts share some of their rarest features.
 
-    Prefix filtering (Chaudhuri et al. 2006, Bayardo et al. 2007), with how many they have in common (Wang et al. 2012).
+    Prefix filtering (Chaudhuri et al. 2006, Bayardo et al. 2007) with the number of shared features (Wang et al. 2012).
     """
 
     def __init__(self, shingles: Shingles) -> None:
@@ -118,7 +125,7 @@ class _PrefixFilter:
         self._rare = sparse((np.cumsum(shared) - 1)[column[keep]], size, int(shared.sum()))
 
     def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Each pair of a row with one of `others` that may be near, once where these are the rows themselves."""
+        """Yield pairs of a row with one of `others` that may be near; each pair once if these are the same rows."""
         same = rows is others
         rows, others = (values[np.argsort(self._size[values], kind="stable")] for values in (rows, others))
         for start in range(0, len(others), _CHUNK):
@@ -131,7 +138,7 @@ class _PrefixFilter:
                 yield block[i[later]], chunk[j[later]]
 
     def _candidate_tile(self, block: Ints, chunk: Ints, by_feature: Any) -> tuple[Ints, Ints]:
-        """The pairs of a row of `block` and one of `chunk` (by their places in these) with enough common features, given the sizes."""
+        """Return the pairs of `block` and `chunk` (as positions) with enough shared features for their sizes."""
         one, other = self._size[block], self._size[chunk]  # ascending
         if one[-1] < min_features(other[0]) or other[-1] < min_features(one[0]):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -146,10 +153,10 @@ class _PrefixFilter:
 
 
 class _MinHash:
-    """Texts have the same least hash with a probability of their Jaccard similarity (Broder 1997).
+    """Two texts have the same minimum hash with a probability equal to their Jaccard similarity (Broder 1997).
 
-    Sorted lists of keys, each of several hashes, bring near texts next to each other (Bawa et al. 2005). Two texts at `NEAR` have one
-    of their keys in common with a probability of 99.9%, and are compared unless many others have it too.
+    Sorted lists of keys, each of several hashes, bring near texts next to each other (Bawa et al. 2005). Two texts at
+    `NEAR` share a key with a probability of 99.9%, and are compared unless many others have it too.
     """
 
     def __init__(self, shingles: Shingles) -> None:
@@ -168,7 +175,8 @@ class _MinHash:
                     key[a:b] |= np.minimum.reduceat(hashed, starts[a:b] - starts[a]) & np.uint32(255)
 
     def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Each row with those of `others` whose keys stand next to its own in one of the lists and begin alike."""
+        """Yield each row with those of `others` whose keys are its neighbours in a list and share the leading
+        hashes."""
         for key in self._keys if len(others) else ():
             ordered = others[np.argsort(key[others])]
             own, sorted_keys = key[rows], key[ordered]

@@ -1,4 +1,4 @@
-"""Questions that stand on both sides of a split."""
+"""Finds and drops questions that are in several splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trimtab.data.split import SPLITS
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A row of one split and its most alike row in another, whatever their answers are."""
+    """A row of one split and its most similar row in another, whatever their answers."""
 
     kind: PairKind
     similarity: float
@@ -29,13 +29,13 @@ class Overlap:
 
 
 def find_overlaps(audit: Audit, splits: Mapping[Split, Sequence[Example]]) -> tuple[Overlap, ...]:
-    """Rows of dev in train, of test in train, and of test in dev; for each the most alike one.
+    """Return rows of dev in train, of test in train, and of test in dev, each with its most similar row.
 
-    The few-shot pool is train, so it is covered. Compared are the turns up to the answer: the same question with another answer
-    leaks too.
+    The few-shot pool is train, so it is covered. The turns before the answer are compared: the same question with
+    another answer leaks too.
     """
     numbers = audit.row_numbers(splits)
-    duplicates = {"dev": audit.examples, "test": audit.rows}  # what is right of train, and of dev
+    duplicates = {"dev": audit.examples, "test": audit.rows}  # the index that covers the right split
     return tuple(
         Overlap(pair.kind, pair.similarity, splits[left][pair.a], left, splits[right][pair.b], right)
         for left, right in combinations(SPLITS, 2)
@@ -46,9 +46,10 @@ def find_overlaps(audit: Audit, splits: Mapping[Split, Sequence[Example]]) -> tu
 def drop_repeats(
     audit: Audit, splits: Mapping[Split, Sequence[Example]]
 ) -> tuple[dict[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
-    """The splits without the rows of train that repeat dev or test, and without those of dev that repeat test; and what was dropped.
+    """Return the splits without train rows that repeat dev or test, and without dev rows that repeat test; and the
+    dropped overlaps.
 
-    Of each overlap `right` is the row that goes, `left` the one it repeats. Nothing overlaps afterwards.
+    In each overlap `right` is the dropped row, `left` the one it repeats. No overlaps remain.
     """
     kept: dict[Split, tuple[Example, ...]] = {name: tuple(part) for name, part in splits.items()}
     dropped: list[Overlap] = []
@@ -65,7 +66,7 @@ def drop_repeats(
 
 
 def dropped_refusal(overlap: Overlap) -> Refusal:
-    """A line for the ledger about a row that `drop_repeats` took out."""
+    """Return the ledger line of a row that `drop_repeats` dropped."""
     row, goal = overlap.right, overlap.right_split
     reason = f"repeats {overlap.left_split} {row_location(overlap.left)} ({_how(overlap)})"
     return Refusal(
@@ -74,7 +75,7 @@ def dropped_refusal(overlap: Overlap) -> Refusal:
 
 
 def refuse_overlaps(overlaps: Sequence[Overlap], task: Task, dropped: Sequence[Overlap]) -> None:
-    """Raise InputError on any overlap when `data.leakage` is "stop"; `dropped`: what "drop" would take out."""
+    """Raise InputError for overlaps if `data.leakage` is "stop"; `dropped`: what "drop" would drop."""
     if overlaps and task.data.leakage == "stop":
         raise InputError(
             describe_overlaps(overlaps), overlap_remedy(overlaps, task, dropped), file=task.file, field="data.leakage"
@@ -82,7 +83,7 @@ def refuse_overlaps(overlaps: Sequence[Overlap], task: Task, dropped: Sequence[O
 
 
 def overlap_remedy(overlaps: Sequence[Overlap], task: Task, dropped: Sequence[Overlap]) -> str:
-    """What to do about overlaps; a group holds rows together only where the data themselves are not split."""
+    """Return what to do about overlaps; `group` helps only if the data do not fix the splits themselves."""
     is_fixed = bool(task.data.test) or any(overlap.left.split or overlap.right.split for overlap in overlaps)
     group = "" if is_fixed else "give both the same `group`, "
     return (
@@ -92,13 +93,13 @@ def overlap_remedy(overlaps: Sequence[Overlap], task: Task, dropped: Sequence[Ov
 
 
 def dropped_counts(dropped: Sequence[Overlap]) -> str:
-    """How many rows of which splits `drop_repeats` takes out, in words."""
+    """Return the numbers of rows that `drop_repeats` drops, by split, as text."""
     counts = Counter(overlap.right_split for overlap in dropped)
     return " and ".join(f"{counts[name]:,} row{'s' * (counts[name] != 1)} of {name}" for name in SPLITS if counts[name])
 
 
 def describe_overlaps(overlaps: Sequence[Overlap]) -> str:
-    """One sentence: how many rows of which splits overlap, and the first pair."""
+    """Return one sentence: how many rows of which splits overlap, and the first pair."""
     counts = Counter((overlap.right_split, overlap.left_split) for overlap in overlaps)
     parts = [
         f"{count} {right} row{'s' * (count > 1)} repeat{'s' * (count == 1)} {left}"
@@ -108,7 +109,7 @@ def describe_overlaps(overlaps: Sequence[Overlap]) -> str:
 
 
 def describe_pair(overlap: Overlap) -> str:
-    """Which row repeats which, how, and its text."""
+    """Return which row repeats which, how, and its text."""
     right, left = overlap.right, overlap.left
     return (
         f"{overlap.right_split} {row_location(right)} repeats {overlap.left_split} {row_location(left)} ({_how(overlap)}): "

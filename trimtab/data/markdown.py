@@ -1,4 +1,4 @@
-"""Markdown to titled sections with their heading path."""
+"""Parses Markdown into titled sections with heading paths."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ _TITLE = re.compile(r"title\s*:(.*)")
 
 
 def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
-    """Title and sections of a Markdown text: the first heading of level 1 is the title (else `title`), and stands in no path.
+    """Return title and sections of a Markdown text; the first heading of level 1 is the title (else `title`), and is in
+    no path.
 
-    Headings are CommonMark's, outside lists and quotations; front matter between `---` lines gives a title and is left out.
+    Headings follow CommonMark, outside lists and quotations; front matter between `---` lines may give the title and is
+    left out.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
@@ -51,14 +53,14 @@ def parse_markdown(text: str, title: str) -> tuple[str, tuple[Section, ...]]:
 
 
 def _unquoted(value: str) -> str:
-    """A value of front matter without blanks around it and without one quote on either side."""
+    """Return a value of front matter without surrounding white space and quotes."""
     value = value.strip()
     value = value[1:] if value.startswith(("'", '"')) else value
     return value[:-1] if value.endswith(("'", '"')) else value
 
 
 class _Block(NamedTuple):
-    """A heading or, with level 0, front matter: its first line, the line after its last, its text."""
+    """A heading or, with level 0, front matter: first line, line after the last, and text."""
 
     start: int
     end: int
@@ -67,7 +69,7 @@ class _Block(NamedTuple):
 
 
 def _blocks(text: str, *, front_matter: bool) -> list[_Block]:
-    """The front matter, if it is to be looked for, and every heading that stands in no other block."""
+    """Return the front matter, if requested, and every heading outside other blocks."""
     blocks: list[_Block] = []
     blocks += _headings(_parser(front_matter=front_matter).parse(text, {"kept": blocks}))
     return blocks
@@ -75,12 +77,12 @@ def _blocks(text: str, *, front_matter: bool) -> list[_Block]:
 
 @cache
 def _parser(*, front_matter: bool) -> MarkdownIt:
-    """A parser of blocks only: what stands inside a line stays as it is written."""
+    """Return a parser of blocks only; inline markup stays as it is."""
     from markdown_it import MarkdownIt
     from mdit_py_plugins.front_matter import front_matter_plugin
 
     def release_tokens(state: StateBlock, _start: int, _end: int, _silent: bool) -> bool:
-        """A rule that matches nothing, tried before every block: keeps what is wanted, else memory is 600 times the text."""
+        """Match nothing, but free the tokens before every block; otherwise memory is 600 times the text."""
         if state.level == 0:
             state.env["kept"] += _headings(state.tokens)
             state.tokens.clear()
@@ -101,5 +103,7 @@ def _headings(tokens: Sequence[Token]) -> Iterator[_Block]:
         start, end = token.map
         if token.type == "front_matter":
             yield _Block(start, end, 0, token.content)
-        elif token.markup[0] == "#" or end - start == 2:  # a paragraph above dashes is hardly ever meant as a heading
+        elif (
+            token.markup[0] == "#" or end - start == 2
+        ):  # a paragraph of several lines above dashes is hardly ever a heading
             yield _Block(start, end, int(token.tag[1:]), tokens[number + 1].content)

@@ -1,4 +1,4 @@
-"""What was made of a file of rows, each in one line for the user."""
+"""Notes for the user on how a file was read, one line each."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def _count(number: int, description: str) -> str:
 
 
 def squad_note(path: Path, questions: int, articles: int) -> str:
-    """What a SQuAD file gave."""
+    """Return the note on a SQuAD file."""
     return (
         f"{path.name}: {_count(questions, 'question')} on {_count(articles, 'article')} (SQuAD), an article is a group"
     )
 
 
 def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
-    """What the columns of a file were taken for, and how much it gave."""
+    """Return the note on the columns of a file and the number of its rows."""
     if columns.layout in ("messages", "conversations"):
         description = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
     else:
@@ -43,7 +43,7 @@ def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labe
 
 
 def parts_note(name: str, parts: Mapping[str, int], left_out: Sequence[str] = ()) -> str:
-    """Which parts of a file became which split, with their rows, and which were left out for the files of data.test."""
+    """Return the note on the parts of a file, their splits and rows, and the parts left out because of data.test."""
     parts_by_split: dict[str, list[str]] = {}
     for part in parts:
         parts_by_split.setdefault(split_of(part) or "", []).append(part)

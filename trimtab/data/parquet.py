@@ -1,4 +1,5 @@
-"""Parquet to raw rows, its size known before rows are made of it: a few bytes of it can stand for gigabytes."""
+"""Reads Parquet files as raw rows; the unpacked size is checked before rows are built, as few bytes can stand for
+gigabytes."""
 
 from __future__ import annotations
 
@@ -13,17 +14,18 @@ from trimtab.data.sources import LINE_CAP, TOTAL_CAP, is_bomb, open_checked
 from trimtab.data.strict_json import first_duplicate
 
 _FEWEST_ROWS, _MOST_ROWS, _MOST_BYTES = 8, 1024, 32 * LINE_CAP  # of a batch
-_ROW_BYTES = 64  # counted for a row of Parquet beside its values, of which there may be none
+_ROW_BYTES = 64  # counted for a row beside its values
 _UNREADABLE_VALUE = (
     OverflowError,
     LookupError,
     ValueError,
 )  # a time outside Python's years, an unknown zone, bytes that are no text
-_WIDEST = 1024  # bytes of a value of fixed width; numbers and identifiers take up to 32
+_WIDEST = 1024  # most bytes of a fixed-width value; numbers and identifiers take up to 32
 
 
 def read_parquet(path: Path) -> RawRows:
-    """The rows of a Parquet file, lazily. Raises InputError for one that is damaged, has two columns of one name, or is a bomb."""
+    """Yield the rows of a Parquet file; raises InputError if it is damaged, has duplicate column names, or is a
+    bomb."""
     import pyarrow
     import pyarrow.parquet
 
@@ -36,9 +38,9 @@ def read_parquet(path: Path) -> RawRows:
             _refuse_duplicate_names(file.schema_arrow, path)
             texts = _refuse_bomb(file.metadata, size, path)
             batch_rows = _batch_rows(file.schema_arrow, file.metadata)
-        # A text that many rows repeat stands in the file once, and is read so: its size is known before rows are made of it.
+        # A repeated text is stored once and read as a dictionary, so its size is known before rows are built.
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            # In one thread: with several, a damaged file now and then ended the process (an exception in pyarrow's own).
+            # In one thread: with several, a damaged file sometimes ended the process (an exception in a thread of pyarrow).
             for batch in file.iter_batches(batch_size=batch_rows, use_threads=False):
                 batch_bytes = sum(map(_unpacked_bytes, batch.columns)) + _ROW_BYTES * batch.num_rows
                 total += batch_bytes
@@ -53,7 +55,7 @@ def read_parquet(path: Path) -> RawRows:
 
 
 def _rows_of(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
-    """The rows of a batch as Python's values; `before`: rows of the file that stand before it."""
+    """Return the rows of a batch as Python values; `before`: rows of the file before it."""
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
     except _UNREADABLE_VALUE:
@@ -70,14 +72,14 @@ def _rows_of(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
 
 
 def _cells(batch: Any, before: int) -> Iterator[tuple[int, str, Any]]:
-    """Every value of a batch with the number of its row and the name of its column."""
+    """Yield every value of a batch with its row number and column name."""
     for line, values in enumerate(zip(*batch.columns, strict=True), start=before + 1):
         for name, value in zip(batch.schema.names, values, strict=True):
             yield line, name, value
 
 
 def _refuse_bomb(metadata: Any, size: int, path: Path) -> list[str]:
-    """Refuse what its own record says unpacks to far too much, before any of it is unpacked; gives the columns that hold text."""
+    """Refuse a file whose metadata declares far too much, before unpacking; return the columns that hold text."""
     unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
     columns = range(metadata.num_columns)
     if is_bomb(max(unpacked, metadata.num_rows), size):
@@ -90,7 +92,8 @@ def _refuse_bomb(metadata: Any, size: int, path: Path) -> list[str]:
 
 
 def _batch_rows(fields: Any, metadata: Any) -> int:
-    """Rows to read at once: fewer where a column is of an extension type, whose repeated values pyarrow writes out for every row."""
+    """Return the rows to read at once: fewer for extension types, whose repeated values pyarrow materialises for every
+    row."""
     import pyarrow
 
     if not any(isinstance(kind, pyarrow.BaseExtensionType) for kind in _nested_types(fields)):
@@ -100,7 +103,7 @@ def _batch_rows(fields: Any, metadata: Any) -> int:
 
 
 def _nested_types(fields: Any) -> Iterator[Any]:
-    """The types of all columns, and of what stands in nested ones."""
+    """Yield the types of all columns, including nested ones."""
     pending = [field.type for field in fields]
     while pending:
         kind = pending.pop()
@@ -114,7 +117,7 @@ def _parquet_bomb(path: Path, size: int, unpacked: int) -> InputError:
 
 
 def _unpacked_bytes(column: Any) -> int:
-    """What a column takes once every row holds its own values."""
+    """Return the bytes of a column once every row holds its own values."""
     import pyarrow.compute as compute
     from pyarrow import types
 
@@ -132,7 +135,7 @@ def _unpacked_bytes(column: Any) -> int:
 
 
 def _refuse_duplicate_names(fields: Any, path: Path) -> None:
-    """Refuse a schema with two columns, or two fields of a nested one, of one name: of their values only one would be read."""
+    """Refuse duplicate names of columns or nested fields: only one of their values would be read."""
     pending = [fields]
     while pending:
         inner = list(pending.pop())

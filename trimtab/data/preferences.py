@@ -1,4 +1,4 @@
-"""Judged answers from files: of two answers to a prompt the better one, or one answer and whether it is good."""
+"""Reads preference data: pairs of a better and a worse answer, or single answers with a verdict."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from trimtab.data.split import SPLITS, LedgerRow, hash_split, read_ledger, write
 CHOSEN, REJECTED = "chosen", "rejected"
 _PROMPTS = ("prompt", "question", "input")
 _ANSWERS, _GOOD = ("answer", "completion", "output", "response"), ("good", "label")
-_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # how the HH rows write a conversation as one text
-_STRATUM = "preference"  # of judgements, in the ledger
+_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # a conversation as one text, as in the HH data
+_STRATUM = "preference"  # of preferences, in the ledger
 _TRANSCRIPT_ROLES: Mapping[str, str] = {"Human": "user", "Assistant": "assistant"}
 _REMEDY = 'write {"prompt": …, "chosen": …, "rejected": …}, or {"prompt": …, "answer": …, "good": true}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPreferences:
-    """What the files gave: usable judgements, rows left out with the reason, and a remark a file."""
+    """The contents of the files: usable preferences, refused rows with reasons, and a note per file."""
 
     preferences: tuple[Preference, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -40,10 +40,9 @@ class ReadPreferences:
 
 
 def read_preferences(task: Task) -> ReadPreferences:
-    """The judgements of `task.data.preferences`, in the order of the files; an id is a hash of the content where none is given.
+    """Read the preferences of `task.data.preferences` in file order; without an id a row gets a hash of its content.
 
-    A row that cannot be used is refused. Raises InputError for files that cannot be read, for an id that stands twice and where
-    no row is left.
+    Unusable rows are refused. Raises InputError for unreadable files, duplicate ids, and if no row is left.
     """
     found: list[Preference] = []
     refusals: list[Refusal] = []
@@ -76,12 +75,12 @@ def split_preferences(
     ledger: Path,
     groups: Mapping[str, str | None] | None = None,
 ) -> dict[Split, tuple[Preference, ...]]:
-    """Put every judgement where its prompt belongs, and keep that in the ledger.
+    """Put every preference into the split of its prompt, and record that in the ledger.
 
-    One whose prompt repeats an example's (exactly, normalised or nearly), or shares its group, stands where that stands: with the test
-    rows before dev and train, so that nothing is trained on what is asked there. Others stay where the ledger has them, new ones
-    are placed by hash; judgements of one group, or of prompts that repeat each other, stay together. What stood in test once stays there.
-    `groups`: what the data call the group of each row, by its id, where rows of several are one group in `splits`.
+    A prompt that repeats an example (exactly, normalised or nearly) or shares its group joins that example's split;
+    test takes precedence over dev and train, so that no test question is trained on. Others keep their split in the
+    ledger, new ones are placed by hash; preferences of one group or with duplicate prompts stay together. What was in
+    test stays there. `groups`: the original group of each row by id, if several were merged in `splits`.
     """
     parts: dict[Split, list[Preference]] = {name: [] for name in SPLITS}
     if not preferences:
@@ -100,7 +99,7 @@ def split_preferences(
     for unit, (members, keys) in units.items():
         examples = {name for key in keys for name in splits_of.get(key, ())}
         before = {known[preferences[index].id].split for index in members if preferences[index].id in known}
-        possible = (examples or before) | before.intersection({"test"})  # what is asked there is not learnt later
+        possible = (examples or before) | before.intersection({"test"})  # a test prompt is never trained on later
         target = next((name for name in reversed(SPLITS) if name in possible), None) or hash_split(
             _STRATUM, unit, {"dev": split.dev, "test": split.test}, split.seed
         )
@@ -116,7 +115,7 @@ def split_preferences(
 
 
 def _group_units(questions: Sequence[Example], duplicates: Sequence[int]) -> dict[str, tuple[list[int], set[object]]]:
-    """The judgements that must stay together, by a name of theirs: their numbers, and the likenesses and groups that hold them."""
+    """Return the units that must stay together by name: their indices, and the components and groups they share."""
     unit_of: dict[object, int] = {}
     units: dict[int, tuple[list[int], set[object]]] = {}
     for index, (row, part) in enumerate(zip(questions, duplicates, strict=True)):
@@ -132,7 +131,7 @@ def _group_units(questions: Sequence[Example], duplicates: Sequence[int]) -> dic
 
 
 def read_preference(row: RawRow) -> Preference:
-    """One row. Raises SkipRow for one that cannot be used, InputError for a conversation that is not one."""
+    """Return one preference; raises SkipRow for an unusable row, InputError for a malformed conversation."""
     fields = row.fields
     chosen: str | None
     rejected: str | None
@@ -170,7 +169,7 @@ def read_preference(row: RawRow) -> Preference:
 
 
 def _read_prompt(row: RawRow, name: str) -> tuple[Message, ...]:
-    """A prompt: text, a conversation written as one text, or turns."""
+    """Return the turns of a prompt: a text, a transcript, or a list of turns."""
     value = row.fields[name]
     if isinstance(value, str):
         turns = _parse_transcript(value)
@@ -187,7 +186,7 @@ def _read_prompt(row: RawRow, name: str) -> tuple[Message, ...]:
 
 
 def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
-    """The turns before an answer, and the answer: where `prompt` is empty the field holds the whole conversation."""
+    """Return the turns before an answer, and the answer; without `prompt` the field holds the whole conversation."""
     value = row.fields.get(name)
     if isinstance(value, str):
         turns = _parse_transcript(value)
@@ -214,7 +213,7 @@ def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[
 
 
 def _parse_transcript(text: str) -> list[dict[str, str]]:
-    """A conversation that is written as one text, turn by turn; nothing where it is not."""
+    """Return the turns of a conversation written as one text; empty if it is none."""
     pieces = _TURN.split(text)
     if len(pieces) < 3 or pieces[0].strip():
         return []
@@ -223,7 +222,7 @@ def _parse_transcript(text: str) -> list[dict[str, str]]:
 
 
 def _read_transcript(row: RawRow, name: str, turns: Sequence[dict[str, str]]) -> tuple[tuple[Message, ...], str]:
-    """The turns of such a text, read as any turns; where they are no conversation the row is left out, as the text may hold anything."""
+    """Return the turns of a transcript and the answer; a malformed one is skipped, as the text may hold anything."""
     for number, turn in enumerate(turns, 1):
         if not turn["content"]:
             raise SkipRow(f"turn {number} in {name} is empty", "write it, or leave the row out")
@@ -280,7 +279,7 @@ def _weight(row: RawRow) -> float:
 
 
 def _with_ids(found: Sequence[Preference]) -> list[Preference]:
-    """Every judgement with an id of its own."""
+    """Return every preference with a unique id."""
     seen: dict[str, Preference] = {}
     with_ids: list[Preference] = []
     for one in found:

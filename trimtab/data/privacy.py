@@ -1,4 +1,4 @@
-"""Private data in the rows: counted before anything is trained, each kind validated so that ordinary numbers do not count."""
+"""Detects private data in the rows before training; each kind is validated, so that ordinary numbers do not count."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _ISSUERS = re.compile(  # Visa, Mastercard, American Express, Discover, Diners C
 )
 _EUROPE = ("GB", "DE", "FR", "IT", "ES", "NL", "BE", "AT", "CH", "SE", "TR")
 _REGIONS = (*_EUROPE, "AU", "JP", "KR", "CN", "IN", "ID", "ZA", "BR", "MX")
-"""Whose numbers are looked for where no country code is written, besides North America's."""
+"""Regions whose phone numbers are recognised without a country code, besides North America."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How many texts of one kind were found, in how many rows, and where the first rows are (file:line)."""
+    """The private data of one kind: number of matches, number of rows, and the first rows (file:line)."""
 
     kind: FindingKind
     count: int
@@ -52,12 +52,12 @@ class Finding:
 
 
 def private_kinds(texts: Iterable[str]) -> tuple[FindingKind, ...]:
-    """The kind of each stretch of private data in the texts. The matches themselves are not kept."""
+    """Return the kind of each piece of private data in the texts; the matches themselves are not kept."""
     return tuple(kind for text in texts for kind, _ in find_private(text))
 
 
 def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tuple[Finding, ...]:
-    """How much of each kind there is, of rows with the kinds that were found in them."""
+    """Count the private data of each kind, over rows with the kinds found in them."""
     counts: dict[FindingKind, int] = {}
     places: dict[FindingKind, list[str]] = {}
     for example, found in rows:
@@ -73,19 +73,20 @@ def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tupl
 
 
 def find_private(text: str) -> list[tuple[FindingKind, str]]:
-    """The private data in one text with its kind; a stretch of text counts once."""
+    """Return the private data in a text with its kind; each stretch of text counts once."""
     found: list[tuple[FindingKind, str]] = []
     for kind, pattern, valid in _KINDS if _ANY_DIGIT_OR_AT.search(text) else ():
         matches = [match for match in pattern.finditer(text) if valid(match.group())]
         found += [(kind, match.group()) for match in matches]
         edges = [0, *(edge for match in matches for edge in match.span()), len(text)]
         rest = (text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
-        text = "\0".join(rest) if matches else text  # put together once: text by text would take quadratic time
+        text = "\0".join(rest) if matches else text  # joined once, as joining match by match would take quadratic time
     return found
 
 
 def mask_private(text: str) -> str:
-    """The text with its kind, as in `[email]`, in place of each stretch of private data. Names and addresses are not recognised."""
+    """Return the text with each piece of private data replaced by its kind, as in `[email]`. Names and addresses
+    stay."""
     for kind, pattern, valid in _KINDS if _ANY_DIGIT_OR_AT.search(text) else ():
         text = pattern.sub(_replacement(kind, valid), text)
     return text
@@ -103,14 +104,15 @@ def _is_card(text: str) -> bool:
 
 
 def _is_iban(text: str) -> bool:
-    """By check digits, and length and structure of its country; without national rules, for which code would be loaded by name."""
+    """True if check digits, length and structure fit the country; national rules, whose code is loaded by name, are not
+    used."""
     from stdnum import iban
 
     return any(iban.is_valid(head, check_country=False) for head in _prefixes(text))
 
 
 def _prefixes(text: str) -> Iterator[str]:
-    """The text, and what is left as its last blocks are taken off: a word in capitals may follow an IBAN."""
+    """Yield the text, and the text with trailing blocks removed: a word in capitals may follow an IBAN."""
     while len(text.replace(" ", "")) >= 15:
         yield text
         text = text.rpartition(" ")[0]
@@ -125,9 +127,11 @@ def _is_public(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_phone(text: str) -> bool:
-    """By the numbering plans: with + that of its country; without, as no country is known, North America's or any of a list.
+    """True if the numbering plan of the country code accepts it; without one that of North America or of a listed
+    region.
 
-    With + and in North America a number need only be possible: made-up ones (555) are no plan's, and stand for real ones.
+    With a country code and in North America a number must only be possible: fictional numbers (555) stand for real
+    ones.
     """
     if sum(character.isdigit() for character in text) < _MIN_PHONE_DIGITS:
         return False

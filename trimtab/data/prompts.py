@@ -1,7 +1,7 @@
-"""The one place where a prompt and its loss mask are built: for training, evaluation and asking alike.
+"""Builds every prompt and its loss mask, for training, evaluation and inference alike.
 
-Text of rows and documents is encoded apart from the chat template, so no special token can come out of it, and the prompt's
-ids are by construction a prefix of the ids that are trained on.
+Text of rows and documents is encoded apart from the chat template, so it cannot produce special tokens, and the ids of
+the prompt are a prefix of the ids that are trained on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PRINTABLE_BYTES = {
 }  # bytes that byte-level BPE writes as themselves
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE_BYTES]
 _BYTE_TO_LETTER = [chr(byte if byte in _PRINTABLE_BYTES else 256 + _OTHERS.index(byte)) for byte in range(256)]
-MOST_FRAMES = 512  # what a template puts around turns, kept for so many orders of roles
+MOST_FRAMES = 512  # cached sequences of roles
 _PLAIN_TEMPLATE = (
     "{{ bos }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
     "{{ eos if m['role'] == 'assistant' else '' }}{{ '\\n\\n' }}{% endfor %}"
@@ -35,9 +35,9 @@ _PLAIN_TEMPLATE = (
 
 
 def build_prompt(example: Example, instruction: str, shots: Sequence[Shot] = (), hits: Sequence[Hit] = ()) -> Prompt:
-    """What the model is asked: instruction, worked examples as earlier turns, passages before the question.
+    """Return the prompt: instruction, shots as earlier turns, and passages before the question.
 
-    A row that brings its own system turn keeps it in place of the instruction.
+    A row with a system turn of its own keeps it in place of the instruction.
     """
     messages = list(example.messages)
     if messages[0].role != "system" and instruction:
@@ -51,15 +51,15 @@ def build_prompt(example: Example, instruction: str, shots: Sequence[Shot] = (),
 
 
 def with_passages(question: str, hits: Sequence[Hit]) -> str:
-    """A question below the passages that were found for it."""
+    """Return a question below its retrieved passages."""
     return f"{passages_text(hits)}\n\nQuestion: {question}"
 
 
 def passages_text(hits: Sequence[Hit]) -> str:
-    """Passages as the model reads them: numbered, each under its title and headings."""
+    """Return passages as the model reads them: numbered, each below its title and headings."""
     blocks = []
     for number, hit in enumerate(hits, 1):
-        # The first heading is often the title itself; it is shown once.
+        # The first heading is often the title itself, which is shown once.
         headings = [hit.passage.title, *(part for part in hit.passage.path if part != hit.passage.title)]
         blocks.append(f"[{number}] {' › '.join(headings)}\n{hit.passage.text}")
     return "Passages:\n" + "\n\n".join(blocks)
@@ -71,7 +71,8 @@ def _as_turns(shot: Shot) -> tuple[Message, Message]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateFrame:
-    """Ids that the template puts between two contents, and the blank (or nothing) that belongs to the next content's first token."""
+    """The ids that the template puts between two contents, and the leading blank (if any) of the next content's first
+    token."""
 
     ids: tuple[int, ...]
     lead: str
@@ -79,7 +80,8 @@ class TemplateFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TokenLimits:
-    """How much text one token stands for at most, blanks not counted; `blanks` beside ASCII's, `unknown` bytes that no token has."""
+    """The most bytes and words that one token can stand for; `blanks` beside ASCII white space, `unknown` bytes without
+    a token."""
 
     blanks: str
     unknown: bytes
@@ -88,7 +90,7 @@ class _TokenLimits:
 
 
 class ChatEncoder:
-    """Turns conversations into token ids with a tokenizer's chat template, or a plain one where it has none.
+    """Encodes conversations to token ids with a tokenizer's chat template, or a plain template if it has none.
 
     `stop_ids` are the tokens that end an answer. Raises InputError for a tokenizer without an end token.
     """
@@ -114,7 +116,8 @@ class ChatEncoder:
 
     @property
     def chat_template(self) -> str:
-        """The template that prompts are built by, as transformers and llama.cpp read one; a plain one says its own tokens."""
+        """The template of the prompts, in the form that transformers and llama.cpp read; a plain one contains its own
+        tokens."""
         if self._plain_template is None:
             template: str = self.tokenizer.get_chat_template()
             return template
@@ -123,21 +126,21 @@ class ChatEncoder:
 
     @property
     def takes_system(self) -> bool:
-        """Whether the template has a system turn."""
+        """True if the template supports a system turn."""
         return self._has_system_role
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """The turns as the template takes them, which is how another program has to hand them to it."""
+        """Return the turns as the template expects them, and as another program has to pass them."""
         return [{"role": role, "content": text} for role, text in zip(*self._prepare(messages), strict=True)]
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Ids up to where the answer begins."""
+        """Return the ids up to the beginning of the answer."""
         return self._encode_prompt(messages)[0]
 
     def fewest_tokens(self, messages: Sequence[Message]) -> int:
-        """A lower bound of the tokens that these contents take, by their words and bytes alone: nothing is tokenized.
+        """Return a lower bound of the tokens of these contents, by their words and bytes, without tokenizing.
 
-        0 for a tokenizer that may read any unknown word as one token, or as none.
+        0 if the tokenizer may read any unknown word as one token or none.
         """
         limits = self._token_limits
         if limits is None:
@@ -150,7 +153,7 @@ class ChatEncoder:
 
     @cached_property
     def _token_limits(self) -> _TokenLimits | None:
-        """None where one token may stand for any text."""
+        """The limits of a token; None if one token may stand for any text."""
         vocabulary = self.tokenizer.get_vocab()
         if not self.tokenizer.is_fast:
             return None
@@ -166,18 +169,19 @@ class ChatEncoder:
         return _TokenLimits(blanks=blanks, unknown=unknown, most_bytes=most_bytes, most_words=most_words)
 
     def answer(self, text: str) -> tuple[int, ...]:
-        """Ids of an answer with its end token: what is trained on, and what a label is scored by."""
+        """Return the ids of an answer with its end token, which are trained on, or scored for a label."""
         return (*self.text(text), *self._end_ids())
 
     def conversation(self, messages: Sequence[Message], answer: str, *, train_on: str = "last") -> Encoded:
-        """A prompt and its answer with the loss mask: answer text and end token, of the last turn or of `all` assistant turns."""
+        """Encode a prompt and its answer with the loss mask: the last answer, or `all` assistant turns, with end
+        tokens."""
         ids, earlier = self._encode_prompt(messages)
         closing = self.answer(answer)
         before = earlier if train_on == "all" else (False,) * len(ids)
         return Encoded(ids=(*ids, *closing), trained=(*before, *(True,) * len(closing)))
 
     def document(self, document: Document) -> Encoded:
-        """A whole document as running text, every token trained on, closed by the end token."""
+        """Encode a whole document as running text with its end token; every token is trained on."""
         parts = [document.title] if document.title else []
         for section in document.sections:
             heading = " › ".join(part for part in section.path if part != document.title)
@@ -186,17 +190,18 @@ class ChatEncoder:
         return Encoded(ids=ids, trained=(True,) * len(ids))
 
     def text(self, text: str, lead: str = "") -> tuple[int, ...]:
-        """Ids of plain text after the blank `lead`; `<|im_start|>` or `<think>` typed by a user stays the characters that it is."""
+        """Return the ids of plain text after the blank `lead`; `<|im_start|>` or `<think>` in a text stay ordinary
+        characters."""
         clean = lead + (text.strip() if self._strips_blanks else text)
         return tuple(self._encode_text(clean)) if clean else ()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of an answer's ids, its end token and surrounding blanks left out."""
+        """Return the text of an answer's ids, without end token and surrounding white space."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
     def _end_ids(self) -> tuple[int, ...]:
-        """The template's ids after an answer, up to and including the end token."""
+        """Return the template's ids after an answer, up to and including the end token."""
         piece = self._template_frames(("user", "assistant"), False)[-1].ids
         for position, token in enumerate(piece):
             if token in self.stop_ids:
@@ -204,7 +209,8 @@ class ChatEncoder:
         return (self._end_id,)
 
     def _encode_prompt(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-        """Ids up to where the answer begins, and for each whether it belongs to an earlier answer or its end."""
+        """Return the ids up to the beginning of the answer, and for each whether it belongs to an earlier answer or its
+        end."""
         roles, contents = self._prepare(messages)
         first, *frames = self._template_frames(roles, True)
         ids, in_answer, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._end_ids()
@@ -218,20 +224,21 @@ class ChatEncoder:
         return tuple(ids), tuple(in_answer)
 
     def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Roles and contents as the template takes them: without system turns, theirs goes before the next user turn."""
+        """Return roles and contents for the template; without support for system turns they go before the next user
+        turn."""
         if not self._has_system_role and messages[0].role == "system":
             system, first, *rest = messages
             messages = [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
         return tuple(message.role for message in messages), tuple(message.content for message in messages)
 
     def _template_frames(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[TemplateFrame, ...]:
-        """What the template puts before, between and after the contents of turns with these roles."""
+        """Return what the template puts before, between and after the contents of turns with these roles."""
         if (roles, add_generation_prompt) not in self._frames:
             pieces = self.pieces(roles, add_generation_prompt)
-            # The blank of "[INST] " is part of the first word's token; the one where the answer begins stays.
+            # The blank of "[INST] " belongs to the first word's token; the one before the answer stays.
             leads = [" " if piece.endswith(" ") else "" for piece in pieces[:-1]] + [""]
             if len(self._frames) >= MOST_FRAMES:
-                self._frames.clear()  # a server's clients choose the roles
+                self._frames.clear()  # clients of a server choose the roles, so the cache must be bounded
             self._frames[roles, add_generation_prompt] = tuple(
                 TemplateFrame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
                 for piece, lead in zip(pieces, leads, strict=True)
@@ -239,7 +246,8 @@ class ChatEncoder:
         return self._frames[roles, add_generation_prompt]
 
     def pieces(self, roles: Sequence[str], add_generation_prompt: bool) -> tuple[str, ...]:
-        """The text before, between and after the contents of turns with these roles; raises InputError where a turn is dropped."""
+        """Return the text before, between and after the contents of turns with these roles; raises InputError for a
+        dropped turn."""
         marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
         rest, pieces = self._render(roles, marks, add_generation_prompt), []
         for mark in marks:
@@ -278,7 +286,7 @@ class ChatEncoder:
             ) from error
 
     def _keeps_system_first(self) -> bool:
-        """Whether the template keeps a system turn, and keeps it first: some put it before the last user turn."""
+        """True if the template keeps a system turn, and keeps it first; some move it before the last user turn."""
         try:
             return bool(self._template_frames(("system", "user", "assistant", "user"), True))
         except InputError:
@@ -286,14 +294,16 @@ class ChatEncoder:
 
 
 def _words(text: str, blanks: str, left_out: bytes = b"") -> list[bytes]:
-    """The parts of a text between blanks of ASCII and further ones; some bytes are left out."""
+    """Return the parts of a text between ASCII white space and further blanks; bytes in `left_out` are removed."""
     return text.translate(dict.fromkeys(map(ord, blanks), " ")).encode().translate(None, left_out).split()
 
 
 def _without_added_tokens(tokenizer: Any) -> Callable[[str], Sequence[int]]:
-    """Ids of text in which no added token is seen; runs of blanks, which some tokenizers add for code, are text too.
+    """Return a function that encodes text without recognising added tokens; runs of blanks, added for code, count as
+    text.
 
-    A tokenizer can be told to see no special tokens, but not to see no others that were added (`<think>`): those are taken out of a copy.
+    A tokenizer can be told to ignore special tokens, but not other added tokens (`<think>`), which are therefore
+    removed from a copy.
     """
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
     if not added or not tokenizer.is_fast:

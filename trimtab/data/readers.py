@@ -1,4 +1,4 @@
-"""From a file to raw rows with their line numbers: JSON lines, JSON, CSV, TSV, Parquet, Excel, a dataset of the hub."""
+"""Reads files as raw rows with line numbers: JSON lines, JSON, CSV, TSV, Parquet, Excel, and datasets of the hub."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from trimtab.data.strict_json import LONE_SURROGATE, first_duplicate, has_lone_s
 TEXT_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
-"""Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
+"""Most values in a JSON file that is read whole, counted by commas and brackets; each takes about 60 bytes of memory."""
 PAIR = ("first", "second")
-"""The fields of a row that is written as a pair."""
+"""The field names of a row that is written as a pair."""
 
 _BINARY = (".parquet", ".xlsx")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -39,10 +39,10 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as it stands in the file. `line` is that of its beginning; its number from 1 in Parquet, of the hub, and in a JSON file
-    that is one line: there in its list.
+    """One row as it is in the file.
 
-    `part`: the name of the split that it stands under, where the file is a dictionary of splits.
+    `line` is its first line; in Parquet, datasets of the hub and one-line JSON files its number from 1. `part`: the
+    name of its split, if the file is a dictionary of splits.
     """
 
     file: str
@@ -51,13 +51,13 @@ class RawRow:
     part: str = ""
 
     def error(self, problem: str, remedy: str, field: str | None = None) -> InputError:
-        """An InputError at this row, on one printable line whatever the file holds."""
+        """Return an InputError at this row, on one printable line."""
         return InputError(
             printable(problem), printable(remedy), file=self.file, line=self.line, field=field and printable(field, 80)
         )
 
     def refusal(self, reason: str, remedy: str) -> Refusal:
-        """A line for the ledger about this row."""
+        """Return the ledger line about this row."""
         return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
 
 
@@ -65,10 +65,10 @@ RawRows = Iterator[RawRow | Refusal]
 
 
 def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
-    """The rows of a file, by its suffix, lazily. A row that must be skipped comes as a Refusal.
+    """Yield the rows of a file by its suffix; a row to skip comes as a Refusal.
 
-    Parquet and Excel are read under any suffix: they are told by their first bytes. `book.xlsx#Sheet` is one sheet of a workbook.
-    Raises InputError with file, line and remedy for what cannot be read.
+    Parquet and Excel are recognised by their first bytes under any suffix. `book.xlsx#Sheet` is one sheet of a
+    workbook. Raises InputError with file, line and remedy for unreadable content.
     """
     file, _ = split_sheet(path)
     name = file.name.lower().removesuffix(".gz")
@@ -143,7 +143,7 @@ def _json_text(path: Path, encoding: str) -> str:
 
 
 def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
-    """The one JSON value of a file, with the text it was read from."""
+    """Return the single JSON value of a file, and the text it was read from."""
     text = _json_text(path, encoding)
     start = skip_blanks(text, 0)
     value, end = parse_json(text, path, 1 + text.count("\n", 0, start), start)
@@ -155,7 +155,8 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
 
 
 def _json(path: Path, encoding: str) -> RawRows:
-    """An array of rows, a dictionary of them by id, by class or by split; JSON lines under a .json name are read as such; one object is one row."""
+    """Yield the rows of an array, of a dictionary by id, class or split, or of JSON lines named .json; one object is
+    one row."""
     text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
     if at == len(text):
@@ -187,9 +188,10 @@ def _json(path: Path, encoding: str) -> RawRows:
 
 
 def _rows_at(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> RawRows:
-    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id.
+    """Yield the rows of the array or object that opens at `at`: objects, and in an array also pairs; a key is the row's
+    id.
 
-    `label`: the class of all of them, where a list is a class; its rows may be texts.
+    `label`: the class of all rows of a list, which may then be texts.
     """
     one_line = "\n" not in text.strip()
     for number, member in enumerate(members(text, at, path, line), start=1):
@@ -208,7 +210,7 @@ def _rows_at(text: str, at: int, path: Path, line: int, part: str = "", label: s
 
 
 def _csv_rows(path: Path, encoding: str, delimiter: str) -> RawRows:
-    """CSV or TSV with a header; quotes and line breaks inside fields as RFC 4180 has them."""
+    """Yield the rows of CSV or TSV with a header; quotes and line breaks inside fields follow RFC 4180."""
     csv.field_size_limit(LINE_CAP)
     lines = read_text_lines(path, encoding)
     first = next(lines, "")
@@ -260,7 +262,7 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
 
 
 def column_names(cells: Sequence[str], path: Path, line: int) -> list[str]:
-    """The names of the columns, `column N` for one without; raises InputError for two of one name."""
+    """Return the names of the columns, `column N` for an empty one; raises InputError for duplicates."""
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     duplicate = first_duplicate(header)
     if duplicate is not None:
@@ -276,7 +278,8 @@ def has_hub_test(name: str) -> bool:
 
 
 def read_hub(name: str, split: str) -> RawRows:
-    """Rows of a Hugging Face dataset; class numbers become class names. Needs the optional package `datasets`."""
+    """Yield the rows of a Hugging Face dataset; class numbers become class names. Needs the optional package
+    `datasets`."""
     try:
         import datasets
     except ImportError:

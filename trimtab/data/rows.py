@@ -1,4 +1,4 @@
-"""From the raw rows of a file to questions and answers, checked value by value."""
+"""Converts the raw rows of a file to questions and answers, with every value checked."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from trimtab.data.readers import RawRow
 from trimtab.data.strict_json import type_name
 
 TEXT_CAP = 1_000_000
-"""Longest row, in characters: beyond what any model here reads, and what comparing rows for duplicates can bear."""
+"""Longest row in characters; more than any model reads, and the limit for comparing rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowContent:
-    """What a row says: the turns up to the answer, and the answers that count."""
+    """The content of a row: the turns up to the answer, and the accepted answers."""
 
     messages: tuple[Message, ...]
     references: tuple[str, ...]
 
 
 class RowReader:
-    """Turns raw rows of one file into Content and extras, and refuses a field whose type changes on the way."""
+    """Converts raw rows of one file to content and optional fields; refuses a field whose type changes between rows."""
 
     def __init__(self, columns: Columns, kind: Kind | None) -> None:
         self.columns = columns
         self._classify = kind == "classify"
         self._types: dict[str, tuple[str, int]] = {}
-        self._time_kind: tuple[bool, int] | None = None  # whether times are numbers, and from which line on
+        self._time_kind: tuple[bool, int] | None = None  # whether times are numbers, and since which line
 
     def content(self, row: RawRow) -> RowContent:
-        """Question and answers of a row. Raises SkipRow for a row to leave out, InputError for one that stops the reading."""
+        """Return question and answers of a row; raises SkipRow for a row to leave out, InputError for one that stops
+        the reading."""
         content = self._content(row)
         length = sum(map(len, (*(message.content for message in content.messages), *content.references)))
         if length > TEXT_CAP:
@@ -100,7 +101,7 @@ class RowReader:
         return tuple(texts)
 
     def _text(self, row: RawRow, name: str) -> str:
-        """A value as text: numbers and truth values as JSON writes them; null is empty."""
+        """Return a value as text: numbers and booleans as in JSON; null is empty."""
         value = row.fields.get(name)
         if value is None:
             return ""
@@ -113,7 +114,7 @@ class RowReader:
         return value if isinstance(value, str) else json.dumps(value)
 
     def _texts(self, row: RawRow, name: str) -> str:
-        """Like `_text`; the paragraphs of a list of texts one a line."""
+        """Return a value as text as `_text` does; the items of a list are joined by line breaks."""
         value = row.fields.get(name)
         if not isinstance(value, list) or not is_text(value):
             return self._text(row, name)
@@ -126,19 +127,20 @@ class RowReader:
             raise row.error(f"is {kind}; it was {before} from line {line} on", "use one type in all rows", name)
 
     def text_of(self, row: RawRow, role: str) -> str | None:
-        """The text of an optional role (id, group, slice, source, licence), None when there is none."""
+        """Return the text of an optional role (id, group, slice, source, licence), None if there is none."""
         column = self.columns.extras.get(role)
         if column is None:
             return None
         return self._text(row, column).strip() or None
 
     def tests(self, row: RawRow) -> str:
-        """The code that an answer is tested by: a text, or a list of texts that follow each other; empty when none is given."""
+        """Return the code that tests an answer: a text, or a list of texts in sequence; empty if there is none."""
         column = self.columns.extras.get("tests")
         return self._texts(row, column) if column else ""
 
     def time(self, row: RawRow) -> str | None:
-        """When the row is from, None where no column says it; none, or one that cannot be read, is refused, and so are dates beside numbers."""
+        """Return the time of a row, None without a time column; raises for missing or unreadable times, and for dates
+        mixed with numbers."""
         column = self.columns.extras.get("time")
         if column is None:
             return None
@@ -161,7 +163,7 @@ class RowReader:
         return text
 
     def weight(self, row: RawRow) -> float:
-        """The weight of a row: 1 when none is given; negative, infinite or not a number is refused."""
+        """Return the weight of a row, 1 by default; raises if it is negative, infinite or not a number."""
         column = self.columns.extras.get("weight")
         value = row.fields.get(column) if column else None
         if column is None or value is None or value == "":
@@ -177,7 +179,7 @@ class RowReader:
         return weight
 
     def passages(self, row: RawRow) -> tuple[str, ...]:
-        """The documents or passages that hold the answer: one name, or a list of them."""
+        """Return the documents or passages that hold the answer: one name, or a list of names."""
         column = self.columns.extras.get("passage")
         value = row.fields.get(column) if column else None
         if column is None or value is None or value == "":
@@ -189,7 +191,8 @@ class RowReader:
 
 
 def _as_messages(row: RawRow, name: str, turns: list[Any], *, answer: bool = False) -> tuple[Message, ...]:
-    """Turns inside `prompt` or `completion`, checked as a conversation by putting the missing side beside them."""
+    """Return the turns of `prompt` or `completion`, checked as a conversation with a placeholder for the missing
+    side."""
     missing_side = {"role": "user", "content": "-"} if answer else {"role": "assistant", "content": "-"}
     turns_with_stub = [missing_side, *turns] if answer else [*turns, missing_side]
     messages, last = read_turns(RawRow(row.file, row.line, {name: turns_with_stub}), name, is_from_value=False)

@@ -1,4 +1,5 @@
-"""From a path or pattern to checked text: regular files only, bounded memory, one encoding, gzip that is not a bomb."""
+"""Resolves paths and patterns, and reads text safely: regular files only, bounded memory, one encoding, no gzip
+bombs."""
 
 from __future__ import annotations
 
@@ -20,13 +21,13 @@ from trimtab.data import signatures
 
 MB = 1024 * 1024
 LINE_CAP = 8 * MB
-"""Longest line or field, in characters."""
+"""Most characters of a line or field."""
 WHOLE_CAP = 256 * MB
-"""Largest file that is read as one value (.json, documents), in bytes."""
+"""Most bytes of a file that is read as one value (.json, documents)."""
 TOTAL_CAP = 16 * 1024 * MB
-"""Most bytes that come out of one compressed file."""
+"""Most unpacked bytes of one compressed file."""
 BOMB_FLOOR, BOMB_RATIO = 2 * MB, 100
-"""A packed file is a bomb when it gives more than BOMB_FLOOR bytes and more than BOMB_RATIO times what was read of it; text gives 3 to 20 times."""
+"""A file is a decompression bomb if it unpacks to more than BOMB_FLOOR bytes and BOMB_RATIO times its size; text gives 3 to 20."""
 
 _BLOCK = 256 * 1024
 _SMALL_READ = 8 * 1024
@@ -46,10 +47,11 @@ _KINDS = (
 
 
 def resolve_pattern(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> tuple[tuple[Path, Path], ...]:
-    """The files that `pattern` (a file, a folder, a glob; relative to `folder`) stands for, sorted, each with its root.
+    """Return the files that `pattern` (a file, folder or glob, relative to `folder`) stands for, sorted, each with its
+    root.
 
-    The root is the folder that was listed (for a single file or a glob match: its parent). In folders only `suffixes` count, and what begins
-    with a dot is left out. Raises InputError when nothing is found.
+    The root is the listed folder, or the parent of a single file or glob match. In folders only `suffixes` count, and
+    hidden files are left out. Raises InputError if nothing is found.
     """
     path = folder / pattern
     if path.is_dir():
@@ -59,7 +61,7 @@ def resolve_pattern(folder: Path, pattern: str, suffixes: Sequence[str], field: 
         return tuple(found)
     if os.path.lexists(split_sheet(path)[0]):
         return ((path, path.parent),)
-    path_given = Path(pattern)  # the folder's own name may hold what a pattern would read, such as [2026]
+    path_given = Path(pattern)  # the folder's own name may contain glob characters, such as [2026]
     start, rest = (
         (Path(path_given.anchor), str(path_given.relative_to(path_given.anchor)))
         if path_given.is_absolute()
@@ -72,7 +74,8 @@ def resolve_pattern(folder: Path, pattern: str, suffixes: Sequence[str], field: 
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below `folder`, sorted, without what begins with a dot; links to folders are not followed, so a loop cannot be entered."""
+    """Return every file below `folder`, sorted, without hidden ones; links to folders are not followed, which avoids
+    loops."""
     found = sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
@@ -98,9 +101,9 @@ def _open(path: Path) -> io.BufferedReader:
 
 @contextmanager
 def open_checked(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; gzip is seen by its first bytes and unpacked on the way.
+    """Context manager: a regular file opened for reading; gzip is recognised by its first bytes and unpacked.
 
-    Raises InputError for a FIFO, device, folder, link that leads to itself, unreadable file, or empty file.
+    Raises InputError for a FIFO, device, folder, link to itself, unreadable or empty file.
     """
     file = _open(path)
     with file:
@@ -114,18 +117,18 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
 
 
 def kind_of_file(path: Path) -> str:
-    """The kind of a file by its first bytes (`signatures.file_kind`), "" for what may be text."""
+    """Return the type of a file by its first bytes (`signatures.file_kind`), "" for possible text."""
     with open_checked(path) as file:
         return signatures.file_kind(file.read(signatures.HEAD), file if file.seekable() else None)
 
 
 def is_bomb(unpacked: int, packed: int) -> bool:
-    """Whether so few packed bytes give more than any text would."""
+    """True if the unpacked size is implausibly large for the packed one."""
     return unpacked > max(BOMB_FLOOR, BOMB_RATIO * packed)
 
 
 class _SmallReads(io.RawIOBase):
-    """A file read in small pieces, so that what came out of it can be compared with what went in."""
+    """A file that is read in small pieces, so that unpacked and packed bytes can be compared."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -141,7 +144,7 @@ class _SmallReads(io.RawIOBase):
 
 
 class _Gunzip(io.RawIOBase):
-    """Unpacked bytes of a gzip file, counted, with its errors turned into InputError."""
+    """The unpacked bytes of a gzip file, counted, with errors converted to InputError."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._packed = _SmallReads(file)
@@ -170,7 +173,7 @@ class _Gunzip(io.RawIOBase):
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file, up to WHOLE_CAP."""
+    """Return the whole file, up to WHOLE_CAP bytes."""
     with open_checked(path) as file:
         data = file.read(WHOLE_CAP + 1)
     if len(data) > WHOLE_CAP:
@@ -179,7 +182,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """The whole file as text, up to WHOLE_CAP bytes; a byte order mark is left out."""
+    """Return the whole file as text, up to WHOLE_CAP bytes, without a byte order mark."""
     return "".join(_blocks(io.BytesIO(read_bytes(path)), path, encoding))
 
 
@@ -208,7 +211,7 @@ def read_text_lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
-    """Decoded text in pieces; a byte that does not fit the encoding, or a NUL, is refused with its line and offset."""
+    """Yield decoded text in pieces; invalid bytes and NULs are refused with line and offset."""
     decoder = _decoder(path, encoding)
     offset, line, first = 0, 1, True
     while True:
@@ -240,7 +243,7 @@ def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
 
 def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
     try:
-        " ".encode(encoding)  # refuses what is no text encoding, such as base64
+        " ".encode(encoding)  # fails for codecs that are no text encodings, such as base64
         return codecs.getincrementaldecoder(encoding)("strict")
     except (LookupError, UnicodeError, ValueError):
         raise InputError(
@@ -249,7 +252,7 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
 
 
 def _refuse_binary(data: bytes, path: Path) -> None:
-    """Refuse what is no text by its first bytes."""
+    """Refuse non-text files by their first bytes."""
     kind = signatures.file_kind(data[: signatures.HEAD])
     if kind == "ZIP":
         kind = kind_of_file(path)
@@ -258,7 +261,7 @@ def _refuse_binary(data: bytes, path: Path) -> None:
 
 
 def _refuse_undeclared_utf16(data: bytes, path: Path, encoding: str) -> None:
-    """Refuse UTF-16 and UTF-32 that was not announced: by its mark, or by NULs in every second place."""
+    """Refuse undeclared UTF-16 and UTF-32, recognised by the byte order mark, or by NULs in every second byte."""
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
         return
     found = utf16_or_32(data)
@@ -272,7 +275,7 @@ def _refuse_undeclared_utf16(data: bytes, path: Path, encoding: str) -> None:
 
 
 def utf16_or_32(data: bytes) -> str | None:
-    """UTF-16 or UTF-32, told from the first bytes of a file; None for anything else."""
+    """Return UTF-16 or UTF-32 if the first bytes of a file show it, else None."""
     found = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
     head = data[:512]
     if found is None and len(head) >= 8:

@@ -1,4 +1,5 @@
-"""Train, dev and test: cut by group, stratified, and kept in `splits.parquet` so that a row never moves."""
+"""Splits examples into train, dev and test: by group, stratified, and recorded in `splits.parquet`, so that no row ever
+moves."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """The group (with what duplicates it), the stratum and the split of an example."""
+    """An example's group (with its duplicates), stratum and split."""
 
     id: str
     group: str
@@ -53,19 +54,19 @@ def assign_splits(
     duplicates: DuplicateIndex | None = None,
     test_parts: Sequence[int] | None = None,
 ) -> dict[Split, tuple[Example, ...]]:
-    """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
+    """Put every example into train, dev or test, as the ledger says if it is known there, and add new ones to the
+    ledger.
 
-    Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together, and are one group from here on:
-    they are no independent questions. Rows with times are split by them (`_split_by_time`): the newest are the test set, those before
-    them dev. Else the first split is stratified: by
-    label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
-    rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
-    give train and dev only, and a test row whose id an example has gets `-test` behind it. Rows whose data say that they are dev
-    are that, and nothing else is cut for it. The order of rows is that of the input.
-    `duplicates`: what repeats what among the examples, where it is known already, and `test_parts` among the fixed test rows: a
-    number for each, the same for what repeats.
+    Rows of one `group` and duplicates (exact, normalised or near) stay together and count as one group, as they are no
+    independent questions. Rows with times are split by time (`_split_by_time`): the newest are test, those before them
+    dev. Otherwise the first split is stratified by label (classify), slice, or whether the answer is `unknown`; each
+    split gets its share to within one group. Later rows follow their group, or are placed by hash.
 
-    Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
+    `fixed_test` is a given test set; then `examples` give train and dev only, and a test row that shares an example's
+    id gets the suffix `-test`. Rows declared as dev by the data are dev, and no others. The order of rows is kept.
+    `duplicates`: the index of the examples, if it is known; `test_parts`: the components of the fixed test rows.
+
+    Raises InputError for a duplicate id, a class with a single group, a group in two splits, or an empty split.
     """
     known = read_ledger(ledger)
     fixed_test = _rename_test_ids(fixed_test, examples, known)
@@ -113,7 +114,7 @@ def assign_splits(
 
 
 def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
-    """The ledger's rows by example id; empty where there is none yet. Raises InputError when it is damaged."""
+    """Return the ledger's rows by example id, empty if it does not exist; raises InputError if it is damaged."""
     if not ledger.exists():
         return {}
     import pyarrow
@@ -150,7 +151,7 @@ def _group_name(row: Example) -> str:
 
 
 def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit]) -> dict[Split, tuple[Example, ...]]:
-    """The rows with the group that they stand together in, where that is more than one row."""
+    """Return the rows with the name of their unit as group, if it has more than one row."""
     group = {row.id: unit.name for unit in units if len(unit.rows) > 1 for row in unit.rows}
     return {
         name: tuple(replace(row, group=group[row.id]) if row.id in group else row for row in part)
@@ -159,7 +160,7 @@ def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit])
 
 
 def _units(examples: Sequence[Example], parts: Sequence[int], kind: Kind, unknown: str) -> list[_Unit]:
-    """The connected components of: same group, same part (which duplicate texts share). Sorted by name."""
+    """Return the connected components of equal group or equal component of duplicates, sorted by name."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -186,7 +187,7 @@ def _units(examples: Sequence[Example], parts: Sequence[int], kind: Kind, unknow
 
 
 def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
-    """The most common stratum of the rows."""
+    """Return the most common stratum of the rows."""
 
     def one(row: Example) -> str:
         if kind == "classify":
@@ -202,10 +203,10 @@ def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
 def _first_split(
     units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, LedgerRow], kind: Kind
 ) -> dict[str, Split]:
-    """Largest remainders within each stratum, its rounding error carried on to the next, so that totals hold too.
+    """Split by largest remainders within each stratum; the rounding error carries over, so that totals hold too.
 
-    A unit goes to the split that lacks most rows. With single rows that is the largest-remainder rule; with groups every total
-    stays within one group of its share. A class begins in train.
+    A unit goes to the split that lacks most rows. With single rows this is the largest-remainder rule; with groups
+    every total stays within one group of its share. Each class begins in train.
     """
     strata: dict[str, list[_Unit]] = defaultdict(list)
     for unit in units:
@@ -238,10 +239,11 @@ def _split_by_time(
     kind: Kind,
     ledger: Path,
 ) -> dict[str, Split]:
-    """The newest rows are the test set, those before them dev, the rest train; a group goes by its newest row, a class begins in train.
+    """Split by time: the newest rows are test, those before them dev; a group counts by its newest row, a class begins
+    in train.
 
-    The first split cuts where the shares are met most nearly, rows of one time in a drawn order. Later rows are of the period that their
-    time falls into: what is as new as the oldest group of the test set, or newer, is of the test set.
+    The first split cuts where the shares are met most closely; rows of equal time are in random order. Later rows join
+    the period of their time: those as new as the oldest test group, or newer, are test.
     """
     ordered = sorted(units, key=lambda unit: (_newest(unit), sha256_text(str(seed), unit.name)))
     split_of_unit: dict[str, Split] = {}
@@ -260,14 +262,14 @@ def _split_by_time(
 
 
 def _cut_position(ordered: Sequence[_Unit], share: float) -> int:
-    """From which place on the units hold this share of the rows most nearly, at least one."""
+    """Return the position from which the units hold this share of the rows most closely, at least 1."""
     before = list(accumulate(len(unit.rows) for unit in ordered))
     wanted = (1 - share) * before[-1]
     return min(range(1, len(before)), key=lambda at: (abs(before[at - 1] - wanted), at), default=0)
 
 
 def _first_time(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerRow]) -> float:
-    """The time from which on rows are of this split: that of its oldest group; never where it has none."""
+    """Return the time at which a split begins: that of its oldest group; infinity if it has none."""
     own = [unit for unit in units if any(row.id in known and known[row.id].split == name for row in unit.rows)]
     return min(map(_newest, own), default=math.inf)
 
@@ -275,7 +277,8 @@ def _first_time(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerR
 def _refuse_other_ledger(
     units: Sequence[_Unit], test_from: float, known: Mapping[str, LedgerRow], kind: Kind, ledger: Path
 ) -> None:
-    """Refuse a ledger that was not made by time: its training rows are as new as its test rows, but for one group of a class that began."""
+    """Refuse a ledger that was not split by time: some training rows are newer than test rows, apart from one new group
+    per class."""
     newer: Counter[str] = Counter()
     for unit in units:
         trained = any(row.id in known and known[row.id].split == "train" for row in unit.rows)
@@ -297,7 +300,8 @@ def _later_split(
     kind: Kind,
     split_of_unit: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
-    """Known rows stay; new ones follow their group, or are placed by `split_of_unit`, else by hash; a class that is new to train begins there."""
+    """Keep known rows; place new ones by their group, `split_of_unit`, or hash; a class that is new to train begins
+    there."""
     trained = {old.stratum for old in known.values() if old.split == "train"}
     of_group = {old.group: old.split for old in known.values() if shares[old.split] > 0}
     chosen: dict[str, Split] = {}
@@ -309,7 +313,7 @@ def _later_split(
         if len(known_splits) == 1:
             target = known_splits.pop()
         elif known_splits or (kind == "classify" and unit.stratum not in trained):
-            target = "train"  # a bridge between sides: what it leaks is found by find_overlaps
+            target = "train"  # it connects several splits; find_overlaps reports what it leaks
         else:
             target = split_of_unit[unit.name] if split_of_unit else hash_split(unit.stratum, unit.name, shares, seed)
         if target == "train":
@@ -320,7 +324,7 @@ def _later_split(
 
 
 def hash_split(stratum: str, name: str, shares: Mapping[str, float], seed: int) -> Split:
-    """Where a unit of rows falls by the hash of its name: `dev` and `test` get their shares, train the rest."""
+    """Return the split of a unit by the hash of its name: `dev` and `test` get their shares, train the rest."""
     point = int(sha256_text(str(seed), stratum, name)[:13], 16) / 16**13
     if point < shares["test"]:
         return "test"
@@ -344,13 +348,13 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
 def _rename_test_ids(
     fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, LedgerRow]
 ) -> tuple[Example, ...]:
-    """The test rows, renamed where an example has their id now or had it once: each file may count from 1, or repeat a row."""
+    """Return the test rows, renamed if an example has or had their id: each file may count from 1, or repeat a row."""
     used_ids = {row.id for row in examples} | {old.id for old in known.values() if old.split != "test"}
     return tuple(replace(row, id=f"{row.id}-test") if row.id in used_ids else row for row in fixed_test)
 
 
 def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow], ledger: Path) -> None:
-    """With files as the test set, no example may have been a test row before: it would be trained on now."""
+    """Refuse an example that was a test row in the ledger: with a fixed test set it would now be trained on."""
     for row in examples:
         if row.id in known and known[row.id].split == "test":
             raise InputError(
@@ -361,7 +365,7 @@ def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow]
 
 
 def _refuse_small_classes(units: Sequence[_Unit]) -> None:
-    """Refuse a label whose rows all stay together: it would be either trained or tested."""
+    """Refuse a label whose rows form a single unit, which can only be trained on or tested."""
     rows: dict[str, list[Example]] = defaultdict(list)
     places: Counter[str] = Counter()
     for unit in units:
@@ -411,7 +415,7 @@ def _refuse_empty(parts: Mapping[Split, Sequence[Example]], units: int) -> None:
 
 
 def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
-    """From when to when the rows of each split are, in one line; none where rows have no times."""
+    """Return one line with the time range of each split; none if rows have no times."""
     declared = []
     for name in SPLITS:
         times = sorted((row.time for row in parts[name] if row.time is not None), key=moment)

@@ -1,4 +1,4 @@
-"""SQuAD JSON: articles of paragraphs with questions; one walk gives both the documents and the examples."""
+"""Reads SQuAD JSON: articles of paragraphs with questions, which give both the documents and the examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ID = re.compile(r'"id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)')
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """One paragraph; `id` is `{file stem}/{article}/{n}` with n from 0, `questions` are as they stand in the file."""
+    """One paragraph; `id` is `{file stem}/{article}/{n}` with n from 0, `questions` are its raw rows."""
 
     id: str
     article: str
@@ -29,7 +29,7 @@ class Paragraph:
 
 
 def is_squad(value: Any) -> bool:
-    """Whether a JSON value has the shape of a SQuAD file."""
+    """True if a JSON value has the structure of a SQuAD file."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("data"), list)
@@ -38,7 +38,7 @@ def is_squad(value: Any) -> bool:
 
 
 def looks_like_squad(path: Path) -> bool:
-    """Whether the beginning of a file could be SQuAD; cheap, so that other JSON is not parsed twice."""
+    """True if the beginning of a file could be SQuAD; a cheap test, so that other JSON is not parsed twice."""
     if not path.name.lower().removesuffix(".gz").endswith(".json"):
         return False
     from trimtab.data.sources import open_checked
@@ -49,7 +49,7 @@ def looks_like_squad(path: Path) -> bool:
 
 
 def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
-    """Every paragraph of the file with its questions. Raises InputError with the place in the file."""
+    """Yield every paragraph of the file with its questions; raises InputError with the position in the file."""
     value, text = read_json_value(path, encoding)
     if not is_squad(value):
         raise InputError("is not SQuAD JSON", 'it needs {"data": [{"title", "paragraphs"}]}', file=path)
@@ -84,7 +84,7 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
 
 
 def _id_positions(text: str) -> dict[str, deque[int]]:
-    """Where each id stands in the text, in one pass: looked for one by one, ids that are written otherwise take quadratic time."""
+    """Return the positions of each id in the text, found in one pass; searching id by id could take quadratic time."""
     positions: dict[str, deque[int]] = defaultdict(deque)
     for found in _ID.finditer(text):
         with suppress(ValueError):
@@ -93,7 +93,7 @@ def _id_positions(text: str) -> dict[str, deque[int]]:
 
 
 def answers_of(row: RawRow, unknown: str) -> tuple[str, ...]:
-    """The distinct answer texts of a question; `unknown` for one marked impossible."""
+    """Return the distinct answers of a question; `unknown` for an impossible one."""
     if row.fields.get("is_impossible") is True:
         return (unknown,)
     answers = row.fields.get("answers")

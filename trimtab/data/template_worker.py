@@ -1,7 +1,6 @@
-"""The process that renders chat templates: a line of JSON in, a line of JSON out.
+"""Worker process that renders chat templates: a line of JSON in, a line of JSON out.
 
-Templates come with models, wherever they come from: Jinja's sandbox keeps them from Python's inside, the limits of this process from
-taking the machine.
+Templates are untrusted: Jinja's sandbox isolates them from Python, and the limits of this process protect the machine.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from trimtab.base.worker import limit_memory, limit_time
 
 
 class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}` marks what a model has said, for training by others; here it is its content."""
+    """`{% generation %}…{% endgeneration %}` marks assistant text for training; here it renders its content."""
 
-    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+    tags = {"generation"}  # noqa: RUF012 - as declared by Jinja
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
@@ -38,7 +37,7 @@ def _as_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 
 
 def jinja_environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as the templates of models expect it (the guide on chat templates of transformers)."""
+    """Return Jinja as chat templates expect it (transformers' guide on chat templates)."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
@@ -48,7 +47,8 @@ def jinja_environment() -> ImmutableSandboxedEnvironment:
 
 
 def main(megabytes: int, seconds: int, max_letters: int) -> None:
-    """Render what standard input asks for; each template gets `seconds` of processor time, and the process so much memory."""
+    """Render the requests of standard input; each template has `seconds` of processor time, the process `megabytes` of
+    memory."""
     environment = jinja_environment()
     limit_memory(megabytes)
     for line in sys.stdin.buffer:

@@ -15,18 +15,18 @@ from trimtab.base.worker import Worker
 from trimtab.data.sources import BOMB_FLOOR, BOMB_RATIO, MB
 
 SECONDS, MEGABYTES = 10, 512
-"""Processor time and memory that extracting the text of a file may take, beside what its size adds."""
+"""Base limits of processor time (s) and memory (MB) for extracting a file."""
 SECONDS_EACH: Mapping[str, int] = {"HTML": 10, "PDF": 40, "Word": 40, "Excel": 40, "PowerPoint": 40}
 MEGABYTES_EACH: Mapping[str, int] = {"HTML": 64, "PDF": 16, "Word": 128, "Excel": 64, "PowerPoint": 128}
-"""What each MB of a file adds; about four times the usual."""
+"""Additional limits per MB of a file, about four times the usual need."""
 LONGEST_SECONDS, MOST_LETTERS = 600, 32 * MB
-"""The most processor time and letters whatever the size."""
+"""Upper limits of processor time (s) and characters, whatever the size."""
 PACKAGES: Mapping[str, tuple[str, str]] = {
     "Word": ("docx", "python-docx"),
     "Excel": ("openpyxl", "openpyxl"),
     "PowerPoint": ("pptx", "python-pptx"),
 }
-"""Module and package that reads each kind of file of the extra `office`."""
+"""Module and package for each kind of file of the extra `office`."""
 
 
 def extract_content(
@@ -34,9 +34,9 @@ def extract_content(
 ) -> Any:
     """Extract the text or the rows of a file in the worker process, within limits that grow with its size.
 
-    `what` is "document" (an answer with title and sections: pairs of heading path and text) or, of Excel, "rows" (a list of name,
-    rows and other sheets). Raises InputError for a file that is damaged, encrypted, beyond the limits, or of a kind whose package
-    is not installed.
+    `what` is "document" (title and sections: pairs of heading path and text) or, for Excel, "rows" (sheets with their
+    rows). Raises InputError for a file that is damaged, encrypted, beyond the limits, or of a kind whose package is not
+    installed.
     """
     module, package = PACKAGES.get(kind, ("", ""))
     location: dict[str, Any] = {"file": path, "field": "data.documents" if what == "document" else None}
@@ -75,4 +75,4 @@ _extractor = Worker(
     seconds=4 * LONGEST_SECONDS,
     longest=8 * MOST_LETTERS,
 )
-"""One process for all files."""
+"""The process for all files."""

@@ -1,4 +1,4 @@
-"""Documents cut into passages: whole paragraphs where they fit, never across a heading, verbatim."""
+"""Cuts documents into passages: whole paragraphs if they fit, never across a heading, verbatim."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from trimtab.base.records import Document, Passage
 Span = tuple[int, int]
 
 WORDS = 120  # of a passage
-OVERLAP_FRACTION = 6  # a passage repeats at most its sixth of the one before
+OVERLAP_FRACTION = 6  # a passage repeats at most a sixth of its length from the one before
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-# A word is at most 40 characters, so that a long URL or a blob cannot make a passage of any size; where a script has no
-# spaces every character counts.
+# A word has at most 40 characters, so that a long URL or a blob cannot make a passage of any size; in scripts without spaces
+# every character counts as a word.
 _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,40}}")
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")
-# A full stop behind one of these, or behind an initial, ends no sentence; nor does a line that goes on in lower case.
+# A full stop after one of these or after an initial ends no sentence; neither does a line that continues in lower case.
 _ABBREVIATED = re.compile(
     r"\b(?:[A-Z]|(?i:dr|mr|mrs|ms|prof|st|mt|no|nos|vs|cf|eg|e\.g|ie|i\.e|approx|fig|inc|ltd|jr|sr|dept|u\.s|u\.k|a\.d|b\.c))\.$"
 )
 
 
 def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
-    """Passages of about `words` words, at most `words + overlap`, in reading order; their ids are `{document id}#{n}`, n from 0.
+    """Cut a document into passages of about `words` words, at most `words + overlap`, in reading order; ids are
+    `{document id}#{n}`.
 
-    Each lies inside one section and carries its heading path; short sections stay passages of their own, sections without
-    text give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only when they
-    are longer than a passage. A passage that goes on within a section repeats the last whole sentences of the one before it,
-    up to `overlap` words, a sixth of `words` where it is not given. With `words=SENTENCE` each sentence is a passage, cut only
-    where it has more than WORDS words.
+    Each passage lies inside one section and carries its heading path; short sections stay passages of their own, empty
+    ones give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only if they are
+    longer than a passage. A passage that continues a section repeats the last whole sentences of the one before it, up
+    to `overlap` words (default: a sixth of `words`). With `words=SENTENCE` each sentence is a passage, cut only if it
+    has more than WORDS words.
     """
     overlap = default_overlap(words) if overlap is None else overlap
     passages: list[Passage] = []
@@ -52,12 +53,12 @@ def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None)
 
 
 def default_overlap(words: int) -> int:
-    """How many words a passage of `words` words may repeat of the one before it."""
+    """Return the words that a passage of `words` words may repeat from the one before it."""
     return words // OVERLAP_FRACTION
 
 
 def _spans(text: str, words: int, overlap: int) -> Iterator[Span]:
-    """The passages of one section as spans of its text, without outer whitespace."""
+    """Yield the passages of one section as spans of its text, without outer white space."""
     if words == SENTENCE:
         for sentence in _sentences(text, (0, len(text))):
             yield from _word_runs(text, sentence, WORDS)
@@ -76,7 +77,8 @@ def _spans(text: str, words: int, overlap: int) -> Iterator[Span]:
 
 
 def _overlap_start(text: str, span: Span, overlap: int, next_start: int) -> int:
-    """Where the next passage begins: at the earliest sentence of `span` from which at most `overlap` words are left."""
+    """Return the start of the next passage: the earliest sentence of `span` from which at most `overlap` words are
+    left."""
     for start, _ in list(_split_span(text, span, _SENTENCE_END))[1:]:
         if _count_words(text[start : span[1]]) <= overlap:
             return start
@@ -84,7 +86,8 @@ def _overlap_start(text: str, span: Span, overlap: int, next_start: int) -> int:
 
 
 def _pieces(text: str, words: int) -> Iterator[Span]:
-    """What is never cut further: paragraphs of up to `words` words, else sentences, else runs of words."""
+    """Yield the units that are never cut further: paragraphs of up to `words` words, else sentences, else runs of
+    words."""
     for paragraph in _split_span(text, (0, len(text)), _PARAGRAPH_END):
         if _count_words(text[slice(*paragraph)]) <= words:
             yield paragraph
@@ -125,7 +128,7 @@ def _word_runs(text: str, span: Span, words: int) -> Iterator[Span]:
 
 
 def _split_span(text: str, span: Span, between: re.Pattern[str]) -> Iterator[Span]:
-    """The parts of `span` between matches, without outer whitespace, the empty ones left out; a match's own marks stay."""
+    """Yield the non-empty parts of `span` between matches, without outer white space; a match's own marks stay."""
     start = span[0]
     ends = [match.start() + len(match.group().rstrip()) for match in between.finditer(text, *span)]
     for end in (*ends, span[1]):

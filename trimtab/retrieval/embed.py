@@ -1,4 +1,4 @@
-"""Texts to vectors with a sentence-transformers model from a local folder, on the CPU, without any network."""
+"""Embeds texts with a sentence-transformers model from a local folder, on the CPU, without network access."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weig
 from trimtab.model.load import as_input_error, known_config, raw_config, refuse_tensors, require_tokenizer
 from trimtab.model.threads import limit_to_free_cores
 
-# Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
+# Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes to import.
 _MODULE_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
-_PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the names that published folders use
+_PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the prompt names that published models use
 
 
 class Encoder(Protocol):
-    """What an index needs of an embedding model; `digest` changes whenever the vectors would."""
+    """The interface of an embedding model for an index; `digest` changes whenever the vectors would."""
 
     @property
     def digest(self) -> str:
@@ -31,16 +31,17 @@ class Encoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, of passages and of texts that are compared with each other."""
+        """Return unit vectors [N, D] of passages, or of texts that are compared with each other."""
         ...
 
     def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, of questions that passages are looked up for."""
+        """Return unit vectors [N, D] of questions for retrieval."""
         ...
 
 
 def embedded_text(passage: Passage) -> str:
-    """What is embedded and searched of a passage: title, headings, text; a piece of text alone often does not say what it is about."""
+    """Return the text of a passage that is embedded and searched: title, headings and text, as a text alone often lacks
+    its topic."""
     headings = [heading for heading in passage.path if heading != passage.title]
     return "\n".join(part for part in (passage.title, " > ".join(headings), passage.text) if part)
 
@@ -81,19 +82,19 @@ class Embedder:
             )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, float32; texts are batched by length, and cut at the model's longest input.
+        """Return unit vectors [N, D], float32; texts are batched by length, and truncated to the model's longest input.
 
-        What the model's folder wants before a passage (`prompts` of `config_sentence_transformers.json`) is put before each.
-        Raises InputError for a model that cannot be loaded, or gives no vectors.
+        The model's passage prompt (`prompts` of `config_sentence_transformers.json`) is put before each text. Raises
+        InputError for a model that cannot be loaded, or gives no vectors.
         """
         return self._encode(texts, _PASSAGE)
 
     def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As `encode`, with what the model's folder wants before a question that passages are looked up for."""
+        """Return unit vectors [N, D] as `encode` does, with the model's query prompt before each text."""
         return self._encode(texts, _QUESTION)
 
     def tokens(self, texts: Sequence[str]) -> int:
-        """How many tokens are read of texts, as far as the model reads them."""
+        """Return the number of tokens that the model reads of the texts."""
         ids = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
         return sum(map(len, ids))
 
@@ -107,7 +108,7 @@ class Embedder:
             vectors = np.asarray(
                 model.encode(
                     list(texts),
-                    prompt=prompt,  # empty: and not what the folder puts before any text
+                    prompt=prompt,  # empty, to override the model's default prompt
                     batch_size=self.batch,
                     normalize_embeddings=True,
                     show_progress_bar=False,
@@ -120,7 +121,8 @@ class Embedder:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The modules of a sentence-transformers folder and where each lies, all of a kind that runs no code from elsewhere."""
+    """Yield the modules of a sentence-transformers folder with their folders; raises for modules that could run other
+    code."""
     file = inside(folder, "modules.json")
     with as_input_error(file, "is damaged", AGAIN):
         listed = read_json(file)
@@ -142,7 +144,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def files_digest(folder: Path) -> str:
-    """SHA-256 over the hashes of a model's files; the note of when it was pulled is left out."""
+    """Return SHA-256 over the hashes of a model's files, without the note of when it was pulled."""
     return sha256_text(*(part for named in file_hashes(folder, below=True).items() for part in named))
 
 
@@ -153,17 +155,17 @@ def _check_transformer(module_folder: Path) -> None:
 
 
 def require_complete_weights(module_folder: Path, kind: Any, *, ignored: str | None = None) -> Any:
-    """The configuration of a model that one of transformers' classes (`kind`) loads.
+    """Return the configuration of a model that a transformers class (`kind`) loads.
 
-    Raises InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word.
-    Tensors with `ignored` in their names are not looked at.
+    Raises InputError if the weights lack a tensor or have another shape, which transformers would silently initialise
+    at random. Tensors with `ignored` in their names are not checked.
     """
     config = known_config(raw_config(module_folder), module_folder, find_weights(module_folder))
     require_tokenizer(module_folder)
     with as_input_error(module_folder, "the weights cannot be loaded", AGAIN):
         _, info = kind.from_pretrained(
             module_folder,
-            device_map="meta",  # names and shapes alone
+            device_map="meta",  # names and shapes only
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -1,4 +1,5 @@
-"""The index of a task's documents on disk: a LanceDB table with vectors and a full-text index, brought up to date by digest."""
+"""The on-disk index of a task's documents: a LanceDB table with vectors and full-text search, updated by document
+digests."""
 
 from __future__ import annotations
 
@@ -21,15 +22,15 @@ from trimtab.retrieval.chunk import WORDS, chunk, default_overlap
 from trimtab.retrieval.embed import Encoder, embedded_text
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it is imported
-LAYOUT_VERSION = 3  # raised when the columns, the cutting or the embedding change: older tables are then left aside
+LAYOUT_VERSION = 3  # raised when columns, chunking or embedding change; older tables are then ignored
 _PASSAGE_COLUMNS = ("id", "document", "title", "path", "text", "source")  # the fields of a Passage
 OLD_VERSIONS = timedelta(hours=1)
-QUOTE = "'"  # twice, it stands for itself in a condition
+QUOTE = "'"  # doubled, it stands for itself in a condition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """How many documents an update added, replaced and removed."""
+    """The number of documents that an update added, replaced and removed."""
 
     added: int = 0
     changed: int = 0
@@ -42,13 +43,13 @@ class Changes:
 class Index:
     """Passages with their vectors, as one version of a table.
 
-    There is one table for each embedding and way of cutting, so another setting never meets the wrong vectors; tables of
-    other settings stay where they are, and going back to one costs nothing. A small JSON file beside a table names the version
-    that is whole and the hashes of its files; it is replaced last, so readers see the old state or the new one. What is damaged
-    counts as not there, and the next `update` makes it anew.
+    There is one table for each embedding and chunking, so other settings never meet the wrong vectors; their tables
+    stay, and going back costs nothing. A JSON file beside a table names the complete version and the hashes of its
+    files; it is replaced last, so readers see the old state or the new one. A damaged table counts as missing, and the
+    next `update` rebuilds it.
 
-    `seconds`: what making the whole table takes, as measured when its texts were embedded and its rows written, whenever that was;
-    0 before there is one.
+    `seconds`: the time for building the whole table, measured when its texts were embedded and its rows written; 0
+    before that.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, *, words: int, overlap: int) -> None:
@@ -66,13 +67,14 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path, embedder: Encoder, *, words: int = WORDS, overlap: int | None = None) -> Index:
-        """The index in `folder`; empty when none was made with this embedding and these settings of `chunk`."""
+        """Open the index in `folder`; it is empty if none was built with this embedding and these settings of
+        `chunk`."""
         return cls(folder, embedder, words=words, overlap=default_overlap(words) if overlap is None else overlap)
 
     def update(self, documents: Sequence[Document]) -> Changes:
-        """Make the index hold exactly `documents`; nothing is done unless a digest differs, and only new texts are embedded.
+        """Make the index hold exactly `documents`; only changed digests cause work, and only new texts are embedded.
 
-        Raises BusyError while another process updates it, InputError when two documents have one id.
+        Raises BusyError while another process updates it, InputError if two documents have one id.
         """
         wanted = {document.id: document.digest for document in documents}
         if len(wanted) < len(documents):
@@ -89,24 +91,24 @@ class Index:
         return changes
 
     def copy_to(self, folder: Path) -> None:
-        """Copy the table and its pointer, and no other, into `folder`, where the same settings open it."""
+        """Copy this table and its pointer into `folder`, where the same settings open it."""
         shutil.copytree(self._table_path, folder / self._table_path.name)
         shutil.copyfile(self._pointer_path, folder / self._pointer_path.name)
 
     def texts_to_embed(self, documents: Sequence[Document]) -> list[str]:
-        """The texts that an update to `documents` would embed."""
+        """Return the texts that an update to `documents` would embed."""
         if not _diff_digests(self._digests, {document.id: document.digest for document in documents}):
             return []
         held = {embedded_text(passage) for passage in self.passages.values()}
         return list(dict.fromkeys(text for _, text in self._chunk_documents(documents) if text not in held))
 
     def _chunk_documents(self, documents: Sequence[Document]) -> list[tuple[Passage, str]]:
-        """The passages of the documents, each with the text that is embedded."""
+        """Return the passages of the documents, each with the text that is embedded."""
         cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
         return [(passage, embedded_text(passage)) for passage in cut]
 
     def vectors(self, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The vectors [D] of the passages of these ids, in the version that is open."""
+        """Return the vectors [D] of the passages with these ids, in the open version."""
         if not names:
             return {}
         id_list = ", ".join(f"'{name.replace(QUOTE, 2 * QUOTE)}'" for name in names)
@@ -115,11 +117,12 @@ class Index:
         return dict(zip(rows["id"].to_pylist(), values, strict=True))
 
     def pin_version(self) -> None:
-        """Answer from the present version from now on: `refresh` does nothing. The next `update`, by another Index, leaves it in place."""
+        """Stay on the present version: `refresh` does nothing from now on. The next `update`, by another Index, keeps
+        its files."""
         self._is_pinned = True
 
     def refresh(self) -> None:
-        """Take up the newest whole version; cheap when there is none newer."""
+        """Open the newest complete version; cheap if there is none newer."""
         if self._is_pinned:
             return
         state = self._read_pointer()
@@ -137,7 +140,7 @@ class Index:
         self._embedding_seconds, self.seconds = state["embedding_seconds"], state["seconds"]
 
     def _read_pointer(self) -> dict[str, Any] | None:
-        """What the pointer says, None where there is none that can be read."""
+        """Return the contents of the pointer file, None if it is missing or invalid."""
         try:
             state = read_json(self._pointer_path)
         except (OSError, ValueError, RecursionError):
@@ -153,7 +156,7 @@ class Index:
         )
 
     def _files(self) -> set[Path]:
-        """What a version is read from; each of these files is written once."""
+        """Return the files of a version, each of which is written once."""
         return {
             path for path in self._table_path.rglob("*") if path.suffix in (".lance", ".manifest") and path.is_file()
         }
@@ -164,7 +167,7 @@ class Index:
         return lancedb.connect(str(self.folder))
 
     def _write(self, documents: Sequence[Document]) -> None:
-        """Write the table anew, so that it is the same whatever the road to it, and point to it when it is whole."""
+        """Rebuild the table, so that it does not depend on its history, and point to it once it is complete."""
         import pyarrow as pa
         from lancedb.index import FTS
 
@@ -185,11 +188,9 @@ class Index:
                 "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
             }
         )
-        if self.table is None and self._table_path.exists():  # what a crash has left, or damage
+        if self.table is None and self._table_path.exists():  # left by a crash, or damaged
             shutil.rmtree(self._table_path)
-        if (
-            self.table is not None
-        ):  # before the new version is there, so that the one that readers have open now is kept
+        if self.table is not None:  # before the new version exists, so that the one readers have open now is kept
             self._database().open_table(self._name).optimize(cleanup_older_than=OLD_VERSIONS)
         before = self._files()
         table = self._database().create_table(self._name, data, mode="overwrite")
@@ -201,9 +202,9 @@ class Index:
         write_json(self._pointer_path, {**state, "embedding_seconds": embed_seconds, "seconds": seconds})
 
     def _embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], float]:
-        """Vectors [N, D], those that the table already holds by their text, the others from the model; and the seconds of embedding all.
+        """Return vectors [N, D], reusing those in the table by text, and the seconds for embedding all.
 
-        Those of texts that are held are their share, by characters, of what they took when they were embedded.
+        Reused texts count their share, by characters, of the time that they took when they were embedded.
         """
         known_vectors: dict[str, NDArray[np.float32]] = {}
         if self.table is not None and self.passages:
@@ -216,7 +217,7 @@ class Index:
             [text for text in distinct if text in known_vectors],
         )
         seconds = self._embedding_seconds * sum(map(len, reused)) / max(1, sum(map(len, known_vectors)))
-        self.encoder.encode([])  # loads the model, which is no part of embedding
+        self.encoder.encode([])  # loads the model, which does not count as embedding
         start = time.perf_counter()
         new = self.encoder.encode(texts_to_embed)
         seconds += time.perf_counter() - start

@@ -1,4 +1,5 @@
-"""Passages put in order by a model that reads each together with the question (a cross-encoder), from a local folder, on the CPU."""
+"""Re-ranks passages with a cross-encoder, which reads question and passage together, from a local folder, on the
+CPU."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ from trimtab.model.checkpoint_files import AGAIN, find_weights
 from trimtab.model.load import as_input_error
 from trimtab.retrieval.embed import embedded_text, files_digest, require_complete_weights
 
-RERANK_DEPTH = 20  # of the best passages of a search; a right one that stands lower is not found this way
+RERANK_DEPTH = 20  # best passages of a search that are re-ranked; lower ones keep their rank
 
 
 class Reranker:
-    """A sequence classifier with one output, the higher the better a passage answers a question; loaded when first asked.
+    """A sequence classifier with one output, which is higher the better a passage answers; loaded at its first use.
 
     Source: Nogueira and Cho 2019 (arXiv 1901.04085).
     """
@@ -51,7 +52,8 @@ class Reranker:
             return model.eval(), AutoTokenizer.from_pretrained(self.folder, **local)
 
     def scores(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """How well each text answers the question `[N]`; what is longer than the model reads is cut at the end of the text, and a question at half of it.
+        """Return how well each text answers the question [N]; long texts are truncated, and a question at half of the
+        model's length.
 
         Raises InputError for a model that cannot be loaded, or gives no numbers.
         """
@@ -59,7 +61,7 @@ class Reranker:
         max_length = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         truncated_question = _truncate(
             tokenizer, question, max_length // 2
-        )  # a passage keeps at least half of the room
+        )  # a passage gets at least half of the tokens
         batches: list[NDArray[np.float32]] = []
         with as_input_error(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
             for start in range(0, len(texts), self.batch):
@@ -79,7 +81,8 @@ class Reranker:
         return scores
 
     def rerank(self, question: str, hits: Sequence[Hit]) -> tuple[Hit, ...]:
-        """The hits with the first twenty in the order of this model's scores, which become theirs; equal ones stay as they stood."""
+        """Return the hits with the first twenty in the order of this model's scores, which they take over; equal ones
+        keep their order."""
         first = hits[:RERANK_DEPTH]
         scores = self.scores(question, [embedded_text(hit.passage) for hit in first])
         order = np.argsort(-scores, kind="stable")
@@ -88,6 +91,6 @@ class Reranker:
 
 
 def _truncate(tokenizer: Any, text: str, max_tokens: int) -> str:
-    """As much of a text as has at most so many tokens."""
+    """Return the beginning of a text with at most `max_tokens` tokens."""
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return text if len(offsets) <= max_tokens else text[: offsets[max_tokens - 1][1]]

@@ -1,4 +1,4 @@
-"""Questions to passages: exact vector search and BM25, fused by reciprocal rank."""
+"""Hybrid search: exact vector search and BM25, fused by reciprocal rank."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from trimtab.retrieval.index import Index
 
 DEPTH = 50
 RRF_CONSTANT = 60  # Cormack et al. 2009: the score of a passage is the sum of 1 / (60 + rank) over the lists
-EQUAL_WEIGHT = 0.5  # both searches count the same
+EQUAL_WEIGHT = 0.5  # both searches have equal weight
 
 
 def search(
     index: Index, questions: Sequence[str], k: int, *, vector_weight: float = EQUAL_WEIGHT
 ) -> list[tuple[Hit, ...]]:
-    """The best `k` passages for every question, from the newest state of the index.
+    """Return the best `k` passages for every question, from the newest version of the index.
 
-    The best 50 by cosine (every vector is compared, nothing approximate) and the best 50 by BM25 over title, headings and
-    text are fused; equal scores are ordered by passage id. A question is only ever words: no character in it is syntax.
-    `vector_weight` is the share of the first list in a passage's score, from 0 to 1; a list without a share is not asked for.
-    Fewer than `k` come back when the index has no more. Raises InputError for a weight outside 0 to 1.
+    The best 50 by cosine (exact, not approximate) and the best 50 by BM25 over title, headings and text are fused;
+    equal scores are ordered by passage id. A question is only words: no character in it is query syntax.
+    `vector_weight` is the weight of the first list, 0 to 1; a list without weight is not searched. Fewer than `k` are
+    returned if the index has no more. Raises InputError for a weight outside 0 to 1.
     """
     if not 0 <= vector_weight <= 1:
         raise InputError(
@@ -39,7 +39,7 @@ def search(
     no_ids: list[list[str]] = [[] for _ in questions]
     cosines = _by_vector(index, questions, depth) if vector_weight > 0 else [{} for _ in questions]
     bm25_ids = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else no_ids
-    shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 where both count the same
+    shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 if both have equal weight
     return [
         _fuse(index, ((shares[0], list(found)), (shares[1], words)), k, found)
         for found, words in zip(cosines, bm25_ids, strict=True)
@@ -47,9 +47,9 @@ def search(
 
 
 def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[str, float]]:
-    """For every question the ids of the best `depth` passages of each search, with their cosine to the question, in no order.
+    """Return, for every question, the ids of the best `depth` passages of each search with their cosines, in no order.
 
-    Searches the newest state of the index.
+    Searches the newest version of the index.
     """
     index.refresh()
     if not index.passages or not questions:
@@ -90,7 +90,7 @@ def _fuse(
 def _by_vector(
     index: Index, questions: Sequence[str], depth: int, vectors: NDArray[np.float32] | None = None
 ) -> list[dict[str, float]]:
-    """The `depth` nearest passages of each question with their cosines, nearest first."""
+    """Return the `depth` nearest passages of each question with their cosines, nearest first."""
     vectors = index.encoder.encode_questions(questions) if vectors is None else vectors
     query = index.table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
     rows = query.to_arrow()
