@@ -1,4 +1,4 @@
-"""`trimtab ask`."""
+"""The command `trimtab ask`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def command(
 
 
 def _lines() -> Iterator[str]:
-    """The questions of a pipe, each as it comes; what is not UTF-8 is refused where it is asked."""
+    """Yield the questions of a pipe as they come; invalid UTF-8 is refused when the question is asked."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     for line in sys.stdin:
@@ -97,7 +97,7 @@ def _lines() -> Iterator[str]:
 
 
 def _talk(talk: Conversation, output: Output) -> None:
-    """Ask until there is nothing more to ask; Ctrl-C ends an answer, and at the prompt everything."""
+    """Hold a conversation until the user ends it; Ctrl-C stops an answer, and at the prompt the conversation."""
     typer.echo(f"{talk.task.task.name}, {talk.arm.name}. {HELP}", err=True)
     while True:
         try:
@@ -115,9 +115,9 @@ def _talk(talk: Conversation, output: Output) -> None:
             try:
                 result = talk.ask(question, lambda piece: typer.echo(visible(piece), nl=False))
             except KeyboardInterrupt:
-                stop_asked.clear()  # it was this answer that was to stop
+                stop_asked.clear()  # only this answer was to stop
                 typer.echo(" …")
-            except (InputError, RemoteError) as error:  # the next question may be answered, and what was said stays
+            except (InputError, RemoteError) as error:  # the next question may be answered; the conversation stays
                 typer.echo(f"trimtab: {visible(str(error))}", err=True)
             else:
                 typer.echo()

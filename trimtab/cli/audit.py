@@ -1,4 +1,4 @@
-"""`trimtab audit`."""
+"""The command `trimtab audit`."""
 
 from __future__ import annotations
 

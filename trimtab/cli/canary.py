@@ -1,4 +1,4 @@
-"""`trimtab canary`: one command a function."""
+"""The commands of `trimtab canary`, one function each."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"start": start, "status": status,
 
 
 def open_canaries(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
-    """Open the canaries of a task, which read the judgements of its store."""
+    """Open the canaries of a task, which read the feedback of its store."""
     from trimtab.upkeep.canary import canaries
 
     def read_outcomes(since: datetime) -> Iterator[UserOutcome]:

@@ -1,4 +1,4 @@
-"""`trimtab check`."""
+"""The command `trimtab check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `check` prints on a terminal."""
+"""Draws the result of `trimtab check` on the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from trimtab.data.checks import Remark
     from trimtab.studies.check import CheckLine, CheckResult
 
-MAX_LISTED = 5  # refused rows and overlaps listed one by one
+MAX_LISTED = 5  # refused rows and overlaps that are listed
 MAX_LABELS = 10
-MAX_TEXT = 1600  # characters of a run of the example that is only read
+MAX_TEXT = 1600  # characters of an untrained part of the example
 _STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def draw(result: CheckResult, console: Console, study: str) -> None:
-    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take.
+    """Draw a check: the data, its problems, the prompt that the model sees, and the predicted time.
 
     `study` is the command that comes next.
     """
@@ -34,7 +34,7 @@ def draw(result: CheckResult, console: Console, study: str) -> None:
 
 
 def draw_data_audit(result: CheckResult, console: Console) -> None:
-    """Draw what the rows alone tell."""
+    """Draw the part of a check that needs no model."""
     _draw_data(result, console)
     _draw_refused(result, result.refused, console)
     if result.overlaps:
@@ -46,7 +46,7 @@ def draw_data_audit(result: CheckResult, console: Console) -> None:
 
 
 def draw_rest(audit: CheckResult, result: CheckResult, console: Console, study: str) -> None:
-    """Draw what the models tell, without what `draw_data_audit` has drawn of `audit`, and what comes next."""
+    """Draw the part that needs models, without what `draw_data_audit` has drawn of `audit`, and the next step."""
     _draw_refused(result, result.refused[len(audit.refused) :], console)
     if result.example:
         _draw_example(result, console)
@@ -95,7 +95,7 @@ def _draw_data(result: CheckResult, console: Console) -> None:
 
 
 def _draw_refused(result: CheckResult, refused: Sequence[Refusal], console: Console) -> None:
-    """Some of the rows and files that are not used, and how many there are in all."""
+    """Draw some of the refused rows and files, and their number."""
     for what, is_file in (("Rows not used", False), ("Files and sheets not read", True)):
         new = [one for one in refused if one.is_file == is_file]
         if new:
@@ -155,7 +155,7 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
 
 
 def _draw_search(result: CheckResult, console: Console) -> None:
-    """What every arm may try on dev, and for how long."""
+    """Draw what every arm may try on dev, and for how long."""
     searching = [row for row in result.forecasts if row.trials and not row.left_out]
     if not searching or not result.search_seconds:
         return
@@ -176,7 +176,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _total_sentence(result: CheckResult) -> str:
-    """How long a study takes, and how long without a budget that leaves arms out."""
+    """Return how long a study takes, and how long it would take without a budget."""
     planned = [row for row in result.forecasts if row.minutes is not None]
     chosen_arms = _minutes(result.minutes or 0.0)
     if not any(row.left_out for row in planned):
@@ -191,7 +191,7 @@ def _minutes(minutes: float) -> str:
 
 
 def _elide_middle(text: str) -> str:
-    """Long text, such as passages, by its beginning and end."""
+    """Return a long text, such as passages, by its beginning and end."""
     if len(text) <= MAX_TEXT:
         return text
     half = MAX_TEXT // 2

@@ -1,4 +1,4 @@
-"""`trimtab demo`."""
+"""The command `trimtab demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab doctor`."""
+"""The command `trimtab doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab drift`."""
+"""The command `trimtab drift`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trimtab.base.drift import DriftReport, UserJudgement
     from trimtab.base.task import Task
 
-MAX_LISTED = 8  # documents and questions that are listed in the terminal; --json has all
+MAX_LISTED = 8  # documents and questions listed on the terminal; --json has all
 
 
 def command(
@@ -81,7 +81,7 @@ def command(
 
 
 def _judgements(task: Task, store: str | None) -> list[UserJudgement]:
-    """Read what users said of single answers on the server's page, the oldest first."""
+    """Read the feedback of users on single answers, the oldest first."""
     from trimtab.base.drift import UserJudgement
     from trimtab.serving.feedback import open_feedback_store
 

@@ -1,4 +1,4 @@
-"""`trimtab eval`."""
+"""The command `trimtab eval`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trimtab.cli.output import Output
 
 
 class HeldOutSplit(StrEnum):
-    """The parts of the data that an arm can be scored on."""
+    """The splits that an arm can be scored on."""
 
     dev = "dev"
     test = "test"

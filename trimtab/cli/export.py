@@ -1,4 +1,4 @@
-"""`trimtab export`."""
+"""The command `trimtab export`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trimtab.cli.output import Output
 
 
 class ExportFormat(StrEnum):
-    """What an arm can be written as."""
+    """The formats that an arm can be exported to."""
 
     peft = "peft"
     merged = "merged"

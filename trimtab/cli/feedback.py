@@ -1,4 +1,4 @@
-"""`trimtab feedback export_feedback`."""
+"""The command `trimtab feedback export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab init`."""
+"""The command `trimtab init`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def command(
 
 
 def _base_models() -> str:
-    """What the base model of the new task file is for, and larger ones that fit this machine, a line each."""
+    """Return what the base model of the new task file is for, and larger models that fit this machine, one per line."""
     from trimtab.model.instruct import advice, free_memory, models_that_fit
 
     free = free_memory()

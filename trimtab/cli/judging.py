@@ -1,4 +1,4 @@
-"""Judging answers in the terminal: questions go to standard error, answers are one letter and Enter."""
+"""Judges answers on the terminal: questions go to standard error, replies are one letter and Enter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from trimtab.measurement.judging_session import Correct, Judgements, Judging
 
 
 def ask_in_terminal(session: Judgements, correct: Correct | None = None) -> None:
-    """Ask for every answer that is pending, until the end, or until somebody stops or closes the input; `correct` as for `Judging`."""
+    """Ask for a judgement of every pending answer, until the end, a stop, or the end of the input; `correct` as for
+    `Judging`."""
     judging = Judging(session, correct)
     value_of = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
     keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)

@@ -1,4 +1,4 @@
-"""`trimtab label`."""
+"""The command `trimtab label`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DrawMethod(StrEnum):
-    """How answers are drawn."""
+    """The ways to sample answers for labelling."""
 
     random = "random"
     uncertain = "uncertain"

@@ -1,4 +1,4 @@
-"""Options that several verbs share, so that the same word means the same everywhere."""
+"""Options that several verbs share, so that the same name means the same everywhere."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ _TASK_NAMED_TWICE = "the task is named twice"
 
 
 def resolve_task(path: Path, source: str | None = None, **columns: str | None) -> Task:
-    """The task, read before its verb is imported, so that what is wrong with it is told without loading torch.
+    """Return the task, read before its verb is imported, so that errors in it are reported without loading torch.
 
-    `source`: the verb's first argument, which may be data without a task file, `columns` those that are named by role. Raises
-    InputError where the task is named twice.
+    `source`: the verb's first argument, which may be data without a task file; `columns`: columns named by role. Raises
+    InputError if the task is named twice.
     """
     if source is not None and path != DEFAULT_TASK:
         raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
@@ -130,7 +130,8 @@ def _print_note(line: str) -> None:
 
 
 def _ask_columns(error: ColumnsError) -> dict[str, str]:
-    """The columns that the user names at the terminal; raises InputError with the options that name them where there is none."""
+    """Ask for the columns on the terminal; raises InputError with the options that name them if there is no
+    terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         options = f"--input {shlex.quote(error.input or 'COLUMN')} --label {shlex.quote(error.output or 'COLUMN')}"
         remedy = f"name them, as in {options} (--output in place of --label where answers are no closed set)"
@@ -142,10 +143,10 @@ def _ask_columns(error: ColumnsError) -> dict[str, str]:
 
 
 def split_source(words: Sequence[str], *, arms: bool = True) -> tuple[str | None, list[str]]:
-    """The folder or file that stands before the arguments of a verb, if any, and the other words.
+    """Split the arguments of a verb into the leading folder or file, if any, and the other words.
 
-    Where `arms` follow: a first word with a slash or a dot in it, or the name of something here that is no name of an arm. Else (a
-    question follows): the first of several words, or the only one where it names something here.
+    If `arms` follow: a first word with a slash or a dot, or the name of an existing file that is no name of an arm.
+    Otherwise (a question follows): the first of several words, or the only one if it names an existing file.
     """
     if not words:
         return None, []
@@ -160,7 +161,7 @@ def split_source(words: Sequence[str], *, arms: bool = True) -> tuple[str | None
 
 
 def optional_arm(words: Sequence[str]) -> tuple[str | None, str | None]:
-    """The folder or file and the arm that a verb is given, each if any."""
+    """Return the folder or file and the arm of a verb's arguments, each None if missing."""
     source, arms = split_source(words)
     if len(arms) > 1:
         raise typer.BadParameter(
@@ -170,7 +171,7 @@ def optional_arm(words: Sequence[str]) -> tuple[str | None, str | None]:
 
 
 def required_arm(words: Sequence[str]) -> tuple[str | None, str]:
-    """The folder or file, if any, and the one arm that a verb is given."""
+    """Return the folder or file (None if missing) and the arm of a verb's arguments."""
     source, arm = optional_arm(words)
     if arm is None:
         raise typer.BadParameter("no arm is named; name one behind the folder or file, as in lora+rag")
@@ -178,7 +179,7 @@ def required_arm(words: Sequence[str]) -> tuple[str | None, str]:
 
 
 def existing_task(path: Path, source: str | None) -> Task:
-    """The task that is there: for verbs that need what others made, and so write no task file."""
+    """Return an existing task, for verbs that need the results of others, and so write no task file."""
     if source is not None and path != DEFAULT_TASK:
         raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
     if source is None or Path(source).suffix == ".toml" or Path(source).is_dir():
@@ -189,7 +190,7 @@ def existing_task(path: Path, source: str | None) -> Task:
 
 
 def task_unless_bundle(bundle: Path | None, signed_by: Path | None, path: Path, source: str | None) -> Task | Path:
-    """The task, unless a bundle, or the key of one, is named in its place; raises InputError where both are."""
+    """Return the task, unless a bundle or its key is named instead; raises InputError if both are."""
     if bundle is None and signed_by is None:
         return resolve_task(path, source)
     if path != DEFAULT_TASK or source is not None:

@@ -1,4 +1,5 @@
-"""What the verbs print: one JSON object, or tables for people; in JSON mode nothing else reaches standard output."""
+"""Output of the verbs: one JSON object, or tables for people; in JSON mode nothing else is written to standard
+output."""
 
 from __future__ import annotations
 
@@ -24,18 +25,16 @@ if TYPE_CHECKING:
 
 
 def _to_json(value: Any) -> Any:
-    from trimtab.base.codec import to_plain  # with it comes pydantic
+    from trimtab.base.codec import to_plain  # imports pydantic
 
     return to_plain(value)
 
 
-_CONTROL_CHARACTERS = re.compile(
-    "[\x7f-\x9f]"
-)  # what JSON leaves as it is and some terminals take as the start of a sequence
+_CONTROL_CHARACTERS = re.compile("[\x7f-\x9f]")  # not escaped by JSON, but control sequences on some terminals
 
 
 class Output:
-    """Standard output of one verb. While it is open in JSON mode, whatever libraries print goes to standard error."""
+    """Standard output of a verb; while it is open in JSON mode, output of libraries goes to standard error."""
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
@@ -58,7 +57,7 @@ class Output:
             self._stdout.write(text if text.endswith("\n") else f"{text}\n")
 
     def show(self, result: Any, render: Render, *, indent: int | None = 2) -> None:
-        """Print `result` as one JSON object (without `indent` on one line), or let `render` draw it."""
+        """Print `result` as a JSON object (on one line without `indent`), or let `render` draw it."""
         if self._json:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
             text = json.dumps(_to_json(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
@@ -66,18 +65,19 @@ class Output:
         return self.draw(render)
 
     def draw(self, render: Render) -> None:
-        """Let `render` draw for a reader; in JSON mode nothing."""
+        """Let `render` draw for people; does nothing in JSON mode."""
         if not self._json:
             with self._guard_writes():
                 render(_console(self._stdout))
 
     @contextlib.contextmanager
     def _guard_writes(self) -> Iterator[None]:
-        """A reader that has gone away is no fault; another one of standard output is raised, and nothing more is written there."""
+        """Context manager: ignores a closed reader; after another error of standard output nothing more is written
+        there."""
         try:
             yield
             self._stdout.flush()
-        except SystemExit:  # how rich ends where the reader has gone away
+        except SystemExit:  # raised by rich if the reader has closed the pipe
             return
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
@@ -85,7 +85,7 @@ class Output:
                 raise OSError(error.errno, error.strerror, "standard output") from error
 
     def record(self, result: Any) -> None:
-        """Print one record: its fields, one a line."""
+        """Print one record, one field per line."""
         self.show(result, lambda console: console.print(_fields(_to_json(result))))
 
     def rows(self, name: str, results: Sequence[Any]) -> None:
@@ -93,7 +93,7 @@ class Output:
         self.show({name: results}, lambda console: console.print(_rows(name, [_to_json(row) for row in results])))
 
     def arm(self, result: ArmResult) -> None:
-        """Print what was measured of one arm."""
+        """Print the measured figures of one arm."""
 
         def render(console: Console) -> None:
             _show_arms(console, (result,))
@@ -103,7 +103,7 @@ class Output:
         self.show(result, render)
 
     def study(self, result: StudyResult) -> None:
-        """Print the table of arms, the verdict and where the report is."""
+        """Print the table of arms, the verdict, and the path of the report."""
 
         def render(console: Console) -> None:
             _show_arms(console, result.arms, result.trivial)
@@ -136,7 +136,7 @@ class Output:
         self.show(result, render)
 
     def exported(self, result: Any) -> None:
-        """Print what the proof of an export found, a line a consumer, what could not be written, and where it lies."""
+        """Print the findings of an export's proof, one line per consumer, what could not be written, and the folder."""
 
         def render(console: Console) -> None:
             for proof in result.proofs:
@@ -149,7 +149,7 @@ class Output:
         self.show(result, render)
 
     def answer(self, result: Any, *, indent: int | None = 2) -> None:
-        """Print an answer and what it was given; JSON without `indent` is one line, for one of many."""
+        """Print an answer and its sources; JSON without `indent` is one line, for one of many."""
 
         def render(console: Console) -> None:
             console.print(result.answer, style="bold", markup=False, highlight=False)
@@ -158,13 +158,13 @@ class Output:
         self.show(result, render, indent=indent)
 
     def sources(self, result: Any) -> None:
-        """Print what an answer that stands there already was given."""
+        """Print the sources of an answer that was printed before."""
         with self._guard_writes():
             _show_sources(_console(self._stdout), result)
 
 
 def _show_sources(console: Console, result: Any) -> None:
-    """The passages of an answer, a star before those that hold it, and the sentence that does."""
+    """Print the passages of an answer, with a star before those that hold it, and the sentence that does."""
     for hit in result.hits:
         console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
     if result.sentence:
@@ -176,7 +176,8 @@ def _show_sources(console: Console, result: Any) -> None:
 
 
 def _console(stdout: TextIO) -> Console:
-    """A console that draws the control characters of whatever it is given, so that no file, answer or error steers the terminal."""
+    """Return a console that makes control characters visible, so that no file, answer or error controls the
+    terminal."""
     from rich.console import Console, ConsoleOptions, RenderHook
     from rich.segment import Segment
 
@@ -198,13 +199,13 @@ def _console(stdout: TextIO) -> Console:
 
 
 def _source(hit: Hit, cited: bool) -> str:
-    headings = [part for part in hit.passage.path if part != hit.passage.title]  # the first is often the title again
+    headings = [part for part in hit.passage.path if part != hit.passage.title]  # the first heading is often the title
     place = " › ".join(part for part in (hit.passage.title, *headings) if part)
     return f"{'*' if cited else ' '} [{hit.rank}] {place}  ({hit.passage.source})"
 
 
 def _table(*columns: str) -> Table:
-    """A table with its first column left and the others, which hold numbers, right."""
+    """Return a table with its first column left-aligned and the others, which hold numbers, right-aligned."""
     from rich import box
     from rich.table import Table
 
@@ -215,7 +216,8 @@ def _table(*columns: str) -> Table:
 
 
 def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[TrivialArm] = ()) -> None:
-    """A line for each arm that ran, without the columns that none of them fills, and dim ones for trivial arms; then what is odd, and what did not run and why."""
+    """Print a line for each finished arm, without empty columns, dim lines for trivial arms, warnings, and why others
+    did not run."""
     from rich.text import Text
 
     from trimtab.reports.labels import fact_disagreements
@@ -257,7 +259,7 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
 
 
 def _volume_sentence(volume: Volume) -> str:
-    """For how many questions the costs are, and whether that is only assumed."""
+    """Return the volume of questions that the costs are for, and whether it is assumed."""
     questions = f"{volume.questions_per_month:,.0f} questions a month over {volume.horizon_months:g} months"
     if not volume.assumed:
         return f"Costs are for {questions}."
@@ -265,7 +267,7 @@ def _volume_sentence(volume: Volume) -> str:
 
 
 def _score_cells(score: Estimate | None) -> tuple[str, str]:
-    """A score and its interval."""
+    """Return a score and its interval as text."""
     return (f"{score.value:.3f}", f"[{score.low:.3f}, {score.high:.3f}]") if score else ("", "")
 
 

@@ -1,4 +1,4 @@
-"""`trimtab pull`."""
+"""The command `trimtab pull`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab refresh`."""
+"""The command `trimtab refresh`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab registry`: one command a function."""
+"""The commands of `trimtab registry`, one function each."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def _open_registry(task: Path, address: str | None, artifacts: str | None = None
 
 
 def _gate(file: Path | None) -> GateRecord | None:
-    """What a gate found, out of its file."""
+    """Return the record of a gate from its file, None without a file."""
     if file is None:
         return None
     from trimtab.base.codec import from_plain

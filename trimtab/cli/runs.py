@@ -1,4 +1,4 @@
-"""`trimtab runs`."""
+"""The command `trimtab runs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab serve`."""
+"""The command `trimtab serve`."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def command(
 def _open_followed(
     task: Task | Path, alias: str | None, address: str | None, artifacts: str | None, store: str | None
 ) -> Iterator[tuple[FollowAlias | None, CanarySource | None]]:
-    """Open the registry whose alias is to be followed, if any; and its canaries, if the alias is production."""
+    """Context manager: the registry whose alias is followed, if any, and its canaries if the alias is production."""
     if alias is None:
         if address is not None or artifacts is not None:
             raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")
@@ -192,7 +192,8 @@ def _certificate_pair(certificate: Path | None, private_key: Path | None) -> tup
 
 
 def _exit_if_hanging(thread_name: str) -> None:
-    """End the process where a room is still at work: an endpoint that hangs holds connections, and Python would wait for them."""
+    """End the process if a worker thread still runs: a hanging endpoint holds connections, for which Python would
+    wait."""
     if any(one.name == thread_name for one in threading.enumerate()):
         sys.stderr.flush()
         os._exit(0)
@@ -208,7 +209,7 @@ def _print_new_key(keys: Path | None, name: str, *, as_json: bool) -> None:
 
 
 def _print_ready(serving: RunningServer) -> None:
-    """Say what answers, how like what was measured, and where."""
+    """Print the models, their self-check, and the address."""
     if serving.release:
         typer.echo(f"{serving.release.alias} names version {serving.release.version}", err=True)
     for model, (arm, share) in zip(serving.models, serving.equal.items(), strict=True):

@@ -1,4 +1,4 @@
-"""`trimtab study`."""
+"""The command `trimtab study`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab surface`: one command a function."""
+"""The command `trimtab surface audit`, and helpers of the surface commands."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit_site}
 
 @contextmanager
 def progress_display() -> Iterator[Progress]:
-    """Inside, progress is shown on the terminal; its line is ended on leaving."""
+    """Context manager: shows progress on the terminal; the progress line is ended at the exit."""
     from trimtab.base.display import Display
     from trimtab.base.progress import Progress
 
@@ -128,12 +128,12 @@ def progress_display() -> Iterator[Progress]:
 
 
 def print_plain(console: Console, text: str) -> None:
-    """Print text as it is: no markup, no line breaks of our own."""
+    """Print text without markup and without wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def draw_site_audit(console: Console, result: SurfaceAudit) -> None:
-    """Print an audit for people: each kind of finding with an example, then what holds of the whole site."""
+    """Print an audit for people: each kind of finding with an example, then findings on the whole site."""
     from trimtab.base.show import text_table
 
     print_plain(console, f"{result.headline}\n{text_table(result.screen())}")

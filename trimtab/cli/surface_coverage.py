@@ -1,4 +1,4 @@
-"""`trimtab surface coverage`, `plan` and `try`: one command a function."""
+"""The commands `trimtab surface coverage`, `plan` and `try`, one function each."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _task(path: Path | None) -> Task | None:
 
 
 def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
-    """Collect the questions that the options name: files, and what was asked of a server."""
+    """Collect the questions that the options name: files, and questions asked of a server."""
     asked: list[str | Path | SurfaceQuestion] = [*(files or [])]
     if traffic is not None:
         asked += _questions_of_server(traffic)
@@ -258,7 +258,7 @@ def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[s
 
 
 def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
-    """Read the questions that were asked of `trimtab serve`: its traffic, and those whose answers users judged."""
+    """Read the questions asked of `trimtab serve`: its recorded traffic, and those whose answers users judged."""
     from trimtab.base.errors import MissingError
     from trimtab.cli.options import resolve_task
 
@@ -287,7 +287,7 @@ def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
 
 
 def draw_coverage(console: Console, result: SurfaceCoverage | SurfacePlan | SurfaceTrial) -> None:
-    """Print a coverage, a plan or a trial for people; what the simulation cannot say comes first."""
+    """Print a coverage, a plan or a trial for people; the limits of the simulation come first."""
     from trimtab.base.show import text_table
 
     for text in result.limits:

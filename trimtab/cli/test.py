@@ -1,4 +1,4 @@
-"""`trimtab test`."""
+"""The command `trimtab test`."""
 
 from __future__ import annotations
 

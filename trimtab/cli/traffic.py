@@ -1,4 +1,4 @@
-"""`trimtab traffic forget`."""
+"""The command `trimtab traffic forget`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab train`."""
+"""The command `trimtab train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`trimtab demo upkeep`: an arm in production, documents that change, a refresh, and two canaries, played with the commands one would type."""
+"""The demo `trimtab demo upkeep`: an arm in production, changed documents, a refresh and two canaries, run by real
+commands."""
 
 from __future__ import annotations
 
@@ -28,15 +29,15 @@ from trimtab.base.show import Shown
 
 TASK = "upkeep.toml"
 USERS = 80
-QUESTIONS_PER_USER = 6  # questions of each user, each judged by the right answer
-SHARE = 0.5  # of the users who get a candidate: few users are to show much
-WAIT_SECONDS = 120.0  # seconds for a server to be there, and for a candidate to answer beside it
+QUESTIONS_PER_USER = 6  # questions of each user, judged against the right answer
+SHARE = 0.5  # share of users who get a candidate; large, as there are few users
+WAIT_SECONDS = 120.0  # seconds for a server to start, and for a candidate to answer beside it
 PAGE = "upkeep.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryStep:
-    """One step: what happens, the command that was run (empty for what users or the world did), and what it printed."""
+    """One step: what happens, the command that was run (empty for events), and its output."""
 
     title: str
     command: str
@@ -47,7 +48,8 @@ class StoryStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class UpkeepStory(Shown):
-    """The story as it was played. `same_answers`: whether what was served after the bad candidate was byte for byte what was served before."""
+    """The story as it was run. `same_answers`: True if the answers after the bad candidate equal those before it, byte
+    for byte."""
 
     folder: str
     page: str
@@ -65,7 +67,8 @@ class UpkeepStory(Shown):
 
 
 def play(folder: Path) -> UpkeepStory:
-    """Play the story in a folder, which holds a copy of the handbook afterwards; raises InputError where it holds something else."""
+    """Run the story in a folder, into which the handbook is copied; raises InputError if the folder holds something
+    else."""
     from trimtab.base.task import load_task
     from trimtab.studies.demo import bring, lay_out, lay_out_update
 
@@ -111,20 +114,20 @@ def play(folder: Path) -> UpkeepStory:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """Questions with the answers that are right."""
+    """Return questions with their right answers."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass
 class _Story:
-    """The steps so far; each is told as it comes."""
+    """The steps so far; each is printed as it comes."""
 
     file: Path
     steps: list[StoryStep] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     def run(self, title: str, *words: str, file: Path | None = None) -> StoryStep:
-        """Run a command as one would type it."""
+        """Run a command as a user would type it."""
         arguments = [*words, "--task", str(file or self.file)]
         began = time.monotonic()
         done = subprocess.run(
@@ -140,7 +143,7 @@ class _Story:
         return self._add(title, shlex.join(["trimtab", *arguments]), output, done.returncode, began)
 
     def add_event(self, title: str, output: str, began: float | None = None) -> StoryStep:
-        """Add what users or the world did."""
+        """Add a step that is no command: what users or the world did."""
         return self._add(title, "", output, 0, time.monotonic() if began is None else began)
 
     def _add(self, title: str, command: str, output: str, code: int, began: float) -> StoryStep:
@@ -155,7 +158,7 @@ class _Story:
         return step
 
     def register_bad_version(self, folder: Path) -> str:
-        """A version whose documents say wrong numbers, measured and registered as any other; its number."""
+        """Measure and register a version whose documents have wrong numbers; return its number."""
         with tempfile.TemporaryDirectory(dir=folder, prefix="poisoned-") as scratch:
             copy = Path(scratch)
             for item in ("documents", "questions.jsonl", TASK):
@@ -177,7 +180,7 @@ class _Story:
 
     @contextmanager
     def serving(self) -> Iterator[_Server]:
-        """A server that follows production, until the block ends."""
+        """Context manager: a server that follows production."""
         words = ["serve", "--alias", "production", "--port", "0", "--json", "--task", str(self.file)]
         began = time.monotonic()
         with (
@@ -208,7 +211,7 @@ class _Story:
                     process.kill()
 
     def finish(self, *, promoted: bool, rolled_back: bool, same: bool) -> UpkeepStory:
-        """The whole story, with its page."""
+        """Return the whole story, and write its page."""
         from trimtab.reports.story import render_story
 
         page = self.file.parent / PAGE
@@ -227,13 +230,13 @@ class _Story:
 
 @dataclass(frozen=True)
 class _Server:
-    """The server, and users who ask it and say by the right answer whether they like what they got."""
+    """The server, and simulated users who ask and judge its answers against the right ones."""
 
     story: _Story
     client: httpx.Client
 
     def simulate_users(self, title: str, rows: Sequence[dict[str, Any]], *, seed: int) -> None:
-        """Have every user ask."""
+        """Let every user ask questions and judge the answers."""
         began = time.monotonic()
         draw = random.Random(seed)
         counts: dict[int, list[bool]] = {}
@@ -248,7 +251,7 @@ class _Server:
         self.story.add_event(title, said, began)
 
     def canary(self, rows: Sequence[dict[str, Any]], *, seed: int) -> bool:
-        """Have users ask until the canary has ended; True where its candidate was promoted."""
+        """Let users ask until the canary has ended; return True if its candidate was promoted."""
         self._wait_for_candidate()
         for turn in range(5):
             self.simulate_users("Users ask, half of them the candidate, and judge", rows, seed=seed + 10 * turn)
@@ -258,7 +261,7 @@ class _Server:
         return False
 
     def answers(self, rows: Sequence[dict[str, Any]]) -> list[str]:
-        """What nobody in particular is answered, which is what production answers."""
+        """Return the answers to requests without a user, which production gives."""
         return [json.dumps(self._ask(None, row)["choices"], sort_keys=True) for row in rows[:20]]
 
     def _wait_for_candidate(self) -> None:
@@ -273,7 +276,7 @@ class _Server:
         raise RemoteError("the candidate of the story did not answer beside production")
 
     def _ask_and_judge(self, user: str, row: dict[str, Any]) -> tuple[int, bool]:
-        """Ask a question as a user, and judge the answer: the version that gave it, and whether it was right."""
+        """Ask a question as a user and judge the answer; return the version that gave it, and whether it was right."""
         from trimtab.measurement.metrics import score_answer
 
         reply = self._ask(user, row)
@@ -299,7 +302,7 @@ class _Server:
 
 
 def _first_object(lines: IO[str] | None) -> dict[str, Any] | None:
-    """The first JSON object that a process prints; None where it ends without one."""
+    """Return the first JSON object that a process prints; None if it ends without one."""
     text = ""
     for line in lines or ():
         text += line
@@ -310,5 +313,5 @@ def _first_object(lines: IO[str] | None) -> dict[str, Any] | None:
 
 
 def _environment() -> dict[str, str]:
-    """Of this process, so that its package is found however it was begun; no colours, and no width but the usual."""
+    """Return this process's environment with its import path, without colours, and with a fixed width."""
     return {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
