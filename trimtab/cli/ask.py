@@ -27,7 +27,7 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from trimtab.studies.ask import Conversation
 
-HELP = "A question and Enter; /new begins anew, /end or Ctrl-D ends."
+HELP = "Type a question and Enter; /new starts a new conversation, /end or Ctrl-D ends."
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[PATH] [QUESTION]",
-            help="The question in quotes; without one a conversation, or a question a line from a pipe. Of two arguments the first is the folder or file; one alone is so where it names one.",
+            help="The question in quotes; without one a conversation, or one question per line from a pipe. Of two arguments the first is the folder or file; a single argument is, if it exists.",
         ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,
@@ -44,16 +44,16 @@ def command(
     arm: Annotated[
         str | None,
         typer.Option(
-            "--arm", metavar="ARM", help="The winner of the newest study unless given, else rag, else prompt."
+            "--arm", metavar="ARM", help="The arm; by default the winner of the newest study, else rag, else prompt."
         ),
     ] = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question with its sources, hold a conversation, or answer what a pipe brings.
+    """Answer a question with its sources, hold a conversation, or answer the questions of a pipe.
 
-    Works as soon as there are documents, with no labels at all. In a conversation every question is asked with what was said before;
-    of a pipe each line is a question of its own, answered by a line of JSON with --json.
+    It needs documents, and no labels. In a conversation every question is asked with the turns before it;
+    in a pipe each line is a separate question, answered by a line of JSON with --json.
 
     \b
     Example:

@@ -29,30 +29,35 @@ if TYPE_CHECKING:
     from trimtab.measurement.user_comparison import UserOutcome
     from trimtab.upkeep.canary import Canaries, CanaryForecast, CanaryStatus
 
-HELP = "A candidate beside production for a share of the users, promoted or rolled back by what they say."
+HELP = "Canaries: a candidate answers a share of the users, and is promoted or rolled back by their feedback."
 
 
 def start(
     version: Annotated[
-        int | None, typer.Option("--version", metavar="N", help="The candidate; what the alias candidate names.")
+        int | None,
+        typer.Option(
+            "--version", metavar="N", help="The candidate; by default the version that the alias candidate names."
+        ),
     ] = None,
-    share: Annotated[float, typer.Option("--share", metavar="S", help="Share of the users who get it.")] = 0.1,
+    share: Annotated[
+        float, typer.Option("--share", metavar="S", help="Share of the users who get the candidate.")
+    ] = 0.1,
     days: Annotated[
-        float, typer.Option("--days", metavar="N", help="After so many days without a result production stays.")
+        float, typer.Option("--days", metavar="N", help="Without a result after N days production stays.")
     ] = 14.0,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")] = "",
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")] = "",
     by: ByOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a candidate answer a share of the users, and say how many users it takes to show something.
+    """Start a canary: a candidate answers a share of the users. Prints how many users a result needs.
 
-    A running `trimtab serve --alias production` loads it beside within seconds. A user stays with one version. The canary
-    ends by itself: promoted, rolled back, or undecided at its deadline, where production stays.
+    A running `trimtab serve --alias production` loads it within seconds. A user stays with one version. The canary ends by
+    itself: promoted, rolled back, or undecided at its deadline, after which production stays.
 
     \b
     Example:
@@ -71,9 +76,9 @@ def status(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is known of the open canary, or how the last one ended; end it where that is due.
+    """Show the state of the open canary, or how the last one ended; end it if it is due.
 
-    Exits 1 where it ended and the candidate was not promoted.
+    Exits 1 if it ended and the candidate was not promoted.
 
     \b
     Example:
@@ -88,7 +93,7 @@ def status(
 
 
 def stop(
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")],
     by: ByOption = None,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,

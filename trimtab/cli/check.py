@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trimtab.studies.check import CheckResult
 
 NoTimingOption = Annotated[
-    bool, typer.Option("--no-timing", help="Audit only: run no arm, and so predict no minutes and memory.")
+    bool, typer.Option("--no-timing", help="Audit only: run no arm, and predict no time and memory.")
 ]
 
 
@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Audit data and task before anything is trained.
 
-    Refused rows, duplicates, leakage and the smallest difference that the test set can show are printed first; then the
-    loss mask in colour, and predicted minutes and memory of each arm. Exits 1 when something must be mended first.
+    Prints refused rows, duplicates, leakage and the smallest difference that the test set can show; then the loss mask in
+    colour, and predicted time and memory of each arm. Exits 1 if something must be fixed first.
 
     \b
     Example:

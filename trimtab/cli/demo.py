@@ -30,17 +30,17 @@ def command(
     name: Annotated[
         BundledExample, typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface.")
     ] = BundledExample.handbook,
-    cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="A smaller part of the example, done within minutes.")] = False,
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the example is copied to and worked in.")
+        Path | None,
+        typer.Option("--folder", metavar="FOLDER", help="The folder that the example is copied to and run in."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the main job on a bundled example; surface is a site, which is audited.
+    """Run a study on a bundled example; the example surface audits a site.
 
-    Exits 0 whatever the verdict is.
-    upkeep plays how an arm is kept true: documents change, drift is told, a refresh passes its gate, a canary promotes
-    it, and a bad version is taken back.
+    Exits 0 whatever the verdict is. The example upkeep shows how an arm is maintained: documents change, drift is
+    detected, a refresh passes its gate, a canary promotes it, and a bad version is rolled back.
 
     \b
     Example:

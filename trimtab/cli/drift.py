@@ -33,10 +33,10 @@ MAX_LISTED = 8  # documents and questions listed on the terminal; --json has all
 
 def command(
     after: Annotated[
-        int, typer.Option("--after", metavar="N", min=0, help="Leave out alarms of windows up to number N.")
+        int, typer.Option("--after", metavar="N", min=0, help="Ignore alarms of windows up to number N.")
     ] = 0,
     ask: Annotated[
-        bool, typer.Option("--ask", help="Ask questions whose passages changed again, with the documents as they are.")
+        bool, typer.Option("--ask", help="Ask questions whose passages changed again, with the present documents.")
     ] = False,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -48,11 +48,10 @@ def command(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether what is asked and answered in use has changed, since when, how sure that is, and what to do.
+    """Report whether questions and answers in use have drifted, since when, how certain that is, and what to do.
 
-    Windows of answers that serve kept are compared with the first ones of the version in production; labels are held
-    to the target, or to the measured score; documents to those that the version was made from. Exits 1 when something
-    must be done.
+    Windows of recorded answers are compared with the first ones of the version in production; labels with the target, or
+    with the measured score; documents with those that the version was made from. Exits 1 if something must be done.
 
     \b
     Example:

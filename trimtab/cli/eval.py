@@ -32,11 +32,13 @@ def command(
     words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
     split: Annotated[
-        HeldOutSplit, typer.Option("--split", help="Scores on test are counted in the manifest.")
+        HeldOutSplit, typer.Option("--split", help="The split to score on; scores on test are counted in the manifest.")
     ] = HeldOutSplit.dev,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="ID", help="Weights of this training run or study; the newest unless given."),
+        typer.Option(
+            "--run", metavar="ID", help="Use the weights of this training run or study; by default the newest."
+        ),
     ] = None,
     eight_bit: EightBitOption = False,
     allow: AllowOption = None,
@@ -45,7 +47,8 @@ def command(
 ) -> None:
     """Score one arm, with the 95% interval.
 
-    With --eight-bit it is asked twice, with its own weights and with weights of 8 bits: what these cost, with its interval, and gain.
+    With --eight-bit the arm answers twice, with its own weights and with 8-bit weights; the loss, its interval and the
+    speed-up are printed.
 
     \b
     Example:

@@ -24,24 +24,25 @@ if TYPE_CHECKING:
 
     from trimtab.serving.feedback_export import FeedbackExport
 
-HELP = "What users said of the answers, as rows to train on."
+HELP = "Feedback of users on the answers, as rows to train on."
 
 
 def export_feedback(
     source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to; feedback/ beside the task file.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="The output folder; by default feedback/ beside the task file."),
     ] = None,
     store: StoreOption = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write judgements as rows that study and train take.
+    """Export feedback as rows for study and train.
 
-    Preferences become pairs, likes and dislikes answers judged alone, corrections both pairs and examples. A correction
-    of a question that a dev or test row asks is never an example. The lines of the task file that name the files are
-    printed. Exits 1 when there is nothing to write.
+    Preferences become pairs, likes and dislikes single judged answers, corrections both pairs and examples. A correction of
+    a dev or test question never becomes an example. The task-file lines that name the files are printed. Exits 1 if there
+    is nothing to export.
 
     \b
     Example:

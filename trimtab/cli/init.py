@@ -13,7 +13,7 @@ from trimtab.cli.output import Output
 def command(
     source: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="Where the data files are, one of them, or a Hugging Face dataset id."),
+        typer.Argument(metavar="PATH", help="The folder of the data files, one file, or a Hugging Face dataset id."),
     ] = ".",
     input: InputOption = None,
     label: LabelOption = None,
@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Write a commented trimtab.toml from the data files.
 
-    What was inferred from them is said; an existing file is never overwritten.
+    Prints what was inferred from them. An existing file is never overwritten.
 
     \b
     Example:

@@ -33,29 +33,32 @@ def command(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="Rows with question, answer and probability, if known; else what serve kept."
+            metavar="[FILE]",
+            help="Rows with question, answer and, if known, probability; by default the answers that serve recorded.",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="How many answers of this draw.")] = 100,
+    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Number of answers of this draw.")] = 100,
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who labels; the user of this machine.")
     ] = None,
     draw: Annotated[
         DrawMethod | None,
-        typer.Option("--draw", help="At random, or more often where the arm is unsure; random unless given."),
+        typer.Option("--draw", help="Draw at random (default), or more often where the arm is uncertain."),
     ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Begin another draw, of what came since the last.")] = False,
-    page: Annotated[bool, typer.Option("--page", help="Ask on a page in the browser, on this machine alone.")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Ask nothing; show what the labels say so far.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start a new draw, of the answers since the last one.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Label on a page in the browser, on this machine only.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Ask nothing; print the estimate from the labels so far.")
+    ] = False,
     store: StoreOption = None,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
-    """Let people say which answers in use are right, and estimate the quality from that.
+    """Let people label which recorded answers are right, and estimate the quality in production.
 
-    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: what was said is
-    kept, and the next call goes on there. A second person labels the same answers with --by NAME; their agreement is
-    shown. Exits 1 with too few labels for an estimate.
+    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: labels are kept,
+    and the next call goes on from there. A second person labels the same answers with --by NAME; their agreement is
+    printed. Exits 1 with too few labels for an estimate.
 
     \b
     Example:

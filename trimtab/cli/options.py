@@ -20,32 +20,35 @@ SourceArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="PATH",
-        help="A task file, a folder, a data file or a Hugging Face dataset id; a task file is written where there is none.",
+        help="A task file, a folder, a data file or a Hugging Face dataset id; a task file is written if there is none.",
     ),
 ]
 InputOption = Annotated[
-    str | None, typer.Option("--input", metavar="COLUMN", help="The column that is the input, where it is not told.")
+    str | None, typer.Option("--input", metavar="COLUMN", help="The input column, if it cannot be detected.")
 ]
 LabelOption = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="The column of the label, one of a closed set.")
+    str | None,
+    typer.Option("--label", metavar="COLUMN", help="The label column, if answers are labels of a closed set."),
 ]
 OutputOption = Annotated[
-    str | None, typer.Option("--output", metavar="COLUMN", help="The column of the answer, where it is no label.")
+    str | None, typer.Option("--output", metavar="COLUMN", help="The answer column, if answers are free text.")
 ]
 RowsOption = Annotated[
     int | None,
     typer.Option(
-        "--rows", metavar="N", help="Use N rows only: a seeded sample of train, dev and test by label, groups whole."
+        "--rows",
+        metavar="N",
+        help="Use N rows only: a seeded, stratified sample of train, dev and test; groups stay whole.",
     ),
 ]
 TaskOption = Annotated[
     Path, typer.Option("--task", "-t", metavar="PATH", help="The task file, or the folder it is in.")
 ]
 EightBitOption = Annotated[
-    bool, typer.Option("--eight-bit", help="Answer with weights of 8 bits: faster on a processor, at some loss.")
+    bool, typer.Option("--eight-bit", help="Answer with 8-bit weights: faster on a CPU, at some loss.")
 ]
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", metavar="FOLDER", help="An exported bundle, in place of a task file.")
+    Path | None, typer.Option("--bundle", metavar="FOLDER", help="An exported bundle instead of a task file.")
 ]
 SignedByOption = Annotated[
     Path | None,
@@ -53,46 +56,58 @@ SignedByOption = Annotated[
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."),
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="The feedback store: a file, or postgresql://USER@HOST/DATABASE; by default .trimtab/feedback.db.",
+    ),
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--registry", metavar="URL", help="A file, or postgresql://USER@HOST/DATABASE; .trimtab/registry.db."),
+    typer.Option(
+        "--registry",
+        metavar="URL",
+        help="The registry: a file, or postgresql://USER@HOST/DATABASE; by default .trimtab/registry.db.",
+    ),
 ]
 ArtifactsOption = Annotated[
     str | None,
     typer.Option(
-        "--artifacts", metavar="PLACE", help="Files of versions: a folder, or s3://BUCKET/FOLDER; beside the registry."
+        "--artifacts",
+        metavar="PLACE",
+        help="Files of versions: a folder, or s3://BUCKET/FOLDER; by default beside the registry.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Let the task file's scorer program run.")]
+CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Allow the task file's scorer program to run.")]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
         "--allow",
         metavar="WHAT",
-        help="Let the task file send questions to this address (VARIABLE@ADDRESS: with this key), or read this file or folder.",
+        help="Allow the task file to send questions to this address (VARIABLE@ADDRESS: with this key), or to read this file or folder.",
     ),
 ]
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
+ByOption = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who does it; by default the user of this machine.")
+]
 ResumeOption = Annotated[
     str | None,
-    typer.Option("--resume", metavar="[ID]", help="Go on with an unfinished one: the newest unless an ID is given."),
+    typer.Option("--resume", metavar="[ID]", help="Resume an unfinished one: by default the newest."),
 ]
 TrackOption = Annotated[
     str | None,
     typer.Option(
         "--track",
         metavar="NAME",
-        help="Hand the figures of training to tensorboard, wandb, mlflow or trackio, which is installed apart.",
+        help="Send training metrics to tensorboard, wandb, mlflow or trackio, which must be installed.",
     ),
 ]
 ArmArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="[PATH] ARM",
-        help="A task file, a folder or a data file first, if not the one here; then the arm: prompt, rag, lora, lora+rag. ./lora is a folder.",
+        help="A task file, a folder or a data file first, by default the task here; then the arm: prompt, rag, lora, lora+rag. ./lora is a folder.",
     ),
 ]
 

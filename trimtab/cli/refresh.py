@@ -32,17 +32,18 @@ _KINDS = "cron, systemd, github or kubernetes"
 def command(
     task: TaskOption = DEFAULT_TASK,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="End with the plan: what is new, and what could be shown.")
+        bool, typer.Option("--dry-run", help="Stop after the plan: what is new, and what a refresh could show.")
     ] = False,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="For making the candidate: 30m, 2h.")
+        str | None, typer.Option("--budget", metavar="TIME", help="Time for making the candidate: 30m, 2h.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the refresh that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the refresh that was interrupted.")] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Make the candidate even where nothing could be shown.")
+        bool, typer.Option("--anyway", help="Make the candidate even if no improvement could be shown.")
     ] = False,
     schedule: Annotated[
-        str | None, typer.Option("--schedule", metavar="KIND", help=f"Print what runs this every week: {_KINDS}.")
+        str | None,
+        typer.Option("--schedule", metavar="KIND", help=f"Print a weekly schedule of this command for {_KINDS}."),
     ] = None,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
@@ -54,10 +55,10 @@ def command(
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the next version of the arm in production from new rows, labels and documents, and hold it against production.
+    """Make the next version of the arm in production from new rows, labels and documents, and test it against production.
 
-    The candidate has to be better on test questions that came or changed since, and not worse on those before, by the margin. Only then
-    does the alias candidate name it, and with [upkeep] promote = "if-better" production too. Exits 1 where it does not come to that.
+    The candidate must be better on new or changed test questions, and not worse by the margin on the old ones. Only then the
+    alias candidate names it, and with [upkeep] promote = "if-better" production too. Exits 1 otherwise.
 
     \b
     Example:

@@ -26,23 +26,24 @@ if TYPE_CHECKING:
     from trimtab.base.versions import GateRecord, Lineage
     from trimtab.upkeep.registry import Registry
 
-HELP = "Versions of arms, which of them is in production, and how it came there."
+HELP = "The registry: versions of arms, which one is in production, and the history."
 AliasOption = Annotated[str, typer.Option("--alias", metavar="NAME", help="The alias: production, candidate, any.")]
-WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, or an alias that names one.")]
 
 
 def register(
     arm: Annotated[
-        str | None, typer.Argument(metavar="[ARM]", help="The winner of the newest study unless given.")
+        str | None, typer.Argument(metavar="[ARM]", help="The arm; by default the winner of the newest study.")
     ] = None,
     task: TaskOption = DEFAULT_TASK,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")
+        str | None, typer.Option("--run", metavar="ID", help="Use the weights of this training run or study.")
     ] = None,
     parent: Annotated[
-        int | None, typer.Option("--parent", metavar="N", help="The version that it follows; the one in production.")
+        int | None,
+        typer.Option("--parent", metavar="N", help="The version that it follows; by default the one in production."),
     ] = None,
     by: ByOption = None,
     dry_run: DryRunOption = False,
@@ -51,7 +52,7 @@ def register(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a version of an arm, as it was measured: its bundle, asked back first, and all that it was made from.
+    """Register a version of a measured arm: its bundle, which is verified first, and everything it was made from.
 
     A version never changes. No alias names it until it is promoted.
 
@@ -80,9 +81,9 @@ def promote(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have an alias name a version. A server of that alias takes it over without a restart.
+    """Point an alias to a version. A server of that alias switches without a restart.
 
-    Every file of the version is read and checked before. Exits 1 where the gate of --evidence was not passed.
+    Every file of the version is verified first. Exits 1 if the gate of --evidence was not passed.
 
     \b
     Example:
@@ -105,7 +106,7 @@ def rollback(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have an alias name again what it named before its last promotion; a second time, the one before that.
+    """Point an alias back to the version before its last promotion; a second time, to the one before that.
 
     \b
     Example:
@@ -117,7 +118,7 @@ def rollback(
 
 
 def history(
-    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="One alias; all unless given.")] = None,
+    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="One alias; by default all.")] = None,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     as_json: JsonOption = False,
@@ -138,7 +139,7 @@ def show(
     registry: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a version: what it is, what it was made from, and what was measured of it.
+    """Show a version: its arm, its origins, and its measured figures.
 
     \b
     Example:
@@ -154,7 +155,7 @@ def list_versions(
     registry: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions of a task, the newest first, with the aliases that name them now.
+    """List the versions of a task, the newest first, with their present aliases.
 
     \b
     Example:
@@ -172,7 +173,7 @@ def lineage(
     registry: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow rows and judgements to the versions that were made from them, and these to the aliases that named them.
+    """Show the lineage: from rows and feedback to the versions made from them, and to the aliases that named these.
 
     \b
     Example:
@@ -186,7 +187,12 @@ def lineage(
 def gc(
     keep: Annotated[
         int,
-        typer.Option("--keep", metavar="N", min=1, help="Last moves of each alias, and newest versions, that stay."),
+        typer.Option(
+            "--keep",
+            metavar="N",
+            min=1,
+            help="Keep the versions of the last N moves of each alias, and the N newest versions.",
+        ),
     ] = 5,
     task: TaskOption = DEFAULT_TASK,
     by: ByOption = None,
@@ -195,9 +201,9 @@ def gc(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the files of versions that are no longer needed; their records stay.
+    """Delete the files of versions that are no longer needed; their records stay.
 
-    Never of a version that an alias names, that one of its last N moves went to or came from, or that is among the N newest.
+    Files are kept for versions that an alias names, that one of its last N moves involved, and for the N newest.
 
     \b
     Example:

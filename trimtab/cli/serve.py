@@ -39,24 +39,27 @@ ArmsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH] [ARM]...",
-        help="A task file or its folder, if not the one here; arms: the winner of the newest study unless given, all for every arm of it.",
+        help="A task file or its folder, by default the one here; arms, by default the winner of the newest study; all for all its arms.",
     ),
 ]
-RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")]
-HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
-PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", metavar="ID", help="Use the weights of this training run or study.")
+]
+HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")]
+PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="The port; 0 takes a free one.")]
 KeysOption = Annotated[
     Path | None,
-    typer.Option("--keys", metavar="FILE", help="Hashes of the keys that open it, in place of a start token."),
+    typer.Option("--keys", metavar="FILE", help="A file of key hashes, instead of a start token."),
 ]
 NewKeyOption = Annotated[
-    str | None, typer.Option("--new-key", metavar="NAME", help="Add a key to FILE, print it once, and end.")
+    str | None,
+    typer.Option("--new-key", metavar="NAME", help="Add a key to the file of --keys, print it once, and exit."),
 ]
 NamesOption = Annotated[
-    list[str] | None, typer.Option("--name", metavar="HOST", help="A further host name that it goes by.")
+    list[str] | None, typer.Option("--name", metavar="HOST", help="An additional host name of the server.")
 ]
 CertificateOption = Annotated[
-    Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file, for https; --private-key beside it.")
+    Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file for https; needs --private-key.")
 ]
 PrivateKeyOption = Annotated[
     Path | None, typer.Option("--private-key", metavar="FILE", help="PEM file of the certificate's key.")
@@ -64,22 +67,24 @@ PrivateKeyOption = Annotated[
 MaxRequestsOption = Annotated[
     int,
     typer.Option(
-        "--most", metavar="N", min=1, help="Requests that may run or wait at most; a slow machine takes fewer."
+        "--most", metavar="N", min=1, help="Most requests that may run or wait; a slow machine accepts fewer."
     ),
 ]
-UnequalOption = Annotated[
-    bool, typer.Option("--unequal", help="Serve even where answers do not come out as they were measured.")
-]
+UnequalOption = Annotated[bool, typer.Option("--unequal", help="Serve even if answers differ from the measured ones.")]
 LogTextsOption = Annotated[bool, typer.Option("--log-texts", help="Write questions and answers into the log.")]
 FeedbackStoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="URL", help="Judgements: a file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."
+        "--store",
+        metavar="URL",
+        help="The feedback store: a file, or postgresql://USER@HOST/DATABASE; by default .trimtab/feedback.db.",
     ),
 ]
 FollowAliasOption = Annotated[
     str | None,
-    typer.Option("--alias", metavar="NAME", help="What this alias of the registry names, now and from then on."),
+    typer.Option(
+        "--alias", metavar="NAME", help="Serve the version that this registry alias names, and follow the alias."
+    ),
 ]
 
 
@@ -107,13 +112,13 @@ def command(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
+    """Serve arms behind an OpenAI-compatible API, with a page to try them and give feedback.
 
-    With --eight-bit arms answer in 8 bits, once eval --eight-bit has measured on test what that costs them.
-    With --alias the server follows an alias of the registry: another version that it comes to name is loaded beside,
-    tried, and takes over between two requests; where that fails the old one goes on. With --alias production a canary's
-    candidate answers its share of the users.
-    With --json standard output is the server's address, token and arms, once it answers.
+    With --eight-bit arms answer with 8-bit weights, once eval --eight-bit has measured the loss on test.
+    With --alias the server follows an alias of the registry: a new version is loaded beside the old one, checked, and
+    takes over between two requests; if that fails the old one goes on. With --alias production a canary's candidate
+    answers its share of the users.
+    With --json the server's address, token and arms are printed once it answers.
 
     \b
     Example:

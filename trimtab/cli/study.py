@@ -44,12 +44,12 @@ def command(
             "--budget",
             metavar="TIME|AMOUNT",
             callback=_checked_budget,
-            help="For example 90s, 30m, 2h, or '20 USD' where the task file has prices; instead of the task's.",
+            help="For example 90s, 30m, 2h, or '20 USD' if the task file has prices; instead of the task's.",
         ),
     ] = None,
     arms: Annotated[
         str | None,
-        typer.Option("--arms", metavar="A,B", help="These arms only, for example prompt,rag; instead of the task's."),
+        typer.Option("--arms", metavar="A,B", help="Run these arms, for example prompt,rag; instead of the task's."),
     ] = None,
     rows: RowsOption = None,
     input: InputOption = None,
@@ -58,10 +58,11 @@ def command(
     track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every arm, tell the verdict, write the report.
+    """Run every arm, print the verdict, write the report.
 
-    Given a file or a folder without a task file, it looks at the data, writes trimtab.toml beside them, says what it took
-    for what, and goes on. All arms answer the same questions. Exits 1 when the data cannot show a winner; the report then says what would settle it.
+    Given a file or a folder without a task file, it inspects the data, writes trimtab.toml beside them, prints what it
+    inferred, and goes on. All arms answer the same questions. Exits 1 if the data cannot show a winner; the report then
+    says what would settle it.
 
     \b
     Example:

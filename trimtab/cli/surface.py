@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trimtab.base.progress import Progress
     from trimtab.base.surface import SurfaceAudit
 
-HELP = "What a site publishes: can assistants read, find and cite it?"
+HELP = "Published sites: can assistants read, find and cite them?"
 DEFAULT_CACHE = Path(".trimtab") / "surface"
 
 
@@ -33,15 +33,15 @@ def audit_site(
     ] = 20,
     rate: Annotated[float, typer.Option("--rate", metavar="N", help="At most N requests a second.")] = 5.0,
     base: Annotated[
-        str | None, typer.Option("--base", metavar="URL", help="The address that a folder's pages have when served.")
+        str | None, typer.Option("--base", metavar="URL", help="The URL of a folder's pages when they are served.")
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="The host may have an address of a private network.")
+        bool, typer.Option("--private", help="Allow hosts with addresses of a private network.")
     ] = False,
     render: Annotated[
         int,
         typer.Option(
-            "--render", metavar="N", min=0, help="Render N pages with scripts in Chromium, for what is missing without."
+            "--render", metavar="N", min=0, help="Render N pages in Chromium, to find content that needs scripts."
         ),
     ] = 0,
     as_agents: Annotated[
@@ -53,7 +53,7 @@ def audit_site(
     logs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--logs", metavar="FILE", help="Access logs: which assistants' agents came. Several may be given."
+            "--logs", metavar="FILE", help="Access logs, to count visits of assistants' agents. Several may be given."
         ),
     ] = None,
     ranges: Annotated[
@@ -66,10 +66,10 @@ def audit_site(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="FILE", help="What --json printed before: tell what has changed."),
+        typer.Option("--against", metavar="FILE", help="An earlier result of --json, to list changes."),
     ] = None,
     cache: Annotated[
-        Path, typer.Option("--cache", metavar="FOLDER", help="Where fetched pages are kept.")
+        Path, typer.Option("--cache", metavar="FOLDER", help="The folder for fetched pages.")
     ] = DEFAULT_CACHE,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -78,7 +78,7 @@ def audit_site(
 ) -> None:
     """Find what keeps assistants from reading, finding and citing a site: facts by severity, no total score.
 
-    robots.txt is obeyed, and the crawl is slow by default. Exits 1 where something blocks.
+    robots.txt is obeyed, and the crawl is slow by default. Exits 1 if something blocks assistants.
 
     \b
     Example:

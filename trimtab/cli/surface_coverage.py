@@ -61,7 +61,7 @@ MaxQuestionsOption = Annotated[
     int, typer.Option("--most", metavar="N", min=1, help="Ask at most N questions, the most asked first.")
 ]
 CacheOption = Annotated[
-    Path, typer.Option("--cache", metavar="FOLDER", help="Where fetched pages and vectors are kept.")
+    Path, typer.Option("--cache", metavar="FOLDER", help="The folder for fetched pages and vectors.")
 ]
 PageOption = Annotated[
     Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -87,7 +87,7 @@ def coverage(
         ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON): tell what has changed.")
+        Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON), to list changes.")
     ] = None,
     task: TaskFileOption = None,
     cache: CacheOption = DEFAULT_CACHE,
@@ -147,9 +147,9 @@ def plan(
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan which questions to answer next: by demand, by what is not answered, by the facts at hand, with a brief for each group.
+    """Plan which questions to answer next, by demand, coverage gap and available facts, with a brief for each group.
 
-    A brief quotes what your pages and documents say, with its place. No text is written for publication, no figure is made up.
+    A brief quotes your pages and documents with their locations. No text is written for publication, no figure is invented.
 
     \b
     Example:
@@ -189,12 +189,15 @@ def try_edit(
     seeds: Annotated[
         int,
         typer.Option(
-            "--seeds", metavar="N", min=1, help="Simulated assistants, which cut and search pages in other ways."
+            "--seeds",
+            metavar="N",
+            min=1,
+            help="Number of simulated assistants, which chunk and search pages in different ways.",
         ),
     ] = 3,
     margin: Annotated[
         float,
-        typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="How much worse still counts as not worse."),
+        typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="The loss that still counts as not worse."),
     ] = 0.02,
     most: MaxQuestionsOption = 300,
     markdown: MarkdownOption = None,
@@ -205,8 +208,8 @@ def try_edit(
 ) -> None:
     """Try an edit before it is published: is it better, not worse, or is nothing shown?
 
-    The same questions are asked with the present and with the edited page, beside a placebo, and while competitors say the same.
-    Exits 0 where the edit is better or not worse, 1 where it is worse or nothing is shown: a check of a pull request.
+    The same questions are asked with the present and the edited page, with a placebo, and with competitors that adopt the
+    edit. Exits 0 if the edit is better or not worse, 1 if it is worse or nothing is shown: a check for pull requests.
 
     \b
     Example:

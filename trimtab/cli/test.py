@@ -19,14 +19,14 @@ def command(
     source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Draw a new test set first; the old test rows are trained on.")
+        bool, typer.Option("--fresh", help="Draw a new test set first; the old test rows become training rows.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how many studies have opened the test questions, or draw new ones.
+    """Report how many studies have used the test questions, or draw new ones.
 
-    Each study of the same questions is tested more strictly than the one before it. A fresh test set is drawn from training
-    rows that no study has tested on.
+    Each further study on the same questions is tested more strictly. A fresh test set is drawn from training rows that no
+    study has tested on.
 
     \b
     Example:

@@ -11,7 +11,7 @@ from trimtab.base.errors import EXIT_NO, MissingError
 from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, resolve_task
 from trimtab.cli.output import Output
 
-HELP = "The answers that serve keeps where the task file has [upkeep] traffic."
+HELP = "The answers that serve records if the task file has [upkeep] traffic."
 
 
 def forget(
@@ -22,9 +22,9 @@ def forget(
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete what a user asked and was answered, its labels, and the user's judgements.
+    """Delete a user's questions and answers, their labels, and the user's feedback.
 
-    Exits 1 where there is nothing of this user.
+    Exits 1 if there is nothing of this user.
 
     \b
     Example:

@@ -24,14 +24,16 @@ from trimtab.cli.output import Output
 def command(
     words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="The seed of the initial values and the order of the rows.")
+    ] = 0,
     resume: ResumeOption = None,
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one arm's weights and keep them as a run.
+    """Train one arm's weights and store them as a run.
 
     \b
     Example:
