@@ -35,7 +35,7 @@ def test_the_file_never_holds_a_key(tmp_path: Path) -> None:
     assert key_digest(first) in text
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     keys = read_keys(file)
-    assert [key and key.name for key in map(keys.named, (first, second, first[:-1], ""))] == [
+    assert [key and key.name for key in map(keys.find, (first, second, first[:-1], ""))] == [
         "team-a",
         "team-b",
         None,

@@ -35,7 +35,10 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[PATH] [QUESTION]",
-            help="The question in quotes; without one a conversation, or one question per line from a pipe. Of two arguments the first is the folder or file; a single argument is, if it exists.",
+            help=(
+                "The question in quotes; without one a conversation, or one question per line from a pipe. Of "
+                "two arguments the first is the folder or file; a single argument is, if it exists."
+            ),
         ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,

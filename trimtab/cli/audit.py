@@ -31,9 +31,9 @@ def command(
 ) -> None:
     """Let people judge which answers of a study are right, and decide the study again by their judgements.
 
-    Answers are shown one by one, without the name of their arm; equal ones once. Type r for right, w for wrong, s to skip,
-    u to undo, q to stop: judgements are kept, and the next call goes on from there. From 60 questions on, scores and
-    differences are corrected for the errors of the metric. Exits 1 while fewer are judged.
+    Answers are shown one by one, without the name of their arm; equal ones once. Type r for right, w for wrong, s to
+    skip, u to undo, q to stop: judgements are kept, and the next call goes on from there. From 60 questions on, scores
+    and differences are corrected for the errors of the metric. Exits 1 while fewer are judged.
 
     \b
     Example:

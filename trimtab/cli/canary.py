@@ -56,8 +56,8 @@ def start(
 ) -> None:
     """Start a canary: a candidate answers a share of the users. Prints how many users a result needs.
 
-    A running `trimtab serve --alias production` loads it within seconds. A user stays with one version. The canary ends by
-    itself: promoted, rolled back, or undecided at its deadline, after which production stays.
+    A running `trimtab serve --alias production` loads it within seconds. A user stays with one version. The canary ends
+    by itself: promoted, rolled back, or undecided at its deadline, after which production stays.
 
     \b
     Example:
@@ -146,7 +146,10 @@ def _lines(status_: CanaryStatus) -> Iterator[str]:
     elif status_.record is None:
         yield "right: too few users with judgements or labels yet"
     if evidence.errors is not None:
-        yield f"failed: {evidence.errors.candidate:.2%} of the candidate's answers, {evidence.errors.production:.2%} of production's"
+        yield (
+            f"failed: {evidence.errors.candidate:.2%} of the candidate's answers, "
+            f"{evidence.errors.production:.2%} of production's"
+        )
     if (one := evidence.latency) is not None:
         yield (
             f"95th percentile: {one.candidate_p95_ms:,.0f} ms, production {one.production_p95_ms:,.0f} ms; "

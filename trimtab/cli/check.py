@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Audit data and task before anything is trained.
 
-    Prints refused rows, duplicates, leakage and the smallest difference that the test set can show; then the loss mask in
-    colour, and predicted time and memory of each arm. Exits 1 if something must be fixed first.
+    Prints refused rows, duplicates, leakage and the smallest difference that the test set can show; then the loss mask
+    in colour, and predicted time and memory of each arm. Exits 1 if something must be fixed first.
 
     \b
     Example:

@@ -83,13 +83,20 @@ def _draw_data(result: CheckResult, console: Console) -> None:
     for finding in result.private:
         console.print(
             Text(
-                f"Private data: {finding.count} {finding.kind} in {finding.rows} row{'s' * (finding.rows != 1)}, first {finding.places[0]}"
+                f"Private data: {finding.count} {finding.kind} in {finding.rows} "
+                f"row{'s' * (finding.rows != 1)}, first {finding.places[0]}"
             )
         )
     if result.smallest_difference is not None:
         points, count = 100 * result.smallest_difference, result.comparisons
-        power = f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on {GUESSED_DISCORDANCE:.0%} of questions)"
-        can_show = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
+        power = (
+            f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on "
+            f"{GUESSED_DISCORDANCE:.0%} of questions)"
+        )
+        can_show = (
+            f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more "
+            "questions."
+        )
         cannot_show = f"are too few to show any difference between arms {power}."
         console.print(Text(f"The {result.splits['test']:,} test questions {can_show if points < 90 else cannot_show}"))
 
@@ -121,7 +128,8 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     if tokens is not None:
         console.print(
             Text(
-                f"\nTokens of a row, the median (and most): prompt {tokens.prompt_median:.0f} ({tokens.prompt_longest:,}), "
+                f"\nTokens of a row, the median (and most): prompt {tokens.prompt_median:.0f} "
+                f"({tokens.prompt_longest:,}), "
                 f"answer {tokens.answer_median:.0f} ({tokens.answer_longest:,}); the model takes {tokens.context:,}"
             )
         )

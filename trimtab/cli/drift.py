@@ -50,8 +50,8 @@ def command(
 ) -> None:
     """Report whether questions and answers in use have drifted, since when, how certain that is, and what to do.
 
-    Windows of recorded answers are compared with the first ones of the version in production; labels with the target, or
-    with the measured score; documents with those that the version was made from. Exits 1 if something must be done.
+    Windows of recorded answers are compared with the first ones of the version in production; labels with the target,
+    or with the measured score; documents with those that the version was made from. Exits 1 if something must be done.
 
     \b
     Example:
@@ -111,7 +111,9 @@ def _lines(report: DriftReport) -> Iterator[str]:
         yield f"and {len(documents) - MAX_LISTED:,} documents more"
     for question in report.affected[:MAX_LISTED]:
         now = "" if question.now is None else f"; now: {_short(question.now)}"
-        yield f"  {_short(question.question)} → {_short(question.answer)}{now}  ({question.source}, {question.document})"
+        yield (
+            f"  {_short(question.question)} → {_short(question.answer)}{now}  ({question.source}, {question.document})"
+        )
     if report.windows:
         promised = f"Without drift a false alarm comes once in {report.alarm_free:,} windows or more, as expected."
         yield f"\n{promised} The next window lacks {report.missing:,} answers."

@@ -27,7 +27,10 @@ def command(
         ExportFormat,
         typer.Option(
             "--format",
-            help="peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: the whole arm, for serve and ask.",
+            help=(
+                "peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: the "
+                "whole arm, for serve and ask."
+            ),
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new or empty folder.")],
@@ -35,7 +38,10 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[PATH] [ARM]",
-            help="A task file or its folder, by default the one here; the arm, by default the winner of the newest study.",
+            help=(
+                "A task file or its folder, by default the one here; the arm, by default the winner of the "
+                "newest study."
+            ),
         ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,

@@ -40,9 +40,9 @@ def export_feedback(
 ) -> None:
     """Export feedback as rows for study and train.
 
-    Preferences become pairs, likes and dislikes single judged answers, corrections both pairs and examples. A correction of
-    a dev or test question never becomes an example. The task-file lines that name the files are printed. Exits 1 if there
-    is nothing to export.
+    Preferences become pairs, likes and dislikes single judged answers, corrections both pairs and examples. A
+    correction of a dev or test question never becomes an example. The task-file lines that name the files are printed.
+    Exits 1 if there is nothing to export.
 
     \b
     Example:

@@ -56,9 +56,9 @@ def command(
 ) -> None:
     """Let people label which recorded answers are right, and estimate the quality in production.
 
-    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: labels are kept,
-    and the next call goes on from there. A second person labels the same answers with --by NAME; their agreement is
-    printed. Exits 1 with too few labels for an estimate.
+    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: labels are
+    kept, and the next call goes on from there. A second person labels the same answers with --by NAME; their agreement
+    is printed. Exits 1 with too few labels for an estimate.
 
     \b
     Example:

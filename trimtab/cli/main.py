@@ -68,7 +68,10 @@ TYPER_INTERRUPTED = 130
 
 app = typer.Typer(
     name="trimtab",
-    help="Measures which is the lightest approach that does your task well enough: prompting, retrieval, fine-tuning or a blend.",
+    help=(
+        "Measures which is the lightest approach that does your task well enough: prompting, retrieval, "
+        "fine-tuning or a blend."
+    ),
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -20,7 +20,9 @@ SourceArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="PATH",
-        help="A task file, a folder, a data file or a Hugging Face dataset id; a task file is written if there is none.",
+        help=(
+            "A task file, a folder, a data file or a Hugging Face dataset id; a task file is written if there is none."
+        ),
     ),
 ]
 InputOption = Annotated[
@@ -85,7 +87,10 @@ AllowOption = Annotated[
     typer.Option(
         "--allow",
         metavar="WHAT",
-        help="Allow the task file to send questions to this address (VARIABLE@ADDRESS: with this key), or to read this file or folder.",
+        help=(
+            "Allow the task file to send questions to this address (VARIABLE@ADDRESS: with this key), or to read "
+            "this file or folder."
+        ),
     ),
 ]
 ByOption = Annotated[
@@ -107,7 +112,10 @@ ArmArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="[PATH] ARM",
-        help="A task file, a folder or a data file first, by default the task here; then the arm: prompt, rag, lora, lora+rag. ./lora is a folder.",
+        help=(
+            "A task file, a folder or a data file first, by default the task here; then the arm: prompt, rag, "
+            "lora, lora+rag. ./lora is a folder."
+        ),
     ),
 ]
 

@@ -55,10 +55,11 @@ def command(
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the next version of the arm in production from new rows, labels and documents, and test it against production.
+    """Make the next version of the arm in production from new rows, labels and documents, and test it against
+    production.
 
-    The candidate must be better on new or changed test questions, and not worse by the margin on the old ones. Only then the
-    alias candidate names it, and with [upkeep] promote = "if-better" production too. Exits 1 otherwise.
+    The candidate must be better on new or changed test questions, and not worse by the margin on the old ones. Only
+    then the alias candidate names it, and with [upkeep] promote = "if-better" production too. Exits 1 otherwise.
 
     \b
     Example:
@@ -108,7 +109,8 @@ def _draw(console: Console, result: RefreshResult) -> None:
                 line(f"{name}: {_test_sentence(test)}")
         if (forgetting := result.gate.forgetting) is not None:
             line(
-                f"general text: {forgetting.difference:+.3f} [{forgetting.low:+.3f}, {forgetting.high:+.3f}] nats a token against production, "
+                f"general text: {forgetting.difference:+.3f} [{forgetting.low:+.3f}, {forgetting.high:+.3f}] "
+                "nats a token against production, "
                 f"on {forgetting.passages} passages"
             )
     line(result.sentence)

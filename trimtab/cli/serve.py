@@ -39,7 +39,10 @@ ArmsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH] [ARM]...",
-        help="A task file or its folder, by default the one here; arms, by default the winner of the newest study; all for all its arms.",
+        help=(
+            "A task file or its folder, by default the one here; arms, by default the winner of the newest "
+            "study; all for all its arms."
+        ),
     ),
 ]
 RunOption = Annotated[

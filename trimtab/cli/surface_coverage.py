@@ -28,7 +28,10 @@ QuestionsOption = Annotated[
     typer.Option(
         "--questions",
         metavar="FILE",
-        help="Questions: one a line, or a table such as Search Console's Queries.csv, Bing's, site search, tickets. Several may be given.",
+        help=(
+            "Questions: one a line, or a table such as Search Console's Queries.csv, Bing's, site search, "
+            "tickets. Several may be given."
+        ),
     ),
 ]
 TrafficOption = Annotated[
@@ -149,7 +152,8 @@ def plan(
 ) -> None:
     """Plan which questions to answer next, by demand, coverage gap and available facts, with a brief for each group.
 
-    A brief quotes your pages and documents with their locations. No text is written for publication, no figure is invented.
+    A brief quotes your pages and documents with their locations. No text is written for publication, no figure is
+    invented.
 
     \b
     Example:
@@ -208,8 +212,9 @@ def try_edit(
 ) -> None:
     """Try an edit before it is published: is it better, not worse, or is nothing shown?
 
-    The same questions are asked with the present and the edited page, with a placebo, and with competitors that adopt the
-    edit. Exits 0 if the edit is better or not worse, 1 if it is worse or nothing is shown: a check for pull requests.
+    The same questions are asked with the present and the edited page, with a placebo, and with competitors that adopt
+    the edit. Exits 0 if the edit is better or not worse, 1 if it is worse or nothing is shown: a check for pull
+    requests.
 
     \b
     Example:

@@ -25,8 +25,8 @@ def command(
 ) -> None:
     """Report how many studies have used the test questions, or draw new ones.
 
-    Each further study on the same questions is tested more strictly. A fresh test set is drawn from training rows that no
-    study has tested on.
+    Each further study on the same questions is tested more strictly. A fresh test set is drawn from training rows that
+    no study has tested on.
 
     \b
     Example:

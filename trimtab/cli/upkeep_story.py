@@ -62,7 +62,10 @@ class UpkeepStory(Shown):
     def headline(self) -> str:
         """How it ended."""
         if self.promoted and self.rolled_back and self.same_answers:
-            return "The new version came into production, the bad one was taken back, and the answers are those of before, byte for byte."
+            return (
+                "The new version came into production, the bad one was taken back, and the answers are those of "
+                "before, byte for byte."
+            )
         return "The story did not end as it should; its page says at which step."
 
 

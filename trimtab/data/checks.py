@@ -98,11 +98,17 @@ def check_size(splits: Mapping[Split, Sequence[Example]]) -> Iterator[Remark]:
         return
     train, test = len(splits.get("train", ())), len(splits.get("test", ()))
     if 0 < train < FEW_TO_TRAIN:
-        text = f"Train has {train} rows: tuning on so few learns them by heart; add rows (50 are a start) or leave tuned arms out."
+        text = (
+            f"Train has {train} rows: tuning on so few learns them by heart; add rows (50 are a start) or leave "
+            "tuned arms out."
+        )
         yield Remark("warn", text)
     if 0 < test < FEW_TO_TEST:
         points = 100 * half_width(test)
-        text = f"Test has {test} rows: a score of 80% would be known to about ±{points:.0f} points only, so that arms can hardly be told apart; add rows."
+        text = (
+            f"Test has {test} rows: a score of 80% would be known to about ±{points:.0f} points only, so that "
+            "arms can hardly be told apart; add rows."
+        )
         yield Remark("warn", text)
 
 
@@ -117,11 +123,17 @@ def _classes(data: _CheckInput) -> Iterator[Remark]:
     first = _first_by_label(data.rows)
     if len(first) == 1:
         label = next(iter(first))
-        text = f"All {len(data.rows)} rows have the label {label!r}: there is nothing to tell apart; add rows of other labels."
+        text = (
+            f"All {len(data.rows)} rows have the label {label!r}: there is nothing to tell apart; add rows of "
+            "other labels."
+        )
         yield Remark("stop", text)
     if len(first) >= MANY_CLASSES:
         memory = linear_memory_mb([row.input for row in data.rows_of("train")], len(first))
-        text = f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone needs about {memory:,.0f} MB for them; check that the label column is the right one."
+        text = (
+            f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone "
+            f"needs about {memory:,.0f} MB for them; check that the label column is the right one."
+        )
         yield Remark("warn", text)
 
 
@@ -132,7 +144,10 @@ def _rare_classes(data: _CheckInput) -> Iterator[Remark]:
     if few and len(counts) > 1:
         named = ", ".join(f"{ellipsize(label)!r} {counts[label]}" for label in few[:SHOWN_CLASSES])
         more = f" and {len(few) - SHOWN_CLASSES:,} more" if len(few) > SHOWN_CLASSES else ""
-        text = f"{_count_are(few, 'label')} of fewer than {FEW_OF_CLASS} rows ({named}{more}), too few to say how well they are told; add rows, or join them with others (labels.merge)."
+        text = (
+            f"{_count_are(few, 'label')} of fewer than {FEW_OF_CLASS} rows ({named}{more}), too few to say how "
+            "well they are told; add rows, or join them with others (labels.merge)."
+        )
         yield Remark("note", text)
 
 
@@ -153,7 +168,10 @@ def _label_forms(data: _CheckInput) -> Iterator[Remark]:
     words = [label for label in first if not _NUMBER.fullmatch(label.strip())]
     if numbers and words and not data.task.task.labels:
         number, word = numbers[0], words[0]
-        text = f"Labels mix numbers ({number!r} at {row_location(first[number])}) with words ({word!r} at {row_location(first[word])}); use one kind, or list them all in task.labels if they are meant."
+        text = (
+            f"Labels mix numbers ({number!r} at {row_location(first[number])}) with words ({word!r} at "
+            f"{row_location(first[word])}); use one kind, or list them all in task.labels if they are meant."
+        )
         yield Remark("stop", text)
     forms: dict[str, list[str]] = defaultdict(list)
     for label in first:
@@ -162,7 +180,11 @@ def _label_forms(data: _CheckInput) -> Iterator[Remark]:
     if variants:
         one, other = variants[0][:2]
         count = f"{len(variants)} label{'s are' if len(variants) > 1 else ' is'}"
-        text = f"{count} written in several ways ({one!r} at {row_location(first[one])}, {other!r} at {row_location(first[other])}) and counted as different; to join them write under [labels]: {_merge_line(variants, data)}"
+        text = (
+            f"{count} written in several ways ({one!r} at {row_location(first[one])}, {other!r} at "
+            f"{row_location(first[other])}) and counted as different; to join them write under [labels]: "
+            f"{_merge_line(variants, data)}"
+        )
         yield Remark("warn", text)
 
 
@@ -185,7 +207,10 @@ def _merge_line(variants: Sequence[Sequence[str]], data: _CheckInput) -> str:
 def _label_sides(data: _CheckInput) -> Iterator[Remark]:
     unseen_labels = sorted(set(data.task.task.labels) - {row.references[0] for row in data.rows})
     if unseen_labels:
-        text = f"{_count_are(unseen_labels, 'label')} in task.labels and in no row ({unseen_labels[0]!r}), so no arm can learn it; mend the spelling, or take it out."
+        text = (
+            f"{_count_are(unseen_labels, 'label')} in task.labels and in no row ({unseen_labels[0]!r}), so no arm "
+            "can learn it; mend the spelling, or take it out."
+        )
         yield Remark("warn", text)
     trained = {row.references[0] for row in data.rows_of("train")}
     sides: tuple[tuple[Split, Level], ...] = (("test", "stop"), ("dev", "warn"))
@@ -193,7 +218,10 @@ def _label_sides(data: _CheckInput) -> Iterator[Remark]:
         unseen = _first_by_label([row for row in data.rows_of(split) if row.references[0] not in trained])
         if unseen and trained:
             label, row = next(iter(unseen.items()))
-            text = f"{_count_are(unseen, 'label')} in {split} and never in train ({label!r} at {row_location(row)}), so no arm can learn it; add training rows of it, or take it out."
+            text = (
+                f"{_count_are(unseen, 'label')} in {split} and never in train ({label!r} at {row_location(row)}), "
+                "so no arm can learn it; add training rows of it, or take it out."
+            )
             yield Remark(level, text)
 
 
@@ -202,7 +230,10 @@ def _dominance(data: _CheckInput) -> Iterator[Remark]:
     answer, count = counts.most_common(1)[0]
     share = count / len(data.rows)
     if DOMINANT < share < 1 or (share == 1 and data.task.task.kind != "classify" and len(data.rows) > 1):
-        text = f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {ellipsize(answer)!r}, so that always giving it scores as much; add rows of the others"
+        text = (
+            f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {ellipsize(answer)!r}, so that "
+            "always giving it scores as much; add rows of the others"
+        )
         advice = ', or set metric = "macro_f1".' if data.task.metric == "accuracy" else "."
         yield Remark("warn", text + advice)
 
@@ -221,7 +252,11 @@ def _contradictions(data: _CheckInput) -> Iterator[Remark]:
         one, two = contradictions[0]
         count = f"{len(contradictions)} question{'s have' if len(contradictions) > 1 else ' has'}"
         this, that = _shorten_pair(one.references[0], two.references[0])
-        text = f"{count} different answers in different rows ({ellipsize(one.input)!r}: {this!r} at {row_location(one)}, {that!r} at {row_location(two)}); keep one, or give both as references of one row."
+        text = (
+            f"{count} different answers in different rows ({ellipsize(one.input)!r}: {this!r} at "
+            f"{row_location(one)}, {that!r} at {row_location(two)}); keep one, or give both as references of one "
+            "row."
+        )
         yield Remark("warn", text)
 
 
@@ -239,7 +274,10 @@ def _invisible(data: _CheckInput) -> Iterator[Remark]:
     if found:
         row, character = found[0]
         name = unicodedata.name(character, "").lower() or "tag"
-        text = f"{_rows_have(len(found))} invisible characters (U+{ord(character):04X}, {name}, at {row_location(row)}), which can hide instructions or split words; remove them unless they are meant."
+        text = (
+            f"{_rows_have(len(found))} invisible characters (U+{ord(character):04X}, {name}, at "
+            f"{row_location(row)}), which can hide instructions or split words; remove them unless they are meant."
+        )
         yield Remark("warn", text)
 
 
@@ -247,7 +285,10 @@ def _special(data: _CheckInput) -> Iterator[Remark]:
     found = _matches(data, data.audit.special)
     if found:
         row, token = found[0]
-        text = f"{_rows_have(len(found))} text that looks like a special token ({token!r} at {row_location(row)}); it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
+        text = (
+            f"{_rows_have(len(found))} text that looks like a special token ({token!r} at {row_location(row)}); "
+            "it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
+        )
         yield Remark("warn", text)
 
 
@@ -264,7 +305,11 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
     total, left = len(data.rows), len(data.rows) - len(pairs)
     first = pairs[0]
     parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _PAIR_WORDS if kinds[kind])
-    text = f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; {row_location(data.rows[first.b])} repeats {row_location(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
+    text = (
+        f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; "
+        f"{row_location(data.rows[first.b])} repeats {row_location(data.rows[first.a])}), so that they weigh as "
+        f"{left} independent rows; remove what is not meant."
+    )
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
     yield from _bursts(data, pairs)
 
@@ -272,7 +317,11 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
     """Yield a note if near duplicates were found by MinHash."""
     if not data.audit.rows.exact:
-        text = f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats word for word is all found."
+        text = (
+            f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike "
+            "in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very "
+            "many are alike. What repeats word for word is all found."
+        )
         yield Remark("note", text)
 
 
@@ -290,8 +339,15 @@ def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remar
             bursts[min(members)] = rows
     if bursts:
         rows = max(bursts.values(), key=len)
-        count = f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with one answer"
-        text = f"{count}: the largest has {len(rows)} rows ({ellipsize(rows[0].input)!r}: {ellipsize(rows[0].references[0])!r}, from {row_location(rows[0])} on); make sure that nobody planted them, and keep one of each."
+        count = (
+            f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with "
+            "one answer"
+        )
+        text = (
+            f"{count}: the largest has {len(rows)} rows ({ellipsize(rows[0].input)!r}: "
+            f"{ellipsize(rows[0].references[0])!r}, from {row_location(rows[0])} on); make sure that nobody "
+            "planted them, and keep one of each."
+        )
         yield Remark("warn", text)
 
 
@@ -301,8 +357,15 @@ def _quotes(data: _CheckInput) -> Iterator[Remark]:
     found = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
     if found:
         _, row, first = found[0]
-        count = f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test stand{'s' if len(found) == 1 else ''}"
-        text = f'{count} word for word in the documents ({row_location(data.rows[row])} in {first.document}), which favours retrieval; reword, or, if users ask just so (a list of frequent questions), set data.leakage = "report".'
+        count = (
+            f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test "
+            f"stand{'s' if len(found) == 1 else ''}"
+        )
+        text = (
+            f"{count} word for word in the documents ({row_location(data.rows[row])} in {first.document}), which "
+            "favours retrieval; reword, or, if users ask just so (a list of frequent questions), set "
+            'data.leakage = "report".'
+        )
         yield Remark("stop" if data.task.data.leakage == "stop" else "warn", text)
 
 

@@ -36,7 +36,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tests": (),
     "time": (),
 }
-"""Optional roles beside question and answer, with the field names that are recognised; tests and time only if the task file names them."""
+"""Optional roles beside question and answer, with the field names that are recognised; tests and time only if the task
+file names them."""
 
 # Layouts recognised by two field names: those of the question and those of the answer; the first match is taken.
 PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -282,7 +283,8 @@ def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
     """Return the error for rows that have questions or texts only, with two ways on."""
     return row.error(
         f"there is text ({', '.join(source)}) and no column of labels or answers",
-        "label some: copy about 100 of the rows to a file of their own and add a column `label` (or `answer`); or, to ask about "
+        "label some: copy about 100 of the rows to a file of their own and add a column `label` (or "
+        "`answer`); or, to ask about "
         'these texts, save them as documents and draft about 100 lines of {"question": "…", "answer": "…"}',
     )
 

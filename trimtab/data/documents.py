@@ -25,7 +25,8 @@ MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm"
 PDF, SQUAD = (".pdf",), (".json", ".json.gz")
 OFFICE: Mapping[str, str] = {".docx": "Word", ".xlsx": "Excel", ".pptx": "PowerPoint"}
 SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF, *OFFICE)
-"""File types read from a listed folder; SQuAD JSON only if the file itself is listed, as folders hold other JSON too."""
+"""File types read from a listed folder; SQuAD JSON only if the file itself is listed, as folders hold other JSON too.
+"""
 
 MOST_ATTRIBUTES = 5000  # of one HTML tag
 PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its size in memory, and some seconds per MB

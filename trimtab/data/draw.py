@@ -21,8 +21,9 @@ def sample_rows(examples: Sequence[Example], limit: int, kind: Kind, seed: int =
     strata: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: sha256_text(str(seed), example.id)):
         strata.setdefault(_stratum(example, kind), []).append(example)
-    # Row k of a stratum may enter once its share exceeds k rows, and must before its share reaches k + 1; of the eligible rows the
-    # most urgent enters (Tijdeman 1980, "The chairman assignment problem": every share is then kept to within one row).
+    # Row k of a stratum may enter once its share exceeds k rows, and must before its share reaches k + 1; of the
+    # eligible rows the most urgent enters (Tijdeman 1980, "The chairman assignment problem": every share is then kept
+    # to within one row).
     not_due = sorted((0, sha256_text(str(seed), name), name, 0) for name in strata)
     due: list[tuple[int, str, str, int]] = []
     picked: set[str] = set()

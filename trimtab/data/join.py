@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Edge = tuple[int, int, float]
 
-# The exact join counts common features by a sparse product. It is used up to so many products per feature of the texts, where it
-# takes about twice as long as MinHash, or so many products in all, about a second.
+# The exact join counts common features by a sparse product. It is used up to so many products per feature of the texts,
+# where it takes about twice as long as MinHash, or so many products in all, about a second.
 PRODUCTS_A_FEATURE, FEW_PRODUCTS = 20, 20_000_000
 _BLOCK, _CHUNK = (
     512,

@@ -112,7 +112,8 @@ def describe_pair(overlap: Overlap) -> str:
     """Return which row repeats which, how, and its text."""
     right, left = overlap.right, overlap.left
     return (
-        f"{overlap.right_split} {row_location(right)} repeats {overlap.left_split} {row_location(left)} ({_how(overlap)}): "
+        f"{overlap.right_split} {row_location(right)} repeats {overlap.left_split} {row_location(left)} "
+        f"({_how(overlap)}): "
         f"{ellipsize(right.input)!r}"
     )
 

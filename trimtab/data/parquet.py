@@ -40,7 +40,8 @@ def read_parquet(path: Path) -> RawRows:
             batch_rows = _batch_rows(file.schema_arrow, file.metadata)
         # A repeated text is stored once and read as a dictionary, so its size is known before rows are built.
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            # In one thread: with several, a damaged file sometimes ended the process (an exception in a thread of pyarrow).
+            # In one thread: with several, a damaged file sometimes ended the process (an exception in a thread of
+            # pyarrow).
             for batch in file.iter_batches(batch_size=batch_rows, use_threads=False):
                 batch_bytes = sum(map(_unpacked_bytes, batch.columns)) + _ROW_BYTES * batch.num_rows
                 total += batch_bytes

@@ -29,7 +29,8 @@ from trimtab.data.strict_json import LONE_SURROGATE, first_duplicate, has_lone_s
 TEXT_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
-"""Most values in a JSON file that is read whole, counted by commas and brackets; each takes about 60 bytes of memory."""
+"""Most values in a JSON file that is read whole, counted by commas and brackets; each takes about 60 bytes of memory.
+"""
 PAIR = ("first", "second")
 """The field names of a row that is written as a pair."""
 

@@ -27,7 +27,8 @@ WHOLE_CAP = 256 * MB
 TOTAL_CAP = 16 * 1024 * MB
 """Most unpacked bytes of one compressed file."""
 BOMB_FLOOR, BOMB_RATIO = 2 * MB, 100
-"""A file is a decompression bomb if it unpacks to more than BOMB_FLOOR bytes and BOMB_RATIO times its size; text gives 3 to 20."""
+"""A file is a decompression bomb if it unpacks to more than BOMB_FLOOR bytes and BOMB_RATIO times its size; text gives
+3 to 20."""
 
 _BLOCK = 256 * 1024
 _SMALL_READ = 8 * 1024
@@ -164,7 +165,10 @@ class _Gunzip(io.RawIOBase):
         self._total += len(data)
         if self._total > TOTAL_CAP or is_bomb(self._total, self._packed.bytes_read):
             raise InputError(
-                f"{self._packed.bytes_read:,} compressed bytes unpack to more than {self._total:,}: a decompression bomb",
+                (
+                    f"{self._packed.bytes_read:,} compressed bytes unpack to more than {self._total:,}: a "
+                    "decompression bomb"
+                ),
                 "unpack it yourself if you trust it",
                 file=self._path,
             )
@@ -187,7 +191,10 @@ def read_text(path: Path, encoding: str) -> str:
 
 
 def read_text_lines(path: Path, encoding: str) -> Iterator[str]:
-    r"""Lines of a text file, each with its "\n" (U+2028 and the like end no line); at most LINE_CAP characters a line."""
+    r"""Yield the lines of a text file, each with its "\n" (U+2028 and the like end no line).
+
+    A line has at most LINE_CAP characters; a longer one raises InputError.
+    """
     with open_checked(path) as file:
         pending: list[str] = []
         length, number = 0, 1

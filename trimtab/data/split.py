@@ -74,7 +74,10 @@ def assign_splits(
     has_times = bool(examples) and all(row.time is not None for row in examples)
     declared = next(iter((*fixed_test, *(row for row in examples if row.split == "dev"))), None)
     if has_times and declared is not None:
-        problem = f"the data say themselves what is tested on ({row_location(declared)}), and columns.time makes it the newest rows"
+        problem = (
+            f"the data say themselves what is tested on ({row_location(declared)}), and columns.time makes it the "
+            "newest rows"
+        )
         raise InputError(problem, "take one of the two out", field="data.columns.time")
     if test_parts is None:
         test_parts = find_duplicates([dedup_text(row) for row in fixed_test]).components if fixed_test else ()
@@ -286,7 +289,10 @@ def _refuse_other_ledger(
             newer[unit.stratum if kind == "classify" else ""] += 1
     if any(count > (kind == "classify") for count in newer.values()):
         raise InputError(
-            f"the split ledger was made without columns.time: {newer.total():,} groups of training rows in it are newer than a test row",
+            (
+                f"the split ledger was made without columns.time: {newer.total():,} groups of training rows in it "
+                "are newer than a test row"
+            ),
             "delete it to split anew by time (earlier scores are then not comparable), or take columns.time out",
             file=ledger,
         )
@@ -358,7 +364,10 @@ def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow]
     for row in examples:
         if row.id in known and known[row.id].split == "test":
             raise InputError(
-                f"the split ledger was made before there was a test set of its own: {row_location(row)} is a test row in it",
+                (
+                    f"the split ledger was made before there was a test set of its own: {row_location(row)} is a "
+                    "test row in it"
+                ),
                 "take that test set out again, or delete the ledger to split anew",
                 file=ledger,
             )

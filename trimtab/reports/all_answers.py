@@ -39,13 +39,18 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
     failed = {answer.failure for answer in answers}
     right = () if study.metric in GRADED or "none" not in failed else ("right",)
     kinds = (*right, *(name for kind, (name, _) in FAILURES.items() if kind in failed))
-    left_out = f"This page holds {len(questions):,} of {len(by_item):,} questions, drawn at random, so that it stays small; all lie in {PLACE}."
+    left_out = (
+        f"This page holds {len(questions):,} of {len(by_item):,} questions, drawn at random, so that it stays "
+        f"small; all lie in {PLACE}."
+    )
     return AllAnswers(
         heading=Heading(
             id="every",
             link="Every answer",
             title="Every answer",
-            lead=f"Any answer to the test questions, lowest score first. Long texts are cut; whole they lie in {PLACE}.",
+            lead=(
+                f"Any answer to the test questions, lowest score first. Long texts are cut; whole they lie in {PLACE}."
+            ),
         ),
         arms=tuple(arm_label(entry.arm, study.verdict.arm) for entry in study.done if entry.answers),
         kinds=_options(kinds),

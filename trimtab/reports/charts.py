@@ -412,7 +412,8 @@ def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -
 
 def _svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
     return element(
-        "svg", element("title", title), parts, viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}", height=f"{height:g}",
+        "svg", element("title", title), parts, viewBox=f"0 0 {width:g} {height:g}",
+        width=f"{width:g}", height=f"{height:g}",
         role="img", xmlns="http://www.w3.org/2000/svg",
     )  # fmt: skip
 

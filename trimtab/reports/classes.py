@@ -95,8 +95,10 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
     titles = ("Arm", "Labels weighed", "Temperature", *ECE.values())
     return CalibrationView(
         title="What a probability is worth",
-        note="ECE: mean distance between the probability of an answer and the share of such answers that is right, on test. "
-        "By chance: what calibrated probabilities would show on as many answers; without chance: the error less what chance adds. "
+        note="ECE: mean distance between the probability of an answer and the share of such answers that is "
+        "right, on test. "
+        "By chance: what calibrated probabilities would show on as many answers; without chance: the error "
+        "less what chance adds. "
         "How labels are weighed, and the temperature, were chosen on dev; what is served is what came after. "
         "In the charts the dashed line is where both are equal; the numbers above are answers.",
         grid=Grid(

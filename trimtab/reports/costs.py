@@ -65,7 +65,10 @@ def _basis(study: StudyFolder) -> Phrase:
     cost, volume = study.cost or CostTable(), study.volume
     parts = []
     if volume:
-        months = f"{format_number(volume.questions_per_month)} questions a month for {format_number(volume.horizon_months)} months"
+        months = (
+            f"{format_number(volume.questions_per_month)} questions a month for "
+            f"{format_number(volume.horizon_months)} months"
+        )
         parts.append(months + (" (assumed: the task file states no volume)" if volume.assumed else ""))
     hour = cost.machine_hour
     if hour:
@@ -87,7 +90,10 @@ def flip_sentences(study: StudyFolder) -> list[str]:
     rag.`"""
     if not study.verdict.flips:
         return [
-            "No threshold was found: at no volume, price, rate of change or mix of questions that was tried does another arm take its place."
+            (
+                "No threshold was found: at no volume, price, rate of change or mix of questions that was tried "
+                "does another arm take its place."
+            )
         ]
     return [_flip(flip, study) for flip in study.verdict.flips]
 

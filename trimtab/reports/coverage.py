@@ -52,7 +52,8 @@ def render_coverage(found: SurfaceCoverage) -> str:
             id="groups",
             title="Groups of questions",
             lead=(
-                f"Shares of questions with 95% intervals. Found: a right own passage is among the {found.k} retrieved; first: it is the "
+                f"Shares of questions with 95% intervals. Found: a right own passage is among the {found.k} "
+                "retrieved; first: it is the "
                 "first. Share: of the answer's words that cite own pages, early sentences weighing more."
                 + (f" {alone:,} questions are like no other, and stand below alone." if alone else "")
             ),
@@ -80,7 +81,8 @@ def _optional_sections(found: SurfaceCoverage) -> Iterator[PageSection]:
     if found.observed is not None:
         one = found.observed
         lead = (
-            f"Over {one.questions:,} questions, the rank correlation (Spearman) with {one.source} is {one.correlation:+.2f}, "
+            f"Over {one.questions:,} questions, the rank correlation (Spearman) with {one.source} is "
+            f"{one.correlation:+.2f}, "
             f"95% interval {one.low:+.2f} to {one.high:+.2f}."
         )
         yield PageSection(id="observed", title="Beside real answers", lead=lead)
@@ -177,7 +179,10 @@ def render_plan(found: SurfacePlan) -> str:
         ),
         rows=tuple((one.group, *_figures(one), one.page or "a new page") for one in found.briefs),
     )
-    lead = "Priority = demand × gap × evidence at hand, each a share. Without evidence at hand, facts have to be found out first."
+    lead = (
+        "Priority = demand × gap × evidence at hand, each a share. Without evidence at hand, facts have to be "
+        "found out first."
+    )
     sections = [PageSection(id="order", title="What to do first", lead=lead, tables=(overview,))]
     for number, one in enumerate(found.briefs, 1):
         lines = tuple(f"{title}: {line}" for title, part in _parts(one) for line in part)
@@ -244,7 +249,10 @@ def _figures(one: ContentBrief) -> tuple[str, str, str, str]:
 def _parts(one: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the non-empty parts of a brief with their titles."""
     facts = [
-        f"“{fact.quote}” ({' › '.join((fact.document, *fact.path))}; answers “{fact.question}” with probability {fact.probability:.2f})"
+        (
+            f"“{fact.quote}” ({' › '.join((fact.document, *fact.path))}; answers “{fact.question}” with "
+            f"probability {fact.probability:.2f})"
+        )
         for fact in one.facts
     ]
     parts = (
@@ -268,7 +276,8 @@ def _parts(one: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
 def render_trial(found: SurfaceTrial) -> str:
     """Return the page of a trial as HTML, without scripts and requests."""
     lead = (
-        f"Paired by {found.questions:,} questions over {found.seeds} seeds, intervals by group of questions, p-values adjusted (Holm). "
+        f"Paired by {found.questions:,} questions over {found.seeds} seeds, intervals by group of questions, "
+        "p-values adjusted (Holm). "
         "Adoption: the share of competing pages that say what the edit adds."
     )
     sections = [

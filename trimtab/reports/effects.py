@@ -90,7 +90,10 @@ def _effect(square: TwoByTwo, found: Factorial, measure: str) -> Effects:
 
     none = square.neither.name
     by = f", by their {found.groups:,} groups" if found.groups else ""
-    note = f"{measure} over the {found.interaction.n:,} questions that all four arms answered; unadjusted 95% t intervals{by}."
+    note = (
+        f"{measure} over the {found.interaction.n:,} questions that all four arms answered; unadjusted 95% t "
+        f"intervals{by}."
+    )
     return Effects(
         sentence=interaction_words(square, found.interaction),
         grid=Grid(
@@ -136,7 +139,8 @@ def comparisons_section(study: StudyFolder) -> Comparisons | None:
     if not study.comparisons:
         return None
     lead = (
-        "The best arm with each other one, and each blend with its parts, on the same questions; differences are first minus "
+        "The best arm with each other one, and each blend with its parts, on the same questions; differences "
+        "are first minus "
         "second. Where test and interval disagree at the edge, the test decides."
     )
     rows = [

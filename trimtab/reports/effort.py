@@ -25,7 +25,8 @@ def effort_section(study: StudyFolder) -> EffortView | None:
     if not entries:
         return None
     lead = (
-        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
+        "Every arm could search its own settings for the same time, on train and dev alone; the test "
+        "questions had no part in it. "
         "Shown is the best so far with the number of trials after which it was found."
     )
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")

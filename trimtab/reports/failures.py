@@ -66,12 +66,17 @@ def failures_section(study: StudyFolder) -> Failures | None:
 def _lead(metric: str) -> str:
     if metric in GRADED:
         return (
-            f"{metric_label(metric)} says how near an answer comes to its reference, not whether it is right, so that no answer "
-            "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, and so many 0 or 1."
+            f"{metric_label(metric)} says how near an answer comes to its reference, not whether it is right, "
+            "so that no answer "
+            "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, "
+            "and so many 0 or 1."
         )
     rule = ""
     if metric == "token_f1":
-        rule = "An answer counts as right when it holds a reference and gives nothing else in its place, whatever its score. "
+        rule = (
+            "An answer counts as right when it holds a reference and gives nothing else in its place, whatever "
+            "its score. "
+        )
     return f"{rule}Answers by kind of failure: how many, and their share of the arm’s answers."
 
 

@@ -150,8 +150,14 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     comparison = _best_comparison(study, entry)
     if comparison:
         best = next((other.name for other in study.done if other.name != entry.name), None)
-        which = f"{elide_middle(comparison.b)}, the best {'other arm' if comparison.b == best else 'arm it was compared with'}"
-        note = f"95% interval {format_difference_interval(comparison.low, comparison.high)}; {format_p(comparison.p_holm)} after Holm"
+        which = (
+            f"{elide_middle(comparison.b)}, the best "
+            f"{'other arm' if comparison.b == best else 'arm it was compared with'}"
+        )
+        note = (
+            f"95% interval {format_difference_interval(comparison.low, comparison.high)}; "
+            f"{format_p(comparison.p_holm)} after Holm"
+        )
         ahead = "Ahead of" if comparison.difference >= 0 else "Behind"
         facts.append(
             KeyFigure(name=f"{ahead} {which}", value=format_signed(comparison.difference), mark=MEASURED, note=note)
@@ -159,7 +165,10 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     facts += _latency(study, entry)
     if entry.cost:
         currency = entry.cost.currency
-        note = f"{format_money(entry.cost.up_front, currency)} up front, {format_money(entry.cost.monthly, currency)} a month"
+        note = (
+            f"{format_money(entry.cost.up_front, currency)} up front, "
+            f"{format_money(entry.cost.monthly, currency)} a month"
+        )
         title = ("Machine time" if "second" in currency else "Cost") + _horizon(study)
         facts.append(KeyFigure(name=title, value=format_money(entry.cost.total, currency), mark=PREDICTED, note=note))
     return facts

@@ -20,8 +20,10 @@ def learning_section(study: StudyFolder) -> LearningCurves | None:
     # The curve needs a mean over questions, which macro-F1 is not.
     metric = "accuracy" if study.metric == "macro_f1" else metric_label(study.metric)
     lead = (
-        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the rows with the "
-        f"chosen settings. The score is taken to follow a power law of the rows; the interval holds the questions and an assumed spread between runs of "
+        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
+        "the rows with the "
+        "chosen settings. The score is taken to follow a power law of the rows; the interval holds the "
+        "questions and an assumed spread between runs of "
         f"{RUN_SD:g}."
     )
     columns = (

@@ -15,8 +15,10 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
         return None
     first = entries[0][1]
     lead = (
-        f"{first.canaries:,} made rows with random digits stood among the training rows. Exposure says in bits how far their losses stand "
-        f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average where nothing is remembered, "
+        f"{first.canaries:,} made rows with random digits stood among the training rows. Exposure says in "
+        "bits how far their losses stand "
+        f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average "
+        "where nothing is remembered, "
         f"{first.possible:g} where a row is likelier than all of these, as one that can be got out of the weights is. "
         f"What happens to such a row can happen to any rare row; ship weights that were trained without canaries."
     )

@@ -305,7 +305,10 @@ def tradeoffs_section(study: StudyFolder) -> Tradeoffs | None:
         charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None, {}))
     if not charts:
         return None
-    lead = "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from measured seconds."
+    lead = (
+        "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from "
+        "measured seconds."
+    )
     if p95 and bounds:
         lead += " A line to the right of a latency ends at its upper 95% bound, which a limit is held against."
     if len(done) > MOST_NAMES:

@@ -15,8 +15,12 @@ REMEDIES: dict[Failure, str] = {
     "retrieval_miss": "the passage was not found: mend the documents, or try more passages",
     "misread": "the passage was there and was misread: try a larger base model, or one tuned on passages",
     "format": "they do not fit the format: say it in the instruction",
-    "abstained_wrongly": "it says that it does not know: look at what the instruction says of that, or give it documents",
-    "should_have_abstained": "it answers what has no answer here: say in the instruction when to abstain, and give rows that do",
+    "abstained_wrongly": (
+        "it says that it does not know: look at what the instruction says of that, or give it documents"
+    ),
+    "should_have_abstained": (
+        "it answers what has no answer here: say in the instruction when to abstain, and give rows that do"
+    ),
     "wrong": "nothing tells why: try more training rows, documents, or a larger base model",
 }
 MISREAD_BY_TUNED = (
@@ -108,7 +112,10 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
             )
         return f"Next: put questions of your own to {entry.name} with trimtab ask."
     if verdict.needs and verdict.needs.startswith("about "):
-        return f"Next: {_more_time(study)}label {verdict.needs}, add them to the task’s examples, and run trimtab study again."
+        return (
+            f"Next: {_more_time(study)}label {verdict.needs}, add them to the task’s examples, and run trimtab "
+            "study again."
+        )
     if entry.passes:
         return "Next: take a lighter arm, a faster machine, or another limit: its score is not what is lacking."
     return _improvement(study, entry)
@@ -124,13 +131,17 @@ def _improvement(study: StudyFolder, entry: ArmEntry) -> str:
     """Return what would most likely improve the arm: the remedy for its most frequent failure."""
     if entry.classes:
         return (
-            f"Next: {_more_time(study)}look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "
+            f"Next: {_more_time(study)}look at which classes {entry.name} takes for which (“Class by class”): "
+            "label more rows of those, "
             "or try a larger base model."
         )
     failed = failure_counts(entry.answers)
     del failed["none"]
     if study.metric in GRADED or not failed:
-        return f"Next: {_more_time(study)}read the answers of {entry.name} that score lowest, and change what they have in common."
+        return (
+            f"Next: {_more_time(study)}read the answers of {entry.name} that score lowest, and change what they "
+            "have in common."
+        )
     most = max(failed, key=lambda kind: failed[kind])
     remedy = MISREAD_BY_TUNED if most == "misread" and entry.arm.stages else REMEDIES[most]
     return f"Next: {_more_time(study)}read what {entry.name} got wrong. Most often {remedy}."

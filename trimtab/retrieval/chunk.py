@@ -14,8 +14,8 @@ WORDS = 120  # of a passage
 OVERLAP_FRACTION = 6  # a passage repeats at most a sixth of its length from the one before
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-# A word has at most 40 characters, so that a long URL or a blob cannot make a passage of any size; in scripts without spaces
-# every character counts as a word.
+# A word has at most 40 characters, so that a long URL or a blob cannot make a passage of any size; in scripts without
+# spaces every character counts as a word.
 _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,40}}")
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")

@@ -17,7 +17,8 @@ from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weig
 from trimtab.model.load import as_input_error, known_config, raw_config, refuse_tensors, require_tokenizer
 from trimtab.model.threads import limit_to_free_cores
 
-# Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes to import.
+# Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes
+# to import.
 _MODULE_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
 _PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the prompt names that published models use
 
@@ -50,7 +51,7 @@ class Embedder:
     """A sentence-transformers model; the weights are loaded at the first `encode`."""
 
     def __init__(self, folder: Path, *, batch: int = 32) -> None:
-        """Raises MissingError without a model, InputError for a folder whose weights or modules are not safe to load."""
+        """Check the folder; raises MissingError without a model, InputError for unsafe weights or modules."""
         self.folder, self.batch = folder, batch
         if not (folder / "modules.json").is_file():
             raise MissingError(f"{folder} holds no sentence-transformers model; fetch one with: trimtab pull minilm-l6")

@@ -29,15 +29,19 @@ AnswerType = Literal["number", "date", "name", "other"]
 DEPTH = 20  # sentences scored from each of the two searches
 FEATURES = ("cosine", "terms", "terms nearby", "answer type", "numbers")
 WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features
-# Logistic regression for the probability that a sentence answers: weights of score, cosine and share of unknown names; intercept.
+# Logistic regression for the probability that a sentence answers: weights of score, cosine and share of unknown names;
+# intercept.
 CALIBRATION = (0.345, 3.41, -4.36, -8.53)
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 _STOP_WORDS = frozenset(
     words(
-        "a an the of in on at to for by with from as into than then about up out is are was were be been am do does did have "
-        "has had having i me my mine we us our you your he she it its they them their his her this that these those there here "
-        "and or not no nor if but so who whom whose what when where which why how many much long often old far can could may "
+        "a an the of in on at to for by with from as into than then about up out is are was were be been am "
+        "do does did have "
+        "has had having i me my mine we us our you your he she it its they them their his her this that "
+        "these those there here "
+        "and or not no nor if but so who whom whose what when where which why how many much long often old "
+        "far can could may "
         "might must should would will shall any some one s t"
     )
 )
@@ -122,7 +126,8 @@ class SentenceScorer:
         return names, np.array(rows, dtype=float).reshape(len(names), len(FEATURES))
 
     def shared_terms(self, question: str, text: str) -> float:
-        """Compute the share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
+        """Compute the share of a question's content words, weighted by inverse document frequency, that a text holds; 0
+        to 1."""
         return _share(self._question_terms(question), stems(text))
 
     def missing_terms(self, question: str, text: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Reranker:
     """
 
     def __init__(self, folder: Path, *, batch: int = 32) -> None:
-        """Raises InputError for a folder whose weights are damaged or lie elsewhere."""
+        """Check the folder; raises InputError if its weights are damaged or outside it."""
         self.folder, self.batch = folder, batch
         find_weights(folder)
 

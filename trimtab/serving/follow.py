@@ -137,7 +137,8 @@ class Follower:
             pause, began, release = POLL_SECONDS, time.monotonic(), None
             try:
                 self._release_retired(dispatcher)
-                # Read before the alias: the candidate of a canary that is promoted meanwhile is then reused, not released.
+                # Read before the alias: the candidate of a canary that is promoted meanwhile is then reused, not
+                # released.
                 canary = self._canaries.current() if self._canaries is not None else None
                 release = self._follow(self._skipped_versions(dispatcher))
                 if release is not None:

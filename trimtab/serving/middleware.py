@@ -29,8 +29,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 1024 * 1024  # of a body
 MOST_NAME = 128  # bytes of a client's request id
 ANONYMOUS_BYTES = 4096  # of the body of a request without a key, which can only hand in a key
-# Seconds within which an admitted request should be answered: less than clients wait, as the machine may slow down meanwhile,
-# and a late answer is wasted work. And the capacity that remains however slow answers are.
+# Seconds within which an admitted request should be answered: less than clients wait, as the machine may slow down
+# meanwhile, and a late answer is wasted work. And the capacity that remains however slow answers are.
 PATIENCE_SECONDS, MIN_CAPACITY = 20.0, 8
 BODY_SECONDS = 10.0  # time limit for receiving a body
 READ_SECONDS = 30.0  # time limit for a client to read a piece of its answer
@@ -307,7 +307,8 @@ def _sent_key(headers: dict[bytes, bytes], scope: Scope) -> str:
     scheme, _, value = _header(headers, b"authorization").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    # Split as browsers do: the standard library drops all cookies after a malformed one, which any program on this host may set.
+    # Split as browsers do: the standard library drops all cookies after a malformed one, which any program on this host
+    # may set.
     return cookie_parser(_header(headers, b"cookie")).get(cookie_name(scope), "")
 
 

@@ -25,8 +25,8 @@ HEAD_SECONDS = 10.0  # time limit for receiving the headers of a request
 CLOSE_SECONDS = 5.0  # time limit for a client to read what was sent before a close
 WATCH_SECONDS = 0.5  # between two checks of a connection
 MOST_HEAD = 32 * 1024  # bytes of the headers
-# Of a body: chunks (or packets) that may have any size, the mean bytes that further ones must have, and how many are parsed before
-# the event loop serves others.
+# Of a body: chunks (or packets) that may have any size, the mean bytes that further ones must have, and how many are
+# parsed before the event loop serves others.
 FREE_PIECES, LEAST_PIECE, SLICE = 1024, 64, 64
 DRAIN_SECONDS = 30  # for running answers once the server has got a signal to end
 
