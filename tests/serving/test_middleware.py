@@ -402,7 +402,7 @@ def test_pieces_are_taken_in_slices_between_which_others_are_served() -> None:
     connection.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(b" " * 500))
     slices: list[int] = []
     while not slices or connection.has_more:
-        connection.go_on()
+        connection.next_slice()
         slices.append(0)
         while (event := connection.next_event()) is not h11.NEED_DATA:
             slices[-1] += isinstance(event, h11.Data)

@@ -342,7 +342,7 @@ def test_a_question_that_makes_the_tokenizer_raise_ends_alone(writing: Here, mon
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
     (fault,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line["what"] == "fault")
     assert (fault["model"], fault["error"]) == ("tiny:prompt", "KeyError")
-    assert "live.py" in "".join(fault["where"])
+    assert "online.py" in "".join(fault["where"])
     assert "poison" not in log.getvalue()  # what was asked stands in no log
 
 
