@@ -33,7 +33,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import merged
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
@@ -148,7 +148,7 @@ def record(name: str, seed: int, source: Path) -> dict[str, Any]:
 
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
-    examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
+    examples = sample_rows(splits["train"], TRAIN, task.task.kind, seed)
     dev, test = session.part("dev", DEV), session.part("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)

@@ -33,7 +33,7 @@ from trimtab.base.files import sha256_text, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Encoded, Example, Hit, Message
 from trimtab.base.task import load_task
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.data.split import assign_splits
 from trimtab.measurement.ranking import holds
 from trimtab.model.catalog import resolve
@@ -185,7 +185,7 @@ def features(data: ClosedSet, models: Models, cache: Path) -> dict[str, Array]:
     if not file.is_file():
         texts = [row.input for row in data.rows]
         encoder = ChatEncoder(models.base.tokenizer)
-        prompts = [encoder.prompt(compose(row, data.instruction).messages) for row in data.rows]
+        prompts = [encoder.prompt(build_prompt(row, data.instruction).messages) for row in data.rows]
         np.savez(file, embedding=models.embedder.encode(texts), **hidden(models.base, prompts))
     with np.load(file) as held:
         return dict(held)
@@ -199,7 +199,7 @@ def seconds_a_text(data: ClosedSet, models: Models) -> dict[str, float]:
     words, letters = word_vectorizer().fit(texts), letter_vectorizer().fit(texts)
 
     def prompt(row: Example) -> Sequence[int]:
-        return encoder.prompt(compose(row, data.instruction).messages)
+        return encoder.prompt(build_prompt(row, data.instruction).messages)
 
     ways: dict[str, Callable[[Example], object]] = {
         "words": lambda row: words.transform([row.input]),

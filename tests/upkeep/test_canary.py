@@ -25,7 +25,7 @@ from trimtab.base.task import Task, load_task
 from trimtab.base.versions import GateRecord, Move
 from trimtab.cli.main import app
 from trimtab.measurement.user_comparison import UserOutcome
-from trimtab.serving.feedback import Store
+from trimtab.serving.feedback import FeedbackStore
 from trimtab.upkeep import canary as module
 from trimtab.upkeep.canary import Canaries, canaries, days_known
 from trimtab.upkeep.registry import Registry, registry
@@ -358,7 +358,7 @@ def test_labels_of_random_draws_count_and_those_of_unsure_answers_do_not(opening
 
 
 def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path: Path) -> None:
-    with Store(tmp_path / "feedback.db") as store:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
         for number, (kind, more) in enumerate(
             [
                 ("like", {"user": "a"}),
@@ -468,7 +468,7 @@ def test_the_functions_of_the_package_begin_tell_and_end(own: Registry, add: Add
         trimtab.canary_status(watched)
     assert trimtab.canary_start(watched.file, version=2, dry_run=True).canary.number is None
     begun = trimtab.canary_start(watched, version=2, share=0.5).canary
-    with Store(watched.folder / ".trimtab" / "feedback.db") as store:  # what users say on the server's page
+    with FeedbackStore(watched.folder / ".trimtab" / "feedback.db") as store:  # what users say on the server's page
         for user in USERS:
             version = begun.version_of(user)
             given = judgement("like" if version == 2 else "dislike", user=user)

@@ -19,9 +19,9 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import SENTENCE, method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Calibration, Document, Example, Generation, Hit, Message, Prompt, Refusal, Split
-from trimtab.data.draw import drawn
-from trimtab.data.formats import too_many
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.draw import sample_rows
+from trimtab.data.formats import too_many_refused
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
 from trimtab.inference.label_scoring import (
@@ -44,7 +44,7 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import Reranker
-from trimtab.retrieval.search import EVEN, search
+from trimtab.retrieval.search import EQUAL_WEIGHT, search
 from trimtab.training.features import mean_hidden
 
 BATCH_ITEMS = 64  # questions that are answered together, and kept together
@@ -138,10 +138,10 @@ class Session:
             return {}
         found, embedder = {}, Embedder(self.embedder.folder)
         for words, index in in_use:
-            index.stay()
+            index.pin_version()
             found[words] = Index.open(self.index_folder(words), embedder, words=words)
             found[words].update(documents)
-            found[words].stay()
+            found[words].pin_version()
             found[words].encoder = self.embedder
         return found
 
@@ -171,7 +171,7 @@ class Session:
         """What the base model that is on makes of each text behind the instruction: `mean_hidden`, `[N, D]`; long ones are cut."""
         instruction = self.task.task.instruction
         said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
-        asked = [self.encoder.prompt(compose(one, instruction).messages)[: self.context_tokens] for one in said]
+        asked = [self.encoder.prompt(build_prompt(one, instruction).messages)[: self.context_tokens] for one in said]
         vectors: NDArray[np.float32] = mean_hidden(self.base, asked).numpy()
         return vectors
 
@@ -197,14 +197,14 @@ class Session:
 
     def part(self, split: Split, most: int) -> tuple[Example, ...]:
         """At most so many examples of a split, drawn so that they stand for all of it."""
-        return drawn(self.workspace.splits[split], most, self.task.task.kind)
+        return sample_rows(self.workspace.splits[split], most, self.task.task.kind)
 
     def hits(
         self,
         examples: Sequence[Example],
         *,
         chunk_words: int = WORDS,
-        vector_weight: float = EVEN,
+        vector_weight: float = EQUAL_WEIGHT,
         rerank: bool = False,
     ) -> list[tuple[Hit, ...]]:
         """The best passages of each question, looked up once for the same text and settings.
@@ -246,7 +246,7 @@ class Session:
 
     def unindexed(self, chunk_words: int = WORDS) -> list[str]:
         """The texts that the index would have to embed to be up to date."""
-        return self._opened_index(chunk_words).missing(self.workspace.documents)
+        return self._opened_index(chunk_words).texts_to_embed(self.workspace.documents)
 
     def answer(
         self,
@@ -369,7 +369,7 @@ def open_session(workspace: Workspace, precision: str | None = None) -> Session:
     gone, rows = len(session.workspace.refusals) - len(workspace.refusals), sum(map(len, workspace.splits.values()))
     if gone:
         write_refusals(workspace.folder, session.workspace.refusals)
-    if too_many(gone, rows):
+    if too_many_refused(gone, rows):
         raise InputError(
             f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens (refused.jsonl lists them)",
             "shorten them, or choose a base model with a longer context",
@@ -386,7 +386,7 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
         for example in session.workspace.splits[name]:
             answer = len(session.encoder.answer(example.references[0]))
             room = answer if name == "train" else max(answer, session.answer_room)
-            tokens = len(session.encoder.prompt(compose(example, instruction).messages)) + room
+            tokens = len(session.encoder.prompt(build_prompt(example, instruction).messages)) + room
             if tokens <= most:
                 fitting.append(example)
                 continue

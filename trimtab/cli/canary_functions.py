@@ -90,10 +90,10 @@ def open_canaries(
 
     def judged(since: datetime) -> Iterator[UserOutcome]:
         from trimtab.base.errors import MissingError
-        from trimtab.serving.feedback import store_of
+        from trimtab.serving.feedback import open_feedback_store
 
         try:
-            judgements = store_of(own, store, make=False)
+            judgements = open_feedback_store(own, store, make=False)
         except MissingError:
             return
         with judgements:

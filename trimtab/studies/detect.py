@@ -11,11 +11,11 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
-from trimtab.data.columns import Wish
-from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import NO_WISH, Detected, detect, detect_hub
-from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, has_hub_test, read_rows
-from trimtab.data.sources import files_below, read_lines
+from trimtab.data.columns import ColumnRequest
+from trimtab.data.encodings import ASCII, UTF8, detect_encoding, non_ascii_words, reads_correctly
+from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
+from trimtab.data.readers import SUFFIXES, TEXT_SUFFIXES, RawRow, has_hub_test, read_raw_rows
+from trimtab.data.sources import files_below, read_text_lines
 
 MANY_DOCUMENTS = 2
 """From so many documents of one kind on, a pattern names them, which takes later ones too."""
@@ -45,9 +45,9 @@ class Survey:
     `tests`: names of `rows` that are the test set as they are, where it is known.
     """
 
-    encoding: str = USUAL
+    encoding: str = UTF8
     words: tuple[str, ...] = ()
-    rows: dict[str, Detected] = field(default_factory=dict)
+    rows: dict[str, DetectedFormat] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
     preferences: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Survey:
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
+def survey_hub(name: str, wish: ColumnRequest = NO_REQUEST) -> Survey:
     """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
     found = Survey(rows={name: detect_hub(name, wish)})
     if has_hub_test(name):
@@ -63,7 +63,7 @@ def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
     return found
 
 
-def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Survey:
+def survey(folder: Path, only: Path | None = None, wish: ColumnRequest = NO_REQUEST) -> Survey:
     """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
 
     `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
@@ -83,7 +83,7 @@ def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Surv
         listed = [] if is_rows or questions else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
     texts = (
-        *(path for path in files if path.name.lower().endswith(TEXTS)),
+        *(path for path in files if path.name.lower().endswith(TEXT_SUFFIXES)),
         *itertools.chain.from_iterable(places.values()),
     )
     encodings, broken = _encodings(texts)
@@ -125,7 +125,7 @@ def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
         if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
             continue
         try:
-            lines = [line.strip() for line in read_lines(path, encoding_of(path)) if line.strip()]
+            lines = [line.strip() for line in read_text_lines(path, detect_encoding(path)) if line.strip()]
         except InputError:  # told where it is read as a document
             continue
         asked = sum(line.endswith(_ASKS) for line in lines)
@@ -149,17 +149,17 @@ def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
     return [f"{place}: {count} ({kinds}); `trimtab check` names each"]
 
 
-def _look(path: Path, wish: Wish) -> Detected | InputError:
+def _look(path: Path, wish: ColumnRequest) -> DetectedFormat | InputError:
     """What a workbook holds, or why that cannot be told."""
     try:
-        return detect(path, wish=wish)
+        return detect(path, request=wish)
     except InputError as error:
         return error
 
 
-def _is_document(path: Path, seen: Detected | InputError) -> bool:
+def _is_document(path: Path, seen: DetectedFormat | InputError) -> bool:
     """Whether a workbook is rather a document: it stands beside others, and is no table of questions and answers by its columns' names."""
-    known = isinstance(seen, Detected) and not is_guess(seen)
+    known = isinstance(seen, DetectedFormat) and not is_guess(seen)
     beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
     return not known and any(map(_is_document_name, beside))
 
@@ -168,7 +168,7 @@ def _is_document_name(path: Path) -> bool:
     return path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
 
 
-def is_guess(seen: Detected) -> bool:
+def is_guess(seen: DetectedFormat) -> bool:
     """Whether the columns were told from the values, not from their names."""
     return any("a guess" in note for note in seen.notes)
 
@@ -179,7 +179,7 @@ def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, Input
     broken: dict[Path, InputError] = {}
     for path in paths:
         try:
-            found[path] = encoding_of(path)
+            found[path] = detect_encoding(path)
         except InputError as error:
             broken[path] = error
     return found, broken
@@ -190,19 +190,19 @@ def _prevailing(encodings: Mapping[Path, str]) -> str:
     sizes = Counter[str]()
     for path, encoding in encodings.items():
         sizes[encoding] += path.stat().st_size
-    del sizes[PLAIN]
-    return max(sizes, key=lambda encoding: sizes[encoding], default=USUAL)
+    del sizes[ASCII]
+    return max(sizes, key=lambda encoding: sizes[encoding], default=UTF8)
 
 
 def _words(encodings: Mapping[Path, str], encoding: str) -> tuple[str, ...]:
     """Words of the first file in a guessed encoding by which a reader sees whether the guess is right."""
     first = next((path for path, own in encodings.items() if own == encoding), None)
-    return odd_words(read_lines(first, encoding)) if first and encoding != USUAL else ()
+    return non_ascii_words(read_text_lines(first, encoding)) if first and encoding != UTF8 else ()
 
 
 def _refuse_other(path: Path, encodings: Mapping[Path, str], encoding: str) -> None:
     own = encodings.get(path, encoding)
-    if not fits(own, encoding):
+    if not reads_correctly(own, encoding):
         raise InputError(f"is {own.upper()}, and most here is {encoding.upper()}", "save it as UTF-8", file=path)
 
 
@@ -236,7 +236,7 @@ def _leads_back(path: Path) -> bool:
 
 
 def _holds_preferences(path: Path, encoding: str) -> bool:
-    first = next((row for row in itertools.islice(read_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
+    first = next((row for row in itertools.islice(read_raw_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
     return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
 
 

@@ -37,7 +37,7 @@ from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
 from trimtab.base.versions import Forgetting, GateRecord, Version, VersionScore
-from trimtab.data.draw import drawn, sampled
+from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.decision.candidate_gate import candidate_gate, latency_held
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
@@ -333,7 +333,7 @@ class _Refresh:
     def _plan(self) -> RefreshPlan:
         """Ask production new rows that are not of the test, and forecast what could be shown."""
         rows = [row for split in ("train", "dev") for row in new_rows(self.workspace.splits[split], self.known)]
-        asked = drawn(rows, ASKED_BEFORE, self.task.task.kind)
+        asked = sample_rows(rows, ASKED_BEFORE, self.task.task.kind)
         count = len(self.new_test)
         score, gain = None, None
         if asked:
@@ -384,7 +384,9 @@ class _Refresh:
         old = [row for row in rows if row.id not in new]
         kind = self.task.task.kind
         labels = len({row.references[0] for row in old}) if kind == "classify" else 1
-        kept = sampled(old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed)
+        kept = sample_groups(
+            old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed
+        )
         longest = max(rows, key=lambda row: len(row.references[0]))  # the room for answers is as long as the longest
         return frozenset({*new, longest.id, *(row.id for row in kept)})
 

@@ -269,9 +269,9 @@ class Registry(Closing):
         drawn = Lineage(task=self._name, versions=found, moves=moves, collected=collected)
         if page is None:
             return drawn
-        from trimtab.reports.lineage import render
+        from trimtab.reports.lineage import render_lineage
 
-        write_atomic(Path(page), render(drawn))
+        write_atomic(Path(page), render_lineage(drawn))
         return replace(drawn, page=str(page))
 
     def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
