@@ -33,10 +33,10 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import merged
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.sft import SupervisedObjective, row_losses
 
@@ -148,7 +148,7 @@ def record(name: str, seed: int, source: Path) -> dict[str, Any]:
 
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
-    examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
+    examples = sample_rows(splits["train"], TRAIN, task.task.kind, seed)
     dev, test = session.subset("dev", DEV), session.subset("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
@@ -174,7 +174,7 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
 
     settings = LoopSettings(learning_rate=RATE, epochs=EPOCHS, evaluations=EPOCHS, patience=EPOCHS)
     began = time.process_time()
-    train(
+    train_model(
         TrainingJob(
             base=session.base,
             objective=SupervisedObjective(train_rows, batch=BATCH, seed=seed),

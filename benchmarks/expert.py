@@ -42,7 +42,7 @@ from trimtab.base.files import append_line, read_json_lines, write_atomic, write
 from trimtab.base.progress import Progress
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import load_adapter, merged
 
@@ -57,7 +57,7 @@ def cut(session: Session) -> None:
     """Fewer rows, drawn so that they stand for all."""
     splits, kind = session.workspace.splits, session.task.task.kind
     sizes = {"train": TRAIN, "dev": DEV, "test": TEST}
-    fewer = {name: drawn(splits[name], most, kind) for name, most in sizes.items()}
+    fewer = {name: sample_rows(splits[name], most, kind) for name, most in sizes.items()}
     session.workspace = replace(session.workspace, splits=fewer)
 
 

@@ -32,10 +32,10 @@ from trimtab.arms.workspace import open_for_answering
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import load_task
-from trimtab.serving.middleware import PATIENCE
+from trimtab.serving.middleware import PATIENCE_SECONDS
 
 RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
-DEADLINE = 1.5 * PATIENCE
+DEADLINE = 1.5 * PATIENCE_SECONDS
 MOST_SENT = 20_000  # questions in one stretch, whatever the rate
 PATH = "/v1/chat/completions"
 

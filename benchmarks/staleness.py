@@ -240,7 +240,9 @@ def run(world: World, name: str) -> None:
             if arm.retrieves:
                 world.session.set_documents(world.documents_of(policy, month), {})
             prompts = able.builder.prompts(world.asked)
-            given = [one.text for one in able.answer_batch(prompts)] if name == "extract" else cache.answers(prompts, able)
+            given = (
+                [one.text for one in able.answer_batch(prompts)] if name == "extract" else cache.answers(prompts, able)
+            )
             line = {
                 "arm": name,
                 "policy": policy,

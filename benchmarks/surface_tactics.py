@@ -41,7 +41,7 @@ from trimtab.publishing.assistant import (
 )
 from trimtab.publishing.coverage import shares
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import content, stems
+from trimtab.retrieval.extract import content_stems, stems
 
 RESULT = Path(__file__).resolve().parent / "results" / "surface_tactics.json"
 FOLDS, ADOPTIONS = 5, (0.0, 1.0)
@@ -115,7 +115,7 @@ def citations(document: Document, _: Sequence[Asked]) -> Document:
 def stuffing(document: Document, _: Sequence[Asked]) -> Document:
     """The page's ten most frequent content words behind every paragraph."""
     words = re.findall(r"[^\W\d_]{4,}", " ".join(part.text for part in document.sections).casefold())
-    kept = content(" ".join(words))
+    kept = content_stems(" ".join(words))
     common = [word for word, _ in Counter(word for word in words if stems(word) & kept).most_common(10)]
     tail = f" Keywords: {', '.join(common)}."
     return _each(document, lambda text: "\n\n".join(part + tail for part in text.split("\n\n")))

@@ -11,10 +11,11 @@ from trimtab.base.files import sha256_text
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Example, Message
 from trimtab.data.markdown import parse_markdown
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
@@ -45,13 +46,13 @@ def read(files: dict[str, str]) -> list[Document]:
 
 def main() -> list[tuple[str, str, str, str]]:
     """For each question: the sentence that answers it, the source, and the words of it that the model quotes."""
-    base = load_base(resolve("smollm2-135m-q4"), precision="fp32")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     engine = Engine(base, encoder.stop_ids)
 
     def quote(question: str, hits) -> str:
         asked = Example(id="0", messages=(Message(role="user", content=question),), references=())
-        prompt = compose(asked, INSTRUCTION, hits=hits)
+        prompt = build_prompt(asked, INSTRUCTION, hits=hits)
         span = QuoteConstraint(texts=tuple(hit.passage.text for hit in hits))  # a small model left free invents
         request = Request(id=prompt.id, ids=encoder.prompt(prompt.messages), max_new=32, constraint=span)
         return generate_texts(engine, base.tokenizer, [request])[0].text.strip()

@@ -20,17 +20,17 @@ from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import Prefix, shared_length
-from trimtab.inference.label_scoring import hold_prefix
+from trimtab.inference.label_scoring import prefill_prefix
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.inference.remote import remote_model
 from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters.apply import load_adapter, merged
-from trimtab.model.classifier import Head, load_head
+from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.model.fast.int8_weights import int8_forwards
 from trimtab.model.fast.packed_weights import packed
-from trimtab.training.classification import label_probabilities
+from trimtab.training.classification import class_probabilities
 
 CALIBRATION_FILE = "calibration.json"
 
@@ -116,7 +116,7 @@ def score_on_dev(
     return value, {one.item_id: one.score for one in answers}
 
 
-def head_answerer(session: Session, head: Head, prefix: Prefix | None = None) -> Answerer:
+def head_answerer(session: Session, head: ClassificationHead, prefix: Prefix | None = None) -> Answerer:
     """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt,
     its seconds shared by tokens.
 
@@ -126,7 +126,7 @@ def head_answerer(session: Session, head: Head, prefix: Prefix | None = None) ->
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         began = time.perf_counter()
         prompt_ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        chances_PC = label_probabilities(head, last_hidden_states(session.base, prompt_ids, held=prefix)).tolist()
+        chances_PC = class_probabilities(head, last_hidden_states(session.base, prompt_ids, pinned=prefix)).tolist()
         each = (time.perf_counter() - began) / max(1, sum(map(len, prompt_ids)))
         return [
             Generation(
@@ -144,10 +144,10 @@ def head_answerer(session: Session, head: Head, prefix: Prefix | None = None) ->
     return answer
 
 
-def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Answerer:
+def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Prompt]) -> Answerer:
     """Return an answerer by a head with the common prefix of the prompts precomputed."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
-    return head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
+    return head_answerer(session, head, prefill_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
 
 
 def read_calibration(run: Path) -> Calibration | None:

@@ -26,8 +26,8 @@ from trimtab.base.results import ArmResult, Volume
 from trimtab.base.sanitize import printable, visible
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.data.audit import audit_rows
-from trimtab.data.prompts import Shot, compose
-from trimtab.export.hf import name_base
+from trimtab.data.prompts import Shot, build_prompt
+from trimtab.export.hf import set_base_name
 from trimtab.export.signing import verify_folder
 from trimtab.model.checkpoint_files import changed_files
 from trimtab.model.load import Base
@@ -164,7 +164,7 @@ def write_bundle(
     (folder / RUN).mkdir()
     if saved and is_trained(arm):
         shutil.copytree(saved.folder / "adapter", folder / RUN / "adapter")
-        name_base(folder / RUN / "adapter", task.base.model, task.base.revision)
+        set_base_name(folder / RUN / "adapter", task.base.model, task.base.revision)
     if saved and (saved.folder / CALIBRATION_FILE).is_file():
         shutil.copyfile(saved.folder / CALIBRATION_FILE, folder / RUN / CALIBRATION_FILE)
 
@@ -332,4 +332,4 @@ def prompt_shape(instruction: str, shots: Sequence[Shot], context: Context) -> t
     ]
     hits = [Hit(passage=passage, rank=rank, score=0.0) for rank, passage in enumerate(passages, 1)]
     asked = Example(id="", messages=(Message(role="user", content=QUESTION),), references=())
-    return compose(asked, instruction, shots, hits).messages
+    return build_prompt(asked, instruction, shots, hits).messages

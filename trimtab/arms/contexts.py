@@ -13,13 +13,13 @@ from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
-from trimtab.data.prompts import Shot, compose, under_passages
+from trimtab.data.prompts import Shot, build_prompt, with_passages
 from trimtab.inference.engine import Engine
 from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.search import EVEN
+from trimtab.retrieval.search import EQUAL_WEIGHT
 
 # Smallest and largest value of each number of a context.
 _BOUNDS = {
@@ -69,7 +69,7 @@ class Context:
     shot_passages: int = 0
     instruction: str | None = None
     chunk_words: int = 0
-    vector_weight: float = EVEN
+    vector_weight: float = EQUAL_WEIGHT
     rerank: int = 1
     threshold: float | None = None
     quote: bool = False
@@ -77,7 +77,7 @@ class Context:
     def chosen(self) -> dict[str, float | int | str]:
         """Return its settings by their names in the task file; empty for the instruction alone."""
         found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
-        if self.vector_weight != EVEN:
+        if self.vector_weight != EQUAL_WEIGHT:
             found["vector_weight"] = self.vector_weight
         if not self.rerank:
             found["rerank"] = 0
@@ -133,7 +133,7 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         shot_kind=shots_of(arm),
         quote="quote" in arm.parts,
         instruction=instruction if isinstance(instruction, str) else None,
-        vector_weight=_fraction(known.get("vector_weight"), EVEN),
+        vector_weight=_fraction(known.get("vector_weight"), EQUAL_WEIGHT),
         rerank=0 if known.get("rerank") == 0 else 1,
     )
 
@@ -169,7 +169,7 @@ class PromptBuilder:
         """
         if self.context.threshold is not None:
             found = self.session.extract_sentences(examples, self.context.passages)
-            composed = (compose(example, self.instruction) for example in examples)
+            composed = (build_prompt(example, self.instruction) for example in examples)
             return [replace(prompt, hits=hits) for prompt, hits in zip(composed, found, strict=True)]
         hits = self._retrieve(examples) if self.context.passages else [()] * len(examples)
         return [
@@ -191,7 +191,7 @@ class PromptBuilder:
         """
         if not self.fits:
             return
-        session, messages = self.session, compose(example, self.instruction).messages
+        session, messages = self.session, build_prompt(example, self.instruction).messages
         fewest = session.encoder.fewest_tokens(messages)
         require_room(example.id, fewest, answer_tokens, session.context_tokens, at_least=True)
         if not self.context.is_instruction_alone:  # otherwise tokenizing the prompt decides
@@ -222,7 +222,7 @@ class PromptBuilder:
         hits = self._retrieve(new) if self.context.shot_passages else [()] * len(new)
         for shot, found in zip(new, hits, strict=True):
             right = [_shortened(hit, shot.references) for hit in self._gold_passages(shot, found)[:1]] if found else []
-            question = under_passages(shot.input, right) if right else shot.input
+            question = with_passages(shot.input, right) if right else shot.input
             self._shown[shot.id] = question, shot.references[0]
 
     def training_prompts(
@@ -296,7 +296,7 @@ class PromptBuilder:
         """
         shots, hits = list(shots), list(hits)
         while True:
-            prompt = compose(example, self.instruction, shots, hits)
+            prompt = build_prompt(example, self.instruction, shots, hits)
             if not self.fits or not (shots or hits) or self._has_room(prompt):
                 return prompt
             if hits:

@@ -18,7 +18,7 @@ from trimtab.arms.session import Session
 from trimtab.base.grammar import DISTILL, HEAD, REWARDED
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import CurvePoint, LearningCurve
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.learning_curve import gain_of_more
@@ -54,7 +54,7 @@ def learning_curve(
     found: list[tuple[int, list[float]]] = []
     for size in sizes:
         run = whole.with_name(f"rows-{size}")
-        with restrict_training_rows(session, drawn(rows, size, kind)):
+        with restrict_training_rows(session, sample_rows(rows, size, kind)):
             train(run, recipe and recipe_for_part(recipe, size))
             found.append((size, _on_dev(session, arm, context, run, dev, scorer)))
     found.append((len(rows), _on_dev(session, arm, context, whole, dev, scorer)))

@@ -18,7 +18,7 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
-from trimtab.data.prompts import under_passages
+from trimtab.data.prompts import with_passages
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.detokenize import token_bytes
 from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
@@ -246,7 +246,7 @@ class WritingArm:
             constraint=self._session.quote(prompt) if prompt and self._quotes else question.constraint,
             stream=True,
             public=self._prepared.public,
-            asker=question.cache_salt,
+            cache_salt=question.cache_salt,
         )
         self._engine.submit(request)
         self._asked[question.id] = _ActiveQuestion(question=question, prompt=prompt, ids=self._prepared.ids)
@@ -298,7 +298,7 @@ class WritingArm:
         if len(question.messages) > 1:
             return 0
         *before, last = prompt.messages
-        blank = replace(last, content=under_passages("", prompt.hits) if prompt.hits else "")
+        blank = replace(last, content=with_passages("", prompt.hits) if prompt.hits else "")
         return common_prefix_length(ids, self._session.encoder.prompt((*before, blank)))
 
     def step(self) -> list[OnlineEvent]:

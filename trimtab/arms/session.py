@@ -19,16 +19,23 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import SENTENCE, method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Calibration, Document, Example, Generation, Hit, Message, Prompt, Refusal, Split
-from trimtab.data.draw import drawn
-from trimtab.data.formats import too_many
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.draw import sample_rows
+from trimtab.data.formats import too_many_refused
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
-from trimtab.inference.label_scoring import LabelRequest, cached_token_count, choose_labels, hold_prefix, score_labels
+from trimtab.inference.label_scoring import (
+    LabelRequest,
+    cached_token_count,
+    choose_labels,
+    prefill_prefix,
+    score_labels,
+)
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.share_weights import share_weights
@@ -37,7 +44,7 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import Reranker
-from trimtab.retrieval.search import EVEN, search
+from trimtab.retrieval.search import EQUAL_WEIGHT, search
 from trimtab.training.features import mean_hidden
 
 BATCH_ITEMS = 64  # questions answered, and saved, in one batch
@@ -68,7 +75,7 @@ class Session:
     def base(self) -> Base:
         """Return the base model with whatever is attached to it."""
         if self._base is None:
-            self._base = load_base(self.base_folder, self._requested_precision)
+            self._base = accelerate(load_base(self.base_folder, self._requested_precision))
         return self._base
 
     @property
@@ -137,10 +144,10 @@ class Session:
             return {}
         found, embedder = {}, Embedder(self.embedder.folder)
         for words, index in in_use:
-            index.stay()
+            index.pin_version()
             found[words] = Index.open(self.index_folder(words), embedder, words=words)
             found[words].update(documents)
-            found[words].stay()
+            found[words].pin_version()
             found[words].encoder = self.embedder
         return found
 
@@ -172,7 +179,7 @@ class Session:
         """
         instruction = self.task.task.instruction
         said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
-        asked = [self.encoder.prompt(compose(one, instruction).messages)[: self.context_tokens] for one in said]
+        asked = [self.encoder.prompt(build_prompt(one, instruction).messages)[: self.context_tokens] for one in said]
         vectors: NDArray[np.float32] = mean_hidden(self.base, asked).numpy()
         return vectors
 
@@ -200,14 +207,14 @@ class Session:
 
     def subset(self, split: Split, most: int) -> tuple[Example, ...]:
         """Return at most `most` examples of a split, drawn to represent all of it."""
-        return drawn(self.workspace.splits[split], most, self.task.task.kind)
+        return sample_rows(self.workspace.splits[split], most, self.task.task.kind)
 
     def hits(
         self,
         examples: Sequence[Example],
         *,
         chunk_words: int = WORDS,
-        vector_weight: float = EVEN,
+        vector_weight: float = EQUAL_WEIGHT,
         rerank: bool = False,
     ) -> list[tuple[Hit, ...]]:
         """Return the best passages of each question, cached by text and settings.
@@ -253,7 +260,7 @@ class Session:
 
     def texts_to_embed(self, chunk_words: int = WORDS) -> list[str]:
         """Return the texts that an update of the index would embed."""
-        return self._opened_index(chunk_words).missing(self.workspace.documents)
+        return self._opened_index(chunk_words).texts_to_embed(self.workspace.documents)
 
     def answer(
         self,
@@ -276,9 +283,9 @@ class Session:
             asked_labels, labels = self._requests(prompts), self.workspace.labels
             return choose_labels(
                 *(self.base, asked_labels, labels, self._label_ids),
-                held=held,
+                pinned=held,
                 calibration=calibration,
-                whole=whole,
+                exhaustive=whole,
             )
         longest = self.output_tokens
         asked = [
@@ -330,14 +337,14 @@ class Session:
 
     def shared_prefix(self, sample: Sequence[Prompt]) -> Prefix | None:
         """Return the common prefix of the sample's prompts, precomputed under the attached weights."""
-        return hold_prefix(self.base, self._shared(sample))
+        return prefill_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
         """Return a text generator for the attached weights, with the common prefix of the sample's prompts
         precomputed.
         """
         engine = Engine(self.base, self.encoder.stop_ids)
-        engine.hold(self._shared(sample))
+        engine.pin(self._shared(sample))
         return engine
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:
@@ -388,7 +395,7 @@ def open_session(workspace: Workspace, precision: str | None = None) -> Session:
     gone, rows = len(session.workspace.refusals) - len(workspace.refusals), sum(map(len, workspace.splits.values()))
     if gone:
         write_refusals(workspace.folder, session.workspace.refusals)
-    if too_many(gone, rows):
+    if too_many_refused(gone, rows):
         raise InputError(
             f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens "
             "(refused.jsonl lists them)",
@@ -406,7 +413,7 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
         for example in session.workspace.splits[name]:
             answer = len(session.encoder.answer(example.references[0]))
             room = answer if name == "train" else max(answer, session.max_answer_tokens)
-            tokens = len(session.encoder.prompt(compose(example, instruction).messages)) + room
+            tokens = len(session.encoder.prompt(build_prompt(example, instruction).messages)) + room
             if tokens <= most:
                 fitting.append(example)
                 continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from trimtab.base.records import Answer, Example, Generation, Prompt
 from trimtab.base.task import Task
-from trimtab.data.prompts import compose
+from trimtab.data.prompts import build_prompt
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import has_abstained
 from trimtab.training.linear import word_vectorizer
@@ -27,7 +27,7 @@ def trivial_answers(
     if _abstains(task):
         texts_by_arm["always-unknown"] = [task.task.unknown] * len(test)
     texts_by_arm["nearest-answer"] = nearest_answers(train, test)
-    prompts = [compose(example, task.task.instruction) for example in test]
+    prompts = [build_prompt(example, task.task.instruction) for example in test]
 
     def scored(texts: Sequence[str]) -> tuple[Answer, ...]:
         def answer(asked: Sequence[Prompt]) -> list[Generation]:

@@ -17,9 +17,9 @@ from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents, unread_files
-from trimtab.data.draw import sampled
+from trimtab.data.draw import sample_groups
 from trimtab.data.formats import ReadRows, read_examples
-from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
+from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits, time_notes
@@ -31,7 +31,10 @@ FOLDER = ".trimtab"
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """The data of a task. `folder`: `.trimtab/` beside the task file."""
+    """The data of a task. `folder`: `.trimtab/` beside the task file.
+
+    `unsampled`: the splits before a sample was taken of them; None where all rows are used.
+    """
 
     task: Task
     folder: Path
@@ -45,6 +48,12 @@ class Workspace:
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
     sample: Sample | None = None
+    unsampled: Mapping[Split, tuple[Example, ...]] | None = None
+
+    @property
+    def all_splits(self) -> Mapping[Split, tuple[Example, ...]]:
+        """Every row by its split, those that a sample left out among them."""
+        return self.splits if self.unsampled is None else self.unsampled
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -79,12 +88,12 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     notes = [*(note for read in reads for note in read.notes), *judged.notes]
     if task.data.leakage == "drop":
         splits, dropped = _without_repeats(task, audit, splits)
-        refusals = (*refusals, *map(dropped_row, dropped))
+        refusals = (*refusals, *map(dropped_refusal, dropped))
         write_refusals(folder, refusals)
         if dropped:
-            notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
+            notes.append(f'data.leakage = "drop": {dropped_counts(dropped)} left out, which repeat rows held out')
     notes += time_notes(splits)
-    audit = audit.of_test(splits["test"])
+    audit = audit.with_test_ids(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:
         notes.append(sample.sentence)
@@ -92,7 +101,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     overlaps = find_overlaps(audit, used)
     if refuse_leaks and overlaps:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
-    numbers = audit.numbers(used)
+    numbers = audit.row_numbers(used)
     private = (
         (row, audit.private.get(number, ()))
         for name, part in used.items()
@@ -111,6 +120,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         findings=count_private(private),
         remarks=by_level([*check_size(used), *check_examples(audit, used, task)]),
         sample=sample,
+        unsampled=splits if sample else None,
     )
 
 
@@ -137,7 +147,8 @@ def sampled_splits(
         problem = f"a sample of {task.rows} rows has {wanted['train']} to train on, and there are {labels} labels"
         raise InputError(problem, f"take {least} rows or more", field="rows")
     found = {
-        name: sampled(part, wanted[name], kind, every_label=name == "train", seed=seed) for name, part in splits.items()
+        name: sample_groups(part, wanted[name], kind, every_label=name == "train", seed=seed)
+        for name, part in splits.items()
     }
     used = {str(name): len(part) for name, part in found.items()}
     return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
@@ -180,8 +191,8 @@ def _split_rows(
         task.folder / FOLDER / "splits.parquet",
         task.task.kind,
         unknown=task.task.unknown,
-        likeness=audit.examples if audit else None,
-        test_parts=audit.rows.parts[len(examples) :] if audit else None,
+        duplicates=audit.examples if audit else None,
+        test_parts=audit.rows.components[len(examples) :] if audit else None,
     )
 
 

@@ -24,6 +24,12 @@ TIME = "%Y%m%dT%H%M%SZ"  # format of the beginning of study and run IDs
 _DATASET_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
+def cache_root() -> Path:
+    """Return the folder for models and compiled kernels: `TRIMTAB_CACHE`, or `~/.cache/trimtab`."""
+    own = os.environ.get("TRIMTAB_CACHE")
+    return Path(own).expanduser() if own else Path.home() / ".cache" / "trimtab"
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` atomically: a reader sees the old file or the new one. An OSError names `path`."""
     data = content.encode() if isinstance(content, str) else content

@@ -475,13 +475,21 @@ class HumanAudit:
     """Human judgements of a study's answers. `answers`: the number judged. `questions`: those where every arm's answer
     was judged.
 
-    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones.
+    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
+    the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
     """
 
     answers: int
     questions: int
     arms: tuple[AuditedArm, ...]
     why_not: str | None
+    n_effective: float | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """Return the on-disk form, without `n_effective` if all questions weigh the same."""
+        if plain["n_effective"] is None:
+            del plain["n_effective"]
+        return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,8 @@ from trimtab.retrieval.chunk import WORDS, chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
 from trimtab.retrieval.extract import SentenceScorer, stems
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.rerank import RERANKED, Reranker
-from trimtab.retrieval.search import EVEN, search
+from trimtab.retrieval.rerank import RERANK_DEPTH, Reranker
+from trimtab.retrieval.search import EQUAL_WEIGHT, search
 
 SOURCES = 5  # passages that an answer is written from
 THRESHOLD = 0.15  # least probability with which a sentence is taken as an answer (`benchmarks/extract.py`)
@@ -279,7 +279,7 @@ class SimulatedAssistant:
         engine: AnswerEngine,
         *,
         k: int = SOURCES,
-        vector_weight: float = EVEN,
+        vector_weight: float = EQUAL_WEIGHT,
         reranker: Reranker | None = None,
     ) -> None:
         self.index, self.engine, self.k = index, engine, k
@@ -287,7 +287,7 @@ class SimulatedAssistant:
 
     def retrieve(self, questions: Sequence[str]) -> list[tuple[Hit, ...]]:
         """Find the passages that each question is answered from, the best first."""
-        depth = max(self.k, RERANKED) if self.reranker else self.k
+        depth = max(self.k, RERANK_DEPTH) if self.reranker else self.k
         found = search(self.index, questions, depth, vector_weight=self.vector_weight)
         if self.reranker is not None:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
@@ -358,9 +358,10 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
     from trimtab.inference.request import Request
     from trimtab.model.catalog import resolve
     from trimtab.model.fast.packed_weights import packed
+    from trimtab.model.fast.patch import accelerate
     from trimtab.model.load import load_base
 
-    base = load_base(resolve(model, near=near))
+    base = accelerate(load_base(resolve(model, near=near)))
     ends = getattr(base.model.generation_config, "eos_token_id", None)
     encoder = ChatEncoder(base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))
     with packed(base):

@@ -98,10 +98,10 @@ def surface_audit(
     if before is not None:
         result = replace(result, changes=changes(before, result))
     if page is not None:
-        from trimtab.reports.surface_audit import render as rendered_page
+        from trimtab.reports.surface_audit import render_audit
 
         result = replace(result, page=str(page))
-        write_atomic(Path(page), rendered_page(result, {check.name: check.says for check in CHECKS}))
+        write_atomic(Path(page), render_audit(result, {check.name: check.says for check in CHECKS}))
     return result
 
 

@@ -27,7 +27,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
-from trimtab.data.strict_json import holds_half_pair
+from trimtab.data.strict_json import has_lone_surrogate
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
 from trimtab.studies.run_context import resolve_task, run_context
@@ -165,7 +165,7 @@ def require_question(question: str) -> None:
     """Raise InputError for an empty or invalid question."""
     if not question.strip():
         raise InputError("the question is empty", "write it in quotes after ask")
-    if holds_half_pair(question):  # how Python passes on bytes of another encoding from the shell
+    if has_lone_surrogate(question):  # how Python passes on bytes of another encoding from the shell
         raise InputError("the question is not UTF-8 text", "write it in UTF-8")
 
 

@@ -30,7 +30,7 @@ from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown, ShownRow
 from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
-from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
+from trimtab.data.leakage import describe_overlaps, describe_pair, drop_repeats, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.slices import LEAST
@@ -192,7 +192,7 @@ def _audit(workspace: Workspace) -> CheckResult:
         labels=_labels(workspace),
         documents=len(workspace.documents),
         refused=workspace.refusals,
-        overlaps=tuple(pair_in_words(overlap) for overlap in workspace.overlaps),
+        overlaps=tuple(describe_pair(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
         remarks=by_level(_remarks(workspace, check_size(workspace.splits))),
         example_arm=None,
@@ -218,7 +218,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
         _, dropped = drop_repeats(workspace.audit, workspace.splits)
         remedy = overlap_remedy(workspace.overlaps, task, dropped)
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {remedy}."))
+        remarks.insert(0, Remark(level, f"{describe_overlaps(workspace.overlaps)}; {remedy}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     remarks += [*_group_remark(workspace), *_mix_remark(workspace)]

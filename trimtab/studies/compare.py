@@ -47,9 +47,9 @@ def compare(
         page=None if page is None else str(page),
     )
     if page is not None:
-        from trimtab.reports.compared import render
+        from trimtab.reports.compared import render_comparison
 
-        write_atomic(Path(page), render(found))
+        write_atomic(Path(page), render_comparison(found))
     return found
 
 

@@ -24,7 +24,7 @@ from trimtab.base.files import split_sheet
 from trimtab.base.sanitize import visible
 from trimtab.base.task import Task
 from trimtab.data import documents, readers
-from trimtab.data.sources import resolve
+from trimtab.data.sources import resolve_pattern
 
 _ENDPOINT = re.compile(r"(?:(?P<key>\w+)@)?(?P<url>https?://\S+)")
 _PORTS = {"http": 80, "https": 443}
@@ -212,7 +212,7 @@ def _places(task: Task, pattern: str) -> list[Path]:
         if not _holds([str(task.folder)], start.resolve()):
             return [start.resolve()]
         suffixes = (*documents.SUFFIXES, *readers.SUFFIXES)
-        return [split_sheet(path)[0].resolve() for path, _ in resolve(task.folder, pattern, suffixes, "data")]
+        return [split_sheet(path)[0].resolve() for path, _ in resolve_pattern(task.folder, pattern, suffixes, "data")]
     except (InputError, OSError, ValueError, RuntimeError):  # absent or no path: the reader reports it
         return []
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
-from trimtab.data.columns import Wish
-from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import NO_WISH, Detected, detect, detect_hub
-from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, has_hub_test, read_rows
-from trimtab.data.sources import files_below, read_lines
+from trimtab.data.columns import ColumnRequest
+from trimtab.data.encodings import ASCII, UTF8, detect_encoding, non_ascii_words, reads_correctly
+from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
+from trimtab.data.readers import SUFFIXES, TEXT_SUFFIXES, RawRow, has_hub_test, read_raw_rows
+from trimtab.data.sources import files_below, read_text_lines
 
 MANY_DOCUMENTS = 2
 """From so many documents of one kind on, a pattern names them, which takes later ones too."""
@@ -46,9 +46,9 @@ class FolderContents:
     `tests`: the names of `rows` that are a fixed test set, if known.
     """
 
-    encoding: str = USUAL
+    encoding: str = UTF8
     words: tuple[str, ...] = ()
-    rows: dict[str, Detected] = field(default_factory=dict)
+    rows: dict[str, DetectedFormat] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
     preferences: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class FolderContents:
     errors: list[InputError] = field(default_factory=list)
 
 
-def detect_hub_dataset(name: str, wish: Wish = NO_WISH) -> FolderContents:
+def detect_hub_dataset(name: str, wish: ColumnRequest = NO_REQUEST) -> FolderContents:
     """Return the contents of a Hugging Face dataset: its split `train`, and a `test` if it has one."""
     found = FolderContents(rows={name: detect_hub(name, wish)})
     if has_hub_test(name):
@@ -64,7 +64,7 @@ def detect_hub_dataset(name: str, wish: Wish = NO_WISH) -> FolderContents:
     return found
 
 
-def detect_folder(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> FolderContents:
+def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = NO_REQUEST) -> FolderContents:
     """Return the contents of `folder`; files that cannot be read, alone or together with the rest, are left out with
     the reason.
 
@@ -85,7 +85,7 @@ def detect_folder(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) 
         listed = [] if is_rows or questions else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
     texts = (
-        *(path for path in files if path.name.lower().endswith(TEXTS)),
+        *(path for path in files if path.name.lower().endswith(TEXT_SUFFIXES)),
         *itertools.chain.from_iterable(places.values()),
     )
     encodings, broken = _encodings(texts)
@@ -129,7 +129,7 @@ def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
         if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
             continue
         try:
-            lines = [line.strip() for line in read_lines(path, encoding_of(path)) if line.strip()]
+            lines = [line.strip() for line in read_text_lines(path, detect_encoding(path)) if line.strip()]
         except InputError:  # reported where it is read as a document
             continue
         asked = sum(line.endswith(_ASKS) for line in lines)
@@ -153,17 +153,17 @@ def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
     return [f"{place}: {count} ({kinds}); `trimtab check` names each"]
 
 
-def _look(path: Path, wish: Wish) -> Detected | InputError:
+def _look(path: Path, wish: ColumnRequest) -> DetectedFormat | InputError:
     """Return the content of a workbook, or the reason that it is unclear."""
     try:
-        return detect(path, wish=wish)
+        return detect(path, request=wish)
     except InputError as error:
         return error
 
 
-def _is_document(path: Path, seen: Detected | InputError) -> bool:
+def _is_document(path: Path, seen: DetectedFormat | InputError) -> bool:
     """True if a workbook is a document: it is beside documents, and its columns do not name questions and answers."""
-    known = isinstance(seen, Detected) and not is_guess(seen)
+    known = isinstance(seen, DetectedFormat) and not is_guess(seen)
     beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
     return not known and any(map(_is_document_name, beside))
 
@@ -172,7 +172,7 @@ def _is_document_name(path: Path) -> bool:
     return path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
 
 
-def is_guess(seen: Detected) -> bool:
+def is_guess(seen: DetectedFormat) -> bool:
     """True if the columns were inferred from the values, not from their names."""
     return any("a guess" in note for note in seen.notes)
 
@@ -183,7 +183,7 @@ def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, Input
     broken: dict[Path, InputError] = {}
     for path in paths:
         try:
-            found[path] = encoding_of(path)
+            found[path] = detect_encoding(path)
         except InputError as error:
             broken[path] = error
     return found, broken
@@ -194,19 +194,19 @@ def _prevailing(encodings: Mapping[Path, str]) -> str:
     sizes = Counter[str]()
     for path, encoding in encodings.items():
         sizes[encoding] += path.stat().st_size
-    del sizes[PLAIN]
-    return max(sizes, key=lambda encoding: sizes[encoding], default=USUAL)
+    del sizes[ASCII]
+    return max(sizes, key=lambda encoding: sizes[encoding], default=UTF8)
 
 
 def _words(encodings: Mapping[Path, str], encoding: str) -> tuple[str, ...]:
     """Return words of the first file in a guessed encoding, by which a reader sees whether the guess is right."""
     first = next((path for path, own in encodings.items() if own == encoding), None)
-    return odd_words(read_lines(first, encoding)) if first and encoding != USUAL else ()
+    return non_ascii_words(read_text_lines(first, encoding)) if first and encoding != UTF8 else ()
 
 
 def _refuse_other(path: Path, encodings: Mapping[Path, str], encoding: str) -> None:
     own = encodings.get(path, encoding)
-    if not fits(own, encoding):
+    if not reads_correctly(own, encoding):
         raise InputError(f"is {own.upper()}, and most here is {encoding.upper()}", "save it as UTF-8", file=path)
 
 
@@ -240,7 +240,7 @@ def _leads_back(path: Path) -> bool:
 
 
 def _holds_preferences(path: Path, encoding: str) -> bool:
-    first = next((row for row in itertools.islice(read_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
+    first = next((row for row in itertools.islice(read_raw_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
     return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
 
 

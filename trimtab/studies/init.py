@@ -14,9 +14,9 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
 from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
-from trimtab.data.columns import AskedColumns, Wish
-from trimtab.data.encodings import USUAL
-from trimtab.data.formats import NO_WISH, Detected
+from trimtab.data.columns import ColumnRequest, RequestedColumns
+from trimtab.data.encodings import UTF8
+from trimtab.data.formats import NO_REQUEST, DetectedFormat
 from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset, is_guess
 
 FEW_ROWS = 200
@@ -29,7 +29,7 @@ _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "
 
 
 def init(
-    folder: str | Path = Path(), *, columns: Mapping[str, AskedColumns] | None = None, schema: bool = False
+    folder: str | Path = Path(), *, columns: Mapping[str, RequestedColumns] | None = None, schema: bool = False
 ) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
@@ -50,12 +50,12 @@ def init(
     return text
 
 
-def wish_for(columns: Mapping[str, AskedColumns], kind: Kind | None = None) -> Wish:
+def wish_for(columns: Mapping[str, RequestedColumns], kind: Kind | None = None) -> ColumnRequest:
     """Return what named columns imply about the rows: a label column is of a closed set."""
-    return Wish(columns=columns, kind="classify" if "label" in columns else kind)
+    return ColumnRequest(columns=columns, kind="classify" if "label" in columns else kind)
 
 
-def detect_source(source: str | Path, wish: Wish = NO_WISH) -> FolderContents:
+def detect_source(source: str | Path, wish: ColumnRequest = NO_REQUEST) -> FolderContents:
     """Return the contents of a folder, a data file or a Hugging Face dataset. `wish`: what is already known of the
     rows.
     """
@@ -108,7 +108,7 @@ def task_file_text(target: Path, found: FolderContents) -> str:
     return "\n".join(sections)
 
 
-def _main(examples: Sequence[Detected]) -> Detected | None:
+def _main(examples: Sequence[DetectedFormat]) -> DetectedFormat | None:
     """Return the file with the most rows, which determines the kind, with the labels of all files."""
     if not examples:
         return None
@@ -149,7 +149,7 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
         what = "the test set" if name in tests else "examples"
         lines += [f"#   {what}: {note}" for note in found.rows[name].notes]
     lines += [f"#   documents: {name}" for name in listed]
-    if found.encoding != USUAL:
+    if found.encoding != UTF8:
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
         lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
@@ -166,7 +166,7 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
     return "\n".join(lines) + "\n"
 
 
-def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: bool) -> str:
+def _task_table(folder: Path, kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
     metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
     lines = [
         "[task]",
@@ -184,7 +184,7 @@ def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: 
     return "\n".join(lines) + "\n"
 
 
-def _instruction(kind: Kind, main: Detected | None, has_documents: bool) -> str:
+def _instruction(kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
     if kind == "classify":
         labels = main.labels if main is not None else ()
         choices = (
@@ -199,7 +199,7 @@ def _instruction(kind: Kind, main: Detected | None, has_documents: bool) -> str:
 
 
 def _data_table(
-    found: FolderContents, examples: list[str], tests: list[str], listed: list[str], main: Detected | None
+    found: FolderContents, examples: list[str], tests: list[str], listed: list[str], main: DetectedFormat | None
 ) -> str:
     lines = ["[data]", f"examples = {_array(examples)}" if examples else "examples = []   # none yet"]
     if tests:
@@ -214,7 +214,7 @@ def _data_table(
             f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for "
             "lora-kto"
         )
-    if found.encoding != USUAL:
+    if found.encoding != UTF8:
         lines.append(f"encoding = {toml_string(found.encoding)}   # of all files")
     if main is not None and main.layout == "table":
         target = "label" if main.kind == "classify" else "output"
@@ -258,7 +258,8 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
         else f"# arms = {arms}   # unless set, all usual ones of the data"
     )
     return f"""[base]
-model = {toml_string(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
+# small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
+model = {toml_string(BASE_MODEL)}
 embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
 
 [target]
@@ -272,7 +273,7 @@ effort = "standard"   # what each arm may search on dev, in the same time: none,
 """
 
 
-def _value(asked: AskedColumns) -> str:
+def _value(asked: RequestedColumns) -> str:
     return toml_string(asked) if isinstance(asked, str) else _array(asked)
 
 

@@ -1,7 +1,7 @@
 """Model card of an export in the Hugging Face Hub's format: description, measurements, usage, licences.
 
-Foreign text (rows, folders, task files, records) passes through `escaped` or `fenced`, and in commands through
-`shlex`.
+Foreign text (rows, folders, task files, records) passes through `escape_markdown` or `code_block`, and in commands
+through `shlex`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from trimtab.base.grammar import HEAD, describe_arm
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.export.hf import adapter_kind, adapter_rank
-from trimtab.export.readers import OF_LABELS
+from trimtab.export.readers import CLASSIFIER_KEYS
 from trimtab.export.signing import SIGNATURE
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
-from trimtab.reports.markdown import escaped, fenced
+from trimtab.reports.markdown import code_block, escape_markdown
 from trimtab.studies.equivalence import EquivalenceCheck
 
 NOT_KNOWN = "not known"
@@ -68,7 +68,7 @@ def render_model_card(session: Session, facts: Facts, notes: Sequence[str] = ())
         "What it is": _overview_section(session, facts),
         "Does it answer like what was measured": [
             *(f"- {_proof_line(one)}" for one in facts.proofs),
-            *map(escaped, notes),
+            *map(escape_markdown, notes),
         ],
         "Scores": _scores_section(session, facts),
         "How it was made": _training_section(facts),
@@ -76,12 +76,12 @@ def render_model_card(session: Session, facts: Facts, notes: Sequence[str] = ())
         "Data": _data_section(session, facts),
         "Limits": _limits_section(facts),
         "Licences": [
-            f"- Base model {escaped(session.task.base.model)}: {escaped(licence)}",
+            f"- Base model {escape_markdown(session.task.base.model)}: {escape_markdown(licence)}",
             f"- Training data, as its rows say: {_counts(row.licence for row in _rows(session))}",
         ],
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-    title = escaped(f"{session.task.task.name}: {facts.arm.name}")
+    title = escape_markdown(f"{session.task.task.name}: {facts.arm.name}")
     return f"---\n{_front_matter(session, facts, licence)}---\n\n# {title}\n{body}\n"
 
 
@@ -98,7 +98,7 @@ def _proof_line(proof: EquivalenceCheck) -> str:
     """Return the result of one equivalence check, with the interval of the agreement."""
     shares = proof.agreement
     parts = [
-        f"{escaped(proof.sentence)}.",
+        f"{escape_markdown(proof.sentence)}.",
         f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, "
         f"{proof.precision}.",
     ]
@@ -149,11 +149,11 @@ def _overview_section(session: Session, facts: Facts) -> list[str]:
     task = session.task
     words = describe_arm(facts.arm, _training_figures(facts))
     at = f" at {task.base.revision}" if task.base.revision else ""
-    lines = [f"{escaped(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
-    lines.append(f"Base model: {escaped(task.base.model + at)}.")
+    lines = [f"{escape_markdown(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
+    lines.append(f"Base model: {escape_markdown(task.base.model + at)}.")
     if task.task.instruction:
         lines.append(
-            f"It was measured under this instruction, as the system turn:\n\n{fenced(_instruction(facts, task))}"
+            f"It was measured under this instruction, as the system turn:\n\n{code_block(_instruction(facts, task))}"
         )
     return lines
 
@@ -166,13 +166,13 @@ def _instruction(facts: Facts, task: Any) -> str:
 def _scores_section(session: Session, facts: Facts) -> list[str]:
     result = facts.result
     if result is None or result.score is None:
-        command = fenced(session.task.command("study"))
+        command = code_block(session.task.command("study"))
         return [
             f"No study has measured this arm; the figures above are all there are. This would measure it:\n\n{command}"
         ]
     lines = [f"- {session.task.metric} on test: {_interval(result)}, {result.score.n} questions"]
     lines += [
-        f"- {escaped(name)}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
+        f"- {escape_markdown(name)}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
         for name, part in result.slices.items()
     ]
     if result.abstention:
@@ -204,7 +204,7 @@ def _training_section(facts: Facts) -> list[str]:
     if effort is not None:
         lines.append(
             f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: "
-            f"{escaped(effort.stopped)}"
+            f"{escape_markdown(effort.stopped)}"
         )
     run, figures = read_run(facts.saved.folder) if facts.saved else None, _training_figures(facts)
     seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
@@ -233,12 +233,12 @@ def _usage_section(session: Session, facts: Facts) -> list[str]:
     common = f"--dtype {dtype} --max-model-len {session.context_tokens}".split()
     if facts.format == "gguf":
         ollama = f"{shlex.join(['ollama', 'create', name, '-f', 'Modelfile'])}\n" if facts.has_modelfile else ""
-        return [fenced(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
+        return [code_block(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
     if facts.format == "merged":
         runner = ["--runner", "pooling"] if head else ["--generation-config", "auto"]
-        return [fenced(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
+        return [code_block(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
     packed = adapter is not None and (adapter / QUANTIZED_FILE).is_file()
-    lines = [fenced(_by_peft(dtype, head=head, packed=packed)), _base_model_note(session)]
+    lines = [code_block(_by_peft(dtype, head=head, packed=packed)), _base_model_note(session)]
     if packed:
         how = f"The base model is loaded in 4 bits, as `{QUANTIZED_FILE}` has it"
         return [*lines, f"\n{how}; to serve it with vLLM, export it as merged."]
@@ -251,7 +251,7 @@ def _usage_section(session: Session, facts: Facts) -> list[str]:
     base, revision = loadable_name(task.base.model, session.base_folder, task.folder)
     served = f"{shlex.quote(base)} --revision {shlex.quote(revision)}" if revision else _in_shell(base)
     lora = [*common, "--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}=."]
-    return [*lines, fenced(f"vllm serve {served} {shlex.join(lora)}")]
+    return [*lines, code_block(f"vllm serve {served} {shlex.join(lora)}")]
 
 
 def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
@@ -260,7 +260,7 @@ def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
     imports, before, options = ["AutoTokenizer"], [f"from peft import {kind}"], [f'".", dtype="{dtype}"']
     if head:
         imports.append("AutoConfig")
-        options += [f"{name}=config.{name}" for name in OF_LABELS]
+        options += [f"{name}=config.{name}" for name in CLASSIFIER_KEYS]
     if packed:
         imports.append("BitsAndBytesConfig")
         before.insert(0, "import json\n")
@@ -296,7 +296,7 @@ def _bundled_base_note(session: Session) -> list[str]:
     if base.model in CATALOGUE or hub_id_of(base.model, folder):
         at = ["--revision", base.revision] if base.revision else []
         pull = shlex.join(["trimtab", "pull", base.model, *at])
-        return ["- The base model is not in this folder; once on each machine:", "", fenced(pull)]
+        return ["- The base model is not in this folder; once on each machine:", "", code_block(pull)]
     return [
         "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in "
         "`bundle.json` names, "
@@ -318,7 +318,7 @@ def _verification_section(facts: Facts) -> list[str]:
     command = f"model_signing verify key . --signature {SIGNATURE} --public_key PUBLIC.pem"
     command += " --no-ignore-git-paths --ignore-paths .trimtab"
     opens = "`--signed-by PUBLIC.pem` opens it only so; " if facts.format == "bundle" else ""
-    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", fenced(command)]
+    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", code_block(command)]
 
 
 def _data_section(session: Session, facts: Facts) -> list[str]:
@@ -328,7 +328,9 @@ def _data_section(session: Session, facts: Facts) -> list[str]:
     lines.append(f"- hash of the rows: `{digest_of({name: depends[name] for name in ROWS})}`")
     lines.append(f"- hash of the documents: `{depends['documents']}`, {len(session.workspace.documents)} documents")
     lines += [
-        f"- hash of {escaped(name)}: `{value}`" for name, value in depends.items() if name.startswith("weights of")
+        f"- hash of {escape_markdown(name)}: `{value}`"
+        for name, value in depends.items()
+        if name.startswith("weights of")
     ]
     lines.append(f"- sources, as the rows say: {_counts(row.source for row in _rows(session))}")
     was = _study_hash(facts)
@@ -366,9 +368,9 @@ def _rows(session: Session) -> Iterator[Any]:
 
 def _counts(values: Iterator[str | None]) -> str:
     found = Counter(value or "not given" for value in values)
-    return ", ".join(f"{escaped(value)} ({count})" for value, count in found.most_common()) or "no rows"
+    return ", ".join(f"{escape_markdown(value)} ({count})" for value, count in found.most_common()) or "no rows"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
     pairs = (f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in values.items())
-    return escaped(", ".join(pairs))
+    return escape_markdown(", ".join(pairs))

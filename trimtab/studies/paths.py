@@ -74,6 +74,6 @@ def dependencies(session: Session, folder: Path, selected: Fingerprint, *, resum
         require_unchanged(folder, read_object(file), now, anew)
     elif resumed and (folder / PLAN).exists():
         raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
-    write_known_rows(folder, session.workspace.splits)
+    write_known_rows(folder, session.workspace.all_splits)
     write_json(file, now)
     return now

@@ -90,7 +90,7 @@ def with_test_questions(workspace: Workspace, rows: int) -> Workspace:
     before = workspace.sample
     if sample is not None and before is not None:
         sample = Sample(rows=before.rows, used=sample.used, of=before.of)
-    return replace(workspace, splits=splits, sample=sample or before)
+    return replace(workspace, splits=splits, sample=sample or before, unsampled=workspace.all_splits)
 
 
 def detectable_difference(test: Sequence[Example], comparisons: int, task: Task) -> float:

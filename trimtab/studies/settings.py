@@ -30,7 +30,7 @@ from trimtab.base.errors import OptionError
 from trimtab.base.records import Kind
 from trimtab.base.task import Task, toml_string
 from trimtab.base.validation_errors import as_input_error
-from trimtab.data.columns import AskedColumns
+from trimtab.data.columns import RequestedColumns
 
 COLUMNS = ("input", "label", "output")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -162,7 +162,7 @@ def _value(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else repr(value)
 
 
-def named_columns(settings: Mapping[str, Any]) -> dict[str, AskedColumns]:
+def named_columns(settings: Mapping[str, Any]) -> dict[str, RequestedColumns]:
     """Return the columns that settings name, by role."""
     named = {**settings.get("columns", {}), **{name: settings[name] for name in COLUMNS if name in settings}}
     return {role: column if isinstance(column, str) else tuple(column) for role, column in named.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,17 @@ def train(
     track: str | None = None,
     begin: Path | None = None,
     only: Collection[str] | None = None,
+    begun: Callable[[str], None] | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and save them in `.trimtab/runs/ID/`.
 
-    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`.
-    `scorer` and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs. `listeners`
-    get every event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which
-    gets the training figures. `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to
-    continue from, instead of the base model's. `only`: ids of the rows to train on, default all. Raises InputError
-    for an arm without weights of its own, for one with a head if `begin` is given, and for resuming a run begun with
-    other inputs; StoppedError after a signal.
+    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer`
+    and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs. `listeners` get every
+    event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which gets the
+    training figures. `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to continue from,
+    instead of the base model's. `only`: ids of the rows to train on, default all. `begun`: called with the ID of the
+    run before training. Raises InputError for an arm without weights of its own, for one with a head if `begin` is
+    given, and for resuming a run begun with other inputs; StoppedError after a signal.
     """
     own = resolve_task(task)
     chosen = parse_arm(arm, own)
@@ -109,6 +110,8 @@ def train(
         folder = _run_folder(ctx.workspace, chosen, seed, resume)
         allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
         ctx.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+        if begun is not None:
+            begun(folder.name)
         with locked(folder):
             record, trained = _trained(ctx, chosen, folder, seed, begin, only)
     return TrainedRun(
@@ -140,7 +143,7 @@ def _trained(
     if begun is not None:
         require_unchanged(folder, begun.depends, record.depends, ctx.task.command(f"train {arm.name}"))
     write_run(folder, record)
-    write_known_rows(folder, ctx.workspace.splits)
+    write_known_rows(folder, ctx.workspace.all_splits)
     progress = ctx.progress(folder / "metrics.jsonl", arm.name)
     progress.seed = record.seed
     context = context_for(arm, record.chosen)

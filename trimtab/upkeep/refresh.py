@@ -37,7 +37,7 @@ from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
 from trimtab.base.versions import Forgetting, GateRecord, Version, VersionScore
-from trimtab.data.draw import drawn, sampled
+from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.decision.candidate_gate import candidate_gate, latency_held
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
@@ -162,13 +162,15 @@ class RefreshResult(Shown):
 class _RefreshRecord:
     """`refresh.json`: the steps of a refresh that are done, so that another sitting goes on behind them.
 
-    `before`: the study that was the newest when it began. `run`: the training that went on from production's weights.
+    `before`: the study that was the newest when it began. `training`: the run in which it goes on from production's weights, `run`: the
+    same once it is done.
     """
 
     production: int
     when: str
     before: str | None
     plan: RefreshPlan
+    training: str | None = None
     run: str | None = None
     study: str | None = None
     trainings: tuple[CandidateTraining, ...] = ()
@@ -329,7 +331,7 @@ class _Refresh:
     def _plan(self) -> RefreshPlan:
         """Ask production new rows that are not of the test, and forecast what could be shown."""
         rows = [row for split in ("train", "dev") for row in new_rows(self.workspace.splits[split], self.known)]
-        asked = drawn(rows, ASKED_BEFORE, self.task.task.kind)
+        asked = sample_rows(rows, ASKED_BEFORE, self.task.task.kind)
         count = len(self.new_test)
         score, gain = None, None
         if asked:
@@ -362,7 +364,15 @@ class _Refresh:
         if not tuned or self.record.run is not None:
             return
         adapter, rows = self.bundled.saved.folder / "adapter", self._replayed()
-        run = train(self.task, arm.name, begin=adapter, only=rows, **self.given.options)
+        run = train(
+            self.task,
+            arm.name,
+            begin=adapter,
+            only=rows,
+            resume=self.record.training,
+            begun=lambda name: self._keep(training=name),
+            **self.given.options,
+        )
         self._keep(run=run.id)
 
     def _replayed(self) -> frozenset[str]:
@@ -372,7 +382,9 @@ class _Refresh:
         old = [row for row in rows if row.id not in new]
         kind = self.task.task.kind
         labels = len({row.references[0] for row in old}) if kind == "classify" else 1
-        kept = sampled(old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed)
+        kept = sample_groups(
+            old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed
+        )
         longest = max(rows, key=lambda row: len(row.references[0]))  # the room for answers is as long as the longest
         return frozenset({*new, longest.id, *(row.id for row in kept)})
 

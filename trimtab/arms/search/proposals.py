@@ -14,7 +14,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Message, Prompt
 from trimtab.base.sanitize import visible
 from trimtab.base.task import Task
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.inference.remote import remote_model
 
 MOST = 4  # instructions from one endpoint
@@ -81,7 +81,7 @@ def read_proposals(text: str) -> tuple[str, ...]:
 
 def _request(workspace: Workspace) -> str:
     """Return the prompt for an endpoint."""
-    task, rows = workspace.task, drawn(workspace.splits["train"], SHOWN_ROWS, workspace.task.task.kind)
+    task, rows = workspace.task, sample_rows(workspace.splits["train"], SHOWN_ROWS, workspace.task.task.kind)
     shown = [f"Question: {row.input[:SHOWN_LETTERS]}\nAnswer: {row.references[0][:SHOWN_LETTERS]}" for row in rows]
     labels = ", ".join(workspace.labels)
     listed = f"Every answer is one of: {labels[:LISTED_LETTERS]}\n\n" if labels else ""
