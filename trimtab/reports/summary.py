@@ -14,6 +14,7 @@ POOR = 0.5  # a share of the questions from which on what goes wrong is told
 REMEDIES: dict[Failure, str] = {
     "retrieval_miss": "the passage was not found: mend the documents, or try more passages",
     "misread": "the passage was there and was misread: try a larger base model, or one tuned on passages",
+    "undecided": "their words do not tell whether they are right: judge them by hand, with trimtab audit",
     "format": "they do not fit the format: say it in the instruction",
     "abstained_wrongly": "it says that it does not know: look at what the instruction says of that, or give it documents",
     "should_have_abstained": "it answers what has no answer here: say in the instruction when to abstain, and give rows that do",
