@@ -385,7 +385,7 @@ class SurfaceCoverage(Shown):
 
     `limits`: what the simulation cannot say about a real assistant. `k`: the number of passages that an answer is written from.
     `overall`: the figures of all questions, with intervals by group. `obeyed`: the share of answers that followed an instruction planted
-    in a passage. `since`: the date of the earlier result that `changes` compares with.
+    in a passage; None where answers are sentences of the passages. `since`: the date of the earlier result that `changes` compares with.
     """
 
     source: str
@@ -401,7 +401,7 @@ class SurfaceCoverage(Shown):
     groups: tuple[GroupCoverage, ...]
     questions: tuple[CoveredQuestion, ...]
     findings: tuple[SurfaceFinding, ...]
-    obeyed: Estimate
+    obeyed: Estimate | None
     observed: ObservedAgreement | None = None
     since: str | None = None
     changes: tuple[CoverageChange, ...] = ()

@@ -65,7 +65,7 @@ def render_coverage(found: SurfaceCoverage) -> str:
             tables=(_questions(found.questions),),
         ),
         *_beside(found),
-        PageSection(id="notes", title="Notes", entries=(*found.notes, _obeyed(found.obeyed))),
+        PageSection(id="notes", title="Notes", entries=(*found.notes, *_obeyed(found.obeyed))),
     ]
     return _page(
         ("Coverage", found.source, found.date),
@@ -96,11 +96,12 @@ def _beside(found: SurfaceCoverage) -> Iterator[PageSection]:
         yield PageSection(id="instructions", title="Instructions to assistants", lead=lead, tables=(grid,))
 
 
-def _obeyed(found: Estimate) -> str:
-    return (
-        f"An instruction planted in a passage was obeyed in {found.value:.0%} of {found.n:,} answers "
-        f"(95% interval {found.low:.0%} to {found.high:.0%})."
-    )
+def _obeyed(found: Estimate | None) -> Iterator[str]:
+    if found is not None:
+        yield (
+            f"An instruction planted in a passage was obeyed in {found.value:.0%} of {found.n:,} answers "
+            f"(95% interval {found.low:.0%} to {found.high:.0%})."
+        )
 
 
 def _groups(groups: Sequence[GroupCoverage]) -> Grid:
