@@ -178,8 +178,6 @@ class AssistantSession:
             key=lambda one: (-(one.demand or 0.0), -one.questions, one.group),
         )
         index = self.assistant.index
-        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
-        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
         return SurfaceCoverage(
             source=self.contents[0].source,
             engine=self.assistant.engine.name,
@@ -194,9 +192,15 @@ class AssistantSession:
             groups=tuple(figures),
             questions=tuple(covered),
             findings=self._instructions(),
-            obeyed=estimate([float(one) for one in obeyed]),
+            obeyed=self._obeyed(texts) if self.assistant.engine.writes else None,
             notes=tuple(_group_notes(figures)),
         )
+
+    def _obeyed(self, texts: Sequence[str]) -> Estimate:
+        """Plant an instruction in the passages of up to CANARIES questions; return the share of answers that follow it."""
+        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
+        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
+        return estimate([float(one) for one in obeyed])
 
     def covered(self, question: SurfaceQuestion, answer: CitedAnswer, group: str) -> CoveredQuestion:
         """Judge an answer: what it cites of the publisher, and its status."""
