@@ -38,6 +38,7 @@ from trimtab.inference.label_scoring import LabelRequest, label_probabilities
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.int8_weights import int8_forwards
 from trimtab.model.fast.packed_weights import packed
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,7 +147,7 @@ def chats(tokenizer: Any, texts: Sequence[str]) -> list[Prompt]:
 
 
 def ours(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
-    base = load_base(resolve(MODEL), "bf16")
+    base = accelerate(load_base(resolve(MODEL), "bf16"))
     HELD.enter_context(int8_forwards(base) if name == EIGHT else packed(base))
 
     def answer(given: Asked) -> list[Any]:

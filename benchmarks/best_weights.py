@@ -36,7 +36,7 @@ from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import merged
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.sft import SupervisedObjective, row_losses
 
@@ -174,7 +174,7 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
 
     settings = LoopSettings(learning_rate=RATE, epochs=EPOCHS, evaluations=EPOCHS, patience=EPOCHS)
     began = time.process_time()
-    train(
+    train_model(
         TrainingJob(
             base=session.base,
             objective=SupervisedObjective(train_rows, batch=BATCH, seed=seed),

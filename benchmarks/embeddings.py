@@ -37,11 +37,12 @@ from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.data.split import assign_splits
 from trimtab.measurement.ranking import holds
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
-from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack
+from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack_rows
 from trimtab.training.linear import word_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,7 +148,7 @@ class Models:
     @cached_property
     def base(self) -> Base:
         """The base model."""
-        return load_base(resolve(BASE))
+        return accelerate(load_base(resolve(BASE)))
 
 
 def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:
@@ -166,7 +167,7 @@ def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:
     found = {f"{how} of {layer}": {} for how in ("mean", "end") for layer in ("middle", "last")}
     with torch.no_grad():
         for part in micro_batches(units, MICRO_TOKENS, shared=False):
-            batch = pack([row for unit in part for row in unit], shared=False)
+            batch = pack_rows([row for unit in part for row in unit], shared=False)
             caught["last"] = base.hidden(batch.ids_N, batch.positions_N, batch.layout)
             begins = [0, *(batch.scored_M + 1).tolist()]
             for place, number in enumerate(batch.labels_M.tolist()):

@@ -34,8 +34,8 @@ from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
 from trimtab.model.adapters.apply import merged
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack_rows
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.optim import restore, snapshot
@@ -77,7 +77,7 @@ def losses_by_temperature(base: Base, rows: Sequence[TrainingRow]) -> list[list[
     found: dict[int, list[float]] = {}
     for part in micro_batches([(row,) for row in rows], MICRO_TOKENS):
         units = [row for unit in part for row in unit]
-        batch = pack(units)
+        batch = pack_rows(units)
         hidden_MD = scored_hidden(base, batch)
         sums = [
             -sums_by_row(label_log_probabilities(base, hidden_MD / heat, batch.labels_M), batch)
@@ -116,7 +116,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
         print(f"{session.task.task.name} rate x {STEP}^{step}, look {len(looks)}: {told}", flush=True)
         return DevEvaluation(dev_loss=1.0 / len(looks))
 
-    train(
+    train_model(
         TrainingJob(
             base=session.base,
             objective=objective,

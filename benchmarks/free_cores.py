@@ -24,6 +24,7 @@ from trimtab.base.machine import versions
 from trimtab.inference.engine import Engine, Request
 from trimtab.model import threads
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "free_cores.json"
@@ -43,7 +44,7 @@ ORDER = ("all threads", "free cores", "free cores", "all threads")
 @contextmanager
 def all_threads() -> Iterator[None]:
     """Inside, nothing makes room for others."""
-    with patch.object(threads, "fitting_threads", lambda count, *_: count):
+    with patch.object(threads, "threads_for_cores", lambda count, *_: count):
         yield
 
 
@@ -67,7 +68,7 @@ def rate(base: Base, count: int, way: str) -> tuple[float, list[tuple[int, ...]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     rate(base, 2, ORDER[0])  # the first, cold one is not counted
     rows = []
     for beside, (program, count) in BESIDE.items():

@@ -24,6 +24,7 @@ from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
@@ -51,7 +52,7 @@ def measured(base: Any, rows: list[Any], side: str) -> dict[str, Any]:
     release_memory()
     held = psutil.Process().memory_info().rss / 1e6
     with MemoryPeak() as memory:
-        seconds = epochs(base, SupervisedObjective(rows, batch=BATCH, seed=0, keep=side == "kept"))
+        seconds = epochs(base, SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=side == "kept"))
     tokens = sum(len(row.encoded.ids) for row in rows)
     return {
         "side": side,
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--note", default="", help="what else stands in the result, such as what ran beside it")
     given = parser.parse_args()
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     unfreeze(base, "freeze", LAYERS)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows(

@@ -29,9 +29,10 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, step_rows
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "gemm_share.json"
@@ -67,7 +68,7 @@ class Timed(SupervisedObjective):
     """The objective, noting when each step begins and how many tokens its passes have."""
 
     def __init__(self, rows: Sequence[TrainingRow], *, batch: int) -> None:
-        super().__init__(rows, batch=batch, seed=0, keep=False)
+        super().__init__(rows, batch=batch, seed=0, cache_activations=False)
         self.begins: list[float] = []
         self.read: list[int] = []
 
@@ -84,7 +85,7 @@ def measure(way: str, base: Base, rows: Sequence[TrainingRow], weights: int) -> 
     last = WARMUP + STEPS
     settings = LoopSettings(learning_rate=1e-4, epochs=(last + 1) / objective.steps_per_epoch)
     with tempfile.TemporaryDirectory() as scratch:
-        train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(scratch)))
+        train_model(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(scratch)))
     seen = [rows[number] for step in range(WARMUP, last) for number in step_rows(len(rows), BATCH, step, 0)]
     answers = sum(row.trained_tokens for row in seen)
     tokens = sum(objective.read[WARMUP:last])
@@ -99,7 +100,7 @@ def measure(way: str, base: Base, rows: Sequence[TrainingRow], weights: int) -> 
 
 def share(way: str, source: Path) -> dict[str, float]:
     """One way of training between the products, in turn."""
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     layers = [
         tuple(value.shape) for name, value in base.model.named_parameters() if ".layers." in name and value.dim() > 1
     ]

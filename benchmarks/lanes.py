@@ -26,6 +26,7 @@ from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training import parallel as lanes
 from trimtab.training.sft import SupervisedObjective, answer_rows
@@ -37,8 +38,8 @@ OTHERS, ORDER = (0, 1, 3), ("side by side", "one after another", "one after anot
 def measure(way: str, source: Path, steps: int) -> dict[str, float]:
     """Speed and memory of this process."""
     if way == "one after another":
-        lanes.MOST = 1
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+        lanes.MAX_LANES = 1
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = answer_rows((encoder.conversation(asked, answer), 1.0) for asked, answer in gsm8k(source))

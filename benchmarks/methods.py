@@ -25,7 +25,7 @@ from trimtab.base.grammar import METHODS, named
 from trimtab.base.machine import MemoryPeak, describe_machine, release_memory, versions
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training.estimates import memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective
 
 RESULT = Path(__file__).resolve().parent / "results" / "methods.json"
@@ -45,7 +45,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
     prepare_base(session, plan)
     release_memory()
     asked = SupervisedObjective(dev, batch=DEV_ROWS, seed=0)
-    before, foretold = evaluate(session.base, asked).dev_loss, memory_mb(session.base)
+    before, foretold = evaluate_objective(session.base, asked).dev_loss, memory_mb(session.base)
     with tempfile.TemporaryDirectory() as scratch, MemoryPeak() as memory:
         job = TrainingJob(
             base=session.base,
@@ -53,7 +53,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
             settings=LoopSettings(learning_rate=times * plan.stages[0].learning_rate, epochs=1.0),
             folder=Path(scratch),
         )
-        done = train(job)
+        done = train_model(job)
     return {
         "learning_rate": job.settings.learning_rate,
         "moving_numbers": sum(value.numel() for value in trainable_parameters(session.base.model).values()),
@@ -61,7 +61,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
         "predicted_mb": round(foretold),
         "measured_mb": round(memory.megabytes),
         "dev_loss_before": round(before, 4),
-        "dev_loss_after": round(evaluate(session.base, asked).dev_loss, 4),
+        "dev_loss_after": round(evaluate_objective(session.base, asked).dev_loss, 4),
     }
 
 

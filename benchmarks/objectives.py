@@ -37,10 +37,10 @@ from trimtab.base.records import Arm, Example, Split
 from trimtab.base.task import Task, load_task, own_arm
 from trimtab.measurement.rewards import Answered
 from trimtab.model.adapters.apply import merged
-from trimtab.model.classifier import Head, load_head
+from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.training.batch import TrainingRow
 from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.loop import evaluate
+from trimtab.training.loop import evaluate_objective
 from trimtab.training.preference import PreferenceObjective
 from trimtab.training.reward import BradleyTerry
 from trimtab.training.sft import document_rows, row_losses
@@ -135,21 +135,23 @@ class Measure:
         session.workspace = replace(session.workspace, documents=trained)
         self.lessons = lessons_of(session, self.test, scratch) if self.stage == DISTILL else None
 
-    def look(self, head: Head | None) -> dict[str, float]:
+    def look(self, head: ClassificationHead | None) -> dict[str, float]:
         """The figures of the weights that are on."""
         base = self.session.base
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
             scored = BradleyTerry(compared(self.judged), head, batch=BATCH, seed=0)
-            return {**found, "pair_accuracy": evaluate(base, scored).figures["pair_accuracy"]}
+            return {**found, "pair_accuracy": evaluate_objective(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
-            told = evaluate(base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, keep=False))
+            told = evaluate_objective(
+                base, PreferenceObjective(base, self.judged, "simpo", batch=BATCH, seed=0, cache_activations=False)
+            )
             return {**found, "pair_accuracy": told.figures["pair_accuracy"]}
         for name, rows in (("loss", self.rows), ("documents_loss", self.documents)):
             if rows:
                 found[name] = sum(row_losses(base, rows)) / sum(row.trained_tokens for row in rows)
         if self.lessons is not None:
-            found["teacher_loss"] = evaluate(base, self.lessons).dev_loss or 0.0
+            found["teacher_loss"] = evaluate_objective(base, self.lessons).dev_loss or 0.0
         with merged(base.model):
             found["metric"], _ = score_on(self.session, self.test, self.builder, self.session.answer, None)
             if self.stage in REWARDED:
@@ -185,7 +187,7 @@ def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> 
         raise SystemExit("the teacher is another model than it was made of")
     asked = [(answer_row(session.encoder, one), answer_row(own.encoder, one)) for one in taught]
     lessons = [TeacherTargets(student=TrainingRow(encoded=mine), teacher=its) for mine, its in asked]
-    return Distillation(lessons, own.base, batch=BATCH, seed=0, keep=False)
+    return Distillation(lessons, own.base, batch=BATCH, seed=0, cache_activations=False)
 
 
 def run(name: str, scratch: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.studies.demo import lay_out
 from trimtab.training.batch import TrainingRow
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.sft import SupervisedObjective, answer_rows, row_losses
 
@@ -82,7 +82,7 @@ def run(session: Session, what: str) -> dict[str, Any]:
         )
         return DevEvaluation(dev_loss=sum(sums["put_in"]) / tokens)
 
-    train(
+    train_model(
         TrainingJob(
             base=session.base,
             objective=SupervisedObjective(

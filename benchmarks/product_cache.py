@@ -29,6 +29,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.engine import Engine, Request
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
@@ -55,7 +56,7 @@ def rate(base: Base, objective: SupervisedObjective, steps: int) -> float:
 
 def measure(source: Path, steps: int) -> dict[str, float]:
     """Tokens a second of this process while it answers and while it trains, and the MB that stay."""
-    base, draw = load_base(resolve("smollm2-135m-q4"), "bf16"), random.Random(0)
+    base, draw = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16")), random.Random(0)
     asked = [
         Request(id=str(i), ids=tuple(range(100, 100 + draw.randint(20, 200))), max_new=draw.randint(4, 64))
         for i in range(96)

@@ -76,9 +76,10 @@ class World:
     def task(self, target: float | None, margin: float, latency_ms: float | None = None) -> Task:
         """The task whose study this would be."""
         kind = "classify" if self.kind == "macro-F1" else "answer"
+        labels = [str(place) for place in range(len(self.classes))] if kind == "classify" else []
         return Task.model_validate(
             {
-                "task": {"name": "simulated", "kind": kind, "metric": METRICS[self.kind]},
+                "task": {"name": "simulated", "kind": kind, "metric": METRICS[self.kind], "labels": labels},
                 "data": {
                     "examples": ["rows.jsonl"],
                     "mix": {str(place): share for place, (_, share) in enumerate(MIXES.get(self.mix, ()))},

@@ -27,6 +27,7 @@ from trimtab.model import attention
 from trimtab.model.catalog import resolve
 from trimtab.model.fast import inference_layers as fused
 from trimtab.model.fast import packed_weights as laid_out
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.kernels import ops as operations
 from trimtab.model.load import Base, load_base
 from trimtab.model.share_weights import share_weights
@@ -57,12 +58,12 @@ def begun(base: Base, sequences: int) -> Engine:
 
 
 def main() -> None:
-    first = load_base(resolve(MODEL))
+    first = accelerate(load_base(resolve(MODEL)))
     # weights that are shared would be laid out once, for the first that asks
-    bases = dict(zip(WAYS, (first, share_weights(first), load_base(resolve(MODEL))), strict=True))
+    bases = dict(zip(WAYS, (first, share_weights(first), accelerate(load_base(resolve(MODEL)))), strict=True))
     table = []
     with ExitStack() as stack:
-        stack.enter_context(patch.object(engine, "most_guesses", lambda _: 0))  # one token a step
+        stack.enter_context(patch.object(engine, "draft_length", lambda _: 0))  # one token a step
         for name, families in WAYS.items():
             panels = laid_out.can_pack if name == "kernels" else lambda _: False
             with patch.object(fused, "FAMILIES", families), patch.object(laid_out, "has_panels", panels):

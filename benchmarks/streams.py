@@ -35,8 +35,9 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
 from trimtab.export.gguf import write_gguf
-from trimtab.export.hf import plain_config, plain_weights
+from trimtab.export.hf import merged_config, merged_weights
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "streams.json"
@@ -78,9 +79,9 @@ def lay_out(folder: Path, asked: Sequence[str]) -> Path:
 
 def save_gguf(folder: Path, kind: str) -> Path:
     """The same model for llama.cpp."""
-    base = load_base(resolve(MODEL), "fp32")
-    encoder, weights = ChatEncoder(base.tokenizer), plain_weights(base)
-    path, config = folder / f"{MODEL}-{kind}.gguf", plain_config(base, weights)
+    base = accelerate(load_base(resolve(MODEL), "fp32"))
+    encoder, weights = ChatEncoder(base.tokenizer), merged_weights(base)
+    path, config = folder / f"{MODEL}-{kind}.gguf", merged_config(base, weights)
     end = encoder.answer("")[-1]
     write_gguf(path, config, weights, base.tokenizer, template=encoder.chat_template, end=end, kind=kind)
     return path

@@ -23,6 +23,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.packed_weights import merged_and_packed
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "turns.json"
@@ -31,14 +32,14 @@ SIDES = {"kept": "somebody", "read again": ""}  # by who asks: what nobody asked
 ORDER = ("kept", "read again", "read again", "kept")
 
 
-def conversation(base: Base, questions: list[str], asker: str) -> list[tuple[int, int, float]]:
+def conversation(base: Base, questions: list[str], cache_salt: str) -> list[tuple[int, int, float]]:
     """Of each turn the tokens of its prompt, those that were not read, and the milliseconds to its first token."""
     encoder, engine, turns, found = ChatEncoder(base.tokenizer), Engine(base, frozenset()), list[Message](), []
     for question in questions:
         turns.append(Message(role="user", content=question))
         ids, first, done = encoder.prompt(turns), 0.0, None
         began = time.perf_counter()
-        engine.submit(Request(id="turn", ids=ids, max_new=NEW, asker=asker))
+        engine.submit(Request(id="turn", ids=ids, max_new=NEW, cache_salt=cache_salt))
         while engine.in_flight:
             for event in engine.step():
                 first = first or time.perf_counter() - began
@@ -55,7 +56,7 @@ def main() -> None:
     given = parser.parse_args()
     lines = (given.source / "gsm8k.train-1500.jsonl").read_text(encoding="utf-8").splitlines()[:TURNS]
     questions = [json.loads(line)["question"] for line in lines]
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     with merged_and_packed(base):
         conversation(base, questions[:2], "")  # the first, cold one is not counted
         runs = [(side, conversation(base, questions, SIDES[side])) for side in ORDER]

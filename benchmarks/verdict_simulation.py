@@ -2,7 +2,7 @@
 
 Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out benchmarks/results/verdict_simulation.json]
 Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision`. Rows that `--only`
-leaves out stay as they are; one with `before` was measured by the rules of before.
+leaves out stay as they are.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ def scenarios() -> list[tuple[Scenario, World]]:
         World(n=400, correlation=0.9),
         World(kind="graded", n=200),
         World(kind="macro-F1", n=200),
+        World(kind="macro-F1", n=60, classes=RARE),
         World(sizes=UNEQUAL["one group of 100, 19 of 5"]),
         World(sizes=UNEQUAL["Zipf"]),
         World(n=200, seeds=3, run_spread=0.02),

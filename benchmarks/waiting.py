@@ -27,6 +27,7 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.engine import Engine, Request
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
@@ -37,7 +38,7 @@ BUSY, NEW = "while True: pass", 24
 
 def measure(source: Path, steps: int) -> dict[str, float]:
     """Tokens a second of this process: one stream of answers, and training."""
-    base = load_base(resolve("smollm2-135m-q4"), "bf16")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     engine, prompt = Engine(base, frozenset()), Request(id="one", ids=tuple(range(100, 200)), max_new=NEW)
     engine.generate([prompt])  # the first, cold one is not counted
     began = time.perf_counter()

@@ -299,18 +299,13 @@ def _studies(rows: list[dict[str, Any]]) -> str:
     return " or ".join(f"{count:,}" for count in sorted({row["studies"] for row in rows}))
 
 
-def _before(row: dict[str, Any]) -> str:
-    """The mark of a row that was measured by the rules of before."""
-    return " †" if row.get("before") else ""
-
-
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
     keys = [*INTERVALS, *ERRORS]
     head = "| scores | questions | true score | score held | difference held | wrongly above target | wrongly different | wrongly not worse |"
     lines = [head, "| --- " * 8 + "|"]
     for row in rows:
         shares = " | ".join(f"{row[key]:.1%}" for key in keys)
-        lines.append(f"| {row['scores']} | {row['questions']}{_before(row)} | {row['score']:g} | {shares} |")
+        lines.append(f"| {row['scores']} | {row['questions']} | {row['score']:g} | {shares} |")
     return lines
 
 
@@ -332,7 +327,7 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
         wrong = ", ".join(f"{short[key]} {share:.1%}" for key, share in row["wrong"].items())
         target = "" if row["target"] is None else f"{row['target']:g}"
         lines.append(
-            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']}{_before(row)} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
+            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
         )
     return lines
 
@@ -613,12 +608,20 @@ def audits() -> str:
     found = load("audit_simulation")
     if not found:
         return "Not measured yet."
-    head = ["truly right", "sensitivity, specificity", "judged of", "score held: metric alone", "corrected"]
+    head = [
+        "truly right",
+        "sensitivity, specificity",
+        "test questions",
+        "judged of",
+        "score held: metric alone",
+        "corrected",
+    ]
     head += ["difference held: metric alone", "corrected", "target claimed", "metric found uneven"]
     rows = [
         [
             " and ".join(f"{share:g}" for share in row["true"]),
             "; ".join(f"{one:g}, {other:g}" for one, other in row["metric"]),
+            row.get("slices", "all alike"),
             f"{row['audited']} of {row['questions']}",
             *(
                 f"{row.get(key, 0.0):.1%}"
@@ -635,7 +638,15 @@ def audits() -> str:
         for row in found["rows"]
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-    return f"{table}\n\n{found['studies']:,} studies each. Aims: 95% held, targets claimed falsely in at most 5%."
+    weighted = [row for row in found["rows"] if "slices" in row]
+    fewer = (
+        f", {_studies(weighted)} where slices are weighted; those where too little is judged are left out ({min(row['used'] for row in weighted):.0%} to {max(row['used'] for row in weighted):.0%} are used)"
+        if weighted
+        else ""
+    )
+    return (
+        f"{table}\n\n{found['studies']:,} studies each{fewer}. Aims: 95% held, targets claimed falsely in at most 5%."
+    )
 
 
 def surface_checks() -> str:

@@ -11,8 +11,9 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, load_adapter, save_adapter
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answer_log_probabilities
 
 # The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
@@ -60,7 +61,7 @@ def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[Jud
 
 def main() -> tuple[list[float], list[float]]:
     """By how many nats each held-out pair's better answer is likelier than the worse one, before and after training."""
-    base = load_base(resolve("smollm2-135m-q4"), precision="fp32")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)
     # The reference is the model as it is now; its log-probabilities of all answers are computed once, here.
@@ -73,10 +74,10 @@ def main() -> tuple[list[float], list[float]]:
             objective=objective,
             settings=LoopSettings(learning_rate=2e-4, epochs=4, evaluations=3),
             folder=folder / "run",
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             progress=Progress(path=folder / "events.jsonl"),
         )
-        for reading in train(job).readings:
+        for reading in train_model(job).readings:
             gained, share = reading.figures["margin"], reading.figures["pair_accuracy"]
             print(
                 f"step {reading.step}: dev loss {reading.dev_loss:.3f}, {share:.0%} of pairs moved the right way, by {gained:.1f} nats"
@@ -84,7 +85,7 @@ def main() -> tuple[list[float], list[float]]:
         save_adapter(base, folder / "adapter")
 
         # What is measured is what was saved: a fresh base model, and the adapter read from disk.
-        fresh = load_base(base.folder, precision="fp32")
+        fresh = accelerate(load_base(base.folder, precision="fp32"))
         pairs = [row.answers for row in judged(encoder, HELD_OUT)]
         before = [better - worse for better, worse in answer_log_probabilities(fresh, pairs)]
         load_adapter(fresh, folder / "adapter")

@@ -15,6 +15,7 @@ from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
@@ -45,7 +46,7 @@ def read(files: dict[str, str]) -> list[Document]:
 
 def main() -> list[tuple[str, str, str, str]]:
     """For each question: the sentence that answers it, the source, and the words of it that the model quotes."""
-    base = load_base(resolve("smollm2-135m-q4"), precision="fp32")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     engine = Engine(base, encoder.stop_ids)
 

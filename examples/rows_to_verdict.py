@@ -21,9 +21,10 @@ from trimtab.measurement.evaluate import evaluate
 from trimtab.measurement.figures import score_estimate
 from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.linear import train_linear
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 # What a task file would say: what to do, what is held out, what to compare.
@@ -57,7 +58,7 @@ def read_rows() -> list[Example]:
 def main() -> tuple[list[ArmResult], Verdict]:
     ledger = Path(tempfile.mkdtemp()) / "splits.parquet"  # keeps each row's side, so that none ever moves
     rows, dev, test = assign_splits(read_rows(), (), TASK.data.split, ledger, "classify").values()
-    base = load_base(resolve(TASK.base.model), precision="fp32")
+    base = accelerate(load_base(resolve(TASK.base.model), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     label_ids = [encoder.answer(label) for label in LABELS]
     pairs, dev_pairs = ([(row.input, row.references[0]) for row in part] for part in (rows, dev))
@@ -98,7 +99,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
     taught = (encoder.conversation(build_prompt(row, INSTRUCTION).messages, row.references[0]) for row in rows)
     objective = SupervisedObjective(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
     job = {"settings": LoopSettings(learning_rate=1e-3, epochs=4), "folder": ledger.with_name("run")}
-    result = train(TrainingJob(base=base, objective=objective, **job))
+    result = train_model(TrainingJob(base=base, objective=objective, **job))
     with merged(base.model):
         measure("lora", ask_model, trained=result.seconds)
     # Every test, the corrections for their number, and the rule: the same code that a study asks.

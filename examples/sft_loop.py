@@ -12,8 +12,9 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 # The task: say whether a note from the workshop is urgent.
@@ -56,7 +57,7 @@ def show(title, said):
 
 
 def main() -> tuple[int, int]:
-    base = load_base(resolve("smollm2-135m-q4"), precision="fp32")
+    base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     notes = [note for note, _ in HELD_OUT]
     before = show("before", answers(base, encoder, notes))
@@ -74,16 +75,16 @@ def main() -> tuple[int, int]:
             objective=SupervisedObjective(rows(TRAIN), batch=4, seed=0),
             settings=LoopSettings(learning_rate=1e-3, epochs=6, evaluations=2),
             folder=folder / "run",
-            evaluate=lambda: evaluate(base, dev),
+            evaluate=lambda: evaluate_objective(base, dev),
             progress=Progress(path=folder / "events.jsonl"),
         )
-        result = train(job)
+        result = train_model(job)
         for reading in result.readings:
             print(f"step {reading.step}: loss {reading.train_loss:.3f}, held out {reading.dev_loss:.3f} nats a token")
         save_adapter(base, folder / "adapter")  # PEFT's format: adapter_model.safetensors, adapter_config.json
 
         # What is measured and served is what was saved: a fresh base, the adapter read from disk and merged.
-        fresh = load_base(base.folder, precision="fp32")
+        fresh = accelerate(load_base(base.folder, precision="fp32"))
         load_adapter(fresh, folder / "adapter")
         with merged(fresh.model):
             after = show("after", answers(fresh, encoder, notes))

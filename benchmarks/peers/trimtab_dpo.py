@@ -12,6 +12,7 @@ from trimtab_common import timed
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective
 
@@ -19,7 +20,7 @@ from trimtab.training.preference import JudgedAnswers, PreferenceObjective
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    base = load_base(Path(plan["model"]), "bf16")
+    base = accelerate(load_base(Path(plan["model"]), "bf16"))
     add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)
     encoder = ChatEncoder(base.tokenizer)
     rows = []

@@ -16,6 +16,7 @@ from trimtab.inference.engine import Engine, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.fast.packed_weights import merged_and_packed
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.rl import PolicyGradient, Rollout
 
@@ -23,7 +24,7 @@ from trimtab.training.rl import PolicyGradient, Rollout
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    base = load_base(Path(plan["model"]), "bf16")
+    base = accelerate(load_base(Path(plan["model"]), "bf16"))
     add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)
     encoder = ChatEncoder(base.tokenizer)
     prompts = [encoder.prompt([Message(role="user", content=row["question"])]) for row in plan["rows"]]

@@ -12,6 +12,7 @@ from trimtab_common import timed
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora, unfreeze
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
@@ -19,7 +20,7 @@ from trimtab.training.sft import SupervisedObjective, answer_rows
 def main() -> None:
     plan = json.load(sys.stdin)
     torch.set_num_threads(plan["threads"])
-    base = load_base(Path(plan["model"]), "bf16")
+    base = accelerate(load_base(Path(plan["model"]), "bf16"))
     if plan["rank"]:
         add_lora(base, plan["rank"], 2.0 * plan["rank"], seed=0)
     elif plan["layers"]:
@@ -31,7 +32,7 @@ def main() -> None:
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0)
         for row in plan["rows"]
     )
-    objective = SupervisedObjective(rows, batch=plan["batch"], seed=0, keep=bool(plan["layers"]))
+    objective = SupervisedObjective(rows, batch=plan["batch"], seed=0, cache_activations=bool(plan["layers"]))
     print(json.dumps(timed(base, objective, plan, 1e-4)))
 
 

@@ -19,7 +19,7 @@ from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Generation
 from trimtab.base.task import load_task, parse_arm
-from trimtab.training.loop import evaluate
+from trimtab.training.loop import evaluate_objective
 
 LABELS = ("a", "b", "c")
 
@@ -89,5 +89,5 @@ def test_dev_is_read_in_one_step_but_in_float32(tmp_path: Path, tiny_model_folde
         assert made.batch < rows
         assert objective.steps_per_epoch == -(-len(session.workspace.splits["train"]) // made.batch)
         assert dev.steps_per_epoch == (1 if precision == "bf16" else -(-rows // made.batch))
-        losses[precision] = evaluate(session.base, dev).dev_loss
+        losses[precision] = evaluate_objective(session.base, dev).dev_loss
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)

@@ -13,10 +13,11 @@ from trimtab.base.grammar import named
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
-from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.evidence import Evidence, evidence_of, scored_again
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.verdict import decide
 from trimtab.measurement.statistics import look_level
+from trimtab.studies.decide import with_labels
 
 NAMES = ("prompt", "few-shot", "lora")
 
@@ -41,7 +42,7 @@ def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_lo
 
 
 def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
-    """Of 200 answers that are all right, with 9 of a class; with 10 the target is reached."""
+    """Of 200 answers that are all right, with 9 of a class or none of a stated one; with 10 the target is reached."""
     task = Task.model_validate(
         {
             "task": {"name": "t", "kind": "classify", "metric": "macro_f1"},
@@ -51,11 +52,12 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
         }
     )
 
-    def judged(rare: int) -> Evidence:
+    def judged(rare: int, *labels: str) -> Evidence:
+        stated = with_labels(task, labels)
         answers = answers_of("a", np.ones(200))
         classes = ["b" if place < rare else "a" for place in range(200)]
         answers = [replace(one, reference=(name,), answer=name) for one, name in zip(answers, classes, strict=True)]
-        return evidence_of([costing("prompt", 1.0, task)], {"prompt": answers}, [named("prompt")], task, {})
+        return evidence_of([costing("prompt", 1.0, stated)], {"prompt": answers}, [named("prompt")], stated, {})
 
     few, enough = judged(9), judged(10)
     told = decide(few)
@@ -63,6 +65,45 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
     assert "The class b has 9 test questions" in told.sentence
     assert told.needs == "at least 10 test questions of every class"
     assert (decide(enough).arm, enough.results[0].passes) == ("prompt", True)
+    assert decide(judged(10, "A", "b")).arm == "prompt"
+    unasked = decide(judged(10, "a", "b", "c"))
+    assert unasked.arm is None
+    assert "The class c has 0 test questions" in unasked.sentence
+
+
+def test_macro_f1_of_a_class_with_few_questions_shows_no_arm_without_a_target_either() -> None:
+    """One arm is always right and the other seldom; with 9 questions of a class neither is shown, with 10 the better one is."""
+    task = with_labels(a_task(None), ()).model_dump()
+    task = Task.model_validate(
+        {**task, "task": {"name": "t", "kind": "classify", "metric": "macro_f1"}, "data": {"examples": ["r.jsonl"]}}
+    )
+
+    def found(rare: int) -> Evidence:
+        classes = ["b" if place < rare else "a" for place in range(200)]
+        answers = {
+            name: [
+                made_answer(
+                    f"{place:03}", float(right), reference=(label,), answer=label if right else "ab"[label == "a"]
+                )
+                for place, label in enumerate(classes)
+                if (right := place % 4 == 0 or name == "lora") is not None
+            ]
+            for name in ("prompt", "lora")
+        }
+        arms = [arm for name in answers if (arm := named(name)) is not None]
+        results = [
+            scored_again(costing(name, 1.0 + place, task), answers[name], task) for place, name in enumerate(answers)
+        ]
+        return evidence_of(results, answers, arms, task, {})
+
+    few, enough = found(9), found(10)
+    assert decide(enough).arm == "lora"
+    told = decide(few)
+    assert told.arm is None
+    assert told.needs == "at least 10 test questions of every class"
+    assert "The class b has 9 test questions" in told.sentence
+    assert few.comparisons[0].p < 0.01
+    assert few.comparisons[0].p_holm == 1.0
 
 
 def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:

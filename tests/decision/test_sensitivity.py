@@ -15,8 +15,9 @@ from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import cost_of
 from trimtab.decision.evidence import Evidence, evidence_of
-from trimtab.decision.sensitivity import MIX
+from trimtab.decision.sensitivity import MIX, find_flips
 from trimtab.decision.verdict import decide
+from trimtab.measurement.audit import Audited
 from trimtab.measurement.figures import score_estimate, score_floor
 
 
@@ -208,6 +209,79 @@ def test_slices_of_few_questions_have_no_mix_that_flips() -> None:
     assert not [flip for flip in decide(_evidence(few, task)).flips if flip.what.startswith(MIX)]
 
 
+def test_the_mix_that_flips_macro_f1_is_where_the_verdict_of_that_mix_turns() -> None:
+    """Macro-F1 is counted anew with the weights of each mix, so that a study that states the mix decides as the flip says."""
+    task = _of_labels(a_task(0.75))
+    answers = {"prompt": _labels(0.95, 0.4), "rag": _labels(0.9, 0.9)}
+    found = _evidence(answers, task)
+    verdict = decide(found)
+    assert verdict.arm == "prompt"
+    (rare,) = [flip for flip in verdict.flips if flip.what.startswith(MIX)]
+    assert (rare.what, rare.then) == ("mix.rare", "rag")
+    assert rare.above is not None
+    for share, then in ((rare.above - 0.01, "prompt"), (rare.above + 0.01, "rag")):
+        stated = _mixed(task, {"rare": share, "common": 1 - share})
+        assert decide(_evidence(answers, stated)).arm == then
+
+
+def test_a_mix_under_which_a_class_weighs_too_little_shows_no_arm_for_macro_f1() -> None:
+    """All is right, and two of 24 questions of class c are of the rare slice: the heavier that weighs, the less is known of c."""
+    task = _of_labels(a_task(0.5))
+    labels = {"common": "a" * 130 + "b" * 118 + "c" * 22, "rare": "a" * 15 + "b" * 13 + "c" * 2}
+    answers = {
+        "prompt": [
+            made_answer(f"{name}-{place:03}", 1.0, slice=name, answer=label, reference=(label,))
+            for name, own in labels.items()
+            for place, label in enumerate(own)
+        ]
+    }
+    found = _evidence(answers, task)
+    (flip,) = [one for one in decide(found).flips if one.what.startswith(MIX)]
+    assert (flip.what, flip.then) == ("mix.rare", "not shown")
+    assert flip.above is not None
+    stated = _mixed(task, {"rare": flip.above + 0.01, "common": 0.99 - flip.above})
+    assert found.under(stated).rarest_class == ("c", 9)
+    beyond = decide(_evidence(answers, stated))
+    assert beyond.arm is None
+    assert "The class c has 9 test questions" in beyond.sentence
+
+
+def test_the_mix_that_flips_an_audited_verdict_is_of_the_corrected_scores() -> None:
+    """People find every answer of prompt to a rare question right, which the metric rejects: then no share of them flips."""
+    made, task = {"prompt": _by_slice(0.97, 0.4), "rag": _by_slice(0.9, 0.9)}, a_task(0.75)
+    answers = {arm: [replace(one, answer=arm) for one in own] for arm, own in made.items()}
+    judged = {
+        (one.item_id, one.answer): one.score == 1.0 or (arm == "prompt" and one.slice == "rare")
+        for arm, own in answers.items()
+        for one in own
+    }
+    plain, people = _evidence(answers, task), _evidence(answers, task, Audited(answers, judged, task))
+    assert [flip.then for flip in decide(plain).flips if flip.what == "mix.rare"] == ["rag"]
+    shown = choose(people).arm
+    assert shown is not None
+    assert shown.arm == "prompt"
+    assert not [flip for flip in find_flips(people, shown) if flip.what == "mix.rare" and flip.above is not None]
+    stated = _mixed(task, {"rare": 0.6, "common": 0.4})
+    moved = _evidence(answers, stated, Audited(answers, judged, stated))
+    for arm in answers:
+        assert people.under(stated).p_target(arm, 0.8) == pytest.approx(moved.p_target(arm, 0.8))
+        assert people.under(stated).p_target(arm, 0.8) != plain.under(stated).p_target(arm, 0.8)
+
+
+def _of_labels(task: Task) -> Task:
+    table = {"name": "t", "kind": "classify", "metric": "macro_f1"}
+    return Task.model_validate({**task.model_dump(), "task": table, "data": {"examples": ["rows.jsonl"]}})
+
+
+def _labels(common: float, rare: float) -> list[Answer]:
+    """Three classes; a wrong answer is the next class."""
+    found = []
+    for place, one in enumerate(_by_slice(common, rare)):
+        true, right = place % 3, one.score == 1.0
+        found.append(replace(one, reference=("abc"[true],), answer="abc"[true if right else (true + 1) % 3]))
+    return found
+
+
 def _by_slice(common: float, rare: float, rares: int = 60) -> list[Answer]:
     sizes = {"common": (240, common), "rare": (rares, rare)}
     return [
@@ -221,10 +295,10 @@ def _mixed(task: Task, mix: dict[str, float]) -> Task:
     return task.model_copy(update={"data": task.data.model_copy(update={"mix": mix})})
 
 
-def _evidence(answers: dict[str, list[Answer]], task: Task) -> Evidence:
+def _evidence(answers: dict[str, list[Answer]], task: Task, audited: Audited | None = None) -> Evidence:
     results = [
         replace(an_arm(name, 0.0, task), score=score_estimate(own, task), score_floor=score_floor(own, task))
         for name, own in answers.items()
     ]
     arms = [arm for name in answers if (arm := named(name)) is not None]
-    return evidence_of(results, answers, arms, task, USAGES)
+    return evidence_of(results, answers, arms, task, USAGES, audited=audited)

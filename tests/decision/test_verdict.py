@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -331,9 +332,31 @@ def test_where_no_answer_is_right_more_questions_do_not_help() -> None:
     arms = [an_arm(name, 0.0, task, half=0.01) for name in ("prompt", "rag")]
     found = verdict(arms, task, {("prompt", "rag"): (0.0, 0.01)})
     assert (found.status, found.arm) == ("not_shown", None)
-    assert "every arm scored 0" in found.sentence
+    assert "all that were measured scored 0" in found.sentence
     assert found.needs is not None
     assert found.needs.startswith("not more test questions")
+
+
+def test_where_nothing_is_shown_the_first_sentence_has_no_word_of_the_trade() -> None:
+    """It is read by people who decide: the figures stand below it."""
+    task, limited, labels = a_task(None), a_task(0.8, latency=1000), a_task(None, latency=1000)
+    slow = {"latency_p95_ms": 2000.0}
+    failed = ArmResult(arm="rag", status="failed", why="no memory")
+    found = [
+        verdict([failed], task),
+        verdict([an_arm("rag", 0.9, task)], task),
+        verdict([an_arm("rag", 0.0, task, half=0.01), an_arm("lora", 0.0, task, half=0.01)], task),
+        verdict([an_arm("rag", 0.95, limited, **slow), an_arm("lora", 0.4, limited, **slow)], limited),
+        verdict([an_arm("rag", 0.95, labels, **slow), an_arm("lora", 0.4, labels, **slow)], labels),
+        verdict([an_arm("rag", 0.7, a_task(0.9))], a_task(0.9)),
+        verdict([an_arm("rag", 0.85, task), an_arm("lora", 0.86, task)], task, {("lora", "rag"): (0.01, 0.05)}),
+    ]
+    for one in found:
+        first = one.sentence.split("\n")[0]
+        assert one.status == "not_shown"
+        assert not re.search(r"\barms?\b|lightest|macro-F1|exact match|0\.\d{3}", first), first
+    assert "0.900" in found[1].sentence
+    assert "0.950" in found[3].sentence
 
 
 def test_best_arm_fits_the_latency_and_is_the_lighter_of_equals() -> None:

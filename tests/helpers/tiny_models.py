@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import add_lora, trainable_parameters
 from trimtab.model.attention import ATTENTION
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base
 from trimtab.training.batch import TrainingRow
 
@@ -67,10 +68,10 @@ def plain_model(
 
 
 def base_of(family: str, dtype: torch.dtype = torch.float32, folder: Path = Path(), pairs_of_layers: int = 1) -> Base:
-    """The same weights as `plain_model`, run as flat rows."""
+    """The same weights as `plain_model`, run as flat rows and accelerated, as a session has them."""
     model = plain_model(family, dtype, ATTENTION, pairs_of_layers).requires_grad_(False)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
-    return Base(model=model, tokenizer=None, precision=precision, folder=folder)
+    return accelerate(Base(model=model, tokenizer=None, precision=precision, folder=folder))
 
 
 def with_lora(rank: int = 4, dtype: torch.dtype = torch.float32) -> Base:

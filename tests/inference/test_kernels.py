@@ -12,12 +12,11 @@ from trimtab.inference import layouts
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.kv_cache import KVCache
 from trimtab.inference.label_scoring import LabelRequest, score_labels
-from trimtab.model import attention
 from trimtab.model.attention import ATTENTION
 from trimtab.model.fast import whole_layers as decoder
+from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.packed_weights import packed
 from trimtab.model.kernels import build as compiled
-from trimtab.model.kernels import ops as operations
 from trimtab.model.load import Base
 from trimtab.model.share_weights import share_weights
 
@@ -69,7 +68,7 @@ def answers(base: Base, asked: list[Request]) -> list[Completion]:
     engine = Engine(base, frozenset())
     with packed(base):
         for start in (30, 200):
-            engine.hold(next(one.ids[:start] for one in requests() if len(one.ids) > start))
+            engine.pin(next(one.ids[:start] for one in requests() if len(one.ids) > start))
         return engine.generate(asked)
 
 
@@ -88,8 +87,7 @@ def test_an_answer_beside_others_is_that_of_a_request_alone(family: str) -> None
 @pytest.mark.parametrize("family", BASES)
 def test_what_is_said_is_as_likely_as_torch_says(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = answers(BASES[family], requests())
-    for room in (operations, attention):
-        monkeypatch.setattr(room, "can", lambda *_: False)
+    monkeypatch.setattr("trimtab.model.kernels.build._off", 1)
     monkeypatch.setattr(layouts, "attend_decode", None)  # whoever called it now would fail
     plain = answers(BASES[family], requests())
     for one, other in zip(ours, plain, strict=True):
@@ -118,7 +116,7 @@ def test_a_base_that_answers_has_a_twin_that_answers_by_itself(family: str) -> N
     base = BASES[family]
     with packed(base):
         other = share_weights(base)
-        assert not any("forward" in vars(module) for module in other.model.modules())
+        assert not any(module in INFERENCE_FORWARDS for module in other.model.modules())
         ours, theirs = answers(base, requests(3)), answers(other, requests(3))
     assert [one.ids for one in ours] == [one.ids for one in theirs]
 
@@ -157,8 +155,7 @@ def test_labels_are_as_likely_as_torch_says(family: str, monkeypatch: pytest.Mon
     labels = [(*label, 2) for label in labels]
     asked = [LabelRequest(id=str(n), ids=tuple(draw.randrange(3, 90) for _ in range(20 + n))) for n in range(5)]
     ours = score_labels(BASES[family], asked, labels)
-    for room in (operations, attention):
-        monkeypatch.setattr(room, "can", lambda *_: False)
+    monkeypatch.setattr("trimtab.model.kernels.build._off", 1)
     monkeypatch.setattr(layouts, "attend_tree", None)
     theirs = score_labels(BASES[family], asked, labels)
     assert torch.allclose(ours, theirs, atol=0.3)

@@ -122,6 +122,28 @@ def test_macro_f1_equals_scikit_learn(seed: int) -> None:
     assert macro_f1_statistic(given_, references)(indices) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_macro_f1_of_many_draws_is_that_of_each(weighted: bool) -> None:
+    """Also of draws that lack a class, and of answers that are no class."""
+    true, given_ = _random_labels(7)
+    random = np.random.default_rng(7)
+    weights = random.random(200) + 0.1 if weighted else None
+    draws = random.integers(0, 200, (30, 8))
+    figure = macro_f1_statistic(given_, [(label,) for label in true], weights)
+    wanted = [
+        f1_score(
+            [true[i] for i in draw],
+            [given_[i] for i in draw],
+            labels=sorted({true[i] for i in draw}),
+            average="macro",
+            zero_division=0,
+            sample_weight=None if weights is None else weights[draw],
+        )
+        for draw in draws
+    ]
+    assert figure.of_rows(draws) == pytest.approx(wanted)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*"aBcD", " a ", "none of them"])), max_size=40))
 def test_per_class_is_what_its_names_say(pairs: list[tuple[str, str]]) -> None:
     """By counting: labels are compared as labels are, an answer that is no class adds none, nothing is divided by zero."""

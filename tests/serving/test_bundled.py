@@ -158,7 +158,7 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
     for odd in (bundle / ".trimtab" / "splits.parquet", bundle / ".trimtab" / "model" / "config.json"):
         odd.parent.mkdir(exist_ok=True)
         odd.write_text("{}")
-        refused(public, "lies in a signed folder, and nobody signed it; take it away")
+        refused(public, "is not signed, but its folder is; take it away")
         odd.unlink()
     (bundle / ".trimtab" / "model").rmdir()
     for place in (bundle / "run" / "model.sig", bundle / "run" / ".trimtab" / "x"):

@@ -203,7 +203,7 @@ def test_passages_that_come_again_are_not_read_again_and_what_was_asked_is_no_on
     def beside(said: tuple[list[str], int, int]) -> int:
         return said[1] - said[2]
 
-    arm_of(writing, "rag")._engine._memory._public.clear()
+    arm_of(writing, "rag")._engine._prefix_cache._public.clear()
     with writing.client() as client:
         first, second = (asked(f"{QUESTION} {word} {word}") for word in ("one", "two"))
         assert first[0] == second[0]

@@ -86,3 +86,26 @@ def test_a_judgement_that_was_taken_back_is_asked_for_again(study: tuple[Path, S
     assert asked not in audit(task=task).pending
     session.undo(asked)
     assert asked in audit(task=task).pending
+
+
+def test_scores_weighted_by_the_traffic_are_corrected_too(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = 'slice = "topic"\nmix = { rare = 0.8, usual = 0.2 }'
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_of(60), data=mixed)
+    trimtab.study(task, listeners=[])
+    monkeypatch.setattr(measured, "ENOUGH", 5)
+    monkeypatch.setattr(measured, "ENOUGH_WEIGHTED", 3)
+    session = audit(task=task)
+    topics = {one.item_id: one.slice for one in session.answers["prompt"]}
+    for asked in session.pending:
+        session.judge(asked, topics[asked.item_id] == "rare")
+    result = session.finish()
+    assert result.audit is not None
+    assert result.audit.why_not is None
+    assert result.audit.n_effective is not None
+    assert result.audit.n_effective < result.audit.questions
+    assert result.arms[0].score is not None
+    assert result.arms[0].score.value == pytest.approx(0.8)
+    assert f"as sure as {result.audit.n_effective:,.0f} that count alike" in result.verdict.sentence
+    assert open_study(task).result == result

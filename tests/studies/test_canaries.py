@@ -20,7 +20,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.results import Exposure, StudyResult
 from trimtab.base.task import load_task
 from trimtab.measurement.evaluate import load_answers
-from trimtab.training.loop import evaluate
+from trimtab.training.loop import evaluate_objective
 from trimtab.training.sft import SupervisedObjective, row_losses
 
 OWN = '[arm.own]\nweights = "full"\nlearning_rate = 5e-3\nepochs = {epochs}\n'
@@ -44,7 +44,7 @@ def test_losses_of_rows_are_those_of_each_row_alone(tmp_path: Path, tiny_model_f
     session = open_session(open_workspace(load_task(a_task(tmp_path, tiny_model_folder, 12))))
     rows = canary_rows(session)
     alone = [
-        evaluate(session.base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens  # type: ignore[operator]
+        evaluate_objective(session.base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens  # type: ignore[operator]
         for row in rows
     ]
     assert row_losses(session.base, rows) == pytest.approx(alone, rel=1e-4)

@@ -133,7 +133,7 @@ def test_what_is_timed_is_told_on_standard_error(
 def test_more_labels_than_a_language_model_can_score_are_not_tried(
     tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.inference.label_scoring.MOST_LABELS", 9)
+    monkeypatch.setattr("trimtab.inference.label_scoring.MAX_LABELS", 9)
     rows = [{"text": row["question"], "label": row["answer"]} for row in rows_of(60)]
     file = write_task(
         tmp_path,

@@ -123,7 +123,7 @@ def test_virtual_tokens_are_proven_through_peft_alone(
     file = write_task(tmp_path, tiny_model_folder, ["prompt", "soft"], task=kind, more=more)
     train(file, "soft", listeners=[])
     assert export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).holds
-    with pytest.raises(InputError, match="virtual tokens stand before the prompt"):
+    with pytest.raises(InputError, match="virtual tokens precede the prompt"):
         export(file, "soft", format="merged", out=tmp_path / "merged", listeners=[])
     assert not (tmp_path / "merged").exists()
     assert not list(tmp_path.glob(".merged*"))

@@ -18,7 +18,7 @@ from trimtab.base.progress import Progress
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import write_tensors
 from trimtab.training import checkpoint, loop
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import DevEvaluation
 
@@ -56,7 +56,7 @@ def trained(folder, listener=lambda numbers, event: None):
         newest[:] = [event["step"]]
         listener(objective.numbers, event)
 
-    train(
+    train_model(
         TrainingJob(
             base=SimpleNamespace(precision="fp32"),
             objective=objective,
@@ -160,7 +160,7 @@ def test_a_write_that_fails_anywhere_loses_nothing(tmp_path, monkeypatch, code):
         if not broken.came:
             break
         if line is not None:  # what is only tidied up may fail without a word
-            assert re.search(rf"^{folder}[^;\n]*: [^\n]+; [^\n]*(make room|the disk)[^\n]*$", line), (at, line)
+            assert re.search(rf"^{folder}[^;\n]*: [^\n]+; [^\n]*(free disk space|the disk)[^\n]*$", line), (at, line)
         kept = checkpoint.load(folder / "checkpoints")
         assert kept is None or torch.equal(kept.weights["numbers"], states[kept.state["step"]]), at
         left = list((folder / "adapter").glob(".*.part"))  # could not be tidied away; goes with the next save

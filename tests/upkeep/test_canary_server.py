@@ -25,7 +25,7 @@ from trimtab.arms.online import OnlineArm
 from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.canary import Canary
 from trimtab.base.task import load_task
-from trimtab.cli.canary import open_canaries
+from trimtab.cli.canary_functions import open_canaries
 from trimtab.measurement.user_comparison import LEAST_USERS
 from trimtab.serving import follow as following
 from trimtab.serving.feedback import open_feedback_store

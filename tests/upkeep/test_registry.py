@@ -63,6 +63,24 @@ def test_an_alias_moves_and_every_move_is_kept(opened: Registry, add: Add) -> No
     assert from_plain(Move, plain) == moves[0]
 
 
+def test_a_version_that_is_taken_back_is_no_candidate_any_more(opened: Registry, add: Add) -> None:
+    for text in "abc":
+        add(opened, text)
+    opened.promote(1, why="first")
+    opened.promote(2, "candidate", why="to try")
+    opened.promote(2, why="better")
+    opened.rollback(why="worse in use", by="jo", dry_run=True)
+    assert opened.current("candidate").number == 2
+    opened.rollback(why="worse in use", by="jo")
+    moves = opened.history("candidate")
+    assert [(move.previous, move.version, move.who) for move in moves[:1]] == [(2, 1, "jo")]
+    assert moves[0].why == "version 2 was taken back: worse in use"
+    opened.promote(3, "candidate", why="to try")
+    opened.promote(2, why="once more")
+    opened.rollback(why="no")
+    assert opened.current("candidate").number == 3  # a version that was not taken back stays candidate
+
+
 def test_a_rollback_goes_one_promotion_back_and_a_second_one_further(opened: Registry, add: Add) -> None:
     for text in "abc":
         add(opened, text)
@@ -252,7 +270,7 @@ def test_the_form_that_comes_next_is_read_and_one_beyond_it_is_refused(
         assert len(newer.list()) == 2
     statement(place, f"UPDATE trimtab_registry_form SET version_num = '{FORM + 2:04}'")
     with pytest.raises(
-        VersionError, match=rf"a newer version of Trimtab \(form {FORM + 2}, this one reads 1 to 3\)"
+        VersionError, match=rf"a newer version of Trimtab \(form {FORM + 2}, this one reads 1 to {FORM + 1}\)"
     ) as told:
         again()
     assert "\n" not in str(told.value)

@@ -20,17 +20,17 @@ from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import Prefix, shared_length
-from trimtab.inference.label_scoring import hold_prefix
+from trimtab.inference.label_scoring import prefill_prefix
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.inference.remote import remote_model
 from trimtab.measurement.calibration import tempered
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters.apply import load_adapter, merged
-from trimtab.model.classifier import Head, load_head
+from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.model.fast.int8_weights import int8_forwards
 from trimtab.model.fast.packed_weights import packed
-from trimtab.training.classification import label_probabilities
+from trimtab.training.classification import class_probabilities
 
 CALIBRATION_FILE = "calibration.json"
 
@@ -113,7 +113,7 @@ def score_on(
     return value, {one.item_id: one.score for one in answers}
 
 
-def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> Answerer:
+def head_answerer(session: Session, head: ClassificationHead, held: Prefix | None = None) -> Answerer:
     """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens.
 
     `held` is a beginning of the prompts that was read before.
@@ -122,7 +122,7 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         began = time.perf_counter()
         asked = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        chances_PC = label_probabilities(head, last_hidden_states(session.base, asked, held=held)).tolist()
+        chances_PC = class_probabilities(head, last_hidden_states(session.base, asked, pinned=held)).tolist()
         each = (time.perf_counter() - began) / max(1, sum(map(len, asked)))
         return [
             Generation(
@@ -140,10 +140,10 @@ def head_answerer(session: Session, head: Head, held: Prefix | None = None) -> A
     return answer
 
 
-def _head_alone(session: Session, head: Head, sample: Sequence[Prompt]) -> Answerer:
+def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Prompt]) -> Answerer:
     """Answers by a head, what all prompts begin with read beforehand."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
-    return head_answerer(session, head, hold_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
+    return head_answerer(session, head, prefill_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
 
 
 def read_calibration(run: Path) -> Calibration | None:

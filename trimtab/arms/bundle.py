@@ -27,7 +27,7 @@ from trimtab.base.sanitize import printable, visible
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, build_prompt
-from trimtab.export.hf import name_base
+from trimtab.export.hf import set_base_name
 from trimtab.export.signing import verify_folder
 from trimtab.model.checkpoint_files import changed_files
 from trimtab.model.load import Base
@@ -161,7 +161,7 @@ def write_bundle(
     (folder / RUN).mkdir()
     if saved and is_trained(arm):
         shutil.copytree(saved.folder / "adapter", folder / RUN / "adapter")
-        name_base(folder / RUN / "adapter", task.base.model, task.base.revision)
+        set_base_name(folder / RUN / "adapter", task.base.model, task.base.revision)
     if saved and (saved.folder / CALIBRATION_FILE).is_file():
         shutil.copyfile(saved.folder / CALIBRATION_FILE, folder / RUN / CALIBRATION_FILE)
 

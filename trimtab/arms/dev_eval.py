@@ -17,9 +17,9 @@ from trimtab.base.machine import release_memory
 from trimtab.base.records import Generation, Prompt
 from trimtab.measurement.calibration import log_losses, logarithms, suiting_temperature
 from trimtab.measurement.evaluate import Scorer
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.fast.packed_weights import merged_and_packed
-from trimtab.training.loop import TrainResult, evaluate
+from trimtab.training.loop import TrainResult, evaluate_objective
 from trimtab.training.monitor import DevEvaluation
 
 DEV_QUESTIONS = 60
@@ -42,7 +42,7 @@ def evaluate_on_dev(
     stage: str,
     objective: Objective | None,
     context: Context,
-    head: Head | None,
+    head: ClassificationHead | None,
     scorer: Scorer | None,
     looks: list[Mapping[str, float]],
 ) -> Callable[[], DevEvaluation]:
@@ -66,7 +66,7 @@ def evaluate_on_dev(
     def look() -> DevEvaluation:
         value: float | None = None
         scores: dict[str, float] = {}
-        seen = evaluate(session.base, objective) if objective and not by_choice else None
+        seen = evaluate_objective(session.base, objective) if objective and not by_choice else None
         release_memory()
         if dev:  # all of it may have been too long, where judged answers were not
             with merged_and_packed(session.base):

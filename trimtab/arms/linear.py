@@ -12,7 +12,7 @@ from trimtab.arms.session import Session
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.results import Stopped
-from trimtab.training.linear import HIDDEN, PENALTIES, LinearTrial, Turn, load_linear, train_linear
+from trimtab.training.linear import HIDDEN, PENALTIES, Featurizer, LinearTrial, load_linear, train_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
 TIMED_ROWS = 8  # read with the base to foretell all
@@ -41,7 +41,9 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     within = takes is not None and takes <= search_seconds
     hidden = session.hidden if within or (former and former.features == HIDDEN) else None
     only = (former.features, former.penalty) if former else None
-    model, trials = train_linear(texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden, only=only)
+    model, trials = train_linear(
+        texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden, fixed_choice=only
+    )
     model.save(folder, made_by=weights_digest(session.base_folder) if model.features == HIDDEN else "")
     kept = next(one for one in trials if (one.features, one.penalty) == (model.features, model.penalty))
     stopped: Stopped = "no trial was better"
@@ -68,7 +70,7 @@ def hidden_seconds(session: Session) -> float | None:
 def linear_answerer(session: Session, folder: Path) -> Answerer:
     """Answers by the classifier that lies in `folder`. Raises InputError where it looks at hidden states of another base model."""
     model = load_linear(folder)
-    turn: Turn = session.embedder.encode
+    turn: Featurizer = session.embedder.encode
     if model.features == HIDDEN:
         if model.made_by != weights_digest(session.base_folder):
             raise InputError(

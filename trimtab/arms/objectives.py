@@ -18,7 +18,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow, default_microbatch_tokens
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
@@ -42,7 +42,7 @@ class StageSetup:
     plan: Recipe
     stage: Stage
     context: Context
-    head: Head | None = None
+    head: ClassificationHead | None = None
     reward: Reward | None = None
     teacher: Teacher | None = None
 
@@ -57,11 +57,15 @@ class StageObjectives:
     skipped: int = 0
 
 
-def new_head(session: Session, arm: Arm, seed: int) -> Head | None:
+def new_head(session: Session, arm: Arm, seed: int) -> ClassificationHead | None:
     """The head that an arm's last stage trains, as it begins; None where it trains none."""
     labels = {HEAD: session.workspace.labels, REWARD: SCORE_LABELS}.get(arm.stages[-1])
     base = session.base
-    return Head(labels, base.model.config.hidden_size, seed=seed).to(base.device) if labels is not None else None
+    return (
+        ClassificationHead(labels, base.model.config.hidden_size, seed=seed).to(base.device)
+        if labels is not None
+        else None
+    )
 
 
 def training_rows(
@@ -115,7 +119,7 @@ def judged_answers(session: Session, context: Context, split: Split) -> tuple[li
 
 
 def supervised_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: ClassificationHead | None
 ) -> tuple[Objective, Objective | None, int]:
     """What a stage optimises, the same over dev rows where there are any, and how many training rows were left out for their length.
 
@@ -124,24 +128,32 @@ def supervised_objectives(
     tokens = default_microbatch_tokens(session.base.model.dtype)
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
-        return SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, keep=stage.rereads, tokens=tokens), None, 0
+        return (
+            SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, cache_activations=stage.rereads, tokens=tokens),
+            None,
+            0,
+        )
     splits = session.workspace.splits
 
     def over(
-        examples: Sequence[Example], seed: int, mix: PassageMix, *, batch: int, keep: bool
+        examples: Sequence[Example], seed: int, mix: PassageMix, *, batch: int, cache_activations: bool
     ) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
-            return ClassificationObjective(rows, head, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
+            return ClassificationObjective(
+                rows, head, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens
+            ), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return SupervisedObjective(rows, batch=batch, seed=seed, keep=keep, tokens=tokens), skipped
+        return SupervisedObjective(
+            rows, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens
+        ), skipped
 
-    objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, keep=stage.rereads)
+    objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, cache_activations=stage.rereads)
     if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
     dev = session.part("dev", DEV_ROWS)  # the same prompts whatever is tried, or losses could not be compared
     together = _read_together(session, plan)
-    return objective, over(dev, 0, USUAL_MIX, batch=together, keep=True)[0] if dev else None, skipped
+    return objective, over(dev, 0, USUAL_MIX, batch=together, cache_activations=True)[0] if dev else None, skipped
 
 
 def _read_together(session: Session, plan: Recipe) -> int:
@@ -153,7 +165,7 @@ def _read_together(session: Session, plan: Recipe) -> int:
 
 
 def judged_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: Head | None
+    session: Session, plan: Recipe, stage: Stage, context: Context, head: ClassificationHead | None
 ) -> tuple[Judging, Judging | None, Judging | None, int]:
     """What a stage that learns from judged answers optimises, the same over those of dev and of test, and how many were too long.
 
@@ -164,20 +176,22 @@ def judged_objectives(
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
 
-    def over(judged: Sequence[JudgedAnswers], seed: int, *, keep: bool) -> Judging:
+    def over(judged: Sequence[JudgedAnswers], seed: int, *, cache_activations: bool) -> Judging:
         if head is not None and stage.name == REWARD:
             tokens = default_microbatch_tokens(session.base.model.dtype)
             return BradleyTerry(compared(judged), head, batch=plan.batch, seed=seed, tokens=tokens)
-        return PreferenceObjective(session.base, judged, stage.name, batch=plan.batch, seed=seed, keep=keep)
+        return PreferenceObjective(
+            session.base, judged, stage.name, batch=plan.batch, seed=seed, cache_activations=cache_activations
+        )
 
-    def held_out_in(split: Split, *, keep: bool) -> Judging | None:
+    def held_out_in(split: Split, *, cache_activations: bool) -> Judging | None:
         judged = judged_answers(session, context, split)[0]
         some = compared(judged) if stage.name == REWARD else usable_rows(judged, stage.name)
-        return over(judged, 0, keep=keep) if some else None
+        return over(judged, 0, cache_activations=cache_activations) if some else None
 
-    objective = over(rows, plan.seed, keep=stage.rereads or stage.name not in WITHOUT_REFERENCE)
+    objective = over(rows, plan.seed, cache_activations=stage.rereads or stage.name not in WITHOUT_REFERENCE)
     # those of the test are read once more, when all is trained
-    return objective, held_out_in("dev", keep=True), held_out_in("test", keep=False), skipped
+    return objective, held_out_in("dev", cache_activations=True), held_out_in("test", cache_activations=False), skipped
 
 
 def compared(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
@@ -206,17 +220,19 @@ def taught_objectives(
         raise InputError(problem, "shorten the rows, or name another teacher", field="teacher")
     alike = own is not None and same_tokens(session.encoder, own.encoder, said)
 
-    def over(taught: Sequence[TeacherAnswer], seed: int, *, batch: int, keep: bool) -> Imitating:
+    def over(taught: Sequence[TeacherAnswer], seed: int, *, batch: int, cache_activations: bool) -> Imitating:
         rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in taught]
         if own is None or not alike:
-            return SupervisedObjective(rows, batch=batch, seed=seed, keep=keep, tokens=tokens)
+            return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens)
         read = [answer_row(own.encoder, one) for one in taught]
         lessons = [TeacherTargets(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distillation(lessons, own.base, batch=batch, seed=seed, keep=keep, tokens=tokens)
+        return Distillation(
+            lessons, own.base, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens
+        )
 
-    objective = over(fitting, plan.seed, batch=plan.batch, keep=stage.rereads)
+    objective = over(fitting, plan.seed, batch=plan.batch, cache_activations=stage.rereads)
     of_dev, together = fitting_answers(session, said_on_dev), _read_together(session, plan)
-    dev = over(of_dev, 0, batch=together, keep=True) if of_dev else None
+    dev = over(of_dev, 0, batch=together, cache_activations=True) if of_dev else None
     teacher.seconds += time.perf_counter() - began
     cut = sum(not one.answer.finished for one in fitting)
     ends = f"; {cut} have no end, as they were cut at {session.output_tokens} tokens" if cut else ""

@@ -38,7 +38,7 @@ class OnlineQuestion:
     without template, instruction or passages; `messages` are then empty. `echo`: the reply has the prompt too, with the
     log-probabilities of its tokens where `logprobs` are asked for; `max_new` may then be 0. `top_logprobs`: of how many likeliest tokens
     beside each said one.
-    `draws`: how many answers are asked for to the same question, of which this is one. `asker`: who asks, for whom alone it is kept
+    `draws`: how many answers are asked for to the same question, of which this is one. `cache_salt`: who asks, for whom alone it is kept
     in memory, so that their next turn is quicker; it is not kept where that is empty.
     """
 
@@ -53,7 +53,7 @@ class OnlineQuestion:
     top_logprobs: int = 0
     constraint: Constraint | None = None
     draws: int = 1
-    asker: str = ""
+    cache_salt: str = ""
 
     @property
     def asked(self) -> tuple[Message, ...] | str | tuple[int, ...]:
@@ -233,7 +233,7 @@ class WritingArm:
             constraint=self._session.quote(prompt) if prompt and self._quotes else question.constraint,
             stream=True,
             public=self._prepared.public,
-            asker=question.asker,
+            cache_salt=question.cache_salt,
         )
         self._engine.submit(request)
         self._asked[question.id] = _Answering(question=question, prompt=prompt, ids=self._prepared.ids)

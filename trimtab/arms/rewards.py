@@ -16,6 +16,7 @@ from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Answered, AnswerTokens, Reward, reward_of
 from trimtab.model.adapters.apply import load_adapter
 from trimtab.model.classifier import load_head
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 
 
@@ -45,7 +46,7 @@ class RewardModel:
     def __init__(self, session: Session, run: str) -> None:
         """Load what the finished run `run` holds; raises MissingError for one that is not there or scores nothing."""
         folder, record = scoring_run(session.task, run)
-        self._base = load_base(session.base_folder, session.base.precision)
+        self._base = accelerate(load_base(session.base_folder, session.base.precision))
         load_adapter(self._base, folder / "adapter")
         self._head = load_head(self._base, folder / "adapter")
         self._builder = PromptBuilder(session, context_for(record.arm, record.chosen))

@@ -24,11 +24,18 @@ from trimtab.data.formats import too_many_refused
 from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
-from trimtab.inference.label_scoring import LabelRequest, cached_token_count, choose_labels, hold_prefix, score_labels
+from trimtab.inference.label_scoring import (
+    LabelRequest,
+    cached_token_count,
+    choose_labels,
+    prefill_prefix,
+    score_labels,
+)
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
+from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.share_weights import share_weights
@@ -66,7 +73,7 @@ class Session:
     def base(self) -> Base:
         """The base model with whatever was put onto it."""
         if self._base is None:
-            self._base = load_base(self.base_folder, self._asked_precision)
+            self._base = accelerate(load_base(self.base_folder, self._asked_precision))
         return self._base
 
     @property
@@ -262,9 +269,9 @@ class Session:
             asked_labels, labels = self._requests(prompts), self.workspace.labels
             return choose_labels(
                 *(self.base, asked_labels, labels, self._label_ids),
-                held=held,
+                pinned=held,
                 calibration=calibration,
-                whole=whole,
+                exhaustive=whole,
             )
         longest = self.output_tokens
         asked = [
@@ -308,12 +315,12 @@ class Session:
 
     def held(self, sample: Sequence[Prompt]) -> Prefix | None:
         """What all prompts of the sample begin with, read by the weights that are on."""
-        return hold_prefix(self.base, self._shared(sample))
+        return prefill_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
         """What writes answers by the weights that are on, what all prompts of the sample begin with read beforehand."""
         engine = Engine(self.base, self.encoder.stop_ids)
-        engine.hold(self._shared(sample))
+        engine.pin(self._shared(sample))
         return engine
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ from trimtab.measurement.rewards import Reward
 from trimtab.model.adapters.apply import attach, load_adapter, save_adapter
 from trimtab.model.classifier import save_head
 from trimtab.model.fast.packed_weights import merged_and_packed
-from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, evaluate_objective, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.optim import restore, snapshot
 
@@ -206,9 +206,9 @@ class _Making:
             trial=name,
         )
         if until is None:
-            return train(job)
-        mark = sorted(job.marks)[:until][-1]
-        return _up_to(train(job, until=mark), mark)
+            return train_model(job)
+        mark = sorted(job.evaluation_steps)[:until][-1]
+        return _up_to(train_model(job, until=mark), mark)
 
     def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
         """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
@@ -216,7 +216,7 @@ class _Making:
         if dev is None and not by_metric:
             return None
         if dev is not None and stage.name == REWARD:
-            return partial(evaluate, self.session.base, dev)
+            return partial(evaluate_objective, self.session.base, dev)
         return evaluate_on_dev(self.session, stage.name, dev, self.context, self.head, self.scorer, self.looks)
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
@@ -281,7 +281,7 @@ class _Making:
         """Of the judged answers that are held out for the test, the share that the weights that are on tell right, and their number."""
         if self._judged is None:
             return None
-        seen = evaluate(self.session.base, self._judged)
+        seen = evaluate_objective(self.session.base, self._judged)
         return seen.figures["pair_accuracy"], len(self._judged.rows)
 
     def scores_on_dev(self) -> Mapping[str, float]:
@@ -300,7 +300,7 @@ class _Making:
             save_adapter(self.session.base, self.folder / "adapter")
         else:
             last = self.session.encoder.answer("")[-1] if REWARD in self.arm.stages else None
-            save_head(self.session.base, self.head, self.folder / "adapter", last=last)
+            save_head(self.session.base, self.head, self.folder / "adapter", scored_token=last)
 
     def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
         """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""

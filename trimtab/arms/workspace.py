@@ -31,7 +31,10 @@ FOLDER = ".trimtab"
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """What the files of a task gave. `folder` is `.trimtab/` beside the task file."""
+    """What the files of a task gave. `folder` is `.trimtab/` beside the task file.
+
+    `unsampled`: the splits before a sample was taken of them; None where all rows are used.
+    """
 
     task: Task
     folder: Path
@@ -45,6 +48,12 @@ class Workspace:
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
     sample: Sample | None = None
+    unsampled: Mapping[Split, tuple[Example, ...]] | None = None
+
+    @property
+    def all_splits(self) -> Mapping[Split, tuple[Example, ...]]:
+        """Every row by its split, those that a sample left out among them."""
+        return self.splits if self.unsampled is None else self.unsampled
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -110,6 +119,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         findings=count_private(private),
         remarks=by_level([*check_size(used), *check_examples(audit, used, task)]),
         sample=sample,
+        unsampled=splits if sample else None,
     )
 
 

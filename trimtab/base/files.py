@@ -22,6 +22,12 @@ TIME = "%Y%m%dT%H%M%SZ"  # how the IDs of studies and runs begin
 _DATASET_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
+def cache_root() -> Path:
+    """Return the folder for models and compiled kernels: `TRIMTAB_CACHE`, or `~/.cache/trimtab`."""
+    own = os.environ.get("TRIMTAB_CACHE")
+    return Path(own).expanduser() if own else Path.home() / ".cache" / "trimtab"
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that a reader sees the old file or the new one, never a part of either; an OSError names `path`."""
     data = content.encode() if isinstance(content, str) else content

@@ -465,13 +465,21 @@ class AuditedArm:
 class HumanAudit:
     """What people said of a study's answers. `answers`: how many they judged; `questions`: of which every arm's answer was judged.
 
-    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones.
+    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`: how many judged
+    questions that weigh alike would be as sure, where questions are weighted by `data.mix`.
     """
 
     answers: int
     questions: int
     arms: tuple[AuditedArm, ...]
     why_not: str | None
+    n_effective: float | None = None
+
+    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """As it stands in files; no word of an effective number where all questions weigh the same."""
+        if plain["n_effective"] is None:
+            del plain["n_effective"]
+        return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

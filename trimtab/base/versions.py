@@ -171,8 +171,13 @@ class Move(Shown):
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """By its fields again."""
-        return {"previous" if key == "from" else key: value for key, value in plain.items()}
+        """By its fields again; of evidence in a row of registry form 1, which held anything, whether it was passed."""
+        fields = {"previous" if key == "from" else key: value for key, value in plain.items()}
+        evidence = fields.get("evidence")
+        if isinstance(evidence, Mapping) and "passed" in evidence and "reasons" not in evidence:
+            tests = dict.fromkeys(("old_test", "new_test", "forgetting", "latency"))
+            fields["evidence"] = {**tests, "passed": evidence["passed"]}
+        return fields
 
     @property
     def headline(self) -> str:

@@ -21,13 +21,9 @@ from trimtab.cli.options import (
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from rich.console import Console
 
-    from trimtab.base.task import Task
-    from trimtab.measurement.user_comparison import UserOutcome
-    from trimtab.upkeep.canary import Canaries, CanaryForecast, CanaryStatus
+    from trimtab.upkeep.canary import CanaryForecast, CanaryStatus
 
 HELP = "Canaries: a candidate answers a share of the users, and is promoted or rolled back by their feedback."
 
@@ -64,9 +60,22 @@ def start(
       trimtab canary start
       trimtab canary start --version 4 --share 0.2 --days 7
     """
-    with Output(as_json) as output, open_canaries(existing_task(task, None), registry, artifacts, store) as own:
-        status_ = own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
-        output.show(status_, lambda console: _draw(console, status_))
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_start
+
+        begun = canary_start(
+            existing_task(task, None),
+            version=version,
+            share=share,
+            days=days,
+            why=why,
+            by=by,
+            dry_run=dry_run,
+            address=registry,
+            artifacts=artifacts,
+            store=store,
+        )
+        output.show(begun, lambda console: _draw(console, begun))
 
 
 def status(
@@ -85,10 +94,12 @@ def status(
       trimtab canary status
       trimtab canary status --json
     """
-    with Output(as_json) as output, open_canaries(existing_task(task, None), registry, artifacts, store) as own:
-        status_ = own.status()
-        output.show(status_, lambda console: _draw(console, status_))
-    if status_.record is not None and not status_.record.passed:
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_status
+
+        stands = canary_status(existing_task(task, None), address=registry, artifacts=artifacts, store=store)
+        output.show(stands, lambda console: _draw(console, stands))
+    if stands.record is not None and not stands.record.passed:
         raise typer.Exit(EXIT_NO)
 
 
@@ -107,34 +118,20 @@ def stop(
     Example:
       trimtab canary stop --why "a customer complained"
     """
-    with Output(as_json) as output, open_canaries(existing_task(task, None), registry, artifacts, store) as own:
-        record = own.stop(why, by)
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_stop
+
+        record = canary_stop(
+            existing_task(task, None), why=why, by=by, address=registry, artifacts=artifacts, store=store
+        )
         output.show(record, lambda console: _line(console, record.headline))
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
 
 
-def open_canaries(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
-    """Open the canaries of a task, which read the feedback of its store."""
-    from trimtab.upkeep.canary import canaries
-
-    def read_outcomes(since: datetime) -> Iterator[UserOutcome]:
-        from trimtab.base.errors import MissingError
-        from trimtab.serving.feedback import open_feedback_store
-
-        try:
-            judgements = open_feedback_store(task, store, make=False)
-        except MissingError:
-            return
-        with judgements:
-            yield from judgements.outcomes(since)
-
-    return canaries(task, address, artifacts=artifacts, store=store, judged=read_outcomes)
-
-
-def _draw(console: Console, status_: CanaryStatus) -> None:
-    for line in _lines(status_):
+def _draw(console: Console, stands: CanaryStatus) -> None:
+    for line in _lines(stands):
         _line(console, line)
 
 

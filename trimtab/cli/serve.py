@@ -180,7 +180,7 @@ def _open_followed(
             raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")
         yield None, None
         return
-    from trimtab.cli.canary import open_canaries
+    from trimtab.cli.canary_functions import open_canaries
     from trimtab.upkeep.registry import PRODUCTION, registry
 
     with registry(task, address, artifacts=artifacts, make=False) as versions:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from trimtab.base.results import ArmResult, HumanAudit, Verdict
 from trimtab.base.task import Task
-from trimtab.measurement.audit import ENOUGH, Audited
+from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 
 TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
 
@@ -20,8 +21,8 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     a, b, gap = found
     favoured, other = (b, a) if gap > 0 else (a, b)
     sentence = (
-        f"Not shown: people who judged answers found that the metric {task.metric} favours {favoured} over {other} by {abs(gap):.3f}, "
-        f"more than the margin of {task.target.margin:g}, so what it says of these arms is withheld."
+        f"Not shown: people who judged answers found that the program which marks them ({task.metric}) favours {favoured} over {other} by {abs(gap):.3f}, "
+        f"more than the margin of {task.target.margin:g}, so what it says of the two is withheld."
     )
     needs = "a metric or a scorer that judges all arms alike"
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
@@ -39,11 +40,13 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
         return f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people check it.{undecided}"
     if audit.why_not:
         return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
-    return (
-        f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions."
-    )
+    sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
+    return f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions{sure}."
 
 
 def still_needed(audit: HumanAudit) -> int:
     """How many more questions have to be judged until the verdict uses the audit."""
-    return max(0, ENOUGH - audit.questions)
+    short = ENOUGH - audit.questions
+    if audit.n_effective:
+        short = max(short, math.ceil(audit.questions * (ENOUGH_WEIGHTED / audit.n_effective - 1)))
+    return max(0, short)

@@ -24,6 +24,7 @@ from trimtab.measurement.figures import (
     rarest_class,
     score_estimate,
     score_floor,
+    score_value,
     target_curve,
 )
 from trimtab.measurement.latency import latencies_needed
@@ -41,7 +42,8 @@ class Evidence:
     `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`: one-sided p of
     "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
-    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes.
+    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes,
+    and none is shown to be better than another or within the margin of it.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
     `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`: the effective
     number of groups, where it is too low for good intervals.
@@ -144,7 +146,7 @@ class Evidence:
         return replace(
             self,
             results=results,
-            comparisons=_compare(pairs, names, study.difference),
+            comparisons=_compare(pairs, names, study.difference, unsure=study.rarest_class is not None),
             p_target=study.p_target,
             p_behind=study.p_behind,
             rarest_class=study.rarest_class,
@@ -217,13 +219,14 @@ def evidence_of(
     look: int | None = None,
     trivial: Mapping[str, Sequence[Answer]] | None = None,
     audited: Audited | None = None,
+    for_choice: bool = False,
 ) -> Evidence:
     """Test the answers of a study.
 
     `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order. `groups`: how many the
     test questions form, None where none repeats. `cuts`: what the budget took. `look`: which look at these questions this is, None at the
     plain level of .05. `trivial`: the answers of the trivial arms. `audited`: people's judgements, where scores and differences are to be
-    corrected by them.
+    corrected by them. `for_choice`: only what `choose` asks of, without the comparisons where there is a target and without intervals.
     """
     if audited is not None:
         results = [
@@ -257,16 +260,22 @@ def evidence_of(
         return audited.difference(a, b) if audited else difference(answers[a], answers[b], task)
 
     def reweighted(other: Task) -> Evidence:
-        scored = [scored_again(arm, answers[arm.arm], other) if arm.arm in answers else arm for arm in results]
+        scored = [_valued_again(arm, answers[arm.arm], other) if arm.arm in answers else arm for arm in results]
         return evidence_of(
-            *(scored, answers, arms, other, usages), groups=groups, cuts=cuts, look=look, trivial=trivial
+            *(scored, answers, arms, other, usages),
+            groups=groups,
+            cuts=cuts,
+            look=look,
+            trivial=trivial,
+            audited=audited and audited.under(other),
+            for_choice=True,
         )
 
-    best = best_arm(passed, task)
+    best = None if for_choice and target is not None else best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
         results=passed,
-        comparisons=_compare(pairs, list(answers), differ),
+        comparisons=_compare(pairs, list(answers), differ, unsure=rare is not None),
         p_target=lambda arm, target: reaches(arm)(target),
         p_behind=lambda arm, other, margin: lags(arm, other)(margin),
         task=task,
@@ -275,14 +284,14 @@ def evidence_of(
         cuts=cuts,
         rarest_class=rare,
         look=look,
-        right=_right(passed, answers, task),
+        right={} if for_choice else _right(passed, answers, task),
         few_groups=too_few_groups([row.group for row in own]) if (own := next(iter(answers.values()), None)) else None,
-        trivial={name: score_estimate(own, task) for name, own in trivial.items()},
+        trivial={name: (_valued if for_choice else score_estimate)(own, task) for name, own in trivial.items()},
         correct_picked=correct_picked,
         study_scores=cache(lambda: StudyScores(known, task, audited)),
         audited=audited,
         slices=_slices(answers),
-        reweighted=None if audited else reweighted,
+        reweighted=reweighted,
     )
 
 
@@ -297,6 +306,18 @@ def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]]
 def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
     """The arm with the score of other answers, or of its own under another metric or mix."""
     return replace(arm, score=score_estimate(answers, task), score_floor=score_floor(answers, task))
+
+
+def _valued(answers: Sequence[Answer], task: Task) -> Estimate:
+    """The score without its interval, which no choice asks for."""
+    value = score_value(answers, task)
+    return Estimate(value=value, low=value, high=value, n=len(answers))
+
+
+def _valued_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
+    """The same without the score's interval; its floor only where an arm has to stay above the target while facts change."""
+    floor = score_floor(answers, task) if task.cost.change else None
+    return replace(arm, score=_valued(answers, task), score_floor=floor)
 
 
 def _slices(answers: Mapping[str, Sequence[Answer]]) -> dict[str, int]:
@@ -315,13 +336,16 @@ def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], lev
 
 
 def _compare(
-    pairs: Sequence[tuple[str, str]], arms: Sequence[str], differ: Callable[[str, str], Difference]
+    pairs: Sequence[tuple[str, str]], arms: Sequence[str], differ: Callable[[str, str], Difference], *, unsure: bool
 ) -> list[Comparison]:
-    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them."""
+    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them.
+
+    `unsure`: a class has too few test questions for macro-F1, and nothing is shown to differ (p_holm 1).
+    """
     named = {frozenset(pair) for pair in pairs}
     others = [pair for pair in combinations(arms, 2) if pairs and frozenset(pair) not in named]
     found = [differ(a, b) for a, b in (*pairs, *others)]
-    adjusted = holm([item.p for item in found])[: len(pairs)]
+    adjusted = [1.0] * len(pairs) if unsure else holm([item.p for item in found])[: len(pairs)]
     return [
         Comparison(a=a, b=b, difference=item.difference, low=item.low, high=item.high, p=item.p, p_holm=p_holm)
         for (a, b), item, p_holm in zip(pairs, found, adjusted, strict=False)

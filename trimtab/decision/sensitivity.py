@@ -71,10 +71,10 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
 def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
     """Shares of one slice in the traffic, from which on another arm is shown; the other slices keep their proportions.
 
-    Of slices with enough questions, of two the smaller one; none for macro-F1, which means little within a slice.
+    Of slices with enough questions, of two the smaller one. Macro-F1 is counted anew under each mix, as every other figure.
     """
     task, questions = study.task, sum(study.slices.values())
-    if study.reweighted is None or task.metric == "macro_f1" or len(study.slices) < 2:
+    if study.reweighted is None or len(study.slices) < 2:
         return []
     shares = task.data.mix or {name: count / questions for name, count in study.slices.items()}
     found: list[Flip] = []

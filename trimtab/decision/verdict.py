@@ -15,7 +15,7 @@ from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.sample_size import POWER, questions_needed
 from trimtab.decision.sensitivity import find_flips
-from trimtab.decision.summary import amount, assumptions, unreached, unsettled, use
+from trimtab.decision.summary import amount, assumptions, name_in_words, unreached, unsettled, use
 from trimtab.measurement.power import groups_needed
 from trimtab.measurement.replicates import Assumed
 
@@ -43,7 +43,7 @@ def decide(study: Evidence) -> Verdict:
 def _decided(study: Evidence) -> Verdict:
     if not study.done:
         whys = "; ".join(f"{arm.arm}: {arm.why}" for arm in study.results if arm.why)
-        return _not_shown(f"No arm finished{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
+        return _not_shown(f"Nothing ran to its end{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
 
     def in_lines(opening: str, figures: str, of: ArmResult | None) -> str:
@@ -53,8 +53,8 @@ def _decided(study: Evidence) -> Verdict:
         return "\n".join(line.strip() for line in lines if line)
 
     if study.without_model is not None and target is not None:
-        sentence, needs = _no_model_needed(study, study.without_model, target)
-        return _not_shown(in_lines(sentence, "", None), needs)
+        sentence, figures, needs = _no_model_needed(study, study.without_model, target)
+        return _not_shown(in_lines(sentence, figures, None), needs)
     turned = quiet_rival(study, choice)
     if turned is not None:
         sentence, needs = _turned(study, turned, choice.arm)
@@ -93,17 +93,15 @@ def _reaching(study: Evidence, choice: VerdictChoice, target: float) -> str:
     return sentence
 
 
-def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str]:
-    """The verdict where an answer without a model is good enough: the target tells nothing about the arms."""
+def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
+    """The opening, the figures and what is needed where an answer without a model is good enough: the target tells nothing about the arms."""
     score = _with_interval(study.trivial[trivial], study.task)
     what = TRIVIAL[trivial].removeprefix("no model: ")
-    sentence = (
-        f"No model is needed: answering without one ({trivial}: {what}) reaches the target of {target:g} with {score}."
-    )
+    sentence = f"No model is needed: answering without one ({trivial}: {what}) reaches the target of {target:g}."
     reach = [arm.arm for arm in study.passing]
     if reach:
         sentence += f" {joined(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
-    return sentence, "a target above what an answer without a model scores"
+    return sentence, f"{trivial} has {score}.", "a target above what an answer without a model scores"
 
 
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
@@ -112,10 +110,11 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
         problem = study.problem(nearest)
         sentence = (
-            f"Not shown: {nearest.arm} reaches the target of {target:g} with {_scored(nearest, study.task)}, "
-            f"but {problem}; more test questions will not help."
+            f"Not shown: {name_in_words(study, nearest.arm)} reaches the target of {target:g}, but {problem}; "
+            "more test questions will not help."
         )
-        return sentence, "", f"not more test questions: {nearest.arm} {problem}"
+        figures = f"{nearest.arm} has {_scored(nearest, study.task)}."
+        return sentence, figures, f"not more test questions: {nearest.arm} {problem}"
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
     score, opening = score_of(nearest), unreached(study, nearest, target)
@@ -161,14 +160,18 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
         first = study.done[0]
-        return f"Not shown: {first.arm} {study.problem(first)}, and so for every arm.", "", "a faster arm or machine"
+        return (
+            f"Not shown: {first.arm} {study.problem(first)}, and so for all that were measured.",
+            "",
+            "a faster arm or machine",
+        )
     if best is None:
         first = choice.fitting[0]
-        sentence = f"Not shown: {first.arm}, with {_scored(first, task)}, has no arm to be compared with."
-        return sentence, "", "a target, or a second arm that runs to its end"
+        sentence = f"Not shown: {name_in_words(study, first.arm)} has nothing to be compared with."
+        return sentence, f"{first.arm} has {_scored(first, task)}.", "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
-        return f"Not shown: every arm scored 0 on {score_of(best).n:,} test questions; {needs}.", "", needs
+        return f"Not shown: all that were measured scored 0 on {score_of(best).n:,} test questions; {needs}.", "", needs
     margin, top = f"{task.target.margin:g}", f"{best.arm} scored highest with {_scored(best, task)}, but"
     opening = unsettled(study, best, choice.rivals if candidate is best else [candidate])
     settled, needs = _what_settles(study, choice, best, candidate)
@@ -190,6 +193,9 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
 
 def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """How many test questions would show an arm, if the measured differences are the true ones: in the sentence, and as `needs`."""
+    if study.rarest_class:
+        needs = "at least 10 test questions of every class"
+        return f"{needs} are needed to tell", needs
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
     return f"{needs} would show it with {POWER:.0%} chance, if the measured differences are the true ones", needs
 
@@ -291,8 +297,8 @@ def _rare(study: Evidence) -> str:
     """That a class has too few test questions for a claim on macro-F1."""
     name, count = study.rarest_class or ("", 0)
     return (
-        f"The class {name} has {count} test question{'s' if count > 1 else ''}: with fewer than 10 of a class "
-        "macro-F1 is too uncertain for a claim that a target is reached."
+        f"The class {name} has {count} test question{'s' if count != 1 else ''}: with fewer than 10 of a class "
+        "macro-F1 is too uncertain for a claim that a target is reached, or that one is better or as good as another."
     )
 
 

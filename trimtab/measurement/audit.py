@@ -3,7 +3,8 @@
 Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same questions. Questions on
 which the arms' scores differ are drawn more often (a stratum of their own) and weighted back. The corrected mean is that of PPI++
 (Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) + mean(y − λ·f over the audited), f the metric's scores and y what
-people say, with the λ that leaves the least variance.
+people say, with the λ that leaves the least variance. Under `data.mix` every mean is the weighted one: a stratum counts as much as its
+questions weigh, and the judged ones stand for it in proportion to their weights (Hájek's ratio).
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from trimtab.base.records import Answer
 from trimtab.base.results import AuditedArm, Estimate
 from trimtab.base.task import Task
 from trimtab.measurement.figures import difference, score_estimate
+from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, Difference
 
 ENOUGH = 60  # audited answers of each arm from which on its score is corrected
+ENOUGH_WEIGHTED = (
+    20  # what these have to be as sure as under a mix of slices: of fewer, a few heavy answers make the correction
+)
 RIGHT_FROM = 0.5  # a graded score from here on says right, where it is held to people
 Numbers = NDArray[np.float64]
 
@@ -102,17 +107,25 @@ class Audited:
     def __init__(
         self, answers: Mapping[str, Sequence[Answer]], judged: Mapping[tuple[str, str], bool], task: Task
     ) -> None:
-        self.answers, self.task = answers, task
+        self.answers, self.judged, self.task = answers, judged, task
+        self._plain_scores: dict[str, Estimate] = {}
         own = audited_answers(answers)
         strata = _strata(own)
         self.arms = tuple(answers)
         self._sizes = [len(items) for items in strata]
+        whole = sorted(item for part in strata for item in part)
+        slices = {one.item_id: one.slice for one in next(iter(answers.values()), ())}
+        found = mix_weights([slices[item] for item in whole], task.data.mix) if whole else None
+        self._efficiency = None if found is None else effective_number(found) / len(found)
+        weight = dict.fromkeys(whole, 1.0) if found is None else dict(zip(whole, found.tolist(), strict=True))
+        self._parts = [math.fsum(weight[item] for item in part) / max(1, len(whole)) for part in strata]
         done = [
             [item for item in items if all((item, arm[item].answer) in judged for arm in own.values())]
             for items in strata
         ]
         self._stratum = np.repeat(np.arange(len(strata)), [len(items) for items in done])
         items = [item for part in done for item in part]
+        self._own_weights = np.array([weight[item] for item in items])
         self._said = {arm: np.array([float(judged[item, own[arm][item].answer]) for item in items]) for arm in own}
         self._scored = {arm: np.array([own[arm][item].score for item in items]) for arm in own}
 
@@ -121,17 +134,40 @@ class Audited:
         """The questions of which every arm's answer was judged."""
         return len(self._stratum)
 
+    def under(self, task: Task) -> Audited | None:
+        """The same judgements under another mix of slices; None where they are too few for it."""
+        found = Audited(self.answers, self.judged, task)
+        return None if found.why_not else found
+
+    @cached_property
+    def effective(self) -> float | None:
+        """How many judged questions that weigh alike would be as sure; None where all questions weigh the same.
+
+        Kish's number by stratum, but no larger a share of them than of all questions: where no question of a heavy slice is judged, those
+        that are weigh alike and know nothing of it.
+        """
+        if self._efficiency is None or not self.count:
+            return None
+        found = math.fsum(self._effective_of(stratum) for stratum in set(self._stratum.tolist()))
+        return min(found, self._efficiency * self.count)
+
+    def _effective_of(self, stratum: int) -> float:
+        return effective_number(self._own_weights[self._stratum == stratum])
+
     @cached_property
     def why_not(self) -> str | None:
         """Why scores are not corrected; None where they are."""
         if self.count < ENOUGH:
             return f"{self.count} of {ENOUGH} questions are judged"
-        if self.task.data.mix:
-            return "scores are weighted by data.mix, which the correction does not know"
         if self.task.metric == "macro_f1":
             return "macro-F1 is no mean over answers"
         if any(one.score not in (0.0, 1.0) for own in self.answers.values() for one in own):
             return "the metric gives parts of a point, and people say right or wrong"
+        if self.effective is not None and self.effective < ENOUGH_WEIGHTED:
+            return (
+                f"weighted by data.mix, the {self.count} judged questions are as sure as {self.effective:.0f} that count alike, "
+                f"and {ENOUGH_WEIGHTED} are needed"
+            )
         return None
 
     @cached_property
@@ -141,29 +177,31 @@ class Audited:
 
     def _held(self, arm: str) -> AuditedArm:
         said, told, weights = self._said[arm], (self._scored[arm] >= RIGHT_FROM).astype(float), self._weights
-        plain = score_estimate(self.answers[arm], self.task)
         return AuditedArm(
             arm=arm,
             questions=self.count,
             sensitivity=_share(told[said == 1], weights[said == 1]) if said.any() else None,
             specificity=_share(1 - told[said == 0], weights[said == 0]) if not said.all() else None,
             kappa=cohen_kappa(said, told, weights),
-            metric_score=plain,
+            metric_score=self._plain(arm),
             corrected=self.score(arm),
         )
 
     @property
     def _weights(self) -> Numbers:
-        """How many questions each judged one stands for."""
-        counts = np.bincount(self._stratum, minlength=len(self._sizes))
-        return np.array([self._sizes[stratum] / counts[stratum] for stratum in self._stratum])
+        """What share of all questions each judged one stands for, by weight."""
+        judged = np.bincount(self._stratum, self._own_weights, minlength=len(self._sizes))
+        shares = np.array([self._parts[stratum] / judged[stratum] for stratum in self._stratum])
+        found: Numbers = shares * self._own_weights
+        return found
 
     def score(self, arm: str) -> Estimate:
         """The share of right answers by people, from the metric's scores of all questions and people's judgements of some."""
         value, error, degrees = self._score(arm)
         reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
         count = len({row.item_id for row in self.answers[arm]})
-        return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=count)
+        low, high = max(0.0, value - reach), min(1.0, value + reach)
+        return Estimate(value=value, low=low, high=high, n=count, n_effective=self._plain(arm).n_effective)
 
     def floor(self, arm: str) -> float:
         """Lower one-sided 95% bound of the corrected score."""
@@ -217,8 +255,13 @@ class Audited:
         (said, scored), (other_said, other_scored) = self._pair(a), self._pair(b)
         return self._corrected(value, error, said - other_said, scored - other_scored, times)
 
+    def _plain(self, arm: str) -> Estimate:
+        if arm not in self._plain_scores:
+            self._plain_scores[arm] = score_estimate(self.answers[arm], self.task)
+        return self._plain_scores[arm]
+
     def _score(self, arm: str) -> tuple[float, float, float]:
-        plain = score_estimate(self.answers[arm], self.task)
+        plain = self._plain(arm)
         return self.corrected_score(arm, plain.value, _error(plain.low, plain.high))
 
     def _gap(self, a: str, b: str) -> tuple[float, float, float]:
@@ -247,23 +290,27 @@ class Audited:
         """The mean over all questions, `times` as many as there are, and its variance from those that were judged.
 
         One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers without an error of the
-        metric do not show that it makes none.
+        metric do not show that it makes none. Of questions that weigh differently the larger of two variances is taken: that of the ratio,
+        and that of as many questions as they count for, each with the spread of all, since a few heavy ones may happen to agree.
         """
         mean = variance = 0.0
-        for stratum, size in enumerate(self._sizes):
-            own = values[self._stratum == stratum]
-            if not len(own):
-                continue
-            part = size / sum(size for place, size in enumerate(self._sizes) if (self._stratum == place).any())
-            more = 2 * len(own) / self.count
-            spread = (float(((own - own.mean()) ** 2).sum()) + more) / max(1.0, len(own) + more - 1)
-            mean += part * float(own.mean())
-            variance += part**2 * (1 - len(own) / (times * size)) * spread / len(own)
+        known = [stratum for stratum in range(len(self._sizes)) if (self._stratum == stratum).any()]
+        effective = {stratum: self._effective_of(stratum) for stratum in known}
+        for stratum, count in effective.items():
+            here = self._stratum == stratum
+            own, shares = values[here], self._own_weights[here] / self._own_weights[here].sum()
+            part = self._parts[stratum] / sum(self._parts[place] for place in known)
+            centre = float(shares @ own)
+            squares = max(count * float(shares @ (own - centre) ** 2), (count * shares) ** 2 @ (own - centre) ** 2)
+            more = 2 * count / sum(effective.values())
+            spread = (squares + more) / max(1.0, count + more - 1)
+            mean += part * centre
+            variance += part**2 * (1 - len(own) / (times * self._sizes[stratum])) * spread / count
         return mean, variance
 
     @property
     def _degrees(self) -> float:
-        return max(1.0, float(self.count - len(self._sizes)))
+        return max(1.0, (self.effective or float(self.count)) - len(self._sizes))
 
 
 def _error(low: float, high: float) -> float:

@@ -22,6 +22,7 @@ from trimtab.measurement.calibration import (
 )
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.metrics import (
+    MacroF1,
     aggregate,
     fold_label,
     is_undecided,
@@ -84,7 +85,21 @@ def _scores(answers: Sequence[Answer], task: Task) -> Scores:
     return scores_of(answers, task.data.mix)
 
 
-def _figures(scores: Scores, task: Task) -> list[Statistic] | None:
+@dataclass(frozen=True)
+class _Sum:
+    """A sum of figures, each times its factor, as a function of item indices."""
+
+    parts: tuple[tuple[MacroF1 | _Sum, float], ...]
+
+    def __call__(self, indices: Any) -> float:
+        return math.fsum(factor * figure(indices) for figure, factor in self.parts)
+
+    def of_rows(self, draws_RN: Any) -> Any:
+        """Of each row of item indices: `[rows]`."""
+        return sum(factor * figure.of_rows(draws_RN) for figure, factor in self.parts)
+
+
+def _figures(scores: Scores, task: Task) -> list[MacroF1] | None:
     """Macro-F1 of each seed as a function of item indices; None for metrics that are a mean over items.
 
     Raises InputError where a seed lacks items that another one has answered.
@@ -99,12 +114,12 @@ def _figures(scores: Scores, task: Task) -> list[Statistic] | None:
     ]
 
 
-def set_figure(scores: Scores, task: Task) -> Statistic | None:
+def set_figure(scores: Scores, task: Task) -> _Sum | None:
     """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a mean over items."""
     figures = _figures(scores, task)
     if figures is None:
         return None
-    return lambda indices: math.fsum(figure(indices) for figure in figures) / len(figures)
+    return _Sum(tuple((figure, 1 / len(figures)) for figure in figures))
 
 
 def _between_runs(scores: Scores, task: Task) -> RunError:
@@ -129,6 +144,12 @@ def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
     runs = _between_runs(scores, task)
     low, high = (widened(found.value, limit, runs) for limit in (found.low, found.high))
     return replace(found, low=max(0.0, low), high=min(1.0, high))
+
+
+def score_value(answers: Sequence[Answer], task: Task) -> float:
+    """The metric over the answers, without an interval."""
+    scores = _scores(answers, task)
+    return _value(scores, set_figure(scores, task))
 
 
 def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
@@ -161,12 +182,16 @@ def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
     """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
 
-    Under a mix of slices the number is the effective one, rounded down.
+    Under a mix of slices the number is the effective one, rounded down. Of the labels that the task states one may have no test question.
 
     Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
     """
     if task.metric != "macro_f1":
         return None
+    asked = {fold_label(answer.reference[0]) for answer in answers}
+    unasked = next((label for label in task.task.labels if fold_label(label) not in asked), None)
+    if unasked is not None:
+        return unasked, 0
     spelled = {answer.item_id: answer.reference[0].strip() for answer in answers}
     counts = Counter(map(fold_label, spelled.values()))
     scores = _scores(answers, task)
@@ -210,7 +235,7 @@ def behind_curve(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Curve:
 
 def _paired(left: Scores, right: Scores, task: Task) -> Statistic | None:
     one, other = set_figure(left, task), set_figure(right, task)
-    return (lambda indices: one(indices) - other(indices)) if one and other else None
+    return _Sum(((one, 1.0), (other, -1.0))) if one and other else None
 
 
 def _value(scores: Scores, statistic: Statistic | None) -> float:

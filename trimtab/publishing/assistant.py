@@ -358,9 +358,10 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
     from trimtab.inference.request import Request
     from trimtab.model.catalog import resolve
     from trimtab.model.fast.packed_weights import packed
+    from trimtab.model.fast.patch import accelerate
     from trimtab.model.load import load_base
 
-    base = load_base(resolve(model, near=near))
+    base = accelerate(load_base(resolve(model, near=near)))
     ends = getattr(base.model.generation_config, "eos_token_id", None)
     encoder = ChatEncoder(base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))
     with packed(base):

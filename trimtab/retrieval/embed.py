@@ -14,7 +14,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_text
 from trimtab.base.records import Passage
 from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weights, inside
-from trimtab.model.load import as_input_error, known_config, raw_config, refuse_tensors, require_tokenizer
+from trimtab.model.load import build_config, raise_for_tensors, raw_config, require_tokenizer, wrap_library_errors
 from trimtab.model.threads import limit_to_free_cores
 
 # Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes
@@ -67,13 +67,13 @@ class Embedder:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
-        from trimtab.model.threads import keep_to_share
+        from trimtab.model.threads import limit_threads_to_quota
 
-        keep_to_share()
+        limit_threads_to_quota()
         logging.disable_progress_bar()
         for module_folder in self._transformer_folders:
             _check_transformer(module_folder)
-        with as_input_error(self.folder, "the embedding model cannot be loaded", AGAIN):
+        with wrap_library_errors(self.folder, "the embedding model cannot be loaded", AGAIN):
             return SentenceTransformer(
                 str(self.folder),
                 device="cpu",
@@ -102,7 +102,7 @@ class Embedder:
     @limit_to_free_cores()
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
         model = self._model
-        with as_input_error(self.folder, "the embedding model gives no vectors", AGAIN):
+        with wrap_library_errors(self.folder, "the embedding model gives no vectors", AGAIN):
             if not texts:
                 return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
             prompt = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
@@ -125,7 +125,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the modules of a sentence-transformers folder with their folders; raises for modules that could run other
     code."""
     file = inside(folder, "modules.json")
-    with as_input_error(file, "is damaged", AGAIN):
+    with wrap_library_errors(file, "is damaged", AGAIN):
         listed = read_json(file)
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed) or not listed:
         raise InputError("does not list modules", AGAIN, file=file)
@@ -161,9 +161,9 @@ def require_complete_weights(module_folder: Path, kind: Any, *, ignored: str | N
     Raises InputError if the weights lack a tensor or have another shape, which transformers would silently initialise
     at random. Tensors with `ignored` in their names are not checked.
     """
-    config = known_config(raw_config(module_folder), module_folder, find_weights(module_folder))
+    config = build_config(raw_config(module_folder), module_folder, find_weights(module_folder))
     require_tokenizer(module_folder)
-    with as_input_error(module_folder, "the weights cannot be loaded", AGAIN):
+    with wrap_library_errors(module_folder, "the weights cannot be loaded", AGAIN):
         _, info = kind.from_pretrained(
             module_folder,
             device_map="meta",  # names and shapes only
@@ -173,8 +173,8 @@ def require_complete_weights(module_folder: Path, kind: Any, *, ignored: str | N
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    refuse_tensors(
+    raise_for_tensors(
         module_folder, "lack", (name for name in info["missing_keys"] if ignored is None or ignored not in name)
     )
-    refuse_tensors(module_folder, "have another shape for", (name for name, *_ in info["mismatched_keys"]))
+    raise_for_tensors(module_folder, "have another shape for", (name for name, *_ in info["mismatched_keys"]))
     return config

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
 from trimtab.model.checkpoint_files import AGAIN, find_weights
-from trimtab.model.load import as_input_error
+from trimtab.model.load import wrap_library_errors
 from trimtab.retrieval.embed import embedded_text, files_digest, require_complete_weights
 
 RERANK_DEPTH = 20  # best passages of a search that are re-ranked; lower ones keep their rank
@@ -47,7 +47,7 @@ class Reranker:
             problem = f"the re-ranking model has {config.num_labels} outputs, and one is wanted"
             raise InputError(problem, "use a cross-encoder for passages", file=self.folder, field="base.reranker")
         local = {"local_files_only": True, "trust_remote_code": False}
-        with as_input_error(self.folder, "the re-ranking model cannot be loaded", AGAIN):
+        with wrap_library_errors(self.folder, "the re-ranking model cannot be loaded", AGAIN):
             model = AutoModelForSequenceClassification.from_pretrained(self.folder, use_safetensors=True, **local)
             return model.eval(), AutoTokenizer.from_pretrained(self.folder, **local)
 
@@ -63,7 +63,7 @@ class Reranker:
             tokenizer, question, max_length // 2
         )  # a passage gets at least half of the tokens
         batches: list[NDArray[np.float32]] = []
-        with as_input_error(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
+        with wrap_library_errors(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
             for start in range(0, len(texts), self.batch):
                 part = list(texts[start : start + self.batch])
                 inputs = tokenizer(

@@ -212,7 +212,7 @@ class Dispatcher:
             with suppress(RuntimeError):  # the event loop has ended, and the caller with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
-        question = replace(question, asker=_cache_salt(request))
+        question = replace(question, cache_salt=_cache_salt(request))
         release, is_submitted, is_begun = self._admit(model, request), False, False
         self._metrics.question_started(model.id)
         try:

@@ -20,7 +20,7 @@ from trimtab.base.errors import MissingError
 from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
 from trimtab.base.versions import Release
-from trimtab.model.threads import single_thread_beside
+from trimtab.model.threads import single_thread
 from trimtab.serving.dispatcher import Dispatcher, ServedModel
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
@@ -169,7 +169,7 @@ class Follower:
             _run_in_loop(loop, dispatcher.replace_model, served)
             self._candidate = None
         else:
-            with ExitStack() as stack, single_thread_beside():
+            with ExitStack() as stack, single_thread():
                 served = self._load_and_check(release, stack, dispatcher, loop)
                 _run_in_loop(loop, dispatcher.replace_model, served)
                 resources = stack.pop_all()
@@ -226,7 +226,7 @@ class Follower:
         ends.
         """
         try:
-            with ExitStack() as stack, single_thread_beside():
+            with ExitStack() as stack, single_thread():
                 served = self._load_and_check(source.release(canary), stack, dispatcher, loop)
                 _run_in_loop(loop, dispatcher.begin_canary, canary, served)
                 self._candidate = _Candidate(canary=canary, served=served, resources=stack.pop_all())

@@ -43,7 +43,7 @@ from trimtab.base.versions import Release
 from trimtab.data.documents import FileStamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
-from trimtab.model.threads import single_thread_beside
+from trimtab.model.threads import single_thread
 from trimtab.reports.labels import arm_family, context_shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
@@ -142,7 +142,7 @@ def serve(
     for arm in chosen:
         require_answers(arm, own_task)
     with opened(own_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:
-        threads = stack.enter_context(single_thread_beside())
+        threads = stack.enter_context(single_thread())
         listening_socket = stack.enter_context(bind_socket(host, port))
         port = listening_socket.getsockname()[1]
         feedback_store = stack.enter_context(open_feedback_store(own_task, store))
@@ -461,7 +461,7 @@ class DocumentRefresher:
 
     def _prepare(self) -> None:
         documents = read_documents(self._task)
-        with single_thread_beside():
+        with single_thread():
             for session in self._sessions:
                 self._prepared[session] = documents, session.indexed(documents)
 
@@ -480,7 +480,7 @@ def _embed_function(task: Task) -> Embed:
     found: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        with single_thread_beside():
+        with single_thread():
             if not found:
                 found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
             return found[0].encode(texts).tolist(), found[0].tokens(texts)

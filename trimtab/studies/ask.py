@@ -122,7 +122,7 @@ class Conversation:
         require_question(question)
         began = time.perf_counter()
         turn = Message(role="user", content=question)
-        self._answering.ask(OnlineQuestion(id="question", messages=(*self.turns, turn), asker="terminal"))
+        self._answering.ask(OnlineQuestion(id="question", messages=(*self.turns, turn), cache_salt="terminal"))
         try:
             reply = self._reply(on_piece)
         finally:

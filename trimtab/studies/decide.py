@@ -90,8 +90,13 @@ def decide_study(
     )
     audit = None
     if audited is not None:
-        by_arm, why_not = audited.by_arm, audited.why_not
-        audit = HumanAudit(answers=len(judged), questions=audited.count, arms=by_arm, why_not=why_not)
+        audit = HumanAudit(
+            answers=len(judged),
+            questions=audited.count,
+            arms=audited.by_arm,
+            why_not=audited.why_not,
+            n_effective=audited.effective,
+        )
     changed = changed_since(folder)
     spoken = verdict.arm or best_arm(study.results, task)
     over_time = None
@@ -117,6 +122,13 @@ def decide_study(
     )
 
 
+def with_labels(task: Task, labels: Sequence[str]) -> Task:
+    """The task with the labels that its data have, where it states none; a class of which nothing is asked is known by them alone."""
+    if task.task.kind != "classify" or task.task.labels:
+        return task
+    return task.model_copy(update={"task": task.task.model_copy(update={"labels": tuple(labels)})})
+
+
 def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
     """Decide a finished study by its stored answers, people's judgements of them, and the present rules; nothing is written.
 
@@ -133,7 +145,7 @@ def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
     trivial = {one.arm: folder / "arms" / one.arm / ANSWERS for one in before.trivial}
     found = decide_study(
         folder,
-        task,
+        with_labels(task, manifest.get("labels", ())),  # not in the manifests of before
         [records[one.arm].result if one.arm in records else one for one in before.arms],
         {arm: load_answers(folder / "arms" / arm / ANSWERS) for arm in done},
         [record.arm for record in records.values()],

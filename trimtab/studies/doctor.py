@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.config import BASE_MODEL, EMBEDDING
+from trimtab.base.files import cache_root
 from trimtab.base.show import Shown
-from trimtab.model.catalog import CATALOGUE, cache_root, resolve
+from trimtab.model.catalog import CATALOGUE, resolve
 from trimtab.model.instruct import FittingModel, advice, free_memory, models_that_fit
 
 if TYPE_CHECKING:

@@ -112,7 +112,7 @@ def by_text(session: Session, consumer: ExportReader) -> Way:
     """Greedy text."""
 
     def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
-        written = consumer.written(ids, session.output_tokens, tuple(session.encoder.stop_ids))
+        written = consumer.generate(ids, session.output_tokens, tuple(session.encoder.stop_ids))
         return written.text, written.gap(session.encoder.answer(measured)) if written.text != measured else 0.0
 
     return Way(what="answers", ask=ask)
@@ -126,7 +126,7 @@ def by_labels(session: Session, consumer: ExportReader, calibration: Calibration
     offsets_L = np.asarray(weighing.offsets) if weighing.offsets else None
 
     def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
-        sums_1L = np.asarray([consumer.label_sums(ids, ids_of)])
+        sums_1L = np.asarray([consumer.label_log_probabilities(ids, ids_of)])
         scores_L = label_scores(sums_1L, list(map(len, ids_of)), per_token=weighing.per_token, offsets_L=offsets_L)[0]
         return _best(dict(zip(labels, scores_L.tolist(), strict=True)), measured)
 

@@ -36,8 +36,8 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.export.gguf import KINDS, is_lossless, require_writable, write_gguf
 from trimtab.export.hf import (
-    plain_config,
-    plain_weights,
+    merged_config,
+    merged_weights,
     write_adapter,
     write_classifier_config,
     write_merged,
@@ -45,7 +45,7 @@ from trimtab.export.hf import (
 from trimtab.export.modelfile import modelfile, turn_template_of
 from trimtab.export.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
 from trimtab.export.signing import sign_folder
-from trimtab.model.adapters.apply import VIRTUAL
+from trimtab.model.adapters.apply import VIRTUAL_TOKEN_METHODS
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
 from trimtab.studies.equivalence import AskedAgain, Proof, Way, by_head, by_labels, by_text, prove, prove_again
@@ -247,7 +247,7 @@ class _Filling:
         )
         self._keep_calibration()
         # As measured the adapter is added to the weights and rounded once; PEFT adds its output. At fp32 that is the same.
-        notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL else ()
+        notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL_TOKEN_METHODS else ()
         return _Written(exact=self.session.precision == "fp32", notes=notes)
 
     def _merged(self) -> _Written:
@@ -267,8 +267,8 @@ class _Filling:
 
     def _gguf(self) -> _Written:
         base, encoder = self.session.base, self.session.encoder
-        weights = plain_weights(base)
-        config, kind = plain_config(base, weights), self.quantize or "f16"
+        weights = merged_weights(base)
+        config, kind = merged_config(base, weights), self.quantize or "f16"
         require_writable(config, weights, base.tokenizer)
         write_gguf(
             self.folder / GGUF,

@@ -22,7 +22,7 @@ from trimtab.base.grammar import HEAD, describe
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.export.hf import adapter_kind, adapter_rank
-from trimtab.export.readers import OF_LABELS
+from trimtab.export.readers import CLASSIFIER_KEYS
 from trimtab.export.signing import SIGNATURE
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
@@ -255,7 +255,7 @@ def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
     imports, before, options = ["AutoTokenizer"], [f"from peft import {kind}"], [f'".", dtype="{dtype}"']
     if head:
         imports.append("AutoConfig")
-        options += [f"{name}=config.{name}" for name in OF_LABELS]
+        options += [f"{name}=config.{name}" for name in CLASSIFIER_KEYS]
     if packed:
         imports.append("BitsAndBytesConfig")
         before.insert(0, "import json\n")

@@ -65,6 +65,6 @@ def dependencies(session: Session, folder: Path, selected: Depends, *, resumed: 
         refuse_changed(folder, read_object(file), now, anew)
     elif resumed and (folder / PLAN).exists():
         raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
-    write_rows(folder, session.workspace.splits)
+    write_rows(folder, session.workspace.all_splits)
     write_json(file, now)
     return now

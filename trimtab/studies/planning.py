@@ -88,7 +88,7 @@ def asking(workspace: Workspace, rows: int) -> Workspace:
     before = workspace.sample
     if sample is not None and before is not None:
         sample = Sample(rows=before.rows, used=sample.used, of=before.of)
-    return replace(workspace, splits=splits, sample=sample or before)
+    return replace(workspace, splits=splits, sample=sample or before, unsampled=workspace.all_splits)
 
 
 def smallest_seen(test: Sequence[Example], comparisons: int, task: Task) -> float:

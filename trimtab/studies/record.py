@@ -162,6 +162,7 @@ def manifest(
         "seeds": list(range(max((arm.seeds for arm in results if arm.status == "done"), default=plan.allowance.seeds))),
         "arms": [arm.name for arm in task.arms],
         "test_openings": openings,
+        "labels": list(workspace.labels) if task.task.kind == "classify" else [],
         "counts": {
             "splits": {name: len(part) for name, part in workspace.splits.items()},
             "source": dict(Counter(example.source or "not given" for example in rows)),

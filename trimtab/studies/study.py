@@ -62,7 +62,7 @@ from trimtab.measurement.latency import MORE_PASSES, PASSES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
-from trimtab.studies.decide import decide_study
+from trimtab.studies.decide import decide_study, with_labels
 from trimtab.studies.place import (
     PLAN,
     SAMPLED,
@@ -533,7 +533,7 @@ class _StudyRun:
         """The result of the study, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
         found = decide_study(
-            *(self.folder, self.task, self.results, answers, arms, self.usages),
+            *(self.folder, with_labels(self.task, self.workspace.labels), self.results, answers, arms, self.usages),
             trivial=self._trivial_answers() if answers else {},
             cuts=plan.cuts,
             look=look,

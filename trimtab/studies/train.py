@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def train(
     track: str | None = None,
     begin: Path | None = None,
     only: Collection[str] | None = None,
+    begun: Callable[[str], None] | None = None,
 ) -> TrainedRun:
     """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
 
@@ -82,7 +83,7 @@ def train(
     functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
     standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training.
     `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to go on from, in place of the base's; `only`: ids of the
-    rows to train on, all unless given. Raises InputError for an arm without weights of its own, for one with a head where `begin` is
+    rows to train on, all unless given; `begun` is called with the ID of the run before anything is trained. Raises InputError for an arm without weights of its own, for one with a head where `begin` is
     given, and where a run to go on with was begun with others, StoppedError after a signal.
     """
     own = loaded(task)
@@ -107,6 +108,8 @@ def train(
         folder = _run_folder(opening.workspace, chosen, seed, resume)
         allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
         opening.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+        if begun is not None:
+            begun(folder.name)
         with locked(folder):
             record, trained = _trained(opening, chosen, folder, seed, begin, only)
     return TrainedRun(
@@ -138,7 +141,7 @@ def _trained(
     if begun is not None:
         refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {arm.name}"))
     write_run(folder, record)
-    write_rows(folder, opening.workspace.splits)
+    write_rows(folder, opening.workspace.all_splits)
     progress = opening.progress(folder / "metrics.jsonl", arm.name)
     progress.seed = record.seed
     context = context_for(arm, record.chosen)

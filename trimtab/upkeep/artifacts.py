@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from uuid import uuid4
 
-from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError
+from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError, TrimtabError
 from trimtab.base.files import refuse_links, replacing, sha256_file, sync
 
 _NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 _PIECE = 1 << 20  # bytes that are read at once
 _CUT_SECONDS = 24 * 3600  # after which a file that was not finished is of a writer that died
+# Stores without folders, where makedirs would make a bucket of any name that is mistyped.
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"}
 _DAMAGED = "register the arm again, or restore the file from a copy"
 
 
@@ -130,7 +132,8 @@ class ObjectStore:
         _require_same(sha256_file(file), sha256, file)
         beside = self._place(f".{sha256}.{uuid4().hex}.part")
         with _in_words(self.name):
-            self._files.makedirs(self._root, exist_ok=True)
+            if not _BUCKETS & set(_names(self._files.protocol)):
+                self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(file), beside)
             with self._files.open(beside, "rb") as sent:
                 _require_same(_digest(sent), sha256, file)
@@ -292,8 +295,23 @@ def _in_words(address: str) -> Iterator[None]:
     """What a client of some store raises, as an error of ours on one line."""
     try:
         yield
-    except (OSError, InputError, ImportError):
+    except (TrimtabError, ImportError):
+        raise
+    except FileNotFoundError as error:
+        raise MissingError(f"{address}: {_line(error)}; is there such a bucket or folder?") from error
+    except PermissionError as error:
+        raise RemoteError(f"{address}: {_line(error)}; may you read and write there?") from error
+    except OSError:
         raise
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RemoteError(f"{address}: {said}; is the store there, and may you write to it?") from error
+        raise RemoteError(
+            f"{address}: {type(error).__name__}: {_line(error)}; is the store there, and may you write to it?"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _names(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else protocol

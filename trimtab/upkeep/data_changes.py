@@ -93,7 +93,7 @@ def compare_data(
         differing = new_rows(rows, known)
         changed[split] = sum(row.id in known for row in differing)
         new[split] = len(differing) - changed[split]
-    there = {row.id for rows in workspace.splits.values() for row in rows}
+    there = {row.id for rows in workspace.all_splits.values() for row in rows}
     before = None if documents is None else {one.id: one.digest for one in documents}
     now = {one.id: one.digest for one in workspace.documents}
     return DataChanges(

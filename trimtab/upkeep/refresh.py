@@ -162,13 +162,15 @@ class RefreshResult(Shown):
 class _RefreshRecord:
     """`refresh.json`: the steps of a refresh that are done, so that another sitting goes on behind them.
 
-    `before`: the study that was the newest when it began. `run`: the training that went on from production's weights.
+    `before`: the study that was the newest when it began. `training`: the run in which it goes on from production's weights, `run`: the
+    same once it is done.
     """
 
     production: int
     when: str
     before: str | None
     plan: RefreshPlan
+    training: str | None = None
     run: str | None = None
     study: str | None = None
     trainings: tuple[CandidateTraining, ...] = ()
@@ -364,7 +366,15 @@ class _Refresh:
         if not tuned or self.record.run is not None:
             return
         adapter, rows = self.bundled.saved.folder / "adapter", self._replayed()
-        run = train(self.task, arm.name, begin=adapter, only=rows, **self.given.options)
+        run = train(
+            self.task,
+            arm.name,
+            begin=adapter,
+            only=rows,
+            resume=self.record.training,
+            begun=lambda name: self._keep(training=name),
+            **self.given.options,
+        )
         self._keep(run=run.id)
 
     def _replayed(self) -> frozenset[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.apply import merged
 from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.inference_layers import (
     FAMILIES,
     FusedDecoderLayer,
@@ -41,7 +42,7 @@ def plain(*layers: nn.Linear) -> Projection:
 
 
 def fused(base: Base) -> int:
-    return sum(isinstance(vars(module).get("forward"), FusedDecoderLayer) for module in base.model.modules())
+    return sum(isinstance(INFERENCE_FORWARDS.get(module), FusedDecoderLayer) for module in base.model.modules())
 
 
 @pytest.mark.parametrize("family", [family.lower() for family in FAMILIES])
@@ -74,9 +75,9 @@ def test_a_change_beside_the_weights_keeps_the_layers_until_it_is_merged() -> No
     with merged(base.model), inference_forwards(base.model, plain):
         assert fused(base) > 0
         assert torch.allclose(told(base), before, rtol=1e-4, atol=1e-4)
-        inside = [vars(module).get("forward") for module in base.model.modules()]
+        inside = [INFERENCE_FORWARDS.get(module) for module in base.model.modules()]
         with inference_forwards(base.model, plain):  # nothing more to do
-            assert [vars(module).get("forward") for module in base.model.modules()] == inside
+            assert [INFERENCE_FORWARDS.get(module) for module in base.model.modules()] == inside
         assert fused(base) > 0
 
 

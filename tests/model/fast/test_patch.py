@@ -7,16 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_models import KERNEL_FAMILIES, model_of
+from kernel_models import KERNEL_FAMILIES, accelerated, model_of
 from torch import Tensor
 
-from trimtab.model import attention
 from trimtab.model.attention import AttentionConfig, PackedSequences, causal_attention
 from trimtab.model.fast import patch as lean
-from trimtab.model.fast import train_layers as learning
-from trimtab.model.fast.patch import accelerate
 from trimtab.model.kernels import build as compiled
-from trimtab.model.kernels import ops as operations
 from trimtab.model.load import hidden_states
 
 needs_kernels = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
@@ -48,11 +44,10 @@ def test_outputs_and_gradients_lie_as_near_to_float64_as_transformers(
     given = model_of(family, torch.bfloat16)
     exact = learned(copy.deepcopy(given).double())
     with monkeypatch.context() as without:
-        for room in (operations, attention):
-            without.setattr(room, "can", lambda *_: False)
+        without.setattr("trimtab.model.kernels.build._off", 1)
         plain = errors(learned(given), exact)
-    accelerate(given)
-    monkeypatch.setattr(type(given.model.layers[0].self_attn).__mro__[2], "forward", None)  # theirs is not called
+    accelerated(given)
+    monkeypatch.setattr(type(given.model.layers[0].self_attn).__mro__[3], "forward", None)  # theirs is not called
     ours = errors(learned(given), exact)
     assert len(ours) > 10
     for name, error in ours.items():
@@ -66,10 +61,9 @@ def test_float32_and_machines_without_kernels_get_transformers_numbers_to_the_bi
     for dtype in (torch.float32, torch.bfloat16):
         model = model_of(family, dtype)
         if dtype == torch.bfloat16:
-            for room in (lean, learning, operations, attention):
-                monkeypatch.setattr(room, "can", lambda *_: False)
+            monkeypatch.setattr("trimtab.model.kernels.build._off", 1)
         before = learned(model)
-        accelerate(model)
+        accelerated(model)
         after = learned(model)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -79,7 +73,7 @@ def test_a_copy_computes_with_its_own_weights_and_keeps_its_names() -> None:
     model = model_of("llama", torch.bfloat16)
     names = list(model.state_dict())
     kinds = [type(part).__name__ for part in model.modules()]
-    accelerate(model)
+    accelerated(model)
     other = copy.deepcopy(model)
     before = learned(model)["out"]
     with torch.no_grad():

@@ -137,6 +137,6 @@ def test_a_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
 
 
 def test_only_bfloat16_on_a_processor_is_taken() -> None:
-    assert not compiled.can(torch.zeros(2))
-    assert not compiled.can(torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2))
-    assert compiled.can(torch.zeros(2, dtype=torch.bfloat16)) is bool(compiled.library())
+    assert not compiled.supports("step_adam", torch.zeros(2))
+    assert not compiled.supports("step_adam", torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2))
+    assert compiled.supports("step_adam", torch.zeros(2, dtype=torch.bfloat16)) is ("step_adam" in compiled.library())

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapters.lora import LoraLinear, shared_input_forward
+from trimtab.model.fast.forwards import KernelLinear, accelerated_class, is_plain_linear
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import matmul as products
 from trimtab.model.kernels.matmul import (
     LEAST,
-    KernelLinear,
     PackedLinear,
     grad_matmul,
-    is_plain_linear,
     lora_down,
     matmul,
     pack,
@@ -135,7 +134,7 @@ def test_a_plain_layer_learns_what_float64_learns(bias: bool) -> None:
     torch.manual_seed(0)
     plain = nn.Linear(96, 64, bias=bias).bfloat16()
     ours, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
-    ours.__class__ = type("Linear", (KernelLinear, nn.Linear), {})
+    ours.__class__ = accelerated_class(nn.Linear, KernelLinear)
     assert is_plain_linear(ours)
     assert is_plain_linear(plain)
     assert not is_plain_linear(nn.ReLU())
@@ -170,7 +169,7 @@ def test_low_rank_changes_by_kernels_are_as_near_to_float64_as_by_torch(monkeypa
 
     exact = learned([copy.deepcopy(one).double() for one in layers], torch.float64)
     ours = learned(layers, torch.bfloat16)
-    monkeypatch.setattr(products, "can", lambda *_: False)
+    monkeypatch.setattr("trimtab.model.kernels.build._off", 1)
     theirs = learned(layers, torch.bfloat16)
     for own, plain, true in zip(ours, theirs, exact, strict=True):
         assert error(own, true) <= 1.05 * error(plain, true) + 1e-4

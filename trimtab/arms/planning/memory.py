@@ -10,7 +10,7 @@ from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.base.grammar import REWARDED
 from trimtab.inference.engine import Engine
-from trimtab.inference.kv_cache import rows_for
+from trimtab.inference.kv_cache import slots_for
 from trimtab.model.footprint import GAPS
 from trimtab.training.activation_cache import cache_bytes
 from trimtab.training.batch import default_microbatch_tokens
@@ -26,7 +26,7 @@ def answering_memory(session: Session, own: int, questions: int) -> float:
         return GAPS * answering_mb(session.base, 1, session.kept_tokens, reading)
     engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
     slots = max(1, min(engine.slots, BATCH_ITEMS, questions, engine.cache_tokens // each))
-    return GAPS * answering_mb(session.base, rows_for(slots), each, min(engine.prefill_tokens, slots * own))
+    return GAPS * answering_mb(session.base, slots_for(slots), each, min(engine.prefill_tokens, slots * own))
 
 
 def training_memory(

@@ -16,9 +16,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers
 from trimtab.model.attention import AttentionConfig, Layout
+from trimtab.model.fast.forwards import INFERENCE_FORWARDS, Accelerated, is_plain_linear
 from trimtab.model.fast.whole_layers import KernelDecoderLayer, KernelDecoderStack
-from trimtab.model.kernels.build import can
-from trimtab.model.kernels.matmul import PackedLinear, is_plain_linear
+from trimtab.model.kernels.build import supports
+from trimtab.model.kernels.matmul import PackedLinear
 from trimtab.model.kernels.ops import BLOCK, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm
 
 Projection = Callable[[Tensor], Tensor]
@@ -40,23 +41,25 @@ def inference_forwards(model: nn.Module, make: MakeProjection) -> Iterator[None]
     whole = [layer for layer in model.modules() if _is_known(layer)]
     within = {id(inner) for layer in whole for inner in layer.modules()}
     single = [layer for layer in plain_linears(model) if id(layer) not in within]
-    changed = [] if any("forward" in vars(layer) for layer in (*whole, *single)) else [*whole, *single]
+    changed: list[nn.Module] = [*whole, *single]
+    if any(one in INFERENCE_FORWARDS for one in changed):
+        changed = []
     try:
         for layer in changed:
-            layer.forward = make(layer) if is_plain_linear(layer) else FusedDecoderLayer(layer, make)
+            INFERENCE_FORWARDS[layer] = make(layer) if is_plain_linear(layer) else FusedDecoderLayer(layer, make)
         inner: Any = model.base_model
         if changed and _is_whole(inner):
-            inner.forward = FusedDecoderStack(inner)
+            INFERENCE_FORWARDS[inner] = FusedDecoderStack(inner)
             changed.append(inner)
         yield
     finally:
         for layer in changed:
-            vars(layer).pop("forward", None)
+            INFERENCE_FORWARDS.pop(layer, None)
 
 
 def plain_linears(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a model and its head, those inside of changes included."""
-    return [layer for layer in model.modules() if is_plain_linear(layer)]
+    """Return the accelerated linear layers of a model and its head, those inside adapter layers included."""
+    return [layer for layer in model.modules() if isinstance(layer, Accelerated) and is_plain_linear(layer)]
 
 
 def stacked_weight(layers: Sequence[nn.Linear]) -> Tensor:
@@ -108,7 +111,8 @@ class FusedDecoderLayer:
         products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
         laid = [one for one in products if isinstance(one, PackedLinear)]
         norms = [self.before, self.between, *self.head_norms]
-        fits = self.size % BLOCK == 0 and is_silu(self.activation) and can(*(norm.weight for norm in norms if norm))
+        fits = self.size % BLOCK == 0 and is_silu(self.activation)
+        fits = fits and supports("enter_layer", *(norm.weight for norm in norms if norm))
         return (
             KernelDecoderLayer(laid, norms, self.heads, self.size, self.rule)
             if fits and len(laid) == len(products)
@@ -135,7 +139,7 @@ class FusedDecoderStack:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.layers = [layer.forward for layer in model.layers]
+        self.layers: list[Any] = [INFERENCE_FORWARDS[layer] for layer in model.layers]
         laid = [layer.laid for layer in self.layers if layer.laid]
         self.laid = KernelDecoderStack(laid) if len(laid) == len(self.layers) else None
 
@@ -187,7 +191,7 @@ def _inside(layer: nn.Module) -> nn.Linear:
 def _is_whole(model: Any) -> bool:
     """Whether all that its layers do is `Fused`."""
     layers = getattr(model, "layers", ())
-    return bool(layers) and all(isinstance(vars(layer).get("forward"), FusedDecoderLayer) for layer in layers)
+    return bool(layers) and all(isinstance(INFERENCE_FORWARDS.get(layer), FusedDecoderLayer) for layer in layers)
 
 
 def is_known_decoder_layer(layer: nn.Module) -> bool:
@@ -197,4 +201,5 @@ def is_known_decoder_layer(layer: nn.Module) -> bool:
 
 def _is_known(layer: nn.Module) -> bool:
     """Whether it is a decoder layer of the families, and all that was trained is in its weights."""
-    return is_known_decoder_layer(layer) and all(part.is_merged for part in adapter_layers(layer).values())
+    known = isinstance(layer, Accelerated) and is_known_decoder_layer(layer)
+    return known and all(part.is_merged for part in adapter_layers(layer).values())

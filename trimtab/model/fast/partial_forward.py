@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.attention import Layout
+from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.inference_layers import is_known_decoder_layer
 from trimtab.model.fast.train_layers import FusedTrainLayer
 from trimtab.model.load import Base
@@ -95,15 +96,15 @@ def _may_end(base: Base, wanted: int, tokens: int) -> bool:
     Not in float32: seeded losses are held to the bit there, and a product's last bits hang on its size.
     """
     last = base.model.base_model.layers[-1]
-    known = is_known_decoder_layer(last) and "forward" not in vars(last)
+    known = is_known_decoder_layer(last) and last not in INFERENCE_FORWARDS
     return known and wanted < tokens and base.model.dtype != torch.float32 and virtual_tokens_of(base.model) is None
 
 
 def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> Tensor:
     """What a decoder layer of the families puts out at wanted places, `[1, M, D]`: others are only looked at by these."""
-    learnt = layer.learnt(hidden_1ND, wanted_M, **attends) if isinstance(layer, FusedTrainLayer) else None
-    if learnt is not None:
-        return learnt
+    fused = layer.fused_forward(hidden_1ND, wanted_M, **attends) if isinstance(layer, FusedTrainLayer) else None
+    if fused is not None:
+        return fused
     mixed_1ND, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_1ND), **attends)
     # index_select, as its gradient adds up a place that is wanted several times in a fixed order on CPU
     hidden_1MD = (hidden_1ND + mixed_1ND).index_select(1, wanted_M)
@@ -127,9 +128,6 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
         layers[number].forward = forward
     model = _beside(base.model)
     inner = _beside(model.base_model)
-    vars(inner).pop(
-        "forward", None
-    )  # while it answers, a model goes through layers of its own list (`model/fast/inference_layers.py`)
     inner._modules["layers"] = nn.ModuleList(layers)
     model._modules[model.base_model_prefix] = inner
     return replace(base, model=model)

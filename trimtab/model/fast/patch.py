@@ -14,63 +14,73 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.lora import shared_input_forward
 from trimtab.model.attention import Layout
+from trimtab.model.fast.forwards import (
+    Accelerated,
+    KernelLinear,
+    accelerated_class,
+    is_plain_linear,
+    original_class,
+)
 from trimtab.model.fast.inference_layers import attention_config, is_known_decoder_layer
 from trimtab.model.fast.train_layers import FusedTrainLayer
-from trimtab.model.kernels.build import call, can
-from trimtab.model.kernels.matmul import KernelLinear, is_plain_linear
+from trimtab.model.kernels.build import call, supports
 from trimtab.model.kernels.ops import BLOCK, PAIR, apply_function, head_strides, is_silu, supports_rows
+from trimtab.model.load import Base
 
 
-def accelerate(model: Any) -> None:
-    """Give the parts of the families' layers, and the norm behind them, a forward in fewer operations."""
+def accelerate(base: Base) -> Base:
+    """Put faster forwards on a model's modules, in training and for `inference_forwards`; return the same base.
+
+    Weights, names and roundings stay those of transformers. Where no kernel supports the inputs, transformers' forward runs. Calling it
+    again changes nothing; `decelerate` takes all of it off.
+    """
+    model: Any = base.model
     layers = [layer for layer in model.modules() if is_known_decoder_layer(layer)]
+    parts: dict[nn.Module, type[Accelerated]] = {one: Accelerated for one in model.modules() if is_plain_linear(one)}
     for layer in layers:
-        parts: dict[nn.Module, type] = {layer.input_layernorm: _Norm, layer.post_attention_layernorm: _Norm}
-        parts |= {layer.mlp: _Mlp, layer.self_attn: _Attention}
-        parts |= {
-            getattr(layer.self_attn, name): _Norm for name in ("q_norm", "k_norm") if hasattr(layer.self_attn, name)
-        }
+        attention = layer.self_attn
         parts |= {one: KernelLinear for one in layer.modules() if is_plain_linear(one)}
-        parts[layer] = FusedTrainLayer
-        for part, by in parts.items():
-            part.__class__ = _leaner(type(part), by)
+        norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        norms += [layer.input_layernorm, layer.post_attention_layernorm]
+        parts |= dict.fromkeys((norm for norm in norms if norm is not None), _Norm)
+        parts |= {layer.mlp: _Mlp, attention: _Attention, layer: FusedTrainLayer}
     if layers:
-        model.base_model.norm.__class__ = _leaner(type(model.base_model.norm), _Norm)
+        parts |= {model.base_model: Accelerated, model.base_model.norm: _Norm}
+    for part, by in parts.items():
+        part.__class__ = accelerated_class(original_class(part), by)
+    return base
 
 
-_made: dict[tuple[type, type], type] = {}
+def decelerate(base: Base) -> Base:
+    """Take off what `accelerate` put on: every module is of its own class again; return the same base."""
+    for part in base.model.modules():
+        part.__class__ = original_class(part)
+    return base
 
 
-def _leaner(kind: type, by: type) -> type:
-    """The same kind of module, which asks `by` first; a class and not a function of the one module, which a copy would share."""
-    if (kind, by) not in _made:
-        _made[kind, by] = type(kind.__name__, (by, kind), {})
-    return _made[kind, by]
-
-
-class _Norm(nn.Module):
+class _Norm(Accelerated):
     weight: nn.Parameter
     variance_epsilon: float
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def train_forward(self, hidden_states: Tensor) -> Tensor:
         """RMS norm over the last dimension."""
-        if not supports_rows(hidden_states, self.weight):
-            plain: Tensor = super().forward(hidden_states)
+        if not supports_rows("norm_backward", hidden_states, self.weight):
+            plain: Tensor = super().train_forward(hidden_states)
             return plain
         out: Tensor = apply_function(_Normed, hidden_states.contiguous(), self.weight, self.variance_epsilon)
         return out
 
 
-class _Mlp(nn.Module):
+class _Mlp(Accelerated):
     gate_proj: nn.Module
     up_proj: nn.Module
     down_proj: nn.Module
     act_fn: nn.Module
 
-    def forward(self, x: Tensor) -> Tensor:
+    def train_forward(self, x: Tensor) -> Tensor:
         """The gated MLP."""
-        if not is_silu(self.act_fn) or not can(x):
-            plain: Tensor = super().forward(x)
+        if not is_silu(self.act_fn) or not supports("gated_backward", x):
+            plain: Tensor = super().train_forward(x)
             return plain
         gate, up = shared_input_forward((self.gate_proj, self.up_proj), x)
         if gate.numel() % PAIR:
@@ -81,7 +91,7 @@ class _Mlp(nn.Module):
         return out
 
 
-class _Attention(nn.Module):
+class _Attention(Accelerated):
     q_proj: nn.Module
     k_proj: nn.Module
     v_proj: nn.Module
@@ -89,7 +99,7 @@ class _Attention(nn.Module):
     head_dim: int
     layer_idx: int
 
-    def forward(
+    def train_forward(
         self,
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
@@ -99,7 +109,7 @@ class _Attention(nn.Module):
     ) -> tuple[Tensor, Any]:
         """Attention of one flat row, `[1, N, D]`, in its layout."""
         if layout is None or position_embeddings is None or not self._fits(hidden_states, *position_embeddings):
-            plain: tuple[Tensor, Any] = super().forward(
+            plain: tuple[Tensor, Any] = super().train_forward(
                 hidden_states, position_embeddings=position_embeddings, layout=layout, **others
             )
             return plain
@@ -115,7 +125,11 @@ class _Attention(nn.Module):
         return self.o_proj(out_NHD.flatten(1)[None]), None
 
     def _fits(self, hidden_states: Tensor, cos: Tensor, sin: Tensor) -> bool:
-        return self.head_dim % BLOCK == 0 and cos.shape[-1] == self.head_dim and can(hidden_states, cos, sin)
+        return (
+            self.head_dim % BLOCK == 0
+            and cos.shape[-1] == self.head_dim
+            and supports("rotate", hidden_states, cos, sin)
+        )
 
 
 class _Normed(torch.autograd.Function):

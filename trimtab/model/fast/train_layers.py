@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.forwards import Accelerated, is_plain_linear
 from trimtab.model.fast.inference_layers import attention_config
-from trimtab.model.kernels.build import address, call, can, library
-from trimtab.model.kernels.matmul import is_plain_linear
+from trimtab.model.kernels.build import address, call, supports
 from trimtab.model.kernels.ops import BLOCK, PAIR, apply_function, is_silu
 from trimtab.model.kernels.varlen_attention import VarlenAttention
 
@@ -40,18 +40,18 @@ class _LayerStruct(ctypes.Structure):
     )
 
 
-class FusedTrainLayer(nn.Module):
+class FusedTrainLayer(Accelerated):
     """What a decoder layer of the families becomes in training (`model/fast/patch.py`): by two kernels where they know all that moves."""
 
-    def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
+    def train_forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
         """One flat row, `[1, N, W]`."""
-        learnt = self.learnt(hidden_states, None, **named)
+        learnt = self.fused_forward(hidden_states, None, **named)
         if learnt is None:
-            plain: Tensor = super().forward(hidden_states, *others, **named)
+            plain: Tensor = super().train_forward(hidden_states, *others, **named)
             return plain
         return learnt
 
-    def learnt(
+    def fused_forward(
         self,
         hidden_1NW: Tensor,
         wanted_M: Tensor | None,
@@ -84,7 +84,7 @@ def trains_by_kernels(model: Any) -> bool:
 
 def _is_known(layer: Any, linears: list[Any]) -> bool:
     """Whether kernels know all that a layer is made of and all that moves in it."""
-    if "learn" not in library() or hasattr(layer.self_attn, "q_norm") or not is_silu(layer.mlp.act_fn):
+    if hasattr(layer.self_attn, "q_norm") or not is_silu(layer.mlp.act_fn):
         return False
     changed = [one for one in linears if type(one) is LoraLinear and not one.is_merged]
     plain = [one.base for one in changed] or linears
@@ -98,7 +98,11 @@ def _is_known(layer: Any, linears: list[Any]) -> bool:
     if len({(len(one.lora_a), one.scale) for one in changed}) > 1 or any(one.dtype != torch.float32 for one in sides):
         return False
     sizes = plain[0].in_features % PAIR, plain[-1].in_features % PAIR, layer.self_attn.head_dim % BLOCK
-    return not any(sizes) and can(*weights, *biases) and all(one.is_contiguous() for one in (*weights, *biases, *sides))
+    return (
+        not any(sizes)
+        and supports("learn", *weights, *biases)
+        and all(one.is_contiguous() for one in (*weights, *biases, *sides))
+    )
 
 
 def _norms(layer: Any) -> tuple[Any, Any]:
@@ -107,7 +111,7 @@ def _norms(layer: Any) -> tuple[Any, Any]:
 
 def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
     """Whether kernels compute all that a pass asks of a layer."""
-    passes = isinstance(layout, PackedSequences) and can(hidden_1NW, *angles)
+    passes = isinstance(layout, PackedSequences) and supports("learn", hidden_1NW, *angles)
     if not passes or not _is_known(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
         return False
     return attention_config(layer.self_attn).sees_all(layout.longest)

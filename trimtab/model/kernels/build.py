@@ -1,6 +1,6 @@
-"""The folder `kernels` as a library: compiled where a C compiler is found, once for a processor.
+"""Compiles the C kernels once for a processor, loads them, and says which tensors they support.
 
-Whoever calls it has the same in plain torch (`model/kernels/ops.py`), so nothing has to be installed for it.
+Every kernel has an equivalent in plain torch, so a C compiler is optional. `TRIMTAB_KERNELS=0` turns all kernels off.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trimtab.model.catalog import cache_root
+from trimtab.base.files import cache_root
 
 SOURCES = Path(__file__).parent
 SECONDS = 60  # after which a compiler is given up
@@ -64,12 +65,13 @@ Kernel = Callable[..., None]
 
 @functools.cache
 def library() -> dict[str, Kernel]:
-    """The compiled kernels by their names; none where they cannot be had. `CC` names another compiler; an empty one, or one that is
-    no command line (`CC='"'`), means none.
+    """Return the compiled kernels by name; none where they cannot be compiled or `TRIMTAB_KERNELS=0` turns them off.
 
-    The first call may compile for a second; the library is kept in the cache's folder `kernels`. Where several threads come first,
-    each compiles, and the last library stays.
+    `CC` names another compiler; an empty one, or one that is no command line (`CC='"'`), means none. The first call may compile for a
+    second; the library stays in the cache's folder `kernels`. If several threads call first, each compiles, and the last library stays.
     """
+    if os.environ.get("TRIMTAB_KERNELS") == "0":
+        return {}
     try:
         compiler = shlex.split(os.environ.get("CC", "cc"))
     except ValueError:  # a quotation mark that is not closed
@@ -89,7 +91,7 @@ def library() -> dict[str, Kernel]:
 
 
 def _name(asked: list[str]) -> str:
-    """What a library depends on: the source, how it is compiled, and the processor, since a home may be shared by machines."""
+    """Return a hash of what a library depends on: sources, compiler flags and the processor, since machines may share a home."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
@@ -103,7 +105,7 @@ def _name(asked: list[str]) -> str:
 
 
 def _is_ours(file: Path) -> bool:
-    """Whether it is there, ours, and nobody else can have written it: it will be run."""
+    """Return True if the file exists, belongs to this user, and nobody else can have written it: its code will run."""
     try:
         found = (file.lstat(), file.parent.lstat())
     except FileNotFoundError:
@@ -143,19 +145,33 @@ def _loaded(file: Path) -> dict[str, Kernel]:
     return kernels
 
 
-def can(*tensors: Tensor) -> bool:
-    """Whether kernels take these: bfloat16 on a processor."""
-    for one in tensors:  # asked ten times a layer, so no generator
+_off = 0  # contexts of `kernels_off` that are open, over all threads
+
+
+def supports(op: str, *tensors: Tensor) -> bool:
+    """Return True if there is a kernel `op` for these tensors: compiled, not turned off, all bfloat16 on the CPU."""
+    for one in tensors:  # called ten times a layer, so no generator
         if one.dtype is not torch.bfloat16 or one.device.type != "cpu":
             return False
-    return bool(library())
+    return not _off and op in library()
+
+
+@contextmanager
+def kernels_off() -> Iterator[None]:
+    """Context manager: no kernel is supported within, in any thread, so that everything runs in plain torch."""
+    global _off
+    _off += 1
+    try:
+        yield
+    finally:
+        _off -= 1
 
 
 def address(numbers: Tensor | None) -> int | None:
-    """Where a tensor's numbers lie, for a structure that a kernel reads; whoever made the structure keeps the tensor."""
+    """Return a tensor's address, for a structure that a kernel reads; the caller keeps the tensor alive."""
     return None if numbers is None else numbers.data_ptr()
 
 
-def call(kernel: str, *given: Tensor | float | ctypes.Array[Any] | None) -> None:
-    """Run a kernel, which `can` was asked for: of a tensor it is told where its numbers lie, and nothing of its shape."""
-    library()[kernel](*[one.data_ptr() if isinstance(one, Tensor) else one for one in given])
+def call(op: str, *arguments: Tensor | float | ctypes.Array[Any] | None) -> None:
+    """Run a kernel that `supports` these tensors. It gets their addresses and not their shapes: sizes are arguments of their own."""
+    library()[op](*[one.data_ptr() if isinstance(one, Tensor) else one for one in arguments])

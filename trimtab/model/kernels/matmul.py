@@ -5,13 +5,11 @@ Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of l
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trimtab.model.kernels.build import call, can, library
-from trimtab.model.kernels.ops import PAIR, apply_function
+from trimtab.model.kernels.build import call, supports
+from trimtab.model.kernels.ops import PAIR
 
 _LAID = 2  # as the kernels say that a weight lies in panels
 LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
@@ -99,7 +97,7 @@ def transposed(side_OS: Tensor, input_NI: Tensor) -> Tensor:
 def use_kernel(rows: Tensor, *others: Tensor) -> bool:
     """Whether kernels multiply these, the first of which are rows of as many numbers as a layer has inputs."""
     enough = rows.shape[:-1].numel() >= LEAST and rows.shape[-1] % PAIR == 0
-    return enough and can(rows, *others) and "product" in library()
+    return enough and supports("product", rows, *others)
 
 
 class PackedLinear:
@@ -129,43 +127,7 @@ def pack(weight_OI: Tensor) -> Tensor:
 def can_pack(weight_OI: Tensor) -> bool:
     """Whether kernels multiply by such a weight faster than torch, whatever the rows."""
     whole = all(size % PAIR == 0 for size in weight_OI.shape)
-    return whole and can(weight_OI) and "product" in library()
-
-
-def is_plain_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether it is a linear layer with nothing beside its weight and bias."""
-    return type(layer) is nn.Linear or isinstance(layer, KernelLinear)
-
-
-class KernelLinear(nn.Module):
-    """What a plain linear layer becomes (`model/fast/patch.py`), with its weights, names and roundings."""
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-
-    def forward(self, input: Tensor) -> Tensor:
-        """The input times the weight, and the bias."""
-        if not use_kernel(input, self.weight) or len(self.weight) % PAIR:
-            plain: Tensor = super().forward(input)
-            return plain
-        flat_NI = input.reshape(-1, input.shape[-1])
-        out_NO: Tensor = apply_function(_Product, flat_NI, self.weight, self.bias)
-        return out_NO.view(*input.shape[:-1], -1)
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, input_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-        ctx.save_for_backward(input_NI if ctx.needs_input_grad[1] else None, weight_OI)
-        return matmul(input_NI, weight_OI, bias_O=bias_O)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        input_NI, weight_OI = ctx.saved_tensors
-        grad_NO = grads[0].contiguous()
-        grad_NI = matmul(grad_NO, weight_OI, upright=True) if ctx.needs_input_grad[0] else None
-        grad_OI = weight_gradient(grad_NO, input_NI) if input_NI is not None else None
-        return grad_NI, grad_OI, grad_NO.sum(0) if ctx.needs_input_grad[2] else None
+    return whole and supports("product", weight_OI)
 
 
 def _together(low_NS: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 
-from trimtab.model.kernels.build import call, can
+from trimtab.model.kernels.build import call, supports
 from trimtab.model.kernels.torch_private import softmax_gradient, works
 
 PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and of a head or a slot
@@ -25,14 +25,14 @@ def apply_function(function: type[torch.autograd.Function], *given: Any) -> Any:
     return apply(*given)
 
 
-def supports_rows(*rows: Tensor) -> bool:
-    """Whether kernels take rows of this width."""
-    return rows[0].shape[-1] % PAIR == 0 and can(*rows)
+def supports_rows(op: str, *rows: Tensor) -> bool:
+    """Return True if there is a kernel `op` for these rows: as `supports`, and of a width that is a multiple of PAIR."""
+    return rows[0].shape[-1] % PAIR == 0 and supports(op, *rows)
 
 
 def rms_norm(input_ND: Tensor, norm: Any) -> Tensor:
     """RMS norm as transformers rounds it: before the weight and behind it."""
-    if supports_rows(input_ND, norm.weight):
+    if supports_rows("add_and_norm", input_ND, norm.weight):
         return _add_and_norm(input_ND, None, norm)[1]
     out: Tensor = F.rms_norm(input_ND, input_ND.shape[-1:], eps=norm.variance_epsilon) * norm.weight
     return out
@@ -40,7 +40,7 @@ def rms_norm(input_ND: Tensor, norm: Any) -> Tensor:
 
 def add_rms_norm(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     """The sum of two, and its norm."""
-    if supports_rows(hidden_ND, more_ND, norm.weight):
+    if supports_rows("add_and_norm", hidden_ND, more_ND, norm.weight):
         return _add_and_norm(hidden_ND, more_ND, norm)
     sum_ND = hidden_ND + more_ND
     return sum_ND, rms_norm(sum_ND, norm)
@@ -48,7 +48,7 @@ def add_rms_norm(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor,
 
 def gated_activation(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
     """What goes into an MLP's last product: the activation of the one, times the other."""
-    if is_silu(activation) and gate.numel() % PAIR == 0 and can(gate, up):
+    if is_silu(activation) and gate.numel() % PAIR == 0 and supports("gated", gate, up):
         gate, up = gate.contiguous(), up.contiguous()
         out = torch.empty_like(gate)
         call("gated", gate, up, out, gate.numel())
@@ -66,7 +66,7 @@ def apply_rope(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     """Queries and keys at their positions (rotary embeddings); what was given may be overwritten."""
     tokens, heads, size = heads_NHD.shape
     fits = size % BLOCK == 0 and cos_ND.shape[1] == size and heads_NHD.stride()[1:] == (size, 1)
-    if fits and can(heads_NHD, cos_ND, sin_ND):
+    if fits and supports("rotate", heads_NHD, cos_ND, sin_ND):
         cos_ND, sin_ND = cos_ND.contiguous(), sin_ND.contiguous()
         apart = size, heads_NHD.stride(0)
         call("rotate", heads_NHD, *apart, heads_NHD, *apart, cos_ND, sin_ND, tokens, heads, size, 1.0)
@@ -88,7 +88,7 @@ def scaled_softmax(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[
 
 def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
     """The gradient of what a softmax was taken of, from that of its weights, which may be overwritten."""
-    if not can(weights_KRT, grads_KRT):
+    if not supports("weigh_backward", weights_KRT, grads_KRT):
         if works(softmax_gradient):
             return softmax_gradient(grads_KRT, weights_KRT)
         wide_KRT = weights_KRT.to(torch.promote_types(weights_KRT.dtype, torch.float32))
@@ -101,13 +101,13 @@ def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
 
 def supports_decode(new: Sequence[Tensor], keys: Tensor) -> bool:
     """Whether `attend_own` takes these queries, keys and values, and the slots' keys `[slots, K, T / 64, D, 64]`."""
-    return keys.shape[4] == BLOCK and supports_heads(*new)
+    return keys.shape[4] == BLOCK and supports_heads("attend_own", *new)
 
 
-def supports_heads(*sides_HND: Tensor) -> bool:
-    """Whether `attend_own` and `attend_ways` take heads of this size, which must be one for queries, keys and values."""
+def supports_heads(op: str, *sides_HND: Tensor) -> bool:
+    """Return True if there is a kernel `op` for these queries, keys and values: of one head size, a multiple of BLOCK."""
     sizes = {side.shape[2] for side in sides_HND}
-    return len(sizes) == 1 and max(sizes) % BLOCK == 0 and can(*sides_HND)
+    return len(sizes) == 1 and max(sizes) % BLOCK == 0 and supports(op, *sides_HND)
 
 
 def attend_decode(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trimtab.model.kernels.build import call, library
+from trimtab.model.kernels.build import call
 from trimtab.model.kernels.ops import apply_function, head_strides, supports_heads
 
 
@@ -31,7 +31,7 @@ class VarlenAttention:
 
     def take(self, *sides_HND: Tensor) -> bool:
         """Whether there is a kernel for these queries, keys and values."""
-        return supports_heads(*sides_HND) and "attend_causal" in library()
+        return supports_heads("attend_causal", *sides_HND)
 
     def attend(self, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scale: float) -> Tensor:
         """Attention of each token to those before it in its sequence, to all that this goes on from, and to itself, as `out_NHD`."""
