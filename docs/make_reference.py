@@ -1,6 +1,7 @@
 """Writes the pages of docs/reference that repeat what the code says; `--check` fails where one is stale.
 
-cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI description.
+cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI
+description.
 """
 
 from __future__ import annotations
