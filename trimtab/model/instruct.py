@@ -1,4 +1,4 @@
-"""Larger instruct models under open licences, from 0.1B to 32B: a dated list, and which of them fit a machine."""
+"""Lists larger instruct models under open licences, from 0.1B to 32B (dated), and which of them fit a machine."""
 
 from __future__ import annotations
 
