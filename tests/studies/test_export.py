@@ -20,7 +20,7 @@ from trimtab.arms.store import find_saved
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
-from trimtab.export.readers import load_back
+from trimtab.exports.readers import load_back
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
 
