@@ -90,7 +90,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     found = _Found()
     testing = bool(task.data.test) and patterns is task.data.test
     splits: tuple[Split, ...] = ("test",) if testing else ("train", "dev") if task.data.test else SPLITS
-    wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind, splits=splits)
+    wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind, splits=splits, task_file=task.file)
     for name, path in _files(task, patterns):
         if path is None:
             _read_file(read_hub(name, splits[0]), name, wish, found)
