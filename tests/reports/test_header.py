@@ -118,10 +118,30 @@ def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: d
     assert flips(flipped) == [f"{sentence} verdict would be rag."]
 
 
-def test_a_flip_to_no_arm_says_so(study: StudyFolder) -> None:
-    at = Flip(what="quality", above=0.85, then=NOT_SHOWN)
-    flipped = replace(study, verdict=replace(study.verdict, flips=(at,)))
-    assert flips(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
+@pytest.mark.parametrize(
+    ("flip", "sentence"),
+    [
+        ({"what": "quality", "above": 0.8461}, "With a target above 0.85 (now 0.8) no arm would be shown to reach it."),
+        (
+            {"what": "quality", "below": 0.7112, "trivial": "nearest-answer"},
+            "With a target below 0.71 (now 0.8) no model is needed: nearest-answer reaches it.",
+        ),
+        (
+            {"what": "mix.billing", "above": 0.6, "trivial": "most-frequent"},
+            "With more than 60% of the traffic on the slice billing no model is needed: most-frequent reaches the target.",
+        ),
+        (
+            {"what": "mix.billing", "below": 0.2},
+            "With less than 20% of the traffic on the slice billing no arm would be shown to reach the target.",
+        ),
+    ],
+)
+def test_a_flip_to_no_arm_says_why(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
+    flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then=NOT_SHOWN, **flip),)))
+    assert flips(flipped) == [sentence]
+    if flip["what"] != "quality" and "trivial" not in flip:
+        without = replace(flipped, manifest=flipped.manifest, target=None)
+        assert "would not show which arm to take" in flips(without)[0]
 
 
 def test_a_long_verdict_is_headed_by_its_first_sentence(make_study: Make, tmp_path: Path) -> None:

@@ -163,12 +163,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """A change of circumstance that would change the verdict: `what` crossing `below` or `above` makes it `then`."""
+    """A change of circumstance that would change the verdict: `what` crossing `below` or `above` makes it `then`.
+
+    `trivial`: where no arm is shown there because an answer without a model reaches the target, that answer's name.
+    """
 
     what: str
     then: str
     below: float | None = None
     above: float | None = None
+    trivial: str | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Without the side that it has not."""

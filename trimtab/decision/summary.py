@@ -31,7 +31,17 @@ def use(study: Evidence, chosen: ArmResult) -> str:
     training = ", training included" if usage is not None and usage.trained else ""
     cost = f"it costs {amount(chosen.cost)} {over}{training}" if chosen.cost else ""
     told = [cost, _next_best(study, chosen)]
-    return f"{first}{'; ' if any(told) else ''}{', and '.join(filter(None, told))}."
+    return f"{first}{'; ' if any(told) else ''}{', and '.join(filter(None, told))}.{only_measured(study)}"
+
+
+def only_measured(study: Evidence) -> str:
+    """Say that a single arm was measured, and what became of the others; empty where several were."""
+    if len(study.done) != 1:
+        return ""
+    counts = {status: sum(arm.status == status for arm in study.results) for status in ("not_run", "failed")}
+    whys = {"not_run": "did not fit the budget", "failed": "failed"}
+    others = joined([f"{count} {whys[status]}" for status, count in counts.items() if count])
+    return f" It is the only arm that was measured{f': {others}' if others else ''}."
 
 
 def unsettled(study: Evidence, best: ArmResult, others: Sequence[ArmResult]) -> str:

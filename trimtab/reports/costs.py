@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from trimtab.base.config import CostTable
 from trimtab.base.results import Flip
 from trimtab.decision.sensitivity import MIX, NOT_SHOWN
@@ -9,6 +11,8 @@ from trimtab.reports.components import MEASURED, PREDICTED, YOURS, Cell, Column,
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import NOTHING, money, plain
 from trimtab.reports.view import Costs
+
+TARGETS = ("quality", "target")  # of a flip: what a target is called
 
 
 def costs(study: StudyFolder) -> Costs | None:
@@ -82,7 +86,7 @@ def _mix_flip(flip: Flip, study: StudyFolder) -> str:
     """`With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
     name = flip.what.removeprefix(MIX)
     side, share = ("more", flip.above) if flip.above is not None else ("less", flip.below or 0.0)
-    return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {_then(flip)}."
+    return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {_then(flip, study.target is not None)}."
 
 
 def _now(name: str, study: StudyFolder) -> str:
@@ -94,8 +98,15 @@ def _now(name: str, study: StudyFolder) -> str:
     return f" ({counts[name] / sum(counts.values()):.0%} of the test questions)" if name in counts else ""
 
 
-def _then(flip: Flip) -> str:
-    return "no arm would be shown" if flip.then == NOT_SHOWN else f"the verdict would be {flip.then}"
+def _then(flip: Flip, target: bool) -> str:
+    """What the verdict would be; where no arm would be shown, why. `target`: whether a target is what arms are held to."""
+    if flip.then != NOT_SHOWN:
+        return f"the verdict would be {flip.then}"
+    if flip.trivial:
+        return f"no model is needed: {flip.trivial} reaches {'it' if flip.what in TARGETS else 'the target'}"
+    if target:
+        return f"no arm would be shown to reach {'it' if flip.what in TARGETS else 'the target'}"
+    return "the test questions would not show which arm to take"
 
 
 def _flip(flip: Flip, study: StudyFolder) -> str:
@@ -115,9 +126,11 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
         "target": ("a target", target, ""),
     }
     name, now, unit = known.get(flip.what, (flip.what.replace("_", " "), None, ""))
-    sides = [
-        f"{side} {plain(at)}{unit}" for side, at in (("below", flip.below), ("above", flip.above)) if at is not None
-    ]
+    below, above = flip.below, flip.above
+    if flip.what in TARGETS:  # to two digits, and on the far side of the threshold, so that the sentence stays true
+        below = below and (math.floor(100 * below) / 100 or below)
+        above = above and math.ceil(100 * above) / 100
+    sides = [f"{side} {plain(at)}{unit}" for side, at in (("below", below), ("above", above)) if at is not None]
     assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
     stated = f" (now {plain(now)}{assumed})" if now is not None else ""
-    return f"With {name} {' or '.join(sides)}{stated} {_then(flip)}."
+    return f"With {name} {' or '.join(sides)}{stated} {_then(flip, target is not None)}."
