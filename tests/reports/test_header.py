@@ -81,8 +81,8 @@ def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolde
     found = caveats(replace(study, arms=tuple(rows), manifest=manifest))
     assert found[0].startswith("Each opening of the test set after the first")
     assert found[1:] == [
-        "Cut to fit the budget: 1 of 3 seeds.",
-        "Nothing is known of few-shot: without a score they take no part in the verdict.",
+        "To fit the budget: 1 of 3 seeds.",
+        "Nothing is known of few-shot: without a score it takes no part in the verdict.",
         "lora: it memorises.",
         "lora: 12 training rows longer than the model’s context, left out.",
     ]

@@ -74,8 +74,9 @@ def assumptions(study: Evidence, of: ArmResult | None) -> str:
     if of is not None and of.cost is not None and "questions_per_month" not in study.task.cost.model_fields_set:
         said.append(f"no volume ({study.task.cost.questions_per_month:,.0f} questions a month are assumed)")
     weak = [f"the task file states {joined(said)}"] if said else []
-    lost = {"failed": "failed", "not_run": "was not run"}
-    weak += [f"{arm.arm} {lost[arm.status]} and is not compared" for arm in study.results if arm.status in lost]
+    for status, lost in (("failed", "failed"), ("not_run", "not run")):
+        if names := [arm.arm for arm in study.results if arm.status == status]:
+            weak.append(f"{lost}, so not compared: {joined(names)}")
     weak += ["the time budget cut searching or training, as told below"] if study.cuts else []
     if study.few_groups is not None:
         weak.append(

@@ -278,7 +278,7 @@ def tradeoffs(study: StudyFolder) -> Tradeoffs | None:
     if paid and max(value for _, value in paid) > 0:
         name, scale = _cost_unit(unit, max(value for _, value in paid))
         costs = [(one, value / scale) for one, value in paid]
-        charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None, {}))
+        charts.append(_scatter(study, costs, "Against cost", f"{name} {_horizon(study)}", None, {}))
     if not charts:
         return None
     lead = "Up is better, left is cheaper. Latency is measured, one question at a time; cost is predicted from measured seconds."
@@ -317,6 +317,11 @@ def _scatter(
 def _beaten(dot: Dot, dots: Sequence[Dot]) -> bool:
     """Whether another arm is better or cheaper, and at least equal in the other."""
     return any(other.y >= dot.y and other.x <= dot.x and (other.y, other.x) != (dot.y, dot.x) for other in dots)
+
+
+def _horizon(study: StudyFolder) -> str:
+    """The months that costs are for, as far as the files say."""
+    return f"over {plain(study.volume.horizon_months)} months" if study.volume else "in all"
 
 
 def _cost_unit(currency: str, most: float) -> tuple[str, float]:
