@@ -54,6 +54,27 @@ def test_help_imports_nothing_heavy(arguments, allowed):
     assert set(done.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
+@pytest.mark.parametrize("words", [["study"], ["check", "--json"], ["serve"], ["demo", "spam"], ["demo", "surface"]])
+def test_what_takes_seconds_to_load_is_said_before(tmp_path: Path, words: list[str]) -> None:
+    """On standard error, before torch is imported."""
+    (tmp_path / "a.md").write_text("# A\nText.\n")
+    (tmp_path / "trimtab.toml").write_text(
+        '[task]\nkind = "answer"\n[data]\ndocuments = ["a.md"]\n[base]\nmodel = "m"\n'
+    )
+    code = (
+        "import sys\n"
+        "class Torch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch': sys.exit('here torch is imported')\n"
+        "sys.meta_path.insert(0, Torch())\n"
+        "from trimtab.cli.main import run\n"
+        f"run({words!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr.splitlines()[-2:] == ["Trimtab: loading PyTorch and transformers…", "here torch is imported"]
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize(
     "words",
     [["study"], ["check"], ["train", "lora"], ["eval", "rag"], ["ask", "Where?"], ["runs"]],

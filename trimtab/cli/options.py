@@ -122,6 +122,12 @@ def loaded(path: Path, source: str | None = None, **columns: str | None) -> Task
         return task_at(place, {**named, **_asked(error)}, _tell)
 
 
+def say_loading() -> None:
+    """Say on standard error that the heavy libraries are imported next, which takes seconds and else looks like nothing."""
+    if "torch" not in sys.modules:
+        _tell("Trimtab: loading PyTorch and transformers…")
+
+
 def _tell(line: str) -> None:
     from trimtab.base.sanitize import visible
 

