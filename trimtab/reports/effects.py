@@ -27,12 +27,16 @@ from trimtab.reports.view import Comparisons, Effects, WeightsByContext
 
 
 def weights_by_context(study: StudyFolder) -> WeightsByContext | None:
-    """Contexts down and weights across, and every interaction; None where there is neither an interaction nor two of both."""
+    """Contexts down and weights across, and every interaction; None where there is neither an interaction nor two of both.
+
+    None, too, where fewer than two of these arms have a score: the table would say of the others only that they did not run.
+    """
     entries = [one for one in study.arms if not method_of(one.arm).answers_alone]
     weights = dict.fromkeys(weights_called(one.arm) for one in sorted(entries, key=_base_first))
     contexts = sorted({one.arm.context for one in entries}, key=context_row)
     effects = _effects(study)
-    if not effects and (len(weights) < 2 or len(contexts) < 2):
+    scored_arms = sum(one.score is not None for one in entries)
+    if scored_arms < 2 or (not effects and (len(weights) < 2 or len(contexts) < 2)):
         return None
     rows = []
     for context in contexts:

@@ -57,7 +57,7 @@ def quality(study: StudyFolder) -> Quality:
     return Quality(
         heading=Heading(id="quality", link="Quality", title="Quality", lead=lead if done else ""),
         empty=None if done else "No arm has a score.",
-        legend=_legend(study.arms) if done else (),
+        legend=_legend(done) if done else (),
         chart=_whiskers(study) if done else None,
         arms=_with_trivial(_grid(study, "All arms", _deciding()), study.trivial),
         note=(
