@@ -108,10 +108,10 @@ def _audited(kind: str, count: int, source: Path) -> tuple[float, float, str]:
 def recall(kind: str, count: int, source: Path) -> dict[str, Any]:
     """Join rows exactly and by MinHash, in this process."""
     from trimtab.data import join
-    from trimtab.data.duplicates import plain_words
+    from trimtab.data.duplicates import normalise_text
     from trimtab.data.shingles import Shingles
 
-    shingles = Shingles(list(dict.fromkeys(map(plain_words, KINDS[kind](count, source)))))
+    shingles = Shingles(list(dict.fromkeys(map(normalise_text, KINDS[kind](count, source)))))
     found: dict[str, Any] = {"rows": count}
     for name, most in (("exact", 1e18), ("minhash", 0.0)):
         join.PRODUCTS_A_FEATURE = join.FEW_PRODUCTS = most  # type: ignore[assignment]

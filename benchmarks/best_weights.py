@@ -33,10 +33,10 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import merged
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.sft import SupervisedObjective, row_losses
 
@@ -121,7 +121,7 @@ TASKS: dict[str, tuple[Source, str, str, str, str]] = {
 }
 
 
-def lay_out(name: str, source: Path, folder: Path) -> Path:
+def copy_demo(name: str, source: Path, folder: Path) -> Path:
     """Write the task's folder; the same rows whatever the seed of a run."""
     rows, kind, metric, instruction, more = TASKS[name]
     listed = list(rows(source))
@@ -143,13 +143,13 @@ def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) ->
 def record(name: str, seed: int, source: Path) -> dict[str, Any]:
     """One run, looked at after every epoch; the seed decides training rows, adapter and order."""
     with tempfile.TemporaryDirectory() as scratch:
-        return _record(name, seed, open_session(open_workspace(load_task(lay_out(name, source, Path(scratch))))))
+        return _record(name, seed, open_session(open_workspace(load_task(copy_demo(name, source, Path(scratch))))))
 
 
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
-    examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
-    dev, test = session.part("dev", DEV), session.part("test", TEST)
+    examples = sample_rows(splits["train"], TRAIN, task.task.kind, seed)
+    dev, test = session.subset("dev", DEV), session.subset("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)
@@ -174,7 +174,7 @@ def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
 
     settings = LoopSettings(learning_rate=RATE, epochs=EPOCHS, evaluations=EPOCHS, patience=EPOCHS)
     began = time.process_time()
-    train(
+    train_model(
         TrainingJob(
             base=session.base,
             objective=SupervisedObjective(train_rows, batch=BATCH, seed=seed),

@@ -145,18 +145,18 @@ def measured(session: Session, questions: int, before: ModuleType, tokens: Token
     base, labels = session.base, [session.encoder.answer(label) for label in session.workspace.labels]
 
     def asked(split: str, most: int) -> list[LabelRequest]:
-        prompts = builder.prompts(session.part(split, most))  # type: ignore[arg-type]
+        prompts = builder.prompts(session.subset(split, most))  # type: ignore[arg-type]
         return [LabelRequest(id=one.id, ids=session.encoder.prompt(one.messages)) for one in prompts]
 
     requests = asked("test", questions)
-    held = waves.hold_prefix(base, requests[0].ids[: shared_length([one.ids for one in requests])])
+    held = waves.prefill_prefix(base, requests[0].ids[: shared_length([one.ids for one in requests])])
     found = {
         "sums": compared(
             requests,
             held,
             {
                 "one pass": lambda some, held: before.choose(base, some, labels, held=held),
-                "waves": lambda some, held: waves.label_probabilities(base, some, labels, held=held),
+                "waves": lambda some, held: waves.label_probabilities(base, some, labels, pinned=held),
             },
             tokens,
         )
@@ -169,7 +169,7 @@ def measured(session: Session, questions: int, before: ModuleType, tokens: Token
             held,
             {
                 "one pass": lambda some, _: weighed(score_labels(base, some, labels), batch_L),
-                "waves": lambda some, held: waves.label_probabilities(base, some, labels, held=held, weighing=less),
+                "waves": lambda some, held: waves.label_probabilities(base, some, labels, pinned=held, weighting=less),
             },
             tokens,
         )

@@ -33,7 +33,7 @@ from trimtab.base.files import sha256_text, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Encoded, Example, Hit, Message
 from trimtab.base.task import load_task
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.data.split import assign_splits
 from trimtab.measurement.ranking import holds
 from trimtab.model.catalog import resolve
@@ -42,7 +42,7 @@ from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import search
-from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack
+from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack_rows
 from trimtab.training.linear import word_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,7 +167,7 @@ def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:
     found = {f"{how} of {layer}": {} for how in ("mean", "end") for layer in ("middle", "last")}
     with torch.no_grad():
         for part in micro_batches(units, MICRO_TOKENS, shared=False):
-            batch = pack([row for unit in part for row in unit], shared=False)
+            batch = pack_rows([row for unit in part for row in unit], shared=False)
             caught["last"] = base.hidden(batch.ids_N, batch.positions_N, batch.layout)
             begins = [0, *(batch.scored_M + 1).tolist()]
             for place, number in enumerate(batch.labels_M.tolist()):
@@ -185,7 +185,7 @@ def features(data: ClosedSet, models: Models, cache: Path) -> dict[str, Array]:
     if not file.is_file():
         texts = [row.input for row in data.rows]
         encoder = ChatEncoder(models.base.tokenizer)
-        prompts = [encoder.prompt(compose(row, data.instruction).messages) for row in data.rows]
+        prompts = [encoder.prompt(build_prompt(row, data.instruction).messages) for row in data.rows]
         np.savez(file, embedding=models.embedder.encode(texts), **hidden(models.base, prompts))
     with np.load(file) as held:
         return dict(held)
@@ -199,7 +199,7 @@ def seconds_a_text(data: ClosedSet, models: Models) -> dict[str, float]:
     words, letters = word_vectorizer().fit(texts), letter_vectorizer().fit(texts)
 
     def prompt(row: Example) -> Sequence[int]:
-        return encoder.prompt(compose(row, data.instruction).messages)
+        return encoder.prompt(build_prompt(row, data.instruction).messages)
 
     ways: dict[str, Callable[[Example], object]] = {
         "words": lambda row: words.transform([row.input]),
@@ -278,7 +278,7 @@ def retrieval(task_file: Path, embedder: Embedder) -> dict[str, Any]:
     return {"questions": len(rows), "documents": len(workspace.documents), "settings": settings}
 
 
-def lay_out(name: str, source: Path, folder: Path) -> Path:
+def copy_demo(name: str, source: Path, folder: Path) -> Path:
     """The task file of a data set with documents, in a folder of its own."""
     place = folder / name
     place.mkdir(parents=True)
@@ -317,7 +317,7 @@ def retrieval_of(name: str, source: Path, models: Models, cache: Path) -> Any:
 
     def make() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            return retrieval(lay_out(name, source, Path(folder)), models.embedder)
+            return retrieval(copy_demo(name, source, Path(folder)), models.embedder)
 
     return kept(cache / f"retrieval {name}.json", make)
 

@@ -23,19 +23,19 @@ from best_weights import SHARED, scores
 from expert import laid_out
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.dev_eval import choice_losses, imitates_labels
+from trimtab.arms.dev_eval import imitates_labels, label_losses
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.lr_search import LOOKS, STEP
 from trimtab.arms.session import Session
 from trimtab.arms.trainer import prepare_base
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
 from trimtab.model.adapters.apply import merged
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack_rows
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.optim import restore, snapshot
@@ -77,7 +77,7 @@ def losses_by_temperature(base: Base, rows: Sequence[TrainingRow]) -> list[list[
     found: dict[int, list[float]] = {}
     for part in micro_batches([(row,) for row in rows], MICRO_TOKENS):
         units = [row for unit in part for row in unit]
-        batch = pack(units)
+        batch = pack_rows(units)
         hidden_MD = scored_hidden(base, batch)
         sums = [
             -sums_by_row(label_log_probabilities(base, hidden_MD / heat, batch.labels_M), batch)
@@ -104,7 +104,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
             with merged(session.base.model):
                 given = session.answer(builder.prompts(splits["dev"]))
             right = [row.references[0] for row in splits["dev"]]
-            found["choice"] = [round(one, 4) for one in choice_losses(given, right, session.workspace.labels)]
+            found["choice"] = [round(one, 4) for one in label_losses(given, right, session.workspace.labels)]
         return found | {"dev": scores(session, builder, splits["dev"])}
 
     def look() -> DevEvaluation:
@@ -116,7 +116,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
         print(f"{session.task.task.name} rate x {STEP}^{step}, look {len(looks)}: {told}", flush=True)
         return DevEvaluation(dev_loss=1.0 / len(looks))
 
-    train(
+    train_model(
         TrainingJob(
             base=session.base,
             objective=objective,
@@ -139,7 +139,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
 
 def record(tasks: Sequence[str], source: Path) -> None:
     """Every run that is not there yet."""
-    done = {(line["task"], line["rate_steps"]) for line in read_lines(RUNS)}
+    done = {(line["task"], line["rate_steps"]) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for step in STEPS:
@@ -158,7 +158,7 @@ def signals(look: dict[str, Any], tokens: int) -> dict[str, float]:
 def compared() -> list[dict[str, Any]]:
     """A row a task, kind of weights, look and signal: which rate it would choose, and what that rate scored on test at the end, less the best."""
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in read_lines(RUNS):
+    for line in read_json_lines(RUNS):
         by_task[line["task"]].append(line)
     table = []
     for task, lines in by_task.items():

@@ -44,7 +44,7 @@ ORDER = ("all threads", "free cores", "free cores", "all threads")
 @contextmanager
 def all_threads() -> Iterator[None]:
     """Inside, nothing makes room for others."""
-    with patch.object(threads, "fitting_threads", lambda count, *_: count):
+    with patch.object(threads, "threads_for_cores", lambda count, *_: count):
         yield
 
 

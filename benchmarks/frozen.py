@@ -52,7 +52,7 @@ def measured(base: Any, rows: list[Any], side: str) -> dict[str, Any]:
     release_memory()
     held = psutil.Process().memory_info().rss / 1e6
     with MemoryPeak() as memory:
-        seconds = epochs(base, SupervisedObjective(rows, batch=BATCH, seed=0, keep=side == "kept"))
+        seconds = epochs(base, SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=side == "kept"))
     tokens = sum(len(row.encoded.ids) for row in rows)
     return {
         "side": side,

@@ -32,7 +32,7 @@ from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, step_rows
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "gemm_share.json"
@@ -68,7 +68,7 @@ class Timed(SupervisedObjective):
     """The objective, noting when each step begins and how many tokens its passes have."""
 
     def __init__(self, rows: Sequence[TrainingRow], *, batch: int) -> None:
-        super().__init__(rows, batch=batch, seed=0, keep=False)
+        super().__init__(rows, batch=batch, seed=0, cache_activations=False)
         self.begins: list[float] = []
         self.read: list[int] = []
 
@@ -85,7 +85,7 @@ def measure(way: str, base: Base, rows: Sequence[TrainingRow], weights: int) -> 
     last = WARMUP + STEPS
     settings = LoopSettings(learning_rate=1e-4, epochs=(last + 1) / objective.steps_per_epoch)
     with tempfile.TemporaryDirectory() as scratch:
-        train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(scratch)))
+        train_model(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(scratch)))
     seen = [rows[number] for step in range(WARMUP, last) for number in step_rows(len(rows), BATCH, step, 0)]
     answers = sum(row.trained_tokens for row in seen)
     tokens = sum(objective.read[WARMUP:last])

@@ -29,7 +29,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Prompt
-from trimtab.base.task import load_task, own_arm
+from trimtab.base.task import custom_arm, load_task
 from trimtab.model.classifier import load_head
 from trimtab.model.load import DTYPES
 
@@ -58,14 +58,14 @@ def seconds(ask: Callable[[Prompt], object], prompt: Prompt) -> float:
 
 def measured(session: Session, run: Path, questions: int) -> dict[str, Any]:
     """Medians in ms and the median over prompts of each ratio to the plain pass, in the order A B C C B A for every prompt."""
-    arm = own_arm("quick", ArmTable(weights="lora", stages=("head",), epochs=0.05))
+    arm = custom_arm("quick", ArmTable(weights="lora", stages=("head",), epochs=0.05))
     train_weights(session, arm, Context(), run, Progress())
     examples = session.workspace.splits["test"][:questions]
     with ready_arm(session, arm, Context(), run, examples) as able:
         many = head_answerer(session, load_head(session.base, run / "adapter"))
         asked: dict[str, Callable[[Prompt], object]] = {
             "plain": plain_pass(session),
-            "alone": able.alone,
+            "alone": able.answer_one,
             "nothing_held": lambda prompt: many([prompt]),
         }
         prompts = able.builder.prompts(examples)

@@ -27,7 +27,7 @@ from trimtab.base.machine import describe_machine, versions
 from trimtab.base.task import load_task
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.model.adapters.apply import add_lora
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow, step_rows, steps_per_epoch
 from trimtab.training.classification import ClassificationObjective
 from trimtab.training.optim import Optimizer, learning_rate_at
@@ -37,7 +37,7 @@ BATCH, RANK, RATE = 8, 16, 5e-4  # the usual ones of lora-head
 FROZEN_EPOCHS, FROZEN_SEEDS, FROZEN_RATES = 20, 3, (1e-3, 1e-2)
 
 
-class WithBias(Head):
+class WithBias(ClassificationHead):
     """The same head with a bias that starts at 0."""
 
     def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
@@ -48,10 +48,10 @@ class WithBias(Head):
         return super().forward(hidden) + self.bias
 
 
-KINDS: dict[str, type[Head]] = {"without": Head, "with": WithBias}
+KINDS: dict[str, type[ClassificationHead]] = {"without": ClassificationHead, "with": WithBias}
 
 
-def accuracy(head: Head, hidden: Tensor, labels: Tensor) -> float:
+def accuracy(head: ClassificationHead, hidden: Tensor, labels: Tensor) -> float:
     """Share of prompts whose likeliest label is theirs."""
     with torch.no_grad():
         return float((head(hidden.clone()).argmax(-1) == labels).float().mean())
@@ -69,7 +69,7 @@ def frozen(session: Session, train: Sequence[TrainingRow], test: Sequence[Traini
     hidden_PD, test_PD = (last_hidden_states(session.base, prompts).float().clone() for prompts in (ids, test_ids))
     steps = FROZEN_EPOCHS * steps_per_epoch(len(train), BATCH)
 
-    def one(head: Head, rate: float, seed: int) -> float:
+    def one(head: ClassificationHead, rate: float, seed: int) -> float:
         optimizer = Optimizer(dict(head.named_parameters()))
         for step in range(steps):
             rows = step_rows(len(train), BATCH, step, seed)
@@ -135,7 +135,7 @@ def main() -> None:
         place = Path(shutil.copytree(chosen.task.parent if chosen.task else source, Path(scratch) / "task"))
         session = open_session(open_workspace(load_task(place / (chosen.task.name if chosen.task else "trimtab.toml"))))
         splits = session.workspace.splits
-        parts = (splits["train"], session.part("train", chosen.rows), splits["test"])
+        parts = (splits["train"], session.subset("train", chosen.rows), splits["test"])
         every, some, test = (head_rows(session, Context(), part, 0)[0] for part in parts)
         result = {
             "what": f"accuracy on test of classification heads without a bias and with one: {session.task.task.name}, {session.task.base.model}",

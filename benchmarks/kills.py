@@ -30,7 +30,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trimtab.base import files
-from trimtab.base.files import read_lines, sha256_file, write_json
+from trimtab.base.files import read_json_lines, sha256_file, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
@@ -40,14 +40,14 @@ from trimtab.model import classifier
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import add_lora, unfreeze
 from trimtab.model.attention import ATTENTION
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.loop import LoopSettings, Objective, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, TrainingObjective, evaluate_objective, train_model
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
 from trimtab.training.rl import PolicyGradient, Rollout
@@ -59,7 +59,7 @@ SETTINGS = LoopSettings(learning_rate=2e-2, epochs=4.0, evaluations=4)
 BY_CLOCK, MOST_DEATHS = 0.4, 6  # the share of deaths that comes by the clock; deaths of one run
 OWN_WEIGHTS = ("full", "freeze")  # what of a model in bfloat16 moves, in `sft` again
 WRITES, SAVING = 0, 1  # places of what a process tells about itself
-Sides = tuple[Objective[Any], Objective[Any]]  # over the rows of training and over those of dev
+Sides = tuple[TrainingObjective[Any], TrainingObjective[Any]]  # over the rows of training and over those of dev
 
 
 def tiny_base(layers: int = 2, moves: str = "lora") -> Base:
@@ -122,7 +122,7 @@ def distilled(_: Base) -> Sides:
 
 
 def classification(base: Base) -> Sides:
-    head = Head(LABELS, base.model.config.hidden_size, seed=0)
+    head = ClassificationHead(LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         label_rows([(prompt, draw.randrange(len(LABELS)), 1.0) for draw, prompt in prompts(count, seed)], len(LABELS))
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))
@@ -146,7 +146,7 @@ def judged(base: Base, *, loss: str) -> Sides:
 
 
 def compared(base: Base) -> Sides:
-    head = Head(SCORE_LABELS, base.model.config.hidden_size, seed=0)
+    head = ClassificationHead(SCORE_LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         [
             ComparedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
@@ -212,13 +212,13 @@ def trained(name: str, folder: Path) -> None:
     """Train an objective, or go on, and save what moved."""
     base = tiny_base(moves=name if name in OWN_WEIGHTS else "lora")
     objective, dev = OBJECTIVES[name](base)
-    train(
+    train_model(
         TrainingJob(
             base=base,
             objective=objective,
             settings=SETTINGS,
             folder=folder,
-            evaluate=lambda: evaluate(base, dev),
+            evaluate=lambda: evaluate_objective(base, dev),
             progress=Progress(path=folder / "metrics.jsonl"),
             fingerprint=name,
         )
@@ -234,7 +234,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
     Raises InputError where a line of its events is damaged.
     """
-    list(read_lines(folder / "metrics.jsonl"))
+    list(read_json_lines(folder / "metrics.jsonl"))
     digests = {
         path.name: sha256_file(path) if path.is_file() else "" for path in sorted((folder / "adapter").iterdir())
     }

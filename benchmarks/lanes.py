@@ -38,7 +38,7 @@ OTHERS, ORDER = (0, 1, 3), ("side by side", "one after another", "one after anot
 def measure(way: str, source: Path, steps: int) -> dict[str, float]:
     """Speed and memory of this process."""
     if way == "one after another":
-        lanes.MOST = 1
+        lanes.MAX_LANES = 1
     base = accelerate(load_base(resolve("smollm2-135m-q4"), "bf16"))
     add_lora(base, 16, 32.0, seed=0)
     encoder = ChatEncoder(base.tokenizer)

@@ -21,11 +21,11 @@ from trimtab.arms.session import Session, open_session
 from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
-from trimtab.base.grammar import METHODS, named
+from trimtab.base.grammar import METHODS, arm_from_name
 from trimtab.base.machine import MemoryPeak, describe_machine, release_memory, versions
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training.estimates import memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective
 
 RESULT = Path(__file__).resolve().parent / "results" / "methods.json"
@@ -34,18 +34,18 @@ ROWS, DEV_ROWS, BATCH, PRECISION = 64, 24, 8, "bf16"
 
 def measured(session: Session, method: str, times: float) -> dict[str, Any]:
     """One method at `times` its usual rate: one epoch over the same rows."""
-    arm = named(method)
+    arm = arm_from_name(method)
     if arm is None:
         raise SystemExit(f"{method} is no method")
     rows, dev = (
-        training_rows(session, Context(), session.part(split, count), 0)[0]
+        training_rows(session, Context(), session.subset(split, count), 0)[0]
         for split, count in (("train", ROWS), ("dev", DEV_ROWS))
     )
     plan = recipe(arm, len(rows), 0, hidden=session.base.model.config.hidden_size)
     prepare_base(session, plan)
     release_memory()
     asked = SupervisedObjective(dev, batch=DEV_ROWS, seed=0)
-    before, foretold = evaluate(session.base, asked).dev_loss, memory_mb(session.base)
+    before, foretold = evaluate_objective(session.base, asked).dev_loss, memory_mb(session.base)
     with tempfile.TemporaryDirectory() as scratch, MemoryPeak() as memory:
         job = TrainingJob(
             base=session.base,
@@ -53,7 +53,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
             settings=LoopSettings(learning_rate=times * plan.stages[0].learning_rate, epochs=1.0),
             folder=Path(scratch),
         )
-        done = train(job)
+        done = train_model(job)
     return {
         "learning_rate": job.settings.learning_rate,
         "moving_numbers": sum(value.numel() for value in trainable_parameters(session.base.model).values()),
@@ -61,7 +61,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
         "predicted_mb": round(foretold),
         "measured_mb": round(memory.megabytes),
         "dev_loss_before": round(before, 4),
-        "dev_loss_after": round(evaluate(session.base, asked).dev_loss, 4),
+        "dev_loss_after": round(evaluate_objective(session.base, asked).dev_loss, 4),
     }
 
 

@@ -73,7 +73,7 @@ def measured(session: Session, name: str) -> dict[str, Any]:
         with ready_arm(session, arm, context, saved.folder if saved else task.folder / FOLDER) as able:
             prompts = able.builder.prompts(test)
             batches = [prompts[start : start + BATCH_ITEMS] for start in range(0, len(prompts), BATCH_ITEMS)]
-            given = [one for batch in batches for one in able.many(batch)]
+            given = [one for batch in batches for one in able.answer_batch(batch)]
         found[side] = {**told(session, list(zip(test, prompts, given, strict=True))), "context": context.chosen()}
     return found
 

@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 import psutil
 
-from trimtab.arms.workspace import open_to_answer
+from trimtab.arms.workspace import open_for_answering
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import load_task
-from trimtab.serving.middleware import PATIENCE
+from trimtab.serving.middleware import PATIENCE_SECONDS
 
 RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
-DEADLINE = 1.5 * PATIENCE
+DEADLINE = 1.5 * PATIENCE_SECONDS
 MOST_SENT = 20_000  # questions in one stretch, whatever the rate
 PATH = "/v1/chat/completions"
 
@@ -254,7 +254,7 @@ def main() -> None:
     given = parser.parse_args()
     given.seconds = min(600.0, given.seconds)
     task = load_task(given.task)
-    questions = [row.messages[-1].content for row in open_to_answer(task, rows=True).splits["test"]]
+    questions = [row.messages[-1].content for row in open_for_answering(task, rows=True).splits["test"]]
     with serving(given.task, given.arm, given.most) as server:
         found = asyncio.run(measured(server, given, questions))
     settings = {name: getattr(given, name) for name in ("arm", "seconds", "deadline", "workers", "most", "soak")}

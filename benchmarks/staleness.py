@@ -41,7 +41,7 @@ from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.config import ChangeTable, ChangingFacts
-from trimtab.base.files import append_line, read_lines, sha256_text, write_json
+from trimtab.base.files import append_line, read_json_lines, sha256_text, write_json
 from trimtab.base.grammar import is_trained
 from trimtab.base.machine import versions
 from trimtab.base.progress import Progress
@@ -177,7 +177,9 @@ class Cache:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.known: dict[str, str] = {one["key"]: one["answer"] for one in read_lines(file)} if file.is_file() else {}
+        self.known: dict[str, str] = (
+            {one["key"]: one["answer"] for one in read_json_lines(file)} if file.is_file() else {}
+        )
         self.new = 0
 
     def answers(self, prompts: Sequence[Prompt], able: ReadyArm) -> list[str]:
@@ -189,7 +191,7 @@ class Cache:
         for start in range(0, len(left), BATCH_ITEMS):
             part = left[start : start + BATCH_ITEMS]
             asked = [replace(prompt, id=key) for key, prompt in part]
-            for given in able.many(asked):
+            for given in able.answer_batch(asked):
                 self.known[given.id] = given.text
                 append_line(self.file, {"key": given.id, "answer": given.text})
         return [self.known[key] for key in keys]
@@ -211,7 +213,7 @@ def run(world: World, name: str) -> None:
     products = len({row.group for row in world.asked})
     done = {
         (line["policy"], line["month"])
-        for line in (read_lines(RUNS) if RUNS.is_file() else ())
+        for line in (read_json_lines(RUNS) if RUNS.is_file() else ())
         if (line["arm"], line["products"]) == (name, products)
     }
     arm = parse_arm(name, world.workspace.task)
@@ -227,7 +229,7 @@ def run(world: World, name: str) -> None:
     folder.mkdir(exist_ok=True)
     if arm.retrieves:
         world.session.index_of(context_for(arm).words)
-    world.session.take_documents(world.documents[first], {})
+    world.session.set_documents(world.documents[first], {})
     began = time.perf_counter()
     context, training = made(world, arm, folder)
     print(f"{name}: built in {time.perf_counter() - began:.0f} s", flush=True)
@@ -236,9 +238,11 @@ def run(world: World, name: str) -> None:
         for policy, month in wanted:
             began, before = time.perf_counter(), cache.new
             if arm.retrieves:
-                world.session.take_documents(world.documents_of(policy, month), {})
+                world.session.set_documents(world.documents_of(policy, month), {})
             prompts = able.builder.prompts(world.asked)
-            given = [one.text for one in able.many(prompts)] if name == "extract" else cache.answers(prompts, able)
+            given = (
+                [one.text for one in able.answer_batch(prompts)] if name == "extract" else cache.answers(prompts, able)
+            )
             line = {
                 "arm": name,
                 "policy": policy,
@@ -485,7 +489,7 @@ def _rounded(values: Sequence[float] | Array) -> list[float]:
 
 def compare(source: Path) -> None:
     """Write the result from the lines that are there; of several draws of products the largest."""
-    lines = list(read_lines(RUNS)) if RUNS.is_file() else []
+    lines = list(read_json_lines(RUNS)) if RUNS.is_file() else []
     largest = max((line["products"] for line in lines), default=0)
     listed = questions(source)
     with tempfile.TemporaryDirectory() as scratch:
@@ -507,7 +511,7 @@ def show(source: Path, arm: str, policy: str, month: str) -> None:
     """Ten answers beside what is right and what was right first."""
     rows = {row["id"]: row for row in questions(source)}
     line = next(
-        line for line in read_lines(RUNS) if (line["arm"], line["policy"], line["month"]) == (arm, policy, month)
+        line for line in read_json_lines(RUNS) if (line["arm"], line["policy"], line["month"]) == (arm, policy, month)
     )
     for name in random.Random(SEED).sample(sorted(line["answers"]), 10):
         question, known = rows[name]["question"], rows[name]["answers"]

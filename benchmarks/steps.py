@@ -63,7 +63,7 @@ def main() -> None:
     bases = dict(zip(WAYS, (first, share_weights(first), accelerate(load_base(resolve(MODEL)))), strict=True))
     table = []
     with ExitStack() as stack:
-        stack.enter_context(patch.object(engine, "most_guesses", lambda _: 0))  # one token a step
+        stack.enter_context(patch.object(engine, "draft_length", lambda _: 0))  # one token a step
         for name, families in WAYS.items():
             panels = laid_out.can_pack if name == "kernels" else lambda _: False
             with patch.object(fused, "FAMILIES", families), patch.object(laid_out, "has_panels", panels):

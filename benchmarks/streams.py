@@ -35,7 +35,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
 from trimtab.export.gguf import write_gguf
-from trimtab.export.hf import plain_config, plain_weights
+from trimtab.export.hf import merged_config, merged_weights
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
@@ -62,7 +62,7 @@ def questions(source: Path) -> list[str]:
     return [json.loads(line)["question"] for line in lines]
 
 
-def lay_out(folder: Path, asked: Sequence[str]) -> Path:
+def copy_demo(folder: Path, asked: Sequence[str]) -> Path:
     """A task whose arm `prompt` is the base model with an instruction."""
     rows = "".join(
         json.dumps({"question": text, "answer": str(number % 7)}) + "\n" for number, text in enumerate(asked)
@@ -80,8 +80,8 @@ def lay_out(folder: Path, asked: Sequence[str]) -> Path:
 def save_gguf(folder: Path, kind: str) -> Path:
     """The same model for llama.cpp."""
     base = accelerate(load_base(resolve(MODEL), "fp32"))
-    encoder, weights = ChatEncoder(base.tokenizer), plain_weights(base)
-    path, config = folder / f"{MODEL}-{kind}.gguf", plain_config(base, weights)
+    encoder, weights = ChatEncoder(base.tokenizer), merged_weights(base)
+    path, config = folder / f"{MODEL}-{kind}.gguf", merged_config(base, weights)
     end = encoder.answer("")[-1]
     write_gguf(path, config, weights, base.tokenizer, template=encoder.chat_template, end=end, kind=kind)
     return path
@@ -178,7 +178,7 @@ def main() -> None:
     given = parser.parse_args()
     asked = questions(given.source)[: given.questions + given.clients]
     with tempfile.TemporaryDirectory() as scratch:
-        task = lay_out(Path(scratch), questions(given.source))
+        task = copy_demo(Path(scratch), questions(given.source))
         models = {f"llama.cpp {kind}": save_gguf(Path(scratch), kind) for kind in ("f16", "bf16")}
         runs: list[tuple[str, dict[str, Any]]] = []
         for side in ("trimtab", *models, *reversed(models), "trimtab"):

@@ -24,7 +24,7 @@ from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import open_workspace
 from trimtab.measurement.contains import facts_stand_in
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.demo import lay_out
+from trimtab.studies.demo import copy_demo
 
 HERE = Path(__file__).parent
 DEMOS = ("handbook", "spam", "style")
@@ -65,7 +65,7 @@ def run(name: str) -> Path:
         subprocess.run([*command, "demo", name, "--cut"], check=False)  # 1: not shown
     elif name == "handbook-documents":
         place = Path("handbook-documents")
-        lay_out("handbook", place, cut=True)
+        copy_demo("handbook", place, cut=True)
         task = place / "documents.toml"
         plain = (place / "demo.toml").read_text("utf-8")
         task.write_text(plain[: plain.index("[study]")] + DOCUMENT_ARMS, "utf-8")

@@ -23,7 +23,7 @@ import numpy as np
 from extract import SETS, Asked
 from surface_coverage import EMBEDDING, drawn, is_of
 
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Hit, Section
 from trimtab.measurement.contains import sentences, stands_in
@@ -41,7 +41,7 @@ from trimtab.publishing.assistant import (
 )
 from trimtab.publishing.coverage import shares
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import content, stems
+from trimtab.retrieval.extract import content_stems, stems
 
 RESULT = Path(__file__).resolve().parent / "results" / "surface_tactics.json"
 FOLDS, ADOPTIONS = 5, (0.0, 1.0)
@@ -115,7 +115,7 @@ def citations(document: Document, _: Sequence[Asked]) -> Document:
 def stuffing(document: Document, _: Sequence[Asked]) -> Document:
     """The page's ten most frequent content words behind every paragraph."""
     words = re.findall(r"[^\W\d_]{4,}", " ".join(part.text for part in document.sections).casefold())
-    kept = content(" ".join(words))
+    kept = content_stems(" ".join(words))
     common = [word for word, _ in Counter(word for word in words if stems(word) & kept).most_common(10)]
     tail = f" Keywords: {', '.join(common)}."
     return _each(document, lambda text: "\n\n".join(part + tail for part in text.split("\n\n")))
@@ -303,7 +303,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     kept = options.work / "cells.jsonl"
-    known = {line["cell"]: line for line in read_lines(kept, "cell")} if kept.exists() else {}
+    known = {line["cell"]: line for line in read_json_lines(kept, "cell")} if kept.exists() else {}
     encoder = CachingEncoder(Embedder(resolve(EMBEDDING)))
     found: dict[str, dict[str, Any]] = {}
     clusters: dict[str, list[str]] = {}

@@ -32,14 +32,14 @@ SIDES = {"kept": "somebody", "read again": ""}  # by who asks: what nobody asked
 ORDER = ("kept", "read again", "read again", "kept")
 
 
-def conversation(base: Base, questions: list[str], asker: str) -> list[tuple[int, int, float]]:
+def conversation(base: Base, questions: list[str], cache_salt: str) -> list[tuple[int, int, float]]:
     """Of each turn the tokens of its prompt, those that were not read, and the milliseconds to its first token."""
     encoder, engine, turns, found = ChatEncoder(base.tokenizer), Engine(base, frozenset()), list[Message](), []
     for question in questions:
         turns.append(Message(role="user", content=question))
         ids, first, done = encoder.prompt(turns), 0.0, None
         began = time.perf_counter()
-        engine.submit(Request(id="turn", ids=ids, max_new=NEW, asker=asker))
+        engine.submit(Request(id="turn", ids=ids, max_new=NEW, cache_salt=cache_salt))
         while engine.in_flight:
             for event in engine.step():
                 first = first or time.perf_counter() - began

@@ -28,7 +28,7 @@ from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import LEAST_STEPS, recipe_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.grammar import METHODS, usual_rate
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Progress
@@ -82,7 +82,7 @@ def run(session: Session, folder: Path, method: str, name: str, settings: Mappin
 
 def record(tasks: list[str], methods: list[str], source: Path) -> None:
     """Every run that is not there yet."""
-    done = {(line["task"], line["method"], named(line)) for line in read_lines(RUNS)}
+    done = {(line["task"], line["method"], named(line)) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for method in methods:
@@ -108,7 +108,7 @@ def named(line: Mapping[str, Any]) -> str:
 def compared() -> list[dict[str, Any]]:
     """A row a task and method: dev loss and test score of each setting, and how far the usual settings are from the best by dev."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for line in read_lines(RUNS):
+    for line in read_json_lines(RUNS):
         found[line["task"], line["method"]].append(line)
     table = []
     for (task, method), lines in found.items():

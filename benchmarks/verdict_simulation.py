@@ -23,7 +23,7 @@ import numpy as np
 from simulated import MIXES, RARE, RARE_TRUTH, SKEWED, UNEQUAL, World, answers_of
 
 from trimtab.base.files import sha256_text, write_json
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Cost, Estimate
@@ -396,7 +396,9 @@ def _wrong(scenario: Scenario, names: Sequence[str], shown: str | None) -> dict[
 
 
 def _arm(name: str) -> Arm:
-    return named(name) or Arm(name=name, weights="base", stages=(), context="prompt", settings={"variant": name})
+    return arm_from_name(name) or Arm(
+        name=name, weights="base", stages=(), context="prompt", settings={"variant": name}
+    )
 
 
 def _result(

@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from trimtab.data.duplicates import find_pairs
+from trimtab.data.duplicates import duplicate_pairs
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "shared" / "data"
@@ -49,7 +49,7 @@ def banking77(source: Path, folder: Path) -> str:
     """Write the cut of Banking77; what was done, in words."""
     train = draw(_read(source / TRAIN), TRAIN_ROWS, seed=0)
     tests = _read(source / TEST)
-    repeated = {pair.b for pair in find_pairs([row["text"] for row in train], [row["text"] for row in tests])}
+    repeated = {pair.b for pair in duplicate_pairs([row["text"] for row in train], [row["text"] for row in tests])}
     new = [row for number, row in enumerate(tests) if number not in repeated]
     _write(folder / TRAIN, train)
     _write(folder / TEST, draw(new, TEST_ROWS, seed=1))

@@ -112,7 +112,7 @@ def _type(entry: dict[str, Any], known: dict[str, Any]) -> str:
 
 def http() -> str:
     """Every route of the server, with the fields of its requests."""
-    parts = cast(AppParts, SimpleNamespace(desk=None, embedding="", embed=None, store=None, admission=None))
+    parts = cast(AppParts, SimpleNamespace(dispatcher=None, embedding="", embed=None, store=None, limiter=None))
     described = routes(parts).openapi()
     known = described["components"]["schemas"]
     text = [

@@ -13,7 +13,7 @@ from trimtab.model.adapters.apply import add_lora, load_adapter, save_adapter
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answer_log_probabilities
 
 # The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
@@ -74,10 +74,10 @@ def main() -> tuple[list[float], list[float]]:
             objective=objective,
             settings=LoopSettings(learning_rate=2e-4, epochs=4, evaluations=3),
             folder=folder / "run",
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             progress=Progress(path=folder / "events.jsonl"),
         )
-        for reading in train(job).readings:
+        for reading in train_model(job).readings:
             gained, share = reading.figures["margin"], reading.figures["pair_accuracy"]
             print(
                 f"step {reading.step}: dev loss {reading.dev_loss:.3f}, {share:.0%} of pairs moved the right way, by {gained:.1f} nats"

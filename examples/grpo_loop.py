@@ -16,7 +16,7 @@ from trimtab.model.adapters.apply import add_lora, merged
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.rl import PolicyGradient, Rollout
 
 GROUP, MOST = 8, 24  # answers to a question, tokens of an answer
@@ -102,7 +102,7 @@ def main() -> tuple[tuple[float, float], tuple[float, float]]:
         # The reference that answers are held near to is the model as it is now.
         objective = PolicyGradient(base, len(PLACES), training.roll, "grpo", batch=2, seed=0)
         settings = LoopSettings(learning_rate=1e-3, epochs=3)
-        train(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(place), progress=events))
+        train_model(TrainingJob(base=base, objective=objective, settings=settings, folder=Path(place), progress=events))
     after = unseen.greedy()
     for when, (earned, length) in (("before", before), ("after", after)):
         print(f"questions that it never saw, {when}: reward {earned:.2f}, {length:.0f} tokens an answer")

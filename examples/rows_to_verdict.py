@@ -11,7 +11,7 @@ from trimtab.base.config import BaseTable, DataTable, SplitTable, StudyTable, Ta
 from trimtab.base.records import Example, Generation, Message
 from trimtab.base.results import ArmResult, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.data.split import assign_splits
 from trimtab.decision.cost import cost_of
 from trimtab.decision.evidence import evidence_of
@@ -24,7 +24,7 @@ from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.linear import train_linear
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 # What a task file would say: what to do, what is held out, what to compare.
@@ -79,7 +79,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
     answers, usages, results = {}, {}, []
 
     def measure(arm, ask, shots=(), trained=0.0):
-        prompts = [compose(row, INSTRUCTION, shots) for row in test]
+        prompts = [build_prompt(row, INSTRUCTION, shots) for row in test]
         began = time.perf_counter()
         answers[arm] = evaluate(test, prompts, ask, TASK, split="test", seed=0, scorer=None)
         spent, began = time.perf_counter() - began, time.perf_counter()
@@ -96,10 +96,10 @@ def main() -> tuple[list[ArmResult], Verdict]:
     measure("few-shot", ask_model, pairs[::9])
     # Fine-tuning: the same prompts, the loss on the answer alone; last, as it changes the weights.
     add_lora(base, rank=8, alpha=16, seed=0)
-    taught = (encoder.conversation(compose(row, INSTRUCTION).messages, row.references[0]) for row in rows)
+    taught = (encoder.conversation(build_prompt(row, INSTRUCTION).messages, row.references[0]) for row in rows)
     objective = SupervisedObjective(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
     job = {"settings": LoopSettings(learning_rate=1e-3, epochs=4), "folder": ledger.with_name("run")}
-    result = train(TrainingJob(base=base, objective=objective, **job))
+    result = train_model(TrainingJob(base=base, objective=objective, **job))
     with merged(base.model):
         measure("lora", ask_model, trained=result.seconds)
     # Every test, the corrections for their number, and the rule: the same code that a study asks.

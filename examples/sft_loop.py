@@ -14,7 +14,7 @@ from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_ad
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 # The task: say whether a note from the workshop is urgent.
@@ -75,10 +75,10 @@ def main() -> tuple[int, int]:
             objective=SupervisedObjective(rows(TRAIN), batch=4, seed=0),
             settings=LoopSettings(learning_rate=1e-3, epochs=6, evaluations=2),
             folder=folder / "run",
-            evaluate=lambda: evaluate(base, dev),
+            evaluate=lambda: evaluate_objective(base, dev),
             progress=Progress(path=folder / "events.jsonl"),
         )
-        result = train(job)
+        result = train_model(job)
         for reading in result.readings:
             print(f"step {reading.step}: loss {reading.train_loss:.3f}, held out {reading.dev_loss:.3f} nats a token")
         save_adapter(base, folder / "adapter")  # PEFT's format: adapter_model.safetensors, adapter_config.json

@@ -13,7 +13,7 @@ import transformers
 import trimtab
 from trimtab.base.progress import Progress, ProgressEvent
 from trimtab.model.adapters.apply import trainable_parameters
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 
 
 class Counting:
@@ -49,7 +49,7 @@ def timed(base: Any, objective: Any, plan: dict[str, Any], learning_rate: float)
         folder=Path(plan["scratch"]),
         progress=Progress(listeners=[clock]),
     )
-    train(job)
+    train_model(job)
     seconds = ends[steps - 1] - ends[warmup - 1]
     tokens = sum(objective.tokens[step] for step in range(warmup, steps))
     versions = {one.__name__: one.__version__ for one in (trimtab, transformers, torch)}

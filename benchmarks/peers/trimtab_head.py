@@ -12,7 +12,7 @@ from trimtab_common import timed
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training.classification import ClassificationObjective, label_rows
@@ -33,10 +33,15 @@ def main() -> None:
         ),
         len(names),
     )
-    head = Head(tuple(names), base.model.config.hidden_size, seed=0)
+    head = ClassificationHead(tuple(names), base.model.config.hidden_size, seed=0)
     print(
         json.dumps(
-            timed(base, ClassificationObjective(rows, head, batch=plan["batch"], seed=0, keep=False), plan, 1e-4)
+            timed(
+                base,
+                ClassificationObjective(rows, head, batch=plan["batch"], seed=0, cache_activations=False),
+                plan,
+                1e-4,
+            )
         )
     )
 

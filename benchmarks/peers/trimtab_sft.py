@@ -32,7 +32,7 @@ def main() -> None:
         (encoder.conversation([Message(role="user", content=row["question"])], row["answer"]), 1.0)
         for row in plan["rows"]
     )
-    objective = SupervisedObjective(rows, batch=plan["batch"], seed=0, keep=bool(plan["layers"]))
+    objective = SupervisedObjective(rows, batch=plan["batch"], seed=0, cache_activations=bool(plan["layers"]))
     print(json.dumps(timed(base, objective, plan, 1e-4)))
 
 

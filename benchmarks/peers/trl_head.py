@@ -21,7 +21,7 @@ BEST = {name: value for name, value in CPU.items() if name != "max_length"}  # t
 BEST["train_sampling_strategy"] = "group_by_length"
 
 
-class Head(Counting, Trainer):
+class ClassificationHead(Counting, Trainer):
     """Counts tokens."""
 
 
@@ -40,7 +40,7 @@ def main() -> None:
         ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": names.index(row["label"])}
 
-    trainer = Head(
+    trainer = ClassificationHead(
         model=model,
         args=TrainingArguments(
             output_dir=plan["scratch"],

@@ -90,7 +90,7 @@ def test_an_answer_is_cited_for_its_own_sentence_and_abstaining_for_none(task_fi
     turns = (Message(role="user", content=question("Celle", "lamps")),)
     example = Example(id="q", messages=turns, references=())
     (prompt,) = PromptBuilder(session, context_for(parse_arm("extract", task))).prompts([example])
-    asked = OnlineQuestion(id="q", messages=turns, asker="a test")
+    asked = OnlineQuestion(id="q", messages=turns, cache_salt="a test")
     for threshold, answers in ((0.0, True), (1.0, False)):
         (generation,) = extract_answerer("unknown", threshold)([prompt])
         reply = reply_from(session, asked, prompt, generation)

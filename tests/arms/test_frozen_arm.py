@@ -61,7 +61,7 @@ def test_what_is_read_once_is_not_kept(session: Session) -> None:
 
     def kept(stage: Stage) -> list[bool]:
         objective, dev, _ = supervised_objectives(session, made, stage, context_for(arm), None)
-        return [one is not None and one.frozen is not None for one in (objective, dev)]
+        return [one is not None and one.activation_cache is not None for one in (objective, dev)]
 
     assert kept(Stage(name="sft", learning_rate=1e-3, epochs=1.0)) == [False, True]
     assert kept(Stage(name="sft", learning_rate=1e-3, epochs=1.5)) == [True, True]
@@ -78,7 +78,7 @@ def test_the_plan_counts_the_frozen_layers_once(session: Session, monkeypatch: p
     assert [stage.seconds(most) for most in (9.0, 1.0, 0.5)] == pytest.approx(
         [2 * tokens / 100 + 0.02 * tokens, tokens * 0.03, tokens * 0.015]
     )
-    monkeypatch.setattr(frozen, "MOST_BYTES", 10)
+    monkeypatch.setattr(frozen, "MAX_BYTES", 10)
     [beyond] = predict(session, session.task.arms)
     stage = replace(beyond.stages[0], look_seconds=0.0)
     assert stage == StagePlan(epoch_seconds=pytest.approx(tokens * 0.03), epochs=2.0)

@@ -34,6 +34,6 @@ def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path: Path, mis
 
 
 def test_a_request_that_needs_a_missing_package_is_refused_with_the_command() -> None:
-    refused = refusal(PackageError("xgrammar", "structured", "an answer held to a schema"))
+    refused = refusal(PackageError("xgrammar", "structured", "an answer constrained to a schema"))
     assert refused.status == 501
     assert "pip install 'trimtab[structured]'" in refused.body["error"]["message"]

@@ -404,4 +404,4 @@ def test_every_suffix_that_is_promised_has_a_reader(tmp_path: Path) -> None:
         path = tmp_path / f"a{suffix}"
         path.write_bytes(b"")
         with pytest.raises(InputError, match="empty"):
-            list(readers.read_rows(path))
+            list(readers.read_raw_rows(path))

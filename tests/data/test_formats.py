@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Message
 from trimtab.base.task import Task
-from trimtab.data.columns import Wish
+from trimtab.data.columns import ColumnRequest
 from trimtab.data.formats import LAYOUTS, ReadRows, detect, read_examples
 
 PAIRS = [(f"Where is room {n}, please?", f"On floor {n}") for n in range(12)]
@@ -216,7 +216,7 @@ def test_a_column_that_is_not_there_is_told_of_the_task_file(tmp_path: Path) -> 
         read(tmp_path, "a.csv", columns={"input": "text", "label": "intent"})
     alone = f"{tmp_path / 'a.csv'}: a.csv has no column 'text', named as input; it has message and intent"
     with pytest.raises(InputError, match=f"^{re.escape(alone)}$"):
-        detect(tmp_path / "a.csv", wish=Wish(columns={"input": "text"}))
+        detect(tmp_path / "a.csv", request=ColumnRequest(columns={"input": "text"}))
 
 
 def test_table_tells_text_and_label_by_their_values(tmp_path: Path) -> None:

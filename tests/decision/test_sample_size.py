@@ -10,7 +10,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, costing
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.decision import sample_size
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, evidence_of
@@ -34,7 +34,7 @@ def a_study(
             for item, score in enumerate(right)
         ]
     results = [costing(name, 2.0**place, task) for place, name in enumerate(answers)]
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
     groups = n // group if group > 1 else None
     return evidence_of(results, answers, arms, task, {}, groups=groups, look=look)
 

@@ -9,7 +9,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import TOKENS, USAGES, a_task, an_arm, usage, verdict
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
@@ -312,5 +312,5 @@ def _evidence(answers: dict[str, list[Answer]], task: Task, audited: Audited | N
         replace(an_arm(name, 0.0, task), score=score_estimate(own, task), score_floor=score_floor(own, task))
         for name, own in answers.items()
     ]
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
     return evidence_of(results, answers, arms, task, USAGES, audited=audited)

@@ -271,7 +271,7 @@ def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
     gaps = {("lora+rag", "rag"): near, ("lora+rag", "prompt"): open_one, ("rag", "prompt"): (0.019, 0.025)}
     found = verdict(arms, task, gaps)
     assert found.status == "not_shown"
-    assert "but prompt (the model as it is, asked with the instruction alone) at 1/" in found.sentence
+    assert "but prompt (the model as it is, with the instruction alone) at 1/" in found.sentence
     worse = {**gaps, ("lora+rag", "prompt"): (0.06, 0.025), ("rag", "prompt"): (0.059, 0.025)}
     assert verdict(arms, task, worse).arm == "rag"
 

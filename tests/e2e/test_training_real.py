@@ -11,7 +11,7 @@ from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_ad
 from trimtab.model.attention import PackedSequences
 from trimtab.model.catalog import resolve
 from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 FACTS = [
@@ -31,11 +31,11 @@ def rows_of(base, facts):
 def trained(precision, folder):
     base = load_base(resolve("smollm2-135m-q4"), precision)
     unseen = SupervisedObjective(rows_of(base, FACTS[12:]), batch=6, seed=0)
-    before = evaluate(base, unseen).dev_loss
+    before = evaluate_objective(base, unseen).dev_loss
     add_lora(base, 8, 16.0, seed=0)
     facts = SupervisedObjective(rows_of(base, FACTS[:12]), batch=4, seed=0)
-    train(TrainingJob(base=base, objective=facts, settings=SETTINGS, folder=folder))
-    return base, before, evaluate(base, unseen).dev_loss
+    train_model(TrainingJob(base=base, objective=facts, settings=SETTINGS, folder=folder))
+    return base, before, evaluate_objective(base, unseen).dev_loss
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from trimtab.base.errors import InputError
 from trimtab.data.prompts import ChatEncoder
 from trimtab.export.gguf import KINDS, is_lossless, permuted_heads, pre_tokenizer_of, require_writable, write_gguf
-from trimtab.export.hf import plain_config, plain_weights
+from trimtab.export.hf import merged_config, merged_weights
 from trimtab.model.load import load_base
 
 FILE = "model.gguf"
@@ -29,10 +29,10 @@ def base(tiny_model_folder):
 
 
 def written(base, folder, kind):
-    encoder, weights = ChatEncoder(base.tokenizer), plain_weights(base)
+    encoder, weights = ChatEncoder(base.tokenizer), merged_weights(base)
     write_gguf(
         folder / FILE,
-        plain_config(base, weights),
+        merged_config(base, weights),
         weights,
         base.tokenizer,
         template=encoder.chat_template,
@@ -117,14 +117,14 @@ def test_only_what_survives_rounding_counts_as_the_same():
     ],
 )
 def test_another_architecture_is_refused_by_name(changes, problem, base):
-    weights = plain_weights(base)
+    weights = merged_weights(base)
     with pytest.raises(InputError, match=problem):
-        require_writable({**plain_config(base, weights), **changes}, weights, base.tokenizer)
+        require_writable({**merged_config(base, weights), **changes}, weights, base.tokenizer)
 
 
 def test_biases_are_refused():
     base = base_of("phi")
-    weights = plain_weights(base)
+    weights = merged_weights(base)
     with pytest.raises(InputError, match="without biases"):
         require_writable({"model_type": "llama"}, weights, None)
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trimtab.base.errors import InputError
 from trimtab.data.prompts import ChatEncoder
 from trimtab.export import hf as export
-from trimtab.export.hf import plain_config, plain_weights, write_adapter, write_merged
+from trimtab.export.hf import merged_config, merged_weights, write_adapter, write_merged
 from trimtab.model.adapters.apply import attach, merged, save_adapter
 from trimtab.model.attention import PackedSequences
 from trimtab.model.catalog import loadable_name
@@ -77,21 +77,21 @@ def test_every_family_keeps_its_own_names(method, family):
     names = {name for name, _ in base.model.named_parameters()}
     changed(base, method)
     with merged(base.model):
-        weights = plain_weights(base)
+        weights = merged_weights(base)
         assert set(weights) == names
-        assert plain_config(base, weights)["architectures"] == [type(base.model).__name__]
+        assert merged_config(base, weights)["architectures"] == [type(base.model).__name__]
 
 
 def test_biases_that_an_architecture_has_no_name_for_are_refused():
     base = changed(base_of("gemma2"), "bitfit")
-    with merged(base.model), pytest.raises(InputError, match=r"no place for what was trained.*export it as peft"):
-        plain_config(base, plain_weights(base))
+    with merged(base.model), pytest.raises(InputError, match=r"no parameter for what was trained.*export it as peft"):
+        merged_config(base, merged_weights(base))
 
 
 @pytest.mark.parametrize("method", ["soft-prompt", "prefix"])
 def test_virtual_tokens_are_in_no_weight(method):
-    with pytest.raises(InputError, match="virtual tokens stand before the prompt"):
-        plain_weights(changed(base_of("llama"), method))
+    with pytest.raises(InputError, match="virtual tokens precede the prompt"):
+        merged_weights(changed(base_of("llama"), method))
 
 
 def test_large_weights_lie_in_shards_and_tied_ones_once(tiny_model_folder, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_a_tokenizer_without_a_template_gets_the_one_that_was_measured(tiny_mode
 def test_bfloat16_stays_bfloat16(tiny_model_folder, tmp_path):
     base = changed(load_base(tiny_model_folder, "bf16"), "lora")
     with merged(base.model):
-        folder, weights = written(base, tmp_path / "out"), plain_weights(base)
+        folder, weights = written(base, tmp_path / "out"), merged_weights(base)
         kept = load_file(folder / "model.safetensors")
         assert all(torch.equal(kept[name], value) for name, value in weights.items())
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16

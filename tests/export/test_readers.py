@@ -27,13 +27,13 @@ def test_labels_score_as_in_a_pass_over_each_alone(consumer, tiny_model_folder):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*PROMPT, *label]])).logits[0].log_softmax(-1)
         wanted.append(sum(float(logits[len(PROMPT) - 1 + at, token]) for at, token in enumerate(label)))
-    assert consumer.label_sums(PROMPT, LABELS) == pytest.approx(wanted, abs=1e-4)
+    assert consumer.label_log_probabilities(PROMPT, LABELS) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_greedy_answer_stops_and_knows_how_sure_it_was(consumer):
-    written = consumer.written(PROMPT, 8, [2])
+    written = consumer.generate(PROMPT, 8, [2])
     assert 0 < len(written.ids) <= 8
-    first = consumer.written(PROMPT, 8, [written.ids[0]])
+    first = consumer.generate(PROMPT, 8, [written.ids[0]])
     assert first.ids == written.ids[:1]
     stepwise = consumer._stepwise(PROMPT, 8, [2])
     assert stepwise.ids == written.ids
@@ -57,13 +57,13 @@ def test_a_damaged_folder_is_told_in_one_line(tmp_path):
 def test_llama_cpp_reads_the_same_tokens_and_writes_the_same_answer(tiny_model_folder, tmp_path):
     from trimtab.data.prompts import ChatEncoder
     from trimtab.export.gguf import write_gguf
-    from trimtab.export.hf import plain_config, plain_weights
+    from trimtab.export.hf import merged_config, merged_weights
     from trimtab.model.load import load_base
 
     base = load_base(tiny_model_folder, "fp32")
-    encoder, weights = ChatEncoder(base.tokenizer), plain_weights(base)
+    encoder, weights = ChatEncoder(base.tokenizer), merged_weights(base)
     write_gguf(
-        *(tmp_path / "m.gguf", plain_config(base, weights), weights, base.tokenizer),
+        *(tmp_path / "m.gguf", merged_config(base, weights), weights, base.tokenizer),
         template=encoder.chat_template,
         end=base.tokenizer.eos_token_id,
         kind="f32",
@@ -73,10 +73,14 @@ def test_llama_cpp_reads_the_same_tokens_and_writes_the_same_answer(tiny_model_f
     theirs = load_back(tiny_model_folder, "merged", precision="fp32")
     assert native.prompt(turns) == theirs.prompt(turns)
     asked = theirs.prompt(turns)
-    ours, wanted = native.written(asked, 6, [2]), theirs.written(asked, 6, [2])
+    ours, wanted = native.generate(asked, 6, [2]), theirs.generate(asked, 6, [2])
     assert (ours.text, ours.ids) == (wanted.text, wanted.ids)
     other = [*wanted.ids[:1], (wanted.ids[1] + 1) % len(base.tokenizer)]
     assert ours.gap(other) == pytest.approx(wanted.gap(other), abs=1e-3)
     labels = [*LABELS, [7, 8, 9, 2], [30, 2]]  # some begin alike
-    assert native.label_sums(asked, labels) == pytest.approx(theirs.label_sums(asked, labels), abs=1e-3)
-    assert native.label_sums(asked, labels[:1]) == pytest.approx(theirs.label_sums(asked, labels[:1]), abs=1e-3)
+    assert native.label_log_probabilities(asked, labels) == pytest.approx(
+        theirs.label_log_probabilities(asked, labels), abs=1e-3
+    )
+    assert native.label_log_probabilities(asked, labels[:1]) == pytest.approx(
+        theirs.label_log_probabilities(asked, labels[:1]), abs=1e-3
+    )

@@ -10,7 +10,7 @@ from tiny_models import VOCABULARY, base_of, random_rows
 
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import unfreeze
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective
@@ -41,7 +41,9 @@ def some_rows(count=15, seed=0):
 
 def label_objective(base, rows, **more):
     labelled = label_rows(((row.encoded.ids, len(row.encoded.ids) % 3, 1.0) for row in rows), 3)
-    return ClassificationObjective(labelled, Head(("a", "b", "c"), 32, seed=1), batch=BATCH, seed=0, **more)
+    return ClassificationObjective(
+        labelled, ClassificationHead(("a", "b", "c"), 32, seed=1), batch=BATCH, seed=0, **more
+    )
 
 
 def judged(rows):

@@ -78,7 +78,7 @@ def drain(engine: Engine) -> dict[str, Completion]:
     slots=st.integers(1, 6),
     cache_tokens=st.sampled_from([1, 60, 32768]),
     prefill_tokens=st.sampled_from([1, 50, 2048]),
-    kept_tokens=st.sampled_from([1, 30, 8192]),
+    prefix_cache_tokens=st.sampled_from([1, 30, 8192]),
 )
 def test_a_request_among_others_gets_the_tokens_it_gets_alone(
     family: str,
@@ -88,7 +88,7 @@ def test_a_request_among_others_gets_the_tokens_it_gets_alone(
     slots: int,
     cache_tokens: int,
     prefill_tokens: int,
-    kept_tokens: int,
+    prefix_cache_tokens: int,
 ) -> None:
     """`arrivals`: steps before each next request; `cancelled`: the step after its own arrival in which a request is given up."""
     engine = Engine(
@@ -97,11 +97,11 @@ def test_a_request_among_others_gets_the_tokens_it_gets_alone(
         slots=slots,
         cache_tokens=cache_tokens,
         prefill_tokens=prefill_tokens,
-        kept_tokens=kept_tokens,
+        prefix_cache_tokens=prefix_cache_tokens,
     )
     _, first, second, _ = beginnings(family)
-    engine.hold(first)
-    engine.hold(second)
+    engine.pin(first)
+    engine.pin(second)
     requests = some(family, len(arrivals), seed)
     due, at = {}, 0
     for request, pause in zip(requests, arrivals, strict=True):
@@ -272,12 +272,12 @@ def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product
 
     monkeypatch.setattr(memory, "read_prefix", reading)
     monkeypatch.setattr(cache.PrefixRef, "part", product)
-    monkeypatch.setattr(cache, "COPIED", 0)
+    monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", 0)
     monkeypatch.setattr(drafts, "ROWS", 0)  # nothing is guessed
     engine = Engine(pair("llama")[0], frozenset())
     _, first, second, _ = beginnings("llama")
     for ids in (first, second, first):
-        engine.hold(ids)
+        engine.pin(ids)
     assert read == [21, 34]
     for number, start in enumerate([first, second, (), first, second[:30], first]):
         engine.submit(Request(id=str(number), ids=(*start, 7, 8 + number), max_new=4))
@@ -297,11 +297,11 @@ def test_only_a_long_beginning_is_attended_to_apart_while_decoding(monkeypatch: 
         return part(self, layer, query_HMD, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cache.PrefixRef, "part", product)
-    monkeypatch.setattr(cache, "COPIED", 21)
+    monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", 21)
     engine = Engine(pair("llama")[0], frozenset())
     _, first, second, _ = beginnings("llama")
     for number, start in enumerate([first, second, first]):
-        engine.hold(start)
+        engine.pin(start)
         engine.submit(Request(id=str(number), ids=(*start, 7, 8 + number), max_new=4))
     engine.step()
     products.clear()
@@ -321,10 +321,10 @@ def test_a_short_beginning_is_copied_and_one_that_is_shared_gives_the_same(
     ]
     told = []
     for copied in (0, 21, 128):  # none, the first, both
-        monkeypatch.setattr(cache, "COPIED", copied)
+        monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", copied)
         engine = Engine(pair(family)[0], frozenset(), slots=3, prefill_tokens=pass_tokens)
-        engine.hold(first)
-        engine.hold(second)
+        engine.pin(first)
+        engine.pin(second)
         told.append(engine.generate(asked))
     for one, two, three in zip(*told, strict=True):
         assert one.ids == two.ids == three.ids
@@ -337,15 +337,17 @@ def test_a_short_beginning_is_copied_and_one_that_is_shared_gives_the_same(
     family=st.sampled_from(sorted(FAMILIES)),
     shared=st.integers(0, 30),
     held=st.lists(st.integers(0, 40), max_size=3),
-    share_from=st.sampled_from([1, 16, 999]),
+    min_shared_tokens=st.sampled_from([1, 16, 999]),
 )
-def test_what_is_held_changes_no_answer_of_generate(family: str, shared: int, held: list[int], share_from: int) -> None:
+def test_what_is_held_changes_no_answer_of_generate(
+    family: str, shared: int, held: list[int], min_shared_tokens: int
+) -> None:
     draw = random.Random(shared)
     start = tuple(draw.randrange(1, EOS) for _ in range(shared))
     requests = [replace(request, ids=(*start, *request.ids)) for request in some(family, 5, 1)]
-    engine = Engine(pair(family)[0], STOP, share_from=share_from, slots=4)
+    engine = Engine(pair(family)[0], STOP, min_shared_tokens=min_shared_tokens, slots=4)
     for request, length in zip(requests, held, strict=False):
-        engine.hold((*request.ids[:length], *range(1, length % 3)))
+        engine.pin((*request.ids[:length], *range(1, length % 3)))
     together = engine.generate(requests)
     assert [completion.ids for completion in together] == [alone(family, request).ids for request in requests]
 
@@ -368,7 +370,7 @@ class Looks(TorchDispatchMode):
 def test_a_pass_looks_at_no_tensor_but_the_tokens_it_reads_back(family: str) -> None:
     engine = Engine(pair(family)[0], frozenset())
     for held in beginnings(family)[1:3]:
-        engine.hold(held)
+        engine.pin(held)
     for request in some(family, 8, 0):
         engine.submit(replace(request, max_new=6))
     with Looks() as looks, torch.inference_mode():
@@ -399,12 +401,12 @@ def test_what_is_forgotten_is_not_used_after_the_weights_have_changed() -> None:
     base, _ = pair("llama")
     request = Request(id="a", ids=tuple(range(1, 30)), max_new=6)
     engine = Engine(base, STOP)
-    engine.hold(request.ids)
+    engine.pin(request.ids)
     inner = base.model.model.layers[0].self_attn.v_proj.weight
     before = inner.clone()
     try:
         inner.mul_(-1)
-        engine.forget()
+        engine.reset_prefix_cache()
         changed = engine.generate([request])[0].ids
         assert changed == alone("llama", request).ids
     finally:
@@ -422,11 +424,11 @@ def test_memory_stays_bounded_over_a_long_run_of_arrivals() -> None:
             engine.submit(Request(id=str(submitted), ids=(3,) * length, max_new=draw.choice([1, 5, 20])))
             submitted += 1
         finished += sum(isinstance(event, Completion) for event in engine.step())
-        stored = [store.shape[0] * store.shape[2] for store in engine._line.cache.values]
+        stored = [store.shape[0] * store.shape[2] for store in engine._scheduler.cache.values]
         most = max([most, *stored])
     # slots are laid out in blocks, so each may hold up to one block more than it needs
     assert 0 < most <= 240 + 8 * BLOCK
-    assert engine._line.cache.keys == []
+    assert engine._scheduler.cache.keys == []
 
 
 def test_short_requests_run_side_by_side_again_when_a_long_one_has_left() -> None:
@@ -470,7 +472,7 @@ def test_a_pass_that_fails_leaves_an_engine_that_works(monkeypatch: pytest.Monke
 
 def test_tokens_of_a_beginning_that_was_read_before_are_told_apart() -> None:
     engine, start = Engine(pair("llama")[0], STOP), tuple(range(1, 41))
-    engine.hold(start)
+    engine.pin(start)
     asked = {"held": (*start, 50, 51), "a part": (*start[:33], 50), "too little": (*start[:9], 50), "nothing": (60, 61)}
     for name, ids in asked.items():
         engine.submit(Request(id=name, ids=ids, max_new=1))

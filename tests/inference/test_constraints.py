@@ -265,7 +265,7 @@ def test_one_that_takes_too_much_to_prepare_is_refused_and_the_next_is_not(monke
 
 
 def test_a_grammar_that_takes_too_long_over_an_answer_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MATCHING", 0.0)
+    monkeypatch.setattr(room, "MATCHING_SECONDS", 0.0)
     (completion,) = engine().generate([asked(Constraint(regex="((a*)*)*b"))])
     assert (completion.ids, completion.finished) == ((), False)
 

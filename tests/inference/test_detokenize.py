@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from trimtab.base.records import Generation
-from trimtab.inference.detokenize import TextStream, before_stop, token_bytes
+from trimtab.inference.detokenize import TextStream, cut_at_stop, token_bytes
 from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request, generate_texts
 from trimtab.inference.sampling import Sampling
 
@@ -37,7 +37,7 @@ def test_pieces_add_up_to_the_text_before_the_first_stop(text: str, stops: list[
     wanted = text
     for end in range(len(text) + 1):  # the first prefix of the text that holds a stop
         if any(stop in text[:end] for stop in stops):
-            wanted = before_stop(text[:end], stops)
+            wanted = cut_at_stop(text[:end], stops)
             break
     assert "".join(pieces) == wanted
     assert stream.stopped == any(stop in text for stop in stops)
@@ -121,4 +121,4 @@ def test_each_request_ends_before_its_own_stops(stops: list[tuple[str, ...]]) ->
     ("text", "stops", "left"), [("abc", (), "abc"), ("abc", ("c", "b"), "a"), ("abc", ("abc",), "")]
 )
 def test_before_stop(text: str, stops: tuple[str, ...], left: str) -> None:
-    assert before_stop(text, stops) == left
+    assert cut_at_stop(text, stops) == left

@@ -53,10 +53,10 @@ def mixed(family: str, shared: int, seed: int = 0, count: int = 7) -> list[Reque
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("shared", "slots", "share_from"), [(0, 3, 16), (20, 4, 16), (20, 4, 999), (5, 2, 1)])
-def test_greedy_answers_are_those_of_transformers(family: str, shared: int, slots: int, share_from: int) -> None:
+@pytest.mark.parametrize(("shared", "slots", "min_shared_tokens"), [(0, 3, 16), (20, 4, 16), (20, 4, 999), (5, 2, 1)])
+def test_greedy_answers_are_those_of_transformers(family: str, shared: int, slots: int, min_shared_tokens: int) -> None:
     requests = mixed(family, shared)
-    completions = answer(family, requests, slots=slots, share_from=share_from, prefill_tokens=40)
+    completions = answer(family, requests, slots=slots, min_shared_tokens=min_shared_tokens, prefill_tokens=40)
     assert [c.id for c in completions] == [r.id for r in requests]
     for request, completion in zip(requests, completions, strict=True):
         assert (completion.ids, completion.finished) == reference(family, request.ids, request.max_new)
@@ -68,9 +68,9 @@ def test_greedy_answers_are_those_of_transformers(family: str, shared: int, slot
 def test_prompts_that_are_read_in_blocks_are_answered_alike(
     family: str, prefill_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "FLASH_UP_TO", 1)
-    monkeypatch.setattr(attention, "_WHOLE", 6)
-    monkeypatch.setattr(attention, "_ROWS", 3)
+    monkeypatch.setattr(cache, "FLASH_MAX_TOKENS", 1)
+    monkeypatch.setattr(attention, "_SINGLE_BLOCK_QUERIES", 6)
+    monkeypatch.setattr(attention, "_BLOCK_QUERIES", 3)
     requests = mixed(family, 20)
     for request, completion in zip(requests, answer(family, requests, prefill_tokens=prefill_tokens), strict=True):
         assert (completion.ids, completion.finished) == reference(family, request.ids, request.max_new)
@@ -82,19 +82,19 @@ def test_prompts_that_are_read_in_blocks_are_answered_alike(
     shared=st.integers(0, 30),
     seed=st.integers(0, 3),
     slots=st.integers(1, 5),
-    share_from=st.sampled_from([1, 16, 999]),
+    min_shared_tokens=st.sampled_from([1, 16, 999]),
     prefill_tokens=st.sampled_from([1, 50, 2048]),
     cache_tokens=st.sampled_from([1, 60, 32768]),
 )
 def test_no_batch_changes_an_answer(
-    family: str, shared: int, seed: int, slots: int, share_from: int, prefill_tokens: int, cache_tokens: int
+    family: str, shared: int, seed: int, slots: int, min_shared_tokens: int, prefill_tokens: int, cache_tokens: int
 ) -> None:
     requests = mixed(family, shared, seed, count=5)
     together = answer(
         family,
         requests,
         slots=slots,
-        share_from=share_from,
+        min_shared_tokens=min_shared_tokens,
         prefill_tokens=prefill_tokens,
         cache_tokens=cache_tokens,
     )
@@ -112,7 +112,7 @@ def test_identical_prompts_share_all_but_their_last_token() -> None:
 def test_a_prompt_that_all_others_begin_with() -> None:
     ids = tuple(range(1, 30))
     requests = [Request(id="short", ids=ids, max_new=5), Request(id="long", ids=(*ids, 7, 8, 9), max_new=5)]
-    for request, completion in zip(requests, answer("qwen3", requests, share_from=4), strict=True):
+    for request, completion in zip(requests, answer("qwen3", requests, min_shared_tokens=4), strict=True):
         assert completion.ids == reference("qwen3", request.ids, 5)[0]
 
 
@@ -132,7 +132,7 @@ def test_stopping_at_the_first_token() -> None:
 def test_held_tokens_are_read_once_and_change_nothing() -> None:
     requests = mixed("gemma2", 20)
     engine = Engine(pair("gemma2")[0], STOP)
-    engine.hold((*requests[0].ids[:20], 9, 9, 9))
+    engine.pin((*requests[0].ids[:20], 9, 9, 9))
     for request in requests:
         (completion,) = engine.generate([request])
         assert completion.ids == reference("gemma2", request.ids, request.max_new)[0]

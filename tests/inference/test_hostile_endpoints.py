@@ -17,7 +17,7 @@ from openai_server import KEY
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Message, Prompt
 from trimtab.inference import remote
-from trimtab.inference.bounded_http import LONGEST_WAIT, mask_secret, retry_after_seconds
+from trimtab.inference.bounded_http import MAX_WAIT_SECONDS, mask_secret, retry_after_seconds
 from trimtab.inference.remote import RemoteModel
 
 pytestmark = pytest.mark.any_processor
@@ -95,7 +95,7 @@ def test_a_reply_that_drips_has_one_time_limit_for_the_whole() -> None:
 
 
 def test_headers_that_drip_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(remote, "MAX_WAIT_SECONDS", 0.1)
     began = time.monotonic()
     assert "no whole answer within" in refusal(dripping_headers, timeout=0.3)
     assert time.monotonic() - began < 5
@@ -128,11 +128,11 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        ("inf", LONGEST_WAIT),
-        ("1e999", LONGEST_WAIT),
-        ("9" * 5000, LONGEST_WAIT),
-        ("Fri, 31 Dec 9999 23:59:59 -0000", LONGEST_WAIT),  # a date without a zone
-        ("Fri, 31 Dec 9999 23:59:59 -2359", LONGEST_WAIT),
+        ("inf", MAX_WAIT_SECONDS),
+        ("1e999", MAX_WAIT_SECONDS),
+        ("9" * 5000, MAX_WAIT_SECONDS),
+        ("Fri, 31 Dec 9999 23:59:59 -0000", MAX_WAIT_SECONDS),  # a date without a zone
+        ("Fri, 31 Dec 9999 23:59:59 -2359", MAX_WAIT_SECONDS),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
         ("-5", 0.0),
         ("nan", None),
@@ -158,17 +158,17 @@ def test_what_was_answered_is_kept_and_only_the_rest_is_asked(tmp_path: Path) ->
 
     kept = tmp_path / "run-0" / "replies.jsonl"
     with answering(answer) as url:
-        model = RemoteModel(url, "m", "TINY_KEY", parallel=1, kept=kept)
+        model = RemoteModel(url, "m", "TINY_KEY", parallel=1, log_file=kept)
         with pytest.raises(RemoteError, match="answered 400"):
             model.generate(asked(*"abcde"), 5)
         broken = False
         bodies.clear()
-        again = RemoteModel(url, "m", "TINY_KEY", parallel=1, kept=kept).generate(asked(*"abcde"), 5)
+        again = RemoteModel(url, "m", "TINY_KEY", parallel=1, log_file=kept).generate(asked(*"abcde"), 5)
         assert bodies[0] == "d"
         assert not set(bodies) & set("abc")
         assert [(answer.text, answer.prompt_tokens) for answer in again] == [(text * 2, 3) for text in "abcde"]
         assert all(answer.seconds > 0 for answer in again)
-        RemoteModel(url, "m", "TINY_KEY", kept=kept).generate(asked("a"), 6)  # another request: asked
+        RemoteModel(url, "m", "TINY_KEY", log_file=kept).generate(asked("a"), 6)  # another request: asked
         assert bodies[-1] == "a"
     assert KEY not in kept.read_text()
 

@@ -68,7 +68,7 @@ def answers(base: Base, asked: list[Request]) -> list[Completion]:
     engine = Engine(base, frozenset())
     with packed(base):
         for start in (30, 200):
-            engine.hold(next(one.ids[:start] for one in requests() if len(one.ids) > start))
+            engine.pin(next(one.ids[:start] for one in requests() if len(one.ids) > start))
         return engine.generate(asked)
 
 

@@ -9,7 +9,7 @@ import torch
 from answering_models import pair
 
 from trimtab.inference import last_hidden as reading
-from trimtab.inference.label_scoring import hold_prefix
+from trimtab.inference.label_scoring import prefill_prefix
 from trimtab.inference.last_hidden import last_hidden_states
 
 pytestmark = pytest.mark.no_kernels
@@ -37,22 +37,24 @@ def test_each_prompt_ends_as_it_does_alone_in_the_plain_model(family, beginning,
     expected = torch.stack([alone(plain, ids) for ids in asked])
     assert torch.allclose(last_hidden_states(base, asked), expected, atol=1e-4)
     assert torch.allclose(torch.cat([last_hidden_states(base, [ids]) for ids in asked]), expected, atol=1e-4)
-    held = hold_prefix(base, SHARED)
-    assert torch.allclose(last_hidden_states(base, asked, held=held), expected, atol=1e-4)
-    assert torch.allclose(torch.cat([last_hidden_states(base, [ids], held=held) for ids in asked]), expected, atol=1e-4)
+    held = prefill_prefix(base, SHARED)
+    assert torch.allclose(last_hidden_states(base, asked, pinned=held), expected, atol=1e-4)
+    assert torch.allclose(
+        torch.cat([last_hidden_states(base, [ids], pinned=held) for ids in asked]), expected, atol=1e-4
+    )
     assert last_hidden_states(base, []).shape == (0, expected.shape[1])
 
 
 def test_what_is_held_is_not_read_again_and_as_far_as_prompts_begin_with_it(monkeypatch) -> None:
     base, plain = pair("llama")
     read: list[int] = []
-    monkeypatch.setattr(reading, "_read", _counting(read, reading._read))
-    held = hold_prefix(base, SHARED)
+    monkeypatch.setattr(reading, "_last_hidden", _counting(read, reading._last_hidden))
+    held = prefill_prefix(base, SHARED)
     cut = (*SHARED[:17], 59, 58)
     for ids, fresh in (((*SHARED, 7, 9), 2), (SHARED, 1), (cut, 2), ((9, 9, 9), 3)):
-        assert torch.allclose(last_hidden_states(base, [ids], held=held)[0], alone(plain, ids), atol=1e-4)
+        assert torch.allclose(last_hidden_states(base, [ids], pinned=held)[0], alone(plain, ids), atol=1e-4)
         assert read.pop() == fresh
-    assert hold_prefix(base, SHARED[:15]) is None
+    assert prefill_prefix(base, SHARED[:15]) is None
 
 
 def _counting(read, function):

@@ -97,7 +97,7 @@ def test_no_mix_of_parts_changes_an_answer(
     ]
     alone = {request.id: Engine(base, STOP).generate([request])[0] for request in requests}
     engine = Engine(base, STOP, slots=slots, cache_tokens=cache_tokens, prefill_tokens=prefill_tokens)
-    engine.hold(start)
+    engine.pin(start)
     done: dict[str, Completion] = {}
     due = {str(number): sum(pauses[: number + 1]) for number in range(len(requests))}
     now = 0
@@ -113,7 +113,7 @@ def test_no_mix_of_parts_changes_an_answer(
         now += 1
         assert now < 2000
     assert engine.in_flight == 0
-    assert engine._line.cache.keys == []
+    assert engine._scheduler.cache.keys == []
     for name, completion in done.items():
         if int(name) in cancelled:
             assert completion.ids == alone[name].ids[: len(completion.ids)]
@@ -136,14 +136,14 @@ def test_what_runs_goes_on_between_the_parts(monkeypatch: pytest.MonkeyPatch) ->
 def test_where_nothing_runs_the_parts_follow_each_other_and_the_last_is_filled_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = Engine(pair("llama")[0], frozenset(), prefill_tokens=32, share_from=999)
+    engine = Engine(pair("llama")[0], frozenset(), prefill_tokens=32, min_shared_tokens=999)
     passes = read_by_pass(monkeypatch)
     engine.generate([Request(id=str(length), ids=(7,) * length, max_new=1) for length in (9, 70, 2, 20)])
     assert passes == [32, 32, 6 + 20, 9 + 2]
 
 
 def test_a_prompt_that_fits_into_a_pass_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(pair("llama")[0], frozenset(), prefill_tokens=50, share_from=999)
+    engine = Engine(pair("llama")[0], frozenset(), prefill_tokens=50, min_shared_tokens=999)
     passes = read_by_pass(monkeypatch)
     draw = random.Random(0)
     engine.generate([Request(id=str(number), ids=prompt(draw, 20), max_new=1) for number in range(7)])
@@ -158,17 +158,17 @@ def test_cancelled_between_its_parts_a_prompt_leaves_nothing() -> None:
     for name in ("first", "second"):
         engine.submit(Request(id=name, ids=(7,) * 60, max_new=3))
     engine.step()
-    assert engine._line.cache.lengths == [4, 16]
+    assert engine._scheduler.cache.lengths == [4, 16]
     cut = engine.cancel("first")
     assert cut is not None
     assert cut.ids == ()
     assert cut.prefill_seconds > 0
-    assert engine._line.cache.lengths == [4]
+    assert engine._scheduler.cache.lengths == [4]
     alone = Engine(pair("llama")[0], frozenset()).generate([Request(id="second", ids=(7,) * 60, max_new=3)])[0]
     done = drained(engine)
     assert set(done) == {"runs", "second"}
     assert done["second"].ids == alone.ids
-    assert engine._line.cache.keys == []
+    assert engine._scheduler.cache.keys == []
 
 
 def test_one_that_ends_beside_a_part_leaves_its_slot_and_the_part_its_place() -> None:

@@ -43,7 +43,7 @@ def agrees(completion: Completion, ids: tuple[int, ...], logs_NV: torch.Tensor, 
 def test_they_are_those_of_transformers(family: str, prefill_tokens: int, max_new: int) -> None:
     base, reference = pair(family)
     engine = Engine(base, STOP, slots=3, prefill_tokens=prefill_tokens)
-    engine.hold(PROMPTS[0][:40])  # what is kept has no scores: it is read again
+    engine.pin(PROMPTS[0][:40])  # what is kept has no scores: it is read again
     plain = Request(id="plain", ids=PROMPTS[1], max_new=6)
     scored = [
         Request(id=str(number), ids=ids, max_new=max_new, prompt_logprobs=True, logprobs=True, top_logprobs=3)
@@ -63,9 +63,9 @@ def test_they_are_those_of_transformers(family: str, prefill_tokens: int, max_ne
 def test_a_prompt_that_an_asker_has_read_before_is_scored_whole() -> None:
     base, reference = pair("llama")
     engine = Engine(base, STOP)
-    first = engine.generate([Request(id="first", ids=PROMPTS[0], max_new=8, asker="a")])[0]
+    first = engine.generate([Request(id="first", ids=PROMPTS[0], max_new=8, cache_salt="a")])[0]
     ids = (*PROMPTS[0], *first.ids)
-    asked = Request(id="next", ids=ids, max_new=0, prompt_logprobs=True, top_logprobs=1, asker="a")
+    asked = Request(id="next", ids=ids, max_new=0, prompt_logprobs=True, top_logprobs=1, cache_salt="a")
     completion = engine.generate([asked])[0]
     assert completion.cached_tokens == 0
     agrees(completion, ids, expected(reference, ids), 1)

@@ -17,7 +17,7 @@ from trimtab.inference import kv_cache as cache
 from trimtab.inference import prompt_lookup as guesses
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.inference.prompt_lookup import GRAMS, PromptLookup, draft_length
+from trimtab.inference.prompt_lookup import GRAM_LENGTHS, PromptLookup, draft_length
 from trimtab.inference.request import ActiveSequence
 from trimtab.inference.sampling import Sampling
 
@@ -37,7 +37,7 @@ def guessing(monkeypatch: pytest.MonkeyPatch, right: float, answers: dict[str, t
         return [token if draw.random() < right else draw.randrange(EOS) for token in told]
 
     with monkeypatch.context() as patched:
-        patched.setattr(ActiveSequence, "guessed", guessed)
+        patched.setattr(ActiveSequence, "draft", guessed)
         yield asked
 
 
@@ -83,7 +83,7 @@ def test_answers_are_those_without_a_guess(
     right: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache, "COPIED", most_copied)
+    monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", most_copied)
     requests = [replace(one, logprobs=True, top_logprobs=2) for one in some(family, shared, sampling)]
     wanted = alone(requests, family, monkeypatch)
     with guessing(monkeypatch, right, {one.id: one.ids for one in wanted}) as asked:
@@ -160,7 +160,7 @@ def test_a_guess_is_what_stood_behind_the_longest_gram(prompt: list[int], said: 
     for token in said:
         drafts.extend([token])
     wanted: list[int] = []
-    for length in GRAMS:
+    for length in GRAM_LENGTHS:
         starts = [end for end in range(length, len(ids)) if ids[end - length : end] == ids[-length:]]
         if starts and len(ids) >= length:
             wanted = ids[starts[-1] :][:most]

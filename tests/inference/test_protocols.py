@@ -15,7 +15,7 @@ from hostile_server import answering, reply
 from trimtab.base.errors import RemoteError
 from trimtab.base.records import Message, Prompt
 from trimtab.inference import remote
-from trimtab.inference.protocols import EARLIER, FORMS, INSTRUCTION
+from trimtab.inference.protocols import EARLIER_TURNS_NOTE, INSTRUCTION, PROTOCOLS
 from trimtab.inference.remote import RemoteModel
 
 pytestmark = pytest.mark.any_processor
@@ -85,7 +85,7 @@ def test_the_requests_are_those_of_the_public_formats(server: DecisionServer) ->
     ]
     states: list[tuple[str, Any]] = [
         ("Which topic?", "hello"),
-        (f"Which topic?\n\n{EARLIER}", turns),
+        (f"Which topic?\n\n{EARLIER_TURNS_NOTE}", turns),
         (INSTRUCTION, "hello"),
     ]
     criteria = {"card arrival": None, "Card-arrival": None, "refund": None}
@@ -120,11 +120,11 @@ def test_the_requests_are_those_of_the_public_formats(server: DecisionServer) ->
 def test_what_was_decided_is_kept_and_not_asked_again(server: DecisionServer, api: str, tmp_path: Path) -> None:
     kept = tmp_path / "replies.jsonl"
     asked = [prompt("a refund please"), prompt("Card-arrival")]
-    first = model(server.url, api, kept=kept).generate(asked, 5, LABELS)
-    again = model(server.url, api, kept=kept).generate(asked, 5, LABELS)
+    first = model(server.url, api, log_file=kept).generate(asked, 5, LABELS)
+    again = model(server.url, api, log_file=kept).generate(asked, 5, LABELS)
     assert again == first
     assert len(server.bodies) == 2
-    model(server.url, api, kept=kept).generate(asked[:1], 5, LABELS[:2])  # other labels: another question
+    model(server.url, api, log_file=kept).generate(asked[:1], 5, LABELS[:2])  # other labels: another question
     assert len(server.bodies) == 3
     assert KEY not in kept.read_text()
 
@@ -153,7 +153,7 @@ def decided(api: str, body: bytes, labels: tuple[str, ...] = LABELS) -> Any:
 GOOD = [("card arrival", 0.2), ("Card-arrival", 0.3), ("refund", 0.5)]
 BAD: dict[str, tuple[Any, str]] = {
     "missing": (GOOD[:2], "lack the label 'refund'"),
-    "another": ([*GOOD, ("other", 0.0)], "name a label that was not asked for"),
+    "another": ([*GOOD, ("other", 0.0)], "name a label that was not requested"),
     "NaN": ([*GOOD[:2], ("refund", math.nan)], "the probability of 'refund' is no number from 0 to 1"),
     "infinite": ([*GOOD[:2], ("refund", math.inf)], "is no number from 0 to 1"),
     "negative": ([*GOOD[:2], ("refund", -0.5)], "is no number from 0 to 1"),
@@ -191,7 +191,7 @@ OTHER = {
 @pytest.mark.parametrize("body", OTHER.values(), ids=OTHER)
 @pytest.mark.parametrize("api", APIS)
 def test_replies_of_another_kind_are_refused(api: str, body: bytes) -> None:
-    with pytest.raises(RemoteError, match=f"the reply is not {FORMS[api].what}; check the url"):
+    with pytest.raises(RemoteError, match=f"the reply is not {PROTOCOLS[api].expected}; check the url"):
         decided(api, body)
 
 

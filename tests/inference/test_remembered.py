@@ -55,7 +55,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_a_passage_that_comes_again_is_not_read_again(read: list[int]) -> None:
     engine = Engine(pair("llama")[0], frozenset())
-    engine.hold(FIRST)
+    engine.pin(FIRST)
     for number, (passages, expected) in enumerate([((0, 1), 32), ((0, 2), 6), ((0, 1), 3), ((1,), 12), ((0, 1, 2), 6)]):
         read.clear()
         request = asked(number, FIRST, passages)
@@ -72,7 +72,7 @@ def test_nothing_of_what_was_asked_is_kept_and_nothing_once_the_weights_have_cha
         engine.submit(replace(asked(7, FIRST, (0,), question=20), id=str(number)))
         told = drain(engine)[str(number)]
         assert told.cached_tokens == (41 if number else 0)
-    engine.forget()
+    engine.reset_prefix_cache()
     engine.submit(asked(8, FIRST, (0,)))
     assert drain(engine)["8"].cached_tokens == 0
     engine.submit(replace(asked(9, SECOND, (0,)), public=0))
@@ -82,7 +82,7 @@ def test_nothing_of_what_was_asked_is_kept_and_nothing_once_the_weights_have_cha
 
 
 def test_the_least_recently_used_leaves_first_and_what_is_too_long_is_not_kept() -> None:
-    engine = Engine(pair("llama")[0], frozenset(), kept_tokens=120, share_from=8)
+    engine = Engine(pair("llama")[0], frozenset(), prefix_cache_tokens=120, min_shared_tokens=8)
     said = []
     order: list[tuple[int, ...]] = [(0,), (1,), (0,), (0, 1, 2), (0,), (1,), (0, 1, 2), (0, 1, 0, 0), (0, 1, 0, 0)]
     for number, passages in enumerate(order):  # no two that begin otherwise fit
@@ -107,7 +107,7 @@ def test_the_least_recently_used_leaves_first_and_what_is_too_long_is_not_kept()
     slots=st.integers(1, 6),
     cache_tokens=st.sampled_from([60, 32768]),
     prefill_tokens=st.sampled_from([1, 11, 2048]),
-    kept_tokens=st.sampled_from([60, 8192]),
+    prefix_cache_tokens=st.sampled_from([60, 8192]),
     copied=st.sampled_from([0, 21, 128]),
 )
 def test_answers_are_those_of_prompts_that_were_read_whole(
@@ -116,11 +116,11 @@ def test_answers_are_those_of_prompts_that_were_read_whole(
     slots: int,
     cache_tokens: int,
     prefill_tokens: int,
-    kept_tokens: int,
+    prefix_cache_tokens: int,
     copied: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "COPIED", copied)
+        patch.setattr(cache, "MAX_COPIED_LENGTH", copied)
         base = pair(family)[0]
         engine = Engine(
             base,
@@ -128,11 +128,11 @@ def test_answers_are_those_of_prompts_that_were_read_whole(
             slots=slots,
             cache_tokens=cache_tokens,
             prefill_tokens=prefill_tokens,
-            kept_tokens=kept_tokens,
-            share_from=2,
+            prefix_cache_tokens=prefix_cache_tokens,
+            min_shared_tokens=2,
         )
-        engine.hold(FIRST)
-        engine.hold(SECOND)
+        engine.pin(FIRST)
+        engine.pin(SECOND)
         requests, done = [], dict[str, Completion]()
         for number, (beginning, passages, question, pause) in enumerate(prompts):
             requests.append(asked(number, beginning, passages, question))
@@ -146,8 +146,8 @@ def test_answers_are_those_of_prompts_that_were_read_whole(
         assert done[request.id].log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
 
 
-def turn(number: int, ids: tuple[int, ...], asker: str = "ada") -> Request:
-    return Request(id=str(number), ids=ids, max_new=9, logprobs=True, asker=asker)
+def turn(number: int, ids: tuple[int, ...], cache_salt: str = "ada") -> Request:
+    return Request(id=str(number), ids=ids, max_new=9, logprobs=True, cache_salt=cache_salt)
 
 
 def answered(engine: Engine, request: Request) -> Completion:
@@ -159,21 +159,21 @@ def answered(engine: Engine, request: Request) -> Completion:
 def test_the_next_turn_goes_on_behind_the_answer_for_whoever_was_answered(family: str) -> None:
     base = pair(family)[0]
     engine = Engine(base, frozenset())
-    engine.hold(FIRST)
+    engine.pin(FIRST)
     asked = (*FIRST, *SECOND)
     said = answered(engine, turn(0, asked)).ids
     later = (*asked, *said, *PASSAGES[0])
-    for number, (asker, known) in enumerate(
+    for number, (cache_salt, known) in enumerate(
         [("", 21), ("eve", 21), ("ada", len(later) - 21), ("ada", len(later) - 21)], 1
     ):
-        told = answered(engine, turn(number, later, asker))
-        assert told.cached_tokens == known, asker
+        told = answered(engine, turn(number, later, cache_salt))
+        assert told.cached_tokens == known, cache_salt
         expected = Engine(base, frozenset()).generate([turn(9, later)])[0]
         assert told.ids == expected.ids
         assert told.log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-4)
     third = (*later, *told.ids, 8)
     assert answered(engine, turn(5, third)).cached_tokens == len(third) - 2  # the last one said was never read
-    engine.forget()
+    engine.reset_prefix_cache()
     assert answered(engine, turn(6, later)).cached_tokens == 0
 
 
@@ -193,7 +193,7 @@ def test_guesses_behind_a_stop_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
     def guessed(self: ActiveSequence, most: int) -> list[int]:
         return list(free[len(self.ids) :][:most]) if self.request.ids == SECOND else []
 
-    monkeypatch.setattr(ActiveSequence, "guessed", guessed)
+    monkeypatch.setattr(ActiveSequence, "draft", guessed)
     for stop in set(free) - {free[0]}:
         engine = Engine(base, frozenset({stop}))
         said = answered(engine, replace(turn(0, SECOND), max_new=40)).ids
@@ -207,7 +207,7 @@ def test_guesses_behind_a_stop_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_of_conversations_the_one_that_went_on_longest_ago_is_dropped_first() -> None:
-    engine = Engine(pair("llama")[0], frozenset(), kept_tokens=200)
+    engine = Engine(pair("llama")[0], frozenset(), prefix_cache_tokens=200)
     talks = [(number, *SECOND) for number in (1, 2, 3)]
     said = [answered(engine, turn(number, talk)).ids for number, talk in enumerate(talks)]  # two fit into 100 tokens
     known = [answered(engine, turn(9, (*talks[one], *said[one], 5))).cached_tokens for one in (1, 2, 0, 2, 1)]
@@ -237,5 +237,5 @@ def test_within_a_call_a_prompt_that_comes_several_times_is_read_once(family: st
     engine.generate(requests[:1])
     assert read[0] == len(talks[0]), "nothing outlives the call"
     read.clear()
-    Engine(base, frozenset(), kept_tokens=120).generate(requests)  # one of them alone may be kept
+    Engine(base, frozenset(), prefix_cache_tokens=120).generate(requests)  # one of them alone may be kept
     assert read[:3] == [21, 33, 3 + 2 * 20 + 9 + 2 * 2]

@@ -14,8 +14,8 @@ from peft import PeftModel
 
 from trimtab.base.errors import InputError
 from trimtab.inference.engine import Engine, Request
-from trimtab.inference.kv_cache import learned_prefix
-from trimtab.inference.label_scoring import LabelRequest, hold_prefix, label_probabilities
+from trimtab.inference.kv_cache import virtual_prefix_of
+from trimtab.inference.label_scoring import LabelRequest, label_probabilities, prefill_prefix
 from trimtab.model.adapters.apply import attach, detach, save_adapter
 from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
@@ -75,9 +75,9 @@ def test_greedy_answers_are_those_of_peft(family: str, method: str, count: int, 
     plain = [their_answer(theirs.get_base_model(), ids, 6) for ids in PROMPTS]
     assert expected != plain
     requests = [Request(id=str(number), ids=ids, max_new=6) for number, ids in enumerate(PROMPTS)]
-    for hold, share_from in (((), 16), (PROMPTS[-1][:24], 16), (PROMPTS[-1][:9], 1), ((), 999)):
-        engine = Engine(ours, STOP, slots=3, share_from=share_from, prefill_tokens=40)
-        engine.hold(hold)
+    for hold, min_shared_tokens in (((), 16), (PROMPTS[-1][:24], 16), (PROMPTS[-1][:9], 1), ((), 999)):
+        engine = Engine(ours, STOP, slots=3, min_shared_tokens=min_shared_tokens, prefill_tokens=40)
+        engine.pin(hold)
         assert [one.ids for one in engine.generate(requests)] == expected
         assert [one.ids for request in requests for one in engine.generate([request])] == expected
 
@@ -94,9 +94,9 @@ def test_labels_are_scored_as_by_peft(family: str, method: str, count: int, tmp_
             logs = their_logits(theirs, (*ids, *label)).log_softmax(-1)
             scores.append(sum(float(logs[len(ids) - 1 + place, token]) for place, token in enumerate(label)))
         expected.append(torch.tensor(scores).softmax(-1).tolist())
-    for held in (None, hold_prefix(ours, ()), hold_prefix(ours, PROMPTS[-1][:24])):
-        together = label_probabilities(ours, requests, LABELS, held=held)
-        alone = [label_probabilities(ours, [request], LABELS, held=held)[0] for request in requests]
+    for held in (None, prefill_prefix(ours, ()), prefill_prefix(ours, PROMPTS[-1][:24])):
+        together = label_probabilities(ours, requests, LABELS, pinned=held)
+        alone = [label_probabilities(ours, [request], LABELS, pinned=held)[0] for request in requests]
         for one, other, right in zip(together, alone, expected, strict=True):
             assert one.probabilities == pytest.approx(right, abs=1e-4)
             assert other.probabilities == pytest.approx(right, abs=1e-4)
@@ -116,11 +116,11 @@ def test_once_taken_off_answers_are_those_of_the_base(tmp_path: Path) -> None:
     ours, theirs = twins("qwen3", "soft-prompt", 5, tmp_path)
     requests = [Request(id=str(number), ids=ids, max_new=6) for number, ids in enumerate(PROMPTS)]
     engine = Engine(ours, STOP)
-    engine.hold(PROMPTS[-1][:24])
+    engine.pin(PROMPTS[-1][:24])
     before = [one.ids for one in engine.generate(requests)]
     detach(ours)
-    engine.forget()
-    assert learned_prefix(ours) is None
+    engine.reset_prefix_cache()
+    assert virtual_prefix_of(ours) is None
     after = [one.ids for one in engine.generate(requests)]
     assert after == [their_answer(theirs.get_base_model(), ids, 6) for ids in PROMPTS]
     assert after != before
@@ -130,17 +130,17 @@ def test_once_taken_off_answers_are_those_of_the_base(tmp_path: Path) -> None:
 @given(
     method=st.sampled_from(["soft-prompt", "prefix"]),
     count=st.sampled_from([1, 15, 16, 17, 33]),
-    share_from=st.sampled_from([1, 16, 999]),
+    min_shared_tokens=st.sampled_from([1, 16, 999]),
     held=st.integers(0, 30),
     slots=st.integers(1, 4),
 )
 def test_no_batch_and_nothing_held_changes_an_answer(
-    method: str, count: int, share_from: int, held: int, slots: int
+    method: str, count: int, min_shared_tokens: int, held: int, slots: int
 ) -> None:
     ours, _ = anew("grouped llama")
     attach(ours, method, seed=count, virtual_tokens=count)
     requests = [Request(id=str(number), ids=ids, max_new=4) for number, ids in enumerate(PROMPTS)]
-    engine = Engine(ours, STOP, slots=slots, share_from=share_from, prefill_tokens=50)
+    engine = Engine(ours, STOP, slots=slots, min_shared_tokens=min_shared_tokens, prefill_tokens=50)
     alone = [Engine(ours, STOP).generate([request])[0].ids for request in requests]
-    engine.hold(PROMPTS[-1][:held])
+    engine.pin(PROMPTS[-1][:held])
     assert [one.ids for one in engine.generate(requests)] == alone

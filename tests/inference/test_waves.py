@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from trimtab.base.records import Calibration
 from trimtab.inference import label_scoring as room
 from trimtab.inference import label_trie as wood
-from trimtab.inference.label_scoring import LabelRequest, choose_labels, hold_prefix, label_probabilities, score_labels
+from trimtab.inference.label_scoring import (
+    LabelRequest,
+    choose_labels,
+    label_probabilities,
+    prefill_prefix,
+    score_labels,
+)
 from trimtab.inference.label_trie import PLAIN, TOLERANCE, LabelBounds, LabelTrie, LabelWeighting
 from trimtab.model.attention import PackedSequences
 from trimtab.model.load import Base
@@ -31,7 +37,7 @@ label_sets = st.tuples(
 
 
 @st.composite
-def weighings(draw: st.DrawFn, labels: int) -> LabelWeighting:
+def weightings(draw: st.DrawFn, labels: int) -> LabelWeighting:
     offset = st.floats(-30, 30, allow_nan=False)
     return LabelWeighting(
         per_token=draw(st.booleans()),
@@ -40,15 +46,15 @@ def weighings(draw: st.DrawFn, labels: int) -> LabelWeighting:
     )
 
 
-def reference(labels: Sequence[tuple[int, ...]], sums_NL: torch.Tensor, weighing: LabelWeighting) -> torch.Tensor:
+def reference(labels: Sequence[tuple[int, ...]], sums_NL: torch.Tensor, weighting: LabelWeighting) -> torch.Tensor:
     """The scores of labels, written once more."""
     rows = []
     for sums_L in sums_NL.tolist():
         scores = [
-            total / (len(label) if weighing.per_token else 1) for label, total in zip(labels, sums_L, strict=True)
+            total / (len(label) if weighting.per_token else 1) for label, total in zip(labels, sums_L, strict=True)
         ]
-        offsets = weighing.offsets or [0.0] * len(labels)
-        rows.append([(one - off) / weighing.temperature for one, off in zip(scores, offsets, strict=True)])
+        offsets = weighting.offsets or [0.0] * len(labels)
+        rows.append([(one - off) / weighting.temperature for one, off in zip(scores, offsets, strict=True)])
     return torch.tensor(rows, dtype=torch.double)
 
 
@@ -71,17 +77,17 @@ def test_the_label_is_that_of_the_full_scoring(
     start = tuple(data.draw(st.lists(tokens, min_size=shared, max_size=shared)))
     ends = data.draw(st.lists(st.lists(tokens, min_size=1, max_size=12).map(tuple), min_size=1, max_size=5))
     requests = [LabelRequest(id=str(number), ids=(*start, *end)) for number, end in enumerate(ends)]
-    weighing = data.draw(weighings(len(labels)))
+    weighting = data.draw(weightings(len(labels)))
     sums_NL = score_labels(base, requests, labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "FEW", data.draw(st.sampled_from([0, 6])))
+        patch.setattr(room, "MIN_PASS_TOKENS", data.draw(st.sampled_from([0, 6])))
         patch.setattr(room, "ROW_TOKENS", data.draw(st.sampled_from([1, 50, 2048])))
-        patch.setattr(room, "HELD_TOKENS", data.draw(st.sampled_from([1, 4096])))
-        patch.setattr(room, "LOOKS", data.draw(st.sampled_from([1, 99])))
-        patch.setattr(wood, "STEP", data.draw(st.sampled_from([1, 2])))
-        held = hold_prefix(base, requests[0].ids[:-1]) if data.draw(st.booleans()) else None
-        found = label_probabilities(base, requests, labels, held=held, weighing=weighing)
-    for weighed, given_by in ((weighing, "probabilities"), (PLAIN, "plain")):
+        patch.setattr(room, "CACHED_TOKENS", data.draw(st.sampled_from([1, 4096])))
+        patch.setattr(room, "MAX_WAVES", data.draw(st.sampled_from([1, 99])))
+        patch.setattr(wood, "NODES_PER_WAVE", data.draw(st.sampled_from([1, 2])))
+        held = prefill_prefix(base, requests[0].ids[:-1]) if data.draw(st.booleans()) else None
+        found = label_probabilities(base, requests, labels, pinned=held, weighting=weighting)
+    for weighed, given_by in ((weighting, "probabilities"), (PLAIN, "plain")):
         scores_NL = reference(labels, sums_NL, weighed)
         for choice, scores_L in zip(found, scores_NL, strict=True):
             given_L, whole_L = torch.tensor(getattr(choice, given_by)), scores_L.softmax(-1)
@@ -148,7 +154,7 @@ def test_few_nodes_are_read_with_the_prompt(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_is_left_open_is_within_the_tolerance() -> None:
-    """By the bounds alone, without a model: what `wanted` stops at leaves at most the tolerance open, and no label that can win."""
+    """By the bounds alone, without a model: what `nodes_to_score` stops at leaves at most the tolerance open, and no label that can win."""
     torch.manual_seed(0)
     trie = LabelTrie(WIDE)
     for spread in (0.5, 3.0, 9.0):
@@ -158,7 +164,7 @@ def test_what_is_left_open_is_within_the_tolerance() -> None:
         for _ in range(len(trie)):
             scored_BE = known.scored_BR[:, trie.parents_E]
             known.logs_BE[:, :-1] = torch.where(scored_BE, logs_BE, 0.0)
-            next_BR, whole_BR = known.wanted([PLAIN])
+            next_BR, whole_BR = known.nodes_to_score([PLAIN])
             assert not (next_BR & ~whole_BR).any()
             assert not (next_BR & known.scored_BR).any()
             if not next_BR.any():
@@ -195,12 +201,12 @@ def test_what_is_asked_beside_a_question_changes_nothing() -> None:
 
 def test_scored_whole_the_choice_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     base, _ = pair("llama")
-    monkeypatch.setattr(room, "FEW", 0)
+    monkeypatch.setattr(room, "MIN_PASS_TOKENS", 0)
     labels = [(1, 2, EOS), (1, 3, EOS), (2, EOS), (4, 4, 4, EOS)]
     requests = [LabelRequest(id="a", ids=(3, 5, 7)), LabelRequest(id="b", ids=(2,))]
     for waves, whole in zip(
         label_probabilities(base, requests, labels),
-        label_probabilities(base, requests, labels, whole=True),
+        label_probabilities(base, requests, labels, exhaustive=True),
         strict=True,
     ):
         assert waves.best == whole.best

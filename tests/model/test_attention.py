@@ -66,7 +66,7 @@ def test_causal_attention_is_the_formula_with_its_gradients(heads, keys, queries
     ours = [torch.randn(shape, requires_grad=moves) for shape, moves in zip(shapes, moving, strict=True)]
     theirs = [value.detach().clone().requires_grad_(value.requires_grad) for value in ours]
     rule = AttentionConfig(0.3, window, cap)
-    with patch.multiple(attention, _WHOLE=blocks[0], _ROWS=blocks[1]):
+    with patch.multiple(attention, _SINGLE_BLOCK_QUERIES=blocks[0], _BLOCK_QUERIES=blocks[1]):
         left, right = causal_attention(*ours, rule), by_hand(*theirs, rule)
         assert torch.allclose(left, right, atol=1e-5)
         assert torch.allclose(causal_attention(*(side.detach() for side in ours), rule), right, atol=1e-5)
@@ -108,5 +108,5 @@ def test_two_parts_joined_are_the_whole(cap):
     )
     assert torch.allclose(merge_attention(first, second), whole, atol=1e-5)
     hidden = torch.ones(2, 1, 1, 5, dtype=torch.bool)
-    nothing = partial_attention(query, key[:, :, :5], value[:, :, :5], rule, hidden=hidden)
+    nothing = partial_attention(query, key[:, :, :5], value[:, :, :5], rule, masked=hidden)
     assert torch.allclose(merge_attention(nothing, second), second[0], atol=1e-6)

@@ -90,7 +90,7 @@ CASES: list[tuple[Callable[[Path], object], str]] = [
         lambda folder: set_in(folder / "tokenizer_config.json", model_max_length="x"),
         r"the tokenizer cannot be read \(TypeError",
     ),
-    (lambda folder: (folder / "adapter_config.json").write_text("{}"), r"an adapter lies beside the model"),
+    (lambda folder: (folder / "adapter_config.json").write_text("{}"), r"an adapter is in the model's folder"),
     (lambda folder: os.mkfifo(folder / "added_tokens.json"), r"added_tokens\.json: is no regular file"),
 ]
 

@@ -17,7 +17,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.model.adapters.apply import add_lora, load_adapter, trainable_parameters, unfreeze
-from trimtab.model.classifier import Head, load_head, save_head
+from trimtab.model.classifier import ClassificationHead, load_head, save_head
 from trimtab.model.load import load_base
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.optim import Optimizer
@@ -38,7 +38,7 @@ def trained(family, method, folder, dtype=torch.float32):
         add_lora(base, 4, 8.0, seed=0)
     else:
         unfreeze(base, method, layers=1)
-    head = Head(LABELS, 32, seed=3)
+    head = ClassificationHead(LABELS, 32, seed=3)
     rows = label_rows(((ids, number % 3, 1.0) for number, ids in enumerate(prompts())), len(LABELS))
     objective = ClassificationObjective(rows, head, batch=8, seed=0)
     optimizer = Optimizer(objective.parameters(base))
@@ -85,7 +85,7 @@ def in_transformers(method, base_folder, folder):
 def test_logits_are_those_of_transformers_and_peft(method, family, tmp_path):
     base, head = trained(family, method, tmp_path / "adapter")
     expected = ours(base, head)
-    untrained = ours(base_of(family), Head(LABELS, 32, seed=3))
+    untrained = ours(base_of(family), ClassificationHead(LABELS, 32, seed=3))
     assert not torch.allclose(expected, untrained, atol=1e-2)
     model = in_transformers(method, published(family, tmp_path / "base"), tmp_path / "adapter")
     assert torch.allclose(theirs(model), expected, atol=1e-4)

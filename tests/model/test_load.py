@@ -92,7 +92,7 @@ def test_a_folder_without_a_model_and_unfit_architectures_are_told(tmp_path):
     with pytest.raises(MissingError, match=r"no config\.json"):
         load_base(tmp_path, "fp32")
     for raw, told in (
-        ({"model_type": "of-tomorrow"}, "'of-tomorrow' is not one that transformers ships"),
+        ({"model_type": "of-tomorrow"}, "'of-tomorrow' is unknown to transformers"),
         ({"model_type": "mamba"}, "'mamba' is not plain text attention"),
         ({"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}, "conv"),
     ):

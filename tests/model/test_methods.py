@@ -270,15 +270,15 @@ def change_config(folder, **values):
 @pytest.mark.parametrize(
     ("method", "values", "told"),
     [
-        ("dora", {"use_dora": False}, "other layers"),
+        ("dora", {"use_dora": False}, "layers are not those"),
         ("dora", {"use_rslora": True}, "together"),
-        ("lora", {"use_dora": True}, "other layers"),
+        ("lora", {"use_dora": True}, "layers are not those"),
         ("vera", {"r": 5}, "r is 5, and the tensors are of rank 4"),
         ("prefix", {"num_virtual_tokens": 10**30}, "num_virtual_tokens is an integer of 19 digits or more, and"),
         ("prefix", {"prefix_projection": True}, "prefix_projection"),
-        ("prefix", {"peft_type": "PROMPT_TUNING"}, "not of this model's size"),
+        ("prefix", {"peft_type": "PROMPT_TUNING"}, "do not have this model's size"),
         ("soft-prompt", {"peft_type": "ADALORA\x1b[2J"}, r"'ADALORA\\x1b"),
-        ("ia3", {"peft_type": "BEFT"}, "other layers"),
+        ("ia3", {"peft_type": "BEFT"}, "layers are not those"),
     ],
 )
 def test_a_configuration_that_its_tensors_do_not_bear_out_is_refused(method, values, told, tmp_path):
@@ -307,7 +307,7 @@ def test_virtual_tokens_of_another_width_leave_nothing_on(tmp_path):
         {name: value[:, :-1].contiguous() for name, value in tensors.items()}, tmp_path / "adapter_model.safetensors"
     )
     base = base_of("llama")
-    with pytest.raises(InputError, match="not of this model's size"):
+    with pytest.raises(InputError, match="do not have this model's size"):
         load_adapter(base, tmp_path)
     assert virtual_tokens_of(base.model) is None
 

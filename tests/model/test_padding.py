@@ -20,7 +20,7 @@ def attended(lengths, parents, rule, dtype, *, short, moving=True):
     torch.manual_seed(sum(lengths))
     sides = [torch.randn(heads, sum(lengths), SIZE, dtype=dtype) for heads in (HEADS, SHARED, SHARED)]
     sides = [side.requires_grad_(moving) for side in sides]
-    with patch.object(places, "SHORT", short):
+    with patch.object(places, "MAX_PADDED_LENGTH", short):
         layout = PackedSequences(lengths, parents)
     out = layout.attend(0, *sides, rule)
     if moving:
@@ -39,7 +39,8 @@ def test_sequences_attend_at_once_as_each_does_alone(lengths, data, window, cap,
     parents = [data.draw(st.none() | st.integers(0, number - 1)) if number else None for number in range(len(lengths))]
     rule = AttentionConfig(0.3, window, cap)
     ours, theirs = (
-        attended(lengths, parents, rule, torch.float64, short=short, moving=moving) for short in (places.SHORT, 0)
+        attended(lengths, parents, rule, torch.float64, short=short, moving=moving)
+        for short in (places.MAX_PADDED_LENGTH, 0)
     )
     assert ours[2] <= theirs[2] == len(lengths)
     assert torch.allclose(ours[0], theirs[0], atol=1e-12)

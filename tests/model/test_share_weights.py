@@ -118,15 +118,15 @@ def test_only_what_moves_has_storage_of_its_own(method: str) -> None:
 def test_a_base_with_something_on_has_no_twin() -> None:
     base = base_of("llama")
     add_lora(base, 2, 4.0, seed=0)
-    with pytest.raises(InputError, match="take them off first"):
+    with pytest.raises(InputError, match="detach them first"):
         share_weights(base)
     detach(base)
     attach(base, "soft-prompt", 0, virtual_tokens=2)
-    with pytest.raises(InputError, match="take them off first"):
+    with pytest.raises(InputError, match="detach them first"):
         share_weights(base)
     detach(base)
     attach(base, "freeze", 0, layers=1)
-    with pytest.raises(InputError, match="take them off first"):
+    with pytest.raises(InputError, match="detach them first"):
         share_weights(base)
     detach(base)
     assert torch.equal(told(share_weights(base)), told(base))

@@ -18,7 +18,13 @@ from tiny_models import base_of
 from trimtab.inference.engine import Engine, Request
 from trimtab.model import threads
 from trimtab.model.attention import PackedSequences
-from trimtab.model.threads import OtherPrograms, ProcessorShare, fitting_threads, keep_to_share, limit_to_free_cores
+from trimtab.model.threads import (
+    OtherPrograms,
+    ProcessorShare,
+    limit_threads_to_quota,
+    limit_to_free_cores,
+    threads_for_cores,
+)
 
 COUNTING = "print(flush=True)\nwhile True: pass"
 
@@ -41,7 +47,7 @@ def others(monkeypatch):
 
     def take(cores: float) -> None:
         monkeypatch.setattr(threads._others, "cores", lambda: cores)
-        monkeypatch.setattr(threads, "places", lambda: [0, 1])
+        monkeypatch.setattr(threads, "cpu_ids", lambda: [0, 1])
 
     return take
 
@@ -86,7 +92,7 @@ def seen_while(process: psutil.Process, seconds: float) -> tuple[float, float]:
     ],
 )
 def test_a_thread_that_finds_no_core_is_given_up(count, allowed, taken, expected):
-    assert fitting_threads(count, allowed, taken) == expected
+    assert threads_for_cores(count, allowed, taken) == expected
 
 
 @pytest.mark.parametrize(("allowed", "own", "left"), [(1, None, 1), (64, None, 2), (1, "2", 2)])
@@ -95,7 +101,7 @@ def test_a_containers_quota_bounds_the_threads_unless_the_user_says(two_threads,
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
-    keep_to_share()
+    limit_threads_to_quota()
     assert torch.get_num_threads() == left
 
 
@@ -126,8 +132,8 @@ def clocks(monkeypatch):
     """The clocks that are looked at, one core's times among them, all at nought; a test sets them."""
     times = psutil.cpu_times(percpu=True)[0]
     told = {"core": times._replace(**dict.fromkeys(times._fields, 0.0)), "own": 0.0, "now": 100.0}
-    monkeypatch.setattr(threads, "places", lambda: [0])
-    monkeypatch.setattr(threads, "_gives_way", lambda: False)
+    monkeypatch.setattr(threads, "cpu_ids", lambda: [0])
+    monkeypatch.setattr(threads, "_runs_at_low_priority", lambda: False)
     monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [told["core"]])
     monkeypatch.setattr(threads.time, "process_time", lambda: told["own"])
     monkeypatch.setattr(threads.time, "monotonic", lambda: told["now"])
@@ -149,15 +155,15 @@ def test_what_others_take_is_without_own_work_and_idling(clocks):
 
 def test_a_program_of_lower_priority_counts_only_where_this_one_gives_way_too(clocks, monkeypatch):
     clocks["core"] = clocks["core"]._replace(user=3.0, nice=50.0)
-    assert threads._taken() == 3.0
-    monkeypatch.setattr(threads, "_gives_way", lambda: True)
-    assert threads._taken() == 53.0
+    assert threads._seconds_of_others() == 3.0
+    monkeypatch.setattr(threads, "_runs_at_low_priority", lambda: True)
+    assert threads._seconds_of_others() == 53.0
 
 
 def test_cores_that_a_container_numbers_anew_are_all_looked_at(clocks, monkeypatch):
-    monkeypatch.setattr(threads, "places", lambda: [6, 7])
+    monkeypatch.setattr(threads, "cpu_ids", lambda: [6, 7])
     clocks["core"] = clocks["core"]._replace(user=3.0)
-    assert threads._taken() == 3.0
+    assert threads._seconds_of_others() == 3.0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -214,7 +220,7 @@ def test_a_pass_of_the_engine_runs_on_the_cores_that_are_free(two_threads, other
 
 
 def test_the_share_of_the_processor_is_what_others_leave_for_the_threads(clocks, monkeypatch, torch_threads):
-    monkeypatch.setattr(threads, "places", lambda: [0, 1])
+    monkeypatch.setattr(threads, "cpu_ids", lambda: [0, 1])
     monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [clocks["core"]] * 2)
     for number, others, left in ((2, 0.0, 1.0), (2, 1.0, 0.5), (1, 1.0, 1.0), (1, 1.5, 0.5), (2, 2.5, 0.0)):
         torch_threads(number)
@@ -234,4 +240,4 @@ def test_a_program_that_takes_a_core_is_seen_in_the_share(two_threads):
         while time.monotonic() < end:
             pass
     assert processor.share is not None
-    assert processor.share < 0.9 or len(threads.places()) > 3
+    assert processor.share < 0.9 or len(threads.cpu_ids()) > 3

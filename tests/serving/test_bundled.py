@@ -33,12 +33,12 @@ def moved(task: Path, arm: str, place: Path) -> Path:
 def test_an_arm_that_writes(arm: str, writing: Here, written: Path, tmp_path: Path) -> None:
     bundle = moved(written, arm, tmp_path)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        (model,) = here.parts.desk.models.values()
+        (model,) = here.parts.dispatcher.models.values()
         assert model.id == f"tiny:{arm}"
         assert model.equal is not None
         assert model.equal >= 0.95
         assert model.result == next(
-            one.result for one in writing.parts.desk.models.values() if one.arm == arm
+            one.result for one in writing.parts.dispatcher.models.values() if one.arm == arm
         )  # the page shows what the study measured
         body = {"model": model.id, "messages": [{"role": "user", "content": "Where is the bridge of Bonn?"}]}
         with here.client() as client:
@@ -55,7 +55,7 @@ def test_an_arm_that_writes(arm: str, writing: Here, written: Path, tmp_path: Pa
 def test_an_arm_that_decides(arm: str, deciding: Here, tmp_path: Path) -> None:
     bundle = moved(deciding.folder / "trimtab.toml", arm, tmp_path)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        (model,) = here.parts.desk.models.values()
+        (model,) = here.parts.dispatcher.models.values()
         assert model.equal == 1.0
         body = {"model": model.id, "messages": [{"role": "user", "content": "The bridge of Bonn"}]}
         with here.client() as client:
@@ -124,7 +124,7 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
     usual = ask("Bonn?", bundle=bundle, listeners=[]).answer
     assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer == usual
     with serving_here(written, bundle=bundle, signed_by=public) as here:
-        assert here.parts.admission.is_ready
+        assert here.parts.limiter.is_ready
     assert (bundle / ".trimtab").is_dir()  # the server's judgements, which nobody signed
     more = ["--no-ignore-git-paths", "--ignore-paths", ".trimtab"]
     for key, code in ((public, 0), (other, 1)):  # as the card says, without us
@@ -158,7 +158,7 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
     for odd in (bundle / ".trimtab" / "splits.parquet", bundle / ".trimtab" / "model" / "config.json"):
         odd.parent.mkdir(exist_ok=True)
         odd.write_text("{}")
-        refused(public, "lies in a signed folder, and nobody signed it; take it away")
+        refused(public, "is not signed, but its folder is; take it away")
         odd.unlink()
     (bundle / ".trimtab" / "model").rmdir()
     for place in (bundle / "run" / "model.sig", bundle / "run" / ".trimtab" / "x"):
@@ -215,7 +215,7 @@ def test_a_bundle_of_an_earlier_version_is_asked_and_said_to_be_unchecked(writte
     assert ask("Bonn?", bundle=bundle, listeners=[heard.append]).answer
     assert any("without the hashes of its models' files" in event.get("note", "") for event in heard)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        assert here.parts.admission.is_ready
+        assert here.parts.limiter.is_ready
 
 
 def keys(folder: Path) -> tuple[Path, Path]:

@@ -20,7 +20,7 @@ from trimtab.base.task import load_task
 from trimtab.cli.main import app
 from trimtab.data.preferences import read_preferences
 from trimtab.data.split import read_ledger
-from trimtab.serving.feedback import Store, store_of
+from trimtab.serving.feedback import FeedbackStore, open_feedback_store
 from trimtab.serving.feedback_schema import Judgement
 
 __all__ = ["no_patience", "timed_once"]  # little is spent on timing the tiny model
@@ -50,7 +50,7 @@ def a_task(folder: Path, model: Path | str = "nowhere", *, data: str = SPLIT, **
 
 
 def keep(task: Path, *judgements: Judgement) -> None:
-    with store_of(load_task(task)) as store:
+    with open_feedback_store(load_task(task)) as store:
         for one in judgements:
             store.add(one)
 
@@ -194,7 +194,7 @@ def test_nobody_has_judged_yet(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout == f"no judgements yet; collect some on the page of: trimtab serve --task {task}\n"
     assert not (tmp_path / ".trimtab").exists()
-    Store(tmp_path / "empty.db").close()
+    FeedbackStore(tmp_path / "empty.db").close()
     done = CliRunner().invoke(
         app, ["feedback", "export", "--task", str(task), "--store", str(tmp_path / "empty.db"), "--json"]
     )

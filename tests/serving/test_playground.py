@@ -21,7 +21,7 @@ from trimtab import train
 from trimtab.base.task import load_task
 from trimtab.cli.main import app
 from trimtab.inference.engine import Engine
-from trimtab.serving.feedback import store_of
+from trimtab.serving.feedback import open_feedback_store
 from trimtab.serving.feedback_schema import Judgement
 
 pytest.importorskip("playwright", reason="playwright is not installed")
@@ -118,7 +118,7 @@ def asked(page: Page, question: str) -> Any:
 
 
 def kept(task: Path) -> tuple[Judgement, ...]:
-    with store_of(load_task(task)) as store:
+    with open_feedback_store(load_task(task)) as store:
         return store.all()
 
 

@@ -11,7 +11,7 @@ from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, folder_of, rows_of, 
 
 from trimtab import study, train
 from trimtab.arms.canaries import CONTROLS, canaries, canary_rows, controls, exposure
-from trimtab.arms.fingerprint import settings_of
+from trimtab.arms.fingerprint import task_settings
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import to_plain
@@ -20,7 +20,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.results import Exposure, StudyResult
 from trimtab.base.task import load_task
 from trimtab.measurement.evaluate import load_answers
-from trimtab.training.loop import evaluate
+from trimtab.training.loop import evaluate_objective
 from trimtab.training.sft import SupervisedObjective, row_losses
 
 OWN = '[arm.own]\nweights = "full"\nlearning_rate = 5e-3\nepochs = {epochs}\n'
@@ -44,7 +44,7 @@ def test_losses_of_rows_are_those_of_each_row_alone(tmp_path: Path, tiny_model_f
     session = open_session(open_workspace(load_task(a_task(tmp_path, tiny_model_folder, 12))))
     rows = canary_rows(session)
     alone = [
-        evaluate(session.base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens  # type: ignore[operator]
+        evaluate_objective(session.base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens  # type: ignore[operator]
         for row in rows
     ]
     assert row_losses(session.base, rows) == pytest.approx(alone, rel=1e-4)
@@ -111,7 +111,7 @@ def test_a_run_tells_it_too_and_a_killed_one_ends_alike(
 
 def test_without_canaries_nothing_changes(tmp_path: Path, tiny_model_folder: Path) -> None:
     tasks = [a_task(tmp_path / name, tiny_model_folder, count, epochs=1) for name, count in (("a", None), ("b", 0))]
-    assert not any("canaries" in key for task in tasks for key in settings_of(load_task(task)))
+    assert not any("canaries" in key for task in tasks for key in task_settings(load_task(task)))
     files = []
     for task in tasks:
         result = study(task, listeners=[])

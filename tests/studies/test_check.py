@@ -15,7 +15,7 @@ from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
-from trimtab.cli.check_page import draw, draw_audit, draw_rest
+from trimtab.cli.check_page import draw, draw_data_audit, draw_rest
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.studies.check import CheckLine, CheckResult, Forecast, TokenStatistics, check
 
@@ -133,7 +133,7 @@ def test_what_is_timed_is_told_on_standard_error(
 def test_more_labels_than_a_language_model_can_score_are_not_tried(
     tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.inference.label_scoring.MOST_LABELS", 9)
+    monkeypatch.setattr("trimtab.inference.label_scoring.MAX_LABELS", 9)
     rows = [{"text": row["question"], "label": row["answer"]} for row in rows_of(60)]
     file = write_task(
         tmp_path,
@@ -300,7 +300,7 @@ def test_each_remark_is_drawn_once_in_two_parts(tmp_path: Path, tiny_model_folde
     result = check(file, listeners=[], audited=parts.append, timing=False)
     with open("/dev/null", "w") as nowhere:
         console = Console(width=1000, record=True, file=nowhere)
-        draw_audit(parts[0], console)
+        draw_data_audit(parts[0], console)
         draw_rest(parts[0], result, console, "trimtab study")
         lines = console.export_text().splitlines()
     for remark in result.remarks:

@@ -21,7 +21,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
 from trimtab.export.readers import load_back
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.equivalence import AskedAgain, by_text, prove
+from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
 from trimtab.studies.export import export as export_arm
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
@@ -132,7 +132,7 @@ def test_virtual_tokens_are_proven_through_peft_alone(
     file = write_task(tmp_path, tiny_model_folder, ["prompt", "soft"], task=kind, more=more)
     train(file, "soft", listeners=[])
     assert export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).holds
-    with pytest.raises(InputError, match="virtual tokens stand before the prompt"):
+    with pytest.raises(InputError, match="virtual tokens precede the prompt"):
         export(file, "soft", format="merged", out=tmp_path / "merged", listeners=[])
     assert not (tmp_path / "merged").exists()
     assert not list(tmp_path.glob(".merged*"))
@@ -170,27 +170,29 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
     saved = find_saved(own, arm)
     assert saved is not None
     session = open_session(open_workspace(own))
-    examples = session.part("test", 100)
-    with ready_arm(session, arm, context_for(arm, saved.chosen), saved.folder) as able:
-        prompts = able.builder.prompts(examples)
-        asked = AskedAgain(task=own, examples=examples, prompts=prompts, measured=able.many(prompts))
+    examples = session.subset("test", 100)
+    with ready_arm(session, arm, context_for(arm, saved.chosen), saved.folder) as ready:
+        prompts = ready.builder.prompts(examples)
+        asked = ReferenceAnswers(task=own, examples=examples, prompts=prompts, measured=ready.answer_batch(prompts))
     consumer = load_back(tmp_path / "out", "merged", precision="fp32")
     common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
-    assert prove(session, asked, consumer, by_text(session, consumer), **common).holds
+    assert check_equivalence(session, asked, consumer, by_text(session, consumer), **common).holds
     with torch.no_grad():
         for value in consumer.model.parameters():
             value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
-    proof = prove(session, asked, consumer, by_text(session, consumer), **common)
+    proof = check_equivalence(session, asked, consumer, by_text(session, consumer), **common)
     assert proof.differ > 5
     assert proof.holds, "as measured no answer was right, so that no loss can be shown"
     right = [replace(one, text=row.references[0]) for one, row in zip(asked.measured, examples, strict=True)]
-    worse = prove(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
+    worse = check_equivalence(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
     assert not worse.holds
     assert worse.lost is not None
     assert worse.lost.low > own.target.margin
     assert f"{proof.differ} of 15 answers differ from those measured" in proof.sentence
     rewritten = [replace(one, text="something else") for one in asked.measured]
-    lost = prove(session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common)
+    lost = check_equivalence(
+        session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common
+    )
     assert lost.same == 0
 
 

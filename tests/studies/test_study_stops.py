@@ -200,7 +200,7 @@ def test_other_arms_and_another_budget_leave_finished_arms_as_they_are(tmp_path:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     study(task, budget="20m", listeners=[])
     done = (folder_of(task) / "arms" / "prompt" / "arm.json").read_bytes()
-    with pytest.raises(InputError, match="--budget: a study that goes on keeps its plan"):
+    with pytest.raises(InputError, match="--budget: a resumed study keeps its plan"):
         study(task, resume="latest", budget="30m", listeners=[])
     task.write_text(task.read_text().replace('["prompt"]', '["prompt", "few-shot"]\nbudget = "9m"'))
     result = study(task, resume="latest", listeners=[])

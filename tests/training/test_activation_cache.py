@@ -13,9 +13,9 @@ from trimtab.training import activation_cache as frozen_of
 from trimtab.training import batch as batches_of
 from trimtab.training import estimates as predict
 from trimtab.training.activation_cache import ActivationCache, cache_bytes
-from trimtab.training.batch import pack
+from trimtab.training.batch import pack_rows
 from trimtab.training.estimates import measure_rate, memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.optim import Optimizer, learning_rate_at
 from trimtab.training.parallel import map_microbatches
 from trimtab.training.sft import SupervisedObjective
@@ -63,7 +63,7 @@ def test_training_is_that_of_passes_from_the_beginning(family):
     rows, base, twin = some_rows(), deep(family), deep(family)
     read = counted(base)
     ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
-    theirs = run(twin, SupervisedObjective(rows, batch=BATCH, seed=0, keep=False))
+    theirs = run(twin, SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=False))
     assert_alike(ours, theirs)
     assert ours[-1][0] < ours[0][0] - 0.05
     assert 0 < read[0] == read[1] < read[2] / 5 == read[3] / 5  # 20 steps are more than six epochs
@@ -72,7 +72,10 @@ def test_training_is_that_of_passes_from_the_beginning(family):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_as_without(name):
     rows, base, twin = some_rows(), deep(), deep()
-    ours, theirs = (run(one, OBJECTIVES[name](one, rows, keep=keep)) for one, keep in ((base, True), (twin, False)))
+    ours, theirs = (
+        run(one, OBJECTIVES[name](one, rows, cache_activations=cache_activations))
+        for one, cache_activations in ((base, True), (twin, False))
+    )
     assert_alike(ours, theirs)
     assert ours[-1] != pytest.approx(ours[0])
 
@@ -89,18 +92,21 @@ def test_gradients_are_those_of_passes_from_the_beginning():
         return {name: one.grad.clone() for name, one in trainable_parameters(base.model).items()}
 
     ours = gradients(SupervisedObjective(rows, batch=BATCH, seed=0))
-    theirs = gradients(SupervisedObjective(rows, batch=BATCH, seed=0, keep=False))
+    theirs = gradients(SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=False))
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(grad, theirs[name], atol=1e-3) for name, grad in ours.items())
 
 
 def test_every_look_at_dev_sees_the_same():
     rows, base = some_rows(40, seed=3), deep()
-    dev, plain = (SupervisedObjective(rows, batch=16, seed=0, keep=keep) for keep in (True, False))
+    dev, plain = (
+        SupervisedObjective(rows, batch=16, seed=0, cache_activations=cache_activations)
+        for cache_activations in (True, False)
+    )
     read = counted(base)
-    first, again = evaluate(base, dev), evaluate(base, dev)
+    first, again = evaluate_objective(base, dev), evaluate_objective(base, dev)
     once = read[0]
-    expected = evaluate(base, plain)
+    expected = evaluate_objective(base, plain)
     assert once == read[0] - once  # two looks read as much as one without
     assert first == again
     assert again.dev_loss == pytest.approx(expected.dev_loss, abs=1e-5)
@@ -132,13 +138,13 @@ def test_stopped_and_gone_on_with_is_never_stopped(dtype, tmp_path, monkeypatch)
             objective=SupervisedObjective(some_rows(), batch=4, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=3, evaluations=3, patience=9),
             folder=folder,
-            evaluate=lambda: evaluate(base, dev),
+            evaluate=lambda: evaluate_objective(base, dev),
         )
 
     whole, *cut = (deep(dtype=dtype) for _ in range(4))
-    expected = train(job(whole, tmp_path / "whole"))
+    expected = train_model(job(whole, tmp_path / "whole"))
     for base, until in zip(cut, (6, 8, None), strict=True):
-        done = train(job(base, tmp_path / "cut"), until=until)
+        done = train_model(job(base, tmp_path / "cut"), until=until)
     assert done.finished
     assert done.readings == expected.readings
     ours, theirs = trainable_parameters(cut[-1].model), trainable_parameters(whole.model)
@@ -153,9 +159,9 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
     def states(passes, order):
         frozen = ActivationCache(lambda: passes)
         for row in order:
-            frozen.scored(base, pack([row]))
+            frozen.scored(base, pack_rows([row]))
         with torch.no_grad():
-            return [frozen.scored(base, pack([row])) for row in rows]
+            return [frozen.scored(base, pack_rows([row])) for row in rows]
 
     found = [states(passes, order) for order in (rows, rows[::-1], rows[13:] + rows[:13])]
     assert not torch.equal(found[0][0], states([passes[1], passes[0]], rows)[0])
@@ -166,13 +172,13 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
 def test_beyond_the_bound_nothing_is_kept(monkeypatch):
     rows = some_rows()
     tokens = sum(map(len, {row.encoded.ids for row in rows}))
-    monkeypatch.setattr(frozen_of, "MOST_BYTES", tokens * 32 * 4 - 1)
+    monkeypatch.setattr(frozen_of, "MAX_BYTES", tokens * 32 * 4 - 1)
     base, twin = deep(), deep()
     read = counted(base)
     ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
     assert read[0] == read[3] > 0
     assert cache_bytes(base, tokens) == 0
-    monkeypatch.setattr(frozen_of, "MOST_BYTES", tokens * 32 * 4)
+    monkeypatch.setattr(frozen_of, "MAX_BYTES", tokens * 32 * 4)
     assert cache_bytes(base, tokens) == tokens * 32 * 4
     read = counted(twin)
     assert_alike(ours, run(twin, SupervisedObjective(rows, batch=BATCH, seed=0)))
@@ -182,10 +188,10 @@ def test_beyond_the_bound_nothing_is_kept(monkeypatch):
 def test_what_is_kept_takes_no_more_than_was_counted():
     rows, base = some_rows(), deep(dtype=torch.bfloat16)
     objective = SupervisedObjective(rows, batch=BATCH, seed=0)
-    evaluate(base, objective)
+    evaluate_objective(base, objective)
     stores = {
         one.untyped_storage().data_ptr(): one.untyped_storage()
-        for kept in objective.frozen._kept.values()
+        for kept in objective.activation_cache._cached.values()
         for one in kept
     }
     held, counted_for = sum(map(len, stores.values())), cache_bytes(base, sum(len(row.encoded.ids) for row in rows))
@@ -196,23 +202,30 @@ def test_what_is_kept_takes_no_more_than_was_counted():
 def test_rows_that_are_not_known_are_read_from_the_beginning():
     base, rows = deep(), some_rows()
     objective = SupervisedObjective(rows[:5], batch=5, seed=0)
-    other = pack(rows[5:9])
+    other = pack_rows(rows[5:9])
     read = counted(base)
     ours = float(objective.loss(base, other).value.detach())
     assert read[0] == read[3] == other.ids_N.shape[0]
-    assert ours == float(SupervisedObjective(rows, batch=5, seed=0, keep=False).loss(base, other).value.detach())
+    assert ours == float(
+        SupervisedObjective(rows, batch=5, seed=0, cache_activations=False).loss(base, other).value.detach()
+    )
 
 
 def test_another_model_or_layer_begins_anew():
     rows, base, other = some_rows(), deep(), deep("llama", layers=1)
-    objective, plain = (SupervisedObjective(rows, batch=15, seed=0, keep=keep) for keep in (True, False))
+    objective, plain = (
+        SupervisedObjective(rows, batch=15, seed=0, cache_activations=cache_activations)
+        for cache_activations in (True, False)
+    )
     for one in (base, other, base):
-        assert evaluate(one, objective).dev_loss == pytest.approx(evaluate(one, plain).dev_loss, abs=1e-5)
-    before = evaluate(base, plain).dev_loss
+        assert evaluate_objective(one, objective).dev_loss == pytest.approx(
+            evaluate_objective(one, plain).dev_loss, abs=1e-5
+        )
+    before = evaluate_objective(base, plain).dev_loss
     run(base, objective)
     detach(base)
     attach(base, "lora", 0, rank=2)
-    assert evaluate(base, objective).dev_loss == pytest.approx(before, abs=1e-5)
+    assert evaluate_objective(base, objective).dev_loss == pytest.approx(before, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -249,10 +262,10 @@ def test_layers_that_hand_on_something_else_are_read_every_time():
     after.forward = lambda given, *more, **named: forward(
         after, given[0] if isinstance(given, tuple) else given, *more, **named
     )
-    batch = pack(rows[:3])
+    batch = pack_rows(rows[:3])
     assert layer_input(base, 2, batch.ids_N, batch.positions_N, batch.layout) is None
     ours = run(base, SupervisedObjective(rows, batch=BATCH, seed=0))
-    assert_alike(ours, run(deep(), SupervisedObjective(rows, batch=BATCH, seed=0, keep=False)))
+    assert_alike(ours, run(deep(), SupervisedObjective(rows, batch=BATCH, seed=0, cache_activations=False)))
 
 
 def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
@@ -278,7 +291,9 @@ def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
 def test_the_rate_tells_what_frozen_layers_take_apart():
     base, rows = deep(layers=1), random_rows(60)
     rate = measure_rate(base, rows, 4, seconds=0.2)
-    assert rate.epoch(100, kept=False) == pytest.approx(rate.epoch(100, kept=True) + rate.once(100))
+    assert rate.epoch_seconds(100, kept=False) == pytest.approx(
+        rate.epoch_seconds(100, kept=True) + rate.caching_seconds(100)
+    )
     lora = base_of("llama")
     attach(lora, "lora", 0, rank=2)
     assert measure_rate(lora, rows, 4, seconds=0.05).frozen_seconds == 0

@@ -11,11 +11,11 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.progress import Progress
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.model.adapters.apply import add_lora, detach, load_adapter, save_adapter, unfreeze
-from trimtab.model.classifier import Head, load_head, save_head
+from trimtab.model.classifier import ClassificationHead, load_head, save_head
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.classification import ClassificationObjective, label_probabilities, label_rows
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.classification import ClassificationObjective, class_probabilities, label_rows
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 
 LABELS = ("later", "urgent", "never")
 
@@ -41,29 +41,29 @@ def rows(count=24, seed=0, weights=False):
 def fresh(family="llama", dtype=torch.float32):
     base = base_of(family, dtype)
     add_lora(base, 4, 8.0, seed=0)
-    return base, Head(LABELS, 32, seed=3)
+    return base, ClassificationHead(LABELS, 32, seed=3)
 
 
 def probabilities(base, own, asked):
-    return label_probabilities(own, last_hidden_states(base, [tuple(ids) for ids in asked]))
+    return class_probabilities(own, last_hidden_states(base, [tuple(ids) for ids in asked]))
 
 
 def job(base, own, folder, **more):
     settings = LoopSettings(learning_rate=1e-2, epochs=5, evaluations=2, patience=99)
     objective = ClassificationObjective(rows(), own, batch=6, seed=0)
     unseen = ClassificationObjective(rows(12, seed=9), own, batch=6, seed=0)
-    given = {"settings": settings, "objective": objective, "evaluate": lambda: evaluate(base, unseen), **more}
+    given = {"settings": settings, "objective": objective, "evaluate": lambda: evaluate_objective(base, unseen), **more}
     return TrainingJob(base=base, folder=folder, **given)
 
 
 def trained(method, folder):
     """A base of which the method's part moved with a head for a few real steps, saved in `folder/adapter`."""
-    base, own = base_of("llama"), Head(LABELS, 32, seed=3)
+    base, own = base_of("llama"), ClassificationHead(LABELS, 32, seed=3)
     if method == "lora":
         add_lora(base, 4, 8.0, seed=0)
     else:
         unfreeze(base, method, layers=1)
-    train(job(base, own, folder / "run"))
+    train_model(job(base, own, folder / "run"))
     save_head(base, own, folder / "adapter")
     return base, own
 
@@ -88,7 +88,7 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
     learned = ClassificationObjective(rows(240), own, batch=12, seed=0)
     unseen = ClassificationObjective(rows(30, seed=9), own, batch=30, seed=0)
     told = Progress(listeners=[events.append])
-    train(
+    train_model(
         job(
             base,
             own,
@@ -96,7 +96,7 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
             settings=settings,
             objective=learned,
             progress=told,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
         )
     )
     steps = [event for event in events if event["stage"] == "train" and "loss" in event]
@@ -110,7 +110,7 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
     asked = prompts(30, seed=9)
     chosen = probabilities(base, own, [ids for ids, _ in asked]).argmax(-1).tolist()
     told_right = sum(answer == label for answer, (_, label) in zip(chosen, asked, strict=True)) / len(asked)
-    seen = evaluate(base, unseen)
+    seen = evaluate_objective(base, unseen)
     assert told_right == pytest.approx(seen.figures["accuracy"])
     assert len(seen.rows) == 30
     assert sum(seen.rows) / 30 == pytest.approx(seen.dev_loss, abs=1e-6)
@@ -135,7 +135,7 @@ def padded(model, own, chosen):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family, tokens, monkeypatch):
     monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
-    base, own, twin = base_of(family), Head(LABELS, 32, seed=3), plain_model(family)
+    base, own, twin = base_of(family), ClassificationHead(LABELS, 32, seed=3), plain_model(family)
     torch.nn.init.normal_(own.weight, std=0.5)
     unfreeze(base, "full")
     objective = ClassificationObjective(rows(10, weights=True), own, batch=10, seed=0)
@@ -157,9 +157,9 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_killed_stopped_and_resumed_is_never_stopped_and_the_head_is_in_the_checkpoint(tmp_path, monkeypatch, dtype):
     whole, own = fresh(dtype=dtype)
-    expected = train(job(whole, own, tmp_path / "whole"))
+    expected = train_model(job(whole, own, tmp_path / "whole"))
     base, cut = fresh(dtype=dtype)
-    train(job(base, cut, tmp_path / "cut"), until=7)
+    train_model(job(base, cut, tmp_path / "cut"), until=7)
     kept = checkpoint.load(tmp_path / "cut" / "checkpoints")
     assert torch.equal(kept.weights["head.weight"], cut.weight.detach())
     assert "head.weight/exp_avg" in kept.moments
@@ -174,9 +174,9 @@ def test_killed_stopped_and_resumed_is_never_stopped_and_the_head_is_in_the_chec
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     base, cut = fresh(dtype=dtype)
     with pytest.raises(KilledError):
-        train(job(base, cut, tmp_path / "cut", progress=Progress(listeners=[die])))
+        train_model(job(base, cut, tmp_path / "cut", progress=Progress(listeners=[die])))
     base, cut = fresh(dtype=dtype)
-    result = train(job(base, cut, tmp_path / "cut"))
+    result = train_model(job(base, cut, tmp_path / "cut"))
     assert same(moved(whole, own), moved(base, cut))
     assert result.readings == expected.readings
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from trimtab.arms.recipe import evaluations, recipe
 from trimtab.base.config import DataTable
-from trimtab.base.grammar import WIDTH, named
+from trimtab.base.grammar import WIDTH, arm_from_name
 from trimtab.base.records import Arm, Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import attach
@@ -24,7 +24,7 @@ from trimtab.training.loop import LoopSettings
 from trimtab.training.losses import kl_from_teacher
 from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at
 from trimtab.training.preference import (
-    OF_PAIRS,
+    PAIR_LOSSES,
     JudgedAnswers,
     PairLogProbabilities,
     PreferenceObjective,
@@ -51,7 +51,7 @@ def number(value: float) -> str:
 
 
 def arm(name: str) -> Arm:
-    found = named(name)
+    found = arm_from_name(name)
     assert found is not None
     return found
 
@@ -90,7 +90,7 @@ PAIR = (-6.0, -9.0, -7.0, -8.0, 3.0, 2.0)
 
 
 def loss(name: str, pair: Sequence[float]) -> float:
-    return float(OF_PAIRS[name](sides(pair))[0])
+    return float(PAIR_LOSSES[name](sides(pair))[0])
 
 
 def beta(name: str) -> Callable[[], str]:
@@ -166,7 +166,7 @@ def kto_weights() -> str:
 def kto_others() -> str:
     rows = [alone(10 + place, good=True) for place in range(20)]
     objective = PreferenceObjective(base_of("llama"), rows, "kto", batch=2, seed=0)
-    steps = {(one.ids[0] - 10 - place) % 20 for place, (one,) in enumerate(objective._apart)}
+    steps = {(one.ids[0] - 10 - place) % 20 for place, (one,) in enumerate(objective._kl_answers)}
     assert len(steps) > 5  # a neighbour would always be one step away
     assert 0 not in steps
     return "drawn over all rows"

@@ -16,7 +16,7 @@ from trimtab.training import batch as batches
 from trimtab.training import distill, loop
 from trimtab.training.batch import TrainingRow
 from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 
 
 def lessons_of(count, seed=0, begins=(), vocabulary=VOCABULARY, *, template=True):
@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
     monkeypatch.setattr(batches, "MICRO_TOKENS", tokens)
     monkeypatch.setattr(distill, "default_microbatch_tokens", lambda _: tokens)
     if not kept:
-        monkeypatch.setattr(distill, "MOST_BYTES", 0)
+        monkeypatch.setattr(distill, "MAX_BYTES", 0)
     base, plain, lessons = base_of(family), plain_model(family), lessons_of(6, begins=range(3, 21))
     unfreeze(base, "full")
     teacher, other = base_of(family, pairs_of_layers=2), plain_model(family, pairs_of_layers=2)
@@ -144,13 +144,13 @@ def test_a_teacher_that_has_read_its_answers_is_let_go_of_but_for_its_head():
     del teacher
     gc.collect()
     assert layers() is None
-    assert evaluate(base, objective).dev_loss > 0
+    assert evaluate_objective(base, objective).dev_loss > 0
 
 
 def test_of_a_teacher_that_is_the_student_nothing_is_learnt():
     base = with_lora()
     objective = Distillation(lessons_of(6, template=False), base_of("llama"), batch=3, seed=0)
-    assert evaluate(base, objective).dev_loss == pytest.approx(0.0, abs=1e-5)
+    assert evaluate_objective(base, objective).dev_loss == pytest.approx(0.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -160,14 +160,14 @@ def test_a_student_comes_near_its_teacher_on_answers_that_it_never_saw(dtype, tm
         stirred(teacher, seed)
     base = with_lora(dtype=dtype)
     unseen = Distillation(lessons_of(12, seed=1, template=False), teacher, batch=12, seed=0)
-    before = evaluate(base, unseen).dev_loss
+    before = evaluate_objective(base, unseen).dev_loss
     objective = Distillation(lessons_of(48, template=False), teacher, batch=8, seed=0)
-    train(
+    train_model(
         TrainingJob(
             base=base, objective=objective, settings=LoopSettings(learning_rate=1e-2, epochs=8), folder=tmp_path
         )
     )
-    assert evaluate(base, unseen).dev_loss < 0.6 * before
+    assert evaluate_objective(base, unseen).dev_loss < 0.6 * before
 
 
 def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
         dev = Distillation(lessons_of(4, seed=1), teacher, batch=4, seed=0)
 
         def look():
-            found = evaluate(base, dev)
+            found = evaluate_objective(base, dev)
             looks.append(found)
             if dies_at is not None and len(looks) == dies_at:
                 raise KilledError
@@ -196,9 +196,9 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     whole, again = with_lora(), with_lora()
-    expected = train(job(whole, tmp_path / "whole"))
+    expected = train_model(job(whole, tmp_path / "whole"))
     with pytest.raises(KilledError):
-        train(job(with_lora(), tmp_path / "cut", dies_at=3))
-    assert train(job(again, tmp_path / "cut")).readings == expected.readings
+        train_model(job(with_lora(), tmp_path / "cut", dies_at=3))
+    assert train_model(job(again, tmp_path / "cut")).readings == expected.readings
     for key, value in trainable_parameters(whole.model).items():
         assert torch.equal(value, trainable_parameters(again.model)[key]), key

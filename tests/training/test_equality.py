@@ -10,7 +10,7 @@ from trimtab.model.adapters.base import adapter_layers
 from trimtab.training import batch as batches_of
 from trimtab.training import losses
 from trimtab.training.batch import step_rows
-from trimtab.training.loop import evaluate
+from trimtab.training.loop import evaluate_objective
 from trimtab.training.optim import Optimizer, learning_rate_at
 from trimtab.training.sft import SupervisedObjective
 
@@ -173,7 +173,7 @@ def test_held_out_loss_is_per_token_whatever_the_batch():
     rows, base = random_rows(10), base_of("llama")
     expected = float(padded_loss(plain_model("llama"), rows).detach())
     for batch in (1, 3, 7, 10):
-        assert evaluate(base, SupervisedObjective(rows, batch=batch, seed=0)).dev_loss == pytest.approx(
+        assert evaluate_objective(base, SupervisedObjective(rows, batch=batch, seed=0)).dev_loss == pytest.approx(
             expected, abs=1e-5
         )
 
@@ -182,19 +182,22 @@ def test_a_look_at_dev_tells_what_each_row_adds():
     """In the order of the pass, however it was cut; their mean is the loss, and each is what the row has alone."""
     rows, base = random_rows(7), base_of("llama")
     tokens = sum(row.trained_tokens for row in rows)
-    alone = [evaluate(base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens for row in rows]
+    alone = [
+        evaluate_objective(base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens
+        for row in rows
+    ]
     for batch in (1, 3, 7):
-        seen = evaluate(base, SupervisedObjective(rows, batch=batch, seed=0))
+        seen = evaluate_objective(base, SupervisedObjective(rows, batch=batch, seed=0))
         assert sum(seen.rows) / 7 == pytest.approx(seen.dev_loss, abs=1e-6)
         assert sorted(seen.rows) == pytest.approx(sorted(nats * 7 / tokens for nats in alone), abs=1e-5)
-        assert evaluate(base, SupervisedObjective(rows, batch=batch, seed=0)).rows == seen.rows
+        assert evaluate_objective(base, SupervisedObjective(rows, batch=batch, seed=0)).rows == seen.rows
 
 
 def test_packed_neighbours_do_not_see_each_other():
     """A row's loss is the same alone and between others, and its neighbours get no gradient from it."""
     rows, base = random_rows(3), base_of("mistral")
-    alone = [evaluate(base, SupervisedObjective([row], batch=1, seed=0)).dev_loss for row in rows]
-    together = evaluate(base, SupervisedObjective(rows, batch=3, seed=0)).dev_loss
+    alone = [evaluate_objective(base, SupervisedObjective([row], batch=1, seed=0)).dev_loss for row in rows]
+    together = evaluate_objective(base, SupervisedObjective(rows, batch=3, seed=0)).dev_loss
     tokens = [row.trained_tokens for row in rows]
     assert together == pytest.approx(sum(a * n for a, n in zip(alone, tokens, strict=True)) / sum(tokens), abs=1e-5)
 

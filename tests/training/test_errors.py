@@ -10,7 +10,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import MICRO_TOKENS, TrainingRow
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.optim import restore, snapshot
@@ -86,15 +86,15 @@ def test_the_checkpoint_stays_the_weights_are_the_last_good_ones_and_going_on_is
 ):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     whole, base = with_lora(2), with_lora(2)
-    train(job(whole, tmp_path / "whole"))
+    train_model(job(whole, tmp_path / "whole"))
     error = DivergedError if end is not_a_number else MemoryRanOutError
     with pytest.raises(error, match=r"step 4.*; the checkpoint of step 3 is intact: "):
-        train(job(base, tmp_path / "cut", objective=Ending(end)))
+        train_model(job(base, tmp_path / "cut", objective=Ending(end)))
     kept = checkpoint.load(tmp_path / "cut" / "checkpoints")
     assert kept.state["step"] == 3
     assert same(weights(base), dict(kept.weights))
     assert all(value.grad is None for value in base.model.parameters())
-    train(job(base, tmp_path / "cut"))
+    train_model(job(base, tmp_path / "cut"))
     assert same(weights(base), weights(whole))
 
 
@@ -102,11 +102,11 @@ def test_after_one_that_diverged_another_run_from_the_same_start_is_as_alone(tmp
     """As the ladder of learning rates has them: in one process, on one model."""
     alone, base = with_lora(2), with_lora(2)
     start = weights(base)
-    train(job(alone, tmp_path / "alone"))
+    train_model(job(alone, tmp_path / "alone"))
     with pytest.raises(DivergedError):
-        train(job(base, tmp_path / "one", objective=Ending(not_a_number)))
+        train_model(job(base, tmp_path / "one", objective=Ending(not_a_number)))
     restore(trainable_parameters(base.model), start)
-    train(job(base, tmp_path / "other"))
+    train_model(job(base, tmp_path / "other"))
     assert same(weights(base), weights(alone))
 
 
@@ -115,12 +115,12 @@ def test_an_error_that_is_not_of_memory_stays_what_it_is(tmp_path):
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        train(job(with_lora(2), tmp_path, objective=Ending(wrong)))
+        train_model(job(with_lora(2), tmp_path, objective=Ending(wrong)))
 
 
 def test_memory_that_runs_out_at_a_look_at_dev_is_told(tmp_path):
-    with pytest.raises(MemoryRanOutError, match="at the look at dev after step 5 of 10; nothing was saved yet: "):
-        train(job(with_lora(2), tmp_path, evaluate=lambda: no_memory(None)))
+    with pytest.raises(MemoryRanOutError, match="at the dev evaluation after step 5 of 10; nothing was saved yet: "):
+        train_model(job(with_lora(2), tmp_path, evaluate=lambda: no_memory(None)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -133,9 +133,9 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
     }
     assert sizes[16] <= max(MICRO_TOKENS, sizes[1])  # so a lower `batch` is no way
     with pytest.raises(MemoryRanOutError) as raised:
-        train(job(with_lora(2, dtype), tmp_path, objective=Ending(pythons, at=1, rows=[row] * 4)))
+        train_model(job(with_lora(2, dtype), tmp_path, objective=Ending(pythons, at=1, rows=[row] * 4)))
     line = str(raised.value)
-    assert line.startswith("the memory ran out at step 1 of 10, in a pass of ")
+    assert line.startswith("out of memory at step 1 of 10, in a pass of ")
     assert "a smaller base.model" in line
     assert "a lower rank" in line
     assert "batch" not in line
@@ -146,8 +146,8 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
 
 @pytest.mark.parametrize(("dtype", "way"), [(torch.bfloat16, 'base.precision = "fp32"'), (torch.float32, "the rows")])
 def test_what_is_no_number_before_anything_has_moved_is_not_laid_to_the_learning_rate(tmp_path, dtype, way):
-    with pytest.raises(DivergedError, match=f"loss is nan at step 1, before any weight has moved: .*{way}") as raised:
-        train(job(with_lora(2, dtype), tmp_path, objective=Ending(not_a_number, at=1)))
+    with pytest.raises(DivergedError, match=f"loss is nan at step 1, before any weight has changed: .*{way}") as raised:
+        train_model(job(with_lora(2, dtype), tmp_path, objective=Ending(not_a_number, at=1)))
     assert "learning_rate" not in str(raised.value)
 
 
@@ -168,7 +168,9 @@ def test_losses_that_grow_stop_the_run_with_its_best_weights_and_the_setting_tha
 
     settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=5)
     told = Progress(listeners=[events.append])
-    result = train(job(base, tmp_path, objective=Growing(None), settings=settings, evaluate=evaluate, progress=told))
+    result = train_model(
+        job(base, tmp_path, objective=Growing(None), settings=settings, evaluate=evaluate, progress=told)
+    )
     assert result.steps == 8
     assert same(weights(base), seen[1])
     assert events[-1]["note"] == "train loss and dev loss both rose: lower learning_rate; the best weights were kept"

@@ -94,7 +94,7 @@ def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tm
     assert loaded.made_by == "a base"
     chances = loaded.probabilities(texts[40:], hidden)
     assert [loaded.labels[place] for place in chances.argmax(axis=1)] == labels[40:]
-    with pytest.raises(ValueError, match="pass what makes them"):
+    with pytest.raises(ValueError, match="pass their featurizer"):
         loaded.probabilities(texts[40:], None)
 
 

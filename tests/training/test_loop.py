@@ -20,7 +20,7 @@ from trimtab.model.adapters.apply import add_lora, trainable_parameters, unfreez
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, step_rows, steps_per_epoch
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import DevEvaluation, paired_error
 from trimtab.training.optim import learning_rate_at
@@ -45,7 +45,7 @@ def dev():
 
 def job(base, folder, *, objective=None, settings=SETTINGS, dev=None, **more):
     if dev is not None:
-        more["evaluate"] = lambda: evaluate(base, dev)
+        more["evaluate"] = lambda: evaluate_objective(base, dev)
     objective = SupervisedObjective(random_rows(20), batch=4, seed=0) if objective is None else objective
     return TrainingJob(base=base, objective=objective, settings=settings, folder=folder, **more)
 
@@ -144,7 +144,7 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
 
     events: list = []
     told = Progress(listeners=[events.append])
-    result = train(job(base, tmp_path, evaluate=evaluate, progress=told))
+    result = train_model(job(base, tmp_path, evaluate=evaluate, progress=told))
     assert result.best == result.readings[0]
     assert [event["best"] for event in events if event["stage"] == "dev"] == [True, False, False]
     assert same(weights(base), seen[0])
@@ -154,7 +154,7 @@ def test_the_best_weights_are_on_at_the_end(tmp_path):
 def test_it_stops_early_when_dev_loss_rises(tmp_path):
     settings = LoopSettings(learning_rate=5e-2, epochs=40, evaluations=40, patience=2)
     train_rows = SupervisedObjective(random_rows(4), batch=4, seed=0)
-    result = train(job(fresh(), tmp_path, objective=train_rows, settings=settings, dev=dev()))
+    result = train_model(job(fresh(), tmp_path, objective=train_rows, settings=settings, dev=dev()))
     assert result.steps < 40
     assert result.finished
     lowest = min(result.readings, key=lambda reading: reading.dev_loss)
@@ -172,7 +172,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_with_the_checkpoint_intact(t
     with pytest.raises(
         DivergedError, match="step 4; the checkpoint of step 3 is intact: start again with a lower learning_rate"
     ):
-        train(job(base, tmp_path, objective=Bad(value, 3, through)))
+        train_model(job(base, tmp_path, objective=Bad(value, 3, through)))
     kept = checkpoint.load(tmp_path / "checkpoints")
     assert kept.state["step"] == 3
     assert all(torch.isfinite(value).all() for value in kept.weights.values())
@@ -181,7 +181,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_with_the_checkpoint_intact(t
 
 def test_a_dev_loss_that_is_no_number_stops(tmp_path):
     with pytest.raises(DivergedError, match="dev loss is nan at step 3"):
-        train(job(fresh(), tmp_path, dev=Bad(math.nan, 0)))
+        train_model(job(fresh(), tmp_path, dev=Bad(math.nan, 0)))
 
 
 class Counted:
@@ -216,7 +216,7 @@ def test_figures_are_added_up_over_the_micro_batches_of_a_step(tmp_path, monkeyp
     monkeypatch.setattr(batches_of, "MICRO_TOKENS", 30)
     events = []
     told = Progress(listeners=[events.append])
-    result = train(job(fresh(), tmp_path, objective=Counted(), dev=Counted(), progress=told))
+    result = train_model(job(fresh(), tmp_path, objective=Counted(), dev=Counted(), progress=told))
     steps = [event for event in events if event["stage"] == "train" and "loss" in event]
     assert [event["rows"] for event in steps] == [4.0] * 10
     assert [event["share"] for event in steps] == pytest.approx([1.0] * 10)
@@ -230,7 +230,7 @@ def test_figures_are_added_up_over_the_micro_batches_of_a_step(tmp_path, monkeyp
 
 def test_a_figure_that_is_no_number_stops(tmp_path):
     with pytest.raises(DivergedError, match="share is nan at step 1"):
-        train(job(fresh(), tmp_path, objective=Counted(math.nan)))
+        train_model(job(fresh(), tmp_path, objective=Counted(math.nan)))
 
 
 def test_a_metric_alone_chooses_the_best_and_stops_early(tmp_path):
@@ -242,7 +242,7 @@ def test_a_metric_alone_chooses_the_best_and_stops_early(tmp_path):
     def evaluate():
         return DevEvaluation(dev_metric=next(scores), figures={"asked": 60.0})
 
-    result = train(job(fresh(), tmp_path, settings=settings, evaluate=evaluate, progress=told))
+    result = train_model(job(fresh(), tmp_path, settings=settings, evaluate=evaluate, progress=told))
     assert result.steps == 8  # two evaluations after the best
     assert result.best.dev_metric == 0.9
     assert result.best.dev_loss is None
@@ -260,17 +260,17 @@ def test_a_metric_alone_chooses_the_best_and_stops_early(tmp_path):
 def test_a_run_stopped_at_rungs_is_one_that_never_was(tmp_path, schedule, rungs):
     settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=3, patience=99, schedule=schedule)
     whole, cut = fresh(), fresh()
-    expected = train(job(whole, tmp_path / "whole", settings=settings, dev=dev()))
+    expected = train_model(job(whole, tmp_path / "whole", settings=settings, dev=dev()))
     reached = 0
     for rung in rungs:
         cut = fresh() if rung == 7 else cut  # in the same process and as if in another
-        part = train(job(cut, tmp_path / "cut", settings=settings, dev=dev()), until=rung)
+        part = train_model(job(cut, tmp_path / "cut", settings=settings, dev=dev()), until=rung)
         reached = max(reached, min(rung, 10))
         assert part.steps == reached
         assert part.finished == (reached == 10)
         if not part.finished:
             assert same(weights(cut), dict(checkpoint.load(tmp_path / "cut" / "checkpoints").weights))
-    result = train(job(cut, tmp_path / "cut", settings=settings, dev=dev()))
+    result = train_model(job(cut, tmp_path / "cut", settings=settings, dev=dev()))
     assert result.finished
     assert same(weights(whole), weights(cut))
     assert (result.readings, result.tokens, result.steps) == (expected.readings, expected.tokens, 10)
@@ -283,10 +283,10 @@ def test_the_weights_of_a_rung_are_its_last_not_the_best(tmp_path):
     scores = iter([0.9, 0.2, 0.1])
     base = fresh()
     asked = job(base, tmp_path, evaluate=lambda: DevEvaluation(dev_metric=next(scores)))
-    part = train(asked, until=7)
+    part = train_model(asked, until=7)
     assert part.best.step == 3
     assert same(weights(base), dict(checkpoint.load(asked.checkpoints).weights))
-    assert train(asked).best.step == 3
+    assert train_model(asked).best.step == 3
     assert same(weights(base), dict(checkpoint.load_step(asked.checkpoints, 3).weights))
 
 
@@ -295,7 +295,7 @@ def test_killed_before_the_first_checkpoint_counts_the_best_weights_still_come_o
 
     def run(base, folder, *losses):
         seen = iter(losses)
-        return train(job(base, tmp_path / folder, evaluate=lambda: DevEvaluation(dev_loss=next(seen))))
+        return train_model(job(base, tmp_path / folder, evaluate=lambda: DevEvaluation(dev_loss=next(seen))))
 
     def die(*_):
         raise KeyboardInterrupt
@@ -313,7 +313,7 @@ def test_killed_before_the_first_checkpoint_counts_the_best_weights_still_come_o
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tmp_path, number):
     whole = fresh()
-    expected = train(job(whole, tmp_path / "whole", dev=dev()))
+    expected = train_model(job(whole, tmp_path / "whole", dev=dev()))
 
     def interrupt(event):
         if event["stage"] == "train" and event["step"] == 4:
@@ -321,13 +321,13 @@ def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tm
 
     before = signal.getsignal(number)
     with pytest.raises(StoppedError, match="stopped at step 4 of 10, all saved; go on with --resume") as stopped:
-        train(job(fresh(), tmp_path / "cut", dev=dev(), progress=Progress(listeners=[interrupt])))
+        train_model(job(fresh(), tmp_path / "cut", dev=dev(), progress=Progress(listeners=[interrupt])))
     assert stopped.value.exit_code == 3
     assert signal.getsignal(number) is before
     steps = []
     resumed = fresh()
     told = Progress(listeners=[lambda event: steps.append(event["step"])])
-    result = train(job(resumed, tmp_path / "cut", dev=dev(), progress=told))
+    result = train_model(job(resumed, tmp_path / "cut", dev=dev(), progress=told))
     assert steps[0] == 5
     assert same(weights(whole), weights(resumed))
     assert result.readings == expected.readings
@@ -336,16 +336,19 @@ def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tm
 
 def test_a_flipped_bit_in_a_checkpoint_is_said_and_changes_no_weights(tmp_path):
     whole, resumed = fresh(), fresh()
-    expected = train(job(whole, tmp_path / "whole", dev=dev()))
-    train(job(fresh(), tmp_path / "cut", dev=dev()), until=6)
+    expected = train_model(job(whole, tmp_path / "whole", dev=dev()))
+    train_model(job(fresh(), tmp_path / "cut", dev=dev()), until=6)
     newest = (tmp_path / "cut/checkpoints/latest").read_text()
     file = tmp_path / "cut/checkpoints" / newest / "weights.safetensors"
     raw = bytearray(file.read_bytes())
     raw[-2] ^= 0x40
     file.write_bytes(bytes(raw))
     heard = []
-    result = train(job(resumed, tmp_path / "cut", dev=dev(), progress=Progress(listeners=[heard.append])))
-    assert f"{newest}: the checkpoint is damaged (weights.safetensors is not as it was written)" in heard[0]["note"]
+    result = train_model(job(resumed, tmp_path / "cut", dev=dev(), progress=Progress(listeners=[heard.append])))
+    assert (
+        f"{newest}: the checkpoint is damaged (weights.safetensors has changed since it was written)"
+        in heard[0]["note"]
+    )
     assert heard[0]["stays"]
     assert same(weights(whole), weights(resumed))
     assert result.readings == expected.readings
@@ -357,32 +360,32 @@ def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(StoppedError):
-        train(job(fresh(), tmp_path, progress=Progress(listeners=[interrupt])))
-    assert train(job(fresh(), tmp_path)).steps == 10
+        train_model(job(fresh(), tmp_path, progress=Progress(listeners=[interrupt])))
+    assert train_model(job(fresh(), tmp_path)).steps == 10
 
 
 def test_a_run_is_not_resumed_on_other_data_or_in_another_precision(tmp_path):
-    train(job(fresh(), tmp_path, fingerprint="a"))
-    with pytest.raises(InputError, match="another data or settings"):
-        train(job(fresh(), tmp_path, fingerprint="b"))
+    train_model(job(fresh(), tmp_path, fingerprint="a"))
+    with pytest.raises(InputError, match="other data or settings"):
+        train_model(job(fresh(), tmp_path, fingerprint="b"))
     other = base_of("llama", torch.bfloat16)
     add_lora(other, 2, 4.0, seed=0)
     with pytest.raises(InputError, match="another precision"):
-        train(job(other, tmp_path, fingerprint="a"))
+        train_model(job(other, tmp_path, fingerprint="a"))
     last_layers = base_of("llama")
     unfreeze(last_layers, "freeze", 1)
     with pytest.raises(InputError, match="other trainable weights"):
-        train(job(last_layers, tmp_path, fingerprint="a"))
+        train_model(job(last_layers, tmp_path, fingerprint="a"))
 
 
 @pytest.mark.parametrize("version", [2, 4])
 def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path, version):
     """The one before marked its best weights by another rule: going on would name one reading and keep another's weights."""
-    train(job(fresh(), tmp_path, dev=dev()), until=4)
+    train_model(job(fresh(), tmp_path, dev=dev()), until=4)
     for file in tmp_path.glob("checkpoints/*/state.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "version": version}))
     with pytest.raises(InputError, match=f"version {version} of Trimtab's checkpoints; this Trimtab reads 3"):
-        train(job(fresh(), tmp_path, dev=dev()))
+        train_model(job(fresh(), tmp_path, dev=dev()))
 
 
 def test_whether_to_stop_is_told_alike_after_a_resume(tmp_path):
@@ -399,23 +402,23 @@ def test_whether_to_stop_is_told_alike_after_a_resume(tmp_path):
 
     settings = LoopSettings(learning_rate=1e-2, epochs=2, evaluations=5)
     whole, cut = fresh(), fresh()
-    expected = train(job(whole, tmp_path / "whole", settings=settings, evaluate=looks(0)))
+    expected = train_model(job(whole, tmp_path / "whole", settings=settings, evaluate=looks(0)))
     assert expected.steps == 8  # the second rises by less than one standard error, the third and fourth by more
     for number, rung in enumerate((2, 4, 6)):
-        train(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(number)), until=rung)
-    result = train(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(3)))
+        train_model(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(number)), until=rung)
+    result = train_model(job(cut, tmp_path / "cut", settings=settings, evaluate=looks(3)))
     assert (result.steps, result.readings, result.best) == (8, expected.readings, expected.readings[1])
     assert same(weights(whole), weights(cut))
 
 
 def test_a_folder_has_one_writer(tmp_path):
     with locked(tmp_path), pytest.raises(BusyError):
-        train(job(fresh(), tmp_path))
+        train_model(job(fresh(), tmp_path))
 
 
 def test_events_tell_the_curves(tmp_path):
     events = []
-    train(job(fresh(), tmp_path, dev=dev(), progress=Progress(listeners=[events.append])))
+    train_model(job(fresh(), tmp_path, dev=dev(), progress=Progress(listeners=[events.append])))
     steps = [event for event in events if event["stage"] == "train" and "loss" in event]
     readings = [event for event in events if event["stage"] == "dev"]
     assert [event["step"] for event in steps] == list(range(1, 11))

@@ -72,14 +72,14 @@ def test_any_loss_has_the_value_and_gradients_of_plain_torch(
         "in proportion": torch.where(upstream == 0, 1.0, upstream) / 4,
         "wrong": 0.5 + torch.rand(rows, generator=generator),
     }
-    former = losses.CHUNK_BYTES, losses.SLICE
-    losses.CHUNK_BYTES, losses.SLICE = 4 * VOCABULARY * chunk, piece
+    former = losses.CHUNK_BYTES, losses.SLICE_ROWS
+    losses.CHUNK_BYTES, losses.SLICE_ROWS = 4 * VOCABULARY * chunk, piece
     try:
         guess = guesses[foretold]
-        ours = loss(token_log_probabilities(hidden, weight, labels, bias_V=bias, softcap=cap, foretold_M=guess))
+        ours = loss(token_log_probabilities(hidden, weight, labels, bias_V=bias, softcap=cap, upstream_grad_M=guess))
         grads = torch.autograd.grad(ours, moving)
     finally:
-        losses.CHUNK_BYTES, losses.SLICE = former
+        losses.CHUNK_BYTES, losses.SLICE_ROWS = former
     scale = max([1.0, *(float(grad.abs().max()) for grad in theirs if grad.numel())])
     assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
     assert all(torch.allclose(left, right, atol=1e-5 * scale) for left, right in zip(grads, theirs, strict=True))
@@ -99,7 +99,7 @@ def test_a_foretold_gradient_costs_no_second_pass_and_changes_nothing(dtype, mon
         hidden = torch.randn(9, HIDDEN, generator=generator).to(dtype).requires_grad_()
         weight = torch.randn(VOCABULARY, HIDDEN, generator=generator).to(dtype).requires_grad_()
         applied.clear()
-        log_p = token_log_probabilities(hidden, weight, labels, foretold_M=foretold)
+        log_p = token_log_probabilities(hidden, weight, labels, upstream_grad_M=foretold)
         weighted_cross_entropy(log_p, weights, VOCABULARY).backward()
         counts.append(len(applied))
         grads.append((hidden.grad, weight.grad))
@@ -125,7 +125,7 @@ def test_labels_by_the_kernel_are_as_near_to_float64_as_by_torch(scaled, monkeyp
         if not by_kernel:
             monkeypatch.setattr(losses, "supports_rows", lambda *_: False)
         own = logits.clone()
-        log_p = losses._label_scores(own, labels, scale, None, None)
+        log_p = losses._label_log_probabilities(own, labels, scale, None, None)
         assert torch.allclose(log_p.double(), exact_p, atol=1e-5)
         found.append(own)
     if scale is None:
@@ -139,34 +139,34 @@ def test_labels_by_the_kernel_are_as_near_to_float64_as_by_torch(scaled, monkeyp
 
 
 def test_logits_are_taken_in_chunks_alike_in_size_and_never_larger_than_they_may_be(monkeypatch):
-    def sizes(count, dtype, *, whole):
+    def sizes(count, dtype, *, whole_gradient):
         head = torch.empty(VOCABULARY, HIDDEN, dtype=dtype)
-        return [len(range(count)[part]) for part in losses._chunks_of(count, head, whole=whole)]
+        return [len(range(count)[part]) for part in losses._head_chunks(count, head, whole_gradient=whole_gradient)]
 
     rows = losses.CHUNK_BYTES // (2 * VOCABULARY)
-    assert sizes(rows + 1, torch.bfloat16, whole=False) == [rows // 2 + 1, rows - rows // 2]
-    assert sizes(rows + 1, torch.float32, whole=True) == [rows // 2, rows // 2, 1]  # as it always was
-    assert sizes(0, torch.bfloat16, whole=True) == []
+    assert sizes(rows + 1, torch.bfloat16, whole_gradient=False) == [rows // 2 + 1, rows - rows // 2]
+    assert sizes(rows + 1, torch.float32, whole_gradient=True) == [rows // 2, rows // 2, 1]  # as it always was
+    assert sizes(0, torch.bfloat16, whole_gradient=True) == []
     monkeypatch.setattr(losses, "CHUNK_BYTES", 21 * VOCABULARY)  # ten rows and a half
-    assert sizes(21, torch.bfloat16, whole=False) == [7, 7, 7]
+    assert sizes(21, torch.bfloat16, whole_gradient=False) == [7, 7, 7]
 
 
 def test_of_a_head_that_moves_one_chunk_is_as_large_as_its_gradient(monkeypatch):
     monkeypatch.setattr(losses, "CHUNK_BYTES", 2 * VOCABULARY)
     head = torch.empty(VOCABULARY, HIDDEN, dtype=torch.bfloat16)
-    chunks = list(losses._chunks_of(2 * HIDDEN + 1, head, whole=True))
+    chunks = list(losses._head_chunks(2 * HIDDEN + 1, head, whole_gradient=True))
     assert chunks == [slice(0, HIDDEN + 1), slice(HIDDEN + 1, 2 * HIDDEN + 2)]
 
 
 def test_many_small_parts_of_a_heads_gradient_lose_nothing(monkeypatch):
     """In bfloat16 a sum would stand still at 256 times a part."""
-    monkeypatch.setattr(losses, "_chunks_of", lambda count, *_, **__: (slice(row, row + 1) for row in range(count)))
+    monkeypatch.setattr(losses, "_head_chunks", lambda count, *_, **__: (slice(row, row + 1) for row in range(count)))
     rows, grads = 600, []
     for count in (1, rows):
         hidden, weight = torch.ones(count, HIDDEN).bfloat16(), torch.zeros(VOCABULARY, HIDDEN).bfloat16()
         weight.requires_grad_()
         scale = -torch.ones(count)
-        log_p = token_log_probabilities(hidden, weight, torch.zeros(count, dtype=torch.long), foretold_M=scale)
+        log_p = token_log_probabilities(hidden, weight, torch.zeros(count, dtype=torch.long), upstream_grad_M=scale)
         grads.append(torch.autograd.grad(-log_p.sum(), weight)[0])
     assert grads[1].dtype == torch.bfloat16
     assert torch.allclose(grads[1].float(), rows * grads[0].float(), rtol=1e-2)
@@ -181,7 +181,7 @@ def test_bfloat16_logits_are_scored_as_in_float32(spread):
     wide = logits.double().requires_grad_()
     expected = wide.log_softmax(-1)[torch.arange(64), labels]
     (gradient,) = torch.autograd.grad(expected.sum(), wide)
-    found = losses._label_scores(logits, labels, torch.ones(64), None, None)
+    found = losses._label_log_probabilities(logits, labels, torch.ones(64), None, None)
     assert torch.allclose(found.double(), expected, rtol=1e-6, atol=1e-6)
     assert torch.allclose(logits.double(), gradient, rtol=2**-8, atol=1e-7)
 
@@ -193,9 +193,9 @@ def test_slices_change_no_bit(dtype, monkeypatch):
     inputs = torch.randn(9, HIDDEN, generator=generator), torch.randn(VOCABULARY, HIDDEN, generator=generator)
     found = []
     for piece in (1, 4, 32):
-        monkeypatch.setattr(losses, "SLICE", piece)
+        monkeypatch.setattr(losses, "SLICE_ROWS", piece)
         hidden, weight = (one.to(dtype).requires_grad_() for one in inputs)
-        log_p = token_log_probabilities(hidden, weight, labels, foretold_M=scale)
+        log_p = token_log_probabilities(hidden, weight, labels, upstream_grad_M=scale)
         found.append([log_p, *torch.autograd.grad((scale * log_p).sum(), [hidden, weight])])
     for other in found[1:]:
         assert all(torch.equal(one, same) for one, same in zip(found[0], other, strict=True))
@@ -241,7 +241,9 @@ def test_a_frozen_head_gets_no_gradient():
 
 def test_a_batch_that_scores_nothing_has_a_loss_of_0_that_can_be_gone_back_through():
     hidden = torch.ones(0, 2, requires_grad=True)
-    log_p = token_log_probabilities(hidden, torch.eye(2), torch.zeros(0, dtype=torch.long), foretold_M=torch.ones(0))
+    log_p = token_log_probabilities(
+        hidden, torch.eye(2), torch.zeros(0, dtype=torch.long), upstream_grad_M=torch.ones(0)
+    )
     loss = weighted_cross_entropy(log_p, torch.ones(0), 2)
     loss.backward()
     assert float(loss.detach()) == 0.0

@@ -6,7 +6,7 @@ from tiny_models import base_of, random_rows
 
 from trimtab.model.adapters.apply import attach, save_adapter, trainable_parameters
 from trimtab.training.estimates import memory_mb
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
@@ -27,16 +27,16 @@ def job(base, folder):
         objective=SupervisedObjective(random_rows(20), batch=4, seed=0),
         settings=LoopSettings(learning_rate=1e-2, epochs=2, evaluations=2),
         folder=folder,
-        evaluate=lambda: evaluate(base, dev),
+        evaluate=lambda: evaluate_objective(base, dev),
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
     whole, cut, again = (prepared(method) for _ in range(3))
-    train(job(whole, tmp_path / "whole"))
-    train(job(cut, tmp_path / "cut"), until=4)
-    done = train(job(again, tmp_path / "cut"))
+    train_model(job(whole, tmp_path / "whole"))
+    train_model(job(cut, tmp_path / "cut"), until=4)
+    done = train_model(job(again, tmp_path / "cut"))
     assert done.finished
     assert done.readings[-1].dev_loss < done.readings[0].train_loss
     ours, theirs = trainable_parameters(again.model), trainable_parameters(whole.model)

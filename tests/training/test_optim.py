@@ -85,7 +85,7 @@ def test_what_is_let_go_of_leaves_nothing():
     optimizer = Optimizer({"w": weight})
     optimizer.backward(weight.sum(), 1)  # its turn never comes
     optimizer.backward(weight.sum(), 0)
-    optimizer.let_go()
+    optimizer.release()
     assert weight.grad is None
     assert not weight._backward_hooks
     second = Optimizer({"w": weight})
@@ -115,7 +115,7 @@ def test_a_step_by_the_kernel_is_torchs(size, weight_decay, monkeypatch):
     def stepped(numbers):
         """Two passes a step over one parameter of both kinds, whose state is saved and loaded in between."""
         sides = {"narrow": nn.Parameter(given[0].clone()), "wide": nn.Parameter(given[1].float())}
-        monkeypatch.setattr(optim, "OF_KERNELS", numbers)
+        monkeypatch.setattr(optim, "KERNEL_WIDTH", numbers)
         optimizer, norms = Optimizer(sides, weight_decay=weight_decay), []
         for step, both in enumerate(factors):
             for place, by in enumerate(both):
@@ -124,7 +124,7 @@ def test_a_step_by_the_kernel_is_torchs(size, weight_decay, monkeypatch):
             optimizer.step(1e-2)
             if step == 2:
                 weights, moments = copy.deepcopy((optimizer.weights(), optimizer.moments()))
-                optimizer.let_go()
+                optimizer.release()
                 optimizer = Optimizer(sides, weight_decay=weight_decay)
                 optimizer.load_weights(weights)
                 optimizer.load_moments(moments)

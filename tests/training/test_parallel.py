@@ -19,7 +19,7 @@ from trimtab.model.fast.partial_forward import first_trainable_layer
 from trimtab.training import batch as batches_of
 from trimtab.training.batch import TrainingRow, micro_batches
 from trimtab.training.estimates import measure_rate
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.optim import Optimizer
 from trimtab.training.parallel import map_microbatches, parallel_lanes
 from trimtab.training.sft import SupervisedObjective
@@ -165,15 +165,15 @@ def figures(base, objective, steps=6):
     return found
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("cache_activations", [True, False])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_training_in_lanes_is_training_in_one(threads, name, keep):
+def test_training_in_lanes_is_training_in_one(threads, name, cache_activations):
     rows, found = some_rows(), []
     for count in (1, 2, 4):
         threads(count)
         base = deep()
         assert first_trainable_layer(base.model) == 2  # so that layers are left out, too
-        objective = OBJECTIVES[name](base, rows, keep=keep)
+        objective = OBJECTIVES[name](base, rows, cache_activations=cache_activations)
         if count == 2:  # for four lanes these rows are too unequal
             assert len(objective.batches(0)) > 1
         found.append(figures(base, objective))
@@ -185,7 +185,7 @@ def test_dev_is_read_alike(threads):
     rows, base, losses = random_rows(30), deep(), []
     for count in (1, 2):
         threads(count)
-        seen = evaluate(base, SupervisedObjective(rows, batch=8, seed=0))
+        seen = evaluate_objective(base, SupervisedObjective(rows, batch=8, seed=0))
         assert len(seen.rows) == 30
         losses.append(seen.dev_loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -200,14 +200,18 @@ def test_killed_and_resumed_in_lanes_is_never_killed(threads, tmp_path):
         settings = LoopSettings(learning_rate=3e-3, epochs=3.0)
         dev = SupervisedObjective(random_rows(6, seed=5), batch=4, seed=0)
         return TrainingJob(
-            base=base, objective=objective, settings=settings, folder=folder, evaluate=lambda: evaluate(base, dev)
+            base=base,
+            objective=objective,
+            settings=settings,
+            folder=folder,
+            evaluate=lambda: evaluate_objective(base, dev),
         )
 
     whole = job(tmp_path / "whole")
-    train(whole)
-    train(job(tmp_path / "cut"), until=3)
+    train_model(whole)
+    train_model(job(tmp_path / "cut"), until=3)
     cut = job(tmp_path / "cut")
-    train(cut)
+    train_model(cut)
     expected = trainable_parameters(whole.base.model)
     assert all(torch.equal(value, expected[name]) for name, value in trainable_parameters(cut.base.model).items())
 
@@ -222,8 +226,8 @@ def test_the_rate_counts_the_tokens_of_all_passes_under_way(threads):
 
 def test_many_rows_are_split_in_one_walk(threads, monkeypatch):
     threads(2)
-    lengths, asked = batches_of._tokens, []
-    monkeypatch.setattr(batches_of, "_tokens", lambda unit: asked.append(unit) or lengths(unit))
+    lengths, asked = batches_of._unit_tokens, []
+    monkeypatch.setattr(batches_of, "_unit_tokens", lambda unit: asked.append(unit) or lengths(unit))
     units = [(row,) for row in random_rows(400)]
     assert len(micro_batches(units, 64)) > 50
     assert len(asked) < 12 * len(units)  # all pairs of rows and parts would be more than fifty times as many

@@ -16,10 +16,10 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.training import loop
 from trimtab.training import preference as preferences
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import (
     BETA,
-    OF_PAIRS,
+    PAIR_LOSSES,
     SIMPO_BETA,
     SIMPO_MARGIN,
     WITHOUT_REFERENCE,
@@ -31,7 +31,7 @@ from trimtab.training.preference import (
     kto,
 )
 
-LOSSES = (*OF_PAIRS, "kto")
+LOSSES = (*PAIR_LOSSES, "kto")
 GOOD, BAD = 7, 8  # the token that the better and the worse answer begin with
 
 
@@ -91,7 +91,7 @@ def expected_loss(name, policy, reference, rows):
 
 
 @pytest.mark.parametrize("tokens", [30, 512])
-@pytest.mark.parametrize("name", OF_PAIRS)
+@pytest.mark.parametrize("name", PAIR_LOSSES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
     monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
@@ -122,7 +122,7 @@ def test_kto_over_one_kind_of_judgement_is_the_mean_over_it(kind):
     objective = PreferenceObjective(base, rows, "kto", batch=6, seed=0)
     value = sum(float(objective.loss(base, batch).value) for batch in objective.batches(0))
     assert value == pytest.approx(0.5, abs=1e-3)  # 1 - sigma(0): the reference itself
-    assert evaluate(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
+    assert evaluate_objective(base, objective).dev_loss == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("tokens", [30, 512])
@@ -136,7 +136,7 @@ def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(
     policy.load_state_dict(base.model.state_dict())
     value = sum(objective.loss(base, batch).value for batch in objective.batches(0))
     value.backward()
-    apart_answers = [one for (one,) in objective._apart]
+    apart_answers = [one for (one,) in objective._kl_answers]
     with torch.no_grad():
         apart = padded_sums(policy, apart_answers)[0] - padded_sums(reference, apart_answers)[0]
         z = max(0.0, float(apart.mean()))
@@ -165,7 +165,7 @@ def test_losses_are_those_of_trl_on_the_same_log_probabilities():
         sides = PairLogProbabilities(
             *(torch.tensor(case[name], dtype=torch.float64) for name in PairLogProbabilities._fields)
         )
-        ours = OF_PAIRS[case["loss"]](sides)
+        ours = PAIR_LOSSES[case["loss"]](sides)
         torch.testing.assert_close(ours, torch.tensor(case["values"], dtype=torch.float64), atol=1e-5, rtol=0)
     assert {case["loss"] for case in kept["paired"]} == set(kept["covers"]) - {"kto", "grpo", "rloo"}
     for case in kept["kto"]:
@@ -180,19 +180,19 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
     base = with_lora(dtype=dtype)
     objective = PreferenceObjective(base, judged(60), name, batch=10, seed=0)
     unseen = PreferenceObjective(base, judged(20, seed=5), name, batch=20, seed=0)
-    before = evaluate(base, unseen)
+    before = evaluate_objective(base, unseen)
     events: list = []
-    train(
+    train_model(
         TrainingJob(
             base=base,
             objective=objective,
             settings=LoopSettings(learning_rate=2e-2, epochs=8, evaluations=2, patience=99),
             folder=tmp_path,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             progress=Progress(listeners=[events.append]),
         )
     )
-    after = evaluate(base, unseen)
+    after = evaluate_objective(base, unseen)
     assert after.dev_loss < before.dev_loss
     assert after.figures["pair_accuracy"] > before.figures["pair_accuracy"] + 0.3
     assert after.figures["margin"] > before.figures["margin"]
@@ -232,7 +232,7 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
             objective=objective,
             settings=settings,
             folder=folder,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             **more,
         )
 
@@ -244,12 +244,12 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path, monkeypatch):
             raise KilledError
 
     whole = with_lora()
-    expected = train(job(whole, tmp_path / "whole"))
+    expected = train_model(job(whole, tmp_path / "whole"))
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     with pytest.raises(KilledError):
-        train(job(with_lora(), tmp_path / "cut", progress=Progress(listeners=[die])))
+        train_model(job(with_lora(), tmp_path / "cut", progress=Progress(listeners=[die])))
     again = with_lora()
-    result = train(job(again, tmp_path / "cut"))
+    result = train_model(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
     for key, value in trainable_parameters(whole.model).items():
         assert torch.equal(value, trainable_parameters(again.model)[key]), key
@@ -307,5 +307,5 @@ def test_long_and_empty_answers_are_left_out_and_refused():
 def test_odds_stay_finite_where_an_answer_is_certain():
     zero = torch.zeros(1)
     sides = PairLogProbabilities(zero, zero - 5, zero, zero, zero + 2, zero + 2)
-    assert bool(OF_PAIRS["orpo"](sides).isfinite().all())
-    assert float(F.relu(OF_PAIRS["orpo"](sides))) < 1.0
+    assert bool(PAIR_LOSSES["orpo"](sides).isfinite().all())
+    assert float(F.relu(PAIR_LOSSES["orpo"](sides))) < 1.0

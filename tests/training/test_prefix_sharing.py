@@ -15,8 +15,8 @@ from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import add_lora, attach, trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import prefix_sharing as trees
-from trimtab.training.batch import TrainingRow, micro_batches, pack
-from trimtab.training.prefix_sharing import LEAST_SHARED, end_to_end, prefix_tree
+from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
+from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, prefix_tree, without_sharing
 from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
@@ -55,7 +55,7 @@ def test_every_row_is_its_path(rows):
         assert [tree.parents[run] for run in path] == [None, *path[:-1]]
     assert tree.tokens <= sum(map(len, rows))
     assert all(parent is None or parent < number for number, parent in enumerate(tree.parents))
-    assert all(len(tree.runs[parent]) >= LEAST_SHARED for parent in tree.parents if parent is not None)
+    assert all(len(tree.runs[parent]) >= MIN_SHARED_TOKENS for parent in tree.parents if parent is not None)
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.lists(st.integers(0, 3), max_size=40), st.integers(0, 40))
@@ -78,9 +78,9 @@ def test_instruction_and_prompts_are_read_once():
 
 def test_rows_that_share_little_are_laid_as_they_come():
     rows = [tuple(range(start, start + 50)) for start in (300, 100, 200)]
-    assert prefix_tree(rows) == end_to_end(rows)
-    alike = [(*range(LEAST_SHARED), *range(start, start + 400)) for start in (300, 100)]
-    assert prefix_tree(alike) == end_to_end(alike)
+    assert prefix_tree(rows) == without_sharing(rows)
+    alike = [(*range(MIN_SHARED_TOKENS), *range(start, start + 400)) for start in (300, 100)]
+    assert prefix_tree(alike) == without_sharing(alike)
 
 
 def test_a_pass_holds_more_rows_where_they_share():
@@ -88,7 +88,7 @@ def test_a_pass_holds_more_rows_where_they_share():
     rows = [row(instruction, (50 + number,) * 10) for number in range(30)]
     parts = micro_batches([(one,) for one in rows], 100)
     assert [len(part) for part in parts] == [6] * 5
-    assert all(pack([one for unit in part for one in unit]).ids_N.shape[0] == 100 for part in parts)
+    assert all(pack_rows([one for unit in part for one in unit]).ids_N.shape[0] == 100 for part in parts)
     assert len(micro_batches([(one,) for one in rows], 100, shared=False)) == 15
 
 
@@ -115,7 +115,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(family, tokens, monkey
 @pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "soft-prompt", "prefix"])
 def test_every_method_trains_on_a_tree_as_on_rows_laid_end_to_end(method, monkeypatch):
     def gradients(least):
-        monkeypatch.setattr(trees, "LEAST_SHARED", least)
+        monkeypatch.setattr(trees, "MIN_SHARED_TOKENS", least)
         base, rows = base_of("llama"), family_tree(1)
         attach(base, method, 0, rank=4, virtual_tokens=5)
         objective = SupervisedObjective(rows, batch=len(rows), seed=0)
@@ -125,7 +125,7 @@ def test_every_method_trains_on_a_tree_as_on_rows_laid_end_to_end(method, monkey
         grads = {name: one.grad.clone() for name, one in trainable_parameters(base.model).items()}
         return sum(batch.ids_N.shape[0] for batch in batches), float(value.detach()), grads
 
-    (few, shared, own), (many, apart, other) = gradients(LEAST_SHARED), gradients(10_000)
+    (few, shared, own), (many, apart, other) = gradients(MIN_SHARED_TOKENS), gradients(10_000)
     assert few < many
     assert shared == pytest.approx(apart, abs=1e-5)
     for name, grad in own.items():
@@ -139,10 +139,10 @@ def test_each_row_tells_its_own_part_of_the_loss():
     found: dict[tuple[int, ...], float] = {}
     for part in micro_batches([(one,) for one in rows], 4096):
         flat = [one for unit in part for one in unit]
-        batch = pack(flat)
+        batch = pack_rows(flat)
         sums = torch.zeros(batch.rows).index_add(0, batch.row_M, objective.loss(base, batch).parts_M)
         found |= {one.encoded.ids: float(value) for one, value in zip(flat, sums, strict=True)}
     for one in rows:
-        alone = objective.loss(base, pack([one])).parts_M.sum()
+        alone = objective.loss(base, pack_rows([one])).parts_M.sum()
         if [other.encoded.ids for other in rows].count(one.encoded.ids) == 1:
             assert found[one.encoded.ids] == pytest.approx(float(alone), abs=1e-4)

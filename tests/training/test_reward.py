@@ -11,10 +11,10 @@ from tiny_models import VOCABULARY, answered, base_of, plain_model, with_lora
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.training import loop
 from trimtab.training import reward as rewards
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate, train
+from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers, bradley_terry
 
 GOOD, BAD, END = 7, 8, 2
@@ -38,7 +38,7 @@ def pairs(count, seed=0, weights=False):
 
 
 def fresh(dtype=torch.float32):
-    return with_lora(dtype=dtype), Head(SCORE_LABELS, 32, seed=3)
+    return with_lora(dtype=dtype), ClassificationHead(SCORE_LABELS, 32, seed=3)
 
 
 def padded_scores(model, head, answers):
@@ -55,7 +55,7 @@ def test_loss_figures_and_gradients_are_those_of_plain_torch_on_one_padded_batch
     monkeypatch.setattr(rewards, "MICRO_TOKENS", tokens)
     base, plain = base_of("llama"), plain_model("llama")
     unfreeze(base, "full")
-    head, plain_head = Head(SCORE_LABELS, 32, seed=3), Head(SCORE_LABELS, 32, seed=3)
+    head, plain_head = ClassificationHead(SCORE_LABELS, 32, seed=3), ClassificationHead(SCORE_LABELS, 32, seed=3)
     rows = pairs(10, weights=True)
     objective = BradleyTerry(rows, head, batch=10, seed=0)
     parts = [objective.loss(base, batch) for batch in objective.batches(0)]
@@ -91,18 +91,18 @@ def test_the_loss_is_that_of_trl_on_the_same_scores():
 def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(dtype, tmp_path):
     base, head = fresh(dtype)
     unseen = BradleyTerry(pairs(20, seed=5), head, batch=20, seed=0)
-    before, events = evaluate(base, unseen), []
-    train(
+    before, events = evaluate_objective(base, unseen), []
+    train_model(
         TrainingJob(
             base=base,
             objective=BradleyTerry(pairs(40), head, batch=10, seed=0),
             settings=LoopSettings(learning_rate=2e-2, epochs=6, evaluations=2, patience=99),
             folder=tmp_path,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             progress=Progress(listeners=[events.append]),
         )
     )
-    after = evaluate(base, unseen)
+    after = evaluate_objective(base, unseen)
     assert after.dev_loss < before.dev_loss
     assert after.figures["pair_accuracy"] > max(0.8, before.figures["pair_accuracy"])
     assert sum(after.rows) / len(after.rows) == pytest.approx(after.dev_loss, rel=1e-3)
@@ -117,7 +117,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
             objective=BradleyTerry(pairs(18), head, batch=6, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=4, evaluations=2, patience=99),
             folder=folder,
-            evaluate=lambda: evaluate(base, unseen),
+            evaluate=lambda: evaluate_objective(base, unseen),
             **more,
         )
 
@@ -129,12 +129,12 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
             raise KilledError
 
     whole, whole_head = fresh()
-    expected = train(job(whole, whole_head, tmp_path / "whole"))
+    expected = train_model(job(whole, whole_head, tmp_path / "whole"))
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     with pytest.raises(KilledError):
-        train(job(*fresh(), tmp_path / "cut", progress=Progress(listeners=[die])))
+        train_model(job(*fresh(), tmp_path / "cut", progress=Progress(listeners=[die])))
     again, again_head = fresh()
-    result = train(job(again, again_head, tmp_path / "cut"))
+    result = train_model(job(again, again_head, tmp_path / "cut"))
     assert result.readings == expected.readings
     assert torch.equal(whole_head.weight, again_head.weight)
     for key, value in trainable_parameters(whole.model).items():
@@ -142,7 +142,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
 
 
 def test_pairs_without_weight_are_left_out_and_none_at_all_is_refused():
-    head = Head(SCORE_LABELS, 32)
+    head = ClassificationHead(SCORE_LABELS, 32)
     gone = [ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=0.0) for row in pairs(2)]
     assert len(BradleyTerry([*gone, *pairs(3)], head, batch=4, seed=0).rows) == 3
     with pytest.raises(InputError, match=r"no pairs of a better and a worse answer to train on; reward needs them"):

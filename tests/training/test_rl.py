@@ -14,7 +14,7 @@ from trimtab.inference.engine import Engine, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.training import loop, rl
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.rl import (
     CLIP,
@@ -212,7 +212,7 @@ def test_what_earns_is_said_more_often(name, dtype, tmp_path):
     objective = PolicyGradient(base, 8, rolling(base, asked), name, batch=8, seed=0)
     settings = LoopSettings(learning_rate=4e-2, epochs=24, evaluations=1)
     progress = Progress(listeners=[events.append])
-    train(TrainingJob(base=base, objective=objective, settings=settings, folder=tmp_path, progress=progress))
+    train_model(TrainingJob(base=base, objective=objective, settings=settings, folder=tmp_path, progress=progress))
     steps = [event for event in events if event["stage"] == "train" and "loss" in event]
     first, last = (sum(event["reward"] for event in part) / 4 for part in (steps[:4], steps[-4:]))
     assert last > first + 0.2
@@ -252,11 +252,11 @@ def test_killed_between_answers_and_step_and_resumed_is_never_killed(name, tmp_p
         )
 
     asked, whole, again = prompts(6), with_lora(), with_lora()
-    expected = train(job(whole, tmp_path / "whole"))
+    expected = train_model(job(whole, tmp_path / "whole"))
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     with pytest.raises(KilledError):
-        train(job(with_lora(), tmp_path / "cut", dies_at=4))
-    result = train(job(again, tmp_path / "cut"))
+        train_model(job(with_lora(), tmp_path / "cut", dies_at=4))
+    result = train_model(job(again, tmp_path / "cut"))
     assert result.readings == expected.readings
     assert {"train_reward", "train_kl", "train_length", "train_entropy"} <= result.readings[0].figures.keys()
     for key, value in trainable_parameters(whole.model).items():

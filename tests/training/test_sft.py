@@ -7,7 +7,7 @@ from tiny_models import base_of, random_rows
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Section
 from trimtab.model.adapters.apply import add_lora, trainable_parameters
-from trimtab.training.batch import TrainingRow, pack
+from trimtab.training.batch import TrainingRow, pack_rows
 from trimtab.training.estimates import measure_rate, memory_mb
 from trimtab.training.sft import SupervisedObjective, answer_rows, document_rows
 
@@ -33,7 +33,7 @@ def test_a_weight_of_zero_leaves_a_row_out():
 
 
 def test_labels_are_the_next_trained_token_and_stay_within_their_row():
-    batch = pack(
+    batch = pack_rows(
         [TrainingRow(encoded=encoded(False, True, True)), TrainingRow(encoded=encoded(True, True), weight=0.5)]
     )
     assert batch.ids_N.tolist() == [3, 4, 5, 3, 4]
@@ -45,7 +45,7 @@ def test_labels_are_the_next_trained_token_and_stay_within_their_row():
 
 def test_a_row_says_what_is_scored_and_one_position_may_have_several_labels():
     forked = TrainingRow(encoded=encoded(False, False), scored=((1, 7), (1, 9)), weight=2.0)
-    batch = pack(
+    batch = pack_rows(
         [TrainingRow(encoded=encoded(False, True)), TrainingRow(encoded=encoded(True, True), weight=0.0), forked]
     )
     assert batch.ids_N.tolist() == [3, 4] * 3
@@ -110,7 +110,7 @@ def test_measuring_the_rate_moves_nothing():
     rate = measure_rate(base, rows, 4, seconds=0.05)
     tokens = sum(len(row.encoded.ids) for row in rows)
     assert rate.tokens_per_second > 0
-    assert rate.epoch(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)
+    assert rate.epoch_seconds(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)
     assert all(
         torch.equal(before[name], value) and value.grad is None
         for name, value in trainable_parameters(base.model).items()

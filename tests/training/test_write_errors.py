@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trimtab.base import files
-from trimtab.base.errors import TrimtabError, in_words
+from trimtab.base.errors import TrimtabError, os_error_message
 from trimtab.base.progress import Progress
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import write_tensors
 from trimtab.training import checkpoint, loop
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import DevEvaluation
 
@@ -56,7 +56,7 @@ def trained(folder, listener=lambda numbers, event: None):
         newest[:] = [event["step"]]
         listener(objective.numbers, event)
 
-    train(
+    train_model(
         TrainingJob(
             base=SimpleNamespace(precision="fp32"),
             objective=objective,
@@ -156,11 +156,11 @@ def test_a_write_that_fails_anywhere_loses_nothing(tmp_path, monkeypatch, code):
             try:
                 trained(folder)
             except (TrimtabError, OSError) as error:
-                line = str(error) if isinstance(error, TrimtabError) else in_words(error)
+                line = str(error) if isinstance(error, TrimtabError) else os_error_message(error)
         if not broken.came:
             break
         if line is not None:  # what is only tidied up may fail without a word
-            assert re.search(rf"^{folder}[^;\n]*: [^\n]+; [^\n]*(make room|the disk)[^\n]*$", line), (at, line)
+            assert re.search(rf"^{folder}[^;\n]*: [^\n]+; [^\n]*(free disk space|the disk)[^\n]*$", line), (at, line)
         kept = checkpoint.load(folder / "checkpoints")
         assert kept is None or torch.equal(kept.weights["numbers"], states[kept.state["step"]]), at
         left = list((folder / "adapter").glob(".*.part"))  # could not be tidied away; goes with the next save

@@ -28,7 +28,7 @@ from trimtab.base.task import Task, load_task
 from trimtab.base.versions import VersionScore
 from trimtab.cli.main import app
 from trimtab.data.documents import read_documents
-from trimtab.serving.feedback import store_of
+from trimtab.serving.feedback import open_feedback_store
 from trimtab.upkeep.drift import drift
 from trimtab.upkeep.labels import label
 from trimtab.upkeep.registry import registry
@@ -304,7 +304,7 @@ def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> Non
     task = make()
     keep(task, asked(2 * WINDOW))
     kinds = [*(["like"] * 45 + ["dislike"] * 15), *["dislike"] * 40]
-    with store_of(task) as store:
+    with open_feedback_store(task) as store:
         for number, kind in enumerate(kinds):
             store.add(judgement(kind, "anna", at=number, id=f"j{number}"))
     code, output = shown(task=task)
@@ -319,7 +319,7 @@ def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> Non
 def test_a_user_who_judges_an_answer_again_counts_with_the_last_judgement_alone(make: Make) -> None:
     task = make()
     keep(task, asked(2 * WINDOW, version="1"))
-    with store_of(task) as store:
+    with open_feedback_store(task) as store:
         for number in range(100):
             kind = "like" if number % 10 else "dislike"
             store.add(judgement(kind, "anna", at=number, id=f"j{number}", session=f"s{number}"))

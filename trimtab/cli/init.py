@@ -1,4 +1,4 @@
-"""`trimtab init`."""
+"""The command `trimtab init`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOUND = 3  # lines of what was found that are printed
 def command(
     source: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="Where the data files are, one of them, or a Hugging Face dataset id."),
+        typer.Argument(metavar="PATH", help="The folder of the data files, one file, or a Hugging Face dataset id."),
     ] = ".",
     input: InputOption = None,
     label: LabelOption = None,
@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Write a commented trimtab.toml from the data files.
 
-    What was found is said in a few lines, and in full at the top of the file; an existing file is never overwritten.
+    Prints a short summary of what was inferred; the file begins with all of it. An existing file is never overwritten.
 
     \b
     Example:
@@ -45,17 +45,20 @@ def command(
             out.raw(text)
         else:
             file = task_file_for(source)
-            then = 'ask "…"' if "examples = []" in text else "check"
+            next_verb = 'ask "…"' if "examples = []" in text else "check"
             edit = f"Wrote {file}. Edit the instruction in it first: every arm reads it."
-            told = "\n".join([*_found(text), edit, *_base_models(), f"Next: {command_line(then, file)}"])
+            message = "\n".join(
+                [*_inferred_lines(text), edit, *_base_models(), f"Next: {command_line(next_verb, file)}"]
+            )
             out.show(
                 {"file": file, "text": text},
-                lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
+                lambda console: console.print(message, markup=False, highlight=False, soft_wrap=True),
             )
 
 
-def _found(text: str) -> list[str]:
-    """What was found, from the comment that a new task file begins with: FOUND lines, and how many more it has."""
+def _inferred_lines(text: str) -> list[str]:
+    """Return what was inferred, from the comment at the top of a new task file: FOUND lines, and how many more there
+    are."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     lines = [line.removeprefix("#").strip() for line in comment][1:-1]  # without who wrote it, and what comes next
     more = [f"… and {len(lines) - FOUND} more lines at the top of the file"] if len(lines) > FOUND else []
@@ -63,7 +66,8 @@ def _found(text: str) -> list[str]:
 
 
 def _base_models() -> list[str]:
-    """What the base model of the new task file is for; larger ones that fit this machine, a line each, where it is fast enough for them."""
+    """Return what the base model of the new task file is for, and the larger ones that fit this machine if it is fast
+    enough for them, one per line."""
     from trimtab.model.instruct import advice, free_memory, is_fast, models_that_fit
 
     if not is_fast():

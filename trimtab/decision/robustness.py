@@ -37,9 +37,10 @@ def robustness_checks(
 
 
 def robustness_sentence(verdict: Verdict, arms: int) -> str:
-    """In how many of its robustness checks a verdict is the same, and the first of those where it is not.
+    """Return in how many of its robustness checks a verdict is the same, and the first of those in which it is not.
 
-    Empty where nothing is ever shown, and where fewer than two `arms` were measured, so that there was nothing to choose from.
+    Empty if nothing is ever shown, and if fewer than two `arms` were measured, so that there was nothing to choose
+    from.
     """
     other = [one for one in verdict.robustness if one.arm != verdict.arm]
     count = len(verdict.robustness)

@@ -1,7 +1,7 @@
-"""A model of the Llama architecture as one GGUF file, as llama.cpp, Ollama and transformers read it.
+"""Export to GGUF: a model of the Llama architecture as one file for llama.cpp, Ollama and transformers.
 
-llama.cpp turns pairs of neighbouring numbers where transformers turns a half against the other, so the rows of queries and keys
-change places (`permuted`). Shapes: H heads, O rows of a weight, I its columns.
+llama.cpp rotates neighbouring pairs of dimensions where transformers rotates one half against the other, so the rows of
+queries and keys are permuted (`permuted_heads`). Shapes: H heads, O rows of a weight, I its columns.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ KINDS: Mapping[str, tuple[gguf.GGMLQuantizationType, gguf.LlamaFileType]] = {
     "q4_1": (gguf.GGMLQuantizationType.Q4_1, gguf.LlamaFileType.MOSTLY_Q4_1),
     "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
 }
-"""What the `gguf` package can write; K-quants it can only read."""
+"""Types that the `gguf` package can write; it can only read K-quants."""
 FLOATS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-BLOCK = 32  # numbers that share a scale
-_OTHER = "export it as merged, and convert that with llama.cpp's own convert_hf_to_gguf.py"
+BLOCK = 32  # weights that share a scale
+_USE_MERGED = "export it as merged, and convert that with llama.cpp's own convert_hf_to_gguf.py"
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -57,24 +57,32 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = (
 
 
 def require_writable(config: Mapping[str, Any], weights: Mapping[str, Any], tokenizer: Any) -> None:
-    """Raise InputError for what this file cannot say: another architecture, scaled positions, biases, another kind of tokenizer."""
+    """Raise InputError for what GGUF export does not support: other architectures, scaled positions, biases, other
+    tokenizers.
+    """
     kind = config.get("model_type")
     if kind != ARCHITECTURE:
-        raise InputError(f"GGUF is written for the architecture 'llama', and this is {kind!r}", _OTHER, field="format")
+        raise InputError(
+            f"GGUF export supports the architecture 'llama', and this is {kind!r}", _USE_MERGED, field="format"
+        )
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     scaled = rope.get("rope_type", "default")
     if scaled != "default":
-        raise InputError(f"GGUF is not written with positions scaled as {scaled!r}", _OTHER, field="format")
+        raise InputError(f"GGUF export does not support positions scaled as {scaled!r}", _USE_MERGED, field="format")
     biased = next((name for name in weights if name.endswith(".bias")), None)
     if biased:
-        raise InputError(f"GGUF is written for a Llama without biases, and this has {biased}", _OTHER, field="format")
+        raise InputError(
+            f"GGUF export supports a Llama without biases, and this has {biased}", _USE_MERGED, field="format"
+        )
     pre_tokenizer_of(tokenizer)
 
 
 def pre_tokenizer_of(tokenizer: Any) -> str:
-    """llama.cpp's name for how a byte-level tokenizer splits text before it merges; raises InputError for one that has none here."""
+    """Return llama.cpp's name of a byte-level tokenizer's pre-tokenizer; raises InputError if it is none of the known
+    ones.
+    """
     if not getattr(tokenizer, "is_fast", False):
-        raise InputError("GGUF is written from a tokenizer.json, and there is none", _OTHER, field="format")
+        raise InputError("GGUF export needs a tokenizer.json, and there is none", _USE_MERGED, field="format")
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     model, before = parts["model"], parts["pre_tokenizer"] or {}
     steps = before.get("pretokenizers", [before]) if before else []
@@ -90,8 +98,8 @@ def pre_tokenizer_of(tokenizer: Any) -> str:
         elif kinds == ("Split", "ByteLevel") and steps[0]["pattern"].get("Regex") == _LLAMA3 and whole:
             found = "llama-bpe"
     if found is None:
-        problem = "GGUF is written for tokenizers that split bytes as GPT-2, SmolLM or Llama 3 do, and this is another"
-        raise InputError(problem, _OTHER, field="format")
+        problem = "GGUF export supports tokenizers that split bytes as GPT-2, SmolLM or Llama 3 do, and this is another"
+        raise InputError(problem, _USE_MERGED, field="format")
     return found
 
 
@@ -106,11 +114,11 @@ def write_gguf(
     kind: str = "f16",
     name: str = "",
 ) -> None:
-    """Write the file whole or not at all; `config` is that of transformers, `kind` one of KINDS, `end` the token that ends an answer.
+    """Write the file atomically; `config` is transformers', `kind` one of KINDS, `end` the token that ends an answer.
 
-    Norms stay float32. Rows that no block of 32 divides stay f16, and below 8 bits the embeddings and the output get 8. The begin
-    token is never added by who reads the file: the template writes it where the prompts that were measured have one.
-    Raises InputError for a model that `require_writable` refuses.
+    Norms stay float32. Rows whose length is no multiple of 32 stay f16, and below 8 bits the embeddings and the output
+    get 8. Readers never add the begin token: the template writes it if the measured prompts have one. Raises InputError
+    for a model that `require_writable` refuses.
     """
     require_writable(config, weights, tokenizer)
     quantised, file_type = KINDS[kind]
@@ -127,21 +135,29 @@ def write_gguf(
                 int(config["num_attention_heads"]),
                 int(config.get("num_key_value_heads") or config["num_attention_heads"]),
             )
-            held = {own: _held(own, value, quantised) for own, value in weights.items()}
-            for own, value in weights.items():
-                size = math.prod(gguf.quants.quant_shape_to_byte_shape(value.shape, held[own]))
-                writer.add_tensor_info(_name(own), value.shape, np.dtype(np.float32), size, raw_dtype=held[own])
+            storage_types = {
+                tensor_name: _storage_type(tensor_name, value, quantised) for tensor_name, value in weights.items()
+            }
+            for tensor_name, value in weights.items():
+                size = math.prod(gguf.quants.quant_shape_to_byte_shape(value.shape, storage_types[tensor_name]))
+                writer.add_tensor_info(
+                    _gguf_name(tensor_name),
+                    value.shape,
+                    np.dtype(np.float32),
+                    size,
+                    raw_dtype=storage_types[tensor_name],
+                )
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for own, value in weights.items():  # one at a time: a large model is not held twice
-                writer.write_tensor_data(_converted(own, value, heads, held[own]))
+            for tensor_name, value in weights.items():  # one at a time, so that a large model is not in memory twice
+                writer.write_tensor_data(_stored_data(tensor_name, value, heads, storage_types[tensor_name]))
         finally:
             writer.close()
 
 
 def is_lossless(weights: Mapping[str, Tensor], kind: str) -> bool:
-    """Whether every matrix is the same, to the bit, in a file of this kind."""
+    """True if every matrix is the same, to the bit, in a file of this kind."""
     rounded = FLOATS.get(kind)
     return rounded is not None and all(
         value.dim() < 2 or torch.equal(value.float(), value.to(rounded).float()) for value in weights.values()
@@ -149,38 +165,40 @@ def is_lossless(weights: Mapping[str, Tensor], kind: str) -> bool:
 
 
 def permuted_heads(weight_OI: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Rows of each head in llama.cpp's order: the two halves that turn against each other, interleaved."""
+    """Return the rows of each head in llama.cpp's order, the two rotated halves interleaved."""
     rows = weight_OI.reshape(heads, 2, weight_OI.shape[0] // heads // 2, *weight_OI.shape[1:])
     return rows.swapaxes(1, 2).reshape(weight_OI.shape)
 
 
-def _name(own: str) -> str:
-    """`model.layers.3.mlp.up_proj.weight` as `blk.3.ffn_up.weight`."""
-    body, _, end = own.rpartition(".")
+def _gguf_name(tensor_name: str) -> str:
+    """Return the GGUF name of a tensor: `model.layers.3.mlp.up_proj.weight` becomes `blk.3.ffn_up.weight`."""
+    body, _, end = tensor_name.rpartition(".")
     if body.startswith("model.layers."):
         number, _, inner = body.removeprefix("model.layers.").partition(".")
         return f"blk.{number}.{_NAMES[inner]}.{end}"
     return f"{_NAMES[body]}.{end}"
 
 
-def _held(own: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
-    """The type that a weight has in the file."""
+def _storage_type(tensor_name: str, value: Tensor, quantised: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    """Return the type that a weight has in the file."""
     if value.dim() < 2:
         return gguf.GGMLQuantizationType.F32
     if quantised in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16):
         return quantised
     if value.shape[-1] % BLOCK:
         return gguf.GGMLQuantizationType.F16
-    outer = "embed_tokens" in own or own.startswith("lm_head.")
+    outer = "embed_tokens" in tensor_name or tensor_name.startswith("lm_head.")
     return gguf.GGMLQuantizationType.Q8_0 if outer else quantised
 
 
-def _converted(own: str, value: Tensor, heads: tuple[int, int], held: gguf.GGMLQuantizationType) -> Any:
-    """The numbers of a weight as they lie in the file."""
+def _stored_data(
+    tensor_name: str, value: Tensor, heads: tuple[int, int], storage_types: gguf.GGMLQuantizationType
+) -> Any:
+    """Return a weight's data as stored in the file."""
     data = value.detach().float().cpu().numpy()
-    if ".q_proj." in own or ".k_proj." in own:
-        data = permuted_heads(data, heads[0] if ".q_proj." in own else heads[1])
-    return gguf.quants.quantize(np.ascontiguousarray(data), held)
+    if ".q_proj." in tensor_name or ".k_proj." in tensor_name:
+        data = permuted_heads(data, heads[0] if ".q_proj." in tensor_name else heads[1])
+    return gguf.quants.quantize(np.ascontiguousarray(data), storage_types)
 
 
 def _add_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
@@ -222,7 +240,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, size: int, end: int)
 
 
 def tokens_and_kinds(tokenizer: Any, size: int) -> tuple[Sequence[str], Sequence[int]]:
-    """Every token by its number, and its kind; numbers beyond the tokenizer's get names that no text has."""
+    """Return every token by id, and its kind; ids beyond the tokenizer's get names that no text has."""
     words, kinds = [f"[PAD{number}]" for number in range(size)], [UNUSED] * size
     for word, number in tokenizer.get_vocab().items():
         words[number], kinds[number] = word, NORMAL

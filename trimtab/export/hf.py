@@ -1,6 +1,6 @@
-"""Weights as files that others load: a PEFT adapter, or a model of transformers in safetensors, sharded where it is large.
+"""Export to Hugging Face formats: a PEFT adapter, or a merged transformers model in sharded safetensors.
 
-What is written is what answers: adapters are merged as they are while an arm is measured, rounded once to the type of the base.
+The exported weights are the measured ones: adapters are merged as for inference, rounded once to the base's dtype.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, write_json
-from trimtab.model.adapters.apply import ADAPTER_FILE, SCORE
+from trimtab.model.adapters.apply import ADAPTER_FILE, HEAD_KEY
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE
-from trimtab.model.classifier import LABELS_FILE, Head
-from trimtab.model.load import GENERATION, Base
+from trimtab.model.classifier import LABELS_FILE, ClassificationHead
+from trimtab.model.load import GENERATION_FILE, Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
 
 SHARD = "5GB"
 CONFIG = "config.json"
 
 
-def plain_weights(base: Base) -> dict[str, Tensor]:
-    """The weights that answer, by the names that transformers gives them, each tied one once; for use inside `merged`.
+def merged_weights(base: Base) -> dict[str, Tensor]:
+    """Return the merged weights by transformers' names, each tied one once; for use inside `merged`.
 
-    Raises InputError for virtual tokens: they stand before the prompt, and no weight of the model holds them.
+    Raises InputError for virtual tokens: no weight of the model holds them.
     """
     model = base.model
     if virtual_tokens_of(model) is not None:
         raise InputError(
-            "virtual tokens stand before the prompt, and no weight of the model holds them",
+            "virtual tokens precede the prompt and cannot be merged into the weights",
             "export it as peft",
             field="format",
         )
@@ -50,10 +50,11 @@ def plain_weights(base: Base) -> dict[str, Tensor]:
     return weights
 
 
-def plain_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`config.json` of the model that the weights make.
+def merged_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return `config.json` of the merged model.
 
-    Raises InputError where they hold biases that the architecture has no name for: they would be dropped without a word.
+    Raises InputError if the weights hold biases that the architecture has no name for: loading would silently drop
+    them.
     """
     config = base.model.config
     settings = {
@@ -69,7 +70,7 @@ def plain_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _biased(config: Any, weights: Mapping[str, Tensor]) -> dict[str, bool]:
-    """The switches of a Llama for the biases that were trained into it."""
+    """Return Llama's configuration switches for the biases that were trained."""
     found = {
         "attention_bias": any(".self_attn." in name and name.endswith(".bias") for name in weights),
         "mlp_bias": any(".mlp." in name and name.endswith(".bias") for name in weights),
@@ -86,71 +87,78 @@ def _require_same_names(
     odd = sorted(wanted ^ weights.keys())
     if odd:
         raise InputError(
-            f"architecture {settings.get('model_type')!r} of transformers has no place for what was trained ({odd[0]})",
+            f"architecture {settings.get('model_type')!r} of transformers has no parameter for what was trained ({odd[0]})",
             "export it as peft",
             field="format",
         )
 
 
-def write_merged(base: Base, folder: Path, *, stops: Sequence[int], template: str, head: Head | None = None) -> None:
-    """Write the model that answers, for use inside `merged`, with its tokenizer and `template`; greedy answers end at `stops`.
+def write_merged(
+    base: Base, folder: Path, *, stops: Sequence[int], template: str, head: ClassificationHead | None = None
+) -> None:
+    """Write the merged model, for use inside `merged`, with its tokenizer and `template`; greedy answers end at
+    `stops`.
 
-    With a head it is a sequence classifier, its configuration that of `head_config`.
+    With a head it is written as a sequence classifier; `write_classifier_config` completes its configuration.
     """
-    weights = plain_weights(base)
-    settings = plain_config(base, weights)
+    weights = merged_weights(base)
+    settings = merged_config(base, weights)
     if head is not None:
         body = f"{base.model.base_model_prefix}."
         weights = {name: value for name, value in weights.items() if name.startswith(body)}
-        weights[SCORE] = head.weight.detach()
+        weights[HEAD_KEY] = head.weight.detach()
     folder.mkdir(parents=True, exist_ok=True)
     save_torch_state_dict(
         {name: value.cpu().contiguous() for name, value in weights.items()}, folder, max_shard_size=SHARD
     )
     for file in folder.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes files that only their owner may read
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     write_json(folder / CONFIG, settings)
     if head is None:
         begin = base.model.config.bos_token_id
         greedy = {"do_sample": False, "eos_token_id": sorted(stops), "pad_token_id": _padding(base, stops)}
-        write_json(folder / GENERATION, {**greedy, **({} if begin is None else {"bos_token_id": begin})})
+        write_json(folder / GENERATION_FILE, {**greedy, **({} if begin is None else {"bos_token_id": begin})})
     write_tokenizer(base, folder, template)
 
 
 def write_classifier_config(run: Path, folder: Path) -> None:
-    """Make the configuration in `folder` that of the classifier which the run saved: labels, padding, class."""
+    """Copy labels, padding token and class of the run's classifier into the configuration in `folder`."""
     own = read_object(run / LABELS_FILE, "id2label")
     kept = {name: own[name] for name in ("architectures", "id2label", "label2id", "pad_token_id") if name in own}
     write_json(folder / CONFIG, {**read_object(folder / CONFIG), **kept})
 
 
 def write_adapter(run: Path, folder: Path, *, base: Base, name: str, revision: str | None, template: str) -> None:
-    """Write the adapter that a run saved as PEFT and vLLM load it, with the base model's public name and its tokenizer.
+    """Write the adapter of a run as PEFT and vLLM load it, with the base model's public name and its tokenizer.
 
-    Raises InputError where the run holds whole weights and no adapter.
+    Raises InputError if the run holds full weights and no adapter.
     """
     if not (run / ADAPTER_FILE).is_file():
         raise InputError(
-            "its training moved the model's own weights, and there is no adapter", "export it as merged", field="format"
+            "its training changed the model's own weights, so there is no adapter",
+            "export it as merged",
+            field="format",
         )
     folder.mkdir(parents=True, exist_ok=True)
     for file in (ADAPTER_FILE, QUANTIZED_FILE, LABELS_FILE):
         if (run / file).is_file():
             shutil.copyfile(run / file, folder / file)
     shutil.copyfile(run / CONFIG_FILE, folder / CONFIG_FILE)
-    name_base(folder, name, revision)
+    set_base_name(folder, name, revision)
     write_tokenizer(base, folder, template)
 
 
-def name_base(folder: Path, name: str, revision: str | None) -> None:
-    """Have an adapter's configuration, where there is one, name its base as others know it: as saved it names a folder of this machine."""
+def set_base_name(folder: Path, name: str, revision: str | None) -> None:
+    """Set the base model's public name in an adapter's configuration, if there is one; as saved it names a local
+    folder.
+    """
     if (folder / CONFIG_FILE).is_file():
         settings = read_object(folder / CONFIG_FILE)
         write_json(folder / CONFIG_FILE, {**settings, "base_model_name_or_path": name, "revision": revision})
 
 
 def write_tokenizer(base: Base, folder: Path, template: str) -> None:
-    """The tokenizer with the chat template that prompts were built by."""
+    """Write the tokenizer with the chat template that prompts were built with."""
     tokenizer = base.tokenizer
     before = tokenizer.chat_template
     try:
@@ -161,13 +169,13 @@ def write_tokenizer(base: Base, folder: Path, template: str) -> None:
 
 
 def adapter_kind(run: Path) -> str:
-    """The kind of a saved adapter, by PEFT's name; empty where the run holds whole weights, or nothing."""
+    """Return PEFT's type of a saved adapter; empty if the run holds full weights, or nothing."""
     file = run / CONFIG_FILE
     return str(read_object(file).get("peft_type", "")) if file.is_file() else ""
 
 
 def adapter_rank(run: Path) -> int | None:
-    """The rank of a saved adapter, None where it has none."""
+    """Return the rank of a saved adapter, None if it has none."""
     rank = max(
         (value.shape[0] for name, value in load_file(run / ADAPTER_FILE).items() if ".lora_A." in name), default=0
     )

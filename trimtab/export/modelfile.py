@@ -1,4 +1,4 @@
-"""A chat template as Ollama has it: the same text before, between and after the turns, in the syntax of Go's templates."""
+"""Ollama Modelfiles: converts a chat template of role turns to Go's template syntax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
 
 ROLES = ("system", "user", "assistant")
-_CHECKED = (
+_CHECKED_ROLES = (
     ("user",),
     ("system", "user"),
     ("user", "assistant", "user"),
@@ -23,7 +23,11 @@ _QUOTES = '"""'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnTemplate:
-    """What stands around the turns of a conversation: `default` before one that has no system turn, `ask` where the answer begins."""
+    """The text around the turns of a conversation.
+
+    `default`: before a conversation without a system turn. `before` and `after`: around the content of each role's
+    turn. `ask`: where the answer begins.
+    """
 
     default: str
     before: Mapping[str, str]
@@ -31,7 +35,7 @@ class TurnTemplate:
     ask: str
 
     def pieces(self, roles: Sequence[str]) -> tuple[str, ...]:
-        """The text before, between and after the contents of turns with these roles."""
+        """Return the text before, between and after the contents of turns with these roles."""
         begin = "" if "system" in roles else self.default
         ends = ["", *(self.after[role] for role in roles)]
         starts = [*(self.before[role] for role in roles), self.ask]
@@ -40,12 +44,12 @@ class TurnTemplate:
 
 
 def turn_template_of(encoder: ChatEncoder) -> TurnTemplate:
-    """What a chat template puts around each role.
+    """Return the turn template that a chat template amounts to.
 
-    Raises InputError where it does more than that: no system turn, or text that depends on which turn it is.
+    Raises InputError if it does more: no system turn, or text that depends on the turn's number.
     """
     if not encoder.takes_system:
-        problem = "the chat template has no system turn, and Ollama's instruction would have no place"
+        problem = "the chat template has no system turn for the instruction"
         raise InputError(problem, "write the Modelfile by hand", field="base.model")
     first, to_user, to_answer, again, ask = encoder.pieces(("system", "user", "assistant", "user"), True)
     alone = encoder.pieces(("user",), True)[0]
@@ -57,7 +61,7 @@ def turn_template_of(encoder: ChatEncoder) -> TurnTemplate:
         after={"system": to_user.removesuffix(user), "user": after, "assistant": again.removesuffix(user)},
         ask=ask.removeprefix(after),
     )
-    for roles in _CHECKED:
+    for roles in _CHECKED_ROLES:
         if encoder.pieces(roles, True) != chat.pieces(roles):
             problem = f"the chat template says more of the turns {', '.join(roles)} than their roles tell"
             raise InputError(problem, "write the Modelfile by hand", field="base.model")
@@ -65,7 +69,9 @@ def turn_template_of(encoder: ChatEncoder) -> TurnTemplate:
 
 
 def go_template(chat: TurnTemplate) -> str:
-    """The template in Go's syntax, every text as a string of Go, so that no blank and no brace means anything else."""
+    """Return the template in Go's syntax, with every text as a Go string, so that no blank or brace has another
+    meaning.
+    """
     turns = "".join(
         f'{{{{ {"if" if place == 0 else "else if"} eq .Role "{role}" }}}}'
         f"{_text(chat.before[role])}{{{{ .Content }}}}{_text(chat.after[role])}"
@@ -85,7 +91,7 @@ def modelfile(
     most: int,
     context: int,
 ) -> str:
-    """The Modelfile: greedy, the instruction as the system turn and nothing else, shots as turns before the question.
+    """Return the Modelfile: greedy, the instruction as the system turn, shots as turns before the question.
 
     Raises InputError for text that the format cannot quote.
     """
@@ -109,6 +115,6 @@ def _quoted(text: str) -> str:
 
 
 def _common(texts: Sequence[str]) -> str:
-    """What all begin with."""
-    least, most = min(texts), max(texts)  # what these share, all between them share
+    """Return the common prefix of all texts."""
+    least, most = min(texts), max(texts)  # a common prefix of these is common to all
     return least[: common_prefix_length(least, most)]

@@ -1,6 +1,7 @@
-"""What was exported, loaded back by who will read it (PEFT, transformers, llama.cpp), and asked greedily, one question at a time.
+"""Load exported models with their consumers (PEFT, transformers, llama.cpp) to verify an export.
 
-Nothing of our own attention or engine is used here: it would prove itself. Shapes: T tokens, V vocabulary, L labels.
+They generate greedily, one question at a time. None of our own attention or engine is used here: it would verify
+itself. Shapes: T tokens, V vocabulary, L labels.
 """
 
 from __future__ import annotations
@@ -34,24 +35,24 @@ from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import PackageError
 from trimtab.base.files import read_object
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
-from trimtab.model.load import DTYPES, as_input_error
+from trimtab.model.load import DTYPES, wrap_library_errors
 
 Turns = Sequence[Mapping[str, str]]
-# Of a classifier's configuration: PEFT loads the base model's own, which knows no labels and may pad with the token that is scored.
-OF_LABELS = ("id2label", "label2id", "pad_token_id")
-AGAIN = "export it again; where it stays so, report it"
+# Keys of a classifier's configuration that PEFT does not load: the base model's own lacks labels and may pad with the scored token.
+CLASSIFIER_KEYS = ("id2label", "label2id", "pad_token_id")
+AGAIN = "export it again; if the problem remains, report it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadAnswer:
-    """A greedy answer; `gap(step, token)` is by how many nats the token that was taken was ahead of another one."""
+    """A greedy answer; `logits_TV`: log-probabilities at each step."""
 
     text: str
     ids: tuple[int, ...]
     logits_TV: Tensor | None = None
 
     def gap(self, other: Sequence[int]) -> float:
-        """By how many nats this answer's token was ahead of `other`'s where they first part; infinite where that is not known."""
+        """Return by how many nats this answer's token beat `other`'s where they first differ; infinite if unknown."""
         place = common_prefix_length(self.ids, tuple(other))
         if self.logits_TV is None or place >= len(self.ids) or place >= len(other):
             return float("inf")
@@ -59,48 +60,49 @@ class ReadAnswer:
 
 
 class ExportReader(ABC):
-    """A program that has loaded an exported model: its name and version, its own prompt of turns, its greedy answers."""
+    """A program that has loaded an exported model: its name and version, prompt encoding and greedy answers."""
 
     name: str
 
     @abstractmethod
     def prompt(self, turns: Turns) -> tuple[int, ...]:
-        """Token ids of turns by the tokenizer and the chat template that were exported."""
+        """Return token ids of turns by the exported tokenizer and chat template."""
 
     @abstractmethod
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
-        """A greedy answer of at most so many tokens."""
+    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
+        """Return a greedy answer of at most `most` tokens."""
 
     @abstractmethod
-    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
-        """The summed log-probability of each label's tokens after a prompt."""
+    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+        """Return the summed log-probability of each label's tokens after a prompt."""
 
 
 class TransformersReader(ExportReader):
-    """transformers, with PEFT where an adapter is on; `kind` is what `load` was asked for."""
+    """transformers, with PEFT if there is an adapter."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.virtual = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
 
     def prompt(self, turns: Turns) -> tuple[int, ...]:
-        """By `apply_chat_template`."""
-        given = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, return_dict=True)
-        return tuple(given["input_ids"])
+        """Encode turns by `apply_chat_template`."""
+        encoded = self.tokenizer.apply_chat_template(list(turns), add_generation_prompt=True, return_dict=True)
+        return tuple(encoded["input_ids"])
 
     @torch.inference_mode()
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
-        """By `generate`; behind virtual tokens token by token and without a cache.
+    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
+        """Answer by `generate`; with virtual tokens, token by token without a cache.
 
-        PEFT's own `generate` loses count of the virtual tokens in its cache (seen with peft 0.21.2 on transformers 5.24.0).
+        PEFT's own `generate` loses count of the virtual tokens in its cache (seen with peft 0.21.2 on transformers
+        5.24.0).
         """
         if self.virtual:
             return self._stepwise(ids, most, stops)
-        asked = self._tensor(ids)
-        with _hushed():
+        input_ids = self._tensor(ids)
+        with _silence_libraries():
             out = self.model.generate(
-                input_ids=asked,
-                attention_mask=torch.ones_like(asked),
+                input_ids=input_ids,
+                attention_mask=torch.ones_like(input_ids),
                 do_sample=False,
                 num_beams=1,
                 temperature=None,
@@ -113,35 +115,35 @@ class TransformersReader(ExportReader):
                 output_logits=True,
                 return_dict_in_generate=True,
             )
-        made = out.sequences[0].tolist()
-        new = tuple(made[len(made) - len(out.logits) :])
+        sequence = out.sequences[0].tolist()
+        new = tuple(sequence[len(sequence) - len(out.logits) :])
         logits_TV = torch.stack([step[0] for step in out.logits]).float().log_softmax(-1)
-        return self._written(new, logits_TV)
+        return self._answer(new, logits_TV)
 
     def _stepwise(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
         new: list[int] = []
         steps: list[Tensor] = []
         while len(new) < most and (not new or new[-1] not in stops):
-            steps.append(self._read([*ids, *new])[-1])
+            steps.append(self._logits([*ids, *new])[-1])
             new.append(int(steps[-1].argmax()))
-        return self._written(tuple(new), torch.stack(steps).float().log_softmax(-1))
+        return self._answer(tuple(new), torch.stack(steps).float().log_softmax(-1))
 
-    def _read(self, ids: Sequence[int]) -> Tensor:
-        """Logits of all tokens `[T, V]`, without a cache."""
-        with _hushed():
+    def _logits(self, ids: Sequence[int]) -> Tensor:
+        """Return the logits of all tokens `[T, V]`, without a cache."""
+        with _silence_libraries():
             logits_TV: Tensor = self.model(input_ids=self._tensor(ids), use_cache=False).logits[0]
         return logits_TV
 
-    def _written(self, new: tuple[int, ...], logits_TV: Tensor) -> ReadAnswer:
+    def _answer(self, new: tuple[int, ...], logits_TV: Tensor) -> ReadAnswer:
         text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
         return ReadAnswer(text=text, ids=new, logits_TV=logits_TV)
 
     @torch.inference_mode()
-    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
-        """The prompt is read once, and each label behind it; behind virtual tokens each with the prompt."""
+    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+        """Return each label's sum; the prompt is computed once, with virtual tokens once per label."""
         longest = max(map(len, labels))
         if self.virtual:
-            rows = (self._read([*ids, *label]) for label in labels)
+            rows = (self._logits([*ids, *label]) for label in labels)
             logits = [row[-len(label) - 1 : -1] for row, label in zip(rows, labels, strict=True)]
             return [
                 float(row.float().log_softmax(-1)[range(len(label)), list(label)].sum())
@@ -163,9 +165,9 @@ class TransformersReader(ExportReader):
 
     @torch.inference_mode()
     def class_logits(self, ids: Sequence[int]) -> dict[str, float]:
-        """The score of each label by a sequence classifier."""
-        asked = self._tensor(ids)
-        logits = self.model(input_ids=asked, attention_mask=torch.ones_like(asked)).logits[0].float()
+        """Return the score of each label by a sequence classifier."""
+        input_ids = self._tensor(ids)
+        logits = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits[0].float()
         names = self.model.config.id2label
         return {names[number]: float(value) for number, value in enumerate(logits)}
 
@@ -186,7 +188,7 @@ class LlamaCppReader(ExportReader):
         )
 
     def prompt(self, turns: Turns) -> tuple[int, ...]:
-        """By the file's own template and tokenizer."""
+        """Encode turns by the file's own template and tokenizer."""
         chat = importlib.import_module("llama_cpp.llama_chat_format")
         metadata = self._llama.metadata
         formatter = chat.Jinja2ChatFormatter(
@@ -195,62 +197,64 @@ class LlamaCppReader(ExportReader):
         text = formatter(messages=list(turns)).prompt
         return tuple(self._llama.tokenize(text.encode(), add_bos=False, special=True))
 
-    def written(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
-        """The likeliest token each time."""
+    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
+        """Take the likeliest token at each step."""
         new: list[int] = []
         steps: list[Tensor] = []
-        self._begin(ids)
+        self._prefill(ids)
         while len(new) < most and (not new or new[-1] not in stops):
             if new:
                 self._llama.eval(new[-1:])
-            steps.append(self._coming())
+            steps.append(self._next_log_probabilities())
             new.append(int(steps[-1].argmax()))
-        said = [token for token in new if token not in stops]
-        text = self._llama.detokenize(said).decode("utf-8", "replace").strip()
+        answer_ids = [token for token in new if token not in stops]
+        text = self._llama.detokenize(answer_ids).decode("utf-8", "replace").strip()
         return ReadAnswer(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
 
-    def label_sums(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
-        """The prompt is read once, each label behind it token by token; what it begins with like the one before it stays."""
-        self._begin(ids)
+    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
+        """Return each label's sum; the prompt is computed once, and a prefix that a label shares with the previous one
+        is kept.
+        """
+        self._prefill(ids)
         path: list[int] = []
-        steps, sums = [self._coming()], [0.0] * len(labels)
+        steps, sums = [self._next_log_probabilities()], [0.0] * len(labels)
         for place in sorted(range(len(labels)), key=lambda place: tuple(labels[place])):
             label = list(labels[place])
             shared = common_prefix_length(path, label[:-1])
-            self._llama.n_tokens -= len(path) - shared  # what lies beyond is dropped when the next token is read
+            self._llama.n_tokens -= len(path) - shared  # later tokens are dropped when the next one is evaluated
             del steps[shared + 1 :]
             for token in label[shared:-1]:
                 self._llama.eval([token])
-                steps.append(self._coming())
+                steps.append(self._next_log_probabilities())
             path = label[:-1]
             sums[place] = sum(float(next_V[token]) for next_V, token in zip(steps, label, strict=True))
         return sums
 
-    def _begin(self, ids: Sequence[int]) -> None:
+    def _prefill(self, ids: Sequence[int]) -> None:
         self._llama.reset()
         self._llama.eval(list(ids))
 
-    def _coming(self) -> Tensor:
-        """Log-probabilities of the token to come."""
+    def _next_log_probabilities(self) -> Tensor:
+        """Return the log-probabilities of the next token."""
         logits = importlib.import_module("llama_cpp").llama_get_logits_ith(self._llama.ctx, -1)
         return torch.from_numpy(as_array(logits, (self._llama.n_vocab(),)).copy()).log_softmax(-1)
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Inside, what libraries remark on each other, and their bars, are not heard; what goes wrong is raised."""
+def _silence_libraries() -> Iterator[None]:
+    """Context manager: hides warnings and progress bars of libraries; errors are raised."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def has_llama_cpp() -> bool:
-    """Whether llama-cpp-python is installed."""
+    """True if llama-cpp-python is installed."""
     return importlib.util.find_spec("llama_cpp") is not None
 
 
 def has_peft() -> bool:
-    """Whether PEFT is installed."""
+    """True if PEFT is installed."""
     return importlib.util.find_spec("peft") is not None
 
 
@@ -262,14 +266,15 @@ def load_back(
     head: bool = False,
     gguf_file: str | None = None,
 ) -> TransformersReader:
-    """What lies in `folder`, loaded by transformers in this precision; an adapter by PEFT, which finds the base model itself.
+    """Load the export in `folder` by transformers in this precision; an adapter by PEFT, which finds the base model
+    itself.
 
-    Raises InputError where the consumer cannot read it.
+    Raises InputError if the consumer cannot read it.
     """
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     kind = AutoModelForSequenceClassification if head else AutoModelForCausalLM
     name = f"transformers {version('transformers')}"
-    with as_input_error(folder, f"{name} cannot load it", AGAIN), _hushed():
+    with wrap_library_errors(folder, f"{name} cannot load it", AGAIN), _silence_libraries():
         if format == "gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
             model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)
@@ -283,7 +288,7 @@ def load_back(
         own = AutoPeftModelForSequenceClassification if head else AutoPeftModelForCausalLM
         if head:
             config = AutoConfig.from_pretrained(folder, **common)
-            common |= {name: getattr(config, name) for name in OF_LABELS}
+            common |= {name: getattr(config, name) for name in CLASSIFIER_KEYS}
         if (folder / QUANTIZED_FILE).is_file():
             common["quantization_config"] = BitsAndBytesConfig(**read_object(folder / QUANTIZED_FILE))
         model = own.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)

@@ -1,7 +1,7 @@
-"""A signature over a folder, by the OpenSSF's model-signing: whoever has the public key can tell that no file was changed since.
+"""Sign an exported folder and verify it, with the OpenSSF's model-signing library.
 
-Library: `model_signing` (Apache-2.0). Keys are PEM files of an elliptic curve: `openssl ecparam -name prime256v1 -genkey -noout -out key.pem`,
-and `openssl ec -in key.pem -pubout -out public.pem`.
+Library: `model_signing` (Apache-2.0). Keys are PEM files of an elliptic curve: `openssl ecparam -name prime256v1
+-genkey -noout -out key.pem`, and `openssl ec -in key.pem -pubout -out public.pem`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,29 @@ from trimtab.base.sanitize import one_line
 
 SIGNATURE = "model.sig"
 STATE = ".trimtab"
-JUDGEMENTS = "feedback.db"  # the one thing in STATE: judgements of users come to the folder after it was signed
+FEEDBACK_FILE = "feedback.db"  # the only file in STATE: feedback of users comes after signing
 UNSIGNED = (SIGNATURE, STATE)
 
 
 def sign_folder(folder: Path, private_key: Path) -> None:
-    """Sign every file of a folder; the signature lies in it. Raises InputError for a key that cannot be used, PackageError without the library."""
+    """Sign every file of a folder and write the signature into it.
+
+    Raises InputError for a key that cannot be used, PackageError without the library.
+    """
     library = _library()
     try:
         signer = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
         signer.set_hashing_config(_hashing(library)).sign(folder, folder / SIGNATURE)
-    except (ValueError, TypeError, OSError) as error:  # TypeError: a key behind a password
+    except (ValueError, TypeError, OSError) as error:  # TypeError: a key with a password
         remedy = "name a private key of an elliptic curve, as a PEM file without a password"
         raise InputError(f"cannot sign: {one_line(error)}", remedy, file=private_key) from None
 
 
 def verify_folder(folder: Path, public_key: Path) -> None:
-    """Raise InputError unless the folder is signed by the key's owner and every file is as it was signed, none added or taken away.
+    """Raise InputError unless the folder has a signature of the key's owner and every file is as signed, none added or
+    removed.
 
-    The store of judgements alone may be there beside what was signed: no answer depends on it. Raises PackageError without the library.
+    Only the feedback store may be there unsigned: no answer depends on it. Raises PackageError without the library.
     """
     library = _library()
     try:
@@ -45,21 +49,19 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         verifier.set_hashing_config(_hashing(library)).verify(folder, folder / SIGNATURE)
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # of whatever type the library and those below it raise over a damaged or forged signature
-        remedy = "take it from who signed it, and load nothing of this one"
+    except Exception as error:  # the library raises errors of many types on a damaged or forged signature
+        remedy = "get it again from its signer, and do not load this one"
         raise InputError(f"is not as {public_key} signed it: {one_line(error)}", remedy, file=folder) from error
 
     beside = (folder / STATE).iterdir() if (folder / STATE).is_dir() else iter((folder / STATE,))
-    odd = next((path for path in beside if path.exists() and not _keeps_judgements(path)), None)
+    odd = next((path for path in beside if path.exists() and not _is_feedback_store(path)), None)
     if odd is not None:
-        raise InputError("lies in a signed folder, and nobody signed it", "take it away", file=odd)
+        raise InputError("is not signed, but its folder is", "take it away", file=odd)
 
 
-def _keeps_judgements(path: Path) -> bool:
-    """Whether it is the store of judgements, or a file that SQLite keeps beside it."""
-    return path.is_file() and path.name.removeprefix(".").startswith(JUDGEMENTS)
+def _is_feedback_store(path: Path) -> bool:
+    """True for the feedback store and the files that SQLite keeps beside it."""
+    return path.is_file() and path.name.removeprefix(".").startswith(FEEDBACK_FILE)
 
 
 def _hashing(library: Any) -> Any:
@@ -67,7 +69,7 @@ def _hashing(library: Any) -> Any:
 
 
 def _library() -> Any:
-    """The library, imported when it is first needed."""
+    """Import the library when it is first needed."""
     try:
         import model_signing
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a stranger's server sends back, read within bounds: bytes, time, depth, numbers and letters; and no key in what it says."""
+"""Read replies of untrusted servers within limits on bytes, time, depth and numbers, and mask secrets in their text."""
 
 from __future__ import annotations
 
@@ -14,36 +14,41 @@ from typing import Any
 
 import httpx
 
-REPLY_CAP = 16 * 1024 * 1024  # bytes of a reply, unpacked; the longest answers are a few hundred kilobytes
-ACCEPTED = "gzip, identity"  # packings that are opened here, piece by piece; httpx would unpack a piece to any size
-MOST_TOKENS = 100_000_000  # of one request; ten times the longest context in use
-LONGEST_WAIT = 60.0  # seconds that a server may ask for
-SECRET_RUN = 6  # letters in a row of a key that are masked
+MAX_REPLY_BYTES = 16 * 1024 * 1024  # bytes of a decoded reply; the longest answers are a few hundred kilobytes
+ACCEPTED_ENCODINGS = (
+    "gzip, identity"  # encodings that are decoded here, in bounded pieces; httpx would decode a piece to any size
+)
+MAX_TOKENS = 100_000_000  # of one request; ten times the longest context in use
+MAX_WAIT_SECONDS = 60.0  # seconds that a server may ask for
+MASKED_RUN = 6  # consecutive characters of a key that are masked
 _BLOCK = 64 * 1024
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ReplyTooLargeError(Exception):
-    """A reply that cannot be read within bounds; the text says why."""
+    """A reply that exceeds a limit; the text says which."""
 
 
 def read_within(response: httpx.Response, deadline: float) -> bytes:
-    """The body, unpacked. Raises TooMuchError beyond REPLY_CAP, httpx.ReadTimeout beyond `deadline` (of `time.monotonic`)."""
+    """Return the decoded body.
+
+    Raises ReplyTooLargeError beyond MAX_REPLY_BYTES, httpx.ReadTimeout after `deadline` (of `time.monotonic`).
+    """
     body = bytearray()
-    for piece in _unpacked(response, deadline):
+    for piece in _decoded(response, deadline):
         body += piece
-        if len(body) > REPLY_CAP:
-            raise ReplyTooLargeError(f"the reply is longer than {REPLY_CAP // 1024 // 1024} MB")
+        if len(body) > MAX_REPLY_BYTES:
+            raise ReplyTooLargeError(f"the reply is longer than {MAX_REPLY_BYTES // 1024 // 1024} MB")
     return bytes(body)
 
 
-def _unpacked(response: httpx.Response, deadline: float) -> Iterator[bytes]:
-    packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing not in ("gzip", "x-gzip", "identity", ""):
-        raise ReplyTooLargeError("the reply is packed in a way that was not asked for")
-    unpacker = zlib.decompressobj(wbits=31) if "gzip" in packing else None
+def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "x-gzip", "identity", ""):
+        raise ReplyTooLargeError("the reply is in a content encoding that was not requested")
+    unpacker = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
     for piece in response.iter_raw():
-        if time.monotonic() > deadline:  # each read has a limit of its own, so that this is looked at
+        if time.monotonic() > deadline:  # each read has its own timeout, so this is reached
             raise httpx.ReadTimeout("the reply does not end")
         if unpacker is None:
             yield piece
@@ -53,13 +58,13 @@ def _unpacked(response: httpx.Response, deadline: float) -> Iterator[bytes]:
                 yield unpacker.decompress(piece, _BLOCK)
                 piece = unpacker.unconsumed_tail
         except zlib.error:
-            raise ReplyTooLargeError("the reply is not the gzip that it says it is") from None
+            raise ReplyTooLargeError("the reply is not valid gzip") from None
 
 
 def parse_reply(body: bytes) -> Any:
-    """The JSON value of a body; raises ValueError for what is none, and for one nested too deep to be read.
+    """Return the JSON value of a body; raises ValueError if it is none, or nested too deep.
 
-    Integers too long for any count become infinite, for whoever needs the number to refuse.
+    Integers that are too long for any count become infinite, for the caller to refuse if it needs the number.
     """
     try:
         return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 20 else math.inf)
@@ -68,21 +73,23 @@ def parse_reply(body: bytes) -> Any:
 
 
 def token_count(value: Any) -> int:
-    """How many tokens a server says it counted, 0 where it does not tell; raises ValueError for what is no such number."""
+    """Return the server's token count, 0 if it gives none; raises ValueError if it is not a plausible count."""
     if value is None:
         return 0
-    if type(value) not in (int, float) or not 0 <= value <= MOST_TOKENS or value != int(value):
+    if type(value) not in (int, float) or not 0 <= value <= MAX_TOKENS or value != int(value):
         raise ValueError
     return int(value)
 
 
-def whole_letters(text: str) -> str:
-    """The text with halves of surrogate pairs, which no file can hold, as replacement characters."""
-    return _HALF_PAIR.sub("\ufffd", text)
+def replace_lone_surrogates(text: str) -> str:
+    """Return the text with lone surrogates, which no file can hold, as replacement characters."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` asks for, as a number or a date, at most LONGEST_WAIT; None where it says nothing."""
+    """Return the seconds of a `Retry-After`, a number or a date, at most MAX_WAIT_SECONDS; None if it is absent or
+    invalid.
+    """
     if value is None:
         return None
     try:
@@ -97,19 +104,19 @@ def retry_after_seconds(value: str | None) -> float | None:
             seconds = (when - datetime.now(UTC)).total_seconds()
         except OverflowError:
             return None
-    return None if math.isnan(seconds) else min(LONGEST_WAIT, max(0.0, seconds))
+    return None if math.isnan(seconds) else min(MAX_WAIT_SECONDS, max(0.0, seconds))
 
 
 def mask_secret(text: str, secret: str) -> str:
-    """`text` with `secret` as `***`, whole and wherever a run of SECRET_RUN letters of it stands."""
+    """Return `text` with `***` for `secret` and for any MASKED_RUN consecutive characters of it."""
     if not secret:
         return text
     text = text.replace(secret, "***")
-    runs = {secret[at : at + SECRET_RUN] for at in range(len(secret) - SECRET_RUN + 1)}
+    runs = {secret[at : at + MASKED_RUN] for at in range(len(secret) - MASKED_RUN + 1)}
     hidden = [False] * len(text)
-    for at in range(len(text) - SECRET_RUN + 1):
-        if text[at : at + SECRET_RUN] in runs:
-            hidden[at : at + SECRET_RUN] = [True] * SECRET_RUN
+    for at in range(len(text) - MASKED_RUN + 1):
+        if text[at : at + MASKED_RUN] in runs:
+            hidden[at : at + MASKED_RUN] = [True] * MASKED_RUN
     pieces, before = [], False
     for letter, hide in zip(text, hidden, strict=True):
         pieces.append(("" if before else "***") if hide else letter)

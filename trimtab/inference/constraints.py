@@ -1,6 +1,7 @@
-"""Answers that fit a JSON schema, a regular expression or one of several texts, because no other token is allowed (xgrammar).
+"""Constrained decoding: answers that match a JSON schema, a regular expression or one of several texts (xgrammar).
 
-Source: Dong et al. 2024 (arXiv 2411.15100). Shapes: B rows, R of them constrained, V vocabulary, W words of 32 bits of it.
+Source: Dong et al. 2024 (arXiv 2411.15100). Shapes: B rows, R of them constrained, V vocabulary, W words of 32 bits of
+it.
 """
 
 from __future__ import annotations
@@ -21,29 +22,30 @@ from torch import Tensor
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.sanitize import one_line
 from trimtab.base.worker import Worker
-from trimtab.inference.json_schemas import kept_schema, require_linear
+from trimtab.inference.json_schemas import require_linear, supported_schema
 from trimtab.inference.kv_cache import small_tensor
 
-LONGEST = 65_536  # letters of a constraint
+MAX_CHARACTERS = 65_536  # characters of a constraint
 MEGABYTES, SECONDS = 1024, 10
-"""What compiling one may take: memory beyond that of the process when it is ready, and processor time."""
-WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
-LONGEST_GRAMMAR = 64 << 20  # bytes of JSON that come back
-MATCHING = 10.0  # seconds of processor time that the grammar of one answer may take
-KEPT = 64  # compiled constraints for each tokenizer
-WHITESPACE = 1  # characters between two parts of a JSON value: with more, a small model spends its tokens on blanks
-_SIMPLER = "simplify it"
-_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0)}
-"""What UTF-8 has behind these first bytes of a letter (RFC 3629): the library lets any of 0x80 to 0xBF follow, which is no text."""
+"""Limits of compiling a constraint: memory beyond that of the ready process, and processor time."""
+WALL_SECONDS = 60.0  # until the process is killed, whatever it waits for
+MAX_GRAMMAR_BYTES = 64 << 20  # bytes of JSON in a reply
+MATCHING_SECONDS = 10.0  # processor time of matching one answer
+MAX_COMPILED = 64  # compiled constraints cached per tokenizer
+WHITESPACE = 1  # most characters between two parts of a JSON value: with more, small models waste tokens on blanks
+_SIMPLIFY = "simplify it"
+_VALID_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0)}
+"""Second bytes that UTF-8 allows after these first ones (RFC 3629); the library allows any of 0x80 to 0xBF."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """What an answer has to fit from its first token to its last; one of these.
+    """A constraint on the whole answer, from its first token to its last; exactly one of these.
 
-    `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it says
-    `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these texts.
-    `json_object`: any JSON object. Raises InputError where none or several are given, or more than LONGEST letters.
+    `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it has
+    `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these
+    texts. `json_object`: any JSON object. Raises InputError if none or several are given, or more than MAX_CHARACTERS
+    characters.
     """
 
     schema: str = ""
@@ -59,85 +61,91 @@ class Constraint:
         if not all(self.choices):
             raise InputError("an empty choice", "leave it out", field="constraint")
         letters = len(self.schema) + len(self.regex) + sum(map(len, self.choices))
-        if letters > LONGEST:
-            raise InputError(f"a constraint of {letters:,} letters", f"up to {LONGEST:,} are read", field="constraint")
+        if letters > MAX_CHARACTERS:
+            raise InputError(
+                f"a constraint of {letters:,} letters", f"up to {MAX_CHARACTERS:,} are read", field="constraint"
+            )
 
-    def asked(self) -> dict[str, Any]:
-        """As `grammar_worker.py` is asked for it; raises InputError for a schema that answers would not be held to whole."""
+    def worker_request(self) -> dict[str, Any]:
+        """Return the request to `grammar_worker.py`; raises InputError for a schema that cannot be enforced
+        completely.
+        """
         if self.regex:
             require_linear(self.regex)
             return {"kind": "regex", "text": self.regex}
         if self.choices:
             return {"kind": "ebnf", "text": "root ::= " + " | ".join(map(_quoted, dict.fromkeys(self.choices)))}
-        text = kept_schema(self.schema) if self.schema else '{"type": "object"}'
+        text = supported_schema(self.schema) if self.schema else '{"type": "object"}'
         return {"kind": "schema", "text": text, "strict": not self.json_object, "whitespace": WHITESPACE}
 
 
 class Matcher(Protocol):
-    """The state of one constrained answer: which tokens may come next."""
+    """Protocol of the state of one constrained answer: which tokens may come next."""
 
     def fill(self, bits_RW: Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next, in one row."""
 
     def accept(self, token: int) -> bool:
-        """Go on by one token; False where it does not fit."""
+        """Advance by one token; False if it does not match."""
 
 
 class GrammarMatcher:
-    """Where one answer stands in its grammar.
+    """The state of one answer in its grammar.
 
-    One that is read in many ways at once can take as long as a pass for each token, for which all others wait: after MATCHING seconds
-    nothing fits any more.
+    An ambiguous grammar can take as long as a forward pass for each token, and all sequences wait for it: after
+    MATCHING_SECONDS nothing matches any more.
     """
 
-    def __init__(self, matcher: Any, letters: _Letters) -> None:
-        self._matcher, self._letters = matcher, letters
+    def __init__(self, matcher: Any, letters: _Utf8Rules) -> None:
+        self._matcher, self._utf8 = matcher, letters
         self._seconds = 0.0
-        self._begun: int | None = None  # the first byte of a letter whose second is still to come
+        self._unfinished: int | None = None  # the first byte of a character whose second is missing
 
     def fill(self, bits_RW: Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next, in one row."""
         began = time.thread_time()
         self._matcher.fill_next_token_bitmask(bits_RW, row)
-        if self._begun is not None:
-            bits_RW[row] &= self._letters.behind[self._begun]
+        if self._unfinished is not None:
+            bits_RW[row] &= self._utf8.allowed_after[self._unfinished]
         self._seconds += time.thread_time() - began
 
     def accept(self, token: int) -> bool:
-        """Go on by one token; False where it does not fit."""
-        fits = self._seconds < MATCHING and bool(self._matcher.accept_token(token))
-        self._begun = self._letters.begun(token)
+        """Advance by one token; False if it does not match."""
+        fits = self._seconds < MATCHING_SECONDS and bool(self._matcher.accept_token(token))
+        self._unfinished = self._utf8.unfinished_byte(token)
         return fits
 
 
-class _Letters:
-    """Letters that are spelled over several tokens: `behind` a first byte, the bits of the tokens that may go on with it."""
+class _Utf8Rules:
+    """Characters that are spelled over several tokens: `allowed_after` has the bits of tokens that may follow a first
+    byte.
+    """
 
     def __init__(self, spelled: Sequence[bytes]) -> None:
         self._spelled = spelled
-        self.behind: dict[int, Tensor] = {}
-        for first, second in _SECOND_BYTES.items():
+        self.allowed_after: dict[int, Tensor] = {}
+        for first, second in _VALID_SECOND_BYTES.items():
             words = [0] * -(-len(spelled) // 32)
             for number, text in enumerate(spelled):
                 if text[:1] and text[0] in second:
                     words[number // 32] |= 1 << number % 32
-            self.behind[first] = torch.tensor(words, dtype=torch.int64).to(torch.int32)
+            self.allowed_after[first] = torch.tensor(words, dtype=torch.int64).to(torch.int32)
 
-    def begun(self, token: int) -> int | None:
-        """The first byte with which a token ends, where not every second one may follow it."""
+    def unfinished_byte(self, token: int) -> int | None:
+        """Return the first byte that a token ends with, if only some second bytes may follow it."""
         last = self._spelled[token][-1:]
-        return last[0] if last and last[0] in self.behind else None
+        return last[0] if last and last[0] in self.allowed_after else None
 
 
 class Grammars:
-    """Constraints compiled for one tokenizer, the KEPT used last; threads may share it.
+    """Compiled constraints of one tokenizer, the MAX_COMPILED used last; threads may share it.
 
-    The tokens of `stop_ids` may come where an answer may end; other special tokens never.
+    Tokens of `stop_ids` may come where an answer may end; other special tokens never.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> None:
         if find_spec("xgrammar") is None:
-            raise PackageError("xgrammar", "structured", "an answer held to a schema, an expression or choices")
+            raise PackageError("xgrammar", "structured", "an answer constrained to a schema, an expression or choices")
         if not stop_ids:
             raise InputError("a constrained answer without an end token", "choose a model that has one")
         import xgrammar
@@ -146,43 +154,45 @@ class Grammars:
         plain = self._library.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(stop_ids)
         )
-        tokens = written_tokens(tokenizer, vocabulary, stop_ids)
+        tokens = vocabulary_tokens(tokenizer, vocabulary, stop_ids)
         metadata = plain.dump_metadata()
         self._tokenizer = self._library.TokenizerInfo.from_vocab_and_metadata(tokens, metadata)
-        self._letters = _Letters(self._tokenizer.decoded_vocab)
+        self._utf8 = _Utf8Rules(self._tokenizer.decoded_vocab)
         self._worker = Worker(
             Path(__file__).with_name("grammar_worker.py"),
             [str(MEGABYTES), str(SECONDS)],
             seconds=WALL_SECONDS,
-            longest=LONGEST_GRAMMAR,
+            longest=MAX_GRAMMAR_BYTES,
             first=json.dumps({"vocabulary": tokens, "metadata": metadata}),
         )
-        self._known: dict[Constraint, Any] = {}  # compiled, or why not; the last is the one used last
+        self._known: dict[Constraint, Any] = {}  # compiled, or the error; in order of use, the latest last
         self._lock = threading.Lock()
 
-    def knows(self, constraint: Constraint) -> bool:
-        """Whether a matcher, or why there is none, can be had at once."""
+    def is_compiled(self, constraint: Constraint) -> bool:
+        """True if `matcher` returns or raises without waiting."""
         with self._lock:
             return constraint in self._known
 
     def matcher(self, constraint: Constraint) -> GrammarMatcher:
-        """At the beginning of an answer; raises InputError for a constraint that cannot be compiled within the limits."""
+        """Return a matcher for a new answer; raises InputError for a constraint that cannot be compiled within the
+        limits.
+        """
         with self._lock:
             found = self._known.pop(constraint, None)
             if found is not None:
                 self._known[constraint] = found
         if found is None:
-            found = self._compiled(constraint)  # without the lock: what is known is not waited for
+            found = self._compiled(constraint)  # without the lock, so that compiled ones do not wait
             with self._lock:
                 self._known[constraint] = found
-                if len(self._known) > KEPT:
+                if len(self._known) > MAX_COMPILED:
                     del self._known[next(iter(self._known))]
         if isinstance(found, str):
-            raise InputError(found, _SIMPLER, field="constraint")
-        return GrammarMatcher(self._library.GrammarMatcher(found), self._letters)
+            raise InputError(found, _SIMPLIFY, field="constraint")
+        return GrammarMatcher(self._library.GrammarMatcher(found), self._utf8)
 
     def _compiled(self, constraint: Constraint) -> Any:
-        answer = self._worker.ask(json.dumps(constraint.asked()))
+        answer = self._worker.ask(json.dumps(constraint.worker_request()))
         if answer is None:
             return f"takes more than {SECONDS} s of processor time or {MEGABYTES:,} MB of memory to prepare"
         if "grammar" not in answer:
@@ -192,12 +202,14 @@ class Grammars:
 
 @lru_cache(maxsize=4)
 def grammars_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Grammars:
-    """The grammars of a tokenizer, for every engine that answers with it; raises PackageError where the library lacks."""
+    """Return the grammars of a tokenizer, cached for all engines; raises PackageError if xgrammar is not installed."""
     return Grammars(tokenizer, stop_ids, vocabulary)
 
 
 def mask_disallowed(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Tensor:
-    """Scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor where no row has one."""
+    """Return scores with -inf for tokens that a row's matcher does not allow, float32; the same tensor if no row has
+    one.
+    """
     asked = [(row, matcher) for row, matcher in enumerate(matchers) if matcher is not None]
     if not asked:
         return scores_BV
@@ -213,10 +225,11 @@ def mask_disallowed(scores_BV: Tensor, matchers: Sequence[Matcher | None]) -> Te
     return scores_BV.index_put((rows_R,), some_RV)
 
 
-def written_tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
-    """The tokens by number as the tokenizer writes them, special ones empty: no text can be spelled with these.
+def vocabulary_tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> list[str]:
+    """Return the tokens by id as the tokenizer writes them; special ones are empty, as no text can be spelled with
+    them.
 
-    Nor with those that end an answer, which are known by number: xgrammar lets them spell their own text since 0.2.9.
+    Tokens that end an answer are empty too and known by id: since 0.2.9 xgrammar lets them spell their own text.
     """
     tokens = [""] * vocabulary
     special = set(tokenizer.all_special_ids) | stop_ids

@@ -1,4 +1,4 @@
-"""Tokens to text while they come: whole characters only, and nothing that may yet turn out to begin a stop."""
+"""Streaming detokenisation: whole characters only, and no text that may turn out to begin a stop string."""
 
 from __future__ import annotations
 
@@ -14,61 +14,65 @@ Decode = Callable[[list[int]], str]
 class TextStream:
     """The text of one answer, piece by piece; `stopped` once one of the `stops` has come, before which the text ends.
 
-    Pieces add up to the text as long as `decode` only ever adds to the text of the tokens before (all byte-level and most
-    SentencePiece tokenizers do, characters apart that are not whole yet).
+    Pieces add up to the text as long as `decode` only ever appends to the text of earlier tokens (all byte-level and
+    most SentencePiece tokenizers do, apart from incomplete characters).
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str]) -> None:
         self.stopped = False
-        self._decode, self._stops, self._said = decode, stops, 0
+        self._decode, self._stops, self._emitted = decode, stops, 0
 
     def add(self, ids: list[int], last: bool) -> str:
-        """The new piece, given all tokens so far; `last` when no more will come."""
+        """Return the new piece, given all tokens so far; `last` if no more will come."""
         whole = self._decode(ids)
-        text = before_stop(whole, self._stops)
+        text = cut_at_stop(whole, self._stops)
         self.stopped = len(text) < len(whole)
-        end = len(text) if last or self.stopped else self._certain(text)
-        piece = text[self._said : end]
-        self._said = max(self._said, end)
+        end = len(text) if last or self.stopped else self._stable_length(text)
+        piece = text[self._emitted : end]
+        self._emitted = max(self._emitted, end)
         return piece
 
-    def _certain(self, text: str) -> int:
-        """How many characters no later token can change or take back."""
-        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of a character that is not complete
+    def _stable_length(self, text: str) -> int:
+        """Return how many characters no later token can change or remove."""
+        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")  # bytes of an incomplete character
         begun = [size for stop in self._stops for size in range(1, len(stop)) if whole.endswith(stop[:size])]
         return len(whole) - max(begun, default=0)
 
 
-def token_bytes(text: str, written: str) -> bytes | None:
-    """The bytes of a token that decodes to `text` alone and is `written` so in its vocabulary; None where neither tells them."""
+def token_bytes(text: str, vocabulary_entry: str) -> bytes | None:
+    """Return the bytes of a token that decodes to `text` and is `vocabulary_entry` in its vocabulary; None if
+    unknown.
+    """
     if "\N{REPLACEMENT CHARACTER}" not in text:
         return text.encode()
-    if byte := _BYTE.fullmatch(written):
+    if byte := _BYTE.fullmatch(vocabulary_entry):
         return bytes.fromhex(byte[1])
-    return byte_level(written)
+    return byte_level(vocabulary_entry)
 
 
-def byte_level(written: str) -> bytes | None:
-    """The bytes of a token of a byte-level vocabulary; None for one that is written otherwise."""
+def byte_level(vocabulary_entry: str) -> bytes | None:
+    """Return the bytes of a token of a byte-level vocabulary; None if it is written otherwise."""
     letters = _byte_letters()
-    return bytes(letters[one] for one in written) if letters.keys() >= set(written) else None
+    return bytes(letters[one] for one in vocabulary_entry) if letters.keys() >= set(vocabulary_entry) else None
 
 
-def byte_fallback(written: str) -> bytes:
-    """The bytes of a token of a SentencePiece vocabulary, which has tokens for single bytes too."""
-    byte = _BYTE.fullmatch(written)
-    return bytes.fromhex(byte[1]) if byte else written.replace("▁", " ").encode()
+def byte_fallback(vocabulary_entry: str) -> bytes:
+    """Return the bytes of a token of a SentencePiece vocabulary, which has tokens for single bytes too."""
+    byte = _BYTE.fullmatch(vocabulary_entry)
+    return bytes.fromhex(byte[1]) if byte else vocabulary_entry.replace("▁", " ").encode()
 
 
 @cache
 def _byte_letters() -> dict[str, int]:
-    """How byte-level vocabularies write bytes (GPT-2's way): as the letter of Latin-1 where it can be seen, else as one from 256 on."""
+    """Return how byte-level vocabularies (GPT-2) write bytes: visible Latin-1 letters as themselves, others from 256
+    on.
+    """
     seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     unseen = [byte for byte in range(256) if byte not in seen]
     return {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(unseen)}
 
 
-def before_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to where the first of the stops begins."""
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
+    """Return the text before the first of the stop strings."""
     found = [place for place in map(text.find, stops) if place >= 0]
     return text[: min(found, default=len(text))]

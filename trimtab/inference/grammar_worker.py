@@ -1,7 +1,7 @@
-"""The process that compiles grammars: a line of JSON in, a line of JSON out.
+"""Worker process that compiles grammars: one line of JSON in, one line of JSON out.
 
-What an answer has to fit comes from whoever asks; the limits of this process keep a small text that unfolds into a large grammar from
-taking the machine.
+Constraints come from users; the limits of this process keep a small text that unfolds into a large grammar from
+exhausting the machine.
 """
 
 from __future__ import annotations
@@ -16,46 +16,47 @@ import xgrammar
 
 from trimtab.base.worker import limit_memory, limit_time
 
-_WHERE = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")  # time, file and line in the library, before what it says
+_SOURCE_LOCATION = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")  # time, file and line before the library's message
 
 
 def main(megabytes: int, seconds: int) -> None:
-    """Compile what standard input asks for, for the tokenizer of its first line; each grammar gets `seconds` of processor time.
+    """Compile the constraints from standard input, for the tokenizer of its first line; each gets `seconds` of
+    processor time.
 
-    The process gets `megabytes` beyond what it has when it is ready.
+    The process gets `megabytes` beyond what it uses when it is ready.
     """
     tokenizer = json.loads(sys.stdin.buffer.readline())
     info = xgrammar.TokenizerInfo.from_vocab_and_metadata(tokenizer["vocabulary"], tokenizer["metadata"])
     compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
     limit_memory(megabytes, beyond_present=True)
-    _tell({"ready": True})
+    _write_line({"ready": True})
     for line in sys.stdin.buffer:
         limit_time(seconds)
         try:
             answer = {"grammar": _compiled(compiler, json.loads(line)).serialize_json()}
         except Exception as error:  # noqa: BLE001 - the library's own, of several types
-            said = _WHERE.sub("", f"{error}")[:1000] or type(error).__name__
-            full = isinstance(error, MemoryError) or "bad_alloc" in said
-            answer = {"over": f"takes more than {megabytes:,} MB of memory"} if full else {"error": said}
-        _tell(answer)
+            message = _SOURCE_LOCATION.sub("", f"{error}")[:1000] or type(error).__name__
+            out_of_memory = isinstance(error, MemoryError) or "bad_alloc" in message
+            answer = {"over": f"takes more than {megabytes:,} MB of memory"} if out_of_memory else {"error": message}
+        _write_line(answer)
 
 
-def _compiled(compiler: Any, asked: dict[str, Any]) -> Any:
-    if asked["kind"] == "regex":
-        return compiler.compile_regex(asked["text"])
-    if asked["kind"] == "ebnf":
-        return compiler.compile_grammar(asked["text"])
+def _compiled(compiler: Any, request: dict[str, Any]) -> Any:
+    if request["kind"] == "regex":
+        return compiler.compile_regex(request["text"])
+    if request["kind"] == "ebnf":
+        return compiler.compile_grammar(request["text"])
     return compiler.compile_json_schema(
-        asked["text"], strict_mode=asked["strict"], max_whitespace_cnt=asked["whitespace"]
+        request["text"], strict_mode=request["strict"], max_whitespace_cnt=request["whitespace"]
     )
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _write_line(answer: dict[str, Any]) -> None:
     _out.write(json.dumps(answer).encode() + b"\n")
     _out.flush()
 
 
 if __name__ == "__main__":
     _out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # prints of libraries must not mix with answers
     main(*(int(value) for value in sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Which JSON schemas answers can be held to word by word: what the grammar library would pass over is refused by name."""
+"""JSON schemas for constrained decoding: refuses keywords that the grammar library would ignore."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import Any
 from trimtab.base.errors import InputError
 from trimtab.measurement.format_check import linear_pattern
 
-_NOTES = {
+_ANNOTATIONS = {
     *("$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "title", "description", "default", "examples"),
     *("deprecated", "readOnly", "writeOnly", "format", "contentEncoding", "contentMediaType", "discriminator"),
 }
-_ALONE = ("$ref", "const", "enum", "anyOf", "oneOf", "allOf")  # the first of these decides, and nothing beside it
-_KEPT = {
+_EXCLUSIVE = (
+    "$ref",
+    "const",
+    "enum",
+    "anyOf",
+    "oneOf",
+    "allOf",
+)  # the first of these decides, and nothing beside it is enforced
+_SUPPORTED = {
     "object": {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
     "array": {"items", "prefixItems", "minItems", "maxItems"},
     "string": {"minLength", "maxLength", "pattern"},
@@ -23,38 +30,41 @@ _KEPT = {
     "boolean": set[str](),
     "null": set[str](),
 }
-_NAMED = ("properties", "$defs", "definitions")
-_NESTED = ("items", "additionalProperties", "prefixItems", "anyOf", "oneOf", "allOf")
-_LETTER = r'[^"\\\u0000-\u001f]'
+_NAMED_SUBSCHEMAS = ("properties", "$defs", "definitions")
+_SUBSCHEMAS = ("items", "additionalProperties", "prefixItems", "anyOf", "oneOf", "allOf")
+_CHARACTER = r'[^"\\\u0000-\u001f]'
 _REMEDY = "leave it out, or say the same in other words"
 
 
-def kept_schema(text: str) -> str:
-    """The schema as the library is asked for it: bounds on letters as a pattern, since it would let control characters through there.
+def supported_schema(text: str) -> str:
+    """Return the schema for the grammar library, with length bounds as a pattern: the library would allow control
+    characters.
 
-    Raises InputError for a text that is no JSON schema, and for one with a keyword that answers would not be held to.
+    Raises InputError for text that is not a JSON schema, and for a keyword that cannot be enforced.
     """
     from jsonschema import Draft202012Validator, SchemaError
 
     try:
         schema = json.loads(text)
         Draft202012Validator.check_schema(schema)
-        problem = next(_passed_over(schema), None)
+        problem = next(_unsupported(schema), None)
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON ({error})", "mend the schema", field="constraint") from None
     except SchemaError as error:
         raise InputError(f"not a JSON schema ({error.message[:200]})", "mend it", field="constraint") from None
-    except OverflowError as error:  # of a count in a pattern, which is read there as Python reads it
+    except OverflowError as error:  # of a count in a pattern, which jsonschema compiles with Python's re
         raise InputError(f"not a JSON schema ({error})", "mend its patterns", field="constraint") from None
     for pattern in _patterns(schema):
         require_linear(pattern)
     if problem:
         raise InputError(problem, _REMEDY, field="constraint")
-    return json.dumps(_with_letters(schema))
+    return json.dumps(_with_length_patterns(schema))
 
 
 def require_linear(pattern: str) -> None:
-    """Raise InputError for an expression that is not regular, or unfolds into too many states: each token would wait for them."""
+    """Raise InputError for an expression that is not regular, or has too many states: each token would wait for
+    them.
+    """
     try:
         linear_pattern(pattern, whole=True)
     except ValueError as error:
@@ -62,68 +72,72 @@ def require_linear(pattern: str) -> None:
         raise InputError(f"not a regular expression that can be used ({error})", remedy, field="constraint") from None
 
 
-def _passed_over(schema: Any) -> Iterator[str]:
-    """What the library would not look at, in this schema and in those inside it."""
+def _unsupported(schema: Any) -> Iterator[str]:
+    """Yield a message for each keyword that the library would ignore, in this schema and its subschemas."""
     if not isinstance(schema, dict):
         return
-    words = set(schema) - _NOTES
-    alone = next((word for word in _ALONE if word in schema), None)
-    if alone is None:
-        kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type") or _guessed(words)
-        known = {"type"}.union(*(_KEPT[kind] for kind in kinds))
+    keywords = set(schema) - _ANNOTATIONS
+    exclusive = next((keyword for keyword in _EXCLUSIVE if keyword in schema), None)
+    if exclusive is None:
+        kinds = (
+            [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type") or _implied_types(keywords)
+        )
+        supported = {"type"}.union(*(_SUPPORTED[kind] for kind in kinds))
     else:
-        known = {alone, "type"} if alone in ("const", "enum") else {alone}
-    for word in sorted(words - known):
-        beside = f" beside {alone}" if alone else ""
-        yield f"answers cannot be held to {word[:80]!r}{beside} in a schema"
-    if words & {"minLength", "maxLength"} and "pattern" in words:
-        yield "answers cannot be held to a length beside 'pattern' in a schema"
-    if alone == "$ref" and not str(schema["$ref"]).startswith("#"):
+        supported = {exclusive, "type"} if exclusive in ("const", "enum") else {exclusive}
+    for keyword in sorted(keywords - supported):
+        beside = f" beside {exclusive}" if exclusive else ""
+        yield f"answers cannot be constrained to {keyword[:80]!r}{beside} in a schema"
+    if keywords & {"minLength", "maxLength"} and "pattern" in keywords:
+        yield "answers cannot be constrained to a length beside 'pattern' in a schema"
+    if exclusive == "$ref" and not str(schema["$ref"]).startswith("#"):
         yield f"$ref {str(schema['$ref'])[:80]!r} leads out of the schema"
-    if alone == "allOf" and len(schema["allOf"]) > 1:
-        yield "answers cannot be held to 'allOf' of several schemas"
-    for part in _inside(schema):
-        yield from _passed_over(part)
+    if exclusive == "allOf" and len(schema["allOf"]) > 1:
+        yield "answers cannot be constrained to 'allOf' of several schemas"
+    for part in _subschemas(schema):
+        yield from _unsupported(part)
 
 
 def _patterns(schema: Any) -> Iterator[str]:
-    """Every pattern of a string, in this schema and in those inside it."""
+    """Yield every pattern of a string, in this schema and its subschemas."""
     if isinstance(schema, dict):
         if isinstance(schema.get("pattern"), str):
             yield schema["pattern"]
-        for part in _inside(schema):
+        for part in _subschemas(schema):
             yield from _patterns(part)
 
 
-def _with_letters(schema: Any) -> Any:
-    """A copy in which bounds on a string's length are a pattern; formats, which would stand in their place, are left out."""
+def _with_length_patterns(schema: Any) -> Any:
+    """Return a copy with bounds on a string's length as a pattern, and without formats, which would take its place."""
     if isinstance(schema, list):
-        return [_with_letters(part) for part in schema]
+        return [_with_length_patterns(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    inside = {
-        word: {name: _with_letters(one) for name, one in part.items()} if word in _NAMED else _with_letters(part)
-        for word, part in schema.items()
-        if word in (*_NAMED, *_NESTED)
+    subschemas = {
+        keyword: {name: _with_length_patterns(one) for name, one in part.items()}
+        if keyword in _NAMED_SUBSCHEMAS
+        else _with_length_patterns(part)
+        for keyword, part in schema.items()
+        if keyword in (*_NAMED_SUBSCHEMAS, *_SUBSCHEMAS)
     }
-    found = {word: part for word, part in schema.items() if word != "format"} | inside
+    found = {keyword: part for keyword, part in schema.items() if keyword != "format"} | subschemas
     least, most = found.pop("minLength", 0), found.pop("maxLength", "")
     if least or most != "":
-        found["pattern"] = f"^{_LETTER}{{{least},{most}}}$"
+        found["pattern"] = f"^{_CHARACTER}{{{least},{most}}}$"
     return found
 
 
-def _guessed(words: set[str]) -> list[str]:
-    """The type that the library takes for granted where none is said."""
-    if words & {"properties", "additionalProperties"}:
+def _implied_types(keywords: set[str]) -> list[str]:
+    """Return the type that the library assumes if none is given."""
+    if keywords & {"properties", "additionalProperties"}:
         return ["object"]
-    return ["array"] if words & {"items", "prefixItems"} else []
+    return ["array"] if keywords & {"items", "prefixItems"} else []
 
 
-def _inside(schema: dict[str, Any]) -> Iterator[Any]:
-    """The schemas that stand in a schema."""
-    for word in _NAMED:
-        yield from schema.get(word, {}).values()
-    for word in _NESTED:
-        part = schema.get(word)
+def _subschemas(schema: dict[str, Any]) -> Iterator[Any]:
+    """Yield the direct subschemas of a schema."""
+    for keyword in _NAMED_SUBSCHEMAS:
+        yield from schema.get(keyword, {}).values()
+    for keyword in _SUBSCHEMAS:
+        part = schema.get(keyword)
         yield from part if isinstance(part, list) else [part]

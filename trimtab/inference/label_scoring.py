@@ -1,9 +1,10 @@
-"""Which of a closed set of labels: every label scored by its probability after the prompt, what cannot win left out.
+"""Classification by label probabilities: scores every label after the prompt, and skips those that cannot win.
 
-The labels' tokens form a trie behind the prompt in the flat row; each node sees the prompt and its ancestors, so a beginning that
-labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored in waves, several prompts
-in a pass, as long as a label that was not scored whole may win or has more of the probability than TOLERANCE.
-Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E edges, L labels.
+The labels' tokens form a trie after the prompt in the flat row; each node sees the prompt and its ancestors, so a
+prefix that labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored
+in waves, several prompts per pass, as long as a label that is not fully scored may win or has more of the probability
+than TOLERANCE. Shapes: N tokens of the flat row, F nodes scored in a pass, V vocabulary, B prompts of a row, R nodes, E
+edges, L labels.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.threads import limit_to_free_cores
 
-ROW_TOKENS, HEAD_ROWS, SHARE_FROM = 2048, 128, 16
-HELD_TOKENS = 4096  # of prompts and nodes whose keys and values are kept between waves
-FEW = 24  # tokens of a pass: fewer take as long, so that they are scored without looking
-LOOKS, MUCH = (
+ROW_TOKENS, HEAD_ROWS, MIN_SHARED_TOKENS = 2048, 128, 16
+CACHED_TOKENS = 4096  # tokens of prompts and nodes whose keys and values are cached between waves
+MIN_PASS_TOKENS = 24  # tokens of a pass: fewer take as long, so tries of up to this size are scored at once
+MAX_WAVES, EXHAUSTIVE_SHARE = (
     2,
     0.5,
-)  # at this look, and where so much of the rest may matter, all that may is scored: a pass costs as much as many nodes
-MOST_LABELS = 5000  # beyond these even one question takes minutes
+)  # at this wave, or if this share of the rest may matter, all of it is scored: a pass costs as much as many nodes
+MAX_LABELS = 5000  # beyond these even one question takes minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +46,10 @@ class LabelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelProbabilities:
-    """The probability of each label, in the labels' order and adding up to 1, and the index of the best.
+    """The probability of each label, in the labels' order and summing to 1, and the index of the best.
 
-    `plain`: the probabilities by the summed log-probabilities alone. `seconds`: the time of a row shared evenly among its prompts.
+    `plain`: probabilities from the summed log-probabilities, without weighting. `seconds`: the time of a row shared
+    evenly among its prompts.
     """
 
     id: str
@@ -59,12 +61,12 @@ class LabelProbabilities:
 
 
 @torch.inference_mode()
-def hold_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    """Read now what later prompts begin with, to be handed to `choose`; None for a beginning too short to be worth it.
+def prefill_prefix(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    """Prefill what later prompts begin with, for `label_probabilities`; None if it is too short to be worth it.
 
-    Virtual tokens that are on stand before it and are always held.
+    Virtual tokens of the model precede it and are always prefilled.
     """
-    return _read(base, with_virtual_ids(base, ids))
+    return _prefix_if_long(base, with_virtual_ids(base, ids))
 
 
 @torch.inference_mode()
@@ -73,24 +75,25 @@ def label_probabilities(
     requests: Sequence[LabelRequest],
     labels_ids: Sequence[tuple[int, ...]],
     *,
-    held: Prefix | None = None,
-    weighing: LabelWeighting = PLAIN,
-    whole: bool = False,
+    pinned: Prefix | None = None,
+    weighting: LabelWeighting = PLAIN,
+    exhaustive: bool = False,
 ) -> list[LabelProbabilities]:
-    """Choose a label for every prompt: by the product of the probabilities of its tokens, weighed, normalised over labels.
+    """Return the probabilities of the labels for every prompt: products of token probabilities, weighted and
+    normalised.
 
-    `labels_ids` hold each label's tokens with the end token, so that a label that begins another one is not favoured.
-    Results are in the order asked. The best is the best of all labels scored whole; a label that was left out counts by its
-    bound, and all of these together have at most TOLERANCE of the probability (both with and without the weighing).
-    `whole`: nothing is left out, in one pass: faster where a model is so unsure that nearly everything matters anyway.
-    Raises InputError for labels that cannot be told apart and prompts that do not fit.
+    `labels_ids`: each label's tokens with the end token, so that a label that is a prefix of another is not favoured.
+    Results are in the order of the requests. The best is the best of all fully scored labels; a skipped label counts by
+    its bound, and all of these together have at most TOLERANCE of the probability (with and without weighting).
+    `exhaustive`: scores all labels in one pass, which is faster if a model is so unsure that nearly everything matters.
+    Raises InputError for labels with the same tokens and prompts that do not fit.
     """
-    requests = _begun(base, requests)
-    trie = _checked(base, requests, labels_ids)
-    weighings = () if whole else (weighing,) if weighing == PLAIN else (weighing, PLAIN)
+    requests = _with_virtual_tokens(base, requests)
+    trie = _checked_trie(base, requests, labels_ids)
+    weightings = () if exhaustive else (weighting,) if weighting == PLAIN else (weighting, PLAIN)
     choices: dict[int, LabelProbabilities] = {}
-    for row, sums_BL, seconds in _rows_scored(base, requests, trie, held, weighings):
-        scores_BL = trie.scores(sums_BL, weighing)
+    for row, sums_BL, seconds in _rows_scored(base, requests, trie, pinned, weightings):
+        scores_BL = trie.scores(sums_BL, weighting)
         plain_BL = sums_BL.softmax(-1)
         for place, scores_L, plain_L in zip(row, scores_BL, plain_BL, strict=True):
             choices[place] = LabelProbabilities(
@@ -106,9 +109,12 @@ def label_probabilities(
 
 @torch.inference_mode()
 def score_labels(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> Tensor:
-    """The summed log-probability of every label after every prompt, `[prompts, labels]`, none left out; raises as `choose` does."""
-    requests = _begun(base, requests)
-    trie = _checked(base, requests, labels_ids)
+    """Return the summed log-probability of every label after every prompt, `[prompts, labels]`, all fully scored.
+
+    Raises as `label_probabilities` does.
+    """
+    requests = _with_virtual_tokens(base, requests)
+    trie = _checked_trie(base, requests, labels_ids)
     sums_NL = torch.zeros(len(requests), len(labels_ids), dtype=torch.double)
     for row, sums_BL, _ in _rows_scored(base, requests, trie, None, ()):
         sums_NL[row] = sums_BL
@@ -121,16 +127,18 @@ def choose_labels(
     labels: Sequence[str],
     labels_ids: Sequence[tuple[int, ...]],
     *,
-    held: Prefix | None = None,
+    pinned: Prefix | None = None,
     calibration: Calibration | None = None,
-    whole: bool = False,
+    exhaustive: bool = False,
 ) -> list[Generation]:
-    """`choose`, with the best label as the answer's text; with a calibration also what would be answered without it."""
-    weighing = PLAIN if calibration is None else label_weighting(calibration, labels)
-    given = []
-    for choice in label_probabilities(base, requests, labels_ids, held=held, weighing=weighing, whole=whole):
+    """Return each prompt's best label as a generation; with a calibration also the answer without it."""
+    weighting = PLAIN if calibration is None else label_weighting(calibration, labels)
+    generations = []
+    for choice in label_probabilities(
+        base, requests, labels_ids, pinned=pinned, weighting=weighting, exhaustive=exhaustive
+    ):
         plain = max(range(len(labels)), key=choice.plain.__getitem__)
-        given.append(
+        generations.append(
             Generation(
                 id=choice.id,
                 text=labels[choice.best],
@@ -144,16 +152,16 @@ def choose_labels(
                 plain_probability=None if calibration is None else choice.plain[plain],
             )
         )
-    return given
+    return generations
 
 
 def cached_token_count(labels_ids: Sequence[tuple[int, ...]]) -> int:
-    """Of how many tokens `choose` keeps keys and values meanwhile, at most."""
-    return HELD_TOKENS if len(label_trie(tuple(labels_ids))) > FEW else 0
+    """Return the most tokens whose keys and values `label_probabilities` caches."""
+    return CACHED_TOKENS if len(label_trie(tuple(labels_ids))) > MIN_PASS_TOKENS else 0
 
 
 def label_weighting(calibration: Calibration, labels: Sequence[str]) -> LabelWeighting:
-    """The calibration for labels in this order; one that it does not know has no offset."""
+    """Return the calibration's weighting for labels in this order; an unknown label has no offset."""
     offsets: Mapping[str, float] = calibration.offsets
     return LabelWeighting(
         per_token=calibration.per_token,
@@ -162,16 +170,16 @@ def label_weighting(calibration: Calibration, labels: Sequence[str]) -> LabelWei
     )
 
 
-def _begun(base: Base, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
-    """The requests behind the virtual tokens that are on; an empty one stays empty, and is refused."""
+def _with_virtual_tokens(base: Base, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
+    """Return the requests with the virtual tokens before them; an empty one stays empty and is refused later."""
     return [
         replace(request, ids=with_virtual_ids(base, request.ids)) if request.ids else request for request in requests
     ]
 
 
-def _checked(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> LabelTrie:
-    """The trie of the labels, when prompts and labels fit the model."""
-    if len(labels_ids) > MOST_LABELS:
+def _checked_trie(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequence[tuple[int, ...]]) -> LabelTrie:
+    """Return the trie of the labels, if prompts and labels fit the model."""
+    if len(labels_ids) > MAX_LABELS:
         raise InputError(
             f"a language model scores every label for every question, and {len(labels_ids):,} are too many to try",
             "check the label column; the arm linear is made for many labels",
@@ -192,50 +200,52 @@ def _rows_scored(
     base: Base,
     requests: Sequence[LabelRequest],
     trie: LabelTrie,
-    held: Prefix | None,
-    weighings: Sequence[LabelWeighting],
+    pinned: Prefix | None,
+    weightings: Sequence[LabelWeighting],
 ) -> list[tuple[list[int], Tensor, float]]:
-    """The places of the requests that were run together, what is known of their labels `sums_BL`, and the seconds of each."""
+    """Return for each batch of requests their places, the labels' `sums_BL`, and the seconds of each."""
     if not requests:
         return []
     started = time.perf_counter()
-    prefix = shared_prefix(base, [request.ids for request in requests], held)
+    prefix = shared_prefix(base, [request.ids for request in requests], pinned)
     share = (time.perf_counter() - started) / len(requests)
     before, found = len(prefix) if prefix else 0, []
-    for row in _rows(requests, before, trie, HELD_TOKENS if weighings else ROW_TOKENS):
+    for row in _row_batches(requests, before, trie, CACHED_TOKENS if weightings else ROW_TOKENS):
         started = time.perf_counter()
-        known = _score_row(base, [requests[place].ids[before:] for place in row], trie, prefix, weighings)
+        known = _score_row(base, [requests[place].ids[before:] for place in row], trie, prefix, weightings)
         found.append((row, known.sums(), (time.perf_counter() - started) / len(row) + share))
     return found
 
 
-def shared_prefix(base: Base, prompts: Sequence[tuple[int, ...]], held: Prefix | None) -> Prefix | None:
-    """What all prompts begin with: of what is held where that is at least half of it, else read now."""
+def shared_prefix(base: Base, prompts: Sequence[tuple[int, ...]], pinned: Prefix | None) -> Prefix | None:
+    """Return the common prefix of all prompts: of `pinned` if that has at least half of it, else prefilled now."""
     virtual = count_virtual_tokens(base.model)
     shared = max(virtual, shared_length(prompts))
-    if held is not None:
-        common = shared_length([*prompts, (*held.ids, -1)])
-        if common >= (virtual or SHARE_FROM) and common * 2 >= shared:
-            return held.first(common)
-    return _read(base, prompts[0][:shared])
+    if pinned is not None:
+        common = shared_length([*prompts, (*pinned.ids, -1)])
+        if common >= (virtual or MIN_SHARED_TOKENS) and common * 2 >= shared:
+            return pinned.first(common)
+    return _prefix_if_long(base, prompts[0][:shared])
 
 
-def _read(base: Base, ids: tuple[int, ...]) -> Prefix | None:
-    return read_prefix(base, ids) if len(ids) >= (count_virtual_tokens(base.model) or SHARE_FROM) else None
+def _prefix_if_long(base: Base, ids: tuple[int, ...]) -> Prefix | None:
+    return read_prefix(base, ids) if len(ids) >= (count_virtual_tokens(base.model) or MIN_SHARED_TOKENS) else None
 
 
-def _rows(requests: Sequence[LabelRequest], before: int, trie: LabelTrie, most: int) -> list[list[int]]:
-    """Places of the requests that are run together: similar lengths, up to `most` tokens with all nodes."""
+def _row_batches(requests: Sequence[LabelRequest], before: int, trie: LabelTrie, max_tokens: int) -> list[list[int]]:
+    """Return places of the requests that are run together: similar lengths, up to `max_tokens` tokens with all
+    nodes.
+    """
     order = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
-    return bounded_runs(order, [len(requests[place].ids) - before + len(trie) for place in order], most)
+    return bounded_runs(order, [len(requests[place].ids) - before + len(trie) for place in order], max_tokens)
 
 
-def bounded_runs(items: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
-    """The items in runs of at most `most` in all, a larger one alone."""
+def bounded_runs(items: Sequence[int], sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Split the items into runs of total size at most `max_tokens`; a larger item is alone."""
     parts: list[list[int]] = []
-    filled = most
+    filled = max_tokens
     for item, size in zip(items, sizes, strict=True):
-        if filled + size > most:
+        if filled + size > max_tokens:
             parts.append([])
             filled = 0
         parts[-1].append(item)
@@ -245,54 +255,56 @@ def bounded_runs(items: Sequence[int], sizes: Sequence[int], most: int) -> list[
 
 def _score_row(
     base: Base,
-    fresh: Sequence[tuple[int, ...]],
+    new_ids: Sequence[tuple[int, ...]],
     trie: LabelTrie,
     prefix: Prefix | None,
-    weighings: Sequence[LabelWeighting],
+    weightings: Sequence[LabelWeighting],
 ) -> LabelBounds:
-    """Score the labels behind each prompt: all of them without a weighing, else as many as it takes."""
-    known = LabelBounds(trie, len(fresh))
-    if not weighings or len(trie) <= FEW:
+    """Score the labels after each prompt: all without a weighting, else as many as needed."""
+    known = LabelBounds(trie, len(new_ids))
+    if not weightings or len(trie) <= MIN_PASS_TOKENS:
         everything = list(range(1, len(trie) + 1))
-        for part in bounded_runs(range(len(fresh)), [len(ids) + len(trie) for ids in fresh], ROW_TOKENS):
-            asked = {place: (ScratchCache(fresh[place], keeps=False), everything) for place in part}
-            _pass(base, asked, trie, prefix, known)
+        for part in bounded_runs(range(len(new_ids)), [len(ids) + len(trie) for ids in new_ids], ROW_TOKENS):
+            asked = {place: (ScratchCache(new_ids[place], keep=False), everything) for place in part}
+            _run_pass(base, asked, trie, prefix, known)
         return known
-    grown = [ScratchCache(ids) for ids in fresh]
-    wanted: list[list[int]] = [[] for _ in fresh]
-    busy, looks = list(range(len(fresh))), 0
-    while busy:
-        sizes = [len(wanted[place]) or len(fresh[place]) for place in busy]
-        for part in bounded_runs(busy, sizes, ROW_TOKENS):
-            _pass(base, {place: (grown[place], wanted[place]) for place in part}, trie, prefix, known)
-        looks += 1
-        next_BR, whole_BR = known.wanted(weighings)
-        # each prompt by itself, so that what is asked beside it changes nothing
-        whole_B1, rest_B1 = whole_BR.sum(-1, keepdim=True), (~known.scored_BR).sum(-1, keepdim=True)
-        at_once_B1 = (whole_B1 <= FEW) | (whole_B1 >= MUCH * rest_B1) | (looks >= LOOKS)
-        nodes_BR = torch.where(at_once_B1, whole_BR, next_BR)
+    caches = [ScratchCache(ids) for ids in new_ids]
+    wanted: list[list[int]] = [[] for _ in new_ids]
+    open_prompts, waves = list(range(len(new_ids))), 0
+    while open_prompts:
+        sizes = [len(wanted[place]) or len(new_ids[place]) for place in open_prompts]
+        for part in bounded_runs(open_prompts, sizes, ROW_TOKENS):
+            _run_pass(base, {place: (caches[place], wanted[place]) for place in part}, trie, prefix, known)
+        waves += 1
+        next_BR, open_BR = known.nodes_to_score(weightings)
+        # decided per prompt, so that other prompts of the batch change nothing
+        open_B1, unscored_B1 = open_BR.sum(-1, keepdim=True), (~known.scored_BR).sum(-1, keepdim=True)
+        score_all_B1 = (open_B1 <= MIN_PASS_TOKENS) | (open_B1 >= EXHAUSTIVE_SHARE * unscored_B1) | (waves >= MAX_WAVES)
+        nodes_BR = torch.where(score_all_B1, open_BR, next_BR)
         wanted = [nodes_R.nonzero()[:, 0].tolist() for nodes_R in nodes_BR]
-        busy = [place for place, nodes in enumerate(wanted) if nodes]
+        open_prompts = [place for place, nodes in enumerate(wanted) if nodes]
     return known
 
 
 @limit_to_free_cores()
-def _pass(
+def _run_pass(
     base: Base,
     asked: Mapping[int, tuple[ScratchCache, list[int]]],
     trie: LabelTrie,
     prefix: Prefix | None,
     known: LabelBounds,
 ) -> None:
-    """One pass over what was not read of some prompts and nodes behind them; the log-probabilities of their edges go into `known`."""
+    """Run one pass over the unread tokens of some prompts and nodes after them; their edges' log-probabilities go into
+    `known`.
+    """
     device = base.device
     ids: list[int] = []
-    rows: list[int] = []  # of the flat row that are scored; for each its prompt and its node
+    rows: list[int] = []  # rows of the flat row that are scored; for each its prompt and its node
     places: list[int] = []
     nodes: list[int] = []
     for place, (one, new) in asked.items():
-        ids += () if one.is_read else one.fresh
-        scored = new if one.is_read else [0, *new]
+        ids += () if one.is_prefilled else one.new_ids
+        scored = new if one.is_prefilled else [0, *new]
         rows += range(len(ids) - len(scored) + len(new), len(ids) + len(new))
         places += [place] * len(scored)
         nodes += scored

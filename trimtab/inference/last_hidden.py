@@ -1,4 +1,4 @@
-"""The hidden state at the end of each prompt, in one pass: what a classification head reads; what prompts begin with is read once.
+"""Last hidden states of prompts in one pass, for a classification head; a common prefix is computed once.
 
 Shapes: N tokens of the flat row, D hidden size.
 """
@@ -17,29 +17,30 @@ from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import PrefixLayout
 from trimtab.model.threads import limit_to_free_cores
 
-ROW_TOKENS = 2048  # of one pass over several prompts
+ROW_TOKENS = 2048  # tokens of one pass over several prompts
 
 
 @torch.inference_mode()
-def last_hidden_states(base: Base, prompts: Sequence[tuple[int, ...]], *, held: Prefix | None = None) -> Tensor:
-    """The last hidden state of each prompt, `[prompts, D]`, in the order asked.
+def last_hidden_states(base: Base, prompts: Sequence[tuple[int, ...]], *, pinned: Prefix | None = None) -> Tensor:
+    """Return the last hidden state of each prompt, `[prompts, D]`, in the order of the prompts.
 
-    Prompts are token ids, none empty. `held`: a beginning that `hold_prefix` read before, used as far as all prompts begin with it.
+    Prompts are token ids, none empty. `pinned`: a prefix from `prefill_prefix`, used as far as all prompts begin with
+    it.
     """
     hidden_PD = torch.empty(len(prompts), base.model.config.hidden_size, dtype=base.model.dtype, device=base.device)
     if prompts:
-        prefix = shared_prefix(base, prompts, held)
+        prefix = shared_prefix(base, prompts, pinned)
         before = len(prefix) if prefix else 0
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
         for places in bounded_runs(order, [len(prompts[place]) - before for place in order], ROW_TOKENS):
-            hidden_PD[places] = _read(base, [prompts[place][before:] for place in places], prefix)
+            hidden_PD[places] = _last_hidden(base, [prompts[place][before:] for place in places], prefix)
     return hidden_PD
 
 
 @limit_to_free_cores()
-def _read(base: Base, fresh: Sequence[tuple[int, ...]], prefix: Prefix | None) -> Tensor:
-    layout, device = PackedSequences([len(ids) for ids in fresh]), base.device
-    ids_N = torch.tensor([token for ids in fresh for token in ids], device=device)
+def _last_hidden(base: Base, new_ids: Sequence[tuple[int, ...]], prefix: Prefix | None) -> Tensor:
+    layout, device = PackedSequences([len(ids) for ids in new_ids]), base.device
+    ids_N = torch.tensor([token for ids in new_ids for token in ids], device=device)
     positions_N = layout.positions_N.to(device)
     if prefix is None:
         hidden_ND = base.hidden(ids_N, positions_N, layout)

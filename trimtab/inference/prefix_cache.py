@@ -1,4 +1,4 @@
-"""What was read before and by whom it may be found: beginnings that are held, what all may know of prompts, turns of a conversation.
+"""Prefix cache: reuses the KV cache of pinned prefixes, public parts of prompts, and turns of a conversation.
 
 Shapes: K key/value heads, T tokens, D head size.
 """
@@ -18,57 +18,57 @@ from trimtab.inference.kv_cache import (
     KVSegment,
     Prefix,
     PrefixRef,
-    learned_prefix,
     read_prefix,
     shared_length,
+    virtual_prefix_of,
     with_virtual_ids,
 )
 from trimtab.inference.request import ActiveSequence, Request
 from trimtab.model.load import Base
 
-PART = 16  # a part of a prefix is used in multiples of so many tokens
+PREFIX_BLOCK = 16  # partial matches of a prefix are used in multiples of it
 
 
-Read = TypeVar("Read", Prefix, KVSegment)
+Entry = TypeVar("Entry", Prefix, KVSegment)
 
 
-class _LruCache(Generic[Read]):
-    """What was read, up to `tokens` in all: the least recently used leave first, the newest always stays."""
+class _LruCache(Generic[Entry]):
+    """A least-recently-used cache of up to `capacity` tokens; the newest entry always stays."""
 
     def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self._read: list[Read] = []  # the last is the one used last
+        self.capacity = tokens
+        self._entries: list[Entry] = []  # in order of use, the latest last
 
-    def put(self, read: Read) -> None:
-        """Keep it as the one used last."""
-        self._read = [one for one in self._read if one is not read] + [read]
-        while len(self._read) > 1 and sum(map(len, self._read)) > self.tokens:
-            del self._read[0]
+    def put(self, entry: Entry) -> None:
+        """Add an entry as the most recently used one."""
+        self._entries = [one for one in self._entries if one is not entry] + [entry]
+        while len(self._entries) > 1 and sum(map(len, self._entries)) > self.capacity:
+            del self._entries[0]
 
     def clear(self) -> None:
-        """Drop all; sequences on their way keep theirs until they end."""
-        self._read.clear()
+        """Drop all entries; running sequences keep theirs until they end."""
+        self._entries.clear()
 
 
 class PinnedPrefixes(_LruCache[Prefix]):
-    """Prefixes that stay."""
+    """Prefixes that are kept until others push them out."""
 
     def add(self, base: Base, ids: tuple[int, ...]) -> None:
-        """Read `ids` unless they are kept already."""
-        found = next((one for one in self._read if one.ids == ids), None)
+        """Prefill `ids`, unless they are cached already."""
+        found = next((one for one in self._entries if one.ids == ids), None)
         self.put(found or read_prefix(base, ids))
 
     def longest(self, ids: tuple[int, ...]) -> PrefixRef | None:
-        """The longest beginning that `ids` share with a prefix, leaving them one token of their own at least.
+        """Return the longest cached prefix of `ids`, leaving at least one token of their own.
 
-        Only a multiple of PART tokens of a prefix that is not shared whole: sequences that part from it nearly at the same
-        place then still attend to it together.
+        Of a prefix that matches in part, only a multiple of PREFIX_BLOCK tokens is used: sequences that diverge from it
+        at nearly the same place then still attend to it together.
         """
         best: PrefixRef | None = None
-        for prefix in self._read:
+        for prefix in self._entries:
             length = common_prefix_length(prefix.ids, ids[:-1])
             if length < len(prefix):
-                length -= length % PART
+                length -= length % PREFIX_BLOCK
             if length > (best.length if best else 0):
                 best = PrefixRef(prefix=prefix, length=length)
         if best:
@@ -77,26 +77,29 @@ class PinnedPrefixes(_LruCache[Prefix]):
 
 
 class SegmentCache(_LruCache[KVSegment]):
-    """Stretches of what was read, none longer than all that may be kept.
+    """Cached KV segments, none longer than the whole capacity.
 
-    A later prompt with the same tokens before and in it gets a copy of it into its slot, where it then is like any other token that was
-    read for it. So decoding stays one product for all, which beginnings of their own would take apart.
+    A later prompt with the same tokens before and in it gets a copy of the segment in its slot, where it is like any
+    other prefilled token. So decoding stays one product for all sequences; separate prefixes would split it.
     """
 
-    def put(self, read: KVSegment) -> None:
-        """Keep a stretch, if it is not too long."""
-        if len(read) <= self.tokens:
-            self._read = [one for one in self._read if (one.ids, one.asker) != (read.ids, read.asker)]
-            super().put(read)
+    def put(self, entry: KVSegment) -> None:
+        """Add a segment, unless it is too long."""
+        if len(entry) <= self.capacity:
+            self._entries = [one for one in self._entries if (one.ids, one.cache_salt) != (entry.ids, entry.cache_salt)]
+            super().put(entry)
 
-    def longest(self, ids: tuple[int, ...], start: int, asker: str) -> KVSegment | None:
-        """The longest stretch for an asker that `ids` have from place `start` on, leaving them one token of their own at least."""
+    def longest(self, ids: tuple[int, ...], start: int, cache_salt: str) -> KVSegment | None:
+        """Return the longest segment that `ids` match from place `start` on, leaving at least one token of their own.
+
+        Only segments without a `cache_salt` or with this one are found.
+        """
         best, most = None, start
-        for stretch in self._read:
-            if stretch.asker not in ("", asker) or stretch.start > start:
+        for segment in self._entries:
+            if segment.cache_salt not in ("", cache_salt) or segment.start > start:
                 continue
-            if (length := common_prefix_length(stretch.ids, ids[:-1])) > max(most, stretch.asked):
-                best, most = stretch, length
+            if (length := common_prefix_length(segment.ids, ids[:-1])) > max(most, segment.prompt_length):
+                best, most = segment, length
         if best is None:
             return None
         self.put(best)
@@ -104,83 +107,86 @@ class SegmentCache(_LruCache[KVSegment]):
 
 
 class PrefixCache:
-    """Of one engine: prefixes that are held, up to `tokens`; half as many of public stretches, of those for who asked, of repeated prompts.
+    """The prefix cache of one engine.
 
-    A beginning is shared if it has `share_from` tokens or more.
+    Holds up to `tokens` tokens of pinned prefixes, and half as many each of public segments, of segments per
+    `cache_salt`, and of repeated prompts. A prefix is shared if it has at least `min_shared_tokens` tokens.
     """
 
-    def __init__(self, base: Base, tokens: int, share_from: int) -> None:
-        self.base, self.share_from = base, share_from
-        self._held, self._common = PinnedPrefixes(tokens), PinnedPrefixes(0)
-        self._public, self._asked, self._repeated = (SegmentCache(tokens // 2) for _ in range(3))
-        self._read_learned()
+    def __init__(self, base: Base, tokens: int, min_shared_tokens: int) -> None:
+        self.base, self.min_shared_tokens = base, min_shared_tokens
+        self._pinned, self._batch_prefix = PinnedPrefixes(tokens), PinnedPrefixes(0)
+        self._public, self._by_salt, self._repeated_prompts = (SegmentCache(tokens // 2) for _ in range(3))
+        self._read_virtual_tokens()
 
     @torch.inference_mode()
-    def _read_learned(self) -> None:
-        """The virtual tokens that are on: what every prompt hangs on at least."""
-        prefix = learned_prefix(self.base)
-        self.learned = PrefixRef(prefix=prefix, length=len(prefix)) if prefix else None
+    def _read_virtual_tokens(self) -> None:
+        """Read the model's virtual tokens, the prefix of every prompt."""
+        prefix = virtual_prefix_of(self.base)
+        self.virtual_prefix = PrefixRef(prefix=prefix, length=len(prefix)) if prefix else None
 
-    def hold(self, ids: Sequence[int]) -> None:
-        """Read a beginning now, for every later prompt that begins alike."""
-        self._held.add(self.base, with_virtual_ids(self.base, ids))
+    def pin(self, ids: Sequence[int]) -> None:
+        """Prefill a prefix now, for every later prompt that begins with it."""
+        self._pinned.add(self.base, with_virtual_ids(self.base, ids))
 
-    def forget(self) -> None:
-        """Drop all: the weights have changed."""
-        for kept in (self._held, self._public, self._asked):
-            kept.clear()
-        self._read_learned()
+    def reset(self) -> None:
+        """Drop everything: the weights have changed."""
+        for cache in (self._pinned, self._public, self._by_salt):
+            cache.clear()
+        self._read_virtual_tokens()
 
-    def beginning(self, ids: tuple[int, ...]) -> PrefixRef | None:
-        """The longest beginning of a prompt that is held and long enough to be shared; the virtual tokens that are on at least."""
-        found = [self._common.longest(ids), self._held.longest(ids), self.learned]
+    def find_prefix(self, ids: tuple[int, ...]) -> PrefixRef | None:
+        """Return the longest cached prefix of a prompt that is long enough to share, or else the virtual tokens."""
+        found = [self._batch_prefix.longest(ids), self._pinned.longest(ids), self.virtual_prefix]
         longest = max((one for one in found if one), key=lambda one: one.length, default=None)
-        return longest if longest and longest.length >= self.share_from else self.learned
+        return longest if longest and longest.length >= self.min_shared_tokens else self.virtual_prefix
 
-    def again(self, request: Request, start: int) -> KVSegment | None:
-        """What was read before of a prompt from place `start` on, for all or for who asks now."""
-        stores = (self._public, self._asked, self._repeated)
-        found = (kept.longest(request.ids, start, request.asker) for kept in stores)
+    def find_segment(self, request: Request, start: int) -> KVSegment | None:
+        """Return the longest cached segment of a prompt from place `start` on that its request may use."""
+        caches = (self._public, self._by_salt, self._repeated_prompts)
+        found = (cache.longest(request.ids, start, request.cache_salt) for cache in caches)
         return max((one for one in found if one), key=len, default=None)
 
     @torch.inference_mode()
-    def share(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        """Before a call that asks all these: read what they begin with, and those that come several times, once each."""
+    def prepare_batch(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        """Before a batch: prefill the common prefix of all prompts, and prompts that occur several times, once each."""
         shared = shared_length(prompts)
-        held = self._held.longest(prompts[0][: shared + 1])
-        known = max((one.length for one in (held, self.learned) if one), default=0)
-        if shared >= self.share_from and known * 2 < shared:  # unless half of it or more is held already
-            self._common.add(self.base, prompts[0][:shared])
-        room = self._repeated.tokens
+        pinned = self._pinned.longest(prompts[0][: shared + 1])
+        known = max((one.length for one in (pinned, self.virtual_prefix) if one), default=0)
+        if shared >= self.min_shared_tokens and known * 2 < shared:  # unless at least half of it is cached
+            self._batch_prefix.add(self.base, prompts[0][:shared])
+        room = self._repeated_prompts.capacity
         for ids, times in Counter(prompts).items():
-            beginning = self.beginning(ids) if times > 1 else None
-            start = beginning.length if beginning else 0
-            if times > 1 and start + self.share_from < len(ids) <= room:
+            prefix_ref = self.find_prefix(ids) if times > 1 else None
+            start = prefix_ref.length if prefix_ref else 0
+            if times > 1 and start + self.min_shared_tokens < len(ids) <= room:
                 room -= len(ids)
-                read = read_prefix(self.base, ids[:-1], beginning.prefix.first(start) if beginning else None)
-                self._repeated.put(KVSegment(read.ids, read.keys, read.values))
+                entry = read_prefix(self.base, ids[:-1], prefix_ref.prefix.first(start) if prefix_ref else None)
+                self._repeated_prompts.put(KVSegment(entry.ids, entry.keys, entry.values))
 
-    def end_call(self) -> None:
-        """Drop what `share` read."""
-        self._common.clear()
-        self._repeated.clear()
+    def end_batch(self) -> None:
+        """Drop what `prepare_batch` cached."""
+        self._batch_prefix.clear()
+        self._repeated_prompts.clear()
 
-    def keep_public(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
-        """Keep what is public of a prompt that was read to its end, where it is more than was known."""
+    def add_public(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
+        """Cache the public part of a prefilled prompt, if it is longer than what was cached."""
         new = sequence.request.public - sequence.start
-        if new - sequence.known >= self.share_from:
-            self._public.put(_stretch(cache, slot, sequence, new))
+        if new - sequence.cached >= self.min_shared_tokens:
+            self._public.put(_segment_of(cache, slot, sequence, new))
 
-    def keep_for_asker(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
-        """Keep prompt and answer of a sequence that ends, for the next turn of who asked."""
-        asker, asked = sequence.request.asker, len(sequence.request.ids)
-        # the token that was said last is not in the slot, and there may be guesses behind a stop
-        new = min(cache.lengths[slot] - sequence.copied, len(sequence.fresh) + len(sequence.ids))
-        if asker and new - sequence.known >= self.share_from and sequence.start + new > asked:
-            self._asked.put(replace(_stretch(cache, slot, sequence, new), asker=asker, asked=asked))
+    def add_for_salt(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
+        """Cache prompt and answer of a finished sequence, for the next turn under the same `cache_salt`."""
+        cache_salt, asked = sequence.request.cache_salt, len(sequence.request.ids)
+        # the last token is not in the slot, and there may be drafts after a stop
+        new = min(cache.lengths[slot] - sequence.copied, len(sequence.new_ids) + len(sequence.ids))
+        if cache_salt and new - sequence.cached >= self.min_shared_tokens and sequence.start + new > asked:
+            self._by_salt.put(
+                replace(_segment_of(cache, slot, sequence, new), cache_salt=cache_salt, prompt_length=asked)
+            )
 
 
-def _stretch(cache: KVCache, slot: int, sequence: ActiveSequence, new: int) -> KVSegment:
-    """A copy of the first `new` tokens of a sequence behind its beginning."""
+def _segment_of(cache: KVCache, slot: int, sequence: ActiveSequence, new: int) -> KVSegment:
+    """Return a copy of the first `new` tokens of a sequence after its prefix."""
     ids = (*sequence.request.ids, *sequence.ids)[: sequence.start + new]
     return KVSegment(ids, *cache.copy(slot, slice(sequence.copied, sequence.copied + new)))

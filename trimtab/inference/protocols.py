@@ -1,4 +1,4 @@
-"""What endpoints are sent and what their replies mean: chat completions, and the two public APIs that decide among typed options.
+"""Protocols of remote endpoints: request bodies and replies of chat completions and of two decision APIs.
 
 Sources: TypeSafe's System One API (docs.typesafe.ai, `POST /v1/systemone`), and OpenAI's Decisions API in public beta
 (`POST /v1/decisions`, types in openai-python `types/decision*.py`).
@@ -16,11 +16,11 @@ from trimtab.base.records import Prompt
 from trimtab.base.sanitize import visible
 from trimtab.inference.bounded_http import token_count
 
-QUESTION = "label"  # what the one question of a request is called
-INSTRUCTION = "Which of the labels fits?"  # where the task has none
-EARLIER = "Decide for the last turn; those before it are worked examples, or what was said before."
-ROUNDING = 0.005  # what a probability may lose by two decimals: a sum may be off by so much for each label
-LEAST_ROOM, MOST_ROOM = 0.02, 0.5  # by which a sum may be off for a few labels, and for many
+QUESTION = "label"  # name of the question in a request
+INSTRUCTION = "Which of the labels fits?"  # if the task has none
+EARLIER_TURNS_NOTE = "Decide for the last turn; those before it are worked examples, or what was said before."
+ROUNDING = 0.005  # rounding error of two decimals: the sum may be off by this much per label
+MIN_TOLERANCE, MAX_TOLERANCE = 0.02, 0.5  # of the sum, for few and for many labels
 
 
 class ReplyError(Exception):
@@ -29,23 +29,23 @@ class ReplyError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One API: the `path` behind the url, the `body` of a request, and what a reply holds.
+    """One API: the `path` after the url, the `body` of a request, and how to `read` a reply.
 
-    `body(model, prompt, most, labels)` is JSON; `read(reply, labels)` gives `text`, token counts, `finished`, and where the API tells
-    them `probabilities` in the labels' order. It raises ReplyError, or the errors of a value that is not shaped as asked, which
-    `what` and `remedy` then explain. `free`: whether the text is the model's own words.
+    `body(model, prompt, max_new, labels)` returns JSON; `read(reply, labels)` returns `text`, token counts, `finished`,
+    and `probabilities` in the labels' order if the API gives them. It raises ReplyError, or the errors of a value of
+    another shape, for which `expected` and `remedy` are the message. `is_free_text`: the text is the model's own words.
     """
 
     path: str
-    what: str
+    expected: str
     remedy: str
-    free: bool = False
+    is_free_text: bool = False
     body: Callable[[str, Prompt, int, Sequence[str]], dict[str, Any]]
     read: Callable[[Any, Sequence[str]], dict[str, Any]]
 
 
-def _chat_body(model: str, prompt: Prompt, most: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
-    return {"model": model, "messages": _turns(prompt), "max_tokens": most, "temperature": 0}
+def _chat_body(model: str, prompt: Prompt, max_new: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
+    return {"model": model, "messages": _turns(prompt), "max_tokens": max_new, "temperature": 0}
 
 
 def _chat_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
@@ -57,8 +57,8 @@ def _chat_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:  # noqa: AR
     return {"text": text, **tokens, "finished": choice.get("finish_reason") != "length"}
 
 
-def _systemone_body(model: str, prompt: Prompt, most: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
-    instruction, state = _asked(prompt)
+def _systemone_body(model: str, prompt: Prompt, max_new: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
+    instruction, state = _question_and_state(prompt)
     question = {"type": "choice", "instructions": instruction, "criteria": dict.fromkeys(labels)}
     return {"model": model, "state": state, "questions": {QUESTION: question}}
 
@@ -67,12 +67,12 @@ def _systemone_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
     answer = reply["answers"][QUESTION]
     if answer["type"] != "choice":
         raise TypeError
-    return {**_decided(answer, answer["probabilities"], labels), **_tokens(reply, "input_tokens", "output_tokens")}
+    return {**_decision(answer, answer["probabilities"], labels), **_tokens(reply, "input_tokens", "output_tokens")}
 
 
-def _decisions_body(model: str, prompt: Prompt, most: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
-    """Only user turns may be sent, so earlier ones go out as JSON text."""
-    instruction, state = _asked(prompt)
+def _decisions_body(model: str, prompt: Prompt, max_new: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001
+    """Only user turns may be sent, so earlier turns are sent as JSON text."""
+    instruction, state = _question_and_state(prompt)
     text = state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
     choices = [{"value": label} for label in labels]
     question = {"type": "choice", "name": QUESTION, "instructions": instruction, "choices": choices}
@@ -80,7 +80,7 @@ def _decisions_body(model: str, prompt: Prompt, most: int, labels: Sequence[str]
 
 
 def _decisions_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
-    """A question that is declined is answered with nothing, which is wrong."""
+    """A question that is declined counts as an empty, wrong answer."""
     (answer,) = reply["answers"]
     tokens = _tokens(reply, "input_tokens", "output_tokens")
     if answer["type"] == "refusal":
@@ -90,28 +90,28 @@ def _decisions_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
     pairs = [(one["value"], one["probability"]) for one in answer["probabilities"]]
     if len(dict(pairs)) < len(pairs):
         raise ReplyError("the probabilities name a label twice")
-    return {**_decided(answer, dict(pairs), labels), **tokens}
+    return {**_decision(answer, dict(pairs), labels), **tokens}
 
 
-FORMS: Mapping[str, Protocol] = {
+PROTOCOLS: Mapping[str, Protocol] = {
     "chat": Protocol(
         path="/chat/completions",
-        what="a chat completion",
+        expected="a chat completion",
         remedy="check that the url is an OpenAI-compatible one, ending in /v1",
-        free=True,
+        is_free_text=True,
         body=_chat_body,
         read=_chat_read,
     ),
     "systemone": Protocol(
         path="/systemone",
-        what="a System One answer to a choice",
+        expected="a System One answer to a choice",
         remedy='check the url, which ends in /v1, or set api = "chat" or "decisions"',
         body=_systemone_body,
         read=_systemone_read,
     ),
     "decisions": Protocol(
         path="/decisions",
-        what="a decision on a choice",
+        expected="a decision on a choice",
         remedy='check the url, which ends in /v1, or set api = "chat" or "systemone"',
         body=_decisions_body,
         read=_decisions_read,
@@ -123,11 +123,13 @@ def _turns(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in prompt.messages]
 
 
-def _asked(prompt: Prompt) -> tuple[str, str | list[dict[str, str]]]:
-    """The question, and the state that it is about: the last turn's text, or all turns where there are earlier ones."""
+def _question_and_state(prompt: Prompt) -> tuple[str, str | list[dict[str, str]]]:
+    """Return the question, and the state that it is about: the last turn's text, or all turns if there are earlier
+    ones.
+    """
     instruction = "\n\n".join(turn.content for turn in prompt.messages if turn.role == "system") or INSTRUCTION
     turns = [turn for turn in _turns(prompt) if turn["role"] != "system"]
-    return (instruction, turns[0]["content"]) if len(turns) == 1 else (f"{instruction}\n\n{EARLIER}", turns)
+    return (instruction, turns[0]["content"]) if len(turns) == 1 else (f"{instruction}\n\n{EARLIER_TURNS_NOTE}", turns)
 
 
 def _tokens(reply: Any, read: str, written: str) -> dict[str, int]:
@@ -135,18 +137,18 @@ def _tokens(reply: Any, read: str, written: str) -> dict[str, int]:
     return {"prompt_tokens": token_count(usage.get(read)), "new_tokens": token_count(usage.get(written))}
 
 
-def _decided(answer: Any, chances: Any, labels: Sequence[str]) -> dict[str, Any]:
-    """The likeliest label (of equals the one that the endpoint chose), and the probabilities, which then add up to 1."""
-    if not isinstance(chances, dict):
+def _decision(answer: Any, probabilities: Any, labels: Sequence[str]) -> dict[str, Any]:
+    """Return the likeliest label (of equals the endpoint's choice), and the probabilities, normalised to sum to 1."""
+    if not isinstance(probabilities, dict):
         raise TypeError
-    lacking = next((label for label in labels if label not in chances), None)
+    lacking = next((label for label in labels if label not in probabilities), None)
     if lacking is not None:
         raise ReplyError(f"the probabilities lack the label {visible(lacking[:80])!r}")
-    if len(chances) > len(labels):
-        raise ReplyError("the probabilities name a label that was not asked for")
-    values = [_probability(chances[label], label) for label in labels]
-    total, room = sum(values), min(MOST_ROOM, max(LEAST_ROOM, ROUNDING * len(labels)))
-    if abs(total - 1) > room:
+    if len(probabilities) > len(labels):
+        raise ReplyError("the probabilities name a label that was not requested")
+    values = [_probability(probabilities[label], label) for label in labels]
+    total, tolerance = sum(values), min(MAX_TOLERANCE, max(MIN_TOLERANCE, ROUNDING * len(labels)))
+    if abs(total - 1) > tolerance:
         raise ReplyError(f"the probabilities add up to {total:.3g}, not 1")
     best = max(range(len(labels)), key=lambda number: (values[number], labels[number] == answer["choice"]))
     return {"text": labels[best], "finished": True, "probabilities": [value / total for value in values]}

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.inference.constraints import written_tokens
+from trimtab.inference.constraints import vocabulary_tokens
 from trimtab.inference.detokenize import byte_fallback, byte_level
 
-KEPT_TEXTS = 256  # texts whose places are kept for each tokenizer
+MAX_CACHED_TEXTS = 256  # texts whose positions are cached per tokenizer
 _CHUNK = re.compile(r"\S+")
-_LINKS = frozenset(".,:;'’/@-‐‑_")  # between two letters or digits they part no word: 2.5, 10:30, don't, a@b.org
-_NEVER = 1 << 30  # tokens: the end is out of reach
+_LINKS = frozenset(".,:;'’/@-‐‑_")  # between two letters or digits they do not end a word: 2.5, 10:30, don't, a@b.org
+_NEVER = 1 << 30  # tokens: the end cannot be reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class TokenBytes:
         for spelled in self._spelled:
             lengths.setdefault(spelled[0], set()).add(len(spelled))
         self._lengths = {first: sorted(found) for first, found in lengths.items()}
-        self._text = lru_cache(maxsize=KEPT_TEXTS)(lambda text, whole: _Text(text, self, whole=whole))
+        self._text = lru_cache(maxsize=MAX_CACHED_TEXTS)(lambda text, whole: _Text(text, self, whole=whole))
 
     def at(self, text: bytes, place: int, lead: bytes = b"") -> Iterator[tuple[int, int]]:
         """The tokens that spell `lead` and at least one byte of `text` from `place` on, each with the position after it."""
@@ -136,7 +136,7 @@ def token_bytes_of(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) ->
 
 def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mapping[int, bytes]:
     """The bytes of each token that has any; special tokens have none."""
-    written = written_tokens(tokenizer, vocabulary, stop_ids)
+    written = vocabulary_tokens(tokenizer, vocabulary, stop_ids)
     added = {number: token.content.encode() for number, token in tokenizer.added_tokens_decoder.items()}
     if "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder):
         spell = byte_level
@@ -144,7 +144,7 @@ def _spelled(tokenizer: Any, stop_ids: frozenset[int], vocabulary: int) -> Mappi
         spell = byte_fallback
     else:
         raise InputError(
-            "its tokenizer does not tell the bytes of its tokens, so no answer can be held to passages",
+            "its tokenizer's bytes per token are unknown, so answers cannot be constrained to passages",
             "choose another base model, or take quote out of the arm's name",
             field="base.model",
         )

@@ -1,4 +1,4 @@
-"""A request, what comes back for it, and the sequence that it is on the way there."""
+"""Requests of the engine, their events and completions, and the state of a running sequence."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from trimtab.inference.sampling import GREEDY, Sampling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt as token ids, and how it is answered.
+    """One prompt as token ids, and how to answer it.
 
-    The answer ends with the token that completes one of the `stops`. `logprobs` asks for log-probabilities, `top_logprobs` for those
-    of so many likeliest tokens beside each, `stream` for text with each token. `prompt_logprobs` asks for the same of the prompt's
-    tokens; the whole prompt is then read anew, and `max_new` may be 0. `constraint`: what the answer has to fit; where no
-    token does, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its first tokens may be kept once they
-    were read, for later requests that begin alike: what they find shows in their `cached_tokens`, so nothing of what somebody asked.
-    `asker`: who asks; prompt and answer are kept for their next turn, a later request of theirs that goes on behind them. Nothing is
-    kept where it is empty.
+    The answer ends with the token that completes one of the `stops`. `logprobs` requests log-probabilities,
+    `top_logprobs` those of the likeliest tokens too, `stream` text with each token. `prompt_logprobs` requests the same
+    for the prompt's tokens; the whole prompt is then computed, and `max_new` may be 0. `constraint`: what the answer
+    must match; if no token matches, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its
+    first tokens may be cached for any later request; hits show in `cached_tokens`, so these must hold nothing private.
+    `cache_salt`: prompt and answer are cached for later requests with the same salt; nothing is cached if it is empty.
     """
 
     id: str
@@ -38,13 +37,13 @@ class Request:
     constraint: Constraint | QuoteConstraint | None = None
     stream: bool = False
     public: int = 0
-    asker: str = ""
+    cache_salt: str = ""
 
 
 def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at_least: bool = False) -> None:
-    """Raise ContextLengthError for a prompt of so many `tokens` that does not fit the model's context with its answer.
+    """Raise ContextLengthError for a prompt of `tokens` tokens that does not fit the model's context with its answer.
 
-    `at_least`: the prompt was not tokenized, and has so many or more.
+    `at_least`: the prompt was not tokenized, and has at least that many.
     """
     if tokens + max_new > context:
         raise ContextLengthError(
@@ -56,46 +55,45 @@ def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at
         )
 
 
-Likeliest = tuple[tuple[int, float], ...]  # tokens and the logarithms of their probabilities
+TopTokens = tuple[tuple[int, float], ...]  # tokens with their log-probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledToken:
-    """One new token as the model gives it."""
+    """One new token as sampled from the model."""
 
     token: int
     log_probability: float | None = None
-    likeliest: Likeliest = ()
+    likeliest: TopTokens = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedToken:
     """One new token of an answer, the stop token too.
 
-    `text` is what became certain with it: whole characters that no stop takes back. It stays empty unless the request streams
-    or has stops; all together are the answer's text. `log_probability` is None unless asked for; `likeliest` are as many tokens as
-    were asked for with theirs, the likeliest first.
+    `text`: the text that became final with it, whole characters that no stop removes. It is empty unless the request
+    streams or has stops; all together are the answer's text. `log_probability` is None unless requested; `likeliest`:
+    the requested number of tokens with theirs, the likeliest first.
     """
 
     id: str
     token: int
     text: str = ""
     log_probability: float | None = None
-    likeliest: Likeliest = ()
+    likeliest: TopTokens = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """The new tokens without the stop token, those of a stop text included; unless `finished`, `max_new` or a cancellation cut it.
+    """The new tokens without the stop token, those of a stop string included; unless `finished`, `max_new` or a
+    cancellation cut it.
 
-    `log_probabilities`: the natural logarithm of each token's probability in the model's own distribution (temperature 1,
-    nothing left out, no penalty, float32), where asked for; a stop token's comes last, so there is one more than there are `ids`.
-    `likeliest` goes with them, where asked for.
-    `prompt_log_probabilities` and `prompt_likeliest`: the same of the prompt's tokens from the second on, where asked for.
-    `cached_tokens`: of the prompt's, those that were not read for it, since a beginning that was read before holds them.
-    `seconds`: the time of every pass shared among its sequences (prefill by tokens, prefix and decoding evenly), so that
-    the seconds of a batch add up to its time, and one request alone has its own latency. `prefill_seconds` of them went
-    into reading the prompt.
+    `log_probabilities`: natural log-probability of each token under the model's own distribution (temperature 1, not
+    truncated, no penalty, float32), if requested; a stop token's comes last, so there is one more than there are `ids`.
+    `likeliest` goes with them. `prompt_log_probabilities` and `prompt_likeliest`: the same for the prompt's tokens from
+    the second on. `cached_tokens`: prompt tokens that came from a cache. `seconds`: the time of every pass shared among
+    its sequences (prefill by tokens, prefix and decoding evenly), so that the seconds of a batch add up to its time,
+    and a single request has its own latency. `prefill_seconds`: the part of them spent on the prompt.
     """
 
     id: str
@@ -106,9 +104,9 @@ class Completion:
     prefill_seconds: float
     cached_tokens: int = 0
     log_probabilities: tuple[float, ...] = ()
-    likeliest: tuple[Likeliest, ...] = ()
+    likeliest: tuple[TopTokens, ...] = ()
     prompt_log_probabilities: tuple[float, ...] = ()
-    prompt_likeliest: tuple[Likeliest, ...] = ()
+    prompt_likeliest: tuple[TopTokens, ...] = ()
 
 
 EngineEvent = GeneratedToken | Completion
@@ -116,111 +114,118 @@ EngineEvent = GeneratedToken | Completion
 
 @dataclass(slots=True, eq=False)
 class ActiveSequence:
-    """A request on its way; `fresh` are the prompt's tokens after its beginning, the first `read` of them lie in its slot.
+    """A request in flight; `new_ids` are the prompt's tokens after its prefix.
 
-    `again`: what an earlier prompt had there too, the first of them, which its first pass copies into the slot.
+    The first `prefilled` of them are in its slot. `cached_segment`: cached keys and values of the first of them, which
+    the first pass copies into the slot.
     """
 
     request: Request
-    beginning: PrefixRef | None
-    fresh: tuple[int, ...]
+    prefix_ref: PrefixRef | None
+    new_ids: tuple[int, ...]
     text: TextStream | None
     matcher: Matcher | None = None
-    again: KVSegment | None = None
-    read: int = 0
+    cached_segment: KVSegment | None = None
+    prefilled: int = 0
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
-    likeliest: list[Likeliest] = field(default_factory=list)
+    likeliest: list[TopTokens] = field(default_factory=list)
     prompt_log_probabilities: list[float] = field(default_factory=list)
-    prompt_likeliest: list[Likeliest] = field(default_factory=list)
+    prompt_likeliest: list[TopTokens] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
-    drafts: PromptLookup | None = None
+    lookup: PromptLookup | None = None
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finished: bool = False
-    stuck: bool = False
+    rejected: bool = False
 
     def __post_init__(self) -> None:
-        """`counts`: how often each token was said; those of the prompt stand there with 0, where its penalties look at them."""
-        if self.request.sampling.repeats:
-            self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens are none
-        self.read = self.known
+        """Initialise `counts`, how often each token was generated; prompt tokens have 0 there if penalties use them."""
+        if self.request.sampling.uses_prompt_counts:
+            self.counts = {token: 0 for token in self.request.ids if token >= 0}  # virtual tokens have negative ids
+        self.prefilled = self.cached
 
     @property
     def start(self) -> int:
-        """The place of the first of its own tokens."""
-        return self.beginning.length if self.beginning else 0
+        """Place of the first of its own tokens."""
+        return self.prefix_ref.length if self.prefix_ref else 0
 
     @property
     def copied(self) -> int:
-        """How many tokens of its beginning lie in its slot."""
-        return self.beginning.copied if self.beginning else 0
+        """Tokens of its prefix that are copied into its slot."""
+        return self.prefix_ref.copied if self.prefix_ref else 0
 
     @property
-    def known(self) -> int:
-        """How many of `fresh` need no reading."""
-        return len(self.again) if self.again else 0
+    def cached(self) -> int:
+        """Number of `new_ids` that are cached."""
+        return len(self.cached_segment) if self.cached_segment else 0
 
     def part(self, end: int) -> PromptPart:
-        """What the next pass reads of it, up to `end` of its own tokens."""
-        again = self.again if self.read == self.known else None
-        return PromptPart(start=self.read, end=end, length=len(self.fresh), beginning=self.beginning, again=again)
+        """Return what the next pass prefills, up to `end` of its own tokens."""
+        cached_segment = self.cached_segment if self.prefilled == self.cached else None
+        return PromptPart(
+            start=self.prefilled,
+            end=end,
+            length=len(self.new_ids),
+            prefix_ref=self.prefix_ref,
+            cached_segment=cached_segment,
+        )
 
     @property
-    def work(self) -> int:
-        """Tokens that its slot will hold at most."""
-        return self.copied + len(self.fresh) + self.request.max_new
+    def slot_tokens(self) -> int:
+        """The most tokens that its slot will hold."""
+        return self.copied + len(self.new_ids) + self.request.max_new
 
     @property
     def shared(self) -> PrefixRef | None:
-        """The beginning that it attends to apart from its own tokens."""
-        return None if self.copied else self.beginning
+        """The prefix that it attends to outside of its slot."""
+        return None if self.copied else self.prefix_ref
 
     @property
-    def can_guess(self) -> bool:
-        """Whether its next token depends on nothing but the scores: what was said meanwhile changes neither penalties nor a grammar."""
-        return self.matcher is None and not self.request.sampling.penalises
+    def can_draft(self) -> bool:
+        """True if its next token depends on the scores alone: drafts change neither penalties nor a grammar."""
+        return self.matcher is None and not self.request.sampling.has_penalties
 
-    def guessed(self, most: int) -> list[int]:
-        """Up to so many of its next tokens, guessed."""
+    def draft(self, most: int) -> list[int]:
+        """Return up to `most` draft tokens."""
         prompt = self.request.ids
-        if self.drafts is None:
-            self.drafts = PromptLookup(prompt)
-        self.drafts.extend(self.ids[len(self.drafts) - len(prompt) :])
-        return self.drafts.next(min(most, self.request.max_new - len(self.ids) - 1))
+        if self.lookup is None:
+            self.lookup = PromptLookup(prompt)
+        self.lookup.extend(self.ids[len(self.lookup) - len(prompt) :])
+        return self.lookup.next(min(most, self.request.max_new - len(self.ids) - 1))
 
     @property
-    def ended(self) -> bool:
-        """Whether it has all its tokens."""
-        return self.finished or self.stuck or len(self.ids) == self.request.max_new
+    def is_done(self) -> bool:
+        """True if it has all its tokens."""
+        return self.finished or self.rejected or len(self.ids) == self.request.max_new
 
-    def take(self, said: SampledToken, stop_ids: frozenset[int]) -> GeneratedToken:
-        """Go on by one token."""
-        if said.log_probability is not None:
-            self.log_probabilities.append(said.log_probability)
-        if said.likeliest:
-            self.likeliest.append(said.likeliest)
-        if self.matcher and not self.matcher.accept(said.token):
-            self.stuck = True
-        elif said.token in stop_ids:
+    def take(self, sampled: SampledToken, stop_ids: frozenset[int]) -> GeneratedToken:
+        """Append one sampled token and return its event."""
+        if sampled.log_probability is not None:
+            self.log_probabilities.append(sampled.log_probability)
+        if sampled.likeliest:
+            self.likeliest.append(sampled.likeliest)
+        if self.matcher and not self.matcher.accept(sampled.token):
+            self.rejected = True
+        elif sampled.token in stop_ids:
             self.finished = True
         else:
-            self.ids.append(said.token)
-            self.counts[said.token] = self.counts.get(said.token, 0) + 1
+            self.ids.append(sampled.token)
+            self.counts[sampled.token] = self.counts.get(sampled.token, 0) + 1
         piece = ""
         if self.text:
-            piece = self.text.add(self.ids, self.ended)
+            piece = self.text.add(self.ids, self.is_done)
             self.finished |= self.text.stopped
         return GeneratedToken(
             id=self.request.id,
-            token=said.token,
+            token=sampled.token,
             text=piece,
-            log_probability=said.log_probability,
-            likeliest=said.likeliest,
+            log_probability=sampled.log_probability,
+            likeliest=sampled.likeliest,
         )
 
     def completion(self) -> Completion:
-        """What it has said so far."""
+        """Return the answer so far."""
         return Completion(
             id=self.request.id,
             ids=tuple(self.ids),
@@ -228,7 +233,7 @@ class ActiveSequence:
             prompt_tokens=len(self.request.ids),
             seconds=self.prefill_seconds + self.decode_seconds,
             prefill_seconds=self.prefill_seconds,
-            cached_tokens=len(self.request.ids) - len(self.fresh) + self.known,
+            cached_tokens=len(self.request.ids) - len(self.new_ids) + self.cached,
             log_probabilities=tuple(self.log_probabilities),
             likeliest=tuple(self.likeliest),
             prompt_log_probabilities=tuple(self.prompt_log_probabilities),

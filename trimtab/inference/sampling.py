@@ -1,9 +1,9 @@
-"""From scores over the vocabulary to the next token: greedy, or drawn by a request's own numbers, for all rows at once.
+"""Sampling: from logits to the next tokens, greedy or drawn with each request's own seed, for all rows at once.
 
-Shapes: B rows, R of them drawn, V vocabulary, W the highest scores of each row, E tokens that were said or read before. A draw is the argmax of scores plus Gumbel noise
-(Gumbel 1954), and the noise of a token is a hash of (seed, step, token): there is no state to keep, and nothing that another row
-or the slot could change. Neighbouring scores decide in no other way than by their difference, so the rounding that comes with
-another batch changes a draw about as rarely as it changes a greedy token; a cumulative sum would carry it through the vocabulary.
+Shapes: B rows, R of them drawn, V vocabulary, W the highest scores of each row, E tokens with a penalty. A draw is the
+argmax of scores plus Gumbel noise (Gumbel 1954), and a token's noise is a hash of (seed, step, token): there is no
+state to keep, and neither other rows nor the slot change a draw. Only differences of scores matter, so rounding in
+another batch changes a draw about as rarely as a greedy token; a cumulative sum would carry it through the vocabulary.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from torch import Tensor
 from trimtab.base.errors import InputError
 from trimtab.inference.kv_cache import small_tensor
 from trimtab.model.attention import softmax_and_log_sum
-from trimtab.model.kernels import ops as operations
+from trimtab.model.kernels import ops as ops
 
 _BLOCK = 128  # scores; most vocabularies are a multiple of it
-_SLICE = 8  # rows that are held in float32 at once
+_SLICE = 8  # rows in float32 at once
 _SPREAD, _MIX_1, _MIX_2 = -1640531527, 0x7FEB352D, -2073254261  # odd, as signed 32 bits: 2^32 / golden ratio; lowbias32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 leave the distribution whole.
+    """Sampling parameters: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 keep the whole distribution.
 
-    Tokens with the same score as the last one that top_k or top_p keeps are kept too. `min_p`: tokens with less than this share of
-    the likeliest one's probability are left out. Before anything else, a greedy choice too, `repetition_penalty` (Keskar et al. 2019,
-    arXiv 1909.05858) divides positive scores of tokens that stand in prompt or answer and multiplies negative ones; as OpenAI has
-    them, `frequency_penalty` times how often a token stands in the answer and, where it does, `presence_penalty` are taken off.
-    Raises InputError for a value outside its range.
+    Tokens that tie with the last one that top_k or top_p keeps are kept too. `min_p` drops tokens with less than this
+    share of the likeliest one's probability. Penalties come first and also apply to greedy choices:
+    `repetition_penalty` (Keskar et al. 2019, arXiv 1909.05858) divides positive scores of tokens in prompt or answer
+    and multiplies negative ones; as in OpenAI's API, `frequency_penalty` times the token's count in the answer, and
+    `presence_penalty` if it occurs there, are subtracted. Raises InputError for a value outside its range.
     """
 
     temperature: float = 0.0
@@ -65,22 +65,22 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether nothing is drawn."""
+        """True if nothing is drawn."""
         return self.temperature == 0
 
     @property
-    def narrows(self) -> bool:
-        """Whether some tokens are never drawn."""
+    def truncates(self) -> bool:
+        """True if some tokens are never drawn."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
     @property
-    def penalises(self) -> bool:
-        """Whether a token's score depends on those before it."""
-        return self.repeats or self.frequency_penalty != 0 or self.presence_penalty != 0
+    def has_penalties(self) -> bool:
+        """True if a token's score depends on earlier tokens."""
+        return self.uses_prompt_counts or self.frequency_penalty != 0 or self.presence_penalty != 0
 
     @property
-    def repeats(self) -> bool:
-        """Whether it depends on those of the prompt too."""
+    def uses_prompt_counts(self) -> bool:
+        """True if a token's score depends on the prompt's tokens too."""
         return self.repetition_penalty != 1
 
 
@@ -88,8 +88,8 @@ GREEDY = Sampling()
 
 
 def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequence[int]) -> Tensor:
-    """The next token of every row, `tokens_B` on the device; `steps` are the numbers of tokens each has drawn before."""
-    tokens_B = _highest(logits_BV)
+    """Return the next token of every row, `tokens_B` on the device; `steps`: tokens that each has drawn before."""
+    tokens_B = _argmax(logits_BV)
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if drawn:
         rows_R = small_tensor(drawn, logits_BV.device)
@@ -99,8 +99,8 @@ def next_tokens(logits_BV: Tensor, samplings: Sequence[Sampling], steps: Sequenc
     return tokens_B
 
 
-def _highest(scores_BV: Tensor) -> Tensor:
-    """`argmax(-1)`, which takes three times as long on CPU: it converts every score."""
+def _argmax(scores_BV: Tensor) -> Tensor:
+    """Return `argmax(-1)`, which takes three times as long on CPU: it converts every score."""
     if scores_BV.device.type != "cpu" or scores_BV.shape[1] % _BLOCK:
         return scores_BV.argmax(-1)
     blocks_BCL = scores_BV.view(len(scores_BV), -1, _BLOCK)
@@ -111,92 +111,95 @@ def _highest(scores_BV: Tensor) -> Tensor:
 
 
 def apply_penalties(scores_BV: Tensor, samplings: Sequence[Sampling], counts: Sequence[Mapping[int, int]]) -> Tensor:
-    """Scores less what each row's penalties take off, float32; the same tensor where no row has any.
+    """Return scores with each row's penalties applied, float32; the same tensor if no row has any.
 
-    `counts`: how often each token stands in a row's answer; those of the prompt alone with 0, for rows that look at the prompt.
+    `counts`: how often each token occurs in a row's answer; tokens of the prompt alone have 0, for rows that penalise
+    them.
     """
-    asked = [row for row, sampling in enumerate(samplings) if sampling.penalises and counts[row]]
-    if not asked:
+    penalised = [row for row, sampling in enumerate(samplings) if sampling.has_penalties and counts[row]]
+    if not penalised:
         return scores_BV
     device = scores_BV.device
-    lengths_R = small_tensor([len(counts[row]) for row in asked], device)
-    total = sum(len(counts[row]) for row in asked)
+    lengths_R = small_tensor([len(counts[row]) for row in penalised], device)
+    total = sum(len(counts[row]) for row in penalised)
 
     def each(values: list[float]) -> Tensor:
         return small_tensor(values, device).repeat_interleave(lengths_R, output_size=total)
 
-    rows_E = small_tensor(asked, device).repeat_interleave(lengths_R, output_size=total)
-    tokens_E = small_tensor([token for row in asked for token in counts[row]], device)
-    said_E = small_tensor([count for row in asked for count in counts[row].values()], device)
-    factor_E = each([samplings[row].repetition_penalty for row in asked])
+    rows_E = small_tensor(penalised, device).repeat_interleave(lengths_R, output_size=total)
+    tokens_E = small_tensor([token for row in penalised for token in counts[row]], device)
+    counts_E = small_tensor([count for row in penalised for count in counts[row].values()], device)
+    factor_E = each([samplings[row].repetition_penalty for row in penalised])
     scores_BV = scores_BV.float()
-    some_E = scores_BV[rows_E, tokens_E]
-    some_E = torch.where(some_E < 0, some_E * factor_E, some_E / factor_E)
-    some_E -= each([samplings[row].frequency_penalty for row in asked]) * said_E
-    some_E -= each([samplings[row].presence_penalty for row in asked]) * (said_E > 0)
-    return scores_BV.index_put((rows_E, tokens_E), some_E)
+    scores_E = scores_BV[rows_E, tokens_E]
+    scores_E = torch.where(scores_E < 0, scores_E * factor_E, scores_E / factor_E)
+    scores_E -= each([samplings[row].frequency_penalty for row in penalised]) * counts_E
+    scores_E -= each([samplings[row].presence_penalty for row in penalised]) * (counts_E > 0)
+    return scores_BV.index_put((rows_E, tokens_E), scores_E)
 
 
 def top_log_probabilities(logits_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` likeliest tokens of each row and the logarithms of their probabilities, `[B, count]`, the likeliest first."""
+    """Return the `count` likeliest tokens of each row and their log-probabilities, `[B, count]`, the likeliest
+    first.
+    """
     best_BW, tokens_BW = logits_BV.float().topk(count)
     return tokens_BW, best_BW - log_sum_exp_of(logits_BV)[:, None]
 
 
 def log_probabilities(logits_BV: Tensor, tokens_B: Tensor) -> Tensor:
-    """Natural logarithm of each row's probability of its token, float32, whatever the sampling."""
+    """Return the natural log-probability of each row's token, float32, before any sampling parameter."""
     return logits_BV.gather(1, tokens_B[:, None])[:, 0].float() - log_sum_exp_of(logits_BV)
 
 
 def log_sum_exp_of(logits_BV: Tensor) -> Tensor:
-    """The logarithm of each row's summed exponentials, float32 `log_sum_B`: what scores lie above the logarithms of their probabilities.
+    """Return each row's log-sum-exp, float32 `log_sum_B`.
 
-    On CPU a few rows at a time, which stay in cache. Not in float32, where what is measured is held to the bit.
+    On CPU a few rows at a time, which stay in cache; not in float32, where measured values are compared to the bit.
     """
     if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
-    if operations.supports_rows("log_sums", logits_BV):
-        return operations.log_sum_exp(logits_BV)
+    if ops.supports_rows("log_sums", logits_BV):
+        return ops.log_sum_exp(logits_BV)
     return torch.cat([softmax_and_log_sum(part_SV.float())[1] for part_SV in torch.split(logits_BV, _SLICE)])
 
 
 def _scaled(scores_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """Scores by temperature, the highest at 0, those that are never drawn at -inf."""
+    """Return scores divided by temperature, the highest at 0, those that are never drawn at -inf."""
     temperatures_R = small_tensor([sampling.temperature for sampling in samplings], scores_RV.device)
     scaled_RV = (scores_RV - scores_RV.amax(-1, keepdim=True)) / temperatures_R[:, None]
-    narrow = [row for row, sampling in enumerate(samplings) if sampling.narrows]
+    narrow = [row for row, sampling in enumerate(samplings) if sampling.truncates]
     if narrow:
         rows = small_tensor(narrow, scores_RV.device)
         some_RV = scaled_RV[rows]
-        floor_R1 = _floor(some_RV, [samplings[row] for row in narrow])
+        floor_R1 = _min_kept_score(some_RV, [samplings[row] for row in narrow])
         scaled_RV[rows] = some_RV.masked_fill(some_RV < floor_R1, float("-inf"))
     return scaled_RV
 
 
-def _floor(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """The lowest score that each row still draws, `[R, 1]`: of the top_k best, the fewest that hold top_p, none below min_p."""
+def _min_kept_score(scaled_RV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """Return the lowest score that each row still draws, `[R, 1]`, by top_k, top_p and min_p."""
     vocabulary, device = scaled_RV.shape[1], scaled_RV.device
-    # the highest score is 0, and the share of a token beside it the exponential of its own
+    # the highest score is 0, so exp(score) is a token's probability relative to the likeliest
     least_R1 = small_tensor(
         [math.log(sampling.min_p) if sampling.min_p else -math.inf for sampling in samplings], device
     )[:, None]
     if all(sampling.top_k == 0 and sampling.top_p == 1 for sampling in samplings):
-        return least_R1  # nothing needs to be sorted
+        return least_R1  # no sorting needed
     counts = [min(sampling.top_k or vocabulary, vocabulary) for sampling in samplings]
     counts_R1 = small_tensor(counts, device)[:, None]
     shares_R1 = small_tensor([sampling.top_p for sampling in samplings], device)[:, None]
     best_RW = scaled_RV.topk(max(counts)).values
     outside_RW = torch.arange(max(counts), device=device) >= counts_R1
     weights_RW = best_RW.masked_fill(outside_RW, float("-inf")).softmax(-1)
-    # A token stays when those before it hold less than top_p; at 1 rounding must not drop the last ones.
+    # A token stays if those before it hold less than top_p; at 1, rounding must not drop the last ones.
     outside_RW |= (weights_RW.cumsum(-1) - weights_RW >= shares_R1) & (shares_R1 < 1)
     return best_RW.masked_fill(outside_RW, float("inf")).amin(-1, keepdim=True).maximum(least_R1)
 
 
 def _gumbel(draws: Sequence[tuple[int, int]], vocabulary: int, device: torch.device) -> Tensor:
-    """Gumbel noise `[R, V]` of each (seed, step), from 31 bits a token.
+    """Return Gumbel noise `[R, V]` of each (seed, step), from 31 bits per token.
 
-    Integers wrap around at 32 bits, and the shifts keep the sign: still one-to-one, and one operation less than without.
+    Integers wrap around at 32 bits, and the shifts keep the sign: still one-to-one, and one operation less.
     """
     keys_2R = small_tensor([part for draw in draws for part in _key(*draw)], device, torch.int32).view(-1, 2).T
     bits_RV = torch.arange(vocabulary, dtype=torch.int32, device=device) * _SPREAD + keys_2R[0, :, None]

@@ -1,4 +1,4 @@
-"""Who waits, whose prompt is being read and who runs; how many may at once, and how much of which prompt a pass reads."""
+"""Scheduler of the engine: which prompts are prefilled next, which sequences run, and how many fit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from trimtab.inference.request import ActiveSequence
 
 
 class Scheduler:
-    """Sequences on their way, in order of arrival. The `running` have the first slots, in their order.
+    """Waiting, prefilling and running sequences, in order of arrival.
 
-    Behind them is the slot of `reading`: a prompt longer than a pass, of which a part was read. `evenly`: all requests are known
-    from the beginning and nobody waits for a next token, so that prompts are read before anything goes on.
+    The `running` have the first slots, in their order. The next slot is that of `reading`, a prompt longer than a pass
+    that is partly prefilled. `batch_mode`: all requests are known from the start and nobody waits for the next token,
+    so prompts are prefilled before decoding goes on.
     """
 
     def __init__(self, slots: int, cache_tokens: int, pass_tokens: int) -> None:
@@ -21,18 +22,18 @@ class Scheduler:
         self.cache = KVCache()
         self.running: list[ActiveSequence] = []
         self.reading: ActiveSequence | None = None
-        self.evenly = False
+        self.batch_mode = False
         self._waiting: deque[ActiveSequence] = deque()
-        self._arrived = self._left = False  # since the last pass: somebody came, or was cancelled
-        self._has_read = False  # the last pass read prompts
+        self._arrived = self._left = False  # since the last pass: requests arrived, or were cancelled
+        self._last_was_prefill = False  # the last pass read prompts
 
     def add(self, sequence: ActiveSequence) -> None:
-        """Queue behind those that wait."""
+        """Queue a sequence."""
         self._waiting.append(sequence)
         self._arrived = True
 
     def cancel(self, sequence: ActiveSequence) -> None:
-        """Take a sequence off wherever it is; its slot is free for the next pass."""
+        """Remove a sequence wherever it is; its slot is free for the next pass."""
         if sequence in self._waiting:
             self._waiting.remove(sequence)
             return
@@ -41,104 +42,112 @@ class Scheduler:
             self.reading = None
             self.cache.release(len(self.running), len(self.running))
         else:
-            self.leave(self.running.index(sequence))
+            self.release(self.running.index(sequence))
 
-    def leave(self, slot: int) -> None:
-        """Free a slot: the last of the running moves into it."""
+    def release(self, slot: int) -> None:
+        """Free a slot: the last running sequence moves into it."""
         last = len(self.running) - 1
         self.cache.release(slot, last)
         self.running[slot] = self.running[last]
         self.running.pop()
 
-    def next(self) -> list[tuple[ActiveSequence, int]]:
-        """The prompts that the next pass reads, and up to which of its own tokens each; none when it is better to go on decoding.
+    def next_prompts(self) -> list[tuple[ActiveSequence, int]]:
+        """Return the prompts that the next pass prefills, and up to which of its own tokens each; none if decoding goes
+        on.
 
-        A prompt that fits into a pass is never divided. One that does not is read in several, and what runs goes on between them.
+        A prompt that fits into a pass is never split. A longer one is prefilled in several, and decoding goes on
+        between them.
         """
-        turn = self._turn()
+        is_prefill_turn = self._is_prefill_turn()
         self._left = False
-        parts = self._parts() if turn else []
-        self._has_read = bool(parts)
+        parts = self._next_parts() if is_prefill_turn else []
+        self._last_was_prefill = bool(parts)
         return parts
 
-    def read(self, parts: list[tuple[ActiveSequence, int]]) -> list[ActiveSequence]:
-        """Note what a pass has read; the sequences that can go on now, which run from here on."""
+    def mark_prefilled(self, parts: list[tuple[ActiveSequence, int]]) -> list[ActiveSequence]:
+        """Record what a pass has prefilled; return the sequences that are complete, which run from here on."""
         for sequence, end in parts:
-            sequence.read = end
-        ready = [sequence for sequence, _ in parts if sequence.read == len(sequence.fresh)]
+            sequence.prefilled = end
+        ready = [sequence for sequence, _ in parts if sequence.prefilled == len(sequence.new_ids)]
         self.reading = parts[-1][0] if len(ready) < len(parts) else None
         self.running += ready
         return ready
 
-    def _turn(self) -> bool:
-        """Whether it is time to read prompts."""
+    def _is_prefill_turn(self) -> bool:
+        """True if it is time to prefill."""
         if not self._waiting and self.reading is None:
             return False
         if not self.running:
             return True
-        if self._has_read and not self.evenly:
-            return False  # one pass of prompts and one of decoding in turn: nobody's answer stands still for longer
+        if self._last_was_prefill and not self.batch_mode:
+            return False  # prefill and decoding alternate: no answer waits for longer than one pass
         if self.reading or self._left:
             return True
-        # A prompt alone fills a pass badly: wait until an eighth of the slots is free, or one for each that waits.
-        self._grow()
-        return self._free() >= min(len(self._waiting), -(-self.cache.count // 8))
+        # A single prompt is a small pass: wait until an eighth of the slots is free, or one per waiting request.
+        self._adjust_slots()
+        return self._free_slots() >= min(len(self._waiting), -(-self.cache.count // 8))
 
-    def _parts(self) -> list[tuple[ActiveSequence, int]]:
-        """As much as a pass takes of the prompt that is being read, then of those that wait, as slots and memory allow."""
-        self._grow()
+    def _next_parts(self) -> list[tuple[ActiveSequence, int]]:
+        """Fill a pass with the prompt that is being prefilled and then waiting ones, as slots and memory allow."""
+        self._adjust_slots()
         parts: list[tuple[ActiveSequence, int]] = []
-        room, busy, longest = self.pass_tokens, len(self.running), self._longest()
+        token_budget, busy, longest = self.pass_tokens, len(self.running), self._longest_in_slots()
         if self.reading:
-            parts.append((self.reading, min(self.reading.read + room, len(self.reading.fresh))))
-            room -= parts[0][1] - self.reading.read
-        while self._waiting and busy + len(parts) < self.cache.count and room > 0:
+            parts.append((self.reading, min(self.reading.prefilled + token_budget, len(self.reading.new_ids))))
+            token_budget -= parts[0][1] - self.reading.prefilled
+        while self._waiting and busy + len(parts) < self.cache.count and token_budget > 0:
             sequence = self._waiting[0]
-            tokens = len(sequence.fresh) - sequence.read
-            longest_now = max(longest, sequence.work)
-            if busy + len(parts) >= self._room(longest_now) or (parts and room < tokens <= self.pass_tokens):
+            tokens = len(sequence.new_ids) - sequence.prefilled
+            longest_now = max(longest, sequence.slot_tokens)
+            if busy + len(parts) >= self._max_sequences(longest_now) or (
+                parts and token_budget < tokens <= self.pass_tokens
+            ):
                 break
             longest = longest_now
-            parts.append((self._waiting.popleft(), sequence.read + min(tokens, room)))
-            room -= tokens
+            parts.append((self._waiting.popleft(), sequence.prefilled + min(tokens, token_budget)))
+            token_budget -= tokens
         if parts:
-            self.cache.count = min(self.cache.count, self._room(longest))
+            self.cache.count = min(self.cache.count, self._max_sequences(longest))
         return parts
 
-    def _longest(self) -> int:
-        """The tokens that the longest of those in a slot will hold."""
+    def _longest_in_slots(self) -> int:
+        """Return the tokens that the longest sequence in a slot will hold."""
         in_slots = [*self.running, self.reading] if self.reading else self.running
-        return max((sequence.work for sequence in in_slots), default=0)
+        return max((sequence.slot_tokens for sequence in in_slots), default=0)
 
-    def _free(self) -> int:
+    def _free_slots(self) -> int:
         return self.cache.count - len(self.running) - (self.reading is not None)
 
-    def _room(self, longest: int) -> int:
-        """How many sequences of up to `longest` tokens may run together; one always may."""
+    def _max_sequences(self, longest: int) -> int:
+        """Return how many sequences of up to `longest` tokens may run together, at least one."""
         return max(1, min(self.slots, self.cache_tokens // max(1, longest)))
 
-    def _most(self) -> tuple[int, int]:
-        """How many of those in a slot and waiting may run together, in order of arrival, and the tokens of the longest of these."""
-        longest = self._longest()
-        fit = len(self.running) + (self.reading is not None)
+    def _fitting_sequences(self) -> tuple[int, int]:
+        """Return how many sequences, in slots and waiting, fit together in order of arrival, and the longest one's
+        tokens.
+        """
+        longest = self._longest_in_slots()
+        count_fitting = len(self.running) + (self.reading is not None)
         for sequence in islice(self._waiting, self.slots):
-            if fit >= self._room(max(longest, sequence.work)):
+            if count_fitting >= self._max_sequences(max(longest, sequence.slot_tokens)):
                 break
-            fit, longest = fit + 1, max(longest, sequence.work)
-        return fit, longest
+            count_fitting, longest = count_fitting + 1, max(longest, sequence.slot_tokens)
+        return count_fitting, longest
 
-    def fill_evenly(self) -> None:
-        """As many slots as memory allows, filled evenly: 70 prompts and 64 slots are 35 and 35, not 64 and 6."""
-        fit, _ = self._most()
+    def start_batch(self) -> None:
+        """Set as many slots as memory allows, filled evenly: 70 prompts and 64 slots become 35 and 35, not 64 and 6."""
+        count_fitting, _ = self._fitting_sequences()
         count = len(self._waiting)
-        self.cache.count = -(-count // -(-count // fit))
-        self.evenly, self._arrived = True, False
+        self.cache.count = -(-count // -(-count // count_fitting))
+        self.batch_mode, self._arrived = True, False
 
-    def _grow(self) -> None:
-        """As many slots as can be used, when requests have arrived or a third more fit because long ones have ended."""
-        fit, longest = self._most()
+    def _adjust_slots(self) -> None:
+        """Set as many slots as can be used, after arrivals or if a third more fit because long sequences have ended."""
+        count_fitting, longest = self._fitting_sequences()
         now = self.cache.count
-        if self._arrived or 3 * fit >= 4 * now:
-            # When requests come one by one, doubling: the slots are not laid out anew for each.
-            self.cache.count = max(fit, min(self._room(longest), 2 * now if fit > now else now))
+        if self._arrived or 3 * count_fitting >= 4 * now:
+            # If requests come one by one, double the slots: they are not reallocated for each.
+            self.cache.count = max(
+                count_fitting, min(self._max_sequences(longest), 2 * now if count_fitting > now else now)
+            )
             self._arrived = False

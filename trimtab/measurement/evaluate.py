@@ -16,7 +16,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.measurement.contains import stands_in
 from trimtab.measurement.format_check import format_checker
-from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, score_answer, score_one
+from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, is_undecided, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
 
@@ -91,6 +91,7 @@ def _answer(
             format_ok=format_ok,
             abstained=abstained,
             hits=prompt.hits,
+            undecided=_undecided(example, generation.text, task),
         ),
         plain_right=None if generation.plain_text is None else score_text(example, generation.plain_text, task) == 1.0,
         plain_probability=generation.plain_probability,
@@ -169,14 +170,21 @@ def _should_abstain(example: Example, task: Task) -> bool:
 
 
 def classify_failure(
-    example: Example, task: Task, *, right: bool | None, format_ok: bool, abstained: bool, hits: Sequence[Hit]
+    example: Example,
+    task: Task,
+    *,
+    right: bool | None,
+    format_ok: bool,
+    abstained: bool,
+    hits: Sequence[Hit],
+    undecided: bool = False,
 ) -> Failure:
     """The first cause that explains a wrong answer, in this order.
 
     none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
     and none was the right one (where the data names none: in tasks of kind `answer`, none contains a reference); it
     comes before abstained_wrongly, because abstaining is then what the passages call for. format: the answer does not
-    fit. misread: the right passage was there. wrong: nothing more is known.
+    fit. undecided: `contains` cannot tell whether it is right. misread: the right passage was there. wrong: nothing more is known.
     Where nothing tells right from wrong, an answer that does not fit the format fails by it, and no other fails.
     """
     if right is None:
@@ -192,7 +200,16 @@ def classify_failure(
         return "abstained_wrongly"
     if not format_ok:
         return "format"
+    if undecided:
+        return "undecided"
     return "misread" if found else "wrong"
+
+
+def _undecided(example: Example, text: str, task: Task) -> bool:
+    """Whether `contains` decides about this answer (see `is_right`), and cannot."""
+    if task.task.kind != "answer" or (task.metric in RIGHT_OR_WRONG and task.metric != "contains"):
+        return False
+    return is_undecided(text, example.references, example.input, task.task.unknown)
 
 
 def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:

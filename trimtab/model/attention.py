@@ -1,6 +1,7 @@
-"""Attention for batches without padding: any Hugging Face causal model runs one flat row, and a `Layout` says who sees whom.
+"""Attention over packed sequences without padding, for any Hugging Face causal model.
 
-Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
+The model runs one flat row, and a `Layout` says which tokens see which. Shapes: N tokens of the flat row, H query
+heads, K key/value heads, D head size, S sequences.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from trimtab.model.kernels.varlen_attention import VarlenAttention
 from trimtab.model.padding import PaddedLayout, padded_groups
 
 ATTENTION = "trimtab"
-_PRODUCTS_UP_TO = 1024  # tokens of a sequence whose weights are kept for their gradient
-# Plain products over up to so many queries are one block; more are blocks of about so many, each of which sees keys up to its own last.
-_WHOLE, _ROWS = 256, 128
-_BLOCK_SCORES = 1 << 18  # float32 scores of one block: a megabyte
-_NOTHING = -1e30  # a score that weighs nothing beside any real one, and unlike -inf never gives NaN
+_MATMUL_MAX_TOKENS = 1024  # longest sequence whose attention weights are saved for backward
+# Matrix products over at most this many queries are one block; more are split into blocks of about the second number.
+_SINGLE_BLOCK_QUERIES, _BLOCK_QUERIES = 256, 128
+_BLOCK_SCORES = 1 << 18  # float32 scores of one block (1 MB)
+_MASKED_SCORE = -1e30  # no weight beside any real score, and unlike -inf never NaN
 
 
 class Layout(Protocol):
-    """What is handed to `model(..., layout=layout)` and answers every layer's attention."""
+    """Protocol of a layout: passed to `model(..., layout=layout)`, it computes every layer's attention."""
 
     def attend(
-        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, rule: AttentionConfig
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """The mixed values, as `out_NHD`."""
+        """Return the attention output `out_NHD`."""
         ...
 
 
 class AttentionConfig:
-    """How one layer scores: scale, sliding window (tokens back, itself included) and soft cap, None where there is none."""
+    """Scoring of one layer: scale, sliding window (in tokens, itself included) and soft cap, None if there is none."""
 
     __slots__ = ("scale", "softcap", "window")
 
@@ -46,15 +47,15 @@ class AttentionConfig:
         self.scale, self.window, self.softcap = scale, window, softcap
 
     def sees_all(self, tokens: int) -> bool:
-        """Whether in so many tokens each is scored with all before it, and nothing else is done to a score."""
+        """True if each of `tokens` tokens sees all before it and scores have no soft cap."""
         return self.softcap is None and (self.window is None or tokens <= self.window)
 
 
 class PackedSequences:
-    """Sequences laid end to end, each causal and blind to the others but for its parents: the layout of training and of prefill.
+    """Sequences laid end to end, the layout of training and prefill: each is causal and sees no other but its parents.
 
-    `lengths` are in tokens and sum to N. `parents` says for each sequence which one it goes on from, None for one that begins; a
-    parent stands before its children, and they see it whole.
+    `lengths` are in tokens and sum to N. `parents`: for each sequence the one that it continues, None at the root; a
+    parent comes before its children, which see it whole.
     """
 
     def __init__(self, lengths: list[int], parents: Sequence[int | None] | None = None) -> None:
@@ -68,7 +69,7 @@ class PackedSequences:
         self.trees = VarlenAttention(lengths, self.chains)
         self.longest = max((at + length for at, length in zip(starts, lengths, strict=True)), default=0)
         self.groups = padded_groups(lengths, self.chains)
-        self.places = {
+        self.padded = {
             group.start: PaddedLayout([lengths[one] for one in group]) for group in self.groups if len(group) > 1
         }
 
@@ -78,92 +79,97 @@ class PackedSequences:
         query_HND: Tensor,
         key_KND: Tensor,
         value_KND: Tensor,
-        rule: AttentionConfig,
+        config: AttentionConfig,
     ) -> Tensor:
-        """Causal attention: by one kernel where it takes these heads, else one sequence at a time, short ones that go on from the same at once.
+        """Causal attention, by the variable-length kernel if it supports these heads, else sequence by sequence.
 
-        In float32 each is alone: seeded losses are held to the bit there, and a product's sums hang on its size.
+        Short neighbours with the same parents are padded and attended together, except in float32: seeded losses are
+        compared to the bit there, and a product's sums depend on its size.
         """
-        if rule.sees_all(self.longest) and self.trees.take(query_HND, key_KND, value_KND):
-            return self.trees.attend(query_HND, key_KND, value_KND, rule.scale)
+        if config.sees_all(self.longest) and self.trees.take(query_HND, key_KND, value_KND):
+            return self.trees.attend(query_HND, key_KND, value_KND, config.scale)
         keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
-        alone = query_HND.dtype == torch.float32
-        groups = [range(number, number + 1) for number in range(len(self.lengths))] if alone else self.groups
+        unpadded = query_HND.dtype == torch.float32
+        groups = [range(number, number + 1) for number in range(len(self.lengths))] if unpadded else self.groups
         sizes = [sum(self.lengths[number] for number in group) for group in groups]
         outs = []
         for group, query_HQD in zip(groups, torch.split(query_HND, sizes, dim=1), strict=True):
             if len(group) == 1:
-                out_HQD = causal_attention(query_HQD, self.seen(keys, group[0]), self.seen(values, group[0]), rule)
+                out_HQD = causal_attention(
+                    query_HQD, self.with_parents(keys, group[0]), self.with_parents(values, group[0]), config
+                )
             else:
-                out_HQD = self._at_once(group, query_HQD, keys, values, rule)
+                out_HQD = self._attend_padded(group, query_HQD, keys, values, config)
             outs.append(out_HQD.transpose(0, 1))
         return torch.cat(outs)
 
-    def _at_once(
-        self, group: range, query_HQD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], rule: AttentionConfig
+    def _attend_padded(
+        self, group: range, query_HQD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], config: AttentionConfig
     ) -> Tensor:
-        """Attention of sequences that go on from the same, each with as many places as the longest has tokens.
+        """Attention of sequences with the same parents, padded to the longest.
 
-        Nobody sees the places behind a sequence's tokens: they come after all of its queries.
+        No query sees the padding: it comes after all queries of its sequence.
         """
-        places, shared = self.places[group.start], keys[0].shape[0]
+        padded, shared = self.padded[group.start], keys[0].shape[0]
         chain, count = self.chains[group.start], len(group)
         heads = query_HQD.shape[0] // shared
-        query_KCD = places.taken(query_HQD.reshape(shared, -1, query_HQD.shape[2]), heads)
+        query_KCD = padded.pad(query_HQD.reshape(shared, -1, query_HQD.shape[2]), heads)
 
-        def spread(pieces: Sequence[Tensor]) -> Tensor:
+        def pad(pieces: Sequence[Tensor]) -> Tensor:
             own_KRD = torch.cat([pieces[number] for number in group], dim=1)
-            own_KSLD = places.taken(own_KRD, 1).view(shared, count, places.longest, -1)
+            own_KSLD = padded.pad(own_KRD, 1).view(shared, count, padded.longest, -1)
             if chain:
                 before_KPD = torch.cat([pieces[number] for number in chain], dim=1)
                 own_KSLD = torch.cat([before_KPD[:, None].expand(-1, count, -1, -1), own_KSLD], dim=2)
             return own_KSLD.flatten(0, 1)
 
-        query_CLD = query_KCD.reshape(-1, places.longest, query_HQD.shape[2])
-        out_CLD = causal_attention(query_CLD, spread(keys), spread(values), rule)
-        return places.given(out_CLD.view(query_KCD.shape), heads).view(query_HQD.shape)
+        query_CLD = query_KCD.reshape(-1, padded.longest, query_HQD.shape[2])
+        out_CLD = causal_attention(query_CLD, pad(keys), pad(values), config)
+        return padded.unpad(out_CLD.view(query_KCD.shape), heads).view(query_HQD.shape)
 
-    def seen(self, pieces: Sequence[Tensor], number: int) -> Tensor:
-        """Of tensors `[K, tokens, D]`, one a sequence, those that a sequence goes on from and its own, as one."""
+    def with_parents(self, pieces: Sequence[Tensor], number: int) -> Tensor:
+        """Concatenate a sequence's parents and itself, from tensors `[K, tokens, D]` of all sequences."""
         chain = self.chains[number]
         return torch.cat([*(pieces[one] for one in chain), pieces[number]], dim=1) if chain else pieces[number]
 
 
-def causal_attention(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: AttentionConfig) -> Tensor:
+def causal_attention(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, config: AttentionConfig) -> Tensor:
     """Attention of the last Q of T positions over all before them and themselves, as `out_HQD`."""
     queries, keys = query_HQD.shape[1], key_KTD.shape[1]
-    plain = rule.sees_all(keys)
-    if plain and query_HQD.device.type == "cpu":
-        learns = any(side.requires_grad for side in (query_HQD, key_KTD, value_KTD))
-        if learns and keys <= _PRODUCTS_UP_TO:
-            out_HQD: Tensor = apply_function(_CausalProducts, query_HQD, key_KTD, value_KTD, rule.scale)
+    is_plain_causal = config.sees_all(keys)
+    if is_plain_causal and query_HQD.device.type == "cpu":
+        needs_grad = any(side.requires_grad for side in (query_HQD, key_KTD, value_KTD))
+        if needs_grad and keys <= _MATMUL_MAX_TOKENS:
+            out_HQD: Tensor = apply_function(_CausalMatmulAttention, query_HQD, key_KTD, value_KTD, config.scale)
             return out_HQD
-        if not learns and queries > _WHOLE:
-            return causal_part_attention(query_HQD, key_KTD, value_KTD, rule)[0]
-    if not plain or queries != keys:
+        if not needs_grad and queries > _SINGLE_BLOCK_QUERIES:
+            return causal_part_attention(query_HQD, key_KTD, value_KTD, config)[0]
+    if not is_plain_causal or queries != keys:
         return masked_attention(
-            query_HQD, key_KTD, value_KTD, visibility_mask(queries, keys, rule.window, query_HQD.device), rule
+            query_HQD, key_KTD, value_KTD, visibility_mask(queries, keys, config.window, query_HQD.device), config
         )
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
     return F.scaled_dot_product_attention(
-        query_HQD[None], key_HTD[None], value_HTD[None], is_causal=queries > 1, scale=rule.scale
+        query_HQD[None], key_HTD[None], value_HTD[None], is_causal=queries > 1, scale=config.scale
     )[0]
 
 
-def _blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
-    """Queries, which are the last of the keys' positions, in even blocks, and how many keys each sees: none behind its last query."""
-    count = 1 if queries <= _WHOLE else -(-queries // _ROWS)
+def _query_blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
+    """Split queries, the last of the keys' positions, into even blocks with the number of keys that each sees."""
+    count = 1 if queries <= _SINGLE_BLOCK_QUERIES else -(-queries // _BLOCK_QUERIES)
     ends = [queries * (number + 1) // count for number in range(count)]
     return [(slice(start, end), keys - queries + end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-class _CausalProducts(torch.autograd.Function):
-    """Causal attention of the last Q of T positions as plain matrix products; query heads that share a key head are rows of one product.
+class _CausalMatmulAttention(torch.autograd.Function):
+    """Causal attention of the last Q of T positions by matrix products; query heads of one key head are rows of one
+    product.
 
-    On CPU the products above the diagonal, computed in vain within a block, cost less than what the flash kernel loses against the
-    rate of a product, most of all in its backward pass. The weights `[K, G · rows, T]` of each block are kept, hence the limit on the
-    length. The softmax and its gradient add up in float32 whatever the type they read and write, so nothing is converted on the way.
+    On CPU the wasted products above the diagonal within a block cost less than the flash kernel loses against the speed
+    of a matrix product, most of all in its backward pass. The weights `[K, G · rows, T]` of each block are saved, hence
+    the limit on the length. The softmax and its gradient sum in float32 whatever dtype they read and write, so nothing
+    is converted.
     """
 
     @staticmethod
@@ -171,50 +177,52 @@ class _CausalProducts(torch.autograd.Function):
         shared, keys = key_KTD.shape[:2]
         query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
         outs, weights = [], []
-        for rows, seen in _blocks(query_HQD.shape[1], keys):
-            query_KRD, count = _rows(query_KGQD, rows), rows.stop - rows.start
+        for rows, seen in _query_blocks(query_HQD.shape[1], keys):
+            query_KRD, count = _stack_heads(query_KGQD, rows), rows.stop - rows.start
             weights_KRT = _causal_weights(query_KRD, key_KTD[:, :seen], count, scale)
             outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
             weights.append(weights_KRT)
         ctx.save_for_backward(query_KGQD, key_KTD, value_KTD, *weights)
         ctx.scale = scale
-        return _end_to_end(outs).view(query_HQD.shape)
+        return _concat_blocks(outs).view(query_HQD.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_KGQD, key_KTD, value_KTD, *weights = ctx.saved_tensors
         grad_KGQD = grads[0].reshape(query_KGQD.shape)
         grad_queries, sums = [], []
-        for (rows, seen), weights_KRT in zip(_blocks(query_KGQD.shape[2], key_KTD.shape[1]), weights, strict=True):
-            grad_KRD = _rows(grad_KGQD, rows)
+        for (rows, seen), weights_KRT in zip(
+            _query_blocks(query_KGQD.shape[2], key_KTD.shape[1]), weights, strict=True
+        ):
+            grad_KRD = _stack_heads(grad_KGQD, rows)
             grad_weights_KRT = grad_KRD @ value_KTD[:, :seen].transpose(1, 2)
             grad_scores_KRT = softmax_backward(weights_KRT, grad_weights_KRT)
             grad_query_KRD = (grad_scores_KRT @ key_KTD[:, :seen]).mul_(ctx.scale)
             grad_queries.append(grad_query_KRD.view(*query_KGQD.shape[:2], -1, query_KGQD.shape[3]))
-            grad_key_KTD = (grad_scores_KRT.transpose(1, 2) @ _rows(query_KGQD, rows)).mul_(ctx.scale)
+            grad_key_KTD = (grad_scores_KRT.transpose(1, 2) @ _stack_heads(query_KGQD, rows)).mul_(ctx.scale)
             sums.append((grad_key_KTD, weights_KRT.transpose(1, 2) @ grad_KRD))
         keys, values = zip(*sums, strict=True)
-        return _end_to_end(grad_queries).view(grads[0].shape), _summed(keys), _summed(values), None
+        return _concat_blocks(grad_queries).view(grads[0].shape), _sum_blocks(keys), _sum_blocks(values), None
 
 
 def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
-    """Weights of groups of `count` queries, the last of which sees all keys and each before it one less."""
+    """Return the weights of groups of `count` queries; the last of a group sees all keys, each before it one less."""
     key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
     if supports("weigh", query_KRD):
         return scaled_softmax(query_KRD @ key_KDT, scale, count)[0]
-    hidden_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
-    hidden_QT.masked_fill_(~visibility_mask(count, seen, None, key_KTD.device), float("-inf"))
-    hidden_KRT = hidden_QT.repeat(query_KRD.shape[1] // count, 1).expand(len(key_KTD), -1, -1)
-    return torch.baddbmm(hidden_KRT, query_KRD, key_KDT, alpha=scale).softmax(-1)
+    mask_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
+    mask_QT.masked_fill_(~visibility_mask(count, seen, None, key_KTD.device), float("-inf"))
+    mask_KRT = mask_QT.repeat(query_KRD.shape[1] // count, 1).expand(len(key_KTD), -1, -1)
+    return torch.baddbmm(mask_KRT, query_KRD, key_KDT, alpha=scale).softmax(-1)
 
 
-def _end_to_end(blocks_KGQD: list[Tensor]) -> Tensor:
-    """The queries of all blocks, `[K, G, Q, D]`."""
+def _concat_blocks(blocks_KGQD: list[Tensor]) -> Tensor:
+    """Concatenate the queries of all blocks, `[K, G, Q, D]`."""
     return torch.cat(blocks_KGQD, dim=2) if len(blocks_KGQD) > 1 else blocks_KGQD[0]
 
 
-def _summed(sides_KTD: Sequence[Tensor]) -> Tensor:
-    """The sum of what blocks give to the keys or values that they see, added up in float32; the last one sees all."""
+def _sum_blocks(sides_KTD: Sequence[Tensor]) -> Tensor:
+    """Sum the blocks' gradients of the keys or values that they see, in float32; the last block sees all."""
     if len(sides_KTD) == 1:
         return sides_KTD[0]
     total_KTD = sides_KTD[-1].float()
@@ -223,43 +231,45 @@ def _summed(sides_KTD: Sequence[Tensor]) -> Tensor:
     return total_KTD.to(sides_KTD[-1].dtype)
 
 
-def _rows(side_KGQD: Tensor, rows: slice) -> Tensor:
-    """Some queries of all heads that share a key head, behind one another, `[K, R, D]`."""
+def _stack_heads(side_KGQD: Tensor, rows: slice) -> Tensor:
+    """Return some queries of all heads that share a key head, one after another, `[K, R, D]`."""
     return side_KGQD[:, :, rows].reshape(side_KGQD.shape[0], -1, side_KGQD.shape[3])
 
 
 def causal_part_attention(
-    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, rule: AttentionConfig
+    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, config: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
-    """Causal attention of the last Q of T positions, all within the window, without a gradient and by plain products.
+    """Causal attention of the last Q of T positions, all within the window, by matrix products and without a gradient.
 
-    `out_HQD` and `log_sum_HQ`, as `partial` gives them.
+    Returns `out_HQD` and `log_sum_HQ`, as `partial_attention` does.
     """
     shared, keys = key_KTD.shape[:2]
     query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
     outs, log_sums = [], []
-    for rows, seen in _blocks(query_HQD.shape[1], keys):
+    for rows, seen in _query_blocks(query_HQD.shape[1], keys):
         count = rows.stop - rows.start
-        products_KRT = _rows(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)
-        weights_KRT, log_sum_KR = _weights(products_KRT, rule, count)
+        products_KRT = _stack_heads(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)
+        weights_KRT, log_sum_KR = _softmax_weights(products_KRT, config, count)
         outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
         log_sums.append(log_sum_KR.view(shared, -1, count))
-    return _end_to_end(outs).view(query_HQD.shape), torch.cat(log_sums, dim=2).view(query_HQD.shape[:2])
+    return _concat_blocks(outs).view(query_HQD.shape), torch.cat(log_sums, dim=2).view(query_HQD.shape[:2])
 
 
 def masked_attention(
-    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, seen_QT: Tensor, rule: AttentionConfig
+    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, visible_QT: Tensor, config: AttentionConfig
 ) -> Tensor:
-    """Attention of Q queries over those of T keys that `seen_QT` marks True, as `out_HQD`; each must see one at least."""
+    """Attention of Q queries over the keys that `visible_QT` marks True, as `out_HQD`; each query must see at least
+    one.
+    """
     groups = query_HQD.shape[0] // key_KTD.shape[0]
     key_HTD, value_HTD = repeat_heads(key_KTD, groups), repeat_heads(value_KTD, groups)
-    if rule.softcap is None:
+    if config.softcap is None:
         return F.scaled_dot_product_attention(
-            query_HQD[None], key_HTD[None], value_HTD[None], attn_mask=seen_QT, scale=rule.scale
+            query_HQD[None], key_HTD[None], value_HTD[None], attn_mask=visible_QT, scale=config.scale
         )[0]
-    scores_HQT = rule.softcap * torch.tanh(query_HQD @ key_HTD.transpose(1, 2) * (rule.scale / rule.softcap))
-    added_in = torch.promote_types(scores_HQT.dtype, torch.float32)
-    weights_HQT = scores_HQT.masked_fill(~seen_QT, float("-inf")).softmax(-1, dtype=added_in)
+    scores_HQT = config.softcap * torch.tanh(query_HQD @ key_HTD.transpose(1, 2) * (config.scale / config.softcap))
+    sum_dtype = torch.promote_types(scores_HQT.dtype, torch.float32)
+    weights_HQT = scores_HQT.masked_fill(~visible_QT, float("-inf")).softmax(-1, dtype=sum_dtype)
     return weights_HQT.to(value_HTD.dtype) @ value_HTD
 
 
@@ -267,110 +277,112 @@ def partial_attention(
     query_BHQD: Tensor,
     key_BHTD: Tensor,
     value_BHTD: Tensor,
-    rule: AttentionConfig,
-    hidden: Tensor | None = None,
+    config: AttentionConfig,
+    masked: Tensor | None = None,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Attention over a part of the keys: `out_BHQD` and the logarithm of its summed weights, float32 `log_sum_BHQ`.
+    """Attention over a part of the keys: `out_BHQD` and the log-sum-exp of the scores, float32 `log_sum_BHQ`.
 
-    `hidden` is True where a query may not look, in a shape that broadcasts to `[B, H, Q, T]`; whoever sees nothing here gets a
-    `log_sum` so low that `joined` leaves this part out. `is_causal` needs Q = T.
+    `masked`: True where a query may not look, broadcastable to `[B, H, Q, T]`; a query that sees nothing gets a
+    `log_sum` so low that `merge_attention` ignores this part. `is_causal` needs Q = T.
     """
-    if query_BHQD.device.type == "cpu" and rule.softcap is None and works(flash_attention):
-        bias = None if hidden is None else hidden.float() * _NOTHING
-        return flash_attention(query_BHQD, key_BHTD, value_BHTD, is_causal, bias, rule.scale)
+    if query_BHQD.device.type == "cpu" and config.softcap is None and works(flash_attention):
+        bias = None if masked is None else masked.float() * _MASKED_SCORE
+        return flash_attention(query_BHQD, key_BHTD, value_BHTD, is_causal, bias, config.scale)
     if is_causal:
         length = query_BHQD.shape[2]
         later_QT = ~visibility_mask(length, length, None, query_BHQD.device)
-        hidden = later_QT if hidden is None else hidden | later_QT
-    return partial_attention_by_matmul(query_BHQD, key_BHTD.transpose(2, 3), value_BHTD, rule, hidden)
+        masked = later_QT if masked is None else masked | later_QT
+    return partial_attention_by_matmul(query_BHQD, key_BHTD.transpose(2, 3), value_BHTD, config, masked)
 
 
 def partial_attention_by_matmul(
-    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: AttentionConfig, hidden: Tensor | None
+    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, config: AttentionConfig, masked: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """`partial` by plain products."""
-    weights_BHQT, log_sum_BHQ = softmax_and_log_sum(_scored((query_BHQD @ key_BHDT).float(), rule, hidden))
+    """`partial_attention` by matrix products."""
+    weights_BHQT, log_sum_BHQ = softmax_and_log_sum(_scores((query_BHQD @ key_BHDT).float(), config, masked))
     return weights_BHQT.to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
 
 
 def attention_by_matmul(
-    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, rule: AttentionConfig, hidden: Tensor | None
+    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, config: AttentionConfig, masked: Tensor | None
 ) -> Tensor:
-    """Attention over all the keys there are, by plain products, as `out_BHQD`; `hidden` as in `partial`.
+    """Attention over all keys by matrix products, as `out_BHQD`; `masked` as in `partial_attention`.
 
-    For a few queries with keys of their own each this takes half of the flash kernel's time on CPU.
+    For a few queries with keys of their own each, this takes half of the flash kernel's time on CPU.
     """
-    if rule.softcap is not None:  # its tanh is taken in float32
-        return partial_attention_by_matmul(query_BHQD, key_BHDT, value_BHTD, rule, hidden)[0]
-    return _scored(query_BHQD @ key_BHDT, rule, hidden).softmax(-1) @ value_BHTD
+    if config.softcap is not None:  # its tanh is computed in float32
+        return partial_attention_by_matmul(query_BHQD, key_BHDT, value_BHTD, config, masked)[0]
+    return _scores(query_BHQD @ key_BHDT, config, masked).softmax(-1) @ value_BHTD
 
 
-def _scored(products_BHQT: Tensor, rule: AttentionConfig, hidden: Tensor | None) -> Tensor:
-    """Scores from the products of queries and keys, which are overwritten."""
-    scores_BHQT = products_BHQT.mul_(rule.scale)
-    if rule.softcap is not None:
-        scores_BHQT = rule.softcap * torch.tanh(scores_BHQT / rule.softcap)
-    return scores_BHQT if hidden is None else scores_BHQT.masked_fill_(hidden, _NOTHING)
+def _scores(products_BHQT: Tensor, config: AttentionConfig, masked: Tensor | None) -> Tensor:
+    """Return scores from the products of queries and keys, which are overwritten."""
+    scores_BHQT = products_BHQT.mul_(config.scale)
+    if config.softcap is not None:
+        scores_BHQT = config.softcap * torch.tanh(scores_BHQT / config.softcap)
+    return scores_BHQT if masked is None else scores_BHQT.masked_fill_(masked, _MASKED_SCORE)
 
 
-def _weights(products_KRT: Tensor, rule: AttentionConfig, queries: int = 1) -> tuple[Tensor, Tensor]:
-    """Weights in the type of the products, which are overwritten, and the logarithms `log_sum_KR` of their sums.
+def _softmax_weights(products_KRT: Tensor, config: AttentionConfig, queries: int = 1) -> tuple[Tensor, Tensor]:
+    """Return weights in the products' dtype, which are overwritten, and their log-sum-exp `log_sum_KR`.
 
-    Rows are groups of `queries`: the last of a group sees all T, each before it one place less.
+    Rows are groups of `queries`: the last of a group sees all T, each before it one less.
     """
-    if rule.softcap is None and supports("weigh", products_KRT):
-        return scaled_softmax(products_KRT, rule.scale, queries)
-    scores_KRT = _scored(products_KRT.float(), rule, None)
+    if config.softcap is None and supports("weigh", products_KRT):
+        return scaled_softmax(products_KRT, config.scale, queries)
+    scores_KRT = _scores(products_KRT.float(), config, None)
     if queries > 1:
         own_KGQQ = scores_KRT.view(len(scores_KRT), -1, queries, scores_KRT.shape[2])[..., -queries:]
-        own_KGQQ.masked_fill_(~visibility_mask(queries, queries, None, products_KRT.device), _NOTHING)
+        own_KGQQ.masked_fill_(~visibility_mask(queries, queries, None, products_KRT.device), _MASKED_SCORE)
     weights_KRT, log_sum_KR = softmax_and_log_sum(scores_KRT)
     return weights_KRT.to(products_KRT.dtype), log_sum_KR
 
 
 def softmax_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax of float32 scores, and the logarithm of what it divides by: the largest score less that of its weight.
+    """Return the softmax of float32 scores and their log-sum-exp: the largest score minus the log of its weight.
 
-    On CPU torch's softmax as a whole takes less time than its `exp` or its `logsumexp` alone.
+    On CPU torch's whole softmax takes less time than its `exp` or `logsumexp` alone.
     """
     weights_BHQT = scores_BHQT.softmax(-1)
     return weights_BHQT, scores_BHQT.amax(-1) - weights_BHQT.amax(-1).log_()
 
 
 def unmasked_attention(
-    query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, rule: AttentionConfig
+    query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, config: AttentionConfig
 ) -> tuple[Tensor, Tensor]:
-    """`partial` where every query sees every key: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
+    """`partial_attention` without a mask: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
 
     In bf16 on CPU these products take a third to a half of the flash kernel's time.
     """
-    if rule.softcap is not None:
-        return partial_attention(query_HQD[None], key_HTD[None], value_HTD[None], rule)
+    if config.softcap is not None:
+        return partial_attention(query_HQD[None], key_HTD[None], value_HTD[None], config)
     outs, log_sums = [], []
     rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
     for start in range(0, query_HQD.shape[1], rows):
         block_HQD = query_HQD[:, start : start + rows]
-        weights_HQT, log_sum_HQ = _weights(block_HQD @ key_HTD.transpose(1, 2), rule)
+        weights_HQT, log_sum_HQ = _softmax_weights(block_HQD @ key_HTD.transpose(1, 2), config)
         outs.append(weights_HQT @ value_HTD)
         log_sums.append(log_sum_HQ)
     return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]
 
 
 def merge_attention(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """The attention over two parts of the keys together, from what `partial` gave for each."""
+    """Merge the attention over two parts of the keys, each as `partial_attention` returns it."""
     share = torch.sigmoid(first[1] - second[1])[..., None]
     return torch.lerp(second[0].float(), first[0].float(), share).to(first[0].dtype)
 
 
 def visibility_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """True where a query may see a key, `[queries, keys]`: the queries are the last of the keys' positions."""
+    """Return the mask `[queries, keys]`, True where a query may see a key: the queries are the last of the keys'
+    positions.
+    """
     back_QT = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
     return (back_QT >= 0) if window is None else (back_QT >= 0) & (back_QT < window)
 
 
 def repeat_heads(heads_KTD: Tensor, groups: int) -> Tensor:
-    """Each key/value head once for every query head that shares it."""
+    """Repeat each key/value head once per query head that shares it."""
     return heads_KTD if groups == 1 else heads_KTD.repeat_interleave(groups, dim=0)
 
 
@@ -387,7 +399,7 @@ def _attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
+    """The attention function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     out_NHD = layout.attend(layer, query[0], key[0], value[0], AttentionConfig(scale, sliding_window, softcap))

@@ -100,8 +100,8 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
     """The folder of safetensors and tokenizer that `name` stands for; nothing is downloaded.
 
     `name` is a catalogue name, a folder (relative to `near`), or a Hugging Face id in the local cache at `revision`.
-    Raises MissingError with the command that fetches it, UnknownModelError (one of these) for a name that nothing fetches, and
-    InputError for a folder that has no safetensors.
+    Raises MissingError with the command that fetches it, UnknownModelError (one of these) for a name that nothing
+    fetches, and InputError for a folder that has no safetensors.
     """
     entry = CATALOGUE.get(name)
     if entry is not None and entry.wheel is not None:
@@ -121,7 +121,8 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
 
 
 def cached() -> list[str]:
-    """Names of the models that `resolve` finds without a download: those of the catalogue, then other ones of the hub's cache."""
+    """Return the names of the models that `resolve` finds without a download: those of the catalogue, then other ones
+    of the hub's cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     hub = Path(HF_HUB_CACHE)

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_object, sha256_once
+from trimtab.base.files import read_object, sha256_cached
 from trimtab.base.sanitize import one_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -85,7 +85,7 @@ def file_hashes(folder: Path, *, below: bool = False) -> dict[str, str]:
     """
     found = folder.rglob("*") if below else (*folder.glob("*"), *folder.glob("additional_chat_templates/*"))
     files = (path for path in found if path.suffix in DECIDING and path.name != PULL_NOTE and path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_once(path) for path in sorted(files)}
+    return {path.relative_to(folder).as_posix(): sha256_cached(path) for path in sorted(files)}
 
 
 def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A model with a head on its last token, as transformers and PEFT load it: what moved, the head, and the names of what it scores.
+"""Sequence classification head on the last token, saved in the formats that transformers and PEFT load.
 
 Shapes: M prompts or answers, C labels, D hidden size.
 """
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, remove_cut, write_json
+from trimtab.base.files import read_object, remove_partial, write_json
 from trimtab.base.sanitize import one_line
 from trimtab.model.adapters.apply import (
     ADAPTER_FILE,
-    MOVED_FILE,
-    SCORE,
-    SCORE_IN_PEFT,
-    WHOLE_FILE,
+    FULL_MODEL_FILE,
+    HEAD_KEY,
+    PEFT_HEAD_KEY,
+    TRAINED_FILE,
     save_adapter,
     write_tensors,
 )
@@ -31,58 +31,60 @@ from trimtab.model.adapters.peft_format import CONFIG_FILE
 from trimtab.model.load import Base
 
 LABELS_FILE = "config.json"
-FORMER_FILE = "head.safetensors"  # of versions whose head had a bias, which no sequence classifier of transformers has
-_SPREAD = 0.02  # standard deviation of a new head's weights, as transformers starts one
-_DAMAGED = "restore it from a copy, or train again"
+OLD_HEAD_FILE = "head.safetensors"  # of earlier versions, whose head had a bias
+_INIT_STD = 0.02  # standard deviation of a new head's weights, as in transformers
+_RESTORE = "restore it from a copy, or train again"
 
 
-class Head(nn.Module):
+class ClassificationHead(nn.Module):
     """A float32 linear layer from the hidden size to the labels, in their order.
 
-    Without a bias, as transformers' sequence classifiers have none: all prompts end in the same tokens, so their hidden states
-    have much in common, and weights along that do what a bias would.
+    Without a bias, like transformers' sequence classifiers: all prompts end in the same tokens, so their hidden states
+    have much in common, and weights along that direction act as a bias.
     """
 
     def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
         super().__init__()
         self.labels = tuple(labels)
         generator = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(_SPREAD * torch.randn(len(self.labels), hidden_size, generator=generator))
+        self.weight = nn.Parameter(_INIT_STD * torch.randn(len(self.labels), hidden_size, generator=generator))
 
     def forward(self, hidden_MD: Tensor) -> Tensor:
-        """Scores `logits_MC` in float32."""
+        """Return the scores `logits_MC` in float32."""
         return nn.functional.linear(hidden_MD.float(), self.weight)
 
 
-def save_head(base: Base, head: Head, folder: Path, *, last: int | None = None) -> None:
-    """Write what moved on the base, the head on it and the labels.
+def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_token: int | None = None) -> None:
+    """Save what was trained on the base, the head and the labels.
 
-    An adapter becomes a PEFT folder of task type SEQ_CLS with the head in `modules_to_save`, weights that all moved a whole model
-    (`model.safetensors`), weights of which some moved `moved.safetensors`, by the names that a sequence classifier of transformers
-    gives them. `config.json` beside them is that of the classifier, with the labels in `id2label`. `last` is the token that
-    is scored where that is always the same: transformers looks for the last one that is no padding, so it must not be that.
+    An adapter becomes a PEFT folder of task type SEQ_CLS with the head in `modules_to_save`; fully trained weights
+    become a whole model (`model.safetensors`), partly trained ones `moved.safetensors`, by the parameter names of
+    transformers' sequence classifier. `config.json` is the classifier's, with the labels in `id2label`. `scored_token`:
+    the token that is scored, if it is always the same; transformers scores the last token that is not padding, so the
+    padding token must differ.
     """
-    for name in (WHOLE_FILE, LABELS_FILE):
-        remove_cut(folder, f"{name}.*")
+    for name in (FULL_MODEL_FILE, LABELS_FILE):
+        remove_partial(folder, f"{name}.*")
     save_adapter(base, folder)
     score_CD = head.weight.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():
-        write_tensors({**load_file(folder / ADAPTER_FILE), SCORE_IN_PEFT: score_CD}, folder / ADAPTER_FILE)
+        write_tensors({**load_file(folder / ADAPTER_FILE), PEFT_HEAD_KEY: score_CD}, folder / ADAPTER_FILE)
         settings = read_object(folder / CONFIG_FILE)
-        whole = {**settings, "task_type": "SEQ_CLS", "modules_to_save": [SCORE.partition(".")[0]]}
+        whole = {**settings, "task_type": "SEQ_CLS", "modules_to_save": [HEAD_KEY.partition(".")[0]]}
         write_json(folder / CONFIG_FILE, whole)
     else:
         _save_weights(base, score_CD, folder)
-    write_json(folder / LABELS_FILE, _config(base, head.labels, last))
+    write_json(folder / LABELS_FILE, _config(base, head.labels, scored_token))
 
 
-def load_head(base: Base, folder: Path) -> Head:
-    """Read a saved head onto the model's device.
+def load_head(base: Base, folder: Path) -> ClassificationHead:
+    """Load a saved head onto the model's device.
 
-    Raises MissingError when the folder holds none, InputError when it is damaged, of an earlier version or for another model.
+    Raises MissingError if the folder holds none, InputError if it is damaged, of an earlier version or for another
+    model.
     """
     labels, score_CD = _read(folder)
-    head = Head(labels, base.model.config.hidden_size)
+    head = ClassificationHead(labels, base.model.config.hidden_size)
     if score_CD.shape != head.weight.shape:
         raise InputError(
             f"the classification head does not fit the model and the {len(labels)} labels",
@@ -95,59 +97,65 @@ def load_head(base: Base, folder: Path) -> Head:
 
 
 def _read(folder: Path) -> tuple[tuple[str, ...], Tensor]:
-    """The labels and the head `score_CD`."""
-    if (folder / FORMER_FILE).is_file():
-        raise InputError("is a classification head of an earlier version", "train it again", file=folder / FORMER_FILE)
-    file = next((folder / name for name in (ADAPTER_FILE, WHOLE_FILE, MOVED_FILE) if (folder / name).is_file()), None)
+    """Return the labels and the head `score_CD`."""
+    if (folder / OLD_HEAD_FILE).is_file():
+        raise InputError(
+            "is a classification head of an earlier version", "train it again", file=folder / OLD_HEAD_FILE
+        )
+    file = next(
+        (folder / name for name in (ADAPTER_FILE, FULL_MODEL_FILE, TRAINED_FILE) if (folder / name).is_file()), None
+    )
     if file is None or not (folder / LABELS_FILE).is_file():
         raise MissingError(f"{folder}: no classification head; train one first")
-    named = read_object(folder / LABELS_FILE, "id2label")["id2label"]
-    labels = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else []
+    id2label = read_object(folder / LABELS_FILE, "id2label")["id2label"]
+    labels = [id2label.get(str(number)) for number in range(len(id2label))] if isinstance(id2label, dict) else []
     if not labels or not all(isinstance(label, str) for label in labels):
         raise InputError("is damaged (no labels in id2label)", "restore it from a copy", file=folder / LABELS_FILE)
     try:
         with safe_open(file, "pt") as tensors:
-            name = next((name for name in (SCORE, SCORE_IN_PEFT) if name in tensors.keys()), None)  # noqa: SIM118 (no mapping)
+            name = next((name for name in (HEAD_KEY, PEFT_HEAD_KEY) if name in tensors.keys()), None)  # noqa: SIM118 (no mapping)
             score_CD = None if name is None else tensors.get_tensor(name)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"is damaged ({one_line(error)})", _DAMAGED, file=file) from None
+        raise InputError(f"is damaged ({one_line(error)})", _RESTORE, file=file) from None
     if score_CD is None:
-        raise MissingError(f"{file}: no classification head ({SCORE}) in it; train one first")
+        raise MissingError(f"{file}: no classification head ({HEAD_KEY}) in it; train one first")
     return tuple(map(str, labels)), score_CD
 
 
 def _save_weights(base: Base, head: Tensor, folder: Path) -> None:
-    """What moved with the head beside it: as a whole model where every weight that a classifier has is among it."""
-    moved = load_file(folder / MOVED_FILE)
+    """Save the trained weights with the head: as a whole model if they include every weight of a classifier."""
+    moved = load_file(folder / TRAINED_FILE)
     body = {name for name, _ in base.model.named_parameters() if name.startswith(f"{base.model.base_model_prefix}.")}
-    moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no head over tokens
+    moved = {name: value for name, value in moved.items() if name in body}  # a classifier has no language model head
     if moved.keys() != body:
-        write_tensors({**moved, SCORE: head}, folder / MOVED_FILE)
+        write_tensors({**moved, HEAD_KEY: head}, folder / TRAINED_FILE)
         return
-    write_tensors({**moved, SCORE: head}, folder / WHOLE_FILE)
-    (folder / MOVED_FILE).unlink()
+    write_tensors({**moved, HEAD_KEY: head}, folder / FULL_MODEL_FILE)
+    (folder / TRAINED_FILE).unlink()
 
 
-def _config(base: Base, labels: Sequence[str], last: int | None) -> dict[str, Any]:
-    """The configuration of the classifier: the base's, in the type that it ran in, with the labels and what counts as padding."""
+def _config(base: Base, labels: Sequence[str], scored_token: int | None) -> dict[str, Any]:
+    """Return the classifier's configuration: the base's, with its dtype, the labels and the padding token."""
     config = base.model.config
-    known = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    padding = _padding(base, last)
+    is_known = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    pad_token_id = _pad_token_id(base, scored_token)
     return {
         **config.to_diff_dict(),
-        "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)].__name__] if known else None,
+        "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)].__name__] if is_known else None,
         "dtype": str(base.model.dtype).removeprefix("torch."),
-        "pad_token_id": padding,
+        "pad_token_id": pad_token_id,
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }
 
 
-def _padding(base: Base, last: int | None) -> int | None:
-    """The token that counts as padding: the tokenizer's, else the model's, else a special one; never `last`. None where there is none."""
+def _pad_token_id(base: Base, scored_token: int | None) -> int | None:
+    """Return the padding token: the tokenizer's, else the model's, else a special one; never `scored_token`. None if
+    there is none.
+    """
     tokenizer = base.tokenizer
     own = () if tokenizer is None else (tokenizer.pad_token_id,)
-    known = [*own, base.model.config.pad_token_id]
-    if last is not None and tokenizer is not None:
-        known += tokenizer.all_special_ids
-    return next((int(one) for one in known if one is not None and one != last), None)
+    candidates = [*own, base.model.config.pad_token_id]
+    if scored_token is not None and tokenizer is not None:
+        candidates += tokenizer.all_special_ids
+    return next((int(one) for one in candidates if one is not None and one != scored_token), None)

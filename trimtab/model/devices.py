@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trimtab.model.kernels.build import library
 from trimtab.model.precision import faster_in_bf16
-from trimtab.model.threads import keep_to_share
+from trimtab.model.threads import limit_threads_to_quota
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ def inspect_compute() -> Compute:
     """Ask torch, and measure for half a second."""
     import torch
 
-    keep_to_share()
+    limit_threads_to_quota()
     names = tuple(torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count()))
     device = "cuda" if names else "cpu"
     return Compute(

@@ -142,7 +142,7 @@ def _has_gpu() -> bool:
 
 
 def is_fast() -> bool:
-    """True where a model of a billion parameters or more answers in reasonable time: with a GPU, or FAST_CORES cores."""
+    """True if a model of a billion parameters or more answers in reasonable time: with a GPU, or FAST_CORES cores."""
     return cores() >= FAST_CORES or _has_gpu()
 
 

@@ -1,4 +1,4 @@
-"""From a folder to a model that runs flat rows, its tokenizer, and the proof that we read its logits as it does."""
+"""Load a model folder as a `Base` (model, tokenizer, precision) and verify that its logits are read correctly."""
 
 from __future__ import annotations
 
@@ -31,43 +31,45 @@ from trimtab.model.attention import ATTENTION, Layout, PackedSequences
 from trimtab.model.checkpoint_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
 from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
-from trimtab.model.threads import keep_to_share
+from trimtab.model.threads import limit_threads_to_quota
 
 transformers_logging.disable_progress_bar()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_TOKENIZERS = (
+_TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model"),
 )
-_FAMILIES = "choose a Llama, Qwen, Gemma, Mistral or Phi model"
-GENERATION = "generation_config.json"
-_LAYER = re.compile(r"layers\.(\d+)\.")
+_CHOOSE_FAMILY = "choose a Llama, Qwen, Gemma, Mistral or Phi model"
+GENERATION_FILE = "generation_config.json"
+_LAYER_NUMBER = re.compile(r"layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
     """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer.
 
-    `published` holds, by parameter name, the weights that were let go of since, as they were: `model/adapters/apply.py` puts them back.
+    `original_weights`: pretrained values of weights that are trained since, by parameter name; `detach`
+    (`model/adapters/apply.py`) restores them.
     """
 
     model: Any
     tokenizer: Any
     precision: str
     folder: Path
-    published: dict[str, Tensor] = field(default_factory=dict)
+    original_weights: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     def hidden(self, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor:
-        """Last hidden states `hidden_ND` of a flat row of tokens.
+        """Return the last hidden states `hidden_ND` of a flat row of tokens.
 
-        Virtual tokens that are on stand before each of `Segments`; other layouts hold what their tokens see.
+        Virtual tokens of the model precede each sequence of `PackedSequences`; other layouts hold what their tokens
+        see.
         """
         virtual = virtual_tokens_of(self.model)
         if virtual is not None and isinstance(layout, PackedSequences):
@@ -75,12 +77,12 @@ class Base:
         return hidden_states(self.model, ids_N, positions_N, layout)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
-        """Scores over the vocabulary `logits_MV` of the positions given."""
+        """Return the logits `logits_MV` of the given hidden states."""
         return head_logits(self.model, hidden_MD)
 
 
 def hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor:
-    """Last hidden states `hidden_ND` of one flat row; `layout` says which tokens see which."""
+    """Return the last hidden states `hidden_ND` of one flat row; `layout` says which tokens see which."""
     out = model.base_model(
         input_ids=ids_N[None], position_ids=positions_N[None], use_cache=False, layout=layout, return_dict=True
     )
@@ -89,163 +91,171 @@ def hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, layout: Layout
 
 
 def head_logits(model: Any, hidden_MD: Tensor) -> Tensor:
-    """The output head and, where the architecture has one, its soft cap."""
+    """Return the logits of the output head, with its soft cap if the architecture has one."""
     logits: Tensor = model.get_output_embeddings()(hidden_MD)
     cap = softcap(model)
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def softcap(model: Any) -> float | None:
-    """The soft cap on logits (Gemma 2), None where there is none."""
+    """Return the soft cap on logits (Gemma 2), None if there is none."""
     cap = getattr(model.config, "final_logit_softcapping", None)
     return float(cap) if cap else None
 
 
 def load_base(folder: Path, precision: str = "auto", device: str | None = None) -> Base:
-    """Load safetensors weights from `folder`; no code that lies beside them is run, and no weight is drawn that is not there.
+    """Load a model from safetensors weights in `folder`; runs no code from there and initialises no missing weight.
 
-    Raises MissingError where there is no model, InputError for weights that are incomplete, damaged or lie elsewhere, and for an
-    architecture that flat rows cannot run.
+    Raises MissingError if there is no model, InputError for weights that are incomplete, damaged or outside of the
+    folder, and for an architecture that cannot run flat rows.
     """
     keep_freed_memory()
-    keep_to_share()
+    limit_threads_to_quota()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     raw = raw_config(folder)
     weights = find_weights(folder)
-    config = _fit_config(raw, folder, weights)
+    config = _supported_config(raw, folder, weights)
     _require_size(config, folder, weights)
     tokenizer = _tokenizer(folder)
-    chosen = choose_precision(precision, where)
-    model = _model(folder, config, DTYPES[chosen])
+    chosen_precision = choose_precision(precision, where)
+    model = _model(folder, config, DTYPES[chosen_precision])
     model.to(where).eval().requires_grad_(False)
-    base = Base(model=model, tokenizer=tokenizer, precision=chosen, folder=folder)
-    _prove(base)
+    base = Base(model=model, tokenizer=tokenizer, precision=chosen_precision, folder=folder)
+    _verify_logits(base)
     return base
 
 
 def read_config(folder: Path) -> Any:
-    """The model's configuration with everything that points at code taken out.
+    """Return the model's configuration, with everything that points to code removed.
 
-    Raises MissingError without config.json, InputError for a damaged one and for an unknown or unfit architecture.
+    Raises MissingError without config.json, InputError if it is damaged and for an unknown or unsupported architecture.
     """
-    return _fit_config(raw_config(folder), folder, WeightFiles())
+    return _supported_config(raw_config(folder), folder, WeightFiles())
 
 
 def raw_config(folder: Path) -> dict[str, Any]:
-    """`config.json` as it stands there, everything that points at code taken out; raises as `read_config` does."""
+    """Return `config.json` as a dict, with everything that points to code removed; raises as `read_config` does."""
     file = folder / "config.json"
     if not file.is_file():
         raise MissingError(f"{folder}: no config.json; name a model folder, a catalogue name or a Hugging Face id")
-    odd = next((path for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())), None)
-    if odd is not None:
-        raise InputError("is no regular file", "take it away", file=odd)
-    if (folder / "adapter_config.json").exists():  # transformers would read the weights of the model that it names
-        raise InputError("an adapter lies beside the model", "move adapter_config.json away", file=folder)
+    special_file = next(
+        (path for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())), None
+    )
+    if special_file is not None:
+        raise InputError("is no regular file", "take it away", file=special_file)
+    if (folder / "adapter_config.json").exists():  # transformers would load the model that it names
+        raise InputError("an adapter is in the model's folder", "move adapter_config.json away", file=folder)
     plain: dict[str, Any] = _without_code(read_object(inside(folder, file.name)))
     return plain
 
 
-def known_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
-    """The configuration of an architecture that transformers ships, of sizes that `weights` can fill; raises InputError for another."""
+def build_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
+    """Build the configuration of an architecture of transformers, with sizes that `weights` can fill; raises InputError
+    otherwise.
+    """
     file = folder / "config.json"
     require_possible(raw, weights, file)
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise InputError(f"architecture {kind!r} is not one that transformers ships", _FAMILIES, file=file)
-    with as_input_error(file, "cannot be used", AGAIN):
+        raise InputError(f"architecture {kind!r} is unknown to transformers", _CHOOSE_FAMILY, file=file)
+    with wrap_library_errors(file, "cannot be used", AGAIN):
         return AutoConfig.for_model(**raw)
 
 
-def _fit_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
-    config, kind = known_config(raw, folder, weights), raw["model_type"]
-    unfit = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
-    if unfit or not hasattr(config, "num_attention_heads"):
+def _supported_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
+    config, kind = build_config(raw, folder, weights), raw["model_type"]
+    unsupported = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
+    if unsupported or not hasattr(config, "num_attention_heads"):
         raise InputError(
-            f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unfit)) or 'no attention layers'})",
-            _FAMILIES,
+            f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unsupported)) or 'no attention layers'})",
+            _CHOOSE_FAMILY,
             file=folder / "config.json",
         )
     return config
 
 
 def _require_size(config: Any, folder: Path, weights: WeightFiles) -> None:
-    """Compare what the config describes, made without memory, with what the files can hold."""
-    numbers = _numbers(config, folder)
-    if numbers > weights.most_numbers:
-        problem = f"describes {numbers:,} numbers, and the weights have {weights.bytes:,} bytes"
+    """Raise InputError if the configuration has more parameters than the files can hold; builds the model without
+    memory.
+    """
+    parameters = _count_parameters(config, folder)
+    if parameters > weights.most_numbers:
+        problem = f"describes {parameters:,} numbers, and the weights have {weights.bytes:,} bytes"
         raise InputError(problem, AGAIN, file=folder / "config.json")
 
 
 def count_parameters(folder: Path) -> int:
-    """How many numbers the model in `folder` has, by its configuration; raises as `read_config` does."""
-    return _numbers(read_config(folder), folder)
+    """Return the number of parameters of the model in `folder`, by its configuration; raises as `read_config` does."""
+    return _count_parameters(read_config(folder), folder)
 
 
-def _numbers(config: Any, folder: Path) -> int:
-    with as_input_error(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
-        described = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    return sum(parameter.numel() for parameter in described.parameters())
+def _count_parameters(config: Any, folder: Path) -> int:
+    with wrap_library_errors(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
+        empty_model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    return sum(parameter.numel() for parameter in empty_model.parameters())
 
 
 def require_tokenizer(folder: Path) -> None:
-    """Raise InputError where a model comes without a tokenizer: transformers would make one that knows no word."""
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
+    """Raise InputError if a model comes without a tokenizer: transformers would build one without a vocabulary."""
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
-            f"no tokenizer ({', '.join(_TOKENIZERS)})", "save the model's tokenizer beside it", file=folder
+            f"no tokenizer ({', '.join(_TOKENIZER_FILES)})", "save the model's tokenizer beside it", file=folder
         )
 
 
 def _tokenizer(folder: Path) -> Any:
     require_tokenizer(folder)
-    with as_input_error(folder, "the tokenizer cannot be read", AGAIN):
+    with wrap_library_errors(folder, "the tokenizer cannot be read", AGAIN):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer("a")  # settings that are no numbers are not looked at before
+        tokenizer("a")  # non-numeric settings raise only here
     return tokenizer
 
 
 def _model(folder: Path, config: Any, dtype: torch.dtype) -> Any:
-    """The model with every weight from the files: transformers draws those that are missing and only logs it.
+    """Load the model with every weight from the files: transformers initialises missing ones randomly and only logs it.
 
-    Tensors are read one by one: of a file that is mapped all pages would stand in memory beside the weights.
+    Tensors are read one by one: a memory-mapped file would stay in memory beside the weights.
     """
-    with as_input_error(folder, "the weights cannot be loaded", AGAIN), ExitStack() as opened:
+    with wrap_library_errors(folder, "the weights cannot be loaded", AGAIN), ExitStack() as opened:
         files = [
             opened.enter_context(safe_open(file, framework="pt", backend="pread")) for file in weight_files(folder)
         ]
-        model, found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        model, loading_info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
             None,
             config=config,
             state_dict={name: file.get_slice(name) for file in files for name in file.keys()},  # noqa: SIM118
             dtype=dtype,
             attn_implementation=ATTENTION,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to name them below
+            ignore_mismatched_sizes=True,  # reported below
         )
-    if (folder / GENERATION).is_file():
-        with as_input_error(folder / GENERATION, "cannot be used", AGAIN):
-            model.generation_config = GenerationConfig.from_pretrained(inside(folder, GENERATION).parent)
-    refuse_tensors(folder, "lack", found["missing_keys"])
-    refuse_tensors(folder, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    if (folder / GENERATION_FILE).is_file():
+        with wrap_library_errors(folder / GENERATION_FILE, "cannot be used", AGAIN):
+            model.generation_config = GenerationConfig.from_pretrained(inside(folder, GENERATION_FILE).parent)
+    raise_for_tensors(folder, "lack", loading_info["missing_keys"])
+    raise_for_tensors(folder, "have another shape for", (name for name, *_ in loading_info["mismatched_keys"]))
     layers = getattr(config, "num_hidden_layers", None) or 0
-    beyond = ((name, _LAYER.search(name)) for name in found["unexpected_keys"])
-    refuse_tensors(
-        folder, "have more layers than config.json:", (name for name, at in beyond if at and int(at[1]) >= layers)
+    unexpected = ((name, _LAYER_NUMBER.search(name)) for name in loading_info["unexpected_keys"])
+    raise_for_tensors(
+        folder, "have more layers than config.json:", (name for name, at in unexpected if at and int(at[1]) >= layers)
     )
     return model
 
 
-def refuse_tensors(folder: Path, what: str, names: Iterable[str]) -> None:
-    """Raise InputError where there are names of tensors of which something is to be said."""
-    named = sorted(names)
-    if named:
-        shown = ", ".join(visible(name[:80]) for name in named[:3])
-        more = f" and {len(named) - 3:,} more" if len(named) > 3 else ""
+def raise_for_tensors(folder: Path, what: str, names: Iterable[str]) -> None:
+    """Raise InputError if `names` is not empty: `what` says what is wrong with these tensors."""
+    sorted_names = sorted(names)
+    if sorted_names:
+        shown = ", ".join(visible(name[:80]) for name in sorted_names[:3])
+        more = f" and {len(sorted_names) - 3:,} more" if len(sorted_names) > 3 else ""
         raise InputError(f"the weights {what} {shown}{more}", AGAIN, file=folder)
 
 
 @contextmanager
-def as_input_error(file: Path, problem: str, remedy: str) -> Iterator[None]:
-    """What a library raises over a damaged file, of whatever type, as one line; its own report is not printed beside it."""
+def wrap_library_errors(file: Path, problem: str, remedy: str) -> Iterator[None]:
+    """Context manager: raises any error of a library on a damaged file as a one-line InputError, and silences its
+    logging.
+    """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     try:
@@ -268,8 +278,8 @@ def _without_code(value: Any) -> Any:
     return [_without_code(item) for item in value] if isinstance(value, list) else value
 
 
-def _prove(base: Base) -> None:
-    """Compare our reading of the last hidden states with the model's own logits on a few tokens.
+def _verify_logits(base: Base) -> None:
+    """Compare our last hidden states and head with the model's own logits on a few tokens.
 
     An architecture that scales its logits, or does not use the attention interface, would otherwise be silently wrong.
     """
@@ -290,7 +300,7 @@ def _prove(base: Base) -> None:
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every linear layer inside the decoder's blocks, by full name: what adapters attach to."""
+    """Return every linear layer of the decoder by full name: the layers that adapters attach to."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     return {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head

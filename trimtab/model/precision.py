@@ -1,4 +1,4 @@
-"""Whether this machine multiplies faster in bfloat16: decided by a measurement, not by its name."""
+"""Choice of precision: bf16 if this machine measurably multiplies faster in it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import torch
 
 @cache
 def faster_in_bf16(device: str = "cpu", seconds: float = 0.25) -> bool:
-    """Time products of a transformer's shape in both types for `seconds` each; True when bfloat16 wins by 1.2 times."""
-    return _rate(torch.bfloat16, device, seconds) > 1.2 * _rate(torch.float32, device, seconds)
+    """Time products of a transformer's shape in both dtypes for `seconds` each; True if bfloat16 is at least 1.2 times
+    as fast.
+    """
+    return _matmul_rate(torch.bfloat16, device, seconds) > 1.2 * _matmul_rate(torch.float32, device, seconds)
 
 
-def _rate(dtype: torch.dtype, device: str, seconds: float) -> float:
-    """Products per second of a 1,024-token block with a 576 by 1,536 weight."""
+def _matmul_rate(dtype: torch.dtype, device: str, seconds: float) -> float:
+    """Return products per second of a 1,024-token block with a 576 by 1,536 weight."""
     tokens, weight = torch.randn(1024, 576, device=device).to(dtype), torch.randn(576, 1536, device=device).to(dtype)
     torch.matmul(tokens, weight)
     start, done = time.perf_counter(), 0
@@ -28,5 +30,5 @@ def _rate(dtype: torch.dtype, device: str, seconds: float) -> float:
 
 
 def choose_precision(setting: str, device: str = "cpu") -> str:
-    """`bf16` or `fp32`: the setting itself, or for `auto` what is faster here."""
+    """Return `bf16` or `fp32`: the setting itself, or for `auto` the faster one here."""
     return ("bf16" if faster_in_bf16(device) else "fp32") if setting == "auto" else setting

@@ -1,8 +1,8 @@
-"""Virtual tokens that every sequence begins with: trained rows of embeddings (a soft prompt), or trained keys and values (a prefix).
+"""Prompt tuning and prefix tuning: trained embeddings (soft prompt) or keys and values (prefix) before every sequence.
 
-Sources: Lester et al. 2021 (arXiv 2104.08691); Li and Liang 2021 (arXiv 2101.00190). Real tokens stand behind the virtual ones, so
-their positions go on from these. Shapes: P virtual tokens, N tokens of the flat row, C both, H query heads, K key/value heads, D head
-size, E embedding size.
+Sources: Lester et al. 2021 (arXiv 2104.08691); Li and Liang 2021 (arXiv 2101.00190). Positions of real tokens continue
+after the virtual ones. Shapes: P virtual tokens, N tokens of the flat row, C both, H query heads, K key/value heads, D
+head size, E embedding size.
 """
 
 from __future__ import annotations
@@ -15,43 +15,42 @@ from torch import Tensor, nn
 
 from trimtab.model.attention import AttentionConfig, Layout, PackedSequences, causal_attention
 
-NAME = "virtual"  # of the module, beside the model's own
-_COMMON = (
-    5_000  # a new soft prompt is made of tokens from the beginning of the vocabulary, where the frequent ones stand
-)
+MODULE_NAME = "virtual"  # name of the submodule on the model
+_FREQUENT_TOKENS = 5_000  # a soft prompt is initialised from the start of the vocabulary, where frequent tokens are
 
 
 class PrefixLayout:
-    """`Segments` that all stand behind the same tokens.
+    """`PackedSequences` that all follow the same prefix.
 
-    The first `count` of the row are these tokens, or their keys and values `[K, P, D]` are given layer by layer.
+    The prefix is the first `count` tokens of the row, or its keys and values `[K, P, D]` are given layer by layer
+    (`prefix_kv`).
     """
 
-    def __init__(self, count: int, layout: PackedSequences, given: Sequence[tuple[Tensor, Tensor]] | None) -> None:
-        self.count, self.layout, self.given = count, layout, given
+    def __init__(self, count: int, layout: PackedSequences, prefix_kv: Sequence[tuple[Tensor, Tensor]] | None) -> None:
+        self.count, self.layout, self.prefix_kv = count, layout, prefix_kv
 
     def attend(
-        self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, rule: AttentionConfig
+        self, layer: int, query_HCD: Tensor, key_KCD: Tensor, value_KCD: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """Causal attention over [the same tokens; what a sequence goes on from; own tokens], one sequence at a time."""
+        """Causal attention over [prefix; parents; own tokens], one sequence at a time."""
         outs, start = [], 0
-        if self.given is None:
+        if self.prefix_kv is None:
             key_KPD, value_KPD = key_KCD[:, : self.count], value_KCD[:, : self.count]
-            outs.append(causal_attention(query_HCD[:, : self.count], key_KPD, value_KPD, rule).transpose(0, 1))
+            outs.append(causal_attention(query_HCD[:, : self.count], key_KPD, value_KPD, config).transpose(0, 1))
             start = self.count
         else:
-            key_KPD, value_KPD = self.given[layer]
+            key_KPD, value_KPD = self.prefix_kv[layer]
         own = (torch.split(side[:, start:], self.layout.lengths, dim=1) for side in (query_HCD, key_KCD, value_KCD))
         queries, keys, values = own
         for number, query_HQD in enumerate(queries):
-            key_KTD = torch.cat([key_KPD, self.layout.seen(keys, number)], dim=1)
-            value_KTD = torch.cat([value_KPD, self.layout.seen(values, number)], dim=1)
-            outs.append(causal_attention(query_HQD, key_KTD, value_KTD, rule).transpose(0, 1))
+            key_KTD = torch.cat([key_KPD, self.layout.with_parents(keys, number)], dim=1)
+            value_KTD = torch.cat([value_KPD, self.layout.with_parents(values, number)], dim=1)
+            outs.append(causal_attention(query_HQD, key_KTD, value_KTD, config).transpose(0, 1))
         return torch.cat(outs)
 
 
 class VirtualTokens(nn.Module):
-    """What both kinds have in common; `ids` stand for the virtual tokens where prompts are compared, and are no tokens."""
+    """Base class of soft prompt and prefix; `ids` stand for the virtual tokens where prompts are compared."""
 
     PEFT_TYPE = ""
 
@@ -64,57 +63,61 @@ class VirtualTokens(nn.Module):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Numbers that no token has."""
+        """Negative ids, which no real token has."""
         return tuple(range(-1 - len(self), -1))
 
     def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
-        """Last hidden states `hidden_NE` of sequences laid end to end; `positions_N` count from their own beginnings."""
+        """Return the last hidden states `hidden_NE` of packed sequences; `positions_N` count from each sequence's own
+        start.
+        """
         raise NotImplementedError
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values `[K, P, D]` of the virtual tokens, by layer, in the type of the model."""
+        """Return keys and values `[K, P, D]` of the virtual tokens, by layer, in the model's dtype."""
         raise NotImplementedError
 
 
 class SoftPrompt(VirtualTokens):
-    """Embeddings `[P, E]`, read by the model like those of tokens."""
+    """Trained embeddings `[P, E]`, read by the model like those of tokens."""
 
     PEFT_TYPE = "PROMPT_TUNING"
 
     def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
-        """The virtual tokens are read once, at the beginning of the row, for all sequences in it."""
+        """The virtual tokens are computed once, at the start of the row, for all sequences."""
         count, embeddings_NE = len(self), model.get_input_embeddings()(ids_N)
         rows_CE = torch.cat([self.values.to(embeddings_NE.dtype), embeddings_NE])
         positions_C = torch.cat([torch.arange(count, device=positions_N.device), positions_N + count])
-        return _read(model, positions_C, PrefixLayout(count, layout, None), inputs_embeds=rows_CE[None])[count:]
+        return _forward(model, positions_C, PrefixLayout(count, layout, None), inputs_embeds=rows_CE[None])[count:]
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
-        """What the model makes of the embeddings."""
-        kept, rows_PE = _Kept(), self.values.to(model.get_input_embeddings().weight.dtype)
-        _read(model, torch.arange(len(self), device=rows_PE.device), kept, inputs_embeds=rows_PE[None])
-        return kept.pairs
+        """Return the keys and values that the model computes from the embeddings."""
+        capture, rows_PE = _CaptureLayout(), self.values.to(model.get_input_embeddings().weight.dtype)
+        _forward(model, torch.arange(len(self), device=rows_PE.device), capture, inputs_embeds=rows_PE[None])
+        return capture.pairs
 
 
 class LearnedPrefix(VirtualTokens):
-    """Keys and values of every layer, `[P, layers · 2 · K · D]` as PEFT has them; positions are in them already."""
+    """Trained keys and values of every layer, `[P, layers · 2 · K · D]` as in PEFT; rotary positions are already
+    applied.
+    """
 
     PEFT_TYPE = "PREFIX_TUNING"
 
     def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """Every sequence sees the trained keys and values before its own."""
-        behind = PrefixLayout(len(self), layout, self.keys_and_values(model))
-        return _read(model, positions_N + len(self), behind, input_ids=ids_N[None])
+        layout_behind = PrefixLayout(len(self), layout, self.keys_and_values(model))
+        return _forward(model, positions_N + len(self), layout_behind, input_ids=ids_N[None])
 
     def keys_and_values(self, model: Any) -> list[tuple[Tensor, Tensor]]:
-        """The trained numbers themselves."""
+        """Return the trained keys and values."""
         layers, heads, size = prefix_shape(model.config)
         values = self.values.to(model.get_input_embeddings().weight.dtype).view(len(self), layers, 2, heads, size)
         both_LSKPD = values.permute(1, 2, 3, 0, 4)
         return [(pair_SKPD[0], pair_SKPD[1]) for pair_SKPD in both_LSKPD]
 
 
-class _Kept:
-    """The layout that reads a beginning and keeps what later tokens attend to."""
+class _CaptureLayout:
+    """A causal layout that records keys and values by layer."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor]] = []
@@ -125,17 +128,17 @@ class _Kept:
         query_HPD: Tensor,
         key_KPD: Tensor,
         value_KPD: Tensor,
-        rule: AttentionConfig,
+        config: AttentionConfig,
     ) -> Tensor:
         self.pairs.append((key_KPD.contiguous(), value_KPD.contiguous()))
-        return causal_attention(query_HPD, key_KPD, value_KPD, rule).transpose(0, 1)
+        return causal_attention(query_HPD, key_KPD, value_KPD, config).transpose(0, 1)
 
 
 def add_virtual_tokens(model: Any, kind: type[VirtualTokens], count: int, seed: int) -> VirtualTokens:
-    """Put `count` virtual tokens before every sequence, beginning as real tokens that are drawn from the frequent ones."""
+    """Add `count` virtual tokens, initialised from randomly drawn frequent tokens."""
     table = model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
-    ids_P = torch.randint(min(_COMMON, table.num_embeddings), (count,), generator=generator)
+    ids_P = torch.randint(min(_FREQUENT_TOKENS, table.num_embeddings), (count,), generator=generator)
     with torch.no_grad():
         rows_PE = table(ids_P.to(table.weight.device))
         if kind is LearnedPrefix:
@@ -146,36 +149,36 @@ def add_virtual_tokens(model: Any, kind: type[VirtualTokens], count: int, seed: 
 
 
 def attach_virtual_tokens(model: Any, virtual: VirtualTokens) -> VirtualTokens:
-    """Put these virtual tokens before every sequence."""
-    model.add_module(NAME, virtual)
+    """Add these virtual tokens before every sequence."""
+    model.add_module(MODULE_NAME, virtual)
     return virtual
 
 
 def virtual_tokens_of(model: Any) -> VirtualTokens | None:
-    """The virtual tokens that are on, None where there are none."""
-    found = getattr(model, NAME, None)
+    """Return the model's virtual tokens, None if there are none."""
+    found = getattr(model, MODULE_NAME, None)
     return found if isinstance(found, VirtualTokens) else None
 
 
 def count_virtual_tokens(model: Any) -> int:
-    """How many virtual tokens are on."""
+    """Return the number of the model's virtual tokens."""
     return len(virtual_tokens_of(model) or ())
 
 
 def detach_virtual_tokens(model: Any) -> None:
-    """Take the virtual tokens off."""
+    """Remove the virtual tokens."""
     if virtual_tokens_of(model) is not None:
-        delattr(model, NAME)
+        delattr(model, MODULE_NAME)
 
 
 def prefix_shape(config: Any) -> tuple[int, int, int]:
-    """Layers, key/value heads and head size."""
+    """Return layers, key/value heads and head size."""
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     return config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, size
 
 
-def _read(model: Any, positions: Tensor, layout: Layout, **inputs: Tensor) -> Tensor:
+def _forward(model: Any, positions: Tensor, layout: Layout, **inputs: Tensor) -> Tensor:
     out = model.base_model(**inputs, position_ids=positions[None], use_cache=False, layout=layout, return_dict=True)
     hidden: Tensor = out.last_hidden_state[0]
     return hidden

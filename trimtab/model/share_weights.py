@@ -1,4 +1,4 @@
-"""A second model over the same weights: several adapters side by side in one process for the memory of one base."""
+"""A second model that shares the weights of the first: several adapters in one process for the memory of one base."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from trimtab.model.prompt_tuning import virtual_tokens_of
 
 
 def share_weights(base: Base) -> Base:
-    """A base of its own over the tensors of `base`, none of them copied.
+    """Return a base of its own over the tensors of `base`, without copies.
 
-    What is put on, merged and taken off in one is not seen in the other: parameters are objects of their own, and weights that move
-    get storage of their own first (`model/adapters/apply.py`). Raises InputError where something is on the base: it would be shared too.
+    Adapters that are attached, merged or detached in one do not affect the other: parameters are separate objects, and
+    weights are copied before they are trained (`model/adapters/apply.py`). Raises InputError if `base` has an adapter
+    or trained weights: they would be shared too.
     """
-    if base.published or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
-        raise InputError("a base with trained weights on it has no twin", "take them off first")
-    kept: dict[int, object] = {}
-    for parameter in base.model.parameters():  # a tied weight once, so it stays tied
-        kept[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    if base.original_weights or adapter_layers(base.model) or virtual_tokens_of(base.model) is not None:
+        raise InputError("a base with an adapter or trained weights cannot be shared", "detach them first")
+    memo: dict[int, object] = {}
+    for parameter in base.model.parameters():  # a tied weight occurs once, so it stays tied
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for shared in chain(base.model.buffers(), [base.model.config]):
-        kept[id(shared)] = shared
-    model = copy.deepcopy(base.model, kept)
+        memo[id(shared)] = shared
+    model = copy.deepcopy(base.model, memo)
     return Base(model=model, tokenizer=base.tokenizer, precision=base.precision, folder=base.folder)

@@ -1,4 +1,7 @@
-"""As many threads as other programs leave cores: a product that is shared with a core in use waits for it, every time."""
+"""Number of threads: as many as other programs leave cores free.
+
+A matrix product that is split over a busy core waits for it, every time.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,27 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from trimtab.base.cgroups import cores, places
+from trimtab.base.cgroups import cores, cpu_ids
 
-EVERY = 0.25  # seconds between two looks
-_NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests' time is told as user time too
+SAMPLE_SECONDS = 0.25  # seconds between two samples
+_NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guest time is part of user time
 
 
 class OtherPrograms:
-    """How many cores programs other than this process keep busy, of those that it may run on, since the last look."""
+    """The number of this process's cores that other programs kept busy since the last sample."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._at, self._before, self._cores = time.monotonic(), _taken(), 0.0
+        self._at, self._seconds_before, self._cores = time.monotonic(), _seconds_of_others(), 0.0
 
     def cores(self) -> float:
-        """In cores; looked at anew where the last look is EVERY seconds old."""
+        """Return it in cores; sampled again once the last sample is SAMPLE_SECONDS old."""
         now = time.monotonic()
-        if now - self._at >= EVERY and self._lock.acquire(blocking=False):
+        if now - self._at >= SAMPLE_SECONDS and self._lock.acquire(blocking=False):
             try:
-                taken = _taken()
-                self._cores = max(0.0, (taken - self._before) / (now - self._at))
-                self._at, self._before = now, taken
+                taken = _seconds_of_others()
+                self._cores = max(0.0, (taken - self._seconds_before) / (now - self._at))
+                self._at, self._seconds_before = now, taken
             finally:
                 self._lock.release()
         return self._cores
@@ -40,71 +43,71 @@ class OtherPrograms:
 class ProcessorShare:
     """Context manager: measures the share of the processor that other programs leave to this process's threads.
 
-    `share` is (cores - others) / threads, at most 1; `others` is the mean number of cores that other programs kept busy. It is None
-    after less than EVERY seconds, as the system counts in hundredths of a second.
+    `share` is (cores - others) / threads, at most 1; `others` is the mean number of cores that other programs kept
+    busy. It is None after less than SAMPLE_SECONDS, as the system counts in hundredths of a second.
     """
 
     def __init__(self) -> None:
         self.share: float | None = None
-        self._at, self._before = 0.0, 0.0
+        self._at, self._seconds_before = 0.0, 0.0
 
     def __enter__(self) -> ProcessorShare:
-        self._at, self._before = time.monotonic(), _taken()
+        self._at, self._seconds_before = time.monotonic(), _seconds_of_others()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds, taken = time.monotonic() - self._at, _taken() - self._before
-        if seconds >= EVERY:
-            left = len(places()) - max(0.0, taken) / seconds
+        seconds, taken = time.monotonic() - self._at, _seconds_of_others() - self._seconds_before
+        if seconds >= SAMPLE_SECONDS:
+            left = len(cpu_ids()) - max(0.0, taken) / seconds
             self.share = min(1.0, max(0.0, left / torch.get_num_threads()))
 
 
-def _taken() -> float:
-    """Seconds of this process's cores that others have had so far.
+def _seconds_of_others() -> float:
+    """Return the seconds of this process's cores that other programs have used so far.
 
-    Programs that run at a lower priority do not count: they make room.
+    Programs of lower priority do not count: they yield.
     """
-    yielding = not _gives_way()
+    count_nice = not _runs_at_low_priority()
     times = psutil.cpu_times(percpu=True)
-    own = [times[place] for place in places() if place < len(times)] or times  # some containers number their cores anew
+    own = [times[place] for place in cpu_ids() if place < len(times)] or times  # some containers renumber their cores
     busy = sum(
         seconds
         for core in own
         for name, seconds in core._asdict().items()
-        if name not in _NOT_BUSY and not (name == "nice" and yielding)
+        if name not in _NOT_BUSY and not (name == "nice" and count_nice)
     )
     return float(busy) - time.process_time()
 
 
-def _gives_way() -> bool:
-    """Whether this process itself runs at a lower priority."""
+def _runs_at_low_priority() -> bool:
+    """True if this process itself runs at a lower priority."""
     return hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 
 _others = OtherPrograms()
 
 
-def keep_to_share() -> None:
-    """No more threads than cores that this process may keep busy: torch counts those of the machine, and not a container's quota.
+def limit_threads_to_quota() -> None:
+    """Limit torch's threads to the cores that this process may keep busy: torch ignores a container's CPU quota.
 
-    Threads beyond it are stopped again and again while others wait for them. A number that the user set stays.
+    Further threads would be throttled while others wait for them. A number set by the user stays.
     """
-    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (most := cores()):
-        torch.set_num_threads(most)
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (quota := cores()):
+        torch.set_num_threads(quota)
 
 
-def fitting_threads(threads: int, allowed: int, taken: float) -> int:
-    """Of so many threads those that find a core, or more than half of one, where others take `taken` of `allowed`; one at least."""
+def threads_for_cores(threads: int, allowed: int, taken: float) -> int:
+    """Return how many of `threads` find at least half a core if others use `taken` of `allowed`; at least one."""
     return max(1, min(threads, round(allowed - taken)))
 
 
 @contextmanager
-def single_thread_beside() -> Iterator[int]:
-    """Inside, this thread computes alone; how many threads the one has that computes beside it, to be set there.
+def single_thread() -> Iterator[int]:
+    """Context manager: limits this thread's products to one thread; yields the previous number of threads.
 
-    OpenMP's threads wait for the next part of a product without sleep, which takes microseconds, as long as a process has no more of them
-    than cores. A second thread that shares its products has a team of its own, kept for as long as it lives, and every step of the
-    first then takes twice as long.
+    That number is for the thread that computes beside this one, to be set there. OpenMP's threads spin while they wait
+    for the next part of a product, as long as a process has no more of them than cores. A second thread that splits its
+    products has a team of its own for as long as it lives, and every step of the first one then takes twice as long.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -116,12 +119,13 @@ def single_thread_beside() -> Iterator[int]:
 
 @contextmanager
 def limit_to_free_cores() -> Iterator[None]:
-    """Within, and as a decorator: products are shared among as many threads as find a core, and at most those of before.
+    """Context manager and decorator: limits products to as many threads as find a free core.
 
-    No bit of a result changes with their number (seen on AVX-512, never tried on AMX); changing it takes no time worth speaking of.
+    The number of threads is never raised. Results do not depend on it to the bit (checked on AVX-512, never on AMX);
+    changing it takes negligible time.
     """
     before = torch.get_num_threads()
-    now = fitting_threads(before, len(places()), _others.cores()) if before > 1 else 1
+    now = threads_for_cores(before, len(cpu_ids()), _others.cores()) if before > 1 else 1
     if now == before:
         yield
         return

@@ -22,13 +22,14 @@ from trimtab.base.records import Document, Generation, Hit, Message, Passage, Pr
 from trimtab.base.surface import SurfaceFinding
 from trimtab.measurement.citations import supporting
 from trimtab.measurement.contains import sentences
+from trimtab.measurement.facts import read
 from trimtab.measurement.metrics import has_abstained
 from trimtab.retrieval.chunk import WORDS, chunk
 from trimtab.retrieval.embed import Encoder, embedded_text
-from trimtab.retrieval.extract import SentenceScorer, stems
+from trimtab.retrieval.extract import SentenceScorer, content_stems, stems
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.rerank import RERANKED, Reranker
-from trimtab.retrieval.search import EVEN, search
+from trimtab.retrieval.rerank import RERANK_DEPTH, Reranker
+from trimtab.retrieval.search import EQUAL_WEIGHT, search
 
 SOURCES = 5  # passages that an answer is written from
 THRESHOLD = 0.15  # least probability with which a sentence is taken as an answer (`benchmarks/extract.py`)
@@ -46,6 +47,21 @@ INSTRUCTION = (
 _MARK = re.compile(r"\s*\[(\d{1,2})\]")
 _FENCE = re.compile(r"</?\s*source", re.IGNORECASE)
 _FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)", re.MULTILINE | re.DOTALL)
+_BY = re.compile(
+    r"(?P<made>(?:written|posted|published|edited|reviewed|photographs?|photos?|text)\s+)?by\s+(?P<name>.+)",
+    re.IGNORECASE,
+)
+_NAMED = r"(?:[A-Z][\w'’.-]*|de|van|von|der|la|and|&)"
+_NAME = re.compile(rf"{_NAMED}(?:[\s,]+{_NAMED}){{0,7}}")
+_UPDATED = re.compile(
+    r"(?:(?:page|article|text|content|this page(?: was)?|last)\s+)*"
+    r"(?:updated|modified|published|posted|revised|edited|reviewed|created|checked|changed|written)\b(?P<date>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_APART = re.compile(
+    r" ?[|·•;–—] ?|, (?=(?:last )?(?:updated|published|posted|revised|reviewed|modified)\b)", re.IGNORECASE
+)
+_CELLS = re.compile(r"\||\s{3,}|\t")
 _SAID = re.compile(r"[^\W\d_]{2,}|\d+")
 # Sentences of a page that speak to an assistant, not to a reader.
 _ADDRESSED = re.compile(
@@ -85,10 +101,14 @@ class CitedAnswer:
 
 
 class AnswerEngine(Protocol):
-    """Writes an answer from passages. `name`: of the engine and its model. `reads_in_order`: True if the order of passages can matter."""
+    """Writes an answer from passages. `name`: of the engine and its model. `reads_in_order`: True if the order of passages can matter.
+
+    `writes`: True if it writes sentences of its own, so that an instruction in a passage can be obeyed.
+    """
 
     name: str
     reads_in_order: bool
+    writes: bool
 
     def answer(self, questions: Sequence[str], hits: Sequence[Sequence[Hit]]) -> list[tuple[CitedSentence, ...]]:
         """Return the sentences of each answer, their sources by the ranks of the hits."""
@@ -135,6 +155,8 @@ class SentenceJudge:
     """Finds the sentences of passages that most likely answer a question, with their probabilities.
 
     Passages are cut into sentences, which `retrieval/extract.py` scores; terms are weighted over the sentences of all `passages`.
+    Bylines, dates of update and heads of tables are no sentences, and one that shares no content word with the question, in its own
+    words or its headings, is none that answers.
     """
 
     def __init__(self, passages: Mapping[str, Passage], encoder: Encoder) -> None:
@@ -145,19 +167,27 @@ class SentenceJudge:
                     id=name,
                     title=one.title,
                     source=one.source,
-                    sections=(Section(path=one.path, text=_FENCED.sub("\n\n", one.text)),),
+                    sections=(Section(path=one.path, text=_without_heads(_FENCED.sub("\n\n", one.text))),),
                     digest="",
                 ),
                 words=SENTENCE,
             )
             for name, one in passages.items()
         }
-        self._of = {name: tuple(one for one in cut if _says_something(one.text)) for name, cut in self._of.items()}
+        self._of = {
+            name: tuple(one for one in cut if _says_something(one.text) and not _signs(one.text))
+            for name, cut in self._of.items()
+        }
         self.scorer = SentenceScorer({one.id: one for cut in self._of.values() for one in cut})
 
     def best(self, question: str, hits: Sequence[Hit], k: int) -> tuple[tuple[int, Hit], ...]:
         """Return the `k` most likely sentences over all hits, each with the rank of its hit; its score is the probability that it answers."""
-        cut = [(hit.rank, one) for hit in hits for one in self._of.get(hit.passage.id, ())]
+        cut = [
+            (hit.rank, one)
+            for hit in hits
+            for one in self._of.get(hit.passage.id, ())
+            if _shares_a_word(question, embedded_text(one))
+        ]
         if not cut:
             return ()
         vectors_SD = self.encoder.encode([embedded_text(one) for _, one in cut])
@@ -193,6 +223,7 @@ class ExtractiveEngine:
     """
 
     reads_in_order = False
+    writes = False
 
     def __init__(self, judge: SentenceJudge) -> None:
         self.judge, self.name = judge, "extractive engine, sentences word for word"
@@ -220,6 +251,7 @@ class WritingEngine:
     """
 
     reads_in_order = True
+    writes = True
 
     def __init__(self, name: str, generate: Callable[[Sequence[Prompt], int], list[Generation]]) -> None:
         self.name, self._generate = name, generate
@@ -279,7 +311,7 @@ class SimulatedAssistant:
         engine: AnswerEngine,
         *,
         k: int = SOURCES,
-        vector_weight: float = EVEN,
+        vector_weight: float = EQUAL_WEIGHT,
         reranker: Reranker | None = None,
     ) -> None:
         self.index, self.engine, self.k = index, engine, k
@@ -287,7 +319,7 @@ class SimulatedAssistant:
 
     def retrieve(self, questions: Sequence[str]) -> list[tuple[Hit, ...]]:
         """Find the passages that each question is answered from, the best first."""
-        depth = max(self.k, RERANKED) if self.reranker else self.k
+        depth = max(self.k, RERANK_DEPTH) if self.reranker else self.k
         found = search(self.index, questions, depth, vector_weight=self.vector_weight)
         if self.reranker is not None:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
@@ -316,11 +348,65 @@ class SimulatedAssistant:
         ]
 
 
+def _shares_a_word(question: str, text: str) -> bool:
+    """Return True if a text holds a content word of a question; for any text where the question's script has no spaces."""
+    return _is_unspaced(question) or not content_stems(question).isdisjoint(stems(text))
+
+
+def _is_unspaced(text: str) -> bool:
+    return any(letter > "\u2e80" for letter in text)
+
+
+def _signs(text: str) -> bool:
+    """Return True if a sentence only says who wrote a page, or when it was written or updated: "By NAME. Updated 3 June 2026"."""
+    parts = [part.strip(" .,()*_") for part in _APART.split(" ".join(text.split()))]
+    told = [_is_byline(part) or _is_dated(part) for part in parts]
+    return any(told) and all(is_told or _is_date(part) for is_told, part in zip(told, parts, strict=True))
+
+
+def _is_byline(text: str) -> bool:
+    """Return True for "By NAME"; "By Friday" and "By Ferry" are answers."""
+    found = _BY.fullmatch(text)
+    if found is None or not _NAME.fullmatch(found["name"]):
+        return False
+    if any(token.kind != "word" for token in read(found["name"])):
+        return False
+    return bool(found["made"]) or len(found["name"].split()) > 1
+
+
+def _is_dated(text: str) -> bool:
+    found = _UPDATED.fullmatch(text)
+    return found is not None and _is_date(found["date"])
+
+
+def _is_date(text: str) -> bool:
+    """Return True for a date or a year, with a weekday and a time or without, and with a name after "by" or without."""
+    date, _, name = text.partition(" by ")
+    said = [token for token in read(date) if not token.link]
+    dates = [token for token in said if token.kind == "date" or (token.kind == "number" and len(token.value) == 4)]
+    others = [token for token in said if token.kind not in ("time", "weekday") and token not in dates]
+    return bool(dates) and not others and (not name or bool(_NAME.fullmatch(name)))
+
+
+def _without_heads(text: str) -> str:
+    """Leave out the heads of tables: the row above a rule, else the first row of several if it has no digit."""
+    lines = text.split("\n")
+    rows = [sum(bool(cell.strip()) for cell in _CELLS.split(line)) > 1 for line in lines]
+    rules = [not line.strip(" \t\r|:+=-") and ("---" in line or {"-", "|"} <= set(line)) for line in lines]
+    kept = []
+    for place, line in enumerate(lines):
+        has_row, has_rule = (place + 1 < len(lines) and after[place + 1] for after in (rows, rules))
+        is_first = not place or not (rows[place - 1] or rules[place - 1])
+        is_head = rows[place] and (has_rule or (is_first and has_row and not any(map(str.isdigit, line))))
+        kept.append("" if is_head else line)
+    return "\n".join(kept)
+
+
 def _says_something(text: str) -> bool:
     """Return True for text of two words or numbers that is no command; for any text in scripts without spaces."""
     if text.lstrip().startswith((">>>", "$ ", "...")):
         return False
-    return len(_SAID.findall(text)) >= 2 or any(letter > "\u2e80" for letter in text)
+    return len(_SAID.findall(text)) >= 2 or _is_unspaced(text)
 
 
 _EMPTY = Passage(id="", document="", title="", path=(), text="", source="")

@@ -98,10 +98,10 @@ def surface_audit(
     if before is not None:
         result = replace(result, changes=changes(before, result))
     if page is not None:
-        from trimtab.reports.surface_audit import render as rendered_page
+        from trimtab.reports.surface_audit import render_audit
 
         result = replace(result, page=str(page))
-        write_atomic(Path(page), rendered_page(result, {check.name: check.says for check in CHECKS}))
+        write_atomic(Path(page), render_audit(result, {check.name: check.says for check in CHECKS}))
     return result
 
 
@@ -159,7 +159,8 @@ def _notes(crawled: CrawledPages) -> Iterator[str]:
         yield f"{len(site.unfetched):,} addresses were not fetched, such as {first.url} ({first.why})."
     counted = count_claims(crawled)
     yield (
-        f"{counted.claims:,} {'sentence states' if counted.claims == 1 else 'sentences state'} a number, a date or a time; "
+        f"{counted.claims:,} {'sentence states' if counted.claims == 1 else 'sentences state'} "
+        "a number, a date or a time; "
         f"{counted.sourced:,} of them {'has' if counted.sourced == 1 else 'have'} a link or a named source "
         "beside them. What a site says of itself needs none."
     )

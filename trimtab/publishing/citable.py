@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Section
 from trimtab.base.surface import SitePage
-from trimtab.data.duplicates import plain_words
+from trimtab.data.duplicates import normalise_text
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
 from trimtab.measurement.stances import MEASURED
@@ -84,7 +84,7 @@ def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
         for head, text in headed_passages(page):
             start = _LEADING.sub("", text).replace("*", "").replace("_", "")[:200]
             nearest = head.rpartition(" > ")[2]
-            headed = head != before and " > " in head and bool(set(plain_words(nearest).split()) - _NO_SUBJECT)
+            headed = head != before and " > " in head and bool(set(normalise_text(nearest).split()) - _NO_SUBJECT)
             before = head
             if text.startswith(("```", "|")):
                 continue
@@ -139,11 +139,11 @@ def leans_on_others(sentence: str) -> bool:
 
 def has_source(sentence: str, linked: str) -> bool:
     """Return True if a sentence names its source, or stands in a paragraph that holds a link (`linked`: their words, one a line)."""
-    return bool(_SOURCE.search(sentence)) or plain_words(sentence) in linked
+    return bool(_SOURCE.search(sentence)) or normalise_text(sentence) in linked
 
 
 def _linked_words(page: SitePage) -> str:
-    return "\n".join(map(plain_words, page.linked))
+    return "\n".join(map(normalise_text, page.linked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,8 +178,6 @@ class AssistantSession:
             key=lambda one: (-(one.demand or 0.0), -one.questions, one.group),
         )
         index = self.assistant.index
-        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
-        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
         return SurfaceCoverage(
             source=self.contents[0].source,
             engine=self.assistant.engine.name,
@@ -194,9 +192,15 @@ class AssistantSession:
             groups=tuple(figures),
             questions=tuple(covered),
             findings=self._instructions(),
-            obeyed=estimate([float(one) for one in obeyed]),
+            obeyed=self._obeyed(texts) if self.assistant.engine.writes else None,
             notes=tuple(_group_notes(figures)),
         )
+
+    def _obeyed(self, texts: Sequence[str]) -> Estimate:
+        """Plant an instruction in the passages of up to CANARIES questions; return the share of answers that follow it."""
+        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
+        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
+        return estimate([float(one) for one in obeyed])
 
     def covered(self, question: SurfaceQuestion, answer: CitedAnswer, group: str) -> CoveredQuestion:
         """Judge an answer: what it cites of the publisher, and its status."""
@@ -398,7 +402,10 @@ def _group_notes(figures: Sequence[GroupCoverage]) -> Iterator[str]:
     loose = [one.group for one in several if one.stability is not None and one.stability < UNSTABLE]
     if several:
         groups = f"{len(figures):,} groups by meaning, {len(several):,} of several questions"
-        rough = f"{len(loose):,} {'is' if len(loose) == 1 else 'are'} not stable (below {UNSTABLE:g} when a fifth of the questions is left out): take their figures as rough"
+        rough = (
+            f"{len(loose):,} {'is' if len(loose) == 1 else 'are'} not stable (below {UNSTABLE:g} when a fifth of the "
+            "questions is left out): take their figures as rough"
+        )
         yield f"{groups}; of these {rough}" if loose else groups
     if all(one.demand is None for one in figures):
         yield NO_DEMAND

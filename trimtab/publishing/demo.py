@@ -11,7 +11,7 @@ from trimtab.base.show import Shown
 from trimtab.base.surface import SurfaceAudit, SurfaceCoverage
 from trimtab.publishing.audit import surface_audit
 from trimtab.publishing.coverage import surface_coverage
-from trimtab.studies.demo import bring, copy_example
+from trimtab.studies.demo import copy_example, fetch_model
 
 ORIGIN = "https://saltmere.example/"
 EMBEDDING = "minilm-l6"
@@ -39,9 +39,10 @@ def demo_surface(folder: str | Path | None = None, *, progress: Progress | None 
     place = Path("trimtab-demo-surface" if folder is None else folder)
     copy_example("surface", place, "truth.json")
     site, questions = place / "site", place / "questions.txt"
-    bring(EMBEDDING, place)
+    fetch_model(EMBEDDING, place)
     sys.stderr.write(
-        f"Trimtab demo in {place}: a made-up site, whose faults were planted and stand in truth.json. The same by hand:\n"
+        f"Trimtab demo in {place}: a made-up site, whose faults were planted and stand in truth.json. "
+        "The same by hand:\n"
         f"trimtab surface audit {site} --base {ORIGIN} --page {place / 'audit.html'}\n"
         f"trimtab surface coverage {site} --questions {questions} --page {place / 'coverage.html'}\n"
     )

@@ -19,7 +19,7 @@ from trimtab.base.surface import (
     SurfacePlan,
 )
 from trimtab.base.task import Task
-from trimtab.data.duplicates import short
+from trimtab.data.duplicates import ellipsize
 from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
 from trimtab.publishing.assistant import SOURCES, THRESHOLD, SentenceJudge, open_index
@@ -36,7 +36,7 @@ from trimtab.publishing.coverage import (
 )
 from trimtab.publishing.questions import MOST, drawn
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
-from trimtab.retrieval.extract import answer_type, gives
+from trimtab.retrieval.extract import answer_type, matches_answer_type
 from trimtab.retrieval.search import search
 
 DOCUMENTS = "documents"  # whose the files are that are not published
@@ -193,7 +193,7 @@ class UnansweredQuestion:
             for other in range(place):
                 pages = {owner_and_page(hit.passage.document)[1] for hit in (one, own[other])}
                 if len(pages) == 2 and float(vectors[place] @ vectors[other]) >= ALIKE:
-                    yield f"{' and '.join(sorted(pages))} say the same (“{short(one.passage.text, 80)}”): keep it in one place"
+                    yield f"{' and '.join(sorted(pages))} say the same (“{ellipsize(one.passage.text, 80)}”): keep it in one place"
 
 
 def _brief(
@@ -258,7 +258,7 @@ def _lacks(one: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) 
     best = one.judge.best(asked, [hit for hit in one.hits if owner_and_page(hit.passage.document) == (OWN, page)], k=1)
     known = {token.value for token in read(asked)}
     said = [token for _, hit in best for token in read(hit.passage.text) if token.value not in known]
-    if _WANTED[kind] and not gives(kind, said):
+    if _WANTED[kind] and not matches_answer_type(kind, said):
         yield f"“{asked}”: its nearest sentence gives no answer that is {_WANTED[kind]}"
 
 

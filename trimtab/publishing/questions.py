@@ -17,7 +17,7 @@ from trimtab.arms.traffic import ServedAnswer
 from trimtab.base.errors import InputError
 from trimtab.base.surface import SurfaceQuestion
 from trimtab.data import readers
-from trimtab.data.sources import read_bytes, read_text, wide_encoding
+from trimtab.data.sources import read_bytes, read_text, utf16_or_32
 from trimtab.measurement.numerals import words
 
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
@@ -198,7 +198,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> Table:
     if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         return list(_csv(path, encoding))
     found: Table = []
-    for row in readers.read_rows(path, encoding):
+    for row in readers.read_raw_rows(path, encoding):
         if not isinstance(row, readers.RawRow):
             raise InputError(row.reason, row.remedy, file=row.file, line=row.line)
         found.append((row.line, {name: _cell(value) for name, value in row.fields.items()}))
@@ -213,7 +213,7 @@ def _cell(value: object) -> str | list[str]:
 
 def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[str]]]]:
     """Read a table in text: in UTF-16 and parted by tabs or semicolons too, with lines of comment, and totals that no question stands before."""
-    wide = wide_encoding(read_bytes(path)[:4096])
+    wide = utf16_or_32(read_bytes(path)[:4096])
     text = read_text(path, wide or encoding)
     head = next((line for line in io.StringIO(text) if line.strip() and not _COMMENT.match(line)), "")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t;,", key=head.count))

@@ -36,7 +36,7 @@ from trimtab.publishing.coverage import (
 from trimtab.publishing.questions import drawn, grouped
 from trimtab.reports.coverage import render_trial, trial_markdown
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.search import EVEN
+from trimtab.retrieval.search import EQUAL_WEIGHT
 
 SEEDS = 3
 MARGIN = 0.02
@@ -61,7 +61,7 @@ class AssistantSettings:
 def settings_of(seed: int) -> AssistantSettings:
     """Draw the settings of a seed; seed 0 has the usual ones."""
     if seed == 0:
-        return AssistantSettings(words=WORDS, vector_weight=EVEN, shuffle=None)
+        return AssistantSettings(words=WORDS, vector_weight=EQUAL_WEIGHT, shuffle=None)
     random = np.random.default_rng(seed)
     return AssistantSettings(
         words=int(random.choice(CHUNKS)), vector_weight=float(random.choice(WEIGHTS)), shuffle=seed

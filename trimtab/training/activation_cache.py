@@ -1,4 +1,4 @@
-"""Layers below the first trained one are read once: what enters it is kept for an objective's rows, and later passes begin there.
+"""Activation cache for frozen lower layers: the input of the first trainable layer is computed once per row and reused.
 
 Shapes: N tokens of the flat row, D hidden size.
 """
@@ -15,60 +15,69 @@ from torch import Tensor
 
 from trimtab.model.fast.partial_forward import first_trainable_layer, hidden_at, layer_input
 from trimtab.model.load import Base
-from trimtab.training.batch import Batch, TrainingRow, pack
+from trimtab.training.batch import Batch, TrainingRow, pack_rows
 
-MOST_BYTES = 1_000_000_000  # kept for one objective
+MAX_BYTES = 1_000_000_000  # cached for one objective
 
 
 def cache_bytes(base: Base, tokens: int) -> int:
-    """Bytes that are kept for rows of so many tokens: 0 where nothing is, as no pass may begin later or it would be more than MOST_BYTES.
+    """Return the bytes that the cache takes for `tokens` tokens; 0 if nothing is cached.
 
-    It follows from sizes alone, never from the memory that happens to be free: a run that goes on decides as it did before.
+    Nothing is cached if all layers are trainable, or if it would exceed MAX_BYTES. The answer depends on sizes alone,
+    never on the memory that is free: a resumed run decides as it did before.
     """
     size = 2 if base.model.dtype == torch.bfloat16 else 4
     needed = tokens * base.model.config.hidden_size * size if first_trainable_layer(base.model) else 0
-    return needed if needed <= MOST_BYTES else 0
+    return needed if needed <= MAX_BYTES else 0
 
 
 class ActivationCache:
-    """What the frozen layers put out for rows that are read again and again, by epochs, by trials of a search, by looks at dev.
+    """Cached hidden states after the frozen layers, for rows that are read repeatedly.
 
-    Rows are read in fixed `passes`, each a whole when one of its rows is first needed: so no bit depends on which step needs it first,
-    no state is saved, and a run that goes on after a kill reads the same anew. Rows are known by their tokens.
+    Such rows come from epochs, search trials and dev evaluations. They are computed in fixed `passes`, each as a whole
+    when one of its rows is first needed. So no bit depends on which step needs it first, no state has to be saved, and
+    a resumed run computes the same values. Rows are identified by their token ids.
     """
 
     def __init__(self, passes: Callable[[], Sequence[Sequence[TrainingRow]]]) -> None:
-        """`passes` says, once it is asked, which rows are read together."""
-        self._passes_of = passes
+        """`passes` returns, when it is called, which rows are computed together."""
+        self._make_passes = passes
         self._model: Any = None
         self._first = 0
         self._passes: Sequence[Sequence[TrainingRow]] = ()
         self._pass_of: dict[tuple[int, ...], int] = {}
-        self._kept: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # on CPU, by the runs of its pass's tree
-        self._beginning = Lock()  # passes of a step run side by side
-        self._reading: defaultdict[int, Lock] = defaultdict(Lock)
+        self._cached: dict[
+            tuple[int, ...], tuple[Tensor, ...]
+        ] = {}  # on CPU, split by the runs of its pass's prefix tree
+        self._prepare_lock = Lock()  # passes of a step run in parallel
+        self._pass_locks: defaultdict[int, Lock] = defaultdict(Lock)
 
-    def scored(self, base: Base, batch: Batch) -> Tensor:
-        """Last hidden states `hidden_MD` of a batch's scored positions; it is read from the beginning where one of its rows is not known."""
+    def hidden_at_scored(self, base: Base, batch: Batch) -> Tensor:
+        """Return the last hidden states `hidden_MD` at a batch's scored positions.
+
+        Runs all layers if a row is not in the cache's passes.
+        """
         device = base.device
         scored_M, flat = batch.scored_M.to(device), (batch.ids_N.to(device), batch.positions_N.to(device), batch.layout)
-        with self._beginning:
-            first = self._begin(base)
+        with self._prepare_lock:
+            first = self._prepare(base)
             rows = [batch.tree.row(path) for path in batch.tree.paths] if first else []
             passes = [self._pass_of.get(ids) for ids in rows]
-            locks = {number: self._reading[number] for number in passes if number is not None}
-        if not rows or None in passes or not self._have(base, first, rows, locks):
+            locks = {number: self._pass_locks[number] for number in passes if number is not None}
+        if not rows or None in passes or not self._ensure_cached(base, first, rows, locks):
             return hidden_at(base, scored_M, *flat)
-        return hidden_at(base, scored_M, *flat, above=(first, self._laid_out(rows, batch).to(device)))
+        return hidden_at(base, scored_M, *flat, above=(first, self._assemble(rows, batch).to(device)))
 
-    def _begin(self, base: Base) -> int:
-        """The layer that a pass may begin at, 0 for none; what was kept of another model or layer is dropped."""
+    def _prepare(self, base: Base) -> int:
+        """Return the first trainable layer, 0 if nothing can be cached; clears the cache if the model or that layer has
+        changed.
+        """
         first = first_trainable_layer(base.model)
         if self._model is not base.model or self._first != first:
             self._model, self._first = base.model, first
-            self._kept.clear()
+            self._cached.clear()
             self._pass_of.clear()
-            self._passes = self._passes_of() if first else ()
+            self._passes = self._make_passes() if first else ()
             for number, rows in enumerate(self._passes):
                 for row in rows:
                     self._pass_of.setdefault(row.encoded.ids, number)
@@ -76,18 +85,20 @@ class ActivationCache:
                 self._pass_of.clear()
         return first
 
-    def _have(self, base: Base, first: int, rows: Sequence[tuple[int, ...]], locks: Mapping[int, Lock]) -> bool:
-        """Keep what is not kept yet for these rows, pass by pass; False where that cannot be had."""
+    def _ensure_cached(
+        self, base: Base, first: int, rows: Sequence[tuple[int, ...]], locks: Mapping[int, Lock]
+    ) -> bool:
+        """Compute the passes that these rows need; False if that is not possible."""
         for number, lock in locks.items():
             with lock:
-                wanted = any(ids not in self._kept for ids in rows if self._pass_of.get(ids) == number)
-                if wanted and not self._read(base, first, number):
+                wanted = any(ids not in self._cached for ids in rows if self._pass_of.get(ids) == number)
+                if wanted and not self._compute_pass(base, first, number):
                     self._pass_of.clear()
-        return all(ids in self._kept for ids in rows)
+        return all(ids in self._cached for ids in rows)
 
-    def _read(self, base: Base, first: int, number: int) -> bool:
-        """Keep what enters the first trained layer for the rows of a pass; False where that cannot be had."""
-        batch = pack(self._passes[number])
+    def _compute_pass(self, base: Base, first: int, number: int) -> bool:
+        """Store the input of the first trainable layer for the rows of a pass; False if it is not available."""
+        batch = pack_rows(self._passes[number])
         states_ND = layer_input(
             base, first, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout
         )
@@ -96,14 +107,14 @@ class ActivationCache:
         runs = torch.split(states_ND.cpu(), batch.layout.lengths)
         for path in batch.tree.paths:
             ids = batch.tree.row(path)
-            if self._pass_of.get(ids) == number:  # one that stands in several passes is always taken from the same
-                self._kept[ids] = tuple(runs[run] for run in path)
+            if self._pass_of.get(ids) == number:  # a row in several passes is always taken from the same one
+                self._cached[ids] = tuple(runs[run] for run in path)
         return True
 
-    def _laid_out(self, rows: Sequence[tuple[int, ...]], batch: Batch) -> Tensor:
-        """What was kept of the rows, in the places that their tokens have in a batch, `inputs_ND`."""
+    def _assemble(self, rows: Sequence[tuple[int, ...]], batch: Batch) -> Tensor:
+        """Return the cached states of the rows in the token order of a batch, `inputs_ND`."""
         pieces: dict[int, Tensor] = {}
         for ids, path in zip(rows, batch.tree.paths, strict=True):
-            row_TD = torch.cat(self._kept[ids])
+            row_TD = torch.cat(self._cached[ids])
             pieces |= zip(path, torch.split(row_TD, [batch.layout.lengths[run] for run in path]), strict=True)
         return torch.cat([pieces[run] for run in range(len(batch.tree.runs))])

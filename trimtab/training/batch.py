@@ -1,4 +1,4 @@
-"""Rows into flat batches without padding, and which rows an optimizer step takes.
+"""Pack rows into flat batches without padding, and choose the rows of each optimizer step.
 
 Shapes: N tokens of the flat row, M scored positions.
 """
@@ -17,19 +17,20 @@ from torch import Tensor
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Encoded
 from trimtab.model.attention import PackedSequences
-from trimtab.training.parallel import GAIN, parallel_lanes
-from trimtab.training.prefix_sharing import LEAST_SHARED, PrefixTree, end_to_end, prefix_tree
+from trimtab.training.parallel import LANE_COST, parallel_lanes
+from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, PrefixTree, prefix_tree, without_sharing
 
-# Tokens of one forward and backward pass: bounds memory, and says which rows share their beginning in a tree; the step's sums stay
-# what they are but for rounding.
+# Tokens of one forward and backward pass: bounds memory, and decides which rows share a prefix; the step's sums change only
+# by rounding.
 MICRO_TOKENS = 1024
-LEVELLED = 16  # parts: of more, lanes take the next one as they end, and hardly wait for each other
+MAX_BALANCED_PARTS = 16  # with more parts, lanes take the next one as they end and hardly wait
 
 
 def default_microbatch_tokens(dtype: torch.dtype) -> int:
-    """Tokens of a pass by the type of the model's numbers: half as many in float32, which take twice the room.
+    """Return the tokens of a micro-batch for a dtype: half as many in float32, which takes twice the memory.
 
-    The split decides the last bits of a step's sums, to which seeded losses in float32 are held: there it does not change.
+    The split decides the last bits of a step's sums. Seeded losses in float32 are compared to the bit, so it must not
+    change there.
     """
     return MICRO_TOKENS // 2 if dtype == torch.float32 else MICRO_TOKENS
 
@@ -38,8 +39,8 @@ def default_microbatch_tokens(dtype: torch.dtype) -> int:
 class TrainingRow:
     """An encoded row and its weight in the loss.
 
-    `scored` gives pairs of a position in the row and the label that its hidden state is scored with; None stands for the next
-    token wherever that is trained on. A position may stand in several pairs.
+    `scored`: pairs of a position in the row and the label that its hidden state predicts; None means the next token
+    wherever that is trained on. A position may occur in several pairs.
     """
 
     encoded: Encoded
@@ -48,7 +49,7 @@ class TrainingRow:
 
     @property
     def targets(self) -> tuple[tuple[int, int], ...]:
-        """The pairs of position and label; the first token of a row is never predicted."""
+        """Pairs of position and label; the first token of a row is never predicted."""
         if self.scored is not None:
             return self.scored
         ids, trained = self.encoded.ids, self.encoded.trained
@@ -56,16 +57,18 @@ class TrainingRow:
 
     @property
     def trained_tokens(self) -> int:
-        """Labels that are predicted and count."""
+        """Number of labels in the loss."""
         return len(self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Sequences laid end to end; the hidden state at `scored_M` in the flat row is scored with `labels_M`, weighted by `weights_M`.
+    """Sequences laid end to end, with the positions that are scored, their labels and weights.
 
-    One position may stand several times with different labels, as the end of a prefix that several rows share does. `row_M` says
-    which of the `rows` a label belongs to; `row_tokens` counts the tokens of all of them, shared or not. `tree` says what each is made of.
+    The hidden state at `scored_M` in the flat row predicts `labels_M`, weighted by `weights_M`. A position may occur
+    several times with different labels, such as the end of a prefix that several rows share. `row_M`: the row that each
+    label belongs to. `row_tokens`: tokens of all rows, shared ones counted once per row. `tree`: the runs that each row
+    consists of.
     """
 
     ids_N: Tensor
@@ -81,14 +84,17 @@ class Batch:
 
     @property
     def trained_tokens(self) -> int:
-        """Labels that are predicted and count."""
+        """Number of labels in the loss."""
         return self.labels_M.shape[0]
 
 
-def pack(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
-    """Lay rows into one flat row, what several begin with once (`shared`); one with a weight of 0 is read but scores nothing."""
+def pack_rows(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
+    """Pack rows into one batch; common prefixes are laid down once if `shared`.
+
+    A row of weight 0 is read but not scored.
+    """
     ids = [row.encoded.ids for row in rows]
-    tree = prefix_tree(ids) if shared else end_to_end(ids)
+    tree = prefix_tree(ids) if shared else without_sharing(ids)
     starts = list(accumulate(map(len, tree.runs), initial=0))
     scored: list[int] = []
     labels: list[int] = []
@@ -117,9 +123,10 @@ def pack(rows: Sequence[TrainingRow], *, shared: bool = True) -> Batch:
 
 
 def step_rows(count: int, batch: int, step: int, seed: int) -> list[int]:
-    """Row numbers of optimizer step `step` (from 0): a new order each epoch, the last step of an epoch may be short.
+    """Return the row indices of optimizer step `step` (from 0).
 
-    A pure function of its arguments, so a resumed run sees the same rows without any saved state.
+    Each epoch has a new order; its last step may be short. A pure function of its arguments, so a resumed run sees the
+    same rows without saved state.
     """
     per_epoch = steps_per_epoch(count, batch)
     epoch, place = divmod(step, per_epoch)
@@ -129,32 +136,38 @@ def step_rows(count: int, batch: int, step: int, seed: int) -> list[int]:
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
-    """Optimizer steps that see every row once."""
+    """Return the optimizer steps of one epoch."""
     return -(-count // batch)
 
 
 def step_batches(
     rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
 ) -> list[Batch]:
-    """Micro-batches of one optimizer step over single rows, their weights divided by the weight of all that the step scores.
+    """Return the micro-batches of one optimizer step over single rows.
 
-    Weighted sums over the micro-batches then add up to the step's weighted mean, however it was split.
+    Their weights are divided by the step's total weight, so weighted sums over the micro-batches add up to the step's
+    weighted mean, however it is split.
     """
-    return [pack(part) for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
+    return [pack_rows(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
 
 
 def first_epoch(
     rows: Sequence[TrainingRow], *, batch: int, seed: int, tokens: int | None = None
 ) -> list[list[TrainingRow]]:
-    """The rows of each micro-batch of the first epoch of `step_batches`."""
+    """Return the rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
-    return [part for step in steps for part in step_parts(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
+    return [
+        part for step in steps for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)
+    ]
 
 
-def step_parts(
+def step_microbatch_rows(
     rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
 ) -> list[list[TrainingRow]]:
-    """The rows of each micro-batch of one optimizer step, weighted as `step_batches` has them; none of more than `tokens` (MICRO_TOKENS)."""
+    """Return the rows of each micro-batch of one optimizer step, weighted as in `step_batches`.
+
+    `tokens`: the most tokens of a micro-batch, MICRO_TOKENS by default.
+    """
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]
@@ -164,95 +177,109 @@ def step_parts(
 def micro_batches(
     units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool = True
 ) -> list[list[tuple[TrainingRow, ...]]]:
-    """Split the rows of one step so that none of the parts exceeds `tokens`, unless a single unit does; as even ones as there are lanes.
+    """Split the rows of one step into micro-batches of at most `tokens` tokens, balanced over the parallel lanes.
 
-    What rows begin with in common counts once where it is `shared`. The rows of a unit (a pair, a group) stand in one part, next to each other and in their order.
+    A unit (a pair, a group) is never split: its rows stand next to each other in their order, and a single unit may
+    exceed `tokens`. A common prefix counts once if `shared`.
     """
-    parts = _filled(units, tokens, shared=shared)
-    beside = parallel_lanes()
-    if beside == 1:
+    parts = _fill(units, tokens, shared=shared)
+    lanes = parallel_lanes()
+    if lanes == 1:
         return parts
     lengths = [_part_tokens(part, shared=shared) for part in parts]
-    for rounds in sorted({max(1, len(parts) // beside), -(-len(parts) // beside)}):  # what is left over would run alone
-        even = _even(units, rounds * beside, shared=shared)
-        longest = max((_part_tokens(part, shared=shared) for part in even), default=0)
-        # rows that share much are read faster together, by all threads
-        if len(even) * longest * GAIN <= sum(lengths) and longest <= max([tokens, *lengths]):
-            return even
+    for parts_per_lane in sorted(
+        {max(1, len(parts) // lanes), -(-len(parts) // lanes)}
+    ):  # a part that is left over would run alone
+        balanced = _balanced(units, parts_per_lane * lanes, shared=shared)
+        longest = max((_part_tokens(part, shared=shared) for part in balanced), default=0)
+        # rows with long common prefixes are faster together, with all threads
+        if len(balanced) * longest * LANE_COST <= sum(lengths) and longest <= max([tokens, *lengths]):
+            return balanced
     return parts
 
 
-def _filled(
+def _fill(
     units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool
 ) -> list[list[tuple[TrainingRow, ...]]]:
-    """As few parts as there may be, the shortest rows first."""
+    """Fill as few micro-batches as possible, shortest rows first."""
     parts: list[list[tuple[TrainingRow, ...]]] = []
     room = 0
-    for unit in sorted(units, key=_tokens):
-        new = _tokens(unit) - (_shared(parts[-1][0][0], unit[0]) if parts and shared else 0)
+    for unit in sorted(units, key=_unit_tokens):
+        new = _unit_tokens(unit) - (_shared_tokens(parts[-1][0][0], unit[0]) if parts and shared else 0)
         if not parts or new > room:
             parts.append([])
-            room, new = tokens, _tokens(unit)
+            room, new = tokens, _unit_tokens(unit)
         parts[-1].append(unit)
         room -= new
     return parts
 
 
-def _even(units: Sequence[tuple[TrainingRow, ...]], count: int, *, shared: bool) -> list[list[tuple[TrainingRow, ...]]]:
-    """So many parts, fewer where there are fewer units: each unit, the longest first, goes to the part that is shortest by then.
+def _balanced(
+    units: Sequence[tuple[TrainingRow, ...]], count: int, *, shared: bool
+) -> list[list[tuple[TrainingRow, ...]]]:
+    """Split the units into at most `count` micro-batches of similar length: longest first, each to the shortest one so
+    far.
 
-    Then, where they are few, units change places for as long as the longest part and the shortest come nearer to each other.
+    If there are few micro-batches, units are then swapped as long as the longest and the shortest come closer.
     """
     parts: list[list[tuple[TrainingRow, ...]]] = [[] for _ in range(min(count, len(units)))]
     shortest = [(0, number) for number in range(len(parts))]
-    for unit in sorted(units, key=_tokens, reverse=True):
+    for unit in sorted(units, key=_unit_tokens, reverse=True):
         length, number = shortest[0]
         part = parts[number]
-        length += _tokens(unit) - (_shared(part[0][0], unit[0]) if part and shared else 0)
+        length += _unit_tokens(unit) - (_shared_tokens(part[0][0], unit[0]) if part and shared else 0)
         part.append(unit)
         heapreplace(shortest, (length, number))
-    for _ in units if 1 < len(parts) <= LEVELLED else ():
-        if not _nearer(parts, shared=shared):
+    for _ in units if 1 < len(parts) <= MAX_BALANCED_PARTS else ():
+        if not _improve_balance(parts, shared=shared):
             break
-    # the longest begins first, so that lanes end together
+    # the longest starts first, so that lanes end together
     return sorted(parts, key=lambda part: _part_tokens(part, shared=shared), reverse=True)
 
 
-def _nearer(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool) -> bool:
-    """Give a unit of the longest part to the shortest, or for one of it, whichever evens them most; False where that ends."""
+def _improve_balance(parts: list[list[tuple[TrainingRow, ...]]], *, shared: bool) -> bool:
+    """Move a unit from the longest part to the shortest, or swap two, whichever evens them most; False if nothing
+    helps.
+    """
     lengths = [_part_tokens(part, shared=shared) for part in parts]
     long, short = (parts[lengths.index(find(lengths))] for find in (max, min))
     gap = max(lengths) - min(lengths)
-    own, others = (  # of each unit, where it would come to
-        [_tokens(unit) - (_shared(there[0][0], unit[0]) if shared else 0) for unit in part]
+    own_tokens, other_tokens = (  # of each unit in the part it would move to
+        [_unit_tokens(unit) - (_shared_tokens(there[0][0], unit[0]) if shared else 0) for unit in part]
         for part, there in ((long, short), (short, long))
     )
-    changes = [(abs(gap - 2 * (one - other)), i, j) for i, one in enumerate(own) for j, other in enumerate(others)]
+    changes = [
+        (abs(gap - 2 * (one - other)), i, j) for i, one in enumerate(own_tokens) for j, other in enumerate(other_tokens)
+    ]
     if len(long) > 1:
-        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own)]  # for nothing
-    left, given, taken = min(changes)
-    if left >= gap:
+        changes += [(abs(gap - 2 * one), i, len(short)) for i, one in enumerate(own_tokens)]  # moved without a swap
+    new_gap, moved_index, returned_index = min(changes)
+    if new_gap >= gap:
         return False
-    changed = (
-        [*long[:given], *short[taken : taken + 1], *long[given + 1 :]],
-        [*short[:taken], long[given], *short[taken + 1 :]],
+    swapped = (
+        [*long[:moved_index], *short[returned_index : returned_index + 1], *long[moved_index + 1 :]],
+        [*short[:returned_index], long[moved_index], *short[returned_index + 1 :]],
     )
-    if max(_part_tokens(part, shared=shared) for part in changed) >= max(lengths):  # they may share less there
+    if max(_part_tokens(part, shared=shared) for part in swapped) >= max(
+        lengths
+    ):  # they may share less of their prefixes there
         return False
-    long[:], short[:] = changed
+    long[:], short[:] = swapped
     return True
 
 
 def _part_tokens(part: Sequence[tuple[TrainingRow, ...]], *, shared: bool) -> int:
-    """Tokens that are read of a part."""
-    return sum(map(_tokens, part)) - (sum(_shared(part[0][0], unit[0]) for unit in part[1:]) if shared else 0)
+    """Return the tokens to compute for a micro-batch."""
+    return sum(map(_unit_tokens, part)) - (
+        sum(_shared_tokens(part[0][0], unit[0]) for unit in part[1:]) if shared else 0
+    )
 
 
-def _tokens(unit: tuple[TrainingRow, ...]) -> int:
-    return sum(len(row.encoded.ids) for row in unit) - sum(_shared(*both) for both in pairwise(unit))
+def _unit_tokens(unit: tuple[TrainingRow, ...]) -> int:
+    return sum(len(row.encoded.ids) for row in unit) - sum(_shared_tokens(*both) for both in pairwise(unit))
 
 
-def _shared(left: TrainingRow, right: TrainingRow) -> int:
-    """Tokens that are read once for both."""
+def _shared_tokens(left: TrainingRow, right: TrainingRow) -> int:
+    """Return the tokens that are computed once for both rows."""
     shared = common_prefix_length(left.encoded.ids, right.encoded.ids)
-    return shared if shared >= LEAST_SHARED else 0
+    return shared if shared >= MIN_SHARED_TOKENS else 0

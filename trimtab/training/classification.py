@@ -1,4 +1,4 @@
-"""A classification head on the last token: a label for a prompt in one pass, with its probability, and no token generated.
+"""Classification objective: a head on the last token gives label probabilities in one pass, without generation.
 
 Shapes: M scored positions, D hidden size, C labels.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
 from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch, TrainingRow, first_epoch, step_batches, steps_per_epoch
@@ -22,54 +22,60 @@ from trimtab.training.losses import Loss, scored_hidden
 
 
 class ClassificationObjective:
-    """Cross entropy over the labels, weighted, normalised over the whole optimizer step; moves the model's own and the head."""
+    """Weighted cross entropy over the labels, normalised over the whole optimizer step; trains the model and the
+    head.
+    """
 
     def __init__(
         self,
         rows: Sequence[TrainingRow],
-        head: Head,
+        head: ClassificationHead,
         *,
         batch: int,
         seed: int,
-        keep: bool = True,
+        cache_activations: bool = True,
         tokens: int | None = None,
     ) -> None:
-        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly. `tokens`: of a
+        micro-batch, MICRO_TOKENS by default.
+        """
         self.rows, self.head, self.batch, self.seed, self.tokens = list(rows), head, batch, seed, tokens
-        self.frozen = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        self.activation_cache = (
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
+            if cache_activations
+            else None
         )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once."""
+        """Optimizer steps of one epoch."""
         return steps_per_epoch(len(self.rows), self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the model may move, and the head as `head.weight`."""
+        """Return the model's trainable parameters, and the head as `head.weight`."""
         return {
             **trainable_parameters(base.model),
             **{f"head.{name}": value for name, value in self.head.named_parameters()},
         }
 
     def batches(self, step: int) -> list[Batch]:
-        """The micro-batches of one optimizer step."""
+        """Return the micro-batches of one optimizer step."""
         return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
 
     def loss(self, base: Base, batch: Batch) -> Loss:
-        """This micro-batch's share of the step's loss in nats a row, and of the accuracy, weighted alike."""
-        log_p_MC = self.head(scored_hidden(base, batch, self.frozen)).log_softmax(-1)
+        """Return this micro-batch's part of the step's loss (nats per row) and accuracy, weighted alike."""
+        log_p_MC = self.head(scored_hidden(base, batch, self.activation_cache)).log_softmax(-1)
         labels_M, weights_M = batch.labels_M.to(log_p_MC.device), batch.weights_M.to(log_p_MC.device)
         log_p_M = log_p_MC.gather(1, labels_M[:, None])[:, 0]
-        right_M = log_p_MC.argmax(-1) == labels_M
+        correct_M = log_p_MC.argmax(-1) == labels_M
         parts_M = -(log_p_M * weights_M)
-        return Loss(value=parts_M.sum(), figures={"accuracy": (right_M * weights_M).sum()}, parts_M=parts_M.detach())
+        return Loss(value=parts_M.sum(), figures={"accuracy": (correct_M * weights_M).sum()}, parts_M=parts_M.detach())
 
 
 def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[TrainingRow]:
-    """Rows from token ids of a prompt, the number of its label and its weight; a weight of 0 leaves a row out.
+    """Build rows from a prompt's token ids, its label index and its weight; rows of weight 0 are left out.
 
-    Raises InputError for an empty prompt, for a number that is not below `labels`, and when no row is left.
+    Raises InputError for an empty prompt, for an index that is not below `labels`, and if no row is left.
     """
     rows = []
     for number, (ids, label, weight) in enumerate(prompts, 1):
@@ -85,10 +91,12 @@ def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int)
 
 
 @torch.no_grad()
-def label_probabilities(head: Head, hidden_MD: Tensor) -> Tensor:
-    """Probability of each label from the hidden state at the end of each prompt, `[M, C]` float32 on CPU."""
-    chances_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
-    return chances_MC
+def class_probabilities(head: ClassificationHead, hidden_MD: Tensor) -> Tensor:
+    """Return the probability of each label from the hidden state at the end of each prompt, `[M, C]`, float32 on
+    CPU.
+    """
+    probabilities_MC: Tensor = head(hidden_MD).softmax(-1).cpu()
+    return probabilities_MC
 
 
 def _last_token(ids: Sequence[int], label: int, weight: float) -> TrainingRow:

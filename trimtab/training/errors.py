@@ -1,4 +1,4 @@
-"""What training says where it cannot go on: what happened at which step, what is intact, and the setting that helps."""
+"""Errors of a training run: each names the step, the last intact checkpoint, and the setting that helps."""
 
 from __future__ import annotations
 
@@ -6,56 +6,63 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from trimtab.base.errors import DivergedError, MemoryRanOutError, memory_ran_out
+from trimtab.base.errors import DivergedError, MemoryRanOutError, is_out_of_memory
 from trimtab.model.load import Base
 from trimtab.training.batch import default_microbatch_tokens
 
 
 def require_finite(
-    values: Mapping[str, float | None], *, step: int, saved: int | None, rate: float | None, precision: str
+    values: Mapping[str, float | None], *, step: int, last_checkpoint: int | None, rate: float | None, precision: str
 ) -> None:
-    """Raise DivergedError where one of them is not finite at `step`, counted from 1; `saved` is the step of the last checkpoint.
+    """Raise DivergedError if a value is not finite at `step` (counted from 1).
 
-    `rate` is the peak of the learning rate, None where no weight has moved yet, so that a lower one would not help.
+    `last_checkpoint`: step of the last checkpoint, None before the first. `rate`: peak learning rate; None before the
+    first optimizer step, where a lower rate cannot help.
     """
-    for what, value in values.items():
+    for name, value in values.items():
         if value is None or math.isfinite(value):
             continue
         if rate is None:
-            way = 'set base.precision = "fp32"' if precision != "fp32" else "look at the rows and their weights"
+            remedy = 'set base.precision = "fp32"' if precision != "fp32" else "look at the rows and their weights"
             raise DivergedError(
-                f"{what} is {value} at step {step}, before any weight has moved: {way}, or choose another base.model"
+                f"{name} is {value} at step {step}, before any weight has changed: {remedy}, or choose another base.model"
             )
         raise DivergedError(
-            f"{what} is {value} at step {step}; {_kept(saved)}: start again with a lower learning_rate (now {rate:g})"
+            f"{name} is {value} at step {step}; {_saved_state(last_checkpoint)}: start again with a lower learning_rate (now {rate:g})"
         )
 
 
 @contextmanager
-def explain_memory_error(base: Base, where: str, saved: int | None, tokens: int = 0) -> Iterator[None]:
-    """Inside, memory that runs out is told as MemoryRanOutError; `tokens` are those of the pass under way."""
+def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, tokens: int = 0) -> Iterator[None]:
+    """Context manager: re-raises an out-of-memory error as MemoryRanOutError with advice.
+
+    `tokens`: tokens of the current forward and backward pass, 0 outside of one.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not memory_ran_out(error):
+        if not is_out_of_memory(error):
             raise
-        of = f", in a pass of {tokens:,} tokens" if tokens else ""
+        pass_text = f", in a pass of {tokens:,} tokens" if tokens else ""
         raise MemoryRanOutError(
-            f"the memory ran out at {where}{of}; {_kept(saved)}: close other programs and go on with --resume, "
-            f"or start again with {_lighter(base, tokens)}"
+            f"out of memory at {where}{pass_text}; {_saved_state(last_checkpoint)}: close other programs and go on with --resume, "
+            f"or start again with {_memory_advice(base, tokens)}"
         ) from error
 
 
-def _lighter(base: Base, tokens: int) -> str:
-    """What takes less memory. A larger or smaller `batch` is not among it: a step is made of passes of so many tokens."""
+def _memory_advice(base: Base, tokens: int) -> str:
+    """Return the settings that save memory, as text.
+
+    `batch` is not among them: a step is split into passes of a fixed number of tokens, whatever its batch size.
+    """
     ways = ["a smaller base.model"]
     if base.precision != "bf16":
         ways.append('base.precision = "bf16"')
     if tokens > (most := default_microbatch_tokens(base.model.dtype)):
         ways.append(f"rows of at most {most:,} tokens (shorter texts, fewer shots or passages)")
-    ways.append("fewer numbers that move (a lower rank, fewer layers, lora in place of full)")
+    ways.append("fewer trainable parameters (a lower rank, fewer layers, lora in place of full)")
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def _kept(saved: int | None) -> str:
-    return "nothing was saved yet" if saved is None else f"the checkpoint of step {saved} is intact"
+def _saved_state(last_checkpoint: int | None) -> str:
+    return "nothing was saved yet" if last_checkpoint is None else f"the checkpoint of step {last_checkpoint} is intact"

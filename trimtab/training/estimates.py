@@ -1,4 +1,4 @@
-"""What training and answering will take, told before they start: time from a few real steps, memory from the shape of the model."""
+"""Predictions of training and inference cost: time from a few real steps, memory from the model's configuration."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
 from trimtab.training.sft import SupervisedObjective
 
-STEPPED = 5_000_000  # numbers over which a step of the optimizer is timed
+TIMED_PARAMETERS = 5_000_000  # parameters over which an optimizer step is timed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRate:
-    """Measured speed of forward and backward passes, tokens (prompt and answer) a second.
+    """Measured speed of forward and backward passes, in tokens (prompt and answer) per second.
 
-    `frozen_seconds`: what the frozen layers take for a token beyond that, once where what they put out is kept, else in every epoch.
-    `pass_tokens`: tokens of the largest passes that run side by side, what rows share counted once. `steps_mb`: what the steps that
-    were measured took of memory, beyond what stays.
+    `frozen_seconds`: further seconds per token of the frozen layers, spent once if their outputs are cached, else in
+    every epoch. `pass_tokens`: tokens of the largest passes that run in parallel, shared prefixes counted once.
+    `steps_mb`: memory that the measured steps took, beyond what stays allocated.
     """
 
     tokens_per_second: float
@@ -41,77 +41,92 @@ class TrainingRate:
     pass_tokens: int = MICRO_TOKENS
     steps_mb: float = 0.0
 
-    def once(self, tokens: float) -> float:
-        """Predicted seconds of reading what is kept of so many tokens."""
+    def caching_seconds(self, tokens: float) -> float:
+        """Predicted seconds to compute the cached activations of `tokens` tokens."""
         return tokens * self.frozen_seconds
 
-    def epoch(self, tokens: float, *, kept: bool) -> float:
-        """Predicted seconds of an epoch over so many tokens, beside what is spent once where that is `kept`."""
-        return tokens / self.tokens_per_second + (0.0 if kept else self.once(tokens))
+    def epoch_seconds(self, tokens: float, *, kept: bool) -> float:
+        """Predicted seconds of an epoch over `tokens` tokens; `kept`: activations are cached, so the frozen layers do
+        not count.
+        """
+        return tokens / self.tokens_per_second + (0.0 if kept else self.caching_seconds(tokens))
 
 
 def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float = 2.0) -> TrainingRate:
-    """Run real steps of `batch` rows for about `seconds` without moving a weight; first, cold ones are not counted.
+    """Measure real steps of `batch` rows for about `seconds` without changing a weight; the first, cold ones do not
+    count.
 
-    Steps are taken one after another, as training takes them: fewer rows share a beginning than in a pass over all of them, and one
-    step again and again stays in cache and promises too much. Where what frozen layers put out is kept, that has been read before.
+    Steps follow one another as in training: fewer rows share a prefix than in a pass over all of them, and one repeated
+    step would stay in cache and be too fast. If activations of frozen layers are cached, they have been computed
+    before.
     """
     with MemoryPeak() as memory:
         rate = _measured_rate(base, rows, batch, seconds)
-    return replace(rate, steps_mb=memory.beyond())
+    return replace(rate, steps_mb=memory.above_present())
 
 
 def _measured_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float) -> TrainingRate:
-    stepping = _stepping_seconds(base)
+    step_seconds = _optimizer_step_seconds(base)
     tokens = default_microbatch_tokens(base.model.dtype)
-    whole = SupervisedObjective(rows, batch=batch, seed=0, keep=False, tokens=tokens)
+    uncached = SupervisedObjective(rows, batch=batch, seed=0, cache_activations=False, tokens=tokens)
     if not first_trainable_layer(base.model):
-        return _measured(base, whole, stepping, seconds)
-    above = _measured(base, SupervisedObjective(rows, batch=batch, seed=0, tokens=tokens), stepping, seconds / 2)
-    every = _measured(base, whole, stepping, seconds / 2)
-    return replace(above, frozen_seconds=max(0.0, 1 / every.tokens_per_second - 1 / above.tokens_per_second))
+        return _measured(base, uncached, step_seconds, seconds)
+    with_cache = _measured(
+        base, SupervisedObjective(rows, batch=batch, seed=0, tokens=tokens), step_seconds, seconds / 2
+    )
+    without_cache = _measured(base, uncached, step_seconds, seconds / 2)
+    return replace(
+        with_cache, frozen_seconds=max(0.0, 1 / without_cache.tokens_per_second - 1 / with_cache.tokens_per_second)
+    )
 
 
-def _measured(base: Base, objective: SupervisedObjective, stepping: float, seconds: float) -> TrainingRate:
-    """How fast an objective's steps go, `stepping` seconds of the optimizer in each; what it keeps is read in the first epoch."""
-    cold, moving = objective.steps_per_epoch if objective.frozen else 1, list(trainable_parameters(base.model).values())
+def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, seconds: float) -> TrainingRate:
+    """Return the rate of an objective's steps, with `step_seconds` seconds of the optimizer each; the first epoch fills
+    its cache.
+    """
+    warmup_steps, moving = (
+        objective.steps_per_epoch if objective.activation_cache else 1,
+        list(trainable_parameters(base.model).values()),
+    )
 
-    def passed(batch: Batch) -> None:
+    def run_batch(batch: Batch) -> None:
         torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
     with no_retained_grad(moving):  # as in training
-        while step <= cold or time.perf_counter() - began < seconds:
-            if step == cold:
+        while step <= warmup_steps or time.perf_counter() - began < seconds:
+            if step == warmup_steps:
                 tokens, began = 0, time.perf_counter()
             batches = objective.batches(step)
-            for _ in map_microbatches(passed, batches):
+            for _ in map_microbatches(run_batch, batches):
                 pass
             tokens += sum(batch.row_tokens for batch in batches)
             largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-parallel_lanes() :]))
             step += 1
-    taken = time.perf_counter() - began + (step - cold) * stepping
+    taken = time.perf_counter() - began + (step - warmup_steps) * step_seconds
     return TrainingRate(tokens_per_second=tokens / taken, pass_tokens=largest)
 
 
-def _stepping_seconds(base: Base) -> float:
-    """Seconds of one step of the optimizer, from a step over a part of the numbers: to hold the moments of all could be too much here."""
+def _optimizer_step_seconds(base: Base) -> float:
+    """Return the seconds of one optimizer step, extrapolated from some parameters: moments of all might not fit in
+    memory here.
+    """
     moving = trainable_parameters(base.model)
     counted, sample = 0, {}
     for name, parameter in moving.items():
         sample[name] = nn.Parameter(torch.zeros_like(parameter))
         counted += parameter.numel()
-        if counted > STEPPED:
+        if counted > TIMED_PARAMETERS:
             break
     optimizer = Optimizer(sample)
-    for _ in range(2):  # the first makes the moments
+    for _ in range(2):  # the first allocates the moments
         total = torch.stack([parameter.sum() for parameter in sample.values()]).sum()
         began = time.perf_counter()
         optimizer.backward(total, 0)
         optimizer.clip_gradients()
         optimizer.step(0.0)
         taken = time.perf_counter() - began
-    optimizer.let_go()
+    optimizer.release()
     return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
 
 
@@ -125,16 +140,17 @@ def memory_mb(
     drawing: float = 0.0,
     answering: float = 0.0,
 ) -> float:
-    """Predicted peak of a training run in MB: what this process holds now, what moves with its moments, and the activations of `pass_tokens`.
+    """Return the predicted peak memory of a training run in MB.
 
-    `steps`: what steps that were measured took, where that is more. What answers take (`answering_mb`), by merged weights beside the
-    frozen ones, counts where it is more: of a `look` at dev in between, and when all is trained (`answering`). What `drawing` answers
-    to train on takes is not given back before the passes over them, which find no room in it.
+    The sum of this process's memory now, trained parameters with optimizer state (16 bytes each: float32 master,
+    gradient sum and two moments), and activations of `pass_tokens` tokens. Activations are computed from the
+    configuration (`activation_width`) per token and layer, from the first trainable layer on, plus what adapters save
+    (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values.
 
-    `kept`: bytes of what frozen layers put out (`frozen_bytes`). Activations are counted from the configuration (`activation_width`) per token
-    and layer, from the first that moves on; what changed layers keep beyond that (`Adapted.kept`) and, behind virtual tokens, copies of keys
-    and values come on top.
-    Moving numbers are counted at 16 bytes: a float32 master, the sum of its gradients and two moments.
+    `steps`: measured memory of steps, used if it is higher. `kept`: bytes of cached activations (`cache_bytes`). Memory
+    of inference (`answering_mb`, with merged weights beside the frozen ones) counts if it is higher: of a dev
+    evaluation (`look`), and after training (`answering`). Memory for sampling rollouts (`drawing`) is not returned
+    before their passes, which have to fit beside it.
     """
     config, virtual = base.model.config, count_virtual_tokens(base.model)
     moving = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
@@ -143,7 +159,7 @@ def memory_mb(
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
     tokens = pass_tokens + virtual
-    changed = sum(layer.kept(tokens) for layer in adapter_layers(base.model).values())
+    changed = sum(layer.saved_for_backward(tokens) for layer in adapter_layers(base.model).values())
     layers = config.num_hidden_layers - first_trainable_layer(base.model)
     activations = (tokens * layers * width + changed) * size
     merged = sum(layer.base.weight.nbytes for layer in adapter_layers(base.model).values())
@@ -153,9 +169,10 @@ def memory_mb(
 
 
 def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
-    """Predicted memory in MB that answering a batch needs beyond the model: weights laid out, what `slots` sequences of `tokens` keep, one pass over `reading`.
+    """Return the predicted memory in MB of inference beyond the model: packed weights, KV cache, and one pass.
 
-    Keys, values and the pass are counted from the configuration (`model/footprint.py`).
+    `slots` sequences of `tokens` tokens; the pass reads `reading` tokens. Computed from the configuration
+    (`model/footprint.py`).
     """
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     return (packed_bytes(base) + answering_bytes(base.model.config, size, slots, tokens, reading)) / 1e6

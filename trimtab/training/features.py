@@ -1,4 +1,4 @@
-"""Hidden states of the base model as features of a text: what the middle layer says, its mean over the prompt."""
+"""Hidden states of the base model as text features: the middle layer, averaged over the prompt."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from trimtab.base.records import Encoded
 from trimtab.model.fast.partial_forward import layer_output
 from trimtab.model.load import Base
 from trimtab.model.threads import limit_to_free_cores
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
 
 
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """Mean hidden state of the middle layer over each prompt, `[prompts, D]` float32 on CPU; layers above it are not read.
+    """Return the mean hidden state of the middle layer over each prompt, `[prompts, D]`, float32 on CPU.
 
-    Prompts are token ids, none empty. The middle layer and not the last, and the mean and not the last token: as features for
-    `linear` both did better on most sets (`benchmarks/embeddings.py`).
+    Prompts are token ids, none empty. Layers above the middle one are not run. The middle layer beat the last one, and
+    the mean the last token, as features of `linear` on most data sets (`benchmarks/embeddings.py`).
     """
     size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
-    found_PD = torch.empty(len(prompts), size)
-    # the scored position is the last of a prompt, and its label says which prompt it is: shortest ones come first
+    mean_PD = torch.empty(len(prompts), size)
+    # the scored position is a prompt's last, and its label is the prompt's index, as `micro_batches` sorts by length
     units = [
         (TrainingRow(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
         for number, ids in enumerate(prompts)
     ]
     for part in micro_batches(units, default_microbatch_tokens(base.model.dtype), shared=False):
-        # a mean over a prompt wants it in one piece
-        batch = pack([row for unit in part for row in unit], shared=False)
+        # without sharing, as the mean needs each prompt in one piece
+        batch = pack_rows([row for unit in part for row in unit], shared=False)
         with limit_to_free_cores():
             out = layer_output(
                 base, middle, batch.ids_N.to(base.device), batch.positions_N.to(base.device), batch.layout
@@ -37,5 +37,5 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
         hidden_ND = (out[0] if isinstance(out, tuple) else out).reshape(-1, size).float().cpu()
         ends = (batch.scored_M + 1).tolist()
         for number, begin, end in zip(batch.labels_M.tolist(), [0, *ends], ends, strict=False):
-            found_PD[number] = hidden_ND[begin:end].mean(0)
-    return found_PD
+            mean_PD[number] = hidden_ND[begin:end].mean(0)
+    return mean_PD

@@ -1,4 +1,4 @@
-"""Logistic regression on what is counted or computed of a text: its words, a sentence embedding, hidden states of the base."""
+"""Linear classifier: logistic regression on TF-IDF features, embeddings, or hidden states."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, replacing, write_json
 from trimtab.base.sanitize import one_line
 
-Turn = Callable[[Sequence[str]], np.ndarray[Any, Any]]
+Featurizer = Callable[[Sequence[str]], np.ndarray[Any, Any]]
 """Texts to features `[N, F]`."""
 WORDS, HIDDEN = "tfidf", "hidden"
-KINDS = (WORDS, "embedding", HIDDEN)  # of features, the cheap ones first
+KINDS = (WORDS, "embedding", HIDDEN)  # of features, cheapest first
 PENALTIES = (1.0, 10.0, 100.0)  # scikit-learn's C: the larger, the weaker the penalty
-MOST_TERMS = 50_000  # words and pairs of them that are looked at
+MAX_TERMS = 50_000  # most words and word pairs in the vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearTrial:
-    """One choice of features and penalty: its accuracy on dev, and the seconds of fitting and asking it.
+    """One choice of features and penalty: its accuracy on dev, and the seconds of fitting and predicting.
 
-    The first trial of a kind of features also has the seconds of making them for all rows.
+    The first trial of a kind of features includes the seconds of computing them for all rows.
     """
 
     features: str
@@ -40,9 +40,9 @@ class LinearTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearModel:
-    """Labels, and the weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` where words are counted.
+    """Labels, and weights `[C, F]` and offsets `[C]` over F features; `vocabulary` and `idf` for TF-IDF.
 
-    `made_by`: what was given on saving, a digest of the model that the features come from.
+    `made_by`: given on saving, a digest of the model that computes the features.
     """
 
     labels: tuple[str, ...]
@@ -55,18 +55,20 @@ class LinearModel:
     penalty: float
     made_by: str = ""
 
-    def probabilities(self, texts: Sequence[str], turn: Turn | None) -> np.ndarray[Any, Any]:
-        """Probability of each label for each text, `[N, C]`; `turn` makes the features where they are not counted words."""
-        counting = _counting(self.vocabulary, self.idf_F) if self.features == WORDS else None
-        features_NF = _turned(texts, counting, turn)
+    def probabilities(self, texts: Sequence[str], featurize: Featurizer | None) -> np.ndarray[Any, Any]:
+        """Return the probability of each label for each text, `[N, C]`; `featurize` computes features other than
+        TF-IDF.
+        """
+        vectorizer = _fixed_vectorizer(self.vocabulary, self.idf_F) if self.features == WORDS else None
+        features_NF = _features(texts, vectorizer, featurize)
         scores_NC = np.asarray(features_NF @ self.weights_CF.T + self.offsets_C)
         scores_NC = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
         return np.asarray(scores_NC / scores_NC.sum(axis=1, keepdims=True))
 
     def save(self, folder: Path, *, made_by: str = "") -> None:
-        """Write weights as safetensors and the rest as JSON."""
+        """Write the weights as safetensors and the rest as JSON."""
         tensors = {"weights": self.weights_CF, "offsets": self.offsets_C, "idf": self.idf_F}
-        # scikit-learn's weights lie column by column, and safetensors writes memory as it lies
+        # scikit-learn's weights are column-major, and safetensors writes memory as it is
         with replacing(folder / "linear.safetensors") as beside:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside)
         plain = {key: getattr(self, key) for key in ("features", "vocabulary", "dev_accuracy", "penalty")}
@@ -74,7 +76,7 @@ class LinearModel:
 
 
 def load_linear(folder: Path) -> LinearModel:
-    """Read a saved model; raises InputError for one that is damaged, or whose parts do not fit each other."""
+    """Load a saved model; raises InputError if it is damaged or its parts do not fit each other."""
     try:
         plain = from_plain(_Settings, read_json(folder / "linear.json"))
         tensors = load_file(folder / "linear.safetensors")
@@ -102,10 +104,10 @@ class _Settings:
 
 
 def _require_fit(model: LinearModel) -> None:
-    """Raise ValueError where weights, labels and words are not as many as belong together."""
+    """Raise ValueError if the sizes of weights, labels and vocabulary do not match."""
     arrays = (model.weights_CF, model.offsets_C, model.idf_F)
     if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays) or model.weights_CF.ndim != 2:
-        raise ValueError("its weights are no numbers")
+        raise ValueError("its weights are not finite numbers")
     labels, features = model.weights_CF.shape
     if not labels or len(model.labels) != labels or model.offsets_C.shape != (labels,):
         raise ValueError(f"{len(model.labels)} labels, and weights for {labels}")
@@ -119,33 +121,35 @@ def train_linear(
     labels: Sequence[str],
     dev_texts: Sequence[str],
     dev_labels: Sequence[str],
-    embed: Turn | None,
-    hidden: Turn | None = None,
+    embed: Featurizer | None,
+    hidden: Featurizer | None = None,
     *,
-    only: tuple[str, float] | None = None,
+    fixed_choice: tuple[str, float] | None = None,
 ) -> tuple[LinearModel, tuple[LinearTrial, ...]]:
-    """Fit every choice of features and penalty on the training rows; the model most accurate on dev, the first of equals, and all trials.
+    """Fit every choice of features and penalty; return the model with the best dev accuracy (the first of equals) and
+    all trials.
 
-    `only`: the features and the penalty where these are chosen already. Embeddings and hidden states are choices only where `embed` and `hidden` make them; without dev rows the first choice is kept.
+    `fixed_choice`: features and penalty if they are already chosen. Embeddings and hidden states are tried only if
+    `embed` and `hidden` compute them; without dev rows the first choice is used.
     """
-    turns = {"embedding": embed, HIDDEN: hidden}
-    kinds, penalties = ((only[0],), (only[1],)) if only else (KINDS, PENALTIES)
+    featurizers = {"embedding": embed, HIDDEN: hidden}
+    kinds, penalties = ((fixed_choice[0],), (fixed_choice[1],)) if fixed_choice else (KINDS, PENALTIES)
     best: LinearModel | None = None
     trials: list[LinearTrial] = []
-    for features in (kind for kind in kinds if kind == WORDS or turns[kind] is not None):
+    for features in (kind for kind in kinds if kind == WORDS or featurizers[kind] is not None):
         began = time.perf_counter()
-        counting = word_vectorizer(max_features=MOST_TERMS).fit(texts) if features == WORDS else None
-        train_NF = _turned(texts, counting, turns.get(features))
-        dev_NF = _turned(dev_texts, counting, turns.get(features)) if dev_texts else None
-        level = _Level(train_NF) if features == HIDDEN else None
-        if level is not None:
-            train_NF, dev_NF = level(train_NF), None if dev_NF is None else level(dev_NF)
+        vectorizer = word_vectorizer(max_features=MAX_TERMS).fit(texts) if features == WORDS else None
+        train_NF = _features(texts, vectorizer, featurizers.get(features))
+        dev_NF = _features(dev_texts, vectorizer, featurizers.get(features)) if dev_texts else None
+        standardizer = _Standardizer(train_NF) if features == HIDDEN else None
+        if standardizer is not None:
+            train_NF, dev_NF = standardizer(train_NF), None if dev_NF is None else standardizer(dev_NF)
         for penalty in penalties:
             fitted = fit_logistic(train_NF, labels, penalty)
             right = [a == b for a, b in zip(fitted.predict(dev_NF), dev_labels, strict=True)] if dev_texts else []
             accuracy = float(np.mean(right)) if right else 0.0
             if best is None or accuracy > best.dev_accuracy:
-                best = _model(fitted, features, counting, level, accuracy, penalty)
+                best = _model(fitted, features, vectorizer, standardizer, accuracy, penalty)
             ended = time.perf_counter()
             trials.append(LinearTrial(features=features, penalty=penalty, dev_accuracy=accuracy, seconds=ended - began))
             began = ended
@@ -154,10 +158,12 @@ def train_linear(
     return best, tuple(trials)
 
 
-class _Level:
-    """Features shifted and scaled by their means and spreads over the training rows `[N, F]`, so that a row has a length of about 1.
+class _Standardizer:
+    """Standardises features by mean and standard deviation over the training rows `[N, F]`, scaled to rows of length
+    about 1.
 
-    A few numbers of a hidden state are a hundred times as large as the others, and a penalty would see nothing else.
+    A few dimensions of a hidden state are a hundred times as large as the others; without scaling, the penalty would
+    see nothing else.
     """
 
     def __init__(self, train_NF: np.ndarray[Any, Any]) -> None:
@@ -167,40 +173,40 @@ class _Level:
     def __call__(self, features_NF: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.asarray((features_NF - self.mean_F) / self.spread_F)
 
-    def undone(self, weights_CF: np.ndarray[Any, Any], offsets_C: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-        """Weights and offsets that say of features as they were what these say of the changed ones."""
+    def fold_into(self, weights_CF: np.ndarray[Any, Any], offsets_C: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+        """Return weights and offsets that give the same scores on unscaled features."""
         weights_CF = weights_CF / self.spread_F
         return weights_CF, offsets_C - weights_CF @ self.mean_F
 
 
 def _model(
-    fitted: Any, features: str, counting: Any, level: _Level | None, accuracy: float, penalty: float
+    fitted: Any, features: str, vectorizer: Any, standardizer: _Standardizer | None, accuracy: float, penalty: float
 ) -> LinearModel:
-    """What is kept of a fit; `counting` is the vectorizer, None for features that are not counted."""
-    weights_CF, offsets_C = _per_class(fitted)
-    if level is not None:
-        weights_CF, offsets_C = level.undone(weights_CF, offsets_C)
+    """Return the model of a fit; `vectorizer` is None for features other than TF-IDF."""
+    weights_CF, offsets_C = _class_weights(fitted)
+    if standardizer is not None:
+        weights_CF, offsets_C = standardizer.fold_into(weights_CF, offsets_C)
     return LinearModel(
         labels=tuple(str(label) for label in fitted.classes_),
         features=features,
         weights_CF=weights_CF,
         offsets_C=offsets_C,
-        vocabulary={} if counting is None else {term: int(place) for term, place in counting.vocabulary_.items()},
-        idf_F=np.zeros(0) if counting is None else counting.idf_.astype(np.float64),
+        vocabulary={} if vectorizer is None else {term: int(place) for term, place in vectorizer.vocabulary_.items()},
+        idf_F=np.zeros(0) if vectorizer is None else vectorizer.idf_.astype(np.float64),
         dev_accuracy=accuracy,
         penalty=penalty,
     )
 
 
 def fit_logistic(features_NF: Any, labels: Sequence[str], penalty: float) -> Any:
-    """scikit-learn's logistic regression on features `[N, F]`, every label counting the same however rare."""
+    """Fit scikit-learn's logistic regression on features `[N, F]`, with balanced label weights."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=penalty, max_iter=1000, class_weight="balanced").fit(features_NF, list(labels))
 
 
-def _per_class(fitted: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """One row of weights a class; scikit-learn keeps a single row for two classes."""
+def _class_weights(fitted: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return one row of weights per class; scikit-learn stores a single row for two classes."""
     weights, offsets = fitted.coef_.astype(np.float64), fitted.intercept_.astype(np.float64)
     if weights.shape[0] == 1:
         return np.vstack([np.zeros_like(weights), weights]), np.concatenate([np.zeros(1), offsets])
@@ -208,22 +214,22 @@ def _per_class(fitted: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 def word_vectorizer(**settings: Any) -> Any:
-    """TF-IDF of words and pairs of words, rows of length 1: the one way in which texts are compared by their words."""
+    """Return the TF-IDF vectorizer of words and word pairs, rows of length 1; all comparisons of words use it."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **settings)
 
 
-def _counting(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
+def _fixed_vectorizer(vocabulary: dict[str, int], idf_F: np.ndarray[Any, Any]) -> Any:
     vectorizer = word_vectorizer(vocabulary=vocabulary)
     vectorizer.idf_ = idf_F
     return vectorizer
 
 
-def _turned(texts: Sequence[str], counting: Any, turn: Turn | None) -> Any:
-    """Features `[N, F]` of texts, counted by a vectorizer where there is one."""
-    if counting is not None:
-        return counting.transform(texts)
-    if turn is None:
-        raise ValueError("this model was fitted on features of another model; pass what makes them")
-    return turn(texts)
+def _features(texts: Sequence[str], vectorizer: Any, featurize: Featurizer | None) -> Any:
+    """Return features `[N, F]` of texts, from the vectorizer if there is one."""
+    if vectorizer is not None:
+        return vectorizer.transform(texts)
+    if featurize is None:
+        raise ValueError("this model was fitted on features of another model; pass their featurizer")
+    return featurize(texts)

@@ -1,4 +1,4 @@
-"""The one training loop: an objective's batches and loss, steps, dev evaluation, checkpoints, and a clean stop."""
+"""The training loop: optimizer steps, dev evaluation, checkpoints, and a clean stop on signals."""
 
 from __future__ import annotations
 
@@ -29,39 +29,41 @@ from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
 from trimtab.training.parallel import map_microbatches
 
 SAVE_SECONDS = 60.0
-VERSION = 3  # of a checkpoint's state; those before marked the best weights by another rule
+VERSION = 3  # of a checkpoint's state; earlier ones chose the best weights by another rule
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-class Objective(Protocol[AnyBatch]):
-    """What is optimised, over which numbers: the micro-batches of a step, and the loss of each, which sum to the step's loss.
+class TrainingObjective(Protocol[AnyBatch]):
+    """Protocol of a training objective: its parameters, micro-batches and losses.
 
-    One that needs more than tokens and labels, such as a reference's log-probabilities, makes batches with fields of its own.
+    The losses of the micro-batches sum to the step's loss. An objective that needs more than tokens and labels, such as
+    reference log-probabilities, subclasses `Batch`.
     """
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once."""
+        """Optimizer steps of one epoch."""
         ...
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """What the optimizer moves and a checkpoint keeps, by name: what may move of the model, and heads beside it."""
+        """Return the trained parameters by name: the model's trainable ones, and heads beside it."""
         ...
 
     def batches(self, step: int) -> Sequence[AnyBatch]:
-        """Micro-batches of optimizer step `step`, counted from 0; must follow from `step` and the weights alone."""
+        """Return the micro-batches of optimizer step `step` (from 0); must depend on `step` and the weights alone."""
         ...
 
     def loss(self, base: Base, batch: AnyBatch) -> Loss:
-        """This micro-batch's part of the step's loss and figures."""
+        """Return this micro-batch's part of the step's loss and figures."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """How long and how fast. Dev is looked at `evaluations` times over the whole run; `patience` is that of `should_stop`.
+    """Length and learning rate of a run.
 
-    `epochs` may be a part of one; `clip` bounds the norm of the gradient of a step; `schedule` is that of `learning_rate_at`.
+    `epochs` may be fractional. `clip` bounds the gradient norm of a step. `evaluations`: dev evaluations over the whole
+    run. `patience`: see `should_stop`. `schedule`: see `learning_rate_at`.
     """
 
     learning_rate: float
@@ -75,15 +77,15 @@ class LoopSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """All that `train` needs; checkpoints lie in `folder`.
+    """The inputs of `train_model`; checkpoints are written to `folder`.
 
-    `evaluate` looks at dev with the weights as they are; without it nothing stops early and the last weights are kept.
-    `fingerprint` names data and settings: a run is never resumed on others. `note`, `trial` (which of several runs of one
-    stage this is) and `run` stand in every event.
+    `evaluate` evaluates the current weights on dev; without it nothing stops early and the last weights are kept.
+    `fingerprint` identifies data and settings: a run is never resumed with others. `note`, `trial` (which of several
+    runs of one stage this is) and `run` are part of every event.
     """
 
     base: Base
-    objective: Objective[Any]
+    objective: TrainingObjective[Any]
     settings: LoopSettings
     folder: Path
     evaluate: Callable[[], DevEvaluation] | None = None
@@ -93,14 +95,14 @@ class TrainingJob:
     trial: str = ""
 
     @property
-    def marked(self) -> dict[str, Any]:
-        """What stands in every event."""
+    def event_fields(self) -> dict[str, Any]:
+        """Fields of every event of this run."""
         named = (("note", self.note), ("trial", self.trial), ("run", self.run))
         return {name: text for name, text in named if text}
 
     @property
     def run(self) -> str:
-        """Where its folder lies, seen from the file of events: no two runs of a study have the same."""
+        """The run's folder relative to the event file, unique within a study."""
         home = self.progress.path.parent if self.progress.path else self.folder.parent
         return self.folder.relative_to(home).as_posix() if self.folder.is_relative_to(home) else self.folder.name
 
@@ -110,22 +112,22 @@ class TrainingJob:
         return max(1, math.ceil(self.settings.epochs * self.objective.steps_per_epoch))
 
     @property
-    def marks(self) -> set[int]:
-        """Steps after which dev is looked at."""
+    def evaluation_steps(self) -> set[int]:
+        """Steps after which the weights are evaluated on dev."""
         times = self.settings.evaluations if self.evaluate is not None else 0
         return {max(1, round(self.steps * (number + 1) / times)) for number in range(times)}
 
     @property
     def checkpoints(self) -> Path:
-        """Where the states are kept."""
+        """Folder of the checkpoints."""
         return self.folder / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A run as far as it came, of `planned` steps: `steps` of the optimizer, which are so many `epochs`; once `finished`, its best weights are on.
+    """The state of a run after `steps` of `planned` optimizer steps (`epochs`).
 
-    Seconds: training and dev evaluation, all sittings.
+    If `finished`, the model has its best weights. `seconds`: training and dev evaluation, over all resumed sessions.
     """
 
     finished: bool
@@ -146,30 +148,31 @@ class _State:
     tokens: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
-    figure_sums: dict[str, float] = field(default_factory=dict)  # as loss_sum, since the last reading
+    figure_sums: dict[str, float] = field(default_factory=dict)  # like loss_sum, since the last record
     readings: list[EvalRecord] = field(default_factory=list)
-    saved: int | None = None  # the step of the last checkpoint
+    last_checkpoint: int | None = None  # its step
 
     def to_json(self) -> dict[str, Any]:
         names = ("step", "seconds", "tokens", "loss_sum", "loss_count", "figure_sums")
         values = {key: getattr(self, key) for key in names}
-        return {**values, "readings": [reading.to_json() for reading in self.readings]}
+        return {**values, "readings": [record.to_json() for record in self.readings]}
 
     @property
     def newest_is_best(self) -> bool:
         return best_of(self.readings) is self.readings[-1]
 
 
-def train(job: TrainingJob, until: int | None = None) -> TrainResult:
-    """Train what the objective names, going on from the checkpoints in the job's folder when there are any.
+def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
+    """Train an objective; resumes from the checkpoints in the job's folder if there are any.
 
-    `until` is a step to stop after, everything saved and that step's weights on; a later call goes on, with the same result to
-    the bit as one that never stopped. Raises StoppedError after a signal, with everything saved; DivergedError when a loss, a
-    figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of other data, settings, precision or
-    version, and when one cannot be written; BusyError when another process writes the folder.
+    `until`: a step to stop after, with everything saved and that step's weights in the model; a later call continues,
+    with the same result to the bit as an uninterrupted run. Raises StoppedError after a signal, with everything saved;
+    DivergedError if a loss, a figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of
+    other data, settings, precision or version, or if a checkpoint cannot be written; BusyError if another process
+    writes to the folder.
     """
-    with locked(job.folder), _graceful() as stop, _optimizer(job) as optimizer:
-        settings, steps, marks = job.settings, job.steps, job.marks
+    with locked(job.folder), _collect_stop_signals() as stop, _optimizer(job) as optimizer:
+        settings, steps, evaluation_steps = job.settings, job.steps, job.evaluation_steps
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
         began = last_save = time.monotonic()
@@ -178,7 +181,7 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
         while state.step < last and not stopped_early:
             _step(job, optimizer, state)
             state.seconds = before + time.monotonic() - began
-            evaluated = state.step in marks
+            evaluated = state.step in evaluation_steps
             if evaluated:
                 _evaluate(job, state)
                 state.seconds = before + time.monotonic() - began
@@ -193,52 +196,53 @@ def train(job: TrainingJob, until: int | None = None) -> TrainResult:
 
 @contextmanager
 def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
-    """The optimizer of what moves; however the run ends, no gradient of it is left."""
+    """Context manager: the optimizer of the trained parameters; frees all gradients at the end."""
     settings = job.settings
     optimizer = Optimizer(job.objective.parameters(job.base), weight_decay=settings.weight_decay, clip=settings.clip)
     try:
         yield optimizer
     finally:
-        optimizer.let_go()
+        optimizer.release()
 
 
 def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
-    """One optimizer step over its micro-batches, and its event."""
+    """Run one optimizer step over its micro-batches and emit its event."""
     settings, steps = job.settings, job.steps
     loss = 0.0
     figures: dict[str, float] = {}
     where = f"step {state.step + 1} of {steps}"
-    with explain_memory_error(job.base, where, state.saved):
+    with explain_memory_error(job.base, where, state.last_checkpoint):
         batches = job.objective.batches(state.step)
 
-    def passed(numbered: tuple[int, AnyBatch]) -> Loss:
-        place, batch = numbered
-        with explain_memory_error(job.base, where, state.saved, tokens=len(batch.ids_N)):
-            part = job.objective.loss(job.base, batch)
-            optimizer.backward(part.value, place)
-            return part.detached()
+    def run_batch(numbered_batch: tuple[int, AnyBatch]) -> Loss:
+        place, batch = numbered_batch
+        with explain_memory_error(job.base, where, state.last_checkpoint, tokens=len(batch.ids_N)):
+            part_loss = job.objective.loss(job.base, batch)
+            optimizer.backward(part_loss.value, place)
+            return part_loss.detached()
 
-    for batch, part in zip(batches, map_microbatches(passed, list(enumerate(batches))), strict=True):
-        loss += float(part.value)
-        _add(figures, part)
+    for batch, part_loss in zip(batches, map_microbatches(run_batch, list(enumerate(batches))), strict=True):
+        loss += float(part_loss.value)
+        _add_figures(figures, part_loss)
         state.tokens += batch.row_tokens
     norm = optimizer.clip_gradients()
-    _require_numbers(job, state, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
+    _require_finite(job, state, state.step + 1, {"loss": loss, "gradient norm": norm, **figures})
     rate = learning_rate_at(state.step, steps, settings.learning_rate, settings.schedule)
-    with explain_memory_error(job.base, where, state.saved):
+    with explain_memory_error(job.base, where, state.last_checkpoint):
         optimizer.step(rate)
     state.step += 1
     state.loss_sum += loss
     state.loss_count += 1
     for name, value in figures.items():
         state.figure_sums[name] = state.figure_sums.get(name, 0.0) + value
-    _tell_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
+    _emit_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
 
 
-def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
-    """Loss in nats and figures over one pass of an objective; each step counts by the tokens trained on in it.
+def evaluate_objective(base: Base, objective: TrainingObjective[Any]) -> DevEvaluation:
+    """Return the mean loss (nats) and figures over one epoch of an objective, each step weighted by its trained tokens.
 
-    Its rows come in the order of the pass, which is the same each time: where the objective tells its loss's parts.
+    `rows` of the result are in the order of the epoch, which is fixed; empty if the objective gives no terms of its
+    loss.
     """
     total, tokens = 0.0, 0
     rows: list[float] = []
@@ -248,11 +252,11 @@ def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
             batches = objective.batches(step)
             trained = sum(batch.trained_tokens for batch in batches)
             parts = list(map_microbatches(partial(objective.loss, base), batches))
-            total += trained * sum(float(part.value) for part in parts)
+            total += trained * sum(float(part_loss.value) for part_loss in parts)
             tokens += trained
-            for batch, part in zip(batches, parts, strict=True):
-                rows += [trained * value for value in part.by_row(batch)]
-                _add(figures, part, times=trained)
+            for batch, part_loss in zip(batches, parts, strict=True):
+                rows += [trained * value for value in part_loss.by_row(batch)]
+                _add_figures(figures, part_loss, times=trained)
     return DevEvaluation(
         dev_loss=total / tokens,
         figures={name: value / tokens for name, value in figures.items()},
@@ -260,56 +264,64 @@ def evaluate(base: Base, objective: Objective[Any]) -> DevEvaluation:
     )
 
 
-def _add(figures: dict[str, float], part: Loss, times: float = 1.0) -> None:
-    for name, value in part.figures.items():
+def _add_figures(figures: dict[str, float], part_loss: Loss, times: float = 1.0) -> None:
+    for name, value in part_loss.figures.items():
         number = float(value.detach()) if isinstance(value, Tensor) else value
         figures[name] = figures.get(name, 0.0) + times * number
 
 
-def _require_numbers(job: TrainingJob, state: _State, step: int, values: Mapping[str, float | None]) -> None:
+def _require_finite(job: TrainingJob, state: _State, step: int, values: Mapping[str, float | None]) -> None:
     rate = job.settings.learning_rate if state.step else None
-    require_finite(values, step=step, saved=state.saved, rate=rate, precision=job.base.precision)
+    require_finite(values, step=step, last_checkpoint=state.last_checkpoint, rate=rate, precision=job.base.precision)
 
 
-def _tell_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
+def _emit_step(job: TrainingJob, state: _State, figures: Mapping[str, Any]) -> None:
     job.progress.emit(
         "train",
         step=state.step,
         of=job.steps,
         **figures,
         tokens_per_second=state.tokens / state.seconds if state.seconds else None,
-        **job.marked,
+        **job.event_fields,
     )
 
 
 def _evaluate(job: TrainingJob, state: _State) -> None:
     if job.evaluate is None:
         return
-    with explain_memory_error(job.base, f"the look at dev after step {state.step} of {job.steps}", state.saved):
-        seen = job.evaluate()
-    _require_numbers(job, state, state.step, {"dev loss": seen.dev_loss, "dev metric": seen.dev_metric, **seen.figures})
+    with explain_memory_error(
+        job.base, f"the dev evaluation after step {state.step} of {job.steps}", state.last_checkpoint
+    ):
+        evaluation = job.evaluate()
+    _require_finite(
+        job,
+        state,
+        state.step,
+        {"dev loss": evaluation.dev_loss, "dev metric": evaluation.dev_metric, **evaluation.figures},
+    )
     count = max(1, state.loss_count)
-    reading = EvalRecord(
+    record = EvalRecord(
         step=state.step,
         train_loss=state.loss_sum / count,
-        dev_loss=seen.dev_loss,
-        dev_metric=seen.dev_metric,
-        figures={f"train_{name}": value / count for name, value in state.figure_sums.items()} | dict(seen.figures),
-        rows=seen.rows,
+        dev_loss=evaluation.dev_loss,
+        dev_metric=evaluation.dev_metric,
+        figures={f"train_{name}": value / count for name, value in state.figure_sums.items()}
+        | dict(evaluation.figures),
+        rows=evaluation.rows,
     )
     state.loss_sum, state.loss_count, state.figure_sums = 0.0, 0, {}
-    state.readings.append(reading)
-    told = reading.to_json()
-    figures, _ = told.pop("figures"), told.pop("rows")
-    marked = {name: text for name, text in job.marked.items() if name != "note"}
-    job.progress.emit("dev", **told, of=job.steps, best=state.newest_is_best, **figures, **marked)
+    state.readings.append(record)
+    record_fields = record.to_json()
+    figures, _ = record_fields.pop("figures"), record_fields.pop("rows")
+    event_fields = {name: text for name, text in job.event_fields.items() if name != "note"}
+    job.progress.emit("dev", **record_fields, of=job.steps, best=state.newest_is_best, **figures, **event_fields)
 
 
 def _save(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     named = {"version": VERSION, "fingerprint": job.fingerprint, "precision": job.base.precision}
     kept = Checkpoint(weights=optimizer.weights(), moments=optimizer.moments(), state={**named, **state.to_json()})
     checkpoints.save(job.checkpoints, kept, best=best_of(state.readings).step if state.readings else None)
-    state.saved = state.step
+    state.last_checkpoint = state.step
 
 
 def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
@@ -318,31 +330,31 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
         return _State()
     saved = dict(found.state)
     version = saved.pop("version", 1)
-    differs = (
+    checks = (
         (version != VERSION, f"version {version} of Trimtab's checkpoints; this Trimtab reads {VERSION}"),
-        (saved.pop("fingerprint", None) != job.fingerprint, "another data or settings"),
+        (saved.pop("fingerprint", None) != job.fingerprint, "other data or settings"),
         (saved.pop("precision", None) != job.base.precision, "another precision"),
         (found.weights.keys() != optimizer.parameters.keys(), "other trainable weights"),
     )
-    for is_so, what in differs:
-        if is_so:
+    for differs, what in checks:
+        if differs:
             raise InputError(
                 f"the checkpoint was made with {what}",
-                "start a new run, or put back what was changed",
+                "start a new run, or restore the former data and settings",
                 file=job.checkpoints,
             )
     optimizer.load_weights(found.weights)
     optimizer.load_moments(found.moments)
-    readings = [_reading(reading) for reading in saved.pop("readings")]
-    return _State(**saved, readings=readings, saved=saved["step"])
+    readings = [_record_from_json(record) for record in saved.pop("readings")]
+    return _State(**saved, readings=readings, last_checkpoint=saved["step"])
 
 
-def _reading(saved: Mapping[str, Any]) -> EvalRecord:
+def _record_from_json(saved: Mapping[str, Any]) -> EvalRecord:
     return EvalRecord(**{**saved, "rows": tuple(saved["rows"])})
 
 
 def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: bool) -> TrainResult:
-    """What came out; at the end of a run the best weights are put on, at a rung they stay as they are."""
+    """Return the result; a finished run restores its best weights first."""
     readings = tuple(state.readings)
     verdict = health(readings)
     best = best_of(readings) if readings else None
@@ -364,10 +376,10 @@ def _result(job: TrainingJob, optimizer: Optimizer, state: _State, *, finished: 
 
 
 @contextmanager
-def _graceful() -> Iterator[list[int]]:
-    """Collect the signals that ask for a stop instead of dying, so that a step can be finished and saved.
+def _collect_stop_signals() -> Iterator[list[int]]:
+    """Context manager: collects stop signals, so that the current step can be finished and saved.
 
-    A second one kills as usual; one that is ignored, as SIGHUP below nohup, stays so.
+    A second signal kills the process as usual; one that is ignored, as SIGHUP under nohup, stays ignored.
     """
     caught: list[int] = []
     former: dict[signal.Signals, Any] = {}
@@ -381,7 +393,7 @@ def _graceful() -> Iterator[list[int]]:
             if signal.getsignal(number) != signal.SIG_IGN:
                 former[number] = signal.getsignal(number)
                 signal.signal(number, note)
-    except ValueError:  # not the main thread: signals are not ours to handle
+    except ValueError:  # not the main thread, which alone may handle signals
         former.clear()
     try:
         yield caught

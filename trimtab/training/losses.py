@@ -1,7 +1,7 @@
-"""What losses are built from: log-probabilities of labels, differentiable, without ever holding the logits of a whole batch.
+"""Building blocks of losses: differentiable label log-probabilities without the logits of a whole batch in memory.
 
-Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, S of these in one slice, D hidden size,
-V vocabulary.
+Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, S of these in one slice, D hidden size, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from trimtab.model.load import Base, softcap
 from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch
 
-CHUNK_BYTES = 48_000_000  # logits of one chunk: each chunk reads the whole head once, so small ones are slow
-SLICE = 8  # rows of a chunk that are held in float32 at once: they stay in cache
+CHUNK_BYTES = 48_000_000  # logits of one chunk; each chunk reads the whole head once, so small ones are slow
+SLICE_ROWS = 8  # rows of a chunk in float32 at once, so that they stay in cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A micro-batch's part of its step's loss and of the step's figures: both are summed over the micro-batches.
+    """A micro-batch's part of the step's loss and figures; both are summed over the micro-batches.
 
-    What is to be a mean is divided by the count of the whole step, as the weights of `step_batches` are. Figures stand in the
-    step's `train` event under their names, beside `loss`, `gradient_norm`, `learning_rate` and the like. `parts_M`, where the loss
-    is a sum over scored positions, are its terms: what a row of dev adds, so that two looks at dev can be compared row by row.
+    A mean is divided by the count of the whole step, as the weights of `step_batches` are. Figures are fields of the
+    step's `train` event, beside `loss`, `gradient_norm` and `learning_rate`. `parts_M`: the terms of a loss that is a
+    sum over scored positions; they give the loss of each dev row, so that two evaluations can be compared row by row.
     """
 
     value: Tensor
@@ -39,11 +39,11 @@ class Loss:
     parts_M: Tensor | None = None
 
     def detached(self) -> Loss:
-        """The same without the way back, which holds what its pass kept."""
+        """Return the same loss without its autograd graph."""
         return replace(self, value=self.value.detach())
 
     def by_row(self, batch: Batch) -> list[float]:
-        """What each row of the batch adds to it; nothing where the objective does not tell."""
+        """Return the loss of each row of the batch; empty if the objective gives no terms."""
         if self.parts_M is None:
             return []
         sums: list[float] = sums_by_row(self.parts_M.double().cpu(), batch).tolist()
@@ -51,23 +51,28 @@ class Loss:
 
 
 def sums_by_row(values_M: Tensor, batch: Batch) -> Tensor:
-    """Sums over the scored positions of each row of a batch, one for each of its `rows`."""
+    """Sum values over the scored positions of each row of a batch, `[rows]`."""
     return values_M.new_zeros(batch.rows).index_add(0, batch.row_M.to(values_M.device), values_M)
 
 
-def scored_hidden(base: Base, batch: Batch, frozen: ActivationCache | None = None) -> Tensor:
-    """The last hidden states `hidden_MD` of the scored positions, one for each label; with `frozen`, where that has left off."""
-    if frozen is not None:
-        return frozen.scored(base, batch)
+def scored_hidden(base: Base, batch: Batch, activation_cache: ActivationCache | None = None) -> Tensor:
+    """Return the last hidden states `hidden_MD` at the scored positions; uses cached activations if a cache is
+    given.
+    """
+    if activation_cache is not None:
+        return activation_cache.hidden_at_scored(base, batch)
     device = base.device
     flat = batch.ids_N.to(device), batch.positions_N.to(device), batch.layout
     return hidden_at(base, batch.scored_M.to(device), *flat)
 
 
 def label_log_probabilities(
-    base: Base, hidden_MD: Tensor, labels_M: Tensor, *, foretold_M: Tensor | None = None
+    base: Base, hidden_MD: Tensor, labels_M: Tensor, *, upstream_grad_M: Tensor | None = None
 ) -> Tensor:
-    """`log_p_M` of the labels under the model's own head, in nats; `foretold_M` is that of `token_log_probabilities`."""
+    """Return `log_p_M` of the labels under the model's own head, in nats.
+
+    `upstream_grad_M` as in `token_log_probabilities`.
+    """
     head = base.model.get_output_embeddings()
     return token_log_probabilities(
         hidden_MD,
@@ -75,18 +80,18 @@ def label_log_probabilities(
         labels_M.to(hidden_MD.device),
         bias_V=head.bias,
         softcap=softcap(base.model),
-        foretold_M=foretold_M,
+        upstream_grad_M=upstream_grad_M,
     )
 
 
 def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) -> Tensor:
-    """Sum of weight times cross entropy, in nats.
+    """Return the sum of weight times cross entropy, in nats.
 
-    Added up by the head's chunks in float32, whose size follows from `vocabulary`: so it always was, and seeded losses stay the same
-    to the bit.
+    It is added up in float32 over chunks whose size depends on `vocabulary`, so that seeded losses stay the same to the
+    bit.
     """
     values_M = log_p_M * weights_M
-    total = values_M[:0].sum()  # 0, and differentiable where nothing is scored
+    total = values_M[:0].sum()  # 0, and differentiable if nothing is scored
     for part in _chunks(len(values_M), 4 * vocabulary):
         total = total - values_M[part].sum()
     return total
@@ -99,15 +104,16 @@ def token_log_probabilities(
     *,
     bias_V: Tensor | None = None,
     softcap: float | None = None,
-    foretold_M: Tensor | None = None,
+    upstream_grad_M: Tensor | None = None,
 ) -> Tensor:
-    """Natural logarithm of each label's probability, float32 `log_p_M`, differentiable for any loss built on it.
+    """Return the natural log-probability of each label, float32 `log_p_M`, differentiable for any loss.
 
-    `foretold_M`, where it is known, is the gradient of the loss with respect to `log_p_M`, nowhere 0: -w for a sum of weighted
-    cross entropies. It changes no result beyond rounding; with it a trainable head costs no second pass. Every label must be >= 0.
+    `upstream_grad_M`: the gradient of the loss with respect to `log_p_M` if it is known in advance, nowhere 0 (-w for a
+    sum of weighted cross entropies). It changes no result beyond rounding and saves a trainable head its second pass.
+    Every label must be >= 0.
     """
     log_p_M: Tensor = apply_function(
-        _TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, foretold_M, softcap
+        _TokenLogProbabilities, hidden_MD, weight_VD, bias_V, labels_M, upstream_grad_M, softcap
     )
     return log_p_M
 
@@ -121,18 +127,21 @@ def kl_from_teacher(
     bias_V: Tensor | None = None,
     softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum of `KL(teacher || student)` over the vocabulary, in nats, and its terms `[M]`, which carry no gradient.
+    """Return the weighted sum of `KL(teacher || student)` over the vocabulary, in nats.
 
-    `teacher` gives the float32 log-probabilities `log_p_RV` of a chunk of the positions; they may be overwritten.
+    The second value is its terms `[M]`, without gradient. `teacher` returns the float32 log-probabilities `log_p_RV` of
+    a chunk of positions, which may be overwritten.
     """
     found: tuple[Tensor, Tensor] = apply_function(
-        _Divergence, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap
+        _KlFromTeacher, hidden_MD, weight_VD, bias_V, weights_M, teacher, softcap
     )
     return found
 
 
-class _Divergence(torch.autograd.Function):
-    """Both heads in chunks: the gradient of the student's logits, `w (p - q)` for a teacher's q, is known with the loss."""
+class _KlFromTeacher(torch.autograd.Function):
+    """Both heads in chunks; the gradient of the student's logits, `w (p - q)` for teacher q, is computed with the
+    loss.
+    """
 
     @staticmethod
     def forward(
@@ -149,19 +158,19 @@ class _Divergence(torch.autograd.Function):
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
         for part in _chunks(len(weights_M), 4 * len(weight_VD)):
-            log_p_RV, squashed_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
+            log_p_RV, tanh_RV = head_log_softmax(hidden_MD[part], weight_VD, bias_V, cap)
             log_q_RV, weights_R1 = teacher(part), weights_M[part, None]
             nats_RV = torch.nn.functional.kl_div(log_p_RV, log_q_RV, reduction="none", log_target=True)
             parts_M[part] = weights_R1[:, 0] * nats_RV.sum(1)
             if need_hidden or head.needed:
                 grad_RV = (log_p_RV.exp_() - log_q_RV.exp_()) * weights_R1
-                if squashed_RV is not None:
-                    grad_RV *= 1.0 - squashed_RV.square()
-                low_RV = grad_RV.to(hidden_MD.dtype)
+                if tanh_RV is not None:
+                    grad_RV *= 1.0 - tanh_RV.square()
+                grad_low_RV = grad_RV.to(hidden_MD.dtype)
                 if grad_hidden_MD is not None:
-                    grad_hidden_MD[part] = low_RV @ weight_VD
+                    grad_hidden_MD[part] = grad_low_RV @ weight_VD
                 head.add_to_bias(grad_RV)
-                head.add(low_RV, hidden_MD[part])
+                head.add(grad_low_RV, hidden_MD[part])
         ctx.head = head
         ctx.save_for_backward(grad_hidden_MD)
         ctx.mark_non_differentiable(parts_M)
@@ -172,16 +181,17 @@ class _Divergence(torch.autograd.Function):
         (grad_hidden_MD,) = ctx.saved_tensors
         if grad_hidden_MD is not None:
             grad_hidden_MD = grad_hidden_MD * grads[0].to(grad_hidden_MD.dtype)
-        return grad_hidden_MD, *ctx.head.times(grads[0]), None, None, None
+        return grad_hidden_MD, *ctx.head.scaled(grads[0]), None, None, None
 
 
 class _TokenLogProbabilities(torch.autograd.Function):
-    """The head in chunks, gradients taken while a chunk's logits are at hand.
+    """The head in chunks, with gradients computed while a chunk's logits are in memory.
 
-    For an upstream gradient g, the gradient of the hidden state m is g_m (1[label_m] - p_m) W: a vector that is known in the
-    forward pass but for the factor g_m. So it is kept scaled by the gradient foretold (1 where none is), and the backward
-    pass only multiplies by g_m / foretold_m. The head's own gradient sums over positions, each with its g_m: what was
-    summed in the forward pass holds when g is the foretold gradient times one factor, else it is taken again, chunk by chunk.
+    For an upstream gradient g, the gradient of hidden state m is g_m (1[label_m] - p_m) W, known in the forward pass
+    except for the factor g_m. It is stored scaled by the predicted upstream gradient (1 if there is none), and the
+    backward pass multiplies by g_m / predicted_m. The head's own gradient sums over positions, each with its g_m: the
+    sum of the forward pass is valid if g is the predicted gradient times one factor; otherwise it is recomputed chunk
+    by chunk.
     """
 
     @staticmethod
@@ -191,54 +201,56 @@ class _TokenLogProbabilities(torch.autograd.Function):
         weight_VD: Tensor,
         bias_V: Tensor | None,
         labels_M: Tensor,
-        foretold_M: Tensor | None,
+        upstream_grad_M: Tensor | None,
         cap: float | None,
     ) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         count = hidden_MD.shape[0]
         log_p_M = hidden_MD.new_empty(count, dtype=torch.float32)
-        scale_M = torch.ones_like(log_p_M) if foretold_M is None else foretold_M
+        scale_M = torch.ones_like(log_p_M) if upstream_grad_M is None else upstream_grad_M
         grad_hidden_MD = torch.empty_like(hidden_MD) if need_hidden else None
-        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if foretold_M is not None else None
-        graded = need_hidden or (head is not None and head.needed)
-        for part in _chunks_of(count, weight_VD, whole=head is not None and need_weight):
+        head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias) if upstream_grad_M is not None else None
+        needs_grad = need_hidden or (head is not None and head.needed)
+        for part in _head_chunks(count, weight_VD, whole_gradient=head is not None and need_weight):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
-            log_p_M[part] = _label_scores(logits_RV, labels_M[part], scale_M[part] if graded else None, cap, head)
+            log_p_M[part] = _label_log_probabilities(
+                logits_RV, labels_M[part], scale_M[part] if needs_grad else None, cap, head
+            )
             if grad_hidden_MD is not None:
                 grad_hidden_MD[part] = matmul(logits_RV, weight_VD, upright=True)
             if head is not None:
                 head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap
-        # the head's inputs are needed again only where its gradient may have to be
-        again = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
-        ctx.save_for_backward(grad_hidden_MD, foretold_M, *again)
+        # inputs are saved only if the head's gradient may be recomputed
+        recompute_inputs = (hidden_MD, weight_VD, bias_V, labels_M) if need_weight or need_bias else (None,) * 4
+        ctx.save_for_backward(grad_hidden_MD, upstream_grad_M, *recompute_inputs)
         return log_p_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden_MD, foretold_M, hidden_MD, weight_VD, bias_V, labels_M = ctx.saved_tensors
-        factor_M = grads[0] if foretold_M is None else grads[0] / foretold_M
+        grad_hidden_MD, upstream_grad_M, hidden_MD, weight_VD, bias_V, labels_M = ctx.saved_tensors
+        factor_M = grads[0] if upstream_grad_M is None else grads[0] / upstream_grad_M
         if grad_hidden_MD is not None:
             grad_hidden_MD = (grad_hidden_MD * factor_M[:, None]).to(grad_hidden_MD.dtype)
         _, need_weight, need_bias = ctx.needs_input_grad[:3]
         if not (need_weight or need_bias):
             return grad_hidden_MD, None, None, None, None, None
         if ctx.grad_head is not None and len(factor_M) and bool((factor_M == factor_M[0]).all()):
-            return grad_hidden_MD, *ctx.grad_head.times(factor_M[0]), None, None, None
+            return grad_hidden_MD, *ctx.grad_head.scaled(factor_M[0]), None, None, None
         head = _HeadGradient(weight_VD, bias_V, need_weight, need_bias)
-        for part in _chunks_of(len(labels_M), weight_VD, whole=need_weight):
+        for part in _head_chunks(len(labels_M), weight_VD, whole_gradient=need_weight):
             logits_RV = _logits(hidden_MD[part], weight_VD, bias_V)
-            _label_scores(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
+            _label_log_probabilities(logits_RV, labels_M[part], grads[0][part], ctx.cap, head)
             head.add(logits_RV, hidden_MD[part])
-        return grad_hidden_MD, *head.times(grads[0].new_ones(())), None, None, None
+        return grad_hidden_MD, *head.scaled(grads[0].new_ones(())), None, None, None
 
 
 class _HeadGradient:
-    """Sums of the gradients of the head's weight and bias over chunks, those that are needed, in float32 from the second chunk on."""
+    """Sums of the head's weight and bias gradients over chunks, in float32 from the second chunk on."""
 
     def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, need_weight: bool, need_bias: bool) -> None:
         self.head_VD, self.need_weight = weight_VD, need_weight
-        # one chunk's is rounded to the weights' type in the end, and this matrix takes long to convert and to add
+        # a single chunk stays in the weights' dtype: converting and adding this matrix is slow
         self.weight_VD: Tensor | None = None
         self.bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and need_bias else None
 
@@ -247,18 +259,18 @@ class _HeadGradient:
         return self.need_weight or self.bias_V is not None
 
     def add(self, grad_RV: Tensor, hidden_RD: Tensor) -> None:
-        """Of a chunk what its logits' gradient, in the weights' type, gives the weight."""
+        """Add a chunk's contribution to the weight gradient; `grad_RV` is in the weights' dtype."""
         if self.need_weight:
             part_VD = weight_gradient(grad_RV, hidden_RD)
             self.weight_VD = part_VD if self.weight_VD is None else self.weight_VD.float().add_(part_VD)
 
     def add_to_bias(self, grad_RV: Tensor) -> None:
-        """What the float32 gradient of some logits gives the bias."""
+        """Add a chunk's contribution to the bias gradient; `grad_RV` is float32."""
         if self.bias_V is not None:
             self.bias_V += grad_RV.sum(0)
 
-    def times(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        nothing = self.need_weight and self.weight_VD is None  # not a position was scored
+    def scaled(self, factor: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        nothing = self.need_weight and self.weight_VD is None  # no position was scored
         totals = (torch.zeros_like(self.head_VD) if nothing else self.weight_VD, self.bias_V)
         weight_VD, bias_V = (None if total is None else (total * factor).to(self.head_VD.dtype) for total in totals)
         return weight_VD, bias_V
@@ -267,7 +279,7 @@ class _HeadGradient:
 def head_log_softmax(
     hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, cap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap where there is one."""
+    """Return log-probabilities `log_p_RV` under a head, float32, and the tanh of its soft cap if it has one."""
     return _log_softmax(_logits(hidden_RD, weight_VD, bias_V), cap)
 
 
@@ -278,35 +290,37 @@ def _logits(hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tens
 
 
 def _log_softmax(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
-    capped_RV, squashed_RV = _capped(logits_RV.float(), cap)
-    return torch.log_softmax(capped_RV, dim=-1), squashed_RV
+    capped_RV, tanh_RV = _capped(logits_RV.float(), cap)
+    return torch.log_softmax(capped_RV, dim=-1), tanh_RV
 
 
 def _capped(logits_RV: Tensor, cap: float | None) -> tuple[Tensor, Tensor | None]:
     if cap is None:
         return logits_RV, None
-    squashed_RV = torch.tanh(logits_RV / cap)
-    return cap * squashed_RV, squashed_RV
+    tanh_RV = torch.tanh(logits_RV / cap)
+    return cap * tanh_RV, tanh_RV
 
 
-def _label_scores(
+def _label_log_probabilities(
     logits_RV: Tensor, labels_R: Tensor, scale_R: Tensor | None, cap: float | None, head: _HeadGradient | None
 ) -> Tensor:
-    """Log-probability of each label, float32 `log_p_R`; with `scale_R`, an upstream gradient, the logits become their gradient.
+    """Return float32 `log_p_R` of the labels; given `scale_R`, an upstream gradient, the logits are overwritten by
+    their gradient.
 
-    A few rows at a time where there is no GPU, so that no chunk stands beside copies of itself in float32; by a kernel where one takes them.
+    Uses a kernel if it supports the logits; else a few rows at a time on CPU, so that a chunk has no float32 copies
+    beside it.
     """
     log_p_R = torch.empty(len(labels_R), dtype=torch.float32, device=logits_RV.device)
     if cap is None and (head is None or head.bias_V is None) and supports_rows("label_scores", logits_RV):
         scales = None if scale_R is None else scale_R.contiguous()
         call("label_scores", logits_RV, labels_R.contiguous(), scales, log_p_R, *logits_RV.shape)
         return log_p_R
-    rows = SLICE if logits_RV.device.type == "cpu" else max(1, len(labels_R))
+    rows = SLICE_ROWS if logits_RV.device.type == "cpu" else max(1, len(labels_R))
     for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):
-        logits_SV, squashed_SV = _capped(logits_RV[part].float(), cap)
+        logits_SV, tanh_SV = _capped(logits_RV[part].float(), cap)
         p_SV, log_p_R[part] = _softmax(logits_SV, labels_R[part], of_float32=logits_RV.dtype == torch.float32)
         if scale_R is not None:
-            grad_SV = _logits_gradient(p_SV, squashed_SV, labels_R[part], scale_R[part])
+            grad_SV = _logits_gradient(p_SV, tanh_SV, labels_R[part], scale_R[part])
             logits_RV[part] = grad_SV
             if head is not None:
                 head.add_to_bias(grad_SV)
@@ -314,37 +328,41 @@ def _label_scores(
 
 
 def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[Tensor, Tensor]:
-    """Probabilities `p_SV`, and the logarithms `log_p_S` of those of the labels, from logits in float32."""
-    if of_float32:  # two passes of exponentials: seeded losses are held to the bit there
+    """Return probabilities `p_SV` and the labels' log-probabilities `log_p_S`, from float32 logits."""
+    if of_float32:  # slower, but seeded losses are compared to the bit there
         log_p_SV = torch.log_softmax(logits_SV, dim=-1)
         log_p_S = log_p_SV.gather(1, labels_S[:, None])[:, 0]
         return log_p_SV.exp_(), log_p_S
     p_SV = logits_SV.softmax(-1)
-    own_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
-    # the likeliest one's logarithm first, which is near 0 where a label is certain: large logits must not round it away
-    return p_SV, own_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
+    label_logits_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
+    # subtract the largest logit first, so that large logits do not round away a certain label's small log-probability
+    return p_SV, label_logits_S - logits_SV.amax(-1) + p_SV.amax(-1).log_()
 
 
-def _logits_gradient(p_RV: Tensor, squashed_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
-    """Gradient of the head's raw logits for the upstream gradient `scale_R`; overwrites the probabilities `p_RV`."""
+def _logits_gradient(p_RV: Tensor, tanh_RV: Tensor | None, labels_R: Tensor, scale_R: Tensor) -> Tensor:
+    """Return the gradient of the raw logits for the upstream gradient `scale_R`; overwrites the probabilities
+    `p_RV`.
+    """
     grad_RV = p_RV
     grad_RV[torch.arange(grad_RV.shape[0], device=grad_RV.device), labels_R] -= 1.0
     grad_RV *= -scale_R[:, None]
-    if squashed_RV is not None:
-        grad_RV *= 1.0 - squashed_RV.square()
+    if tanh_RV is not None:
+        grad_RV *= 1.0 - tanh_RV.square()
     return grad_RV
 
 
-def _chunks_of(count: int, head_VD: Tensor, *, whole: bool) -> Iterator[slice]:
-    """Chunks of at most CHUNK_BYTES of logits in the head's type, alike in size; `whole`, where the head moves, of as much as its gradient.
+def _head_chunks(count: int, head_VD: Tensor, *, whole_gradient: bool) -> Iterator[slice]:
+    """Split positions into equal chunks of at most CHUNK_BYTES of logits; with `whole_gradient`, as large as the head's
+    gradient.
 
-    A second chunk of a head that moves has its gradient copied to float32 and added to: a first one that is as large takes less of both
-    time and memory. Not on a GPU, which holds a chunk in float32 beside it; nor in float32, whose seeded losses are held to the bit.
+    From the second chunk on, the gradient of a trainable head is converted to float32 and added: a first chunk of that
+    size saves both time and memory. Not on a GPU, which holds a float32 copy of a chunk; nor in float32, where seeded
+    losses are compared to the bit.
     """
     row = len(head_VD) * head_VD.element_size()
     if head_VD.dtype == torch.float32:
         return _chunks(count, row)
-    most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole and head_VD.device.type == "cpu" else 0)
+    most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole_gradient and head_VD.device.type == "cpu" else 0)
     parts = -(-count // max(1, most // row))
     rows = -(-count // max(1, parts))
     return (slice(start, start + rows) for start in range(0, count, max(1, rows)))

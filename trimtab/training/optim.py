@@ -1,4 +1,4 @@
-"""AdamW on float32 masters of whatever may move, with clipping and the learning-rate schedules.
+"""AdamW on float32 master weights, with gradient clipping and learning-rate schedules.
 
 Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
 """
@@ -20,16 +20,18 @@ from torch.utils.hooks import RemovableHandle
 from trimtab.model.kernels.build import call, supports
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
-WARMUP_STEPS = 10  # at most, of a run whose length is not known when it begins
+WARMUP_STEPS = 10  # at most, with the "constant" schedule
 Schedule = Literal["cosine", "constant"]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-OF_KERNELS = 16  # numbers that kernels take at once
+KERNEL_WIDTH = 16  # elements that a kernel processes at once
 
 
 def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "cosine") -> float:
-    """Linear warm-up, then a cosine down to a tenth of the peak, or the peak and at the end a linear fall towards 0.
+    """Return the learning rate of a step: linear warm-up, then cosine decay to a tenth of the peak ("cosine"), or
+    warmup-stable-decay to 0 ("constant").
 
-    `step` counts from 0 to `steps` - 1. With "constant" every step before the fall has the same rate whatever comes after it.
+    `step` counts from 0 to `steps` - 1. With "constant", steps before the final decay have the same rate whatever the
+    length of the run.
     """
     rise = max(1, min(WARMUP_STEPS, steps // 4) if schedule == "constant" else round(steps * WARMUP))
     if step < rise:
@@ -41,12 +43,12 @@ def learning_rate_at(step: int, steps: int, peak: float, schedule: Schedule = "c
 
 
 def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The present values, apart from the parameters."""
+    """Return copies of the parameters' current values."""
     return {name: value.detach().clone() for name, value in parameters.items()}
 
 
 def restore(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
-    """Give parameters the values that `copied` took."""
+    """Set parameters to the values of a `snapshot`."""
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(values[name])
@@ -54,8 +56,10 @@ def restore(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
 
 @contextmanager
 def no_retained_grad(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, autograd holds no gradient of these for longer than until the next one is made."""
-    hooks = [_called(one, _weightless) for one in parameters]
+    """Context manager: frees each parameter's gradient as soon as it has been accumulated, so that at most one is
+    alive.
+    """
+    hooks = [_register_grad_hook(one, _placeholder_grad) for one in parameters]
     try:
         yield
     finally:
@@ -63,22 +67,24 @@ def no_retained_grad(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             hook.remove()
 
 
-def _weightless(gradient: Tensor) -> Tensor:
-    """What autograd may keep in the place of a gradient that is not needed any more: the same shape, without memory."""
+def _placeholder_grad(gradient: Tensor) -> Tensor:
+    """Return a gradient-shaped tensor without memory, for autograd to keep in place of a gradient that is no longer
+    needed.
+    """
     return gradient.new_zeros(()).expand_as(gradient)
 
 
-def _called(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-    """Have a function called with each gradient of a parameter; what it returns stands in the gradient's place."""
+def _register_grad_hook(parameter: nn.Parameter, with_gradient: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Call `with_gradient` with each gradient of a parameter; its result replaces the gradient."""
     handle: RemovableHandle = parameter.register_hook(with_gradient)  # type: ignore[no-untyped-call]
     return handle
 
 
 class Optimizer:
-    """AdamW over named parameters; a parameter in bfloat16 is stepped through a float32 master, so small steps are not lost.
+    """AdamW over named parameters; bfloat16 parameters have float32 masters, so that small steps are not lost.
 
-    Those in bfloat16 are stepped by a kernel where there are any: gradients are clipped, master and moments moved and the parameter
-    rounded in one pass over memory. All others, and all state, are torch's.
+    bfloat16 parameters are stepped by a kernel if it supports them: clipping, master, moments and rounding in one pass
+    over memory. All other parameters are stepped by torch, and all state is in torch's format.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float = 0.0, clip: float = 1.0) -> None:
@@ -88,41 +94,44 @@ class Optimizer:
             for name, value in self.parameters.items()
         }
         self.clip, self._scale = clip, 1.0
-        by_kernel = {name: _takes(value) for name, value in self.parameters.items()}
+        by_kernel = {name: _kernel_supports(value) for name, value in self.parameters.items()}
         self._by_kernel, self._by_torch = (
-            [name for name in by_kernel if by_kernel[name] is ours] for ours in (True, False)
+            [name for name in by_kernel if by_kernel[name] is by_kernel_flag] for by_kernel_flag in (True, False)
         )
-        self._sums = _Sums(self.parameters, self.masters)
+        self._gradient_sums = _GradientSums(self.parameters, self.masters)
         self._adam = torch.optim.AdamW(
             list(self.masters.values()), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
         )
 
     def backward(self, loss: Tensor, place: int) -> None:
-        """Add the gradients of the step's micro-batch number `place`, from 0, to the masters', in float32 and in the order of places.
+        """Add the gradients of micro-batch number `place` of the step (from 0) to the masters', in float32 and in order
+        of places.
 
         Any thread may call this; every place up to the last must have been added before the gradients are used.
         """
-        self._sums.add(loss, place)
+        self._gradient_sums.add(loss, place)
 
     def clip_gradients(self) -> float:
-        """Bound the norm of all gradients together, those of a kernel's as it steps them; their norm before that."""
+        """Clip the norm of all gradients together and return the norm before clipping; kernels apply the scale as they
+        step.
+        """
         norm = get_total_norm([master.grad for master in self.masters.values() if master.grad is not None])
         clip_grads_with_norm_([self.masters[name] for name in self._by_torch], self.clip, norm)
         self._scale = min(1.0, self.clip / (float(norm) + 1e-6))
         return float(norm)
 
     def step(self, learning_rate: float) -> None:
-        """Step and clear."""
+        """Update the weights and clear the gradients."""
         self._adam.param_groups[0]["lr"] = learning_rate
         for name in self._by_kernel:
             self._step(name, learning_rate)
         self._adam.step()
-        self._sums.begin()
+        self._gradient_sums.reset()
         self._scale = 1.0
         self._publish(self._by_torch)
 
     def _step(self, name: str, learning_rate: float) -> None:
-        """Step one parameter by the kernel, by torch's state of it; torch, which finds no gradient any more, passes it over."""
+        """Step one parameter by the kernel with torch's state; torch then finds no gradient and skips it."""
         master = self.masters[name]
         if master.grad is None:
             return
@@ -131,32 +140,32 @@ class Optimizer:
             moments = {key: torch.zeros_like(master) for key in ("exp_avg", "exp_avg_sq")}
             state |= {"step": torch.tensor(0.0), **moments}
         state["step"] += 1
-        mean, squares = (1 - beta ** float(state["step"]) for beta in BETAS)
-        kept = 1 - learning_rate * float(self._adam.param_groups[0]["weight_decay"])
+        bias_1, bias_2 = (1 - beta ** float(state["step"]) for beta in BETAS)
+        decay = 1 - learning_rate * float(self._adam.param_groups[0]["weight_decay"])
         call(
             "step_adam",
             *(master.grad, master, state["exp_avg"], state["exp_avg_sq"], self.parameters[name], master.numel()),
-            *(self._scale, kept, learning_rate / mean, math.sqrt(squares), *BETAS, EPSILON),
+            *(self._scale, decay, learning_rate / bias_1, math.sqrt(bias_2), *BETAS, EPSILON),
         )
         master.grad = None
 
-    def let_go(self) -> None:
-        """Drop all gradients, those of a step that came to no end too; no more can be added."""
-        self._sums.end()
+    def release(self) -> None:
+        """Free all gradients, including those of an unfinished step; no more can be added."""
+        self._gradient_sums.close()
 
     def weights(self) -> dict[str, Tensor]:
-        """The float32 values of everything that moves."""
+        """Return the float32 values of all trained parameters."""
         return {name: master.detach() for name, master in self.masters.items()}
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put saved values back into masters and model."""
+        """Copy saved values into masters and model."""
         with torch.no_grad():
             for name, master in self.masters.items():
                 master.copy_(tensors[name])
         self._publish(self.parameters)
 
     def moments(self) -> dict[str, Tensor]:
-        """Adam's state as flat tensors, named `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
+        """Return Adam's state as flat tensors, named `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
         return {
             f"{name}/{key}": value
             for name, master in self.masters.items()
@@ -164,7 +173,7 @@ class Optimizer:
         }
 
     def load_moments(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put saved moments back, each beside its parameter: the fused form keeps the count of steps there too."""
+        """Restore saved moments on each parameter's device; fused AdamW keeps the step count there too."""
         for name, master in self.masters.items():
             state = {
                 key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
@@ -179,83 +188,86 @@ class Optimizer:
                     self.parameters[name].copy_(self.masters[name])
 
 
-def _takes(numbers: Tensor) -> bool:
-    """Whether kernels take these."""
-    return supports("step_adam", numbers) and numbers.is_contiguous() and numbers.numel() % OF_KERNELS == 0
+def _kernel_supports(tensor: Tensor) -> bool:
+    """True if the optimizer's kernels support this tensor."""
+    return supports("step_adam", tensor) and tensor.is_contiguous() and tensor.numel() % KERNEL_WIDTH == 0
 
 
-class _Sums:
-    """The gradients of a step, added up for each parameter as soon as they are made: those of a pass never lie side by side whole.
+class _GradientSums:
+    """Gradient accumulation in float32: each gradient is added as soon as autograd has computed it.
 
-    Passes run at once, yet each parameter's gradients are added in the order of the passes, so that a run that is resumed has the
-    same sums to the bit: one that is made before its turn waits here.
+    So the gradients of a pass are never all in memory. Passes run in parallel, yet each parameter's gradients are added
+    in the order of the passes, so that a resumed run has the same sums to the bit: a gradient that is computed early
+    waits here.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], masters: Mapping[str, nn.Parameter]) -> None:
         self._parameters, self._masters = list(parameters.values()), list(masters.values())
-        self._hooks = [_called(one, partial(self._made, number)) for number, one in enumerate(self._parameters)]
+        self._hooks = [
+            _register_grad_hook(one, partial(self._on_gradient, number)) for number, one in enumerate(self._parameters)
+        ]
         self._locks = [threading.Lock() for _ in self._parameters]
-        # kept from step to step: memory that many threads take and leave in turn falls into pieces
-        self._kept: dict[int, Tensor] = {}
-        self._nothing = [_weightless(one.detach()) for one in self._parameters]
-        self._places: dict[int, int] = {}  # of the passes under way, by thread
-        self.begin()
+        # reused in every step: allocation by many threads would fragment memory
+        self._buffers: dict[int, Tensor] = {}
+        self._placeholders = [_placeholder_grad(one.detach()) for one in self._parameters]
+        self._places: dict[int, int] = {}  # of the running passes, by thread
+        self.reset()
 
-    def begin(self) -> None:
-        """Have no gradients, as before a step."""
-        self._turns = [0] * len(self._parameters)
-        self._early: list[dict[int, Tensor | None]] = [{} for _ in self._parameters]
+    def reset(self) -> None:
+        """Start a step without gradients."""
+        self._next_place = [0] * len(self._parameters)
+        self._waiting: list[dict[int, Tensor | None]] = [{} for _ in self._parameters]
         for value in (*self._parameters, *self._masters):
             value.grad = None
 
-    def end(self) -> None:
-        """Have none, nor room for any."""
+    def close(self) -> None:
+        """Free all gradients and buffers."""
         for hook in self._hooks:
             hook.remove()
-        self._kept.clear()
-        self.begin()
+        self._buffers.clear()
+        self.reset()
 
     def add(self, loss: Tensor, place: int) -> None:
-        """All gradients of a pass; the loss may not depend on some parameters."""
+        """Compute and add all gradients of a pass; the loss need not depend on all parameters."""
         thread = threading.get_ident()
         self._places[thread] = place
         try:
-            given = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+            gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         finally:
             del self._places[thread]
-        for number, gradient in enumerate(given):
+        for number, gradient in enumerate(gradients):
             if gradient is None:
-                self._take(number, place, None)
+                self._add_in_order(number, place, None)
 
-    def _made(self, number: int, gradient: Tensor) -> Tensor | None:
-        """Called by autograd with one gradient of a pass: it is taken, and what autograd keeps in its stead holds no memory."""
+    def _on_gradient(self, number: int, gradient: Tensor) -> Tensor | None:
+        """Hook of autograd: adds one gradient of a pass and returns a placeholder without memory."""
         if not self._places:
-            return None  # of a loss that is none of ours
+            return None  # another loss's backward pass
         place = self._places.get(threading.get_ident())
-        if place is None:  # on a GPU the way back has a thread of its own, and passes come one at a time
+        if place is None:  # on a GPU backward runs in its own thread, one pass at a time
             (place,) = self._places.values()
-        self._take(number, place, gradient)
-        return self._nothing[number]
+        self._add_in_order(number, place, gradient)
+        return self._placeholders[number]
 
-    def _take(self, number: int, place: int, gradient: Tensor | None) -> None:
+    def _add_in_order(self, number: int, place: int, gradient: Tensor | None) -> None:
         with self._locks[number]:
-            early = self._early[number]
-            early[place] = gradient
-            while self._turns[number] in early:
-                turn = early.pop(self._turns[number])
-                self._turns[number] += 1
-                if turn is not None:
-                    self._sum(number, turn)
+            waiting = self._waiting[number]
+            waiting[place] = gradient
+            while self._next_place[number] in waiting:
+                next_gradient = waiting.pop(self._next_place[number])
+                self._next_place[number] += 1
+                if next_gradient is not None:
+                    self._accumulate(number, next_gradient)
 
-    def _sum(self, number: int, gradient: Tensor) -> None:
+    def _accumulate(self, number: int, gradient: Tensor) -> None:
         master = self._masters[number]
-        if number not in self._kept:
-            self._kept[number] = torch.empty_like(master, dtype=torch.float32)
-        total, is_first = self._kept[number], master.grad is None
-        if _takes(gradient) and total.is_contiguous():
+        if number not in self._buffers:
+            self._buffers[number] = torch.empty_like(master, dtype=torch.float32)
+        total, is_first = self._buffers[number], master.grad is None
+        if _kernel_supports(gradient) and total.is_contiguous():
             call("add_gradient", gradient, total, gradient.numel(), is_first)
         elif is_first:
-            total.copy_(gradient)  # two parameters may be given the same tensor
+            total.copy_(gradient)  # two parameters may share a gradient tensor
         else:
             total.add_(gradient)
         master.grad = total

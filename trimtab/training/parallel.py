@@ -1,8 +1,8 @@
-"""The passes of a step side by side: each on its own share of the cores, so that no thread waits for another one at a barrier.
+"""Run the micro-batches of a step in parallel threads (lanes), each on its own share of the cores.
 
-A product shared among threads ends when the last of them has done its part; where another program runs on one core, all wait for it,
-hundreds of times a layer. Passes do not wait for each other but at the end of a step, and small operations, which several threads
-hardly make faster, run at once.
+A matrix product that is split over several threads ends with the slowest of them; if another program occupies one core,
+all threads wait for it, hundreds of times a layer. Lanes wait for each other only at the end of a step. Small
+operations, which extra threads hardly speed up, run concurrently.
 """
 
 from __future__ import annotations
@@ -16,54 +16,64 @@ from typing import TypeVar
 
 import torch
 
-MOST = 4  # lanes: each holds the activations of a pass
-GAIN = 0.85  # seconds of a pass in its lane and of the same on all cores, times lanes
+MAX_LANES = 4  # lanes; each holds the activations of a pass
+LANE_COST = 0.85  # seconds of a pass in a lane, over (lanes times its seconds on all cores)
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class _Lane(threading.local):
-    """What a thread knows of itself: of how many lanes it is one, 0 where it is none."""
+    """Thread-local state: the number of lanes that this thread is one of, 0 outside of a lane."""
 
-    of = 0
+    lane_count = 0
 
 
 _lane = _Lane()
 
 
 def parallel_lanes() -> int:
-    """How many passes run side by side: one a thread up to MOST, and one on a GPU. A lane, which has its share of the threads, says the same."""
-    return 1 if torch.cuda.is_available() else _lane.of or min(MOST, torch.get_num_threads())
+    """Return how many micro-batches run in parallel: one per thread up to MAX_LANES, and one on a GPU.
 
-
-def map_microbatches(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
-    """What `work` makes of each item, in their order; one that is left over, or alone, has all threads.
-
-    Gradients are made inside where they are made outside. When one fails, those under way end first. Within a lane all come one by one.
+    Inside a lane, which has only its share of the threads, the number is the same as outside.
     """
-    count, threads, graded = 1 if _lane.of else parallel_lanes(), torch.get_num_threads(), torch.is_grad_enabled()
-    beside = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
+    return 1 if torch.cuda.is_available() else _lane.lane_count or min(MAX_LANES, torch.get_num_threads())
 
-    def in_lane(item: Item) -> Found:
-        torch.set_num_threads(max(1, threads // count))  # of this thread; torch keeps the last number for new ones
-        with torch.set_grad_enabled(graded):
-            return work(item)
 
-    running: deque[Future[Found]] = deque()
+def map_microbatches(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Apply `function` to each item in parallel lanes and yield the results in the order of the items.
+
+    An item that is left over, or alone, gets all threads. Gradients are enabled in the lanes if they are enabled in the
+    caller. If one call fails, those that are running end first. Inside a lane the items run one after another.
+    """
+    count, threads, grad_enabled = (
+        1 if _lane.lane_count else parallel_lanes(),
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+    )
+    in_parallel = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
+
+    def run_in_lane(item: Item) -> Result:
+        torch.set_num_threads(max(1, threads // count))  # for this thread; new threads inherit the last number set
+        with torch.set_grad_enabled(grad_enabled):
+            return function(item)
+
+    running: deque[Future[Result]] = deque()
     try:
-        running += [_pool(count).submit(in_lane, item) for item in beside]
+        running += [_pool(count).submit(run_in_lane, item) for item in in_parallel]
         while running:
-            yield running.popleft().result()  # a future would hold its result for as long as it is held
+            yield running.popleft().result()  # keeping the future would keep its result alive
     finally:
-        for one in running:
-            one.cancel()
+        for future in running:
+            future.cancel()
         wait(running)
         torch.set_num_threads(threads)
-    yield from map(work, items[len(beside) :])
+    yield from map(function, items[len(in_parallel) :])
 
 
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads that stay: each keeps its memory for the next step."""
-    return ThreadPoolExecutor(count, "lane", initializer=partial(setattr, _lane, "of", count))
+    """Return the thread pool for `count` lanes; it is cached, so that each thread reuses its memory in the next
+    step.
+    """
+    return ThreadPoolExecutor(count, "lane", initializer=partial(setattr, _lane, "lane_count", count))

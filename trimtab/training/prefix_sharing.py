@@ -1,6 +1,7 @@
-"""Rows of one pass as a tree: what several of them begin with is read once, and each goes on from there.
+"""Prefix sharing within a batch: tokens that several rows begin with are computed once.
 
-An instruction, worked examples, the prompt of a pair of answers or of a group of rollouts: no one has to say so, tokens are compared.
+Each row continues from the shared prefix: an instruction, few-shot examples, or the prompt of a preference pair or of a
+group of rollouts. It is found by comparing tokens.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from dataclasses import dataclass, field
 
 from trimtab.base.common_prefix import common_prefix_length
 
-LEAST_SHARED = 16  # tokens that rows must have in common beyond what is shared already
-LEAST_SAVED = 0.02  # of a pass's tokens; below that its rows are laid end to end, as they come
+MIN_SHARED_TOKENS = 16  # tokens that rows must share beyond the current prefix
+MIN_SAVED_SHARE = 0.02  # of a pass's tokens; below that, prefixes are not shared
 
 
 @dataclass
 class PrefixTree:
-    """Runs of tokens, each after its parent (None: at the beginning), and for every row the runs that it is made of, the first one first."""
+    """A prefix tree over rows of token ids.
+
+    `runs`: segments of tokens. `parents`: for each run the run that it follows, None at the root. `paths`: for each row
+    the runs that it consists of, in order.
+    """
 
     runs: list[tuple[int, ...]] = field(default_factory=list)
     parents: list[int | None] = field(default_factory=list)
@@ -24,56 +29,58 @@ class PrefixTree:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are read."""
+        """Number of tokens to compute, shared ones counted once."""
         return sum(map(len, self.runs))
 
     def row(self, path: Sequence[int]) -> tuple[int, ...]:
-        """The tokens of a row, by the runs that it is made of."""
+        """Return the token ids of a row, given its path."""
         return tuple(token for run in path for token in self.runs[run])
 
     def add(self, run: tuple[int, ...], parent: int | None) -> int:
-        """A new run; its number."""
+        """Append a run and return its index."""
         self.runs.append(run)
         self.parents.append(parent)
         return len(self.runs) - 1
 
 
 def prefix_tree(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
-    """The rows' token ids as a tree, or each as a run of its own where too little is saved."""
+    """Build the prefix tree of the rows' token ids; if it saves too little, each row is a run of its own."""
     tree = PrefixTree(paths=[()] * len(rows))
     order = sorted(range(len(rows)), key=rows.__getitem__)
-    _grow(tree, rows, order, depth=0, path=())
-    if tree.tokens > (1 - LEAST_SAVED) * sum(map(len, rows)):
-        return end_to_end(rows)
+    _insert_rows(tree, rows, order, depth=0, path=())
+    if tree.tokens > (1 - MIN_SAVED_SHARE) * sum(map(len, rows)):
+        return without_sharing(rows)
     return tree
 
 
-def end_to_end(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
-    """Each row as a run of its own."""
+def without_sharing(rows: Sequence[tuple[int, ...]]) -> PrefixTree:
+    """Return a tree in which each row is a run of its own."""
     return PrefixTree(runs=list(rows), parents=[None] * len(rows), paths=[(number,) for number in range(len(rows))])
 
 
-def _grow(
+def _insert_rows(
     tree: PrefixTree, rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int, path: tuple[int, ...]
 ) -> None:
-    """Put these rows, which are sorted and share `depth` tokens laid down by `path`, behind it."""
+    """Insert rows below `path`; they are sorted and share their first `depth` tokens, which `path` holds."""
     parent = path[-1] if path else None
-    for members, common in _alike(rows, order, depth):
+    for members, common in _group_by_prefix(rows, order, depth):
         first = rows[members[0]]
         if len(members) > 1:
-            _grow(tree, rows, members, common, (*path, tree.add(first[depth:common], parent)))
+            _insert_rows(tree, rows, members, common, (*path, tree.add(first[depth:common], parent)))
         elif depth < len(first):
             tree.paths[members[0]] = (*path, tree.add(first[depth:], parent))
-        else:  # it ends where others go on
+        else:  # the row ends where others continue
             tree.paths[members[0]] = path
 
 
-def _alike(rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int) -> list[tuple[list[int], int]]:
-    """Runs of neighbours that share enough beyond `depth` tokens, each with the tokens that all of it share."""
+def _group_by_prefix(rows: Sequence[tuple[int, ...]], order: Sequence[int], depth: int) -> list[tuple[list[int], int]]:
+    """Group neighbouring rows that share enough tokens beyond `depth`; return each group with the length of its common
+    prefix.
+    """
     found: list[tuple[list[int], int]] = []
     for before, number in zip([None, *order], order, strict=False):
         shared = 0 if before is None else common_prefix_length(rows[before], rows[number])
-        if before is not None and shared >= depth + LEAST_SHARED:
+        if before is not None and shared >= depth + MIN_SHARED_TOKENS:
             members, common = found[-1]
             found[-1] = ([*members, number], min(common, shared))
         else:

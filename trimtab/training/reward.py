@@ -1,4 +1,4 @@
-"""Objective of the one loop that learns to score answers: of two answers to one prompt the better one is to score more.
+"""Reward model objective: of two answers to one prompt, the better one should score higher (Bradley-Terry).
 
 Shapes: M scored positions, two for each of P pairs, the better answer first.
 """
@@ -15,17 +15,25 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
-from trimtab.model.classifier import Head
+from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack, step_rows, steps_per_epoch
+from trimtab.training.batch import (
+    MICRO_TOKENS,
+    Batch,
+    TrainingRow,
+    micro_batches,
+    pack_rows,
+    step_rows,
+    steps_per_epoch,
+)
 from trimtab.training.losses import Loss, scored_hidden
 
-SCORE_LABELS = ("reward",)  # of the head: one score
+SCORE_LABELS = ("reward",)  # labels of the head: a single score
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedAnswers:
-    """Two answers behind one prompt, the better and the worse."""
+    """Two answers to one prompt, the better and the worse."""
 
     chosen: Encoded
     rejected: Encoded
@@ -38,17 +46,24 @@ def bradley_terry(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
 
 
 class BradleyTerry:
-    """This loss over pairs, a mean over the weighted pairs of the whole optimizer step; moves the model's own and the head.
+    """The Bradley-Terry loss over weighted pairs, averaged over the whole optimizer step; trains the model and the
+    head.
 
-    A score is read at the last token of prompt and answer, which is the answer's end token. Only differences are learnt: no
-    score means anything alone. Judgements of one answer are not used. Figures: `pair_accuracy`, the share of pairs whose better
-    answer scores more, and `margin`, by how much on average.
+    The score is read at the last token of prompt and answer, the answer's end token. Only differences are learnt: a
+    single score has no meaning. Judgements of one answer alone are not used. Figures: `pair_accuracy`, the share of
+    pairs whose better answer scores higher, and `margin`, the mean difference.
     """
 
     def __init__(
-        self, rows: Sequence[ComparedAnswers], head: Head, *, batch: int, seed: int, tokens: int | None = None
+        self,
+        rows: Sequence[ComparedAnswers],
+        head: ClassificationHead,
+        *,
+        batch: int,
+        seed: int,
+        tokens: int | None = None,
     ) -> None:
-        """Raises InputError where no pair has a weight above 0. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        """Raises InputError if no pair has a weight above 0. `tokens`: of a micro-batch, MICRO_TOKENS by default."""
         self.rows = [row for row in rows if row.weight > 0]
         self.head, self.batch, self.seed, self.tokens = head, batch, seed, tokens
         if not self.rows:
@@ -57,18 +72,18 @@ class BradleyTerry:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every pair once."""
+        """Optimizer steps of one epoch."""
         return steps_per_epoch(len(self.rows), self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the model may move, and the head as `head.weight`."""
+        """Return the model's trainable parameters, and the head as `head.weight`."""
         return {
             **trainable_parameters(base.model),
             **{f"head.{name}": value for name, value in self.head.named_parameters()},
         }
 
     def batches(self, step: int) -> list[Batch]:
-        """The micro-batches of one optimizer step; both answers of a pair stand in one, next to each other."""
+        """Return the micro-batches of one optimizer step; both answers of a pair are adjacent in the same one."""
         chosen = [self.rows[number] for number in step_rows(len(self.rows), self.batch, step, self.seed)]
         total = sum(row.weight for row in chosen)
         units = [
@@ -76,10 +91,12 @@ class BradleyTerry:
             for row in chosen
         ]
         parts = micro_batches(units, self.tokens or MICRO_TOKENS)
-        return [pack([row for unit in part for row in unit]) for part in parts]
+        return [pack_rows([row for unit in part for row in unit]) for part in parts]
 
     def loss(self, base: Base, batch: Batch) -> Loss:
-        """This micro-batch's share of the step's loss and figures; the part of a pair stands at its better answer."""
+        """Return this micro-batch's part of the step's loss and figures; a pair's term is stored at its better
+        answer.
+        """
         scores_M = self.head(scored_hidden(base, batch))[:, 0]
         weights_P = batch.weights_M.to(scores_M.device)[::2]
         parts_P = weights_P * bradley_terry(scores_M[::2], scores_M[1::2])

@@ -1,4 +1,4 @@
-"""Objectives of the one loop: imitate answers (`sft`) and read documents (`docs`)."""
+"""Supervised objectives: imitate answers (`sft`) and continue pretraining on documents (`docs`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trimtab.training.batch import (
     default_microbatch_tokens,
     first_epoch,
     micro_batches,
-    pack,
+    pack_rows,
     step_batches,
     steps_per_epoch,
 )
@@ -39,32 +39,42 @@ class SupervisedObjective:
     """Cross entropy on the trained tokens, normalised over the whole optimizer step."""
 
     def __init__(
-        self, rows: Sequence[TrainingRow], *, batch: int, seed: int, keep: bool = True, tokens: int | None = None
+        self,
+        rows: Sequence[TrainingRow],
+        *,
+        batch: int,
+        seed: int,
+        cache_activations: bool = True,
+        tokens: int | None = None,
     ) -> None:
-        """`keep`: rows are read often enough to keep what frozen layers put out for them. `tokens`: of a pass, MICRO_TOKENS unless given."""
+        """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly. `tokens`: of a
+        micro-batch, MICRO_TOKENS by default.
+        """
         self.rows, self.batch, self.seed, self.tokens = list(rows), batch, seed, tokens
-        self.frozen = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens)) if keep else None
+        self.activation_cache = (
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
+            if cache_activations
+            else None
         )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once."""
+        """Optimizer steps of one epoch."""
         return steps_per_epoch(len(self.rows), self.batch)
 
     def parameters(self, base: Base) -> Mapping[str, nn.Parameter]:
-        """Whatever of the model may move."""
+        """Return the model's trainable parameters."""
         return trainable_parameters(base.model)
 
     def batches(self, step: int) -> list[Batch]:
-        """The micro-batches of one optimizer step."""
+        """Return the micro-batches of one optimizer step."""
         return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
 
     def loss(self, base: Base, batch: Batch) -> Loss:
-        """This micro-batch's share of the step's loss: weights already carry the division by the step's tokens."""
-        hidden_MD = scored_hidden(base, batch, self.frozen)
+        """Return this micro-batch's part of the step's loss; the weights are already divided by the step's total."""
+        hidden_MD = scored_hidden(base, batch, self.activation_cache)
         weights_M = batch.weights_M.to(hidden_MD.device)
-        log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, foretold_M=-weights_M)
+        log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, upstream_grad_M=-weights_M)
         vocabulary = base.model.get_output_embeddings().weight.shape[0]
         value = weighted_cross_entropy(log_p_M, weights_M, vocabulary)
         return Loss(value=value, parts_M=-(log_p_M.detach() * weights_M))
@@ -72,12 +82,12 @@ class SupervisedObjective:
 
 @torch.no_grad()
 def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
-    """What each row's trained tokens cost, summed over the row whatever its weight, in nats."""
+    """Return the loss of each row, summed over its trained tokens whatever its weight, in nats."""
     parts = micro_batches([(replace(row, weight=1.0),) for row in rows], default_microbatch_tokens(base.model.dtype))
 
     def nats(part: Sequence[tuple[TrainingRow, ...]]) -> dict[int, float]:
         units = [row for unit in part for row in unit]
-        batch = pack(units)
+        batch = pack_rows(units)
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
         return dict(zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True))
 
@@ -90,9 +100,9 @@ def _ids(row: TrainingRow) -> int:
 
 
 def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[TrainingRow]:
-    """Rows of the `sft` stage from conversations with their loss mask and weight; a weight of 0 leaves a row out.
+    """Build rows of the `sft` stage from conversations with their loss mask and weight; rows of weight 0 are left out.
 
-    Raises InputError for a row without a token to learn from: its loss of 0 would look like success.
+    Raises InputError for a row without a trained token: its loss of 0 would look like success.
     """
     rows = [TrainingRow(encoded=item, weight=weight) for item, weight in encoded]
     for number, row in enumerate(rows, 1):
@@ -105,7 +115,7 @@ def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[TrainingRow]:
 
 
 def document_rows(documents: Sequence[Document], encoder: ChatEncoder, tokens: int = 512) -> list[TrainingRow]:
-    """Rows of the `docs` stage: running text cut into pieces of at most `tokens`, every token counted."""
+    """Build rows of the `docs` stage: running text cut into pieces of at most `tokens` tokens, all trained."""
     rows: list[TrainingRow] = []
     for document in documents:
         ids = encoder.document(document).ids

@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from uuid import uuid4
 
-from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError
+from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError, TrimtabError
 from trimtab.base.files import refuse_links, replacing, sha256_file, sync
 
 _NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 _PIECE = 1 << 20  # bytes that are read at once
 _CUT_SECONDS = 24 * 3600  # after which a file that was not finished is of a writer that died
+# Stores without folders, where makedirs would make a bucket of any name that is mistyped.
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"}
 _DAMAGED = "register the arm again, or restore the file from a copy"
 
 
@@ -42,7 +44,7 @@ class ArtifactStore(Protocol):
     def remove(self, sha256: str) -> None:
         """Take it away, if it is there."""
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """Take away what writers left that died long ago."""
 
 
@@ -72,7 +74,7 @@ class FolderStore:
         """As ArtifactStore; raises InputError for a symbolic link."""
         place = self.folder / sha256
         if place.is_symlink():
-            raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=place)
+            raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=place)
         if not place.is_file():
             raise MissingError(f"{place}: an artifact of the registry is gone; {_DAMAGED}")
         return open(place, "rb")
@@ -86,7 +88,7 @@ class FolderStore:
         """As ArtifactStore."""
         (self.folder / sha256).unlink(missing_ok=True)
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """As ArtifactStore."""
         for path in self.folder.glob(".*.part"):
             if time.time() - path.lstat().st_mtime > _CUT_SECONDS:
@@ -130,7 +132,8 @@ class ObjectStore:
         _require_same(sha256_file(file), sha256, file)
         beside = self._place(f".{sha256}.{uuid4().hex}.part")
         with _in_words(self.name):
-            self._files.makedirs(self._root, exist_ok=True)
+            if not _BUCKETS & set(_names(self._files.protocol)):
+                self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(file), beside)
             with self._files.open(beside, "rb") as sent:
                 _require_same(_digest(sent), sha256, file)
@@ -158,7 +161,7 @@ class ObjectStore:
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """Nothing: which of them are old is not known everywhere, and stores have rules of their own for that."""
 
     def _place(self, name: str) -> str:
@@ -248,7 +251,7 @@ class Artifacts:
         """Take files away, and what writers left that died long ago."""
         for name in names:
             self._store.remove(name)
-        self._store.remove_cut()
+        self._store.remove_partial()
 
     def _require_whole(self, found: str, sha256: str) -> None:
         if found != sha256:
@@ -292,8 +295,23 @@ def _in_words(address: str) -> Iterator[None]:
     """What a client of some store raises, as an error of ours on one line."""
     try:
         yield
-    except (OSError, InputError, ImportError):
+    except (TrimtabError, ImportError):
+        raise
+    except FileNotFoundError as error:
+        raise MissingError(f"{address}: {_line(error)}; is there such a bucket or folder?") from error
+    except PermissionError as error:
+        raise RemoteError(f"{address}: {_line(error)}; may you read and write there?") from error
+    except OSError:
         raise
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RemoteError(f"{address}: {said}; is the store there, and may you write to it?") from error
+        raise RemoteError(
+            f"{address}: {type(error).__name__}: {_line(error)}; is the store there, and may you write to it?"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _names(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else protocol

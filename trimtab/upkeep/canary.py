@@ -143,7 +143,8 @@ class Canaries(Closing):
         production = self._registry.current(PRODUCTION).number or 0
         candidate = self._registry.show(version if version is not None else CANDIDATE).number or 0
         if candidate == production:
-            problem = f"version {candidate} is in production already"
+            named = "" if version is not None else f", and {CANDIDATE} names no other"
+            problem = f"version {candidate} is in production already{named}"
             raise InputError(problem, "name another with --version", field="--version")
         now = _now()
         begun = Canary(
@@ -181,7 +182,9 @@ class Canaries(Closing):
         return CanaryStatus(canary=canary, evidence=evidence, forecast=self._forecast(canary), record=record)
 
     def stop(self, why: str, by: str | None = None) -> CanaryRecord:
-        """End the open canary by hand: rolled back. Raises MissingError where none is open."""
+        """End the open canary by hand: rolled back. Raises MissingError where none is open, InputError without a reason."""
+        if not why.strip():
+            raise InputError("no reason is given", "say why in a few words", field="--why")
         canary = self.current()
         if canary is None:
             raise MissingError(f"{self._registry.name}: no canary is open")
@@ -264,7 +267,7 @@ class Canaries(Closing):
 
     @contextmanager
     def _traffic(self) -> Iterator[TrafficStore | None]:
-        """Open the store of traffic; None where nothing was kept yet."""
+        """Open the store of traffic; None where nothing was saved yet."""
         try:
             store = traffic_of(self._registry.task, self._store, make=False)
         except MissingError:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.fingerprint import rows_depend_on
+from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row
 from trimtab.arms.traffic import FILE, traffic_of
 from trimtab.arms.workspace import FOLDER, Workspace
@@ -93,7 +93,7 @@ def compare_data(
         differing = new_rows(rows, known)
         changed[split] = sum(row.id in known for row in differing)
         new[split] = len(differing) - changed[split]
-    there = {row.id for rows in workspace.splits.values() for row in rows}
+    there = {row.id for rows in workspace.all_splits.values() for row in rows}
     before = None if documents is None else {one.id: one.digest for one in documents}
     now = {one.id: one.digest for one in workspace.documents}
     return DataChanges(
@@ -105,7 +105,7 @@ def compare_data(
         if before is None
         else tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name])),
         documents_removed=None if before is None else tuple(sorted(before.keys() - now.keys())),
-        documents_learnt=learnt is not None and learnt != rows_depend_on(workspace)["documents"],
+        documents_learnt=learnt is not None and learnt != fingerprint_rows(workspace)["documents"],
         labelled=labelled,
     )
 

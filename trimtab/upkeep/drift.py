@@ -95,9 +95,9 @@ def drift(
         found = _look(own, traffic, versions, used, watched, after=after, ask=ask, allow=allow)
     if page is None:
         return found
-    from trimtab.reports.drift import render
+    from trimtab.reports.drift import render_drift
 
-    write_atomic(Path(page), render(found))
+    write_atomic(Path(page), render_drift(found))
     return replace(found, page=str(page))
 
 

@@ -18,7 +18,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Message, Refusal
 from trimtab.base.results import Estimate
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.data.readers import RawRow, read_rows
+from trimtab.data.readers import RawRow, read_raw_rows
 from trimtab.measurement.audit import AuditItem, cohen_kappa
 from trimtab.measurement.production import (
     FEWEST,
@@ -285,7 +285,7 @@ def _item(answer: ServedAnswer) -> AuditItem:
 
 def _read(file: Path) -> list[ServedAnswer]:
     """The answers of a file; raises InputError for a row that holds none."""
-    return [_answer_of(row, number) for number, row in enumerate(read_rows(file), 1)]
+    return [_answer_of(row, number) for number, row in enumerate(read_raw_rows(file), 1)]
 
 
 def _answer_of(row: RawRow | Refusal, number: int) -> ServedAnswer:

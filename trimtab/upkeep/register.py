@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trimtab.arms.bundle import RUN
-from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, settings_of
+from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, task_settings
 from trimtab.arms.known_rows import ROWS_FILE
 from trimtab.arms.store import (
     RUN_FILE,
@@ -38,7 +38,7 @@ from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, parse_arm
 from trimtab.base.versions import Version, VersionBase, VersionScore
 from trimtab.studies.export import export
-from trimtab.studies.place import DEPENDS
+from trimtab.studies.paths import DEPENDS
 
 
 def described(task: Task, name: str | None, run: str | None) -> Version:
@@ -65,7 +65,7 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
         index_sha256=None,
         base=_base(task, arm, depends),
         settings=dict(saved.chosen),
-        task_sha256=manifest.get("hashes", {}).get("task") or digest_of(settings_of(task)),
+        task_sha256=manifest.get("hashes", {}).get("task") or digest_of(task_settings(task)),
         data_sha256=digest_of({row: depends[row] for row in ROWS}) if depends.keys() >= set(ROWS) else None,
         split_sha256=depends.get(ROWS[-1]),
         documents_sha256=depends.get("documents"),

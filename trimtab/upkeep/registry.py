@@ -24,13 +24,14 @@ from trimtab.base.progress import Listener
 from trimtab.base.sanitize import printable
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
-from trimtab.studies.consent import require_places
+from trimtab.studies.consent import require_store_consent
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import (
     CANARIES,
     CANARY_ENDS,
     CANARY_TALLIES,
     COLLECTED,
+    EVIDENCE,
     MOVES,
     SCHEMA,
     VERSIONS,
@@ -74,7 +75,7 @@ def registry(
     stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
     stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
     stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
-    require_places(own, [(place, option) for place, option in stated if place])
+    require_store_consent(own, [(place, option) for place, option in stated if place])
     if stated_address:
         address = _below(own.folder, stated_address)
     if stated_artifacts:
@@ -187,8 +188,9 @@ class Registry(Closing):
     def rollback(self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False) -> Move:
         """Have an alias name again what it named before its last promotion that stands.
 
-        A second rollback goes one promotion further back. Raises MissingError where there is none, InputError where the files of that
-        version are gone or damaged.
+        A second rollback goes one promotion further back. Where the version that production is taken back from is also the `candidate`,
+        that alias moves to production's version, too. Raises MissingError where there is nothing to go back to, InputError where the
+        files of that version are gone or damaged.
         """
         _require_why(why)
         _require_alias(alias)
@@ -200,7 +202,10 @@ class Registry(Closing):
                 raise MissingError(f"{self.name}: {alias} {named}, so that there is nothing to go back to")
             version = standing[-2]
             self.artifacts.check(_artifact_of(self._whole(connection, version)))
-            return self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
+            moved = self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
+            if alias == PRODUCTION and not dry_run:
+                self._withdraw(connection, standing[-1], why, by)
+            return moved
 
     def current(self, alias: str = PRODUCTION) -> Version:
         """The version that an alias names; raises MissingError where it names none."""
@@ -264,9 +269,9 @@ class Registry(Closing):
         drawn = Lineage(task=self._name, versions=found, moves=moves, collected=collected)
         if page is None:
             return drawn
-        from trimtab.reports.lineage import render
+        from trimtab.reports.lineage import render_lineage
 
-        write_atomic(Path(page), render(drawn))
+        write_atomic(Path(page), render_lineage(drawn))
         return replace(drawn, page=str(page))
 
     def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
@@ -330,7 +335,7 @@ class Registry(Closing):
         self.artifacts.check(_artifact_of(found))
         with self._database.exclusive() as connection:
             self._whole(connection, canary.candidate)
-            if not self._has_canaries(connection):
+            if not _has(connection, CANARY_TALLIES):
                 upgrade(connection)
             if (other := self._open_canary(connection)) is not None:
                 remedy = f"wait for its end, or run: {self.task.command('canary stop')}"
@@ -357,6 +362,7 @@ class Registry(Closing):
     def end_canary(self, record: CanaryRecord) -> CanaryRecord:
         """End a canary; where the candidate is promoted, production moves in the same transaction.
 
+        Where it is rolled back, the alias `candidate` moves to production's version, if it named this one.
         Returns how it ended: as somebody else ended it, where that came first. Where production was moved by hand meanwhile, it ends
         undecided and production stays as it is. Raises as `promote` for a candidate whose files are gone or damaged.
         """
@@ -383,6 +389,8 @@ class Registry(Closing):
                 move = moved.number
             text = json.dumps(to_plain(record), allow_nan=False)
             connection.execute(table(CANARY_ENDS).insert(), {"canary": canary.number, "move": move, "record": text})
+            if record.outcome == "rolled_back":
+                self._withdraw(connection, canary.candidate, f"canary {canary.number}: {record.why}", record.who)
         return record
 
     def keep_tally(self, canary: int, server: str, tally: CanaryTally) -> None:
@@ -451,21 +459,33 @@ class Registry(Closing):
         if alias is not None:
             wanted = wanted.where(moves.c.alias == alias)
         found = connection.execute(wanted).all()
-        proofs = {move: record for move, record in self._canary_ends(connection) if move is not None}
+        canaries = {move: record for move, record in self._canary_ends(connection) if move is not None}
+        proofs: dict[int, GateRecord | CanaryRecord] = {**self._evidence(connection), **canaries}
         read = (self._read(Move, number, text) for number, text in found)
         return tuple(replace(one, evidence=proofs.get(one.number or 0, one.evidence)) for one in read)
 
-    def _has_canaries(self, connection: Connection) -> bool:
-        """Return False for a database of form 1, which has no tables of canaries."""
-        from sqlalchemy import inspect
+    def _evidence(self, connection: Connection) -> dict[int, GateRecord]:
+        """Return the gates' records of the task, by the numbers of the moves that they are of."""
+        from sqlalchemy import select
 
-        return inspect(connection).has_table(CANARY_TALLIES)
+        if not _has(connection, EVIDENCE):
+            return {}
+        moves, evidence = table(MOVES), table(EVIDENCE)
+        wanted = (
+            select(evidence.c.move, evidence.c.record)
+            .join(moves, evidence.c.move == moves.c.number)
+            .where(moves.c.task == self._name)
+        )
+        return {
+            number: self._decoded(GateRecord, f"the evidence of move {number}", text)
+            for number, text in connection.execute(wanted)
+        }
 
     def _open_canary(self, connection: Connection) -> Canary | None:
         """Return the one canary that has begun and not ended."""
         from sqlalchemy import select
 
-        if not self._has_canaries(connection):
+        if not _has(connection, CANARY_TALLIES):
             return None
         canaries, ends = table(CANARIES), table(CANARY_ENDS)
         wanted = (
@@ -480,7 +500,7 @@ class Registry(Closing):
         """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it made."""
         from sqlalchemy import select
 
-        if not self._has_canaries(connection):
+        if not _has(connection, CANARY_TALLIES):
             return ()
         canaries, ends = table(CANARIES), table(CANARY_ENDS)
         wanted = (
@@ -520,9 +540,24 @@ class Registry(Closing):
         )
         if dry_run:
             return move
-        row = {"task": self._name, "alias": alias, "version": version, "record": _text(move)}
+        row = {"task": self._name, "alias": alias, "version": version, "record": _text(replace(move, evidence=None))}
         number = connection.execute(table(MOVES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        if evidence is not None:
+            if not _has(connection, EVIDENCE):
+                upgrade(connection)
+            text = json.dumps(to_plain(evidence), allow_nan=False)
+            connection.execute(table(EVIDENCE).insert(), {"move": number, "record": text})
         return replace(move, number=int(number))
+
+    def _withdraw(self, connection: Connection, rejected: int, why: str, by: str | None) -> None:
+        """Have `candidate` name what is in production, where it names a version that was just taken back."""
+        moves = self._moves(connection, CANDIDATE)
+        if not moves or moves[-1].version != rejected:
+            return
+        production = self._moves(connection, PRODUCTION)[-1].version
+        if production != rejected:
+            why = f"version {rejected} was taken back: {why.strip()}"[:_LONGEST]
+            self._move(connection, CANDIDATE, production, moves, "promote", why, by, None, dry_run=False)
 
     def _dispensable(self, connection: Connection, keep: int) -> tuple[int, ...]:
         """The versions of this task whose files are there and need not be."""
@@ -561,6 +596,13 @@ class Registry(Closing):
         except ValueError as error:
             problem = f"{what} is damaged ({error})"
             raise InputError(problem, "restore the registry from a copy", file=self.name) from None
+
+
+def _has(connection: Connection, name: str) -> bool:
+    """Return False for a table that a database of an earlier form lacks."""
+    from sqlalchemy import inspect
+
+    return inspect(connection).has_table(name)
 
 
 def _standing(moves: Sequence[Move]) -> list[int]:

@@ -18,9 +18,9 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
 from trimtab.inference.engine import Engine, Request
-from trimtab.inference.kv_cache import KVCache, rows_for
+from trimtab.inference.kv_cache import KVCache, slots_for
 from trimtab.model.load import load_base
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack
+from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
 from trimtab.training.estimates import TrainingRate, answering_mb
 from trimtab.training.rl import GROUP
 
@@ -59,7 +59,7 @@ def test_a_batch_lies_where_one_of_nearly_as_many_lay(tiny_model_folder: Path, m
         Engine(base, frozenset()).generate([Request(id=f"{n}", ids=ids, max_new=4) for n, ids in enumerate(prompts)])
     assert len(sizes[0]) == 1
     assert sizes[0] == sizes[1]
-    assert [rows_for(count) for count in (1, 7, 8, 9, 64)] == [1, 7, 8, 16, 64]
+    assert [slots_for(count) for count in (1, 7, 8, 9, 64)] == [1, 7, 8, 16, 64]
 
 
 def test_a_batch_needs_more_than_the_few_questions_that_are_timed(tmp_path: Path, tiny_model_folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
             )
         )
     passes = [
-        len(pack([row for unit in part for row in unit]).ids_N)
+        len(pack_rows([row for unit in part for row in unit]).ids_N)
         for part in micro_batches(read, default_microbatch_tokens(session.base.model.dtype))
     ]
     beside = sum(sorted(passes)[-2:])

@@ -31,7 +31,7 @@ def runs(loss: Callable[[TrainingSetting, float], float]) -> tuple[Run, list[tup
     log: list[tuple[float, float]] = []
 
     def run(setting: TrainingSetting, look: int | None) -> TrainResult:
-        begun = setting.begun()
+        begun = setting.run_key()
         until = setting.epochs * (look or LOOKS) / LOOKS
         known = marks.setdefault(begun, [])
         known += [

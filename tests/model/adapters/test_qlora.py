@@ -28,7 +28,7 @@ def test_the_packed_weight_is_that_of_bitsandbytes():
     theirs = theirs.to(linear.weight.device)
     unpacked = bitsandbytes.functional.dequantize_4bit(theirs.weight.data, theirs.weight.quant_state)
     _, again = layer()
-    assert torch.equal(again.frozen(), unpacked)
+    assert torch.equal(again.frozen_weight(), unpacked)
     assert not torch.equal(unpacked, published.weight)
 
 
@@ -36,7 +36,7 @@ def test_it_trains_as_lora_over_the_unpacked_weight_and_comes_apart_to_the_bit()
     linear, packed = layer()
     before = packed._published.clone()
     plain = nn.Linear(64, 128).requires_grad_(False)
-    plain.weight.data, plain.bias.data = packed.frozen(), linear.bias.data
+    plain.weight.data, plain.bias.data = packed.frozen_weight(), linear.bias.data
     twin = LoraLinear(plain, 4, 8.0, torch.Generator().manual_seed(1))
     with torch.no_grad():
         for made in (packed, twin):

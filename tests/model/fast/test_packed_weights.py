@@ -11,7 +11,7 @@ from tiny_models import FAMILIES, base_of, stirred, with_lora
 from torch import Tensor, nn
 
 from trimtab.base.cgroups import MemoryUse
-from trimtab.export.hf import plain_weights
+from trimtab.export.hf import merged_weights
 from trimtab.model.adapters.apply import merged
 from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import packed_weights as room
@@ -78,11 +78,11 @@ def test_what_is_merged_answers_and_can_be_written_meanwhile() -> None:
     base = with_lora(dtype=torch.bfloat16)
     stirred(base)
     with merged(base.model):
-        own, weights = told(base), plain_weights(base)
+        own, weights = told(base), merged_weights(base)
     with merged_and_packed(base):
         assert swapped(base) > 0
         assert same(told(base), own)
-        inside = plain_weights(base)
+        inside = merged_weights(base)
         assert all(torch.equal(inside[name], value) for name, value in weights.items())
         with merged_and_packed(base):  # nothing more to do
             assert same(told(base), own)

@@ -23,7 +23,7 @@ from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import matmul as products
 from trimtab.model.kernels.build import call
 from trimtab.model.load import Base, hidden_states
-from trimtab.training.loop import LoopSettings, TrainingJob, train
+from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.skipif("learn" not in compiled.library(), reason="parts of layers are faster by torch here")
@@ -216,7 +216,7 @@ def test_what_learns_by_kernels_goes_on_to_the_same_bits(
             base = base_of("llama", rank)  # as it was loaded
             settings = LoopSettings(learning_rate=1e-2, epochs=2.0)
             objective = SupervisedObjective(random_rows(8), batch=3, seed=0)
-            train(TrainingJob(base=base, objective=objective, settings=settings, folder=folder), until=last)
+            train_model(TrainingJob(base=base, objective=objective, settings=settings, folder=folder), until=last)
         return {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
 
     whole = trained(tmp_path / "whole", None)

@@ -1,6 +1,7 @@
-"""Which numbers may move: a small change of every linear layer, virtual tokens, the last layers, or all; put on, taken off, saved.
+"""Attach, detach, merge, save and load what is trained: adapters, virtual tokens, the last layers, or all weights.
 
-Folders are PEFT's where it has the method (`model/adapters/peft_format.py`), else they hold what moved by its names.
+Folders are in PEFT's format if PEFT has the method (`model/adapters/peft_format.py`), else they hold the trained
+weights by parameter name.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, remove_cut, replacing, write_json
+from trimtab.base.files import read_object, remove_partial, replacing, write_json
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.dora import DoraLinear
-from trimtab.model.adapters.ia3_bitfit import INPUTS, BitFitLinear, Ia3Linear, ia3_targets
+from trimtab.model.adapters.ia3_bitfit import SCALED_INPUTS, BitFitLinear, Ia3Linear, ia3_targets
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE, attach_as_saved, peft_config, peft_tensors
 from trimtab.model.adapters.pissa import PissaLinear
@@ -36,23 +37,21 @@ from trimtab.model.prompt_tuning import (
     virtual_tokens_of,
 )
 
-ADAPTER_FILE, MOVED_FILE = "adapter_model.safetensors", "moved.safetensors"
-WHOLE_FILE = "model.safetensors"  # where all weights moved and a classification head stands on them
-SCORE = "score.weight"  # the head, which `model/classifier.py` puts beside what moved
-SCORE_IN_PEFT = f"base_model.model.{SCORE}"
-ALPHA_PER_RANK = (
-    2  # but for rsLoRA, whose scale follows the rank by itself, and PiSSA, which begins with what the weight has
-)
-ROOTED_ALPHA = 16.0  # as its paper has it: at rank 64 the scale of the others
-VIRTUAL = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
+ADAPTER_FILE, TRAINED_FILE = "adapter_model.safetensors", "moved.safetensors"
+FULL_MODEL_FILE = "model.safetensors"  # fully trained weights with a classification head
+HEAD_KEY = "score.weight"  # the head, which `model/classifier.py` adds
+PEFT_HEAD_KEY = f"base_model.model.{HEAD_KEY}"
+ALPHA_PER_RANK = 2  # except rsLoRA, whose scale depends on the rank, and PiSSA, which starts from the weight
+RSLORA_ALPHA = 16.0  # as in its paper; at rank 64 the same scale as the others
+VIRTUAL_TOKEN_METHODS = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
 LayerMaker = Callable[
     [str, nn.Linear], AdapterLayer
-]  # from a linear layer and its name to the layer that takes its place
+]  # a layer's name and the linear layer → the layer that replaces it
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterInit:
-    """What the layers of a method are made from: `layers` are all that will be wrapped, by name."""
+    """The inputs for building a method's adapter layers; `layers`: all layers that will be wrapped, by name."""
 
     rank: int
     generator: torch.Generator
@@ -67,77 +66,79 @@ class AdapterInit:
 def attach(
     base: Base, method: str, seed: int, *, rank: int | None = None, layers: int = 4, virtual_tokens: int | None = None
 ) -> None:
-    """Let the numbers of a method move, by its name in the grammar; `layers` is for `freeze`, each of the others for who has it.
+    """Make the parameters of a method trainable, by its name in the grammar; `layers` is for `freeze`.
 
-    Raises InputError where the model has nothing that the method could move, or the machine lacks what it needs.
+    Raises InputError if the model has no parameters for the method, or the machine lacks what it needs.
     """
-    if method in VIRTUAL:
-        add_virtual_tokens(base.model, VIRTUAL[method], virtual_tokens or 1, seed)
+    if method in VIRTUAL_TOKEN_METHODS:
+        add_virtual_tokens(base.model, VIRTUAL_TOKEN_METHODS[method], virtual_tokens or 1, seed)
     elif method in ("freeze", "full"):
         unfreeze(base, method, layers)
     else:
-        found = _layers(base, ia3_targets if method == "ia3" else dict)
-        start = AdapterInit(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=found)
-        wrap(base.model, found, LAYER_METHODS[method](start))
+        targets = _layers(base, ia3_targets if method == "ia3" else dict)
+        init = AdapterInit(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=targets)
+        wrap(base.model, targets, LAYER_METHODS[method](init))
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
-    """Wrap every linear layer of the decoder; only the low-rank parts are trainable."""
+    """Wrap every linear layer of the decoder with LoRA; only the low-rank factors are trainable."""
     generator = torch.Generator().manual_seed(seed)
     wrap(base.model, _layers(base), lambda _, layer: LoraLinear(layer, rank, alpha, generator))
 
 
-def _layers(base: Base, only: Callable[[Mapping[str, nn.Linear]], dict[str, nn.Linear]] = dict) -> dict[str, nn.Linear]:
-    """The linear layers of the decoder, or some of them; raises InputError where there are none."""
-    found = only(linear_layers(base.model))
-    if not found:
+def _layers(
+    base: Base, select: Callable[[Mapping[str, nn.Linear]], dict[str, nn.Linear]] = dict
+) -> dict[str, nn.Linear]:
+    """Return the linear layers of the decoder that `select` picks; raises InputError if there are none."""
+    targets = select(linear_layers(base.model))
+    if not targets:
         raise InputError(
             f"architecture {base.model.config.model_type!r} has no linear layers to adapt",
             "choose a Llama, Qwen, Gemma, Mistral or Phi model",
             file=base.folder,
         )
-    return found
+    return targets
 
 
-def _vera(start: AdapterInit) -> LayerMaker:
-    pair = shared_projections(start.layers.values(), start.rank, start.generator)
-    return lambda _, layer: VeraLinear(layer, *pair)
+def _vera(init: AdapterInit) -> LayerMaker:
+    shared = shared_projections(init.layers.values(), init.rank, init.generator)
+    return lambda _, layer: VeraLinear(layer, *shared)
 
 
-def _qlora(start: AdapterInit) -> LayerMaker:
+def _qlora(init: AdapterInit) -> LayerMaker:
     require_bitsandbytes()
-    return lambda _, layer: QloraLinear(layer, start.rank, start.alpha, start.generator)
+    return lambda _, layer: QloraLinear(layer, init.rank, init.alpha, init.generator)
 
 
-# How the linear layers are changed, for each method that changes them; the names are those of the grammar.
+# Adapter layers of each method that wraps linear layers, by its name in the grammar.
 LAYER_METHODS: Mapping[str, Callable[[AdapterInit], LayerMaker]] = {
-    "lora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, start.alpha, start.generator),
-    "rslora": lambda start: lambda _, layer: LoraLinear(layer, start.rank, ROOTED_ALPHA, start.generator, rooted=True),
-    "dora": lambda start: lambda _, layer: DoraLinear(layer, start.rank, start.alpha, start.generator),
-    "pissa": lambda start: lambda _, layer: PissaLinear(layer, start.rank, start.generator),
+    "lora": lambda init: lambda _, layer: LoraLinear(layer, init.rank, init.alpha, init.generator),
+    "rslora": lambda init: lambda _, layer: LoraLinear(layer, init.rank, RSLORA_ALPHA, init.generator, use_rslora=True),
+    "dora": lambda init: lambda _, layer: DoraLinear(layer, init.rank, init.alpha, init.generator),
+    "pissa": lambda init: lambda _, layer: PissaLinear(layer, init.rank, init.generator),
     "qlora": _qlora,
     "vera": _vera,
-    "ia3": lambda _: lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS),
+    "ia3": lambda _: lambda name, layer: Ia3Linear(layer, scale_input=name.rpartition(".")[2] in SCALED_INPUTS),
     "bitfit": lambda _: lambda _, layer: BitFitLinear(layer),
 }
 
 
 def detach(base: Base) -> None:
-    """The base model as published, to the bit: what was put on off, weights that were let go of put back and frozen again."""
+    """Restore the pretrained model to the bit: removes adapters, restores original weights, and freezes them."""
     unwrap(base.model)
     detach_virtual_tokens(base.model)
     parameters = dict(base.model.named_parameters())
-    for name, value in base.published.items():
+    for name, value in base.original_weights.items():
         parameters[name].data = value
-    base.published.clear()
+    base.original_weights.clear()
     base.model.requires_grad_(False)
 
 
 def unfreeze(base: Base, method: str, layers: int = 4) -> None:
-    """Let the numbers of `freeze` (the last `layers` blocks and the final norm) or `full` (all) move.
+    """Make the weights of `freeze` (the last `layers` blocks and the final norm) or `full` (all) trainable.
 
-    They keep the base's type; the optimizer steps float32 masters of them. They move as copies, since a twin may share the weights
-    as they were, which are kept for `take_off`.
+    They keep the base's dtype; the optimizer steps float32 masters. They are trained as copies, since another model may
+    share the original weights (`share_weights`), which `detach` restores.
     """
     model = base.model
     blocks = model.base_model.layers
@@ -151,24 +152,24 @@ def unfreeze(base: Base, method: str, layers: int = 4) -> None:
         )  # Phi: final_layernorm
         for module in (*blocks[len(blocks) - layers :], *norms):
             module.requires_grad_(True)
-    _let_go(base, trainable_parameters(model))
+    _keep_original(base, trainable_parameters(model))
 
 
-def _let_go(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
+def _keep_original(base: Base, parameters: Mapping[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
-        if name not in base.published:
-            base.published[name] = parameter.data
+        if name not in base.original_weights:
+            base.original_weights[name] = parameter.data
             parameter.data = parameter.data.clone()
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that may move, by name (a tied weight once)."""
+    """Return the trainable parameters by name (a tied weight once)."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """Inside, adapters are part of the weights; outside, everything is as before."""
+    """Context manager: merges adapters into the weights; afterwards everything is as before."""
     layers = adapter_layers(model).values()
     for layer in layers:
         layer.merge()
@@ -180,16 +181,16 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def save_adapter(base: Base, folder: Path) -> None:
-    """Write what moved: an adapter folder of PEFT, else `moved.safetensors` by parameter name.
+    """Save what is trained: a PEFT adapter folder, or `moved.safetensors` by parameter name.
 
-    Beside the adapter of a base that lies in 4 bits stands how it was packed (`quantization.json`).
+    For a base quantised to 4 bits the adapter comes with its quantisation settings (`quantization.json`).
     """
-    for name in (MOVED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
-        remove_cut(folder, f"{name}.*")
+    for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
+        remove_partial(folder, f"{name}.*")
     layers = adapter_layers(base.model).values()
     if not layers and virtual_tokens_of(base.model) is None:
-        moved = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}
-        write_tensors(moved, folder / MOVED_FILE)
+        trained = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}
+        write_tensors(trained, folder / TRAINED_FILE)
         return
     write_tensors({name: value.contiguous() for name, value in peft_tensors(base.model).items()}, folder / ADAPTER_FILE)
     write_json(folder / CONFIG_FILE, peft_config(base))
@@ -198,33 +199,34 @@ def save_adapter(base: Base, folder: Path) -> None:
 
 
 def load_adapter(base: Base, folder: Path) -> None:
-    """Put a saved change onto a fresh base.
+    """Load a saved adapter onto a base without one.
 
-    Raises MissingError when the folder holds none, InputError when it is damaged or does not fit the model, which is then as before.
+    Raises MissingError if the folder holds none, InputError if it is damaged or does not fit the model, which is then
+    unchanged.
     """
-    moved = next((folder / name for name in (MOVED_FILE, WHOLE_FILE) if (folder / name).is_file()), None)
-    if moved is not None:
-        tensors, parameters = _tensors(moved), dict(base.model.named_parameters())
-        _let_go(base, {name: parameters[name] for name in tensors if name in parameters})
-        _copy_into(base, parameters, tensors, folder)
+    trained_file = next((folder / name for name in (TRAINED_FILE, FULL_MODEL_FILE) if (folder / name).is_file()), None)
+    if trained_file is not None:
+        tensors, parameters = _load_tensors(trained_file), dict(base.model.named_parameters())
+        _keep_original(base, {name: parameters[name] for name in tensors if name in parameters})
+        _copy_values(base, parameters, tensors, folder)
         return
     if not (folder / ADAPTER_FILE).is_file():
         raise MissingError(f"{folder}: no adapter; train one with: trimtab train ARM")
     config = read_object(folder / CONFIG_FILE)
-    tensors = _tensors(folder / ADAPTER_FILE)
+    tensors = _load_tensors(folder / ADAPTER_FILE)
     attach_as_saved(base, config, tensors, folder)
-    _copy_into(base, peft_tensors(base.model), tensors, folder)
+    _copy_values(base, peft_tensors(base.model), tensors, folder)
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def _load_tensors(file: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(file)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"is damaged or cut off ({one_line(error)})", "restore it from a copy", file=file) from None
-    return {name: value for name, value in tensors.items() if name not in (SCORE, SCORE_IN_PEFT)}
+    return {name: value for name, value in tensors.items() if name not in (HEAD_KEY, PEFT_HEAD_KEY)}
 
 
-def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
+def _copy_values(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
     for name, value in tensors.items():
         if name not in targets or targets[name].shape != value.shape:
             detach(base)
@@ -236,10 +238,10 @@ def _copy_into(base: Base, targets: dict[str, Any], tensors: dict[str, Tensor], 
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as a file of safetensors, whole or not at all; raises InputError where the disk does not take them."""
+    """Write tensors to a safetensors file atomically; raises InputError if it cannot be written."""
     try:
         with replacing(path) as beside:
             save_file(tensors, beside)
     except SafetensorError as error:
-        remedy = "make room or mend the disk, then run the same command with --resume"
+        remedy = "free disk space or repair the disk, then run the same command with --resume"
         raise InputError(f"could not be written ({one_line(error)})", remedy, file=path) from error

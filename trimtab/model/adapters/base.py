@@ -1,4 +1,4 @@
-"""A frozen linear layer with a small trainable change, which can be put into its weight and taken out again to the bit."""
+"""Base class of adapter layers: a frozen linear layer with a trainable change that can be merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class AdapterLayer(nn.Module):
-    """What all changes of a linear layer have in common; a subclass says what the change is.
+    """A linear layer with an adapter; subclasses define the change.
 
     Shapes: N tokens of the flat row, I inputs, O outputs.
     """
@@ -19,37 +19,41 @@ class AdapterLayer(nn.Module):
         self.base = base
         self._original: tuple[Tensor, nn.Parameter | None] | None = None
 
-    def adapted(self, input: Tensor) -> Tensor:
-        """The changed layer, `[..., O]` from `[..., I]`, with gradients to what is trained."""
+    def forward_adapted(self, input: Tensor) -> Tensor:
+        """Return the output with the unmerged adapter, `[..., O]` from `[..., I]`, with gradients to its parameters."""
         raise NotImplementedError
 
-    def changed(self) -> tuple[Tensor, Tensor | None]:
-        """The weight `[O, I]` and the bias `[O]` with the change in them, float32, without gradients."""
+    def merged_weight(self) -> tuple[Tensor, Tensor | None]:
+        """Return the merged weight `[O, I]` and bias `[O]`, float32, without gradients."""
         raise NotImplementedError
 
-    def saved(self) -> dict[str, Tensor]:
-        """What PEFT keeps of this layer, by the end of PEFT's name; to write into these tensors changes the layer."""
+    def peft_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that PEFT saves for this layer, by the suffix of PEFT's name; writing into them changes
+        the layer.
+        """
         raise NotImplementedError
 
-    def kept(self, tokens: int) -> int:  # noqa: ARG002
-        """Numbers that a pass over so many tokens keeps for its backward pass, beyond those of the frozen layer."""
+    def saved_for_backward(self, tokens: int) -> int:  # noqa: ARG002
+        """Return how many numbers a pass over `tokens` tokens saves for backward, beyond those of the frozen layer."""
         return 0
 
     @property
     def is_merged(self) -> bool:
-        """Whether the change is in the weight."""
+        """True if the adapter is merged into the weight."""
         return self._original is not None
 
     def forward(self, input: Tensor) -> Tensor:
-        """`input` is `[..., I]`, the result `[..., O]`, both in the type of the frozen weight."""
-        out: Tensor = self.base(input) if self.is_merged else self.adapted(input)
+        """Return `[..., O]` from `input` `[..., I]`, both in the dtype of the frozen weight."""
+        out: Tensor = self.base(input) if self.is_merged else self.forward_adapted(input)
         return out
 
     def merge(self) -> None:
-        """Put the change into the weight, added in float32 and rounded once; answering is then as fast as without."""
+        """Merge the adapter into the weight, added in float32 and rounded once; inference is then as fast as without an
+        adapter.
+        """
         if self._original is None:
             with torch.no_grad():
-                weight_OI, bias_O = self.changed()
+                weight_OI, bias_O = self.merged_weight()
             self._original = self.base.weight.data, self.base.bias
             dtype = self.base.weight.dtype
             self.base.weight.data = weight_OI.to(dtype)
@@ -57,44 +61,44 @@ class AdapterLayer(nn.Module):
                 self.base.bias = nn.Parameter(bias_O.to(dtype), requires_grad=False)
 
     def unmerge(self) -> None:
-        """Put the frozen weight and bias back, to the bit."""
+        """Restore the frozen weight and bias, to the bit."""
         if self._original is not None:
             weight_OI, bias_O = self._original
             self.base.weight.data, self._original = weight_OI, None
             self.base.register_parameter("bias", bias_O)
 
     def release(self) -> nn.Linear:
-        """The layer that was wrapped, as it was published."""
+        """Return the wrapped layer, as pretrained."""
         self.unmerge()
         return self.base
 
 
 def frozen_bias(base: nn.Linear) -> Tensor | None:
-    """The bias in float32, None where there is none."""
+    """Return the bias in float32, None if there is none."""
     return None if base.bias is None else base.bias.detach().float()
 
 
 def adapter_layers(model: nn.Module) -> dict[str, AdapterLayer]:
-    """The wrapped layers by the name of the layer they wrap."""
+    """Return the adapter layers by the name of the layer that they wrap."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AdapterLayer)}
 
 
 def wrap(model: nn.Module, layers: Mapping[str, nn.Linear], make: Callable[[str, nn.Linear], AdapterLayer]) -> None:
-    """Put what `make` makes of each layer in its place; where that fails, all are as before."""
+    """Replace each layer by `make(name, layer)`; if that fails, restore all layers."""
     try:
         for name, layer in layers.items():
-            _put(model, name, make(name, layer))
+            _set_submodule(model, name, make(name, layer))
     except BaseException:
         unwrap(model)
         raise
 
 
 def unwrap(model: nn.Module) -> None:
-    """Every layer as it was published."""
+    """Restore every wrapped layer."""
     for name, layer in adapter_layers(model).items():
-        _put(model, name, layer.release())
+        _set_submodule(model, name, layer.release())
 
 
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+def _set_submodule(model: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)

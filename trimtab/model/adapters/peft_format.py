@@ -1,4 +1,4 @@
-"""What an adapter folder of PEFT holds: its configuration and tensors from what is on the model, and the other way round."""
+"""PEFT's adapter format: configuration and tensors from the attached adapter, and adapters from a saved folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trimtab.base.errors import InputError
 from trimtab.base.sanitize import visible
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers, wrap
 from trimtab.model.adapters.dora import DoraLinear
-from trimtab.model.adapters.ia3_bitfit import INPUTS, BitFitLinear, Ia3Linear, ia3_targets
+from trimtab.model.adapters.ia3_bitfit import SCALED_INPUTS, BitFitLinear, Ia3Linear, ia3_targets
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.pissa import PissaLinear
 from trimtab.model.adapters.qlora import QloraLinear, require_bitsandbytes
-from trimtab.model.adapters.vera import D_START, VeraLinear
+from trimtab.model.adapters.vera import D_INITIAL, VeraLinear
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import (
     LearnedPrefix,
@@ -29,33 +29,35 @@ from trimtab.model.prompt_tuning import (
 )
 
 CONFIG_FILE, QUANTIZED_FILE = "adapter_config.json", "quantization.json"
-MOST_ALPHA = 1e6  # far beyond any in use; the scale is this over the rank
+MAX_ALPHA = 1e6  # far beyond any in use; the scale is alpha over the rank
 _PREFIX, _VERA_A, _VERA_B, _VIRTUAL = "base_model.model.", "base_model.vera_A", "base_model.vera_B", "prompt_embeddings"
-# Options of PEFT under which the same tensors mean another change of the weights.
-_OTHER_MATHS = (
+# PEFT options that change what the same tensors mean.
+_UNSUPPORTED_OPTIONS = (
     *("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias"),
     *("prefix_projection", "layers_to_transform", "modules_to_save"),
 )
-_SIDES = ("lora_A.weight", "lora_B.weight")
-_PARTS = {"VERA": ("vera_lambda_b", "vera_lambda_d"), "IA3": ("ia3_l",), "BEFT": ("beft_bias",)}
-_TOGETHER = "use the adapter_config.json that was saved with it"
+_LORA_KEYS = ("lora_A.weight", "lora_B.weight")
+_KEYS_BY_TYPE = {"VERA": ("vera_lambda_b", "vera_lambda_d"), "IA3": ("ia3_l",), "BEFT": ("beft_bias",)}
+_USE_SAVED_CONFIG = "use the adapter_config.json that was saved with it"
 
 
 def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of what is on, by PEFT's names; to write into them changes it, but for what PiSSA saves."""
+    """Return the attached adapter's tensors by PEFT's names; writing into them changes it, except for PiSSA's."""
     virtual = virtual_tokens_of(model)
     if virtual is not None:
         return {_VIRTUAL: virtual.values.detach()}
     layers = adapter_layers(model)
     tensors = {
-        f"{_PREFIX}{name}.{part}": value for name, layer in layers.items() for part, value in layer.saved().items()
+        f"{_PREFIX}{name}.{part}": value
+        for name, layer in layers.items()
+        for part, value in layer.peft_tensors().items()
     }
     first = next(iter(layers.values()), None)
     return {**tensors, _VERA_A: first.vera_a, _VERA_B: first.vera_b} if isinstance(first, VeraLinear) else tensors
 
 
 def peft_config(base: Base) -> dict[str, Any]:
-    """The configuration of what is on, as PEFT reads it."""
+    """Return the attached adapter's configuration as PEFT reads it."""
     common = {"task_type": "CAUSAL_LM", "base_model_name_or_path": str(base.folder), "inference_mode": True}
     virtual = virtual_tokens_of(base.model)
     if virtual is not None:
@@ -64,18 +66,18 @@ def peft_config(base: Base) -> dict[str, Any]:
     names = sorted({name.rpartition(".")[2] for name in layers})
     kind, own = _kind_and_config(next(iter(layers.values())))
     if kind == "IA3":
-        own = {"feedforward_modules": [name for name in names if name in INPUTS]}
+        own = {"feedforward_modules": [name for name in names if name in SCALED_INPUTS]}
     return {"peft_type": kind, **common, "target_modules": names, **own}
 
 
 def _kind_and_config(layer: AdapterLayer) -> tuple[str, dict[str, Any]]:
     if isinstance(layer, LoraLinear):
         times = 2 if isinstance(layer, PissaLinear) else 1
-        options = {"use_rslora": layer.rooted, "use_dora": isinstance(layer, DoraLinear)}
+        options = {"use_rslora": layer.use_rslora, "use_dora": isinstance(layer, DoraLinear)}
         own = {"r": times * layer.rank, "lora_alpha": times * layer.alpha, "lora_dropout": 0.0, "bias": "none"}
         return "LORA", {**own, **{name: True for name, on in options.items() if on}}
     if isinstance(layer, VeraLinear):
-        own = {"r": int(layer.vera_a.shape[0]), "vera_dropout": 0.0, "d_initial": D_START, "bias": "none"}
+        own = {"r": int(layer.vera_a.shape[0]), "vera_dropout": 0.0, "d_initial": D_INITIAL, "bias": "none"}
         return "VERA", {**own, "projection_prng_key": 0, "save_projection": True}
     return ("IA3", {}) if isinstance(layer, Ia3Linear) else ("BEFT", {})
 
@@ -90,43 +92,48 @@ def _virtual_config(virtual: VirtualTokens, config: Any) -> dict[str, Any]:
 
 
 def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Wrap what a configuration names, with the sizes that the tensors bear out; their values are not yet in it.
+    """Attach the adapter that a configuration describes, if the tensors have its sizes; their values are not loaded
+    yet.
 
-    Raises InputError for a kind or an option that is not known here, and for tensors that are not those of this model.
+    Raises InputError for an unknown type or option, and for tensors that do not belong to this model.
     """
     kind, file = config.get("peft_type"), folder / CONFIG_FILE
-    head = config.get("modules_to_save") == ["score"]  # of a classifier; `model/classifier.py` reads it
-    changed = [key for key in _OTHER_MATHS if config.get(key) and not (head and key == "modules_to_save")]
-    if changed or kind not in ("LORA", *_PARTS, SoftPrompt.PEFT_TYPE, LearnedPrefix.PEFT_TYPE):
+    has_head = config.get("modules_to_save") == ["score"]  # a classifier's head, which `model/classifier.py` reads
+    unsupported = [
+        key for key in _UNSUPPORTED_OPTIONS if config.get(key) and not (has_head and key == "modules_to_save")
+    ]
+    if unsupported or kind not in ("LORA", *_KEYS_BY_TYPE, SoftPrompt.PEFT_TYPE, LearnedPrefix.PEFT_TYPE):
         raise InputError(
-            f"the adapter is of a kind that is not known here ({visible(', '.join(changed) or repr(kind)[:40])})",
+            f"the adapter's type or options are not supported ({visible(', '.join(unsupported) or repr(kind)[:40])})",
             "use one that trimtab or PEFT trained without these options",
             file=file,
         )
     if kind in (SoftPrompt.PEFT_TYPE, LearnedPrefix.PEFT_TYPE):
-        _put_virtual(base, SoftPrompt if kind == SoftPrompt.PEFT_TYPE else LearnedPrefix, config, tensors, folder)
+        _attach_virtual_tokens(
+            base, SoftPrompt if kind == SoftPrompt.PEFT_TYPE else LearnedPrefix, config, tensors, folder
+        )
         return
     layers = linear_layers(base.model)
     if kind == "IA3":
         layers = ia3_targets(layers)
-    parts = _SIDES if kind == "LORA" else _PARTS[str(kind)]
+    keys = _LORA_KEYS if kind == "LORA" else _KEYS_BY_TYPE[str(kind)]
     if config.get("use_dora"):
-        parts = (*parts, "lora_magnitude_vector")
-    expected = {f"{_PREFIX}{name}.{part}" for name in layers for part in parts}
+        keys = (*keys, "lora_magnitude_vector")
+    expected = {f"{_PREFIX}{name}.{part}" for name in layers for part in keys}
     expected |= {_VERA_A, _VERA_B} if kind == "VERA" else set()
     if tensors.keys() != expected:
         raise InputError(
-            "the adapter is for other layers than this model has", "use the base model it was trained on", file=folder
+            "the adapter's layers are not those of this model", "use the base model it was trained on", file=folder
         )
-    wrap(base.model, layers, _maker(base, str(kind), config, tensors, folder))
+    wrap(base.model, layers, _layer_maker(base, str(kind), config, tensors, folder))
 
 
-def _maker(
+def _layer_maker(
     base: Base, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
 ) -> Callable[[str, nn.Linear], AdapterLayer]:
-    """What makes of a layer, by its name, the kind of change that the configuration names."""
+    """Return the function that builds the configured adapter layer for a layer and its name."""
     if kind == "IA3":
-        return lambda name, layer: Ia3Linear(layer, of_input=name.rpartition(".")[2] in INPUTS)
+        return lambda name, layer: Ia3Linear(layer, scale_input=name.rpartition(".")[2] in SCALED_INPUTS)
     if kind == "BEFT":
         return lambda _, layer: BitFitLinear(layer)
     file = folder / CONFIG_FILE
@@ -134,52 +141,58 @@ def _maker(
         _rank(config, tensors, _VERA_A, file)
         vera_a, vera_b = (torch.zeros(tensors[name].shape, device=base.device) for name in (_VERA_A, _VERA_B))
         return lambda _, layer: VeraLinear(layer, vera_a, vera_b)
-    rank, alpha, rooted = _rank(config, tensors, ".lora_A.", file), _alpha(config, file), bool(config.get("use_rslora"))
+    rank, alpha, use_rslora = (
+        _rank(config, tensors, ".lora_A.", file),
+        _alpha(config, file),
+        bool(config.get("use_rslora")),
+    )
     if config.get("use_dora"):
-        if rooted:
-            raise InputError("use_dora and use_rslora together are not known here", _TOGETHER, file=file)
+        if use_rslora:
+            raise InputError("use_dora and use_rslora together are not supported", _USE_SAVED_CONFIG, file=file)
         return lambda _, layer: DoraLinear(layer, rank, alpha)
     if (folder / QUANTIZED_FILE).is_file():
         require_bitsandbytes()
         return lambda _, layer: QloraLinear(layer, rank, alpha)
-    return lambda _, layer: LoraLinear(layer, rank, alpha, rooted=rooted)
+    return lambda _, layer: LoraLinear(layer, rank, alpha, use_rslora=use_rslora)
 
 
 def _rank(config: Mapping[str, Any], tensors: Mapping[str, Tensor], part: str, file: Path) -> int:
-    """As the config has it, if the tensors bear it out: the layers are made from it."""
+    """Return the configured rank if the tensors have it: the layers are built from it."""
     rank = config.get("r")
-    held = {value.shape[0] if value.dim() == 2 else 0 for name, value in tensors.items() if part in name}
-    if type(rank) is not int or rank < 1 or held != {rank}:
-        found = ", ".join(map(str, sorted(held)[:3])) or "none"
-        raise InputError(f"r is {_short(rank)}, and the tensors are of rank {found}", _TOGETHER, file=file)
+    ranks = {value.shape[0] if value.dim() == 2 else 0 for name, value in tensors.items() if part in name}
+    if type(rank) is not int or rank < 1 or ranks != {rank}:
+        found = ", ".join(map(str, sorted(ranks)[:3])) or "none"
+        raise InputError(
+            f"r is {_abbreviated(rank)}, and the tensors are of rank {found}", _USE_SAVED_CONFIG, file=file
+        )
     return rank
 
 
 def _alpha(config: Mapping[str, Any], file: Path) -> float:
     alpha = config.get("lora_alpha")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MOST_ALPHA:  # NaN is not
-        raise InputError(f"lora_alpha is {_short(alpha)}", _TOGETHER, file=file)
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) <= MAX_ALPHA:  # False for NaN
+        raise InputError(f"lora_alpha is {_abbreviated(alpha)}", _USE_SAVED_CONFIG, file=file)
     return float(alpha)
 
 
-def _short(value: Any) -> str:
-    """A value of a foreign file as a word or two; an integer may have more digits than Python prints."""
+def _abbreviated(value: Any) -> str:
+    """Return a value of a foreign file as short text; Python refuses to print integers with too many digits."""
     if isinstance(value, int) and abs(value) >= 10**18:
         return "an integer of 19 digits or more"
     return visible(repr(value)[:40])
 
 
-def _put_virtual(
+def _attach_virtual_tokens(
     base: Base, kind: type[VirtualTokens], config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
 ) -> None:
     count, (layers, heads, size) = config.get("num_virtual_tokens"), prefix_shape(base.model.config)
     width = 2 * layers * heads * size if kind is LearnedPrefix else base.model.config.hidden_size
     if tensors.keys() != {_VIRTUAL} or tensors[_VIRTUAL].dim() != 2 or tensors[_VIRTUAL].shape[1] != width:
         raise InputError(
-            "the virtual tokens are not of this model's size", "use the base model they were trained on", file=folder
+            "the virtual tokens do not have this model's size", "use the base model they were trained on", file=folder
         )
-    held = tensors[_VIRTUAL].shape[0]
-    if type(count) is not int or count < 1 or count != held:
-        problem = f"num_virtual_tokens is {_short(count)}, and the tensors hold {held}"
-        raise InputError(problem, _TOGETHER, file=folder / CONFIG_FILE)
-    attach_virtual_tokens(base.model, kind(torch.zeros(held, width, device=base.device)))
+    stored = tensors[_VIRTUAL].shape[0]
+    if type(count) is not int or count < 1 or count != stored:
+        problem = f"num_virtual_tokens is {_abbreviated(count)}, and the tensors hold {stored}"
+        raise InputError(problem, _USE_SAVED_CONFIG, file=folder / CONFIG_FILE)
+    attach_virtual_tokens(base.model, kind(torch.zeros(stored, width, device=base.device)))

@@ -1,4 +1,4 @@
-"""QLoRA: the frozen weights packed in 4 bits while an adapter is trained over them; needs bitsandbytes, on CUDA or a processor.
+"""QLoRA: LoRA over frozen weights quantised to 4 bits; needs bitsandbytes, on CUDA or a CPU.
 
 Source: Dettmers et al. 2023 (arXiv 2305.14314), NF4 with double quantisation.
 """
@@ -15,27 +15,27 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.lora import LoraLinear
 
-# What the base has to be loaded with where PEFT puts the adapter on: arguments of transformers' BitsAndBytesConfig.
+# Arguments of transformers' BitsAndBytesConfig to load the base with, for PEFT to attach the adapter.
 SETTINGS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
-# When it is imported it tells which kernels of the hub it would like; those are of no use here, where weights are unpacked.
+# On import it recommends kernels from the hub, which are not used here: weights are dequantised.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def require_bitsandbytes() -> None:
-    """Raise InputError where weights cannot be packed."""
+    """Raise InputError if bitsandbytes is not installed."""
     if not find_spec("bitsandbytes"):
         raise InputError(
-            "qlora packs weights in 4 bits and needs bitsandbytes, which is not installed",
+            "qlora quantises weights to 4 bits and needs bitsandbytes, which is not installed",
             "take lora, or run: pip install 'trimtab[qlora]'",
             field="arm.weights",
         )
 
 
 class QloraLinear(LoraLinear):
-    """LoRA over a weight that lies on the device in 4 bits and is unpacked for each product.
+    """LoRA over a weight that is stored in 4 bits and dequantised for each product.
 
-    The weight as published waits in the host's memory until the layer is released, so where that is the device nothing is saved.
+    The pretrained weight stays in host memory until the layer is released, so on a CPU no memory is saved.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
@@ -50,13 +50,13 @@ class QloraLinear(LoraLinear):
         self._device, self._published = published.device, published.cpu()
         base.weight.data = published.new_empty(0)
 
-    def frozen(self) -> Tensor:
-        """The weight as its 4 bits have it."""
+    def frozen_weight(self) -> Tensor:
+        """Return the dequantised weight."""
         weight_OI: Tensor = self._functional.dequantize_4bit(self._packed, self._state)
         return weight_OI
 
     def release(self) -> nn.Linear:
-        """The layer with its weight as published, back on the device."""
+        """Return the layer with its pretrained weight, back on the device."""
         base = super().release()
         base.weight.data = self._published.to(self._device)
         return base
