@@ -105,7 +105,8 @@ def test_a_short_answer_is_right_by_its_fact_whatever_its_score() -> None:
 @pytest.mark.parametrize("metric", ["rouge_l", "chrf", "scorer"])
 @pytest.mark.parametrize("text", ["one three", "seven", "one two"])
 def test_no_graded_score_makes_free_text_right_or_wrong(metric: str, text: str) -> None:
-    """Nothing tells which are right, at half the score as little as at none; what does not fit the format fails by it."""
+    """Nothing tells which are right, at half the score as little as at none; what does not fit the format fails by
+    it."""
     setting = task("generate", metric=metric, format="[a-z ]+")
     scorer = (lambda *_: 0.1) if metric == "scorer" else None
     assert is_right(example(("one two",)), text, 0.1, setting) is None

@@ -1,4 +1,5 @@
-"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out where it does not."""
+"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out
+where it does not."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from trimtab.arms.store import find_saved
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
-from trimtab.export.readers import load_back
+from trimtab.exports.readers import load_back
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
 from trimtab.studies.export import export as export_arm

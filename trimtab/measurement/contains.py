@@ -47,28 +47,37 @@ def contains(answer: str, reference: str, question: str = "") -> bool:
 
 
 def match(answer: str, reference: str, question: str = "") -> Match:
-    """Whether the answer gives the fact of the reference and no other in its place; unsure where its words do not tell.
+    """Whether the answer gives the fact of the reference and no other in its place; unsure where its words do not
+    tell.
 
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
-       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference has must
-       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not less. Its
-       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it ("under what
+       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference
+       has must
+       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not
+       less. Its
+       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it
+       ("under what
        price"). Where the question asks when something starts, or until when, the first or last end of a range is meant.
-    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as "of" and "at";
+    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
+       "of" and "at";
        the parts of a list in any order, and nothing more beside them.
-    3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros", "everyone but
+    3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
+       "everyone but
        Ada". Nor does "Ada's deputy" give Ada.
-    4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no date or
-       time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112 euros",
-       "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part alone shares with the question
+    4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no
+       date or
+       time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112
+       euros",
+       "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part alone shares with
+       the question
        tell which is meant. Sentences after the one with the fact explain. A name after a preposition which does not
        stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada Quill or to Idris Valcourt".
     5. Numbers, dates and names that the question holds may be repeated.
 
-    Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is meant; the other
-    end of a range of dates or times; other words for a reference that is nothing but words; "yes" or "no" asked for and neither
-    said; a bound that the answer leaves out, or has and the reference does not.
-    Words of numbers, months and units are English; digits are read in any language.
+    Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is
+    meant; the other end of a range of dates or times; other words for a reference that is nothing but words; "yes"
+    or "no" asked for and neither said; a bound that the answer leaves out, or has and the reference does not. Words
+    of numbers, months and units are English; digits are read in any language.
     """
     asked = read(question)
     said, wanted = read(answer), _as_asked(read(reference), asked)
@@ -91,7 +100,8 @@ def match(answer: str, reference: str, question: str = "") -> Match:
 def disagrees(answer: str, references: Sequence[str], question: str = "") -> bool:
     """Whether the answer's numbers, dates or times are others than those of every reference.
 
-    Only where each reference has some and the answer gives some: an answer without any is silent, and does not disagree.
+    Only where each reference has some and the answer gives some: an answer without any is silent, and does not
+    disagree.
     """
     given, asked = read(answer), read(question)
     if not any(token.kind in MEASURED for token in given):
@@ -104,7 +114,8 @@ def disagrees(answer: str, references: Sequence[str], question: str = "") -> boo
 
 
 def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
-    """The tokens as the question makes them count: what is denied is given where it asks for that, what is former where it asks for that."""
+    """The tokens as the question makes them count: what is denied is given where it asks for that, what is former
+    where it asks for that."""
     changed: dict[Stance, Stance] = {}
     if negates(asked):
         changed["denied"] = "given"
@@ -125,7 +136,8 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
 
 
 def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
-    """The answer with the one end of its ranges that the question asks for; as it is where the question does not say which."""
+    """The answer with the one end of its ranges that the question asks for; as it is where the question does not say
+    which."""
     end = asked_end(asked, said)
     if not end:
         return said
@@ -157,7 +169,8 @@ def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
 
 
 def _explains(sentence: TextTokens) -> bool:
-    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further bare fact."""
+    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further
+    bare fact."""
     first = sentence[0]
     return (
         "?" not in first.mark
@@ -227,7 +240,8 @@ def _share(parts: Sequence[int], own: Sequence[int], others: Sequence[int]) -> b
 
 
 def _parts_of_clauses(given: TextTokens) -> list[int]:
-    """For each token the number of its part: a clause, or what "and" joins where it has words of its own before its numbers.
+    """For each token the number of its part: a clause, or what "and" joins where it has words of its own before its
+    numbers.
 
     "opens at 6:10 | and closes at 21:00", but "112 and 158 euros" are one.
     """
@@ -384,7 +398,8 @@ def _spoken(token: TextToken) -> str:
 
 
 def _run(wanted: TextTokens, given: TextTokens) -> bool:
-    """Whether the words stand one after the other, and not only as what something else belongs to; a name also surname first."""
+    """Whether the words stand one after the other, and not only as what something else belongs to; a name also
+    surname first."""
     if not wanted:
         return True
     if any(_whole(given[end - 1]) or not _whole(wanted[-1]) for end in _ends(wanted, given)):
@@ -496,7 +511,8 @@ def _describes(given: TextTokens, place: int, end: int, own: set[str]) -> bool:
 
 
 def _alone_in_list(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or yellow"."""
+    """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or
+    yellow"."""
     said = [token for token in given if token.kind not in MEASURED and (not token.link or token.value in _COORDINATORS)]
     parts = _parts(wanted)
     own = {_spoken(token) for token in (*wanted, *asked)}
@@ -557,18 +573,21 @@ def _is_name(words: TextTokens, after: TextTokens) -> bool:
 
 
 def stands_in(text: str, statement: str) -> bool:
-    """Whether a text holds a statement: its numbers and dates wherever, its other words as one run; what else it says is free."""
+    """Whether a text holds a statement: its numbers and dates wherever, its other words as one run; what else it
+    says is free."""
     wanted = _plain(read(statement))
     return _holds(_plain(read(text)), wanted, ()) if wanted else statement.strip() in text
 
 
 def _plain(tokens: TextTokens) -> list[TextToken]:
-    """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement gives."""
+    """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement
+    gives."""
     return [replace(token, stance="denied" if token.denied else "given", bound="") for token in tokens]
 
 
 def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
-    """Whether every number, date, time, code, weekday and name of a statement stands in a text, but for those of the question."""
+    """Whether every number, date, time, code, weekday and name of a statement stands in a text, but for those of the
+    question."""
     given, asked = read(text), read(question)
     known = {token.value for token in asked}
     words = {token.value for token in (*given, *asked)}
@@ -591,7 +610,8 @@ def sentences(text: str) -> list[str]:
 
 
 def sentences_for(text: str, statement: str) -> list[str]:
-    """The sentences of a text that hold any of a statement's facts (numbers, dates, names); all where it states none."""
+    """The sentences of a text that hold any of a statement's facts (numbers, dates, names); all where it states
+    none."""
     facts = _facts(statement)
     return [one for one in sentences(text) if not facts or facts & {(token.kind, token.value) for token in read(one)}]
 

@@ -1,7 +1,9 @@
-"""How a text stands to what it states: it gives it, denies it, tells it as former, or tells of what belongs to it; and bounds of numbers.
+"""How a text stands to what it states: it gives it, denies it, tells it as former, or tells of what belongs to it;
+and bounds of numbers.
 
-A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation denies all that it
-states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of the text.
+A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation
+denies all that it states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of
+the text.
 """
 
 from __future__ import annotations
@@ -154,7 +156,8 @@ def negates(tokens: Sequence[TextToken]) -> bool:
 def asked_bounds(question: Sequence[TextToken]) -> set[Bound]:
     """The bounds that a question asks for, or states itself.
 
-    In answer to "how much may I spend" up to 75 euros are 75 euros, and in answer to "under what price" under 270 euros are 270 euros.
+    In answer to "how much may I spend" up to 75 euros are 75 euros, and in answer to "under what price" under 270
+    euros are 270 euros.
     """
     said = {"may" if token.soft and token.kind == "date" else token.value for token in question}
     found = {bound for word in said for bound in _ASKS_BOUND.get(word, ())}
@@ -171,7 +174,8 @@ def asked_bounds(question: Sequence[TextToken]) -> set[Bound]:
 def asked_end(question: Sequence[TextToken], answer: Sequence[TextToken]) -> Bound:
     """Which end of a range a question asks for, `start` or `stop`; empty where it does not say.
 
-    "From when" and "until when" say it, else verbs such as "start"; "open" and "close" do not where the answer tells of closing.
+    "From when" and "until when" say it, else verbs such as "start"; "open" and "close" do not where the answer tells
+    of closing.
     """
     stated = {
         _ENDS[before]
@@ -216,7 +220,8 @@ def asks_for_former(question: Sequence[TextToken]) -> bool:
 
 
 def with_stances(tokens: list[TextToken]) -> list[TextToken]:
-    """The tokens with clause, stance and bound of each; words that only bound a number, or leave something out, are taken away."""
+    """The tokens with clause, stance and bound of each; words that only bound a number, or leave something out, are
+    taken away."""
     return _belonging(_of_clauses(_bounded(tokens)))
 
 
@@ -283,7 +288,8 @@ def _apart(tokens: Sequence[TextToken], place: int, token: TextToken) -> TextTok
 
 
 def _range(found: list[TextToken]) -> None:
-    """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", where nothing changes from one to the other."""
+    """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", where nothing changes from
+    one to the other."""
     last = found[-1]
     if len(found) < 2 or last.fresh:
         return
@@ -304,7 +310,8 @@ def _range(found: list[TextToken]) -> None:
 
 
 def _of_clauses(tokens: list[TextToken]) -> list[TextToken]:
-    """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
+    """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give
+    them."""
     found: list[TextToken] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
         denials = [said for place in range(len(clause)) if (said := _negation(clause, place)) is not None]

@@ -35,17 +35,17 @@ from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
-from trimtab.export.gguf import KINDS, is_lossless, require_writable, write_gguf
-from trimtab.export.hf import (
+from trimtab.exports.gguf import KINDS, is_lossless, require_writable, write_gguf
+from trimtab.exports.hf import (
     merged_config,
     merged_weights,
     write_adapter,
     write_classifier_config,
     write_merged,
 )
-from trimtab.export.modelfile import modelfile, turn_template_of
-from trimtab.export.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
-from trimtab.export.signing import sign_folder
+from trimtab.exports.modelfile import modelfile, turn_template_of
+from trimtab.exports.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
+from trimtab.exports.signing import sign_folder
 from trimtab.model.adapters.apply import VIRTUAL_TOKEN_METHODS
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head

@@ -1,4 +1,5 @@
-"""The library of kernels: compiled once, kept where nobody else can have written it, and done without where there is no compiler."""
+"""The library of kernels: compiled once, kept where nobody else can have written it, and done without where there is
+no compiler."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest source alone: how a library is kept does not hang on what is in it, and all of it takes seconds to compile."""
+    """The smallest source alone: how a library is kept does not hang on what is in it, and all of it takes seconds
+    to compile."""
     for file in [*compiled.SOURCES.glob("*.h"), compiled.SOURCES / "optimizer.c"]:
         place = tmp_path / "sources" / file.name
         place.parent.mkdir(exist_ok=True)
@@ -140,3 +142,16 @@ def test_only_bfloat16_on_a_processor_is_taken() -> None:
     assert not compiled.supports("step_adam", torch.zeros(2))
     assert not compiled.supports("step_adam", torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2))
     assert compiled.supports("step_adam", torch.zeros(2, dtype=torch.bfloat16)) is ("step_adam" in compiled.library())
+
+
+@needs_compiler
+def test_one_switch_turns_all_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = torch.zeros(2, dtype=torch.bfloat16)
+    with compiled.kernels_off():
+        assert not compiled.supports("step_adam", numbers)
+        with compiled.kernels_off():
+            assert not compiled.supports("step_adam", numbers)
+        assert not compiled.supports("step_adam", numbers)
+    assert compiled.supports("step_adam", numbers)
+    monkeypatch.setenv("TRIMTAB_KERNELS", "0")
+    assert not fresh()
