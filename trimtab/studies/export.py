@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def export(
     chosen = parse_arm(pick.arm, own)
     require_answers(chosen, own)
     place = Path(out)
-    _require_possible(chosen, format, quantize, place)
+    _require_possible(chosen, own, format, quantize, place)
     with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         opening.task = with_measured_rows(own, saved)
@@ -187,7 +188,7 @@ class _ProofFile:
     proofs: tuple[EquivalenceCheck, ...]
 
 
-def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) -> None:
+def _require_possible(arm: Arm, task: Task, format: str, quantize: str | None, out: Path) -> None:
     """Refuse what is detectably impossible before anything is loaded."""
     if format not in get_args(Format):
         raise InputError(
@@ -202,13 +203,10 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
         raise InputError(problem, f"use one of: {', '.join(KINDS)}", field="quantize")
     if arm.endpoint:
         problem, remedy = f"arm {arm.name} is an endpoint, whose weights are not here", "take another arm"
-        raise InputError(problem, remedy, field="arm")
+        raise InputError(problem, remedy)
     if not method_of(arm).uses_base and format != "bundle":
-        raise InputError(
-            f"arm {arm.name} is no language model, and no format of one holds it",
-            "export it as bundle, or take another arm",
-            field="arm",
-        )
+        bundle = task.command(f"export {arm.name} --format bundle --out {shlex.quote(str(out))}")
+        raise InputError(f"arm {arm.name} is no language model, so only a bundle holds it", f"run: {bundle}")
     if "quote" in arm.parts and format != "bundle":
         problem = f"arm {arm.name} holds its answers to passages, which no format of a model does"
         raise InputError(problem, f"export it as bundle, or take {arm.name.replace('+quote', '')}", field="format")
