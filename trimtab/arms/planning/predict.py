@@ -82,7 +82,7 @@ def predict(
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCost, *, kept: bool) -> StagePlan:
     """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not, without its looks; `work` is a teacher's."""
     return StagePlan(
-        epoch_seconds=rate.epoch_seconds(tokens, kept=kept),
+        epoch_seconds=rate.epoch_seconds(tokens, cached=kept),
         epochs=stage.epochs,
         once_seconds=rate.caching_seconds(tokens) if kept else 0.0,
         teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
@@ -188,7 +188,7 @@ class _Profiler:
         if stage.name == "docs" or not dev:
             return 0.0
         without = imitates_labels(self.session, stage.name) or stage.name in REWARDED
-        loss = 0.0 if without else speed.epoch_seconds(dev_tokens, kept=True) / STEP_PASSES
+        loss = 0.0 if without else speed.epoch_seconds(dev_tokens, cached=True) / STEP_PASSES
         if stage.name == REWARD:
             return loss
         return loss + rate.seconds(min(dev, questions_asked(self.session, stage.name))) + self._beside_questions
@@ -374,7 +374,7 @@ class _Profiler:
             sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
             self._training[made.method] = measure_rate(session.base, sample, made.batch, TIMED_SECONDS)
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
-        seconds = [known.epoch_seconds(1, kept=False) for known in self._training.values()] or [
+        seconds = [known.epoch_seconds(1, cached=False) for known in self._training.values()] or [
             STEP_PASSES * rate.token
         ]
         speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
@@ -386,7 +386,7 @@ class _Profiler:
         """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
-        drawn = GROUP * rate.many / speed.epoch_seconds(1, kept=False)
+        drawn = GROUP * rate.many / speed.epoch_seconds(1, cached=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     def _work_of_teacher(self, each: float, rate: AnsweringRate) -> TeacherCost:
