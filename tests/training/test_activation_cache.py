@@ -159,9 +159,9 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
     def states(passes, order):
         frozen = ActivationCache(lambda: passes)
         for row in order:
-            frozen.scored(base, pack_rows([row]))
+            frozen.hidden_at_scored(base, pack_rows([row]))
         with torch.no_grad():
-            return [frozen.scored(base, pack_rows([row])) for row in rows]
+            return [frozen.hidden_at_scored(base, pack_rows([row])) for row in rows]
 
     found = [states(passes, order) for order in (rows, rows[::-1], rows[13:] + rows[:13])]
     assert not torch.equal(found[0][0], states([passes[1], passes[0]], rows)[0])

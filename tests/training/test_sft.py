@@ -129,4 +129,4 @@ def test_memory_grows_with_what_moves_and_with_the_pass():
         base, answer_mb=5000.0
     )  # moments are gone when all is trained
     assert memory_mb(base, dev_eval_mb=1e-9) == pytest.approx(memory_mb(base), rel=0.02)
-    assert memory_mb(base, drawing=500.0) > memory_mb(base) + 400
+    assert memory_mb(base, rollout_mb=500.0) > memory_mb(base) + 400
