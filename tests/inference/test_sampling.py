@@ -176,7 +176,7 @@ def test_penalties_are_those_of_transformers_and_of_openai(
     before = scores.clone()
     counts = []
     for sampling, prompt, said in rows:
-        known = dict.fromkeys(prompt, 0) if sampling.repeats else {}
+        known = dict.fromkeys(prompt, 0) if sampling.uses_prompt_counts else {}
         counts.append(known | {token: said.count(token) for token in said})
     found = apply_penalties(scores, [sampling for sampling, _, _ in rows], counts)
     assert torch.equal(scores, before)

@@ -19,7 +19,7 @@ from trimtab.model.fast.packed_weights import packed_bytes
 from trimtab.model.footprint import GAPS
 from trimtab.model.instruct import INSTRUCT, LISTED, FreeMemory, advice, models_that_fit
 from trimtab.model.load import Base
-from trimtab.training.estimates import answering_mb, memory_mb
+from trimtab.training.estimates import inference_mb, memory_mb
 
 KINDS = {"SmolLM2": "llama", "Qwen2.5": "qwen2", "Qwen3": "qwen3", "Phi": "phi3", "phi": "phi3"}
 
@@ -64,13 +64,13 @@ def test_predictions_are_those_of_the_plan_for_a_loaded_model():
     settings = built(model).config
     loaded = AutoModelForCausalLM.from_config(settings, attn_implementation=ATTENTION, dtype=torch.bfloat16)
     base = Base(model=loaded.requires_grad_(False), tokenizer=None, precision="bf16", folder=Path())
-    look = GAPS * (answering_mb(base, 16, 1024, 2048) - packed_bytes(base) / 1e6)
+    look = GAPS * (inference_mb(base, 16, 1024, 2048) - packed_bytes(base) / 1e6)
     add_lora(base, 16, 32.0, seed=0)
     held, weights = psutil.Process().memory_info().rss / 1e9, 2 * model.parameters / 1e9
     libraries = 0.5
     assert model.answering_gb == pytest.approx(look / 1e3 + weights + libraries, rel=0.01)
     for passes in (1, 4):
-        planned = memory_mb(base, pass_tokens=1024 * passes, look=look) / 1e3 - held
+        planned = memory_mb(base, pass_tokens=1024 * passes, dev_eval_mb=look) / 1e3 - held
         ours = model.training_gb(passes) - weights - libraries
         assert 0.99 * planned <= ours <= 2 * planned  # kernels, where they are, keep less
 

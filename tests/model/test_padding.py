@@ -75,10 +75,10 @@ def test_tokens_go_to_their_places_and_back(heads):
     lengths = [2, 3, 1]
     side = torch.arange(6.0).repeat(heads)[None, :, None] + 10 * torch.arange(heads).repeat_interleave(6)[None, :, None]
     where = PaddedLayout(lengths)
-    placed = where.taken(side, heads)
+    placed = where.pad(side, heads)
     shape = placed.view(3, heads, 3)
     for number, start in enumerate(list(accumulate(lengths, initial=0))[:-1]):
         for head in range(heads):
             own = [10.0 * head + token for token in range(start, start + lengths[number])]
             assert shape[number, head, : lengths[number]].tolist() == own
-    assert torch.equal(where.given(placed, heads), side)
+    assert torch.equal(where.unpad(placed, heads), side)

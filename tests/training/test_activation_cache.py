@@ -161,9 +161,9 @@ def test_what_is_kept_does_not_hang_on_who_asks_first():
     def states(passes, order):
         frozen = ActivationCache(lambda: passes)
         for row in order:
-            frozen.scored(base, pack_rows([row]))
+            frozen.hidden_at_scored(base, pack_rows([row]))
         with torch.no_grad():
-            return [frozen.scored(base, pack_rows([row])) for row in rows]
+            return [frozen.hidden_at_scored(base, pack_rows([row])) for row in rows]
 
     found = [states(passes, order) for order in (rows, rows[::-1], rows[13:] + rows[:13])]
     assert not torch.equal(found[0][0], states([passes[1], passes[0]], rows)[0])
@@ -198,7 +198,7 @@ def test_what_is_kept_takes_no_more_than_was_counted():
     }
     held, counted_for = sum(map(len, stores.values())), cache_bytes(base, sum(len(row.encoded.ids) for row in rows))
     assert 0 < held <= counted_for
-    assert memory_mb(base, kept=10**9) - memory_mb(base) == pytest.approx(1000, abs=100)
+    assert memory_mb(base, cached_bytes=10**9) - memory_mb(base) == pytest.approx(1000, abs=100)
 
 
 def test_rows_that_are_not_known_are_read_from_the_beginning():
@@ -294,8 +294,8 @@ def test_what_frozen_layers_take_is_spent_before_steps_are_timed(monkeypatch):
 def test_the_rate_tells_what_frozen_layers_take_apart():
     base, rows = deep(layers=1), random_rows(60)
     rate = measure_rate(base, rows, 4, seconds=0.2)
-    assert rate.epoch_seconds(100, kept=False) == pytest.approx(
-        rate.epoch_seconds(100, kept=True) + rate.caching_seconds(100)
+    assert rate.epoch_seconds(100, cached=False) == pytest.approx(
+        rate.epoch_seconds(100, cached=True) + rate.caching_seconds(100)
     )
     lora = base_of("llama")
     attach(lora, "lora", 0, rank=2)

@@ -202,7 +202,7 @@ def grpo_mean() -> str:
 
 
 def left_out() -> str:
-    assert fitting_rows([pair(10), pair(11)], most=4) == ([], 2)
+    assert fitting_rows([pair(10), pair(11)], max_tokens=4) == ([], 2)
     return "left out and counted"
 
 

@@ -111,7 +111,7 @@ def test_measuring_the_rate_moves_nothing():
     rate = measure_rate(base, rows, 4, seconds=0.05)
     tokens = sum(len(row.encoded.ids) for row in rows)
     assert rate.tokens_per_second > 0
-    assert rate.epoch_seconds(tokens, kept=True) == pytest.approx(tokens / rate.tokens_per_second)
+    assert rate.epoch_seconds(tokens, cached=True) == pytest.approx(tokens / rate.tokens_per_second)
     assert all(
         torch.equal(before[name], value) and value.grad is None
         for name, value in trainable_parameters(base.model).items()
@@ -124,8 +124,10 @@ def test_memory_grows_with_what_moves_and_with_the_pass():
     add_lora(base, 2, 4.0, seed=0)
     assert memory_mb(base) > frozen
     assert memory_mb(base, pass_tokens=4096) > memory_mb(base, pass_tokens=2048)
-    assert memory_mb(base, answering=5000.0) > memory_mb(base) + 4000  # answers that take more than a pass
-    assert memory_mb(base, answering=1e-9) == pytest.approx(memory_mb(base), rel=0.02)
-    assert memory_mb(base, look=5000.0) > memory_mb(base, answering=5000.0)  # moments are gone when all is trained
-    assert memory_mb(base, look=1e-9) == pytest.approx(memory_mb(base), rel=0.02)
-    assert memory_mb(base, drawing=500.0) > memory_mb(base) + 400
+    assert memory_mb(base, answer_mb=5000.0) > memory_mb(base) + 4000  # answers that take more than a pass
+    assert memory_mb(base, answer_mb=1e-9) == pytest.approx(memory_mb(base), rel=0.02)
+    assert memory_mb(base, dev_eval_mb=5000.0) > memory_mb(
+        base, answer_mb=5000.0
+    )  # moments are gone when all is trained
+    assert memory_mb(base, dev_eval_mb=1e-9) == pytest.approx(memory_mb(base), rel=0.02)
+    assert memory_mb(base, rollout_mb=500.0) > memory_mb(base) + 400

@@ -66,7 +66,7 @@ class PackedSequences:
         starts = [sum(lengths[number] for number in chain) for chain in self.chains]
         positions = [torch.arange(at, at + length) for at, length in zip(starts, lengths, strict=True)]
         self.positions_N = torch.cat(positions)
-        self.trees = VarlenAttention(lengths, self.chains)
+        self.varlen = VarlenAttention(lengths, self.chains)
         self.longest = max((at + length for at, length in zip(starts, lengths, strict=True)), default=0)
         self.groups = padded_groups(lengths, self.chains)
         self.padded = {
@@ -86,8 +86,8 @@ class PackedSequences:
         Short neighbours with the same parents are padded and attended together, except in float32: seeded losses are
         compared to the bit there, and a product's sums depend on its size.
         """
-        if config.sees_all(self.longest) and self.trees.take(query_HND, key_KND, value_KND):
-            return self.trees.attend(query_HND, key_KND, value_KND, config.scale)
+        if config.sees_all(self.longest) and self.varlen.take(query_HND, key_KND, value_KND):
+            return self.varlen.attend(query_HND, key_KND, value_KND, config.scale)
         keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
         unpadded = query_HND.dtype == torch.float32
         groups = [range(number, number + 1) for number in range(len(self.lengths))] if unpadded else self.groups

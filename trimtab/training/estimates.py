@@ -45,11 +45,11 @@ class TrainingRate:
         """Predicted seconds to compute the cached activations of `tokens` tokens."""
         return tokens * self.frozen_seconds
 
-    def epoch_seconds(self, tokens: float, *, kept: bool) -> float:
-        """Predicted seconds of an epoch over `tokens` tokens; `kept`: activations are cached, so the frozen layers do
+    def epoch_seconds(self, tokens: float, *, cached: bool) -> float:
+        """Predicted seconds of an epoch over `tokens` tokens; `cached`: activations are cached, so the frozen layers do
         not count.
         """
-        return tokens / self.tokens_per_second + (0.0 if kept else self.caching_seconds(tokens))
+        return tokens / self.tokens_per_second + (0.0 if cached else self.caching_seconds(tokens))
 
 
 def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float = 2.0) -> TrainingRate:
@@ -84,16 +84,16 @@ def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, s
     """Return the rate of an objective's steps, with `step_seconds` seconds of the optimizer each; the first epoch fills
     its cache.
     """
-    warmup_steps, moving = (
+    warmup_steps, trainable = (
         objective.steps_per_epoch if objective.activation_cache else 1,
         list(trainable_parameters(base.model).values()),
     )
 
     def run_batch(batch: Batch) -> None:
-        torch.autograd.grad(objective.loss(base, batch).value, moving, allow_unused=True)
+        torch.autograd.grad(objective.loss(base, batch).value, trainable, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
-    with no_retained_grad(moving):  # as in training
+    with no_retained_grad(trainable):  # as in training
         while step <= warmup_steps or time.perf_counter() - began < seconds:
             if step == warmup_steps:
                 tokens, began = 0, time.perf_counter()
@@ -111,9 +111,9 @@ def _optimizer_step_seconds(base: Base) -> float:
     """Return the seconds of one optimizer step, extrapolated from some parameters: moments of all might not fit in
     memory here.
     """
-    moving = trainable_parameters(base.model)
+    trainable = trainable_parameters(base.model)
     counted, sample = 0, {}
-    for name, parameter in moving.items():
+    for name, parameter in trainable.items():
         sample[name] = nn.Parameter(torch.zeros_like(parameter))
         counted += parameter.numel()
         if counted > TIMED_PARAMETERS:
@@ -127,18 +127,18 @@ def _optimizer_step_seconds(base: Base) -> float:
         optimizer.step(0.0)
         taken = time.perf_counter() - began
     optimizer.release()
-    return taken * sum(parameter.numel() for parameter in moving.values()) / max(counted, 1)
+    return taken * sum(parameter.numel() for parameter in trainable.values()) / max(counted, 1)
 
 
 def memory_mb(
     base: Base,
     *,
     pass_tokens: int = MICRO_TOKENS,
-    steps: float = 0.0,
-    kept: int = 0,
-    look: float = 0.0,
-    drawing: float = 0.0,
-    answering: float = 0.0,
+    measured_mb: float = 0.0,
+    cached_bytes: int = 0,
+    dev_eval_mb: float = 0.0,
+    rollout_mb: float = 0.0,
+    answer_mb: float = 0.0,
 ) -> float:
     """Return the predicted peak memory of a training run in MB.
 
@@ -147,28 +147,32 @@ def memory_mb(
     configuration (`activation_width`) per token and layer, from the first trainable layer on, plus what adapters save
     (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values.
 
-    `steps`: measured memory of steps, used if it is higher. `kept`: bytes of cached activations (`cache_bytes`). Memory
-    of inference (`answering_mb`, with merged weights beside the frozen ones) counts if it is higher: of a dev
-    evaluation (`look`), and after training (`answering`). Memory for sampling rollouts (`drawing`) is not returned
+    `measured_mb`: measured memory of steps, used if it is higher. `cached_bytes`: bytes of cached activations (`cache_bytes`). Memory
+    of inference (`inference_mb`, with merged weights beside the frozen ones) counts if it is higher: of a dev
+    evaluation (`dev_eval_mb`), and after training (`answer_mb`). Memory for sampling rollouts (`rollout_mb`) is not returned
     before their passes, which have to fit beside it.
     """
     config, virtual = base.model.config, count_virtual_tokens(base.model)
-    moving = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
-    learns = bool(adapter_layers(base.model)) and trains_by_kernels(base.model)
-    width = activation_width(config, fused=learns)
+    parameter_bytes = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
+    fused = bool(adapter_layers(base.model)) and trains_by_kernels(base.model)
+    width = activation_width(config, fused=fused)
     size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
     width += 4 * config.hidden_size if virtual else 0
     tokens = pass_tokens + virtual
-    changed = sum(layer.saved_for_backward(tokens) for layer in adapter_layers(base.model).values())
+    saved_by_adapters = sum(layer.saved_for_backward(tokens) for layer in adapter_layers(base.model).values())
     layers = config.num_hidden_layers - first_trainable_layer(base.model)
-    activations = (tokens * layers * width + changed) * size
+    activations = (tokens * layers * width + saved_by_adapters) * size
     merged = sum(layer.base.weight.nbytes for layer in adapter_layers(base.model).values())
-    looking, drawn, asked = (merged + one * 1e6 if one else 0.0 for one in (look, drawing, answering))
-    highest = max(moving + kept + max(activations + drawn, steps * 1e6, looking), asked)
+    dev_eval_peak, rollout_peak, answer_peak = (
+        merged + one * 1e6 if one else 0.0 for one in (dev_eval_mb, rollout_mb, answer_mb)
+    )
+    highest = max(
+        parameter_bytes + cached_bytes + max(activations + rollout_peak, measured_mb * 1e6, dev_eval_peak), answer_peak
+    )
     return float((psutil.Process().memory_info().rss + highest) / 1e6)
 
 
-def answering_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
+def inference_mb(base: Base, slots: int, tokens: int, reading: int) -> float:
     """Return the predicted memory in MB of inference beyond the model: packed weights, KV cache, and one pass.
 
     `slots` sequences of `tokens` tokens; the pass reads `reading` tokens. Computed from the configuration

@@ -21,7 +21,7 @@ from trimtab.inference.engine import Engine, Request
 from trimtab.inference.kv_cache import KVCache, slots_for
 from trimtab.model.load import load_base
 from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
-from trimtab.training.estimates import TrainingRate, answering_mb
+from trimtab.training.estimates import TrainingRate, inference_mb
 from trimtab.training.rl import GROUP
 
 
@@ -39,7 +39,7 @@ def test_keys_and_values_take_what_was_foretold(
     monkeypatch.setattr(KVCache, "append", watched)
     prompts = [tuple(4 + (place * 7 + number) % 250 for place in range(length)) for number in range(count)]
     Engine(base, frozenset()).generate([Request(id=f"{n}", ids=ids, max_new=new) for n, ids in enumerate(prompts)])
-    foretold = answering_mb(base, count, length + new, 0) - answering_mb(base, count, 0, 0)
+    foretold = inference_mb(base, count, length + new, 0) - inference_mb(base, count, 0, 0)
     assert most[0] / 1e6 == pytest.approx(foretold, rel=0.15)
 
 

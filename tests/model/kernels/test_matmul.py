@@ -163,7 +163,7 @@ def test_low_rank_changes_by_kernels_are_as_near_to_float64_as_by_torch(monkeypa
         input = bf16(40, 96).to(dtype).requires_grad_()
         outs = shared_input_forward(made, input)
         sum((out.double() ** 2).sum() for out in outs).backward()
-        found = [*outs, input.grad, *(side.grad for one in made for side in one.sides())]
+        found = [*outs, input.grad, *(side.grad for one in made for side in one.factors())]
         for one in made:
             one.zero_grad()
         return [one.detach().clone() for one in found]

@@ -14,7 +14,7 @@ from trimtab.inference.kv_cache import slots_for
 from trimtab.model.footprint import GAPS
 from trimtab.training.activation_cache import cache_bytes
 from trimtab.training.batch import default_microbatch_tokens
-from trimtab.training.estimates import TrainingRate, answering_mb, memory_mb
+from trimtab.training.estimates import TrainingRate, inference_mb, memory_mb
 from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
 
@@ -25,10 +25,10 @@ def answering_memory(session: Session, own: int, questions: int) -> float:
     """
     if session.task.task.kind == "classify":
         reading = Engine(session.base, frozenset()).prefill_tokens
-        return GAPS * answering_mb(session.base, 1, session.kv_cache_tokens, reading)
+        return GAPS * inference_mb(session.base, 1, session.kv_cache_tokens, reading)
     engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
     slots = max(1, min(engine.slots, BATCH_ITEMS, questions, engine.cache_tokens // each))
-    return GAPS * answering_mb(session.base, slots_for(slots), each, min(engine.prefill_tokens, slots * own))
+    return GAPS * inference_mb(session.base, slots_for(slots), each, min(engine.prefill_tokens, slots * own))
 
 
 def training_memory(
@@ -45,11 +45,11 @@ def training_memory(
     return memory_mb(
         session.base,
         pass_tokens=_pass_tokens(session, recipe, speed, each),
-        steps=speed.steps_mb,
-        kept=kept,
-        look=answering_memory(session, rate.own, questions) if questions else 0.0,
-        drawing=answering_memory(session, rate.own, GROUP * recipe.batch) if draws else 0.0,
-        answering=rate.memory_mb,
+        measured_mb=speed.steps_mb,
+        cached_bytes=kept,
+        dev_eval_mb=answering_memory(session, rate.own, questions) if questions else 0.0,
+        rollout_mb=answering_memory(session, rate.own, GROUP * recipe.batch) if draws else 0.0,
+        answer_mb=rate.memory_mb,
     )
 
 

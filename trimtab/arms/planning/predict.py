@@ -84,7 +84,7 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCo
     (`kept`), excluding dev evaluations. `work`: the teacher's cost.
     """
     return StagePlan(
-        epoch_seconds=rate.epoch_seconds(tokens, kept=kept),
+        epoch_seconds=rate.epoch_seconds(tokens, cached=kept),
         epochs=stage.epochs,
         once_seconds=rate.caching_seconds(tokens) if kept else 0.0,
         teacher_seconds=work.seconds if stage.name == DISTILL else 0.0,
@@ -197,7 +197,7 @@ class _Profiler:
         if stage.name == "docs" or not dev:
             return 0.0
         without = imitates_labels(self.session, stage.name) or stage.name in REWARDED
-        loss = 0.0 if without else speed.epoch_seconds(dev_tokens, kept=True) / STEP_PASSES
+        loss = 0.0 if without else speed.epoch_seconds(dev_tokens, cached=True) / STEP_PASSES
         if stage.name == REWARD:
             return loss
         return loss + rate.seconds(min(dev, dev_question_limit(self.session, stage.name))) + self._switching_seconds
@@ -393,7 +393,7 @@ class _Profiler:
             sample = training_rows(session, context, session.subset("train", 2 * SAMPLE), 0)[0]
             self._training[recipe.method] = measure_rate(session.base, sample, recipe.batch, TIMED_SECONDS)
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[recipe.method], True
-        seconds = [known.epoch_seconds(1, kept=False) for known in self._training.values()] or [
+        seconds = [known.epoch_seconds(1, cached=False) for known in self._training.values()] or [
             STEP_PASSES * rate.token
         ]
         speed = self._training.get(recipe.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
@@ -407,7 +407,7 @@ class _Profiler:
         """
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
-        drawn = GROUP * rate.batch_mean_seconds / speed.epoch_seconds(1, kept=False)
+        drawn = GROUP * rate.batch_mean_seconds / speed.epoch_seconds(1, cached=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     def _teacher_cost(self, each: float, rate: AnsweringRate) -> TeacherCost:

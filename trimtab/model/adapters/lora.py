@@ -34,11 +34,11 @@ class _LoraLinearFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_FrozenLinear], *sides: Tensor) -> tuple[Tensor, ...]:
-        a_SI = _concat([a_RI.to(input_NI.dtype) for a_RI in sides[::2]], 0)
+    def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_FrozenLinear], *factors: Tensor) -> tuple[Tensor, ...]:
+        a_SI = _concat([a_RI.to(input_NI.dtype) for a_RI in factors[::2]], 0)
         bs = [
             transposed((b_OR * one.scale).to(input_NI.dtype), input_NI)
-            for one, b_OR in zip(layers, sides[1::2], strict=True)
+            for one, b_OR in zip(layers, factors[1::2], strict=True)
         ]
         low_NS = lora_down(input_NI, a_SI)
         outs = [
@@ -81,7 +81,7 @@ class LowRankLayer(AdapterLayer):
 
     scale = 1.0
 
-    def sides(self) -> tuple[Tensor, Tensor]:
+    def factors(self) -> tuple[Tensor, Tensor]:
         """Return A `[R, I]` and B `[O, R]` in float32."""
         raise NotImplementedError
 
@@ -91,7 +91,7 @@ class LowRankLayer(AdapterLayer):
 
     def saved_for_backward(self, tokens: int) -> int:
         """The low-rank activations, and both factors in the dtype of the weights."""
-        return (tokens + self.base.in_features + self.base.out_features) * int(self.sides()[0].shape[0])
+        return (tokens + self.base.in_features + self.base.out_features) * int(self.factors()[0].shape[0])
 
     def linear(self, input: Tensor, bias_O: Tensor | None) -> Tensor:
         """Return the changed weight times the input, plus a bias if one is given."""
@@ -103,7 +103,7 @@ class LowRankLayer(AdapterLayer):
 
     def delta(self) -> Tensor:
         """Return the change of the weight, `[O, I]`, in float32."""
-        a_RI, b_OR = self.sides()
+        a_RI, b_OR = self.factors()
         return (b_OR.detach() @ a_RI.detach()) * self.scale
 
     def merged_weight(self) -> tuple[Tensor, Tensor | None]:
@@ -125,8 +125,8 @@ def shared_input_forward(layers: Sequence[nn.Module], input: Tensor) -> list[Ten
 
 def _lora_forward(input: Tensor, frozen: Sequence[_FrozenLinear], layers: Sequence[LowRankLayer]) -> list[Tensor]:
     flat_NI = input.reshape(-1, input.shape[-1])
-    sides = [side for layer in layers for side in layer.sides()]
-    outs = apply_function(_LoraLinearFunction, flat_NI, frozen, *sides)
+    factors = [factor for layer in layers for factor in layer.factors()]
+    outs = apply_function(_LoraLinearFunction, flat_NI, frozen, *factors)
     return [out_NO.view(*input.shape[:-1], -1) for out_NO in outs]
 
 
@@ -151,7 +151,7 @@ class LoraLinear(LowRankLayer):
         self.lora_a = nn.Parameter(a_RI.to(device))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
-    def sides(self) -> tuple[Tensor, Tensor]:
+    def factors(self) -> tuple[Tensor, Tensor]:
         """Return the trained factors."""
         return self.lora_a, self.lora_b
 

@@ -41,14 +41,14 @@ class PissaLinear(LoraLinear):
         self.start_a: Tensor
         self.start_b: Tensor
 
-    def sides(self) -> tuple[Tensor, Tensor]:
+    def factors(self) -> tuple[Tensor, Tensor]:
         """Return the change as a product of twice the rank."""
         a_RI, b_OR = self.lora_a, self.lora_b
         return torch.cat([a_RI, a_RI - self.start_a]), torch.cat([b_OR - self.start_b, self.start_b], dim=1)
 
     def peft_tensors(self) -> dict[str, Tensor]:
         """Return both factors of the change, as copies."""
-        a_RI, b_OR = self.sides()
+        a_RI, b_OR = self.factors()
         return {"lora_A.weight": a_RI.detach(), "lora_B.weight": b_OR.detach()}
 
 

@@ -39,7 +39,7 @@ class VeraLinear(LowRankLayer):
         self.lambda_d = nn.Parameter(torch.full((vera_a.shape[0],), D_INITIAL, device=base.weight.device))
         self.lambda_b = nn.Parameter(torch.zeros(base.out_features, device=base.weight.device))
 
-    def sides(self) -> tuple[Tensor, Tensor]:
+    def factors(self) -> tuple[Tensor, Tensor]:
         """Return the pair as this layer scales it."""
         a_RI, b_OR = self.vera_a[:, : self.base.in_features], self.vera_b[: self.base.out_features]
         return self.lambda_d[:, None] * a_RI, self.lambda_b[:, None] * b_OR

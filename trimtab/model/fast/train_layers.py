@@ -64,7 +64,7 @@ class FusedTrainLayer(Accelerated):
         linears = _linears(self)
         if not _fits(self, linears, hidden_1NW, layout, position_embeddings):
             return None
-        about = _KernelArgs(self, linears, position_embeddings, layout.trees, wanted_M)
+        about = _KernelArgs(self, linears, position_embeddings, layout.varlen, wanted_M)
         out_NW: Tensor = apply_function(_LayerFunction, hidden_1NW.squeeze(0).contiguous(), about, *about.moves)
         return out_NW[None]
 
@@ -92,7 +92,7 @@ def _is_known(layer: Any, linears: list[Any]) -> bool:
         return False
     weights = [*(norm.weight for norm in _norms(layer)), *(one.weight for one in plain)]
     biases = [one.bias for one in plain if one.bias is not None]
-    sides = [side for one in changed for side in one.sides()]
+    sides = [side for one in changed for side in one.factors()]
     if any(one.requires_grad for one in ([*weights, *biases] if changed else biases)):
         return False
     if len({(len(one.lora_a), one.scale) for one in changed}) > 1 or any(one.dtype != torch.float32 for one in sides):
@@ -140,7 +140,7 @@ class _KernelArgs:
         self.shapes = [tuple(one.weight.shape) for one in plain]
         (attended, width), (shared, _), (_, wide) = self.shapes[0], self.shapes[1], self.shapes[-1]
         self.heads, self.rank = attended // attention.head_dim, len(changed[0].lora_a) if changed else 0
-        pairs: list[Any] = [one.sides() for one in changed]
+        pairs: list[Any] = [one.factors() for one in changed]
         self.moves = [side for sides in zip(*pairs, strict=True) for side in sides]
         self.moves = self.moves or [*(one.weight for one in norms), *(one.weight for one in plain)]
         # queries, keys, values, what was attended to, the sum behind it, gate and up, and what A makes of inputs
