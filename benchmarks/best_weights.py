@@ -1,10 +1,12 @@
 """Which evaluation's weights to keep, and when to stop: rules compared on recorded training runs.
 
-python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those there are kept
-python benchmarks/best_weights.py compare    # every rule on every recorded run → results/best_weights.json
+python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those
+there are kept python benchmarks/best_weights.py compare    # every rule on every recorded run →
+results/best_weights.json
 
-A run is LoRA on a cut of a task: at every evaluation the loss and the score of each dev row, and the mean score on test rows that
-decide nothing. No run stops early, so that every rule can be asked afterwards what it would have kept and when it would have stopped.
+A run is LoRA on a cut of a task: at every evaluation the loss and the score of each dev row, and the mean score on
+test rows that decide nothing. No run stops early, so that every rule can be asked afterwards what it would have kept
+and when it would have stopped.
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ def spam(_: Path) -> Rows:
 
 
 def handbook(_: Path) -> Rows:
-    """Questions with the sentence that holds the answer: reading, as no fact of a test question stands in a training row."""
+    """Questions with the sentence that holds the answer: reading, as no fact of a test question stands in a training
+    row."""
     documents = files("trimtab.demos") / "handbook" / "documents"
     for row in bundled("handbook"):
         text = (documents / row["passage"]).read_text(encoding="utf-8").replace("\n", " ") if row.get("passage") else ""

@@ -1,13 +1,17 @@
-"""Measures how often `trimtab drift` alarms without drift, and how soon with it; beside it Evidently on the same windows.
+"""Measures how often `trimtab drift` alarms without drift, and how soon with it; beside it Evidently on the same
+windows.
 
-Two sources of real questions are replayed: Banking77's test messages, answered by a linear classifier on embeddings, and the questions
-about releases of `endoflife`, with the passages found for them. A replay draws a reference and then window after window, with
-replacement, so that nothing changes but by chance; or from the window on a share of the questions is of a shift. Each text is
-embedded once. Counted without drift: alarms among all windows, and the run length (windows looked at per first alarm). Counted with a
-shift: the windows up to the first alarm, at most CAP. What Evidently says of the first window of each of PAIRS replays stands beside
-what we say of the same ones; its interpreter is named with --peer, and without one that part stays as it was (`pip install "evidently>=0.7" "pandas<3"`: Evidently 0.7.23 does not import with pandas 3).
+Two sources of real questions are replayed: Banking77's test messages, answered by a linear classifier on embeddings,
+and the questions about releases of `endoflife`, with the passages found for them. A replay draws a reference and
+then window after window, with replacement, so that nothing changes but by chance; or from the window on a share of
+the questions is of a shift. Each text is embedded once. Counted without drift: alarms among all windows, and the run
+length (windows looked at per first alarm). Counted with a shift: the windows up to the first alarm, at most CAP.
+What Evidently says of the first window of each of PAIRS replays stands beside what we say of the same ones; its
+interpreter is named with --peer, and without one that part stays as it was (`pip install "evidently>=0.7"
+"pandas<3"`: Evidently 0.7.23 does not import with pandas 3).
 
-    python benchmarks/drift_alarms.py [without shifts releases evidently] [--replays 1000] [--missing] [--source FOLDER] [--peer PYTHON] [--out FILE]
+    python benchmarks/drift_alarms.py [without shifts releases evidently] [--replays 1000] [--missing] [--source FOLDER]
+    [--peer PYTHON] [--out FILE]
 """
 
 from __future__ import annotations
@@ -168,7 +172,8 @@ def pairs_of(replay: Replay, size: int, share: float, count: int) -> list[tuple[
 
 
 def banking(source: Path, embedder: KeptVectors) -> dict[str, Replay]:
-    """Messages of bank customers; by shift, what is drawn. The arm and its passages know all intents but NEW_INTENTS."""
+    """Messages of bank customers; by shift, what is drawn. The arm and its passages know all intents but
+    NEW_INTENTS."""
     rows = {split: _csv(source / f"banking77.{split}.csv") for split in ("train", "test")}
     new = set(sorted({label for _, label in rows["train"]})[:: 77 // NEW_INTENTS][:NEW_INTENTS])
     known = [(text, label) for text, label in rows["train"] if label not in new]

@@ -1,12 +1,13 @@
-"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what effort standard finds.
+"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what
+effort standard finds.
 
-python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl, those there are kept
-python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some arms anew, in a line that stands for theirs
-python benchmarks/effort.py run … --folder FOLDER       # one that was cut off goes on
-python benchmarks/effort.py compare                     # → results/effort.json
+python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl,
+those there are kept python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some
+arms anew, in a line that stands for theirs python benchmarks/effort.py run … --folder FOLDER       # one that was
+cut off goes on python benchmarks/effort.py compare                     # → results/effort.json
 
-XQuAD needs the public file of --source (see docs/start/your-data.md). No budget, so that nothing is cut. Scores and what was chosen are of
-interest here; how long it took is not, so other work may stand beside it.
+XQuAD needs the public file of --source (see docs/start/your-data.md). No budget, so that nothing is cut. Scores and
+what was chosen are of interest here; how long it took is not, so other work may stand beside it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def run(
 
 
 def compared() -> list[dict[str, Any]]:
-    """A row an arm: its score with the usual settings and with those that were found, and the seconds that finding them took."""
+    """A row an arm: its score with the usual settings and with those that were found, and the seconds that finding
+    them took."""
     found: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
     for line in read_json_lines(RUNS):  # a later line of the same arm stands for it
         found[line["task"], line["effort"]] |= {arm["arm"]: arm for arm in line["arms"]}

@@ -1,10 +1,11 @@
 """Which features the `linear` arm should choose among, and which settings retrieval should search.
 
-python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed again
+python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed
+again
 
-Retrieval: recall@3 and MRR@10 of the bundled handbook and XQuAD, over sizes of passages and weights of the two searches. Linear: test
-accuracy on five closed sets, each split several times by the program's own code, over features and penalties; then what each menu of
-features would have come to, chosen on dev as the arm does.
+Retrieval: recall@3 and MRR@10 of the bundled handbook and XQuAD, over sizes of passages and weights of the two
+searches. Linear: test accuracy on five closed sets, each split several times by the program's own code, over
+features and penalties; then what each menu of features would have come to, chosen on dev as the arm does.
 """
 
 from __future__ import annotations
@@ -250,7 +251,8 @@ def is_right(hit: Hit, example: Example) -> bool:
 
 
 def retrieval(task_file: Path, embedder: Embedder) -> dict[str, Any]:
-    """Recall@3 and MRR@10 of every size and weight, and their differences from the usual setting with paired standard errors."""
+    """Recall@3 and MRR@10 of every size and weight, and their differences from the usual setting with paired
+    standard errors."""
     workspace = open_workspace(load_task(task_file), refuse_leaks=False)
     unknown = workspace.task.task.unknown
     rows = [row for part in workspace.splits.values() for row in part if row.passages and row.references[0] != unknown]

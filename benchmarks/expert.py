@@ -1,15 +1,16 @@
 """The expert's table: the best of a hand-made sweep of TRL against our arm under effort standard, on the same rows.
 
-python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there are kept
-python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
-python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds: their means are compared
-python benchmarks/expert.py usual                      # our arm without any search, beside it: how far the usual settings are
-python benchmarks/expert.py compare                    # → results/expert.json
+python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there
+are kept python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
+python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds:
+their means are compared python benchmarks/expert.py usual                      # our arm without any search, beside
+it: how far the usual settings are python benchmarks/expert.py compare                    # → results/expert.json
 
-Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths; the adapter that
-scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`, nothing else set. Prompts are the
-same to the letter, and both sides' adapters are asked by the same engine, so that training alone differs. Time is processor time,
-the peer's of training alone (its looks at dev are not counted), ours of everything that making the arm took.
+Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths;
+the adapter that scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`,
+nothing else set. Prompts are the same to the letter, and both sides' adapters are asked by the same engine, so that
+training alone differs. Time is processor time, the peer's of training alone (its looks at dev are not counted), ours
+of everything that making the arm took.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def peers(session: Session, folder: Path, settings: Sequence[dict[str, Any]]) ->
 
 
 def ours(session: Session, folder: Path, *, searches: bool = True, seeds: int = 1) -> dict[str, Any]:
-    """Our arm, made with all the search that a standard effort wants or with none, and its test scores; of further seeds too."""
+    """Our arm, made with all the search that a standard effort wants or with none, and its test scores; of further
+    seeds too."""
     arm = parse_arm("lora", session.task)
     runner = ArmRunner(session, None, Progress())
     began = time.process_time(), time.perf_counter()

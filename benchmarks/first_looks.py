@@ -1,12 +1,15 @@
-"""What the first look at dev should go by, to foretell which learning rate ends best: losses, losses at a temperature, scores; averaged weights.
+"""What the first look at dev should go by, to foretell which learning rate ends best: losses, losses at a
+temperature, scores; averaged weights.
 
-python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # adds a line a run to results/first_looks_runs.jsonl, those there are kept
-python benchmarks/first_looks.py compare                             # → results/first_looks.json
+python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # adds a line a run to
+results/first_looks_runs.jsonl, those there are kept python benchmarks/first_looks.py compare
+# → results/first_looks.json
 
-Rows and lengths are those of the expert's table (64 to train, 64 for dev, 200 for test, 100 steps), five rates in the steps of the
-search around the usual one, each run to its end as the search trains: constant, falling in the last fifth. At each of four looks
-the weights as they are and their mean over the latter half of the steps so far: loss over dev, the same at the temperature that suits
-all dev tokens, and the score of dev. At the end the score of test, which decides nothing.
+Rows and lengths are those of the expert's table (64 to train, 64 for dev, 200 for test, 100 steps), five rates in
+the steps of the search around the usual one, each run to its end as the search trains: constant, falling in the last
+fifth. At each of four looks the weights as they are and their mean over the latter half of the steps so far: loss
+over dev, the same at the temperature that suits all dev tokens, and the score of dev. At the end the score of test,
+which decides nothing.
 """
 
 from __future__ import annotations
@@ -156,7 +159,8 @@ def signals(look: dict[str, Any], tokens: int) -> dict[str, float]:
 
 
 def compared() -> list[dict[str, Any]]:
-    """A row a task, kind of weights, look and signal: which rate it would choose, and what that rate scored on test at the end, less the best."""
+    """A row a task, kind of weights, look and signal: which rate it would choose, and what that rate scored on test
+    at the end, less the best."""
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in read_json_lines(RUNS):
         by_task[line["task"]].append(line)

@@ -1,7 +1,8 @@
-"""What one answer of a classification head takes, asked alone, beside a plain forward pass of transformers over the same prompt.
+"""What one answer of a classification head takes, asked alone, beside a plain forward pass of transformers over the
+same prompt.
 
-Run: python benchmarks/head_alone.py  →  benchmarks/results/head_alone.json
-The arm is trained for a few steps (its weights do not matter to its speed), saved, loaded and merged as a study does.
+Run: python benchmarks/head_alone.py  →  benchmarks/results/head_alone.json The arm is trained for a few steps (its
+weights do not matter to its speed), saved, loaded and merged as a study does.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def seconds(ask: Callable[[Prompt], object], prompt: Prompt) -> float:
 
 
 def measured(session: Session, run: Path, questions: int) -> dict[str, Any]:
-    """Medians in ms and the median over prompts of each ratio to the plain pass, in the order A B C C B A for every prompt."""
+    """Medians in ms and the median over prompts of each ratio to the plain pass, in the order A B C C B A for every
+    prompt."""
     arm = custom_arm("quick", ArmTable(weights="lora", stages=("head",), epochs=0.05))
     train_weights(session, arm, Context(), run, Progress())
     examples = session.workspace.splits["test"][:questions]

@@ -1,7 +1,8 @@
-"""What a classification head loses without a bias: the same heads with and without, on the base as it is and trained with LoRA.
+"""What a classification head loses without a bias: the same heads with and without, on the base as it is and trained
+with LoRA.
 
-Run: python benchmarks/head_bias.py  →  benchmarks/results/head_bias.json
-transformers' sequence classifiers have no bias, so ours has none. Both kinds start from the same weights and see the same rows in the same order.
+Run: python benchmarks/head_bias.py  →  benchmarks/results/head_bias.json transformers' sequence classifiers have no
+bias, so ours has none. Both kinds start from the same weights and see the same rows in the same order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Every method of training at its usual settings: memory against what was foretold, and how far dev loss falls in a few steps.
+"""Every method of training at its usual settings: memory against what was foretold, and how far dev loss falls in a
+few steps.
 
 Run: python benchmarks/methods.py  →  benchmarks/results/methods.json
 All run one after another in one process, on rows of the bundled spam example with the real small model.

@@ -1,10 +1,13 @@
-"""Every objective once from end to end on the real small model: what it should move on held-out items, before and after, and what is forgotten.
+"""Every objective once from end to end on the real small model: what it should move on held-out items, before and
+after, and what is forgotten.
 
-python benchmarks/objectives.py run [--only dpo,grpo]   # trains; adds a line an objective to results/objectives_runs.jsonl, those there are kept
-python benchmarks/objectives.py table                   # results/objectives.json, and the table
+python benchmarks/objectives.py run [--only dpo,grpo]   # trains; adds a line an objective to
+results/objectives_runs.jsonl, those there are kept python benchmarks/objectives.py table                   #
+results/objectives.json, and the table
 
-Each is a stage alone on the base model, trained by the code that trains arms, on a cut of a bundled example or on made sums. Forgetting is the
-loss on rows of another bundled example. One seed and few rows: it shows that a stage does what it is for, not which is the best.
+Each is a stage alone on the base model, trained by the code that trains arms, on a cut of a bundled example or on
+made sums. Forgetting is the loss on rows of another bundled example. One seed and few rows: it shows that a stage
+does what it is for, not which is the best.
 """
 
 from __future__ import annotations
@@ -75,7 +78,8 @@ WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A stage on an example: for how many epochs, at which rate and batch (the usual ones where None), and what it should move."""
+    """A stage on an example: for how many epochs, at which rate and batch (the usual ones where None), and what it
+    should move."""
 
     example: str
     moves: str
@@ -84,7 +88,8 @@ class Case:
     batch: int | None = None
 
 
-# What goes on from weights that answer already has a tenth or a hundredth of the usual rate; here it begins with the base, and has half.
+# What goes on from weights that answer already has a tenth or a hundredth of the usual rate; here it begins with the
+# base, and has half.
 CASES = {
     "sft": Case(example="handbook", moves="loss", epochs=3.0),
     "docs": Case(example="handbook", moves="documents_loss", epochs=1.0),
@@ -120,7 +125,8 @@ def session_of(example: str, scratch: Path, **tables: Any) -> Session:
 
 
 class Measure:
-    """Looks at the weights that are on: what an objective is about on held-out items, and the loss on rows of another example."""
+    """Looks at the weights that are on: what an objective is about on held-out items, and the loss on rows of
+    another example."""
 
     def __init__(self, session: Session, arm: Arm, scratch: Path) -> None:
         self.session, self.arm, self.stage = session, arm, arm.stages[0]

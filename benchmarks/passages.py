@@ -1,11 +1,13 @@
-"""What a tuned arm should be shown, and by what on dev that can be told: `lora+rag` on the bundled handbook, other passages and rates.
+"""What a tuned arm should be shown, and by what on dev that can be told: `lora+rag` on the bundled handbook, other
+passages and rates.
 
-python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there are kept
-python benchmarks/passages.py compare                 # → results/passages.json
+python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there
+are kept python benchmarks/passages.py compare                 # → results/passages.json
 
-A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At each of four looks:
-loss of the dev answers with every right passage put in and with passages as they are found, score of dev questions, score of test
-questions (which decides nothing). Beside them how often each way of looking up finds the right passage. Times are of no interest here.
+A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At
+each of four looks: loss of the dev answers with every right passage put in and with passages as they are found,
+score of dev questions, score of test questions (which decides nothing). Beside them how often each way of looking up
+finds the right passage. Times are of no interest here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Prediction-powered estimates beside those of ppi_py, which the authors of PPI++ wrote, on the same labels.
 
-Made traffic as in production_simulation.py, labels drawn at random. For each run: the share of right answers with its 95% interval by
-`measurement.production` and by `ppi_py.ppi_mean_pointestimate` and `ppi_mean_ci`. Counted over the runs: how far the two estimates are
-apart, in standard errors of ppi_py's; the ratio of the widths of the intervals; how often each interval holds the true share.
-ppi_py takes no answers that were drawn with unequal probabilities: active sampling has no counterpart there.
+Made traffic as in production_simulation.py, labels drawn at random. For each run: the share of right answers with
+its 95% interval by `measurement.production` and by `ppi_py.ppi_mean_pointestimate` and `ppi_mean_ci`. Counted over
+the runs: how far the two estimates are apart, in standard errors of ppi_py's; the ratio of the widths of the
+intervals; how often each interval holds the true share. ppi_py takes no answers that were drawn with unequal
+probabilities: active sampling has no counterpart there.
 
     python -m venv DIR && DIR/bin/pip install ppi-python
     python benchmarks/ppi_reference.py --python DIR/bin/python [--runs 500] [--out FILE]

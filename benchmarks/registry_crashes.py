@@ -1,15 +1,18 @@
-"""Kills writers of a registry with SIGKILL at random moments, and looks after each time whether everything that was acknowledged is there.
+"""Kills writers of a registry with SIGKILL at random moments, and looks after each time whether everything that was
+acknowledged is there.
 
-Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json
-In a cycle several processes register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by
-a clock, after some acknowledgements, or at one of its own writes (before it or after it). What a method returned from is written down by the process that called
-it. Then, from outside: every version and move that was acknowledged is there as it was told; no number was told twice; every move says
-from which version the one before it had moved; every version that was not collected is whole, by the hashes of its files, and so is
-what every alias names. After ROTATE cycles a registry is read through (SQLite's own check too) and the next begins with none there, so
-that making it is killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there and dropped.
-The result is written after every registry. A run goes on from what stands in --out, up to --cycles in all; take that file away to begin
-anew. Writers are forked from a process that has used a registry before, so that a cycle spends its time on writes, not on imports.
-A killed process leaves the system standing: what a power cut does is not shown. It forks: Linux or macOS.
+Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json In a cycle several processes
+register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by a clock,
+after some acknowledgements, or at one of its own writes (before it or after it). What a method returned from is
+written down by the process that called it. Then, from outside: every version and move that was acknowledged is there
+as it was told; no number was told twice; every move says from which version the one before it had moved; every
+version that was not collected is whole, by the hashes of its files, and so is what every alias names. After ROTATE
+cycles a registry is read through (SQLite's own check too) and the next begins with none there, so that making it is
+killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there and dropped.
+The result is written after every registry. A run goes on from what stands in --out, up to --cycles in all; take that
+file away to begin anew. Writers are forked from a process that has used a registry before, so that a cycle spends
+its time on writes, not on imports. A killed process leaves the system standing: what a power cut does is not shown.
+It forks: Linux or macOS.
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ DRAFT = Version(
 
 
 class Dying:
-    """Kills this process at its `write`-th write of those that Python sees: files synced, renamed, linked, taken away, and commits."""
+    """Kills this process at its `write`-th write of those that Python sees: files synced, renamed, linked, taken
+    away, and commits."""
 
     def __init__(self, write: int, late: bool) -> None:
         self.left, self.late = write, late
@@ -95,7 +99,8 @@ class Dying:
 def write_for_ever(
     open_it: Callable[[], Registry], file: Path, folder: Path, draw: random.Random, told: Any, place: int
 ) -> None:
-    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted in `told`.
+    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted
+    in `told`.
 
     Ends where the process that would kill it is gone.
     """
@@ -142,8 +147,9 @@ def bundle(folder: Path, text: str) -> Path:
 def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: random.Random) -> int:
     """Start writers and kill them; how many ended otherwise, by an error.
 
-    Some die by a clock that begins with them, so while they open the registry; some once so many acknowledgements were given in all,
-    however long that takes on a busy machine; some at a write of their own, or with the last of the others.
+    Some die by a clock that begins with them, so while they open the registry; some once so many acknowledgements
+    were given in all, however long that takes on a busy machine; some at a write of their own, or with the last of
+    the others.
     """
     told = RawArray("q", writers)
     deaths: dict[int, tuple[float, int]] = {}  # seconds from the start, acknowledgements
@@ -267,7 +273,8 @@ def crashes(
     say: Callable[[str], None],
     before: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Run cycles until there are so many, those of `before` among them; yields what was found so far, after every registry."""
+    """Run cycles until there are so many, those of `before` among them; yields what was found so far, after every
+    registry."""
     before = before or {}
     total = Counter[str]({**before.get("acknowledged", {}), "fell": before.get("writers_that_fell_by_themselves", 0)})
     total.update({f"{kind} found": count for kind, count in before.get("found", {}).items()})

@@ -1,9 +1,9 @@
 """Lays out three public data sets with their task files, so that `trimtab study` can be run on real input.
 
-Run: python docs/make_real_data.py real-data [--source FOLDER]; the source holds banking77.train.csv, banking77.test.csv, xquad.en.json
-and the folder endoflife. Banking77 is cut to a seeded draw, stratified by intent. Test rows that repeat a drawn training row are left
-out before the draw. Of endoflife the documents of a tenth of the products are taken away: the right answer to their questions is to
-abstain.
+Run: python docs/make_real_data.py real-data [--source FOLDER]; the source holds banking77.train.csv,
+banking77.test.csv, xquad.en.json and the folder endoflife. Banking77 is cut to a seeded draw, stratified by intent.
+Test rows that repeat a drawn training row are left out before the draw. Of endoflife the documents of a tenth of the
+products are taken away: the right answer to their questions is to abstain.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def banking77(source: Path, folder: Path) -> str:
 
 
 def endoflife(source: Path, folder: Path) -> str:
-    """Write documents and questions of one month, without the documents of every tenth product; what was done, in words."""
+    """Write documents and questions of one month, without the documents of every tenth product; what was done, in
+    words."""
     documents = [json.loads(line) for line in (source / DOCUMENTS).read_text("utf-8").splitlines()]
     kept = [one for number, one in enumerate(documents) if number % 10]
     home = folder / "endoflife"

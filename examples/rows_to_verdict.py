@@ -1,4 +1,5 @@
-"""The whole way in one file: rows -> split -> four approaches answer the same questions -> scores -> comparisons -> cost -> the verdict.
+"""The whole way in one file: rows -> split -> four approaches answer the same questions -> scores -> comparisons ->
+cost -> the verdict.
 
 Run: trimtab pull smollm2-135m-q4 && python examples/rows_to_verdict.py
 """
@@ -46,7 +47,8 @@ LABELS = tuple(REMARKS)
 
 
 def read_rows() -> list[Example]:
-    """Remarks on one product share a `group`: the split keeps them on one side, so the test is on products never seen."""
+    """Remarks on one product share a `group`: the split keeps them on one side, so the test is on products never
+    seen."""
     rows = []
     for place, product in enumerate(PRODUCTS.split()):
         for label, remarks in REMARKS.items():

@@ -60,7 +60,8 @@ socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 @pytest.fixture(autouse=True, scope="session")
 def _garbage_of_the_tests_alone() -> Iterator[None]:
-    """One search through all objects for the whole session: a million in the end, and every verb would look through them again."""
+    """One search through all objects for the whole session: a million in the end, and every verb would look through
+    them again."""
     from trimtab.base.machine import gc_frozen
 
     with gc_frozen():
@@ -83,7 +84,8 @@ def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.freeze()
 
 
-# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is slow.
+# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is
+# slow.
 SLOW_ROOMS = {"answering", "arms", "e2e", "model", "serving", "studies", "training"}
 TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
 

@@ -27,7 +27,8 @@ LABELS = ("a", "zzzz zzzz", "first of all")
 
 
 def session_of(folder: Path, model: Path, count: int = 70) -> Session:
-    """Questions whose first word tells one of three labels of unlike length; a tenth of the answers is not what it says."""
+    """Questions whose first word tells one of three labels of unlike length; a tenth of the answers is not what it
+    says."""
     rows = [
         {
             "question": f"{'abc'[number % 3] * 4} {number * 7919 % 9973}",
@@ -106,7 +107,8 @@ def test_of_ways_that_dev_can_hardly_tell_apart_the_log_loss_decides(
 
 
 def test_a_question_more_does_not_outweigh_a_far_greater_log_loss() -> None:
-    """As nearest shots on Banking77 did: .820 against .813 of 150 on dev at a loss of .76 against .64, and .74 against .84 on test."""
+    """As nearest shots on Banking77 did: .820 against .813 of 150 on dev at a loss of .76 against .64, and .74
+    against .84 on test."""
     draw = np.random.default_rng(0)
     right_N = np.zeros(150, dtype=int)
     sure_N = np.abs(draw.normal(4, 1, 150))

@@ -1,4 +1,5 @@
-"""Parts of the rows for a learning curve: the closed set of labels stays whole, and every part is weighed as the whole is."""
+"""Parts of the rows for a learning curve: the closed set of labels stays whole, and every part is weighed as the
+whole is."""
 
 from __future__ import annotations
 

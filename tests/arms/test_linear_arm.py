@@ -1,4 +1,5 @@
-"""The `linear` arm in a session: hidden states of the base are looked at when there is time and a base, and only of the same one."""
+"""The `linear` arm in a session: hidden states of the base are looked at when there is time and a base, and only of
+the same one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Each method as an arm: made on the one loop, saved, put on again from what was saved, asked in every way; nothing is left behind."""
+"""Each method as an arm: made on the one loop, saved, put on again from what was saved, asked in every way; nothing
+is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One grammar of arm names: every arm has one spelling, every spelling one arm, and a name that means nothing is told so."""
+"""One grammar of arm names: every arm has one spelling, every spelling one arm, and a name that means nothing is
+told so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every numbered case of bad rows and files: refused with file, line and remedy; skipped into the ledger; warned of; or read without loss."""
+"""Every numbered case of bad rows and files: refused with file, line and remedy; skipped into the ledger; warned of;
+or read without loss."""
 
 from __future__ import annotations
 

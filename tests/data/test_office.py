@@ -1,4 +1,5 @@
-"""Word, Excel and PowerPoint: as documents with their headings, sheets as rows too; what is odd is refused in one line."""
+"""Word, Excel and PowerPoint: as documents with their headings, sheets as rows too; what is odd is refused in one
+line."""
 
 from __future__ import annotations
 

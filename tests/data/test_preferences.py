@@ -277,7 +277,8 @@ def test_what_stood_in_test_is_not_trained_on_when_an_example_that_it_repeats_co
 
 
 def test_a_judgement_finds_its_group_also_where_rows_of_two_groups_repeat_each_other(tmp_path: Path) -> None:
-    """Their rows are one group from the split on, and have the name of the first alone; test rows of their own file too."""
+    """Their rows are one group from the split on, and have the name of the first alone; test rows of their own file
+    too."""
     rows = [{"question": f"What is {n * 7919} about?", "answer": str(n), "topic": f"g{n:02}"} for n in range(60)]
     copies = [{**row, "topic": f"z{n:02}"} for n, row in enumerate(rows)]
     judged = [

@@ -1,4 +1,5 @@
-"""Prompts: the ids of the template, in training as in serving; text of rows stays text; what is trained on is the answer."""
+"""Prompts: the ids of the template, in training as in serving; text of rows stays text; what is trained on is the
+answer."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,5 @@
-"""Chat templates come with models: one that takes too much is refused in one line, and what comes after it is rendered as before."""
+"""Chat templates come with models: one that takes too much is refused in one line, and what comes after it is
+rendered as before."""
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
 
 
 def test_macro_f1_of_a_class_with_few_questions_shows_no_arm_without_a_target_either() -> None:
-    """One arm is always right and the other seldom; with 9 questions of a class neither is shown, with 10 the better one is."""
+    """One arm is always right and the other seldom; with 9 questions of a class neither is shown, with 10 the better
+    one is."""
     task = with_labels(a_task(None), ()).model_dump()
     task = Task.model_validate(
         {**task, "task": {"name": "t", "kind": "classify", "metric": "macro_f1"}, "data": {"examples": ["r.jsonl"]}}

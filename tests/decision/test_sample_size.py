@@ -1,4 +1,5 @@
-"""How many more test questions are asked for: enough for four studies in five, the same each time, and more where less is seen."""
+"""How many more test questions are asked for: enough for four studies in five, the same each time, and more where
+less is seen."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ NAMES = ("prompt", "rag", "lora", "lora+rag")
 def a_study(
     *shares: float, quality: float | None = None, n: int = 200, group: int = 1, look: int | None = 1
 ) -> Evidence:
-    """Arms from light to heavy whose share of right answers is just this; `group`: questions of a group, all right or all wrong."""
+    """Arms from light to heavy whose share of right answers is just this; `group`: questions of a group, all right
+    or all wrong."""
     task, random = a_task(quality, margin=0.05), np.random.default_rng(1)
     answers = {}
     for name, share in zip(NAMES, shares, strict=False):

@@ -1,4 +1,5 @@
-"""As many threads as find a core: others are seen, this process and what gives way are not; no bit of an answer changes."""
+"""As many threads as find a core: others are seen, this process and what gives way are not; no bit of an answer
+changes."""
 
 from __future__ import annotations
 

@@ -281,7 +281,8 @@ def test_markdown_carries_the_verdict_and_every_arm(make_study: Make, tmp_path: 
 
 
 def test_markdown_says_what_the_page_says(make_study: Make, tmp_path: Path) -> None:
-    """Headings and tables of the page, but for the charts, the answers and the raw manifest, stand in the Markdown too."""
+    """Headings and tables of the page, but for the charts, the answers and the raw manifest, stand in the Markdown
+    too."""
     folder = make_study(tmp_path)
     for arm in (folder / "arms").iterdir():
         row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)

@@ -189,7 +189,8 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
 def test_a_signed_bundle_is_not_opened_on_another_base(
     written: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its signature covers the hashes of the base, so that who can exchange the base cannot exchange what is asked of it."""
+    """Its signature covers the hashes of the base, so that who can exchange the base cannot exchange what is asked
+    of it."""
     private, public = keys(tmp_path / "mine")
     task = shutil.copytree(written.parent, tmp_path / "task") / "trimtab.toml"
     base = shutil.copytree(tiny_model_folder, tmp_path / "base")

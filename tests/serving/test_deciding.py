@@ -1,4 +1,5 @@
-"""Closed questions over both public APIs: the public client, and one Trimtab asking another, with the probabilities that were measured."""
+"""Closed questions over both public APIs: the public client, and one Trimtab asking another, with the probabilities
+that were measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Weights of 8 bits: offered once their cost was measured, served as they were measured, refused where they cost too much."""
+"""Weights of 8 bits: offered once their cost was measured, served as they were measured, refused where they cost too
+much."""
 
 from __future__ import annotations
 

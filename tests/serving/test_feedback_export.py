@@ -1,4 +1,5 @@
-"""From judgements to trained weights: files of rows, the lines that name them, and what must not be touched on the way."""
+"""From judgements to trained weights: files of rows, the lines that name them, and what must not be touched on the
+way."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def keep(task: Path, *judgements: Judgement) -> None:
 
 
 def some(task: Path) -> list[Judgement]:
-    """Of every third row a preference, of the next a dislike, of the one after a correction; and new questions corrected."""
+    """Of every third row a preference, of the next a dislike, of the one after a correction; and new questions
+    corrected."""
     kept = []
     for number, row in enumerate(rows_of(120)):
         kind = ("prefer", "dislike", "correct")[number % 3]

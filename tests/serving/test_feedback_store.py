@@ -1,4 +1,5 @@
-"""The store: nothing that was acknowledged is lost, whoever writes at once or is killed, and nothing foreign is touched."""
+"""The store: nothing that was acknowledged is lost, whoever writes at once or is killed, and nothing foreign is
+touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`rag+quote` from a study to a server and a bundle: each answer stands in a passage, and is the same asked alone, together or served."""
+"""`rag+quote` from a study to a server and a bundle: each answer stands in a passage, and is the same asked alone,
+together or served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Traffic: a masked sample of answers where the task file asks for it, nothing where it does not, and no answer that waits or breaks."""
+"""Traffic: a masked sample of answers where the task file asks for it, nothing where it does not, and no answer that
+waits or breaks."""
 
 from __future__ import annotations
 

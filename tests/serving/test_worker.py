@@ -1,4 +1,5 @@
-"""The engine room: clients that leave, many at once, documents that change, questions that make something raise, endpoints that hang."""
+"""The engine room: clients that leave, many at once, documents that change, questions that make something raise,
+endpoints that hang."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def posted(here: Here, path: str, asked: Any) -> socket.socket:
 
 @contextmanager
 def slowed(here: Here, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WritingArm, list[int]]]:
-    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does; the arm, and a number for each pass."""
+    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does; the arm, and a
+    number for each pass."""
     arm, passes = arm_of(here, name), []
     quick = arm.step
 

@@ -1,4 +1,5 @@
-"""Canaries: what is remembered word for word is told, what was never trained on is not, and without any nothing changes."""
+"""Canaries: what is remembered word for word is told, what was never trained on is not, and without any nothing
+changes."""
 
 from __future__ import annotations
 

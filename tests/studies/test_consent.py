@@ -115,7 +115,8 @@ def test_nothing_is_sent_and_nothing_written_without_consent(tmp_path: Path, tin
 
 
 def outside(home: Path, kind: str) -> tuple[str, str, Path]:
-    """A file beside the task's folder, named in one of many ways; the key that names it, how, and what has to be allowed."""
+    """A file beside the task's folder, named in one of many ways; the key that names it, how, and what has to be
+    allowed."""
     other = home.parent / "other"
     (other / "deep").mkdir(parents=True)
     (other / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of()))

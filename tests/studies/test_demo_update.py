@@ -1,4 +1,5 @@
-"""A bundled example is brought to its later edition: documents replaced, questions added, nothing of the user's own touched."""
+"""A bundled example is brought to its later edition: documents replaced, questions added, nothing of the user's own
+touched."""
 
 from __future__ import annotations
 

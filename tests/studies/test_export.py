@@ -1,4 +1,5 @@
-"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out where it does not."""
+"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out
+where it does not."""
 
 from __future__ import annotations
 

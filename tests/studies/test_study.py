@@ -322,7 +322,8 @@ def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     asked: list[list[str]] = []
 
     def predicted(session: object, arms: Sequence[Arm], *, seconds: float) -> tuple[ArmPlan, ...]:
-        """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be timed."""
+        """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be
+        timed."""
         asked.append([arm.name for arm in arms])
         first = {"prompt": 1.0, "few-shot": 9000.0, "lora": 8000.0, "full": 7000.0}
         later = {"few-shot": 100.0, "lora": 5000.0, "full": 1.0}

@@ -128,7 +128,8 @@ def test_killed_and_resumed_is_the_same_as_never_killed(tmp_path, tiny_model_fol
 
 
 def test_seconds_are_of_all_sittings(tmp_path: Path, tiny_model_folder: Path) -> None:
-    """Two sittings are stopped in the second arm, the first of them made 1,000 seconds longer; the first arm is kept."""
+    """Two sittings are stopped in the second arm, the first of them made 1,000 seconds longer; the first arm is
+    kept."""
     task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick"], more=QUICK)
 
     def stop_in_training(event: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""Arms that imitate a teacher: a model loaded beside, or an endpoint that is asked once; trained, resumed, paid for, and refused."""
+"""Arms that imitate a teacher: a model loaded beside, or an endpoint that is asked once; trained, resumed, paid for,
+and refused."""
 
 from __future__ import annotations
 

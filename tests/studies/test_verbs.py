@@ -1,4 +1,5 @@
-"""The verbs without a language model: what is listed, found, cited, copied, refused; `check` where there is nothing to predict."""
+"""The verbs without a language model: what is listed, found, cited, copied, refused; `check` where there is nothing
+to predict."""
 
 from __future__ import annotations
 
@@ -350,7 +351,8 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
     ("trained", "taken"), [("20251231T000000Z-ffffff", "20260101T000000Z-aaaaaa"), ("20260102T000000Z-ffffff", None)]
 )
 def test_weights_are_those_that_were_made_or_measured_last(kept: Path, trained: str, taken: str | None) -> None:
-    """A study trains anew: what it says of an arm it says of its own weights, not of an older run's, whose nobody measured."""
+    """A study trains anew: what it says of an arm it says of its own weights, not of an older run's, whose nobody
+    measured."""
     task = load_task(kept)
     blend = parse_arm("lora+few-shot", task)
     run = read_run(kept / ".trimtab" / "runs" / "20260102T000000Z-cccccc")

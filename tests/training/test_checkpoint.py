@@ -1,4 +1,5 @@
-"""Checkpoints: the former one stays valid whatever happens while the next is written; see `test_kills.py` for whole runs that are killed."""
+"""Checkpoints: the former one stays valid whatever happens while the next is written; see `test_kills.py` for whole
+runs that are killed."""
 
 import resource
 import shutil

@@ -1,4 +1,5 @@
-"""A disk that is full or broken from any write of a run on: one clear line, a state that loads, and in the end the same weights."""
+"""A disk that is full or broken from any write of a run on: one clear line, a state that loads, and in the end the
+same weights."""
 
 import errno
 import itertools
@@ -47,7 +48,8 @@ class Pulled:
 
 
 def trained(folder, listener=lambda numbers, event: None):
-    """Four steps, each saved, two looks at dev of which the first is the best, and the file of the weights that come out."""
+    """Four steps, each saved, two looks at dev of which the first is the best, and the file of the weights that come
+    out."""
     objective = Pulled()
     dev_losses = {2: 1.0, 4: 2.0}
     newest = []

@@ -1,4 +1,5 @@
-"""Artifacts of the registry in S3, by s3fs against a server of moto on this machine; skipped where these are not installed."""
+"""Artifacts of the registry in S3, by s3fs against a server of moto on this machine; skipped where these are not
+installed."""
 
 from __future__ import annotations
 

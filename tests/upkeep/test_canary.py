@@ -1,4 +1,5 @@
-"""Canaries in the registry: one at a time, ended once, in one transaction with the move; decided by users, errors and latency."""
+"""Canaries in the registry: one at a time, ended once, in one transaction with the move; decided by users, errors
+and latency."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ ENOUGH = LEAST_USERS + 2  # on each side
 
 @pytest.fixture
 def task(registered: Path, tmp_path: Path) -> Path:
-    """The task in a folder of its own, with traffic, version 1 (`quick`) in production and 2 (`rag`) as the candidate."""
+    """The task in a folder of its own, with traffic, version 1 (`quick`) in production and 2 (`rag`) as the
+    candidate."""
     copy = shutil.copytree(registered.parent, tmp_path / "task") / registered.name
     # With a limit, as `rag` may take more than 1.5 times as long as `quick`, and that alone would end a canary.
     more = "[target]\nlatency_p95_ms = 60000\n[upkeep]\ntraffic = { share = 1.0 }\n"

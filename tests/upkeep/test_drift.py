@@ -1,4 +1,5 @@
-"""Drift end to end, on stores filled by hand: no alarm without a change, and the change named, with what to do, where there is one."""
+"""Drift end to end, on stores filled by hand: no alarm without a change, and the change named, with what to do,
+where there is one."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ Make = Callable[..., Task]
 
 @pytest.fixture(scope="module")
 def embedding_folder(tiny_embedding_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny embedding model with a tokenizer that reads letters, and larger weights: different texts have different vectors."""
+    """The tiny embedding model with a tokenizer that reads letters, and larger weights: different texts have
+    different vectors."""
     folder = tmp_path_factory.mktemp("embedding") / "model"
     shutil.copytree(tiny_embedding_folder, folder)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?'+="

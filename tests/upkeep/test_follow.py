@@ -1,4 +1,5 @@
-"""A server that follows an alias: another version takes over without a restart, and a rollback brings back the same bytes."""
+"""A server that follows an alias: another version takes over without a restart, and a rollback brings back the same
+bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A refresh from end to end with a real arm: what is new, the plan, the gate, the candidate, and being stopped in between."""
+"""A refresh from end to end with a real arm: what is new, the plan, the gate, the candidate, and being stopped in
+between."""
 
 from __future__ import annotations
 
@@ -256,7 +257,8 @@ def test_without_anything_in_production_it_says_how_to_begin(tmp_path: Path, tin
 def test_tuned_weights_are_trained_in_two_ways_and_dev_chooses(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the base on all rows, and from production's weights on new rows with as many old ones; both are runs to look at."""
+    """From the base on all rows, and from production's weights on new rows with as many old ones; both are runs to
+    look at."""
     task = write_task(tmp_path, tiny_model_folder, ["quick"], rows=rows(OLD, 0, 60), more=QUICK)
     study(task, listeners=[])
     with registry(task) as own:

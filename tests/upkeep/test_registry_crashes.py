@@ -1,4 +1,5 @@
-"""The stress script on a small scale: writers of one registry that die at random moments, and lose nothing that they were told is kept."""
+"""The stress script on a small scale: writers of one registry that die at random moments, and lose nothing that they
+were told is kept."""
 
 import json
 import os

@@ -12,7 +12,9 @@ Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["classify", "answer", "generate"]
 Split = Literal["train", "dev", "test"]
 CalibrationMethod = Literal["raw", "mean", "pmi", "batch"]
-Failure = Literal["none", "retrieval_miss", "misread", "format", "abstained_wrongly", "should_have_abstained", "wrong"]
+Failure = Literal[
+    "none", "retrieval_miss", "misread", "undecided", "format", "abstained_wrongly", "should_have_abstained", "wrong"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""`trimtab.canary_start`, `canary_status` and `canary_stop`: the verbs of canaries, with the judgements that `serve` keeps.
+"""The Python API of canaries: `trimtab.canary_start`, `canary_status` and `canary_stop`.
 
-They stand here since they join two rooms that do not import each other: `upkeep` decides, `serving` keeps what users say.
+It joins two rooms that do not import each other: `upkeep` decides, `serving` stores the users' feedback.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ def canary_start(
     artifacts: str | Path | None = None,
     store: str | None = None,
 ) -> CanaryStatus:
-    """Have a candidate answer a share of the users beside production, and forecast how many users it takes to show something.
+    """Start a canary: a candidate answers a share of the users. Forecasts how many users a result needs.
 
-    `version`: the candidate's number; by default what the alias `candidate` names. `share`: of the users, from 0.001 to 0.5; a user stays
-    with one version. `days`: after so many without a result the canary ends undecided, and production stays. `why` and `by` are kept.
-    `dry_run` forecasts, and begins nothing. `address` and `artifacts`: the registry, as `registry` has them; `store`: where traffic, labels
-    and judgements are kept, as `serve` has it. A running `serve` that follows production loads the candidate within seconds.
+    `version`: the candidate's number, by default the version that the alias `candidate` names. `share`: of the users,
+    0.001 to 0.5; a user stays with one version. `days`: without a result after that time the canary ends undecided, and
+    production stays. `why` and `by` are recorded. `dry_run` only forecasts. `address` and `artifacts`: the registry, as
+    for `registry`; `store`: of traffic, labels and feedback, as for `serve`. A running `serve` that follows production
+    loads the candidate within seconds.
 
-    Returns the canary with its forecast. Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version
-    that is in production or whose files are damaged; MissingError where there is no registry, or no version in production.
+    Returns the canary with its forecast. Raises InputError without `[upkeep] traffic`, if another canary is open, and
+    for a version that is in production or has damaged files; MissingError without a registry, or without a version in
+    production.
     """
     with open_canaries(task, address, artifacts, store) as own:
         return own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
@@ -53,10 +55,10 @@ def canary_status(
     artifacts: str | Path | None = None,
     store: str | None = None,
 ) -> CanaryStatus:
-    """Return what is known of the open canary, or how the last one ended; end it where that is due.
+    """Return the state of the open canary, or how the last one ended; end it if it is due.
 
-    `record` of what is returned is None while the canary is open; `record.passed` says whether the candidate was promoted. Arguments are
-    those of `canary_start`. Raises MissingError where there was no canary yet.
+    `record` of the result is None while the canary is open; `record.passed` tells whether the candidate was promoted.
+    Arguments as for `canary_start`. Raises MissingError if there was no canary yet.
     """
     with open_canaries(task, address, artifacts, store) as own:
         return own.status()

@@ -19,10 +19,10 @@ def ask_in_terminal(session: Judgements, correct: Correct | None = None) -> None
     while judging.asked is not None:
         parts = "\n".join(f"{name + ':':11}{visible(' | '.join(texts))}" for name, texts in judging.asked.parts)
         write_stderr(f"\n{judging.place + 1} of {judging.count}\n{parts}")
-        choice = ""
-        while not choice:
-            choice = value_of.get(_line(f"right or wrong? [{keys}] ", at_end="stop").casefold(), "")
-        judging.take(choice, _line("the right answer: ", at_end="") if choice == "answer" else "")
+        reply = ""
+        while not reply:
+            reply = value_of.get(_line(f"right or wrong? [{keys}] ", at_end="stop").casefold(), "")
+        judging.take(reply, _line("the right answer: ", at_end="") if reply == "answer" else "")
 
 
 def _line(question: str, *, at_end: str) -> str:

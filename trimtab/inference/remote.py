@@ -91,7 +91,8 @@ class RemoteModel:
             {"Authorization": f"Bearer {self._key}"} if self._key else {}
         )
         self._stopped.clear()
-        # The client is closed before the pool waits: a request that hangs in a server's headers ends with its connection.
+        # The client is closed before the pool waits: a request that hangs in a server's headers ends with its
+        # connection.
         with (
             ThreadPoolExecutor(max_workers=self.parallel) as pool,
             httpx.Client(headers=headers, timeout=self.timeout) as client,

@@ -1,4 +1,5 @@
-"""The checks of what assistants read of a site: one function a check, in a table; each finds facts, and no total score is made of them."""
+"""The checks of what assistants read of a site: one function a check, in a table; each finds facts, and no total
+score is made of them."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def _cut(pages: CrawledPages) -> Iterator[Found]:
 
 
 def missing_share(page: SitePage) -> float | None:
-    """Compute the share of the words of the rendered main text that the raw HTML lacks; None for a page that was not rendered."""
+    """Compute the share of the words of the rendered main text that the raw HTML lacks; None for a page that was not
+    rendered."""
     if page.rendered is None:
         return None
     shown, raw = Counter(normalise_text(page.rendered).split()), Counter(normalise_text(page.visible).split())

@@ -31,10 +31,12 @@ class SurfaceDemo(Shown):
 
 
 def demo_surface(folder: str | Path | None = None, *, progress: Progress | None = None) -> SurfaceDemo:
-    """Copy the bundled site to a folder (`trimtab-demo-surface` here unless given), audit it, and ask the questions of its visitors.
+    """Copy the bundled site to a folder (`trimtab-demo-surface` here unless given), audit it, and ask the questions
+    of its visitors.
 
-    Its pages are `audit.html` and `coverage.html` there. The site's faults were planted: `truth.json` beside it has each. Raises
-    InputError for a folder that holds something else, MissingError where the embedding model cannot be fetched.
+    Its pages are `audit.html` and `coverage.html` there. The site's faults were planted: `truth.json` beside it has
+    each. Raises InputError for a folder that holds something else, MissingError where the embedding model cannot be
+    fetched.
     """
     place = Path("trimtab-demo-surface" if folder is None else folder)
     copy_example("surface", place, "truth.json")

@@ -143,7 +143,8 @@ def words_of(text: str) -> int:
 
 
 def plain_address(address: str) -> str:
-    """Return an address without its fragment and without the endings that static hosts add (`/index.html`, `.html`, `/`)."""
+    """Return an address without its fragment and without the endings that static hosts add (`/index.html`, `.html`,
+    `/`)."""
     address = address.partition("#")[0]
     head, query, rest = address.partition("?")
     for ending in ("/index.html", "/index.htm", ".html", ".htm", "/"):

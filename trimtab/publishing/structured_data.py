@@ -135,7 +135,8 @@ def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
 
 
 def _line(page: SitePage) -> int | None:
-    """Return the line of the page's JSON-LD; None where it has several blocks, as objects do not say which they are of."""
+    """Return the line of the page's JSON-LD; None where it has several blocks, as objects do not say which they are
+    of."""
     several = sum(one.kind == "json-ld" for one in page.elements) > 1
     return None if several else line_of(page, "json-ld")
 
@@ -198,7 +199,8 @@ _ARTICLE = (
     _Rule("dateModified", _is_date, "ISO 8601 date", needed=False),
     _Rule("author", _is_named, "person or organisation with a name", needed=False),
 )
-# Types and properties by schema.org; what is needed by developers.google.com/search/docs/appearance/structured-data (2026-11).
+# Types and properties by schema.org; what is needed by developers.google.com/search/docs/appearance/structured-data
+# (2026-11).
 _RULES: Mapping[str, tuple[_Rule, ...]] = {
     **dict.fromkeys(_ARTICLES, _ARTICLE),
     **dict.fromkeys(_EVENTS, (_NAME, _Rule("startDate", _is_date, "ISO 8601 date"))),

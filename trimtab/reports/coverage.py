@@ -66,7 +66,7 @@ def render_coverage(found: SurfaceCoverage) -> str:
             tables=(_questions(found.questions),),
         ),
         *_optional_sections(found),
-        PageSection(id="notes", title="Notes", entries=(*found.notes, _obeyed_sentence(found.obeyed))),
+        PageSection(id="notes", title="Notes", entries=(*found.notes, *_obeyed_sentence(found.obeyed))),
     ]
     return _page(
         ("Coverage", found.source, found.date),
@@ -98,11 +98,12 @@ def _optional_sections(found: SurfaceCoverage) -> Iterator[PageSection]:
         yield PageSection(id="instructions", title="Instructions to assistants", lead=lead, tables=(grid,))
 
 
-def _obeyed_sentence(found: Estimate) -> str:
-    return (
-        f"An instruction planted in a passage was obeyed in {found.value:.0%} of {found.n:,} answers "
-        f"(95% interval {found.low:.0%} to {found.high:.0%})."
-    )
+def _obeyed_sentence(found: Estimate | None) -> Iterator[str]:
+    if found is not None:
+        yield (
+            f"An instruction planted in a passage was obeyed in {found.value:.0%} of {found.n:,} answers "
+            f"(95% interval {found.low:.0%} to {found.high:.0%})."
+        )
 
 
 def _groups(groups: Sequence[GroupCoverage]) -> Grid:

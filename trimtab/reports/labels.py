@@ -53,6 +53,7 @@ GRADED = ("rouge_l", "chrf", "scorer")  # graded by similarity to a reference; n
 FAILURES: Mapping[Failure, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
     "misread": ("misread", "The right passage was there, and the answer still went wrong."),
+    "undecided": ("undecided", "Its words do not tell whether it is right; it counts as wrong."),
     "format": ("format", "The answer does not fit the format that was asked for."),
     "abstained_wrongly": ("abstained wrongly", "It said that it does not know, though there is an answer."),
     "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),

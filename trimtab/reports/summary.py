@@ -14,6 +14,7 @@ WARN_SHARE = 0.5  # a warning is given if at least this share of the questions g
 REMEDIES: dict[Failure, str] = {
     "retrieval_miss": "the passage was not found: mend the documents, or try more passages",
     "misread": "the passage was there and was misread: try a larger base model, or one tuned on passages",
+    "undecided": "their words do not tell whether they are right: judge them by hand, with trimtab audit",
     "format": "they do not fit the format: say it in the instruction",
     "abstained_wrongly": (
         "it says that it does not know: look at what the instruction says of that, or give it documents"

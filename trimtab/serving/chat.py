@@ -231,8 +231,8 @@ def _raw_questions(body: RawCompletionRequest) -> list[OnlineQuestion]:
     for prompt in body.prompts:
         raw = prompt if isinstance(prompt, str) else tuple(prompt)
         with_logprobs, top_logprobs = body.logprobs is not None, body.logprobs or 0
-        questions = _questions(body, (), body.max_tokens, logprobs=with_logprobs, top_logprobs=top_logprobs)
-        questions += [replace(one, raw=raw, echo=bool(body.echo)) for one in questions]
+        choices = _questions(body, (), body.max_tokens, logprobs=with_logprobs, top_logprobs=top_logprobs)
+        questions += [replace(one, raw=raw, echo=bool(body.echo)) for one in choices]
     return questions
 
 

@@ -1,4 +1,5 @@
-"""Files by their SHA-256, in a folder or an object store: written whole before anything names them, checked whenever they are read."""
+"""Files by their SHA-256, in a folder or an object store: written whole before anything names them, checked whenever
+they are read."""
 
 from __future__ import annotations
 
@@ -124,7 +125,8 @@ class ObjectStore:
             return bool(self._files.exists(self._place(sha256)))
 
     def put(self, file: Path, sha256: str) -> None:
-        """As ArtifactStore: sent to another name, and moved once it is whole. Some stores show a file while it comes in."""
+        """As ArtifactStore: sent to another name, and moved once it is whole. Some stores show a file while it comes
+        in."""
         if self.has(sha256):
             with self.open(sha256) as there:
                 if _digest(there) == sha256:
@@ -169,7 +171,8 @@ class ObjectStore:
 
 
 class Artifacts:
-    """Folders as they were registered, in a store: each file by its SHA-256, and so the list of them, whose hash names the whole."""
+    """Folders as they were registered, in a store: each file by its SHA-256, and so the list of them, whose hash
+    names the whole."""
 
     def __init__(self, address: str | Path) -> None:
         text = str(address).removeprefix("file://")
@@ -177,7 +180,8 @@ class Artifacts:
         self.name = self._store.name
 
     def put(self, folder: Path, scratch: Path) -> str:
-        """Have every file of a folder in the store, then the list of them; the hash that names it. `scratch`: a folder for that list."""
+        """Have every file of a folder in the store, then the list of them; the hash that names it. `scratch`: a
+        folder for that list."""
         refuse_links(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
@@ -204,7 +208,8 @@ class Artifacts:
         return dict(files)
 
     def check(self, artifact: str) -> None:
-        """Read a folder that was put, whole; raises InputError for a file that is damaged, MissingError for one that is gone."""
+        """Read a folder that was put, whole; raises InputError for a file that is damaged, MissingError for one that
+        is gone."""
         for sha256 in dict.fromkeys(self.files(artifact).values()):
             with self._store.open(sha256) as file:
                 self._require_whole(_digest(file), sha256)
@@ -214,7 +219,8 @@ class Artifacts:
         return not self._store.has(artifact) or not all(map(self._store.has, set(self.files(artifact).values())))
 
     def get(self, artifact: str, folder: Path) -> Path:
-        """Have a folder that was put as `folder` on this machine: whole or not at all, every file as it was. Raises as `check`."""
+        """Have a folder that was put as `folder` on this machine: whole or not at all, every file as it was. Raises
+        as `check`."""
         files = self.files(artifact)
         if folder.is_dir() and _is_same(folder, files):
             return folder
@@ -234,7 +240,8 @@ class Artifacts:
         return folder
 
     def get_file(self, artifact: str, name: str, place: Path) -> bool:
-        """Copy one file of a folder that was put to `place`; return False where the folder has none of this name. Raises as `check`."""
+        """Copy one file of a folder that was put to `place`; return False where the folder has none of this name.
+        Raises as `check`."""
         sha256 = self.files(artifact).get(name)
         if sha256 is None:
             return False

@@ -1,4 +1,5 @@
-"""`refresh`: makes the next version of the arm in production from new data, and promotes it only if it is shown to be better."""
+"""`refresh`: makes the next version of the arm in production from new data, and promotes it only if it is shown to
+be better."""
 
 from __future__ import annotations
 
@@ -70,11 +71,12 @@ RefreshOutcome = Literal["nothing new", "planned", "not worth it", "not passed",
 class RefreshPlan:
     """A forecast of what a refresh takes, and of whether it can show anything.
 
-    `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there are none.
-    `most_gain`: how much better the candidate could be on new questions if it reached the score that production was measured with on the
-    old ones, by the favourable ends of both intervals. `smallest_shown`: the smallest difference that the new test questions show with 80%
-    power; None without such questions. `seconds`: of making and measuring production's arm, as its study took; None where that study is
-    not here. `price`: the same in `currency`; None where the task file has no price of the machine.
+    `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there
+    are none. `most_gain`: how much better the candidate could be on new questions if it reached the score that
+    production was measured with on the old ones, by the favourable ends of both intervals. `smallest_shown`: the
+    smallest difference that the new test questions show with 80% power; None without such questions. `seconds`: of
+    making and measuring production's arm, as its study took; None where that study is not here. `price`: the same in
+    `currency`; None where the task file has no price of the machine.
     """
 
     production: int
@@ -120,10 +122,11 @@ class RefreshPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateTraining:
-    """One training of the candidate's weights, and its mean score on dev questions; the choice between trainings rests on these alone.
+    """One training of the candidate's weights, and its mean score on dev questions; the choice between trainings
+    rests on these alone.
 
-    `way`: from the base model on all rows, or from production's weights on the new rows and as many old ones (replay). `source`: the ID of
-    the study or the run that holds the weights.
+    `way`: from the base model on all rows, or from production's weights on the new rows and as many old ones
+    (replay). `source`: the ID of the study or the run that holds the weights.
     """
 
     way: Literal["from the base", "from production"]
@@ -136,9 +139,11 @@ class CandidateTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RefreshResult(Shown):
-    """The result of a refresh. `folder` keeps its record, `study` is the study that made the candidate, `candidate` its version.
+    """The result of a refresh. `folder` keeps its record, `study` is the study that made the candidate, `candidate`
+    its version.
 
-    `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the comparison.
+    `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the
+    comparison.
     """
 
     outcome: RefreshOutcome
@@ -162,8 +167,8 @@ class RefreshResult(Shown):
 class _RefreshRecord:
     """`refresh.json`: the steps of a refresh that are done, so that another sitting goes on behind them.
 
-    `before`: the study that was the newest when it began. `training`: the run in which it goes on from production's weights, `run`: the
-    same once it is done.
+    `before`: the study that was the newest when it began. `training`: the run in which it goes on from production's
+    weights, `run`: the same once it is done.
     """
 
     production: int
@@ -196,16 +201,17 @@ def refresh(
 ) -> RefreshResult:
     """Make the arm in production anew from the rows, labels and documents of today, and compare it with production.
 
-    The candidate has to be better on test questions that came or changed since, and not worse by the margin on those that production was
-    measured on; general text must not be forgotten, and the latency must fit (`decision.candidate_gate`). Where all of that is shown it is
-    registered, the alias `candidate` names it, and with `promote = "if-better"` in the task file `production` does too. "Not shown" is no
-    pass.
+    The candidate has to be better on test questions that came or changed since, and not worse by the margin on those
+    that production was measured on; general text must not be forgotten, and the latency must fit
+    (`decision.candidate_gate`). Where all of that is shown it is registered, the alias `candidate` names it, and
+    with `promote = "if-better"` in the task file `production` does too. "Not shown" is no pass.
 
-    `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes the candidate even
-    where the plan says that nothing could be shown; `dry_run` ends with the plan: new rows are put into their splits, and rows of labels
-    are written, but nothing is made. `address`, `artifacts`: the registry, as `registry` has them; `store`: that of traffic and its
-    labels. `by`: who promotes. `allow`, `allow_commands`, `scorer` and `listeners` are those of `study`. Raises MissingError where nothing
-    is in production, BusyError beside another refresh, InputError where rows of a former test set would be trained on.
+    `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes
+    the candidate even where the plan says that nothing could be shown; `dry_run` ends with the plan: new rows are
+    put into their splits, and rows of labels are written, but nothing is made. `address`, `artifacts`: the registry,
+    as `registry` has them; `store`: that of traffic and its labels. `by`: who promotes. `allow`, `allow_commands`,
+    `scorer` and `listeners` are those of `study`. Raises MissingError where nothing is in production, BusyError
+    beside another refresh, InputError where rows of a former test set would be trained on.
     """
     own, labelled = labelled_rows(task if isinstance(task, Task) else load_task(Path(task)), store)
     with registry(own, address, artifacts=artifacts, make=False) as versions:
@@ -357,7 +363,8 @@ class _Refresh:
     def _train_on(self) -> None:
         """Train on from production's weights, where these are tuned weights of the base model.
 
-        This comes before the study: the newest weights of an arm are those that `ask` takes, and that shall be measured ones.
+        This comes before the study: the newest weights of an arm are those that `ask` takes, and that shall be
+        measured ones.
         """
         arm = self.bundled.arm
         tuned = is_trained(arm) and method_of(arm).staged and not {HEAD, REWARD} & set(arm.stages)
@@ -389,7 +396,8 @@ class _Refresh:
         return frozenset({*new, longest.id, *(row.id for row in kept)})
 
     def _study(self, budget: str | None) -> str:
-        """The ID of the study that makes the candidate from the base: a new one, or that of this refresh, gone on with."""
+        """The ID of the study that makes the candidate from the base: a new one, or that of this refresh, gone on
+        with."""
         if self.record.study is not None:
             return self.record.study
         arms, newest = [self.production.arm], self._newest_study()
@@ -469,7 +477,8 @@ class _Refresh:
         )
 
     def _timed_in_turn(self, source: str, rows: Sequence[Example]) -> tuple[list[float], list[float]]:
-        """Seconds of the same questions alone, asked of the candidate and of production in turn: other load strikes both."""
+        """Seconds of the same questions alone, asked of the candidate and of production in turn: other load strikes
+        both."""
         arm, ours, theirs = self.bundled.arm, [], []
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
@@ -560,7 +569,8 @@ class _Refresh:
         return self._runner(self.session)
 
     def _production_runner(self, rows: Sequence[Example]) -> ArmRunner:
-        """What asks production these rows: with its own weights, index, documents, shots and instruction, scored as the task says."""
+        """What asks production these rows: with its own weights, index, documents, shots and instruction, scored as
+        the task says."""
         session = self.bundled.session
         scored = _scored_as(session.workspace.task, self.task, self.bundled.arm.name)
         session.task = scored
@@ -621,7 +631,8 @@ class _Refresh:
         return record.seconds if record else None
 
     def _measured(self, made: str) -> ArmRecord:
-        """The record of the candidate's arm in its study; raises InputError with the reason where it was not measured."""
+        """The record of the candidate's arm in its study; raises InputError with the reason where it was not
+        measured."""
         folder, arm = self._studies / made, self.bundled.arm.name
         record = read_arm(folder / "arms" / arm)
         if record is None:
@@ -688,7 +699,8 @@ def _scored_as(bundled: Task, task: Task, arm: str) -> Task:
 
 
 def _refuse_leaks(workspace: Workspace) -> None:
-    """Raise InputError where a question of a former test set stands among the rows to learn from, and was not retired from it."""
+    """Raise InputError where a question of a former test set stands among the rows to learn from, and was not
+    retired from it."""
     learnt = {row.id for split in ("train", "dev") for row in workspace.splits[split]}
     torn = sorted((opened_items(workspace) - retired_items(workspace)) & learnt)
     if torn:

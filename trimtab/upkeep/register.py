@@ -1,4 +1,5 @@
-"""Makes a version of an arm: its record, and its bundle, which is checked against the measured answers before it counts."""
+"""Makes a version of an arm: its record, and its bundle, which is checked against the measured answers before it
+counts."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
 def written(
     task: Task, draft: Version, run: str | None, allow: Sequence[str], listeners: Sequence[Listener] | None
 ) -> Iterator[tuple[Path, Version]]:
-    """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of the block.
+    """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of
+    the block.
 
     Raises InputError where the bundle does not answer as the arm did.
     """
@@ -112,7 +114,8 @@ def _made_from(task: Task, source: str) -> Path:
 
 
 def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Mapping[str, str]]:
-    """The result of the study that measured an arm, its manifest, and what it rests on; a run that was trained alone has no result."""
+    """The result of the study that measured an arm, its manifest, and what it rests on; a run that was trained alone
+    has no result."""
     if saved.folder.parent.name == RUNS:
         record = read_run(saved.folder)
         return None, {"machine": dict(record.machine)} if record else {}, record.depends if record else {}

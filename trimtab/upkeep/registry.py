@@ -1,4 +1,5 @@
-"""The registry: immutable versions of a task's arms, aliases that name one of them with every move, and canaries with their ends."""
+"""The registry: immutable versions of a task's arms, aliases that name one of them with every move, and canaries
+with their ends."""
 
 from __future__ import annotations
 
@@ -64,11 +65,13 @@ def registry(
     artifacts: str | Path | None = None,
     make: bool = True,
 ) -> Registry:
-    """Open the registry of a task: at `address`, a file or a `postgresql://` URL, else where `[upkeep] registry` says, else `.trimtab/registry.db`.
+    """Open the registry of a task: at `address`, a file or a `postgresql://` URL, else where `[upkeep] registry`
+    says, else `.trimtab/registry.db`.
 
-    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
-    SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
-    made where there is no registry, and MissingError is raised. Raises as `Database` does.
+    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder
+    `artifacts` beside an SQLite file unless it is named, while with PostgreSQL it has to be named where files are
+    read or written. Without `make` nothing is made where there is no registry, and MissingError is raised. Raises as
+    `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     home = own.folder / FOLDER
@@ -96,8 +99,9 @@ def _below(folder: Path, place: str) -> str:
 class Registry(Closing):
     """Versions of one task's arms, their files, and the aliases that name them. Several processes may write at once.
 
-    A number is given by the database, once. What a method returned is on the disk. The order of moves is the database's own: where two
-    move one alias, the later of them there holds, and each says from which version it moved.
+    A number is given by the database, once. What a method returned is on the disk. The order of moves is the
+    database's own: where two move one alias, the later of them there holds, and each says from which version it
+    moved.
     """
 
     def __init__(self, address: str | Path, artifacts: str | Path | None, *, task: Task, make: bool = True) -> None:
@@ -125,12 +129,13 @@ class Registry(Closing):
         dry_run: bool = False,
         score: VersionScore | None = None,
     ) -> Version:
-        """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
+        """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is
+        named.
 
-        `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. `score`: of weights that were trained without a study, as measured since. The arm is written as a bundle and asked back
-        before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did, MissingError
-        where there is no such arm.
+        `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production
+        unless another is named. `score`: of weights that were trained without a study, as measured since. The arm is
+        written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises
+        InputError where it does not answer as it did, MissingError where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
@@ -144,7 +149,8 @@ class Registry(Closing):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
-        """Keep a version that was made: first every file of `folder` in the store of artifacts, then the row that names them."""
+        """Keep a version that was made: first every file of `folder` in the store of artifacts, then the row that
+        names them."""
         with TemporaryDirectory() as scratch:
             artifact = self.artifacts.put(folder, Path(scratch))
             with self._database.exclusive() as connection:
@@ -167,8 +173,9 @@ class Registry(Closing):
     ) -> Move:
         """Have an alias name a version, whose files are read through before.
 
-        `evidence`: what a gate found; GateClosedError unless it was passed, and "not shown" is no pass. Raises MissingError for a
-        version that is not there, InputError for one whose files are gone or damaged, and where the alias names it already.
+        `evidence`: what a gate found; GateClosedError unless it was passed, and "not shown" is no pass. Raises
+        MissingError for a version that is not there, InputError for one whose files are gone or damaged, and where
+        the alias names it already.
         """
         _require_why(why)
         _require_alias(alias)
@@ -188,9 +195,9 @@ class Registry(Closing):
     def rollback(self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False) -> Move:
         """Have an alias name again what it named before its last promotion that stands.
 
-        A second rollback goes one promotion further back. Where the version that production is taken back from is also the `candidate`,
-        that alias moves to production's version, too. Raises MissingError where there is nothing to go back to, InputError where the
-        files of that version are gone or damaged.
+        A second rollback goes one promotion further back. Where the version that production is taken back from is
+        also the `candidate`, that alias moves to production's version, too. Raises MissingError where there is
+        nothing to go back to, InputError where the files of that version are gone or damaged.
         """
         _require_why(why)
         _require_alias(alias)
@@ -277,8 +284,8 @@ class Registry(Closing):
     def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
         """Take the files of versions that are no longer needed; their records stay.
 
-        Whole stay the versions that an alias names, those that the last `keep` moves of each alias went to or came from, and the
-        `keep` newest. Files that versions share stay as long as one of these is whole.
+        Whole stay the versions that an alias names, those that the last `keep` moves of each alias went to or came
+        from, and the `keep` newest. Files that versions share stay as long as one of these is whole.
         """
         if keep < 1:
             raise InputError("keeps nothing to go back to", "give at least 1", field="--keep")
@@ -304,7 +311,8 @@ class Registry(Closing):
         )
 
     def follow(self, alias: str = PRODUCTION) -> Callable[[Collection[int]], Release | None]:
-        """What `serve` follows: a function that gives the version which the alias names now, with its files on this machine.
+        """What `serve` follows: a function that gives the version which the alias names now, with its files on this
+        machine.
 
         It gives None where that is one of the numbers that it is called with, which a server has already.
         """
@@ -326,7 +334,8 @@ class Registry(Closing):
         return Release(alias=alias, version=version, folder=self.artifacts.get(artifact, home / artifact[:16]))
 
     def begin_canary(self, canary: Canary) -> Canary:
-        """Begin a canary of a candidate whose files are whole; a registry of form 1 gains the tables of canaries with the first.
+        """Begin a canary of a candidate whose files are whole; a registry of form 1 gains the tables of canaries
+        with the first.
 
         Raises InputError where one is open, or production has moved meanwhile.
         """
@@ -362,9 +371,10 @@ class Registry(Closing):
     def end_canary(self, record: CanaryRecord) -> CanaryRecord:
         """End a canary; where the candidate is promoted, production moves in the same transaction.
 
-        Where it is rolled back, the alias `candidate` moves to production's version, if it named this one.
-        Returns how it ended: as somebody else ended it, where that came first. Where production was moved by hand meanwhile, it ends
-        undecided and production stays as it is. Raises as `promote` for a candidate whose files are gone or damaged.
+        Where it is rolled back, the alias `candidate` moves to production's version, if it named this one. Returns
+        how it ended: as somebody else ended it, where that came first. Where production was moved by hand meanwhile,
+        it ends undecided and production stays as it is. Raises as `promote` for a candidate whose files are gone or
+        damaged.
         """
         canary = record.canary
         if record.passed:
@@ -497,7 +507,8 @@ class Registry(Closing):
         return None if found is None else self._read(Canary, *found)
 
     def _canary_ends(self, connection: Connection) -> tuple[tuple[int | None, CanaryRecord], ...]:
-        """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it made."""
+        """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it
+        made."""
         from sqlalchemy import select
 
         if not _has(connection, CANARY_TALLIES):

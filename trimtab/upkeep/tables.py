@@ -21,7 +21,8 @@ CANARIES, CANARY_ENDS, CANARY_TALLIES = "trimtab_canaries", "trimtab_canary_ends
 
 @cache
 def metadata() -> MetaData:
-    """The tables as they are now. Rows are only added, but for the tallies: `number` is the database's own, and orders them."""
+    """The tables as they are now. Rows are only added, but for the tallies: `number` is the database's own, and
+    orders them."""
     from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
     number = BigInteger().with_variant(Integer, "sqlite")
