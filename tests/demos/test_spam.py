@@ -133,7 +133,7 @@ def test_whatever_the_split_the_cut_tests_many_hands_and_words_alone_reach_its_t
     rows, likeness = examples
     task = load_task(FOLDER / "demo.toml")
     shares = SplitTable(dev=task.data.split.dev, test=task.data.split.test, seed=seed)
-    parts = assign_splits(rows, (), shares, tmp_path / "splits.parquet", "classify", likeness=likeness)
+    parts = assign_splits(rows, (), shares, tmp_path / "splits.parquet", "classify", duplicates=likeness)
     hands = Counter(row.group for row in parts["test"])
     assert len(hands) >= 40
     assert max(hands.values()) <= 2 * min(hands.values())

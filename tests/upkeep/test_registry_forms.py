@@ -138,6 +138,7 @@ def test_records_in_rows_keep_the_fields_of_their_form() -> None:
     kinds = (Version, Move, GateRecord, Canary, CanaryRecord, CanaryTally)
     now = {kind.__name__: shape(kind) for kind in kinds}
     del now["Move"]["evidence"]  # stands in tables of its own
+    del now["Version"]["flips"]["trivial"]  # left out of a version
     assert now == json.loads((FORMS / f"form_{FORM}_fields.json").read_text())
 
 

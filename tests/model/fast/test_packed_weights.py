@@ -135,7 +135,7 @@ def test_a_layer_of_another_type_among_them_answers_by_itself() -> None:
     base = base_of("llama", torch.bfloat16)
     base.model.model.layers[0].mlp.down_proj.float()
     with packed(base):
-        down = base.model.model.layers[0].forward.down
+        down = INFERENCE_FORWARDS[base.model.model.layers[0]].down
         input_NI = torch.randn(3, 48)
         assert torch.equal(
             down(input_NI), nn.functional.linear(input_NI, base.model.model.layers[0].mlp.down_proj.weight)

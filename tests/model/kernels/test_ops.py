@@ -53,7 +53,7 @@ def test_rows_of_a_width_that_kernels_do_not_take_are_left_to_torch() -> None:
     hidden = bf16(3, 40)
     assert operations.rms_norm(hidden, norm(40)).shape == hidden.shape
     assert operations.gated_activation(bf16(1, 7), bf16(1, 7, seed=1), nn.SiLU()).shape == (1, 7)
-    assert not operations.supports_rows(bf16(2, 40))
+    assert not operations.supports_rows("add_and_norm", bf16(2, 40))
 
 
 def test_the_gate_is_that_of_torch_over_all_of_its_range() -> None:
@@ -243,9 +243,9 @@ def test_what_is_no_number_stays_none() -> None:
 def test_heads_of_several_sizes_are_left_to_torch() -> None:
     """A kernel is told where numbers lie and one size for all of them."""
     query, key, value = bf16(4, 3, 128), bf16(2, 3, 128, seed=1), bf16(2, 3, 64, seed=2)
-    assert operations.supports_heads(query, key, key)
-    assert not operations.supports_heads(query, key, value)
-    assert not operations.supports_heads(query[..., :80], key[..., :80])
+    assert operations.supports_heads("attend_own", query, key, key)
+    assert not operations.supports_heads("attend_own", query, key, value)
+    assert not operations.supports_heads("attend_own", query[..., :80], key[..., :80])
     assert not operations.supports_decode((query, key, key), bf16(2, 2, 1, 128, 96))
     short = bf16(3, 32, seed=3)  # angles for a part of each head
     with pytest.raises(RuntimeError, match="size"):
