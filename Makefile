@@ -35,7 +35,7 @@ demo: env models
 	@$(BIN)/trimtab demo --cut
 
 serve: env models
-	@$(BIN)/python -c 'from pathlib import Path; from trimtab.studies.demo import lay_out; lay_out("handbook", Path("trimtab-demo-handbook"), cut=True)'
+	@$(BIN)/python -c 'from pathlib import Path; from trimtab.studies.demo import copy_demo; copy_demo("handbook", Path("trimtab-demo-handbook"), cut=True)'
 	@$(BIN)/trimtab serve $(ARMS) --task trimtab-demo-handbook/demo.toml
 
 test: env models

@@ -1,11 +1,13 @@
-"""Our engine against transformers on one machine, row by row of a table, each side in a process of its own: A B B A, medians.
+"""Our engine against transformers on one machine, row by row of a table, each side in a process of its own: A B B A,
+medians.
 
-Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows and processors that are there and not asked for are kept)
-`--rows few-shot,mixed` takes some of the rows: few-shot (200 prompts behind 600 tokens that they share), mixed (200 short prompts, 8 to
-256 new tokens each, which both sides know beforehand and sort by), mixed-batch (64 of them beside transformers' continuous batching),
-mixed-unknown (200, but where an answer ends is seen only when it is there, as in use), stream (one prompt at a time), stream-8bit (the
-same with our weights in 8 bits), labels (one of the 77 intents of Banking77).
-Loading is not timed, and each side answers a little before the clock starts. New tokens are counted as asked for, on both sides.
+Run: python benchmarks/answering.py  →  benchmarks/results/answering.json (rows and processors that are there and not
+asked for are kept) `--rows few-shot,mixed` takes some of the rows: few-shot (200 prompts behind 600 tokens that they
+share), mixed (200 short prompts, 8 to 256 new tokens each, which both sides know beforehand and sort by),
+mixed-batch (64 of them beside transformers' continuous batching), mixed-unknown (200, but where an answer ends is
+seen only when it is there, as in use), stream (one prompt at a time), stream-8bit (the same with our weights in 8
+bits), labels (one of the 77 intents of Banking77). Loading is not timed, and each side answers a little before the
+clock starts. New tokens are counted as asked for, on both sides.
 """
 
 from __future__ import annotations
@@ -184,7 +186,8 @@ def looked_up(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:
 
 
 def generate(name: str, **more: Any) -> tuple[Any, Callable[[Asked], list[Any]]]:
-    """`transformers.generate`: left padding, in batches of similar length (answer, where it is known, and prompt), each as long as its longest."""
+    """`transformers.generate`: left padding, in batches of similar length (answer, where it is known, and prompt),
+    each as long as its longest."""
     tokenizer, model = plain("sdpa")
     batch = 1 if name in ALONE else BATCH
 

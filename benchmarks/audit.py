@@ -1,9 +1,11 @@
-"""How long the audit of `trimtab check` takes and how much memory, from 1,000 to 300,000 rows, and how many near duplicates MinHash misses.
+"""How long the audit of `trimtab check` takes and how much memory, from 1,000 to 300,000 rows, and how many near
+duplicates MinHash misses.
 
-Two kinds of rows: *made*, 14 words each of a vocabulary of 20,000 with frequencies of natural text (Zipf), hardly any alike; and *real*,
-questions of Banking77 (12 words at the median), from the 13,084th on with one to four words taken out, put in or replaced, so that very
-many are alike. Seconds are from the call of `check` until it tells its audit, each in a process of its own, memory its largest resident
-set. Recall: near pairs of the spanning forest that MinHash finds, of those of the exact join, for real rows and for *floods* (`floods`).
+Two kinds of rows: *made*, 14 words each of a vocabulary of 20,000 with frequencies of natural text (Zipf), hardly
+any alike; and *real*, questions of Banking77 (12 words at the median), from the 13,084th on with one to four words
+taken out, put in or replaced, so that very many are alike. Seconds are from the call of `check` until it tells its
+audit, each in a process of its own, memory its largest resident set. Recall: near pairs of the spanning forest that
+MinHash finds, of those of the exact join, for real rows and for *floods* (`floods`).
 
     python benchmarks/audit.py [--source FOLDER] [--out FILE]
 """
@@ -108,10 +110,10 @@ def _audited(kind: str, count: int, source: Path) -> tuple[float, float, str]:
 def recall(kind: str, count: int, source: Path) -> dict[str, Any]:
     """Join rows exactly and by MinHash, in this process."""
     from trimtab.data import join
-    from trimtab.data.duplicates import plain_words
+    from trimtab.data.duplicates import normalise_text
     from trimtab.data.shingles import Shingles
 
-    shingles = Shingles(list(dict.fromkeys(map(plain_words, KINDS[kind](count, source)))))
+    shingles = Shingles(list(dict.fromkeys(map(normalise_text, KINDS[kind](count, source)))))
     found: dict[str, Any] = {"rows": count}
     for name, most in (("exact", 1e18), ("minhash", 0.0)):
         join.PRODUCTS_A_FEATURE = join.FEW_PRODUCTS = most  # type: ignore[assignment]

@@ -1,11 +1,12 @@
 """How far an audit's corrected figures can be trusted: made studies whose true shares of right answers are known.
 
-Each study has two arms and a metric that accepts a share of the right answers (sensitivity) and rejects a share of the wrong ones
-(specificity), of each arm its own. People judge the answers to some questions, drawn as `trimtab audit` draws them. Counted over the
-studies: how often 95% intervals of a score and of a difference hold the true one, with the metric alone and corrected; how often an arm
-whose true share is the target is said to be above it; and how often the metric is said to favour an arm. In a cell with slices the
-test questions have other shares of them than the traffic, and arms and metric are better on one slice than on another; the true share
-is that of the traffic. `used`: the share of studies in which the verdict uses the audit, the only ones that the others count.
+Each study has two arms and a metric that accepts a share of the right answers (sensitivity) and rejects a share of
+the wrong ones (specificity), of each arm its own. People judge the answers to some questions, drawn as `trimtab
+audit` draws them. Counted over the studies: how often 95% intervals of a score and of a difference hold the true
+one, with the metric alone and corrected; how often an arm whose true share is the target is said to be above it; and
+how often the metric is said to favour an arm. In a cell with slices the test questions have other shares of them
+than the traffic, and arms and metric are better on one slice than on another; the true share is that of the traffic.
+`used`: the share of studies in which the verdict uses the audit, the only ones that the others count.
 
     python benchmarks/audit_simulation.py [--studies 2000] [--only-slices] [--out FILE]
 """
@@ -46,7 +47,9 @@ CELLS: tuple[dict[str, Any], ...] = (
         for metric in (((0.9, 0.9), (0.9, 0.9)), ((0.9, 0.8), (0.7, 0.9)), ((0.99, 0.97), (0.99, 0.97)))
     ),
 )
-BETTER = 0.1  # by which an arm is more often right on a slice of half the traffic than on one of none; the metric errs half as much more
+# by which an arm is more often right on a slice of half the traffic than on one of none; the metric errs half as much
+# more
+BETTER = 0.1
 
 
 def made(

@@ -1,10 +1,12 @@
 """Which evaluation's weights to keep, and when to stop: rules compared on recorded training runs.
 
-python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those there are kept
-python benchmarks/best_weights.py compare    # every rule on every recorded run → results/best_weights.json
+python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those
+there are kept python benchmarks/best_weights.py compare    # every rule on every recorded run →
+results/best_weights.json
 
-A run is LoRA on a cut of a task: at every evaluation the loss and the score of each dev row, and the mean score on test rows that
-decide nothing. No run stops early, so that every rule can be asked afterwards what it would have kept and when it would have stopped.
+A run is LoRA on a cut of a task: at every evaluation the loss and the score of each dev row, and the mean score on
+test rows that decide nothing. No run stops early, so that every rule can be asked afterwards what it would have kept
+and when it would have stopped.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import merged
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
@@ -78,7 +80,8 @@ def spam(_: Path) -> Rows:
 
 
 def handbook(_: Path) -> Rows:
-    """Questions with the sentence that holds the answer: reading, as no fact of a test question stands in a training row."""
+    """Questions with the sentence that holds the answer: reading, as no fact of a test question stands in a training
+    row."""
     documents = files("trimtab.demos") / "handbook" / "documents"
     for row in bundled("handbook"):
         text = (documents / row["passage"]).read_text(encoding="utf-8").replace("\n", " ") if row.get("passage") else ""
@@ -121,7 +124,7 @@ TASKS: dict[str, tuple[Source, str, str, str, str]] = {
 }
 
 
-def lay_out(name: str, source: Path, folder: Path) -> Path:
+def copy_demo(name: str, source: Path, folder: Path) -> Path:
     """Write the task's folder; the same rows whatever the seed of a run."""
     rows, kind, metric, instruction, more = TASKS[name]
     listed = list(rows(source))
@@ -143,13 +146,13 @@ def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) ->
 def record(name: str, seed: int, source: Path) -> dict[str, Any]:
     """One run, looked at after every epoch; the seed decides training rows, adapter and order."""
     with tempfile.TemporaryDirectory() as scratch:
-        return _record(name, seed, open_session(open_workspace(load_task(lay_out(name, source, Path(scratch))))))
+        return _record(name, seed, open_session(open_workspace(load_task(copy_demo(name, source, Path(scratch))))))
 
 
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
-    examples = drawn(splits["train"], TRAIN, task.task.kind, seed)
-    dev, test = session.part("dev", DEV), session.part("test", TEST)
+    examples = sample_rows(splits["train"], TRAIN, task.task.kind, seed)
+    dev, test = session.subset("dev", DEV), session.subset("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)

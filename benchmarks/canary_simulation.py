@@ -1,10 +1,11 @@
 """Simulates canaries: how often one says something false, and how many users it takes to say what is true.
 
-Users come by a Zipf law (exponent 0: all alike) and are drawn for the candidate with the share. Each user has a probability of a right answer,
-from a beta distribution around the version's mean with the given correlation of a user's answers, so that answers of one user resemble each
-other. Looks are spread evenly over the logarithm of the answers. Of a canary of two versions that are alike it is counted how often,
-at any look, one is said to be better, or worse; of versions that differ, how many users with an answer there were when that was said, and
-how often by the number that was forecast. Guards: false alarms of errors (equal rates), and of a 95th percentile at its limit.
+Users come by a Zipf law (exponent 0: all alike) and are drawn for the candidate with the share. Each user has a
+probability of a right answer, from a beta distribution around the version's mean with the given correlation of a
+user's answers, so that answers of one user resemble each other. Looks are spread evenly over the logarithm of the
+answers. Of a canary of two versions that are alike it is counted how often, at any look, one is said to be better,
+or worse; of versions that differ, how many users with an answer there were when that was said, and how often by the
+number that was forecast. Guards: false alarms of errors (equal rates), and of a 95th percentile at its limit.
 
     python benchmarks/canary_simulation.py [--runs 1000] [--out FILE]
 """
@@ -103,7 +104,8 @@ def alike(cell: Cell, runs: int) -> dict[str, Any]:
 
 
 def different(cell: Cell, runs: int) -> dict[str, Any]:
-    """Count how often, and at how many users, the truth is said: which one is better, or not worse by the margin where both are alike."""
+    """Count how often, and at how many users, the truth is said: which one is better, or not worse by the margin
+    where both are alike."""
     effect = cell.candidate - cell.production
     shift = MARGIN if effect == 0 else 0.0
     users: list[float] = []

@@ -1,8 +1,10 @@
-"""Labels scored in waves against all labels in one pass, on the 77 intents of Banking77 with the real small model, A B B A in one process.
+"""Labels scored in waves against all labels in one pass, on the 77 intents of Banking77 with the real small model, A
+B B A in one process.
 
-Run: python benchmarks/choose_labels.py --source FOLDER  →  benchmarks/results/choose_labels.json; FOLDER holds banking77.train.csv and banking77.test.csv
-One pass is the code of the commit BEFORE, read from git. The tuned model is LoRA on the rows of one part of the data, for one epoch;
---run keeps it or takes one that was made. Seconds are those of the processor (run it with OMP_NUM_THREADS=1), told as ratios, so that a busy machine matters little.
+Run: python benchmarks/choose_labels.py --source FOLDER  →  benchmarks/results/choose_labels.json; FOLDER holds
+banking77.train.csv and banking77.test.csv One pass is the code of the commit BEFORE, read from git. The tuned model
+is LoRA on the rows of one part of the data, for one epoch; --run keeps it or takes one that was made. Seconds are
+those of the processor (run it with OMP_NUM_THREADS=1), told as ratios, so that a busy machine matters little.
 """
 
 from __future__ import annotations
@@ -145,7 +147,7 @@ def measured(session: Session, questions: int, before: ModuleType, tokens: Token
     base, labels = session.base, [session.encoder.answer(label) for label in session.workspace.labels]
 
     def asked(split: str, most: int) -> list[LabelRequest]:
-        prompts = builder.prompts(session.part(split, most))  # type: ignore[arg-type]
+        prompts = builder.prompts(session.subset(split, most))  # type: ignore[arg-type]
         return [LabelRequest(id=one.id, ids=session.encoder.prompt(one.messages)) for one in prompts]
 
     requests = asked("test", questions)

@@ -1,11 +1,13 @@
-"""Crawls 10,000 pages of a local server, ours beside scrapy on the same site, each as a whole process, with no limit of rate on either side.
+"""Crawls 10,000 pages of a local server, ours beside scrapy on the same site, each as a whole process, with no limit
+of rate on either side.
 
-Run: python benchmarks/crawl.py --scrapy PYTHON  →  benchmarks/results/crawl.json
-PYTHON is that of an environment with scrapy. The server makes the pages on the fly: 100 sections of 100 pages, some 12 KB each with 40
-links, a robots.txt, no sitemap. Both sides obey robots.txt, have 16 requests under way, follow the links of the host only, hold every
-page's content until the end and print how many bytes they have; ours also keeps them in its cache, scrapy writes nothing. In the order
-A B B A; wall and processor seconds of the process with its children (the server is another process), and the largest resident set of all
-of them together, sampled ten times a second. Then ours once more, with the cache of the run before: conditional requests (304).
+Run: python benchmarks/crawl.py --scrapy PYTHON  →  benchmarks/results/crawl.json PYTHON is that of an environment
+with scrapy. The server makes the pages on the fly: 100 sections of 100 pages, some 12 KB each with 40 links, a
+robots.txt, no sitemap. Both sides obey robots.txt, have 16 requests under way, follow the links of the host only,
+hold every page's content until the end and print how many bytes they have; ours also keeps them in its cache, scrapy
+writes nothing. In the order A B B A; wall and processor seconds of the process with its children (the server is
+another process), and the largest resident set of all of them together, sampled ten times a second. Then ours once
+more, with the cache of the run before: conditional requests (304).
 """
 
 from __future__ import annotations

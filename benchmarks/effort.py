@@ -1,12 +1,13 @@
-"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what effort standard finds.
+"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what
+effort standard finds.
 
-python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl, those there are kept
-python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some arms anew, in a line that stands for theirs
-python benchmarks/effort.py run … --folder FOLDER       # one that was cut off goes on
-python benchmarks/effort.py compare                     # → results/effort.json
+python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl,
+those there are kept python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some
+arms anew, in a line that stands for theirs python benchmarks/effort.py run … --folder FOLDER       # one that was
+cut off goes on python benchmarks/effort.py compare                     # → results/effort.json
 
-XQuAD needs the public file of --source (see docs/start/your-data.md). No budget, so that nothing is cut. Scores and what was chosen are of
-interest here; how long it took is not, so other work may stand beside it.
+XQuAD needs the public file of --source (see docs/start/your-data.md). No budget, so that nothing is cut. Scores and
+what was chosen are of interest here; how long it took is not, so other work may stand beside it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from best_weights import SHARED
 
 from trimtab import study
 from trimtab.base.codec import to_plain
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.studies.demo import lay_out
+from trimtab.studies.demo import copy_demo
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "effort_runs.jsonl", HERE / "results" / "effort.json"
@@ -46,7 +47,7 @@ EFFORTS = ("none", "standard")
 def lay_out_task(name: str, folder: Path, source: Path) -> None:
     """The files of a task: `demo.toml` and what it names."""
     if name != "xquad":
-        lay_out(name, folder, cut=True)
+        copy_demo(name, folder, cut=True)
         return
     folder.mkdir(parents=True)
     shutil.copyfile(source / "xquad.en.json", folder / "xquad.en.json")
@@ -78,9 +79,10 @@ def run(
 
 
 def compared() -> list[dict[str, Any]]:
-    """A row an arm: its score with the usual settings and with those that were found, and the seconds that finding them took."""
+    """A row an arm: its score with the usual settings and with those that were found, and the seconds that finding
+    them took."""
     found: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
-    for line in read_lines(RUNS):  # a later line of the same arm stands for it
+    for line in read_json_lines(RUNS):  # a later line of the same arm stands for it
         found[line["task"], line["effort"]] |= {arm["arm"]: arm for arm in line["arms"]}
     table = []
     for name in dict.fromkeys(task for task, _ in found):
@@ -111,7 +113,7 @@ def main() -> None:
             parser.error(f"{given.source}: no xquad.en.json; name its folder with --source, or the tasks without xquad")
         for name in tasks:
             for effort in given.efforts.split(","):
-                known = any((line["task"], line["effort"]) == (name, effort) for line in read_lines(RUNS))
+                known = any((line["task"], line["effort"]) == (name, effort) for line in read_json_lines(RUNS))
                 if given.arms or not known:
                     arms = given.arms.split(",") if given.arms else ARMS[name]
                     append_line(RUNS, run(name, effort, arms, given.seeds, given.folder, given.source))

@@ -1,10 +1,11 @@
 """Which features the `linear` arm should choose among, and which settings retrieval should search.
 
-python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed again
+python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed
+again
 
-Retrieval: recall@3 and MRR@10 of the bundled handbook and XQuAD, over sizes of passages and weights of the two searches. Linear: test
-accuracy on five closed sets, each split several times by the program's own code, over features and penalties; then what each menu of
-features would have come to, chosen on dev as the arm does.
+Retrieval: recall@3 and MRR@10 of the bundled handbook and XQuAD, over sizes of passages and weights of the two
+searches. Linear: test accuracy on five closed sets, each split several times by the program's own code, over
+features and penalties; then what each menu of features would have come to, chosen on dev as the arm does.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from trimtab.base.files import sha256_text, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Encoded, Example, Hit, Message
 from trimtab.base.task import load_task
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.data.split import assign_splits
 from trimtab.measurement.ranking import holds
 from trimtab.model.catalog import resolve
@@ -185,7 +186,7 @@ def features(data: ClosedSet, models: Models, cache: Path) -> dict[str, Array]:
     if not file.is_file():
         texts = [row.input for row in data.rows]
         encoder = ChatEncoder(models.base.tokenizer)
-        prompts = [encoder.prompt(compose(row, data.instruction).messages) for row in data.rows]
+        prompts = [encoder.prompt(build_prompt(row, data.instruction).messages) for row in data.rows]
         np.savez(file, embedding=models.embedder.encode(texts), **hidden(models.base, prompts))
     with np.load(file) as held:
         return dict(held)
@@ -199,7 +200,7 @@ def seconds_a_text(data: ClosedSet, models: Models) -> dict[str, float]:
     words, letters = word_vectorizer().fit(texts), letter_vectorizer().fit(texts)
 
     def prompt(row: Example) -> Sequence[int]:
-        return encoder.prompt(compose(row, data.instruction).messages)
+        return encoder.prompt(build_prompt(row, data.instruction).messages)
 
     ways: dict[str, Callable[[Example], object]] = {
         "words": lambda row: words.transform([row.input]),
@@ -250,7 +251,8 @@ def is_right(hit: Hit, example: Example) -> bool:
 
 
 def retrieval(task_file: Path, embedder: Embedder) -> dict[str, Any]:
-    """Recall@3 and MRR@10 of every size and weight, and their differences from the usual setting with paired standard errors."""
+    """Recall@3 and MRR@10 of every size and weight, and their differences from the usual setting with paired
+    standard errors."""
     workspace = open_workspace(load_task(task_file), refuse_leaks=False)
     unknown = workspace.task.task.unknown
     rows = [row for part in workspace.splits.values() for row in part if row.passages and row.references[0] != unknown]
@@ -278,7 +280,7 @@ def retrieval(task_file: Path, embedder: Embedder) -> dict[str, Any]:
     return {"questions": len(rows), "documents": len(workspace.documents), "settings": settings}
 
 
-def lay_out(name: str, source: Path, folder: Path) -> Path:
+def copy_demo(name: str, source: Path, folder: Path) -> Path:
     """The task file of a data set with documents, in a folder of its own."""
     place = folder / name
     place.mkdir(parents=True)
@@ -317,7 +319,7 @@ def retrieval_of(name: str, source: Path, models: Models, cache: Path) -> Any:
 
     def make() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            return retrieval(lay_out(name, source, Path(folder)), models.embedder)
+            return retrieval(copy_demo(name, source, Path(folder)), models.embedder)
 
     return kept(cache / f"retrieval {name}.json", make)
 

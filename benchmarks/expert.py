@@ -1,15 +1,16 @@
 """The expert's table: the best of a hand-made sweep of TRL against our arm under effort standard, on the same rows.
 
-python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there are kept
-python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
-python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds: their means are compared
-python benchmarks/expert.py usual                      # our arm without any search, beside it: how far the usual settings are
-python benchmarks/expert.py compare                    # → results/expert.json
+python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there
+are kept python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
+python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds:
+their means are compared python benchmarks/expert.py usual                      # our arm without any search, beside
+it: how far the usual settings are python benchmarks/expert.py compare                    # → results/expert.json
 
-Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths; the adapter that
-scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`, nothing else set. Prompts are the
-same to the letter, and both sides' adapters are asked by the same engine, so that training alone differs. Time is processor time,
-the peer's of training alone (its looks at dev are not counted), ours of everything that making the arm took.
+Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths;
+the adapter that scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`,
+nothing else set. Prompts are the same to the letter, and both sides' adapters are asked by the same engine, so that
+training alone differs. Time is processor time, the peer's of training alone (its looks at dev are not counted), ours
+of everything that making the arm took.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from best_weights import SHARED, TASKS, lay_out
+from best_weights import SHARED, TASKS, copy_demo
 from processor import machine
 from train_vs_trl import peer_python
 
@@ -38,11 +39,11 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.files import append_line, read_lines, write_atomic, write_json
+from trimtab.base.files import append_line, read_json_lines, write_atomic, write_json
 from trimtab.base.progress import Progress
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.evaluate import evaluate
 from trimtab.model.adapters.apply import load_adapter, merged
 
@@ -57,7 +58,7 @@ def cut(session: Session) -> None:
     """Fewer rows, drawn so that they stand for all."""
     splits, kind = session.workspace.splits, session.task.task.kind
     sizes = {"train": TRAIN, "dev": DEV, "test": TEST}
-    fewer = {name: drawn(splits[name], most, kind) for name, most in sizes.items()}
+    fewer = {name: sample_rows(splits[name], most, kind) for name, most in sizes.items()}
     session.workspace = replace(session.workspace, splits=fewer)
 
 
@@ -121,7 +122,8 @@ def peers(session: Session, folder: Path, settings: Sequence[dict[str, Any]]) ->
 
 
 def ours(session: Session, folder: Path, *, searches: bool = True, seeds: int = 1) -> dict[str, Any]:
-    """Our arm, made with all the search that a standard effort wants or with none, and its test scores; of further seeds too."""
+    """Our arm, made with all the search that a standard effort wants or with none, and its test scores; of further
+    seeds too."""
     arm = parse_arm("lora", session.task)
     runner = ArmRunner(session, None, Progress())
     began = time.process_time(), time.perf_counter()
@@ -147,7 +149,7 @@ def laid_out(name: str, source: Path, effort: str) -> Iterator[tuple[Session, Pa
     """A task's rows in a folder of their own, opened and cut."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        file = lay_out(name, source, folder)
+        file = copy_demo(name, source, folder)
         file.write_text(f'{file.read_text(encoding="utf-8")}effort = "{effort}"\n', encoding="utf-8")
         session = open_session(open_workspace(load_task(file)))
         cut(session)
@@ -196,7 +198,7 @@ def further(line: dict[str, Any], source: Path) -> dict[str, Any]:
 
 def replaced(change: Callable[[dict[str, Any]], dict[str, Any]], names: Collection[str]) -> None:
     """The lines of some tasks anew."""
-    kept = [change(line) if line["task"] in names else line for line in read_lines(RUNS)]
+    kept = [change(line) if line["task"] in names else line for line in read_json_lines(RUNS)]
     write_atomic(RUNS, "".join(json.dumps(line) + "\n" for line in kept))
 
 
@@ -235,7 +237,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     given = parser.parse_args()
     if given.what == "run":
-        done = {line["task"] for line in read_lines(RUNS)}
+        done = {line["task"] for line in read_json_lines(RUNS)}
         for name in given.tasks.split(","):
             if name not in done:
                 append_line(RUNS, run(name, given.source))
@@ -249,7 +251,7 @@ def main() -> None:
     if given.what == "usual":
         replaced(lambda line: usual(line, given.source), given.tasks.split(","))
         return
-    lines = list(read_lines(RUNS))
+    lines = list(read_json_lines(RUNS))
     result = {"table": [compared(line) for line in lines], "machine": [line["machine"] for line in lines]}
     write_json(RESULT, result)
     for row in result["table"]:

@@ -2,8 +2,9 @@
 
 python benchmarks/extract.py          # → results/extract.json
 
-The weights of `retrieval/extract.py` are fitted here on XQuAD and endoflife, and on no question of the handbook: what is told of the
-handbook is what a user's documents may expect. Each question is asked twice: of all documents, and of all but the one that answers it.
+The weights of `retrieval/extract.py` are fitted here on XQuAD and endoflife, and on no question of the handbook:
+what is told of the handbook is what a user's documents may expect. Each question is asked twice: of all documents,
+and of all but the one that answers it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The sentences that were found for a question: features [C, F], which hold the answer, and which give it and nothing else.
+    """The sentences that were found for a question: features [C, F], which hold the answer, and which give it and
+    nothing else.
 
     `strange`: the share of the question's names that stand in no document.
     """
@@ -180,7 +182,8 @@ def _is(document: str, name: str | None) -> bool:
 
 
 def fit_order(sets: Sequence[Sequence[Scored]]) -> Array:
-    """The weights under which a sentence that holds the answer comes first, by the softmax over each question's sentences; sets weigh alike."""
+    """The weights under which a sentence that holds the answer comes first, by the softmax over each question's
+    sentences; sets weigh alike."""
     parts, rights, shares = [], [], []
     for found in sets:
         used = [one for one in found if one.holds_C.any()]
@@ -211,7 +214,8 @@ def best(one: Scored, weights_F: Array) -> tuple[int, float, float]:
 
 
 def fit_sure(there: Sequence[Sequence[Scored]], absent: Sequence[Sequence[Scored]], weights_F: Array) -> Sure:
-    """From score, cosine and strange names to the log-odds that the sentence answers, a question and its twin without an answer counting alike."""
+    """From score, cosine and strange names to the log-odds that the sentence answers, a question and its twin
+    without an answer counting alike."""
     rows, right, shares = [], [], []
     for group in (*there, *absent):
         for one in group:

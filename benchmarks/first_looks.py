@@ -1,12 +1,15 @@
-"""What the first look at dev should go by, to foretell which learning rate ends best: losses, losses at a temperature, scores; averaged weights.
+"""What the first look at dev should go by, to foretell which learning rate ends best: losses, losses at a
+temperature, scores; averaged weights.
 
-python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # adds a line a run to results/first_looks_runs.jsonl, those there are kept
-python benchmarks/first_looks.py compare                             # → results/first_looks.json
+python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # adds a line a run to
+results/first_looks_runs.jsonl, those there are kept python benchmarks/first_looks.py compare
+# → results/first_looks.json
 
-Rows and lengths are those of the expert's table (64 to train, 64 for dev, 200 for test, 100 steps), five rates in the steps of the
-search around the usual one, each run to its end as the search trains: constant, falling in the last fifth. At each of four looks
-the weights as they are and their mean over the latter half of the steps so far: loss over dev, the same at the temperature that suits
-all dev tokens, and the score of dev. At the end the score of test, which decides nothing.
+Rows and lengths are those of the expert's table (64 to train, 64 for dev, 200 for test, 100 steps), five rates in
+the steps of the search around the usual one, each run to its end as the search trains: constant, falling in the last
+fifth. At each of four looks the weights as they are and their mean over the latter half of the steps so far: loss
+over dev, the same at the temperature that suits all dev tokens, and the score of dev. At the end the score of test,
+which decides nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ from best_weights import SHARED, scores
 from expert import laid_out
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.dev_eval import choice_losses, imitates_labels
+from trimtab.arms.dev_eval import imitates_labels, label_losses
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.lr_search import LOOKS, STEP
 from trimtab.arms.session import Session
 from trimtab.arms.trainer import prepare_base
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
 from trimtab.model.adapters.apply import merged
@@ -104,7 +107,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
             with merged(session.base.model):
                 given = session.answer(builder.prompts(splits["dev"]))
             right = [row.references[0] for row in splits["dev"]]
-            found["choice"] = [round(one, 4) for one in choice_losses(given, right, session.workspace.labels)]
+            found["choice"] = [round(one, 4) for one in label_losses(given, right, session.workspace.labels)]
         return found | {"dev": scores(session, builder, splits["dev"])}
 
     def look() -> DevEvaluation:
@@ -139,7 +142,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
 
 def record(tasks: Sequence[str], source: Path) -> None:
     """Every run that is not there yet."""
-    done = {(line["task"], line["rate_steps"]) for line in read_lines(RUNS)}
+    done = {(line["task"], line["rate_steps"]) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for step in STEPS:
@@ -156,9 +159,10 @@ def signals(look: dict[str, Any], tokens: int) -> dict[str, float]:
 
 
 def compared() -> list[dict[str, Any]]:
-    """A row a task, kind of weights, look and signal: which rate it would choose, and what that rate scored on test at the end, less the best."""
+    """A row a task, kind of weights, look and signal: which rate it would choose, and what that rate scored on test
+    at the end, less the best."""
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in read_lines(RUNS):
+    for line in read_json_lines(RUNS):
         by_task[line["task"]].append(line)
     table = []
     for task, lines in by_task.items():

@@ -1,8 +1,8 @@
 """Answering beside other programs: on all threads, and on as many as find a free core.
 
-Run: python benchmarks/free_cores.py  →  benchmarks/results/free_cores.json, in about ten minutes on two cores, alone on the machine.
-SmolLM2-135M answers one prompt, then 16 at once, beside programs that count all the time, half of it, or all of it at a lower
-priority; new tokens a second, medians of A B B A. The answers are the same.
+Run: python benchmarks/free_cores.py  →  benchmarks/results/free_cores.json, in about ten minutes on two cores, alone
+on the machine. SmolLM2-135M answers one prompt, then 16 at once, beside programs that count all the time, half of
+it, or all of it at a lower priority; new tokens a second, medians of A B B A. The answers are the same.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""The last six layers trained with what enters them kept, against passes from the beginning: the same rows, steps and model, in one process.
+"""The last six layers trained with what enters them kept, against passes from the beginning: the same rows, steps
+and model, in one process.
 
-Run: python benchmarks/frozen.py  →  benchmarks/results/frozen.json, in some minutes on two cores.
-Three epochs over rows of GSM8K with SmolLM2-135M in bf16 in the order A B B A, each from the weights as published; tokens are those of the
-rows. Steps of the optimizer are left out, which both sides have alike. Memory is the highest of a run beyond what the process held before it.
-Seconds of the processor stand beside those of the clock: where other programs run, they say more.
+Run: python benchmarks/frozen.py  →  benchmarks/results/frozen.json, in some minutes on two cores. Three epochs over
+rows of GSM8K with SmolLM2-135M in bf16 in the order A B B A, each from the weights as published; tokens are those of
+the rows. Steps of the optimizer are left out, which both sides have alike. Memory is the highest of a run beyond
+what the process held before it. Seconds of the processor stand beside those of the clock: where other programs run,
+they say more.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""How much of this machine's own rate of matrix products a training step reaches: LoRA and all weights, SmolLM2-135M on GSM8K rows.
+"""How much of this machine's own rate of matrix products a training step reaches: LoRA and all weights, SmolLM2-135M
+on GSM8K rows.
 
-Run: python benchmarks/gemm_share.py [--threads 2]  →  benchmarks/results/gemm_share.json (processors that are there stay); alone on the machine.
-The machine's rate is that of torch's bf16 products, the best of several square sizes; beside it that of the model's own shapes, as
-many rows at a time as a pass may have. Measured in turn with the steps (A B A B A B A), medians of each: a neighbour of the machine may
-have taken half of one. Counted of a step is what no way of training does without: of the layers' weights 4 operations a token with LoRA
-(forward, and back to the input) and 6 with all of them, of the head as many at answer positions alone, the last layer's MLP there alone
-too, of attention the causal half; nothing that is computed a second time.
+Run: python benchmarks/gemm_share.py [--threads 2]  →  benchmarks/results/gemm_share.json (processors that are there
+stay); alone on the machine. The machine's rate is that of torch's bf16 products, the best of several square sizes;
+beside it that of the model's own shapes, as many rows at a time as a pass may have. Measured in turn with the steps
+(A B A B A B A), medians of each: a neighbour of the machine may have taken half of one. Counted of a step is what no
+way of training does without: of the layers' weights 4 operations a token with LoRA (forward, and back to the input)
+and 6 with all of them, of the head as many at answer positions alone, the last layer's MLP there alone too, of
+attention the causal half; nothing that is computed a second time.
 """
 
 from __future__ import annotations

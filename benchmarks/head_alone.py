@@ -1,7 +1,8 @@
-"""What one answer of a classification head takes, asked alone, beside a plain forward pass of transformers over the same prompt.
+"""What one answer of a classification head takes, asked alone, beside a plain forward pass of transformers over the
+same prompt.
 
-Run: python benchmarks/head_alone.py  →  benchmarks/results/head_alone.json
-The arm is trained for a few steps (its weights do not matter to its speed), saved, loaded and merged as a study does.
+Run: python benchmarks/head_alone.py  →  benchmarks/results/head_alone.json The arm is trained for a few steps (its
+weights do not matter to its speed), saved, loaded and merged as a study does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Prompt
-from trimtab.base.task import load_task, own_arm
+from trimtab.base.task import custom_arm, load_task
 from trimtab.model.classifier import load_head
 from trimtab.model.load import DTYPES
 
@@ -57,15 +58,16 @@ def seconds(ask: Callable[[Prompt], object], prompt: Prompt) -> float:
 
 
 def measured(session: Session, run: Path, questions: int) -> dict[str, Any]:
-    """Medians in ms and the median over prompts of each ratio to the plain pass, in the order A B C C B A for every prompt."""
-    arm = own_arm("quick", ArmTable(weights="lora", stages=("head",), epochs=0.05))
+    """Medians in ms and the median over prompts of each ratio to the plain pass, in the order A B C C B A for every
+    prompt."""
+    arm = custom_arm("quick", ArmTable(weights="lora", stages=("head",), epochs=0.05))
     train_weights(session, arm, Context(), run, Progress())
     examples = session.workspace.splits["test"][:questions]
     with ready_arm(session, arm, Context(), run, examples) as able:
         many = head_answerer(session, load_head(session.base, run / "adapter"))
         asked: dict[str, Callable[[Prompt], object]] = {
             "plain": plain_pass(session),
-            "alone": able.alone,
+            "alone": able.answer_one,
             "nothing_held": lambda prompt: many([prompt]),
         }
         prompts = able.builder.prompts(examples)

@@ -1,7 +1,8 @@
-"""What a classification head loses without a bias: the same heads with and without, on the base as it is and trained with LoRA.
+"""What a classification head loses without a bias: the same heads with and without, on the base as it is and trained
+with LoRA.
 
-Run: python benchmarks/head_bias.py  →  benchmarks/results/head_bias.json
-transformers' sequence classifiers have no bias, so ours has none. Both kinds start from the same weights and see the same rows in the same order.
+Run: python benchmarks/head_bias.py  →  benchmarks/results/head_bias.json transformers' sequence classifiers have no
+bias, so ours has none. Both kinds start from the same weights and see the same rows in the same order.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def main() -> None:
         place = Path(shutil.copytree(chosen.task.parent if chosen.task else source, Path(scratch) / "task"))
         session = open_session(open_workspace(load_task(place / (chosen.task.name if chosen.task else "trimtab.toml"))))
         splits = session.workspace.splits
-        parts = (splits["train"], session.part("train", chosen.rows), splits["test"])
+        parts = (splits["train"], session.subset("train", chosen.rows), splits["test"])
         every, some, test = (head_rows(session, Context(), part, 0)[0] for part in parts)
         result = {
             "what": f"accuracy on test of classification heads without a bias and with one: {session.task.task.name}, {session.task.base.model}",

@@ -1,8 +1,10 @@
-"""What an installation brings: packages, MB and seconds of the core in fresh environments, and what each extra adds to it.
+"""What an installation brings: packages, MB and seconds of the core in fresh environments, and what each extra adds
+to it.
 
-The wheel is built from this clone and installed by uv, with its own settings. The core is installed into new environments with an empty
-and with a filled cache. Then each extra is installed on top of the core and taken off again. Sizes are those of the installed files. Seconds
-hang on the network and the load, which the result names; pip takes longer, most of it to choose versions.
+The wheel is built from this clone and installed by uv, with its own settings. The core is installed into new
+environments with an empty and with a filled cache. Then each extra is installed on top of the core and taken off
+again. Sizes are those of the installed files. Seconds hang on the network and the load, which the result names; pip
+takes longer, most of it to choose versions.
 
     python benchmarks/installation.py
 """

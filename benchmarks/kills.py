@@ -1,10 +1,12 @@
-"""Kills training with SIGKILL at random moments, inside saves too, resumes it, and compares the weights that come out to the bit.
+"""Kills training with SIGKILL at random moments, inside saves too, resumes it, and compares the weights that come
+out to the bit.
 
-Run: python benchmarks/kills.py  →  benchmarks/results/kills.json
-On a tiny random model every objective is trained undisturbed (`full` and `freeze`: `sft` of a model's own weights, in bfloat16 and by our
-kernels), then again and again in processes that die, by a clock or at one of their own writes (before it, after it, or with half a file of
-weights written), each time gone on with, until it is done. Half of the runs save after every step, half at their looks at dev alone. A killed
-process leaves the system standing: what a power cut does is not shown. It forks: Linux or macOS.
+Run: python benchmarks/kills.py  →  benchmarks/results/kills.json On a tiny random model every objective is trained
+undisturbed (`full` and `freeze`: `sft` of a model's own weights, in bfloat16 and by our kernels), then again and
+again in processes that die, by a clock or at one of their own writes (before it, after it, or with half a file of
+weights written), each time gone on with, until it is done. Half of the runs save after every step, half at their
+looks at dev alone. A killed process leaves the system standing: what a power cut does is not shown. It forks: Linux
+or macOS.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trimtab.base import files
-from trimtab.base.files import read_lines, sha256_file, write_json
+from trimtab.base.files import read_json_lines, sha256_file, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
@@ -63,7 +65,8 @@ Sides = tuple[TrainingObjective[Any], TrainingObjective[Any]]  # over the rows o
 
 
 def tiny_base(layers: int = 2, moves: str = "lora") -> Base:
-    """A random Llama of few layers, the same each time: LoRA moves beside it in float32, or its own weights in bfloat16.
+    """A random Llama of few layers, the same each time: LoRA moves beside it in float32, or its own weights in
+    bfloat16.
 
     Those by `full` or `freeze`, in sizes that our kernels take.
     """
@@ -234,7 +237,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
     Raises InputError where a line of its events is damaged.
     """
-    list(read_lines(folder / "metrics.jsonl"))
+    list(read_json_lines(folder / "metrics.jsonl"))
     digests = {
         path.name: sha256_file(path) if path.is_file() else "" for path in sorted((folder / "adapter").iterdir())
     }
@@ -305,7 +308,8 @@ class Watched:
 
 
 def sitting(name: str, folder: Path, save_seconds: float, death: Death) -> tuple[int, Any, float]:
-    """A process that trains until it is done or dies: its exit code (negative: the signal), what it told, and its seconds."""
+    """A process that trains until it is done or dies: its exit code (negative: the signal), what it told, and its
+    seconds."""
     seen = RawArray("q", 2)
     began = time.monotonic()
     child = os.fork()

@@ -1,8 +1,10 @@
-"""Passes of a step side by side against one after another on all threads: training steps of LoRA, beside no, one and three busy programs.
+"""Passes of a step side by side against one after another on all threads: training steps of LoRA, beside no, one and
+three busy programs.
 
-Run: python benchmarks/lanes.py  →  benchmarks/results/lanes.json (processors that are there stay), in about ten minutes on two cores.
-SmolLM2-135M in bf16, rank 16, 8 GSM8K rows a step. Each run is a process of its own, in the order A B B A; the busy programs do nothing but
-count, as many as are named. Tokens a second, and the largest resident memory of a run.
+Run: python benchmarks/lanes.py  →  benchmarks/results/lanes.json (processors that are there stay), in about ten
+minutes on two cores. SmolLM2-135M in bf16, rank 16, 8 GSM8K rows a step. Each run is a process of its own, in the
+order A B B A; the busy programs do nothing but count, as many as are named. Tokens a second, and the largest
+resident memory of a run.
 """
 
 from __future__ import annotations

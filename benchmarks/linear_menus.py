@@ -1,4 +1,5 @@
-"""Fits of the linear arm over features and penalties, and what each menu of them comes to when dev chooses (see embeddings.py)."""
+"""Fits of the linear arm over features and penalties, and what each menu of them comes to when dev chooses (see
+embeddings.py)."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def letter_vectorizer(**settings: Any) -> Any:
 
 
 def fit_all(rows: Sequence[Example], parts: Mapping[str, Sequence[int]], dense: Mapping[str, Array]) -> dict[str, Any]:
-    """One split: its test rows, and of every kind of feature with every penalty the accuracy and loss on dev, which test rows were right, seconds of the processor."""
+    """One split: its test rows, and of every kind of feature with every penalty the accuracy and loss on dev, which
+    test rows were right, seconds of the processor."""
     texts = {name: [rows[number].input for number in part] for name, part in parts.items()}
     labels = {name: np.array([rows[number].references[0] for number in part]) for name, part in parts.items()}
     spaces: dict[str, dict[str, Any]] = {}
@@ -97,7 +99,8 @@ def chosen(fits: Sequence[Fit], menu: str, rule: str) -> Fit:
 def gap(
     ours: Sequence[Fit], theirs: Sequence[Fit], tests: Sequence[Sequence[int]], groups: Sequence[str]
 ) -> list[float]:
-    """Mean difference of being right over all splits, and its standard error by group: a row counts in every split that tests it."""
+    """Mean difference of being right over all splits, and its standard error by group: a row counts in every split
+    that tests it."""
     per_row = [
         (groups[number], one - other)
         for mine, yours, test in zip(ours, theirs, tests, strict=True)

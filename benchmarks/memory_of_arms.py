@@ -1,7 +1,7 @@
 """How far the memory that a plan foretells lies from the peak that an arm of the base model then holds.
 
-Run: python benchmarks/memory_of_arms.py  →  benchmarks/results/memory_of_arms.json
-Each arm is a study of its own in a process of its own, on the demo's handbook with the real small model; the last studies all of them in one process.
+Run: python benchmarks/memory_of_arms.py  →  benchmarks/results/memory_of_arms.json Each arm is a study of its own in
+a process of its own, on the demo's handbook with the real small model; the last studies all of them in one process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Every method of training at its usual settings: memory against what was foretold, and how far dev loss falls in a few steps.
+"""Every method of training at its usual settings: memory against what was foretold, and how far dev loss falls in a
+few steps.
 
 Run: python benchmarks/methods.py  →  benchmarks/results/methods.json
 All run one after another in one process, on rows of the bundled spam example with the real small model.
@@ -21,7 +22,7 @@ from trimtab.arms.session import Session, open_session
 from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
-from trimtab.base.grammar import METHODS, named
+from trimtab.base.grammar import METHODS, arm_from_name
 from trimtab.base.machine import MemoryPeak, describe_machine, release_memory, versions
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.training.estimates import memory_mb
@@ -34,11 +35,11 @@ ROWS, DEV_ROWS, BATCH, PRECISION = 64, 24, 8, "bf16"
 
 def measured(session: Session, method: str, times: float) -> dict[str, Any]:
     """One method at `times` its usual rate: one epoch over the same rows."""
-    arm = named(method)
+    arm = arm_from_name(method)
     if arm is None:
         raise SystemExit(f"{method} is no method")
     rows, dev = (
-        training_rows(session, Context(), session.part(split, count), 0)[0]
+        training_rows(session, Context(), session.subset(split, count), 0)[0]
         for split, count in (("train", ROWS), ("dev", DEV_ROWS))
     )
     plan = recipe(arm, len(rows), 0, hidden=session.base.model.config.hidden_size)

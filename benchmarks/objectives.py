@@ -1,10 +1,13 @@
-"""Every objective once from end to end on the real small model: what it should move on held-out items, before and after, and what is forgotten.
+"""Every objective once from end to end on the real small model: what it should move on held-out items, before and
+after, and what is forgotten.
 
-python benchmarks/objectives.py run [--only dpo,grpo]   # trains; adds a line an objective to results/objectives_runs.jsonl, those there are kept
-python benchmarks/objectives.py table                   # results/objectives.json, and the table
+python benchmarks/objectives.py run [--only dpo,grpo]   # trains; adds a line an objective to
+results/objectives_runs.jsonl, those there are kept python benchmarks/objectives.py table                   #
+results/objectives.json, and the table
 
-Each is a stage alone on the base model, trained by the code that trains arms, on a cut of a bundled example or on made sums. Forgetting is the
-loss on rows of another bundled example. One seed and few rows: it shows that a stage does what it is for, not which is the best.
+Each is a stage alone on the base model, trained by the code that trains arms, on a cut of a bundled example or on
+made sums. Forgetting is the loss on rows of another bundled example. One seed and few rows: it shows that a stage
+does what it is for, not which is the best.
 """
 
 from __future__ import annotations
@@ -20,21 +23,21 @@ from typing import Any
 
 from studies import write_sums
 
-from trimtab.arms.answerers import score_on
+from trimtab.arms.answerers import score_on_dev
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.objectives import compared, judged_answers, new_head, training_rows
+from trimtab.arms.objectives import answer_pairs, judged_answers, new_head, training_rows
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.session import Session, open_session
-from trimtab.arms.teacher import Teacher, answer_row, same_tokens
+from trimtab.arms.teacher import Teacher, answer_row, same_tokenization
 from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.config import ArmTable, RewardTable, TeacherTable
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.grammar import DISTILL, PREFERENCES, REWARD, REWARDED
 from trimtab.base.machine import describe_machine, release_memory, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Split
-from trimtab.base.task import Task, load_task, own_arm
+from trimtab.base.task import Task, custom_arm, load_task
 from trimtab.measurement.rewards import Answered
 from trimtab.model.adapters.apply import merged
 from trimtab.model.classifier import ClassificationHead, load_head
@@ -75,7 +78,8 @@ WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A stage on an example: for how many epochs, at which rate and batch (the usual ones where None), and what it should move."""
+    """A stage on an example: for how many epochs, at which rate and batch (the usual ones where None), and what it
+    should move."""
 
     example: str
     moves: str
@@ -84,7 +88,8 @@ class Case:
     batch: int | None = None
 
 
-# What goes on from weights that answer already has a tenth or a hundredth of the usual rate; here it begins with the base, and has half.
+# What goes on from weights that answer already has a tenth or a hundredth of the usual rate; here it begins with the
+# base, and has half.
 CASES = {
     "sft": Case(example="handbook", moves="loss", epochs=3.0),
     "docs": Case(example="handbook", moves="documents_loss", epochs=1.0),
@@ -113,14 +118,15 @@ def task_of(example: str, scratch: Path) -> Task:
 def session_of(example: str, scratch: Path, **tables: Any) -> Session:
     """A session over few rows of an example; `tables` take the place of the task's own."""
     session = open_session(open_workspace(task_of(example, scratch).model_copy(update=tables)), PRECISION)
-    splits = {name: session.part(name, most) for name, most in ROWS.items()}
+    splits = {name: session.subset(name, most) for name, most in ROWS.items()}
     preferences = {name: session.workspace.preferences[name][:most] for name, most in PAIRS.items()}
     session.workspace = replace(session.workspace, splits=splits, preferences=preferences)
     return session
 
 
 class Measure:
-    """Looks at the weights that are on: what an objective is about on held-out items, and the loss on rows of another example."""
+    """Looks at the weights that are on: what an objective is about on held-out items, and the loss on rows of
+    another example."""
 
     def __init__(self, session: Session, arm: Arm, scratch: Path) -> None:
         self.session, self.arm, self.stage = session, arm, arm.stages[0]
@@ -140,7 +146,7 @@ class Measure:
         base = self.session.base
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
-            scored = BradleyTerry(compared(self.judged), head, batch=BATCH, seed=0)
+            scored = BradleyTerry(answer_pairs(self.judged), head, batch=BATCH, seed=0)
             return {**found, "pair_accuracy": evaluate_objective(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
             told = evaluate_objective(
@@ -153,7 +159,7 @@ class Measure:
         if self.lessons is not None:
             found["teacher_loss"] = evaluate_objective(base, self.lessons).dev_loss or 0.0
         with merged(base.model):
-            found["metric"], _ = score_on(self.session, self.test, self.builder, self.session.answer, None)
+            found["metric"], _ = score_on_dev(self.session, self.test, self.builder, self.session.answer, None)
             if self.stage in REWARDED:
                 found["reward"] = self.earned()
         return found
@@ -172,7 +178,7 @@ class Measure:
 def teacher_in(scratch: Path) -> Path:
     """A teacher that knows the handbook's questions: the base with all its weights tuned on them, as a folder."""
     session = session_of("handbook", scratch / "taught")
-    arm = own_arm("teacher", ArmTable(weights="full", stages=("sft",), epochs=TEACHER_EPOCHS))
+    arm = custom_arm("teacher", ArmTable(weights="full", stages=("sft",), epochs=TEACHER_EPOCHS))
     train_weights(session, arm, Context(), scratch / "teacher-run", Progress())
     for part in (session.base.model, session.base.tokenizer):
         part.save_pretrained(scratch / "teacher")
@@ -183,7 +189,7 @@ def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> 
     """What the teacher says to held-out questions, as an objective to look at."""
     teacher = Teacher(session, scratch / "asked", Progress())
     taught, own = teacher.answers(Context(), "test", examples), teacher.own
-    if own is None or not same_tokens(session.encoder, own.encoder, taught):
+    if own is None or not same_tokenization(session.encoder, own.encoder, taught):
         raise SystemExit("the teacher is another model than it was made of")
     asked = [(answer_row(session.encoder, one), answer_row(own.encoder, one)) for one in taught]
     lessons = [TeacherTargets(student=TrainingRow(encoded=mine), teacher=its) for mine, its in asked]
@@ -198,7 +204,7 @@ def run(name: str, scratch: Path) -> dict[str, Any]:
         tables = {"teacher": TeacherTable(model=str(teacher_in(scratch)))}
     session = session_of(case.example, scratch, **tables)
     table = ArmTable(weights="lora", stages=(name,), epochs=case.epochs, learning_rate=case.rate, batch=case.batch)
-    arm, folder = own_arm(f"own-{name}", table), scratch / "run"
+    arm, folder = custom_arm(f"own-{name}", table), scratch / "run"
     measure = Measure(session, arm, scratch)
     session.fresh_base()
     before = measure.look(new_head(session, arm, 0))
@@ -235,7 +241,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--only", default=",".join(CASES), help="these objectives, separated by commas")
     given = parser.parse_args()
-    done = {line["objective"] for line in read_lines(RUNS)}
+    done = {line["objective"] for line in read_json_lines(RUNS)}
     for name in given.only.split(",") if given.what == "run" else ():
         if name in done:
             continue
@@ -243,7 +249,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             append_line(RUNS, {**run(name, Path(scratch)), "machine": describe_machine(), "versions": versions()})
         release_memory()
-    lines = list(read_lines(RUNS))
+    lines = list(read_json_lines(RUNS))
     what = f"one stage of LoRA on smollm2-135m-q4 in {PRECISION}, one seed, {ROWS['test']} held-out questions or {PAIRS['test']} pairs"
     write_json(RESULT, {"what": what, "table": table(lines), "runs": lines})
     print(table(lines))

@@ -1,11 +1,13 @@
-"""What a tuned arm should be shown, and by what on dev that can be told: `lora+rag` on the bundled handbook, other passages and rates.
+"""What a tuned arm should be shown, and by what on dev that can be told: `lora+rag` on the bundled handbook, other
+passages and rates.
 
-python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there are kept
-python benchmarks/passages.py compare                 # → results/passages.json
+python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there
+are kept python benchmarks/passages.py compare                 # → results/passages.json
 
-A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At each of four looks:
-loss of the dev answers with every right passage put in and with passages as they are found, score of dev questions, score of test
-questions (which decides nothing). Beside them how often each way of looking up finds the right passage. Times are of no interest here.
+A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At
+each of four looks: loss of the dev answers with every right passage put in and with passages as they are found,
+score of dev questions, score of test questions (which decides nothing). Beside them how often each way of looking up
+finds the right passage. Times are of no interest here.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from best_weights import scores
 from trimtab.arms.contexts import Context, PromptBuilder, is_unknown
 from trimtab.arms.objectives import training_rows
 from trimtab.arms.recipe import recipe_for
-from trimtab.arms.search.passage_search import find_right
+from trimtab.arms.search.passage_search import gold_retrieved
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.trainer import prepare_base
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
-from trimtab.studies.demo import lay_out
+from trimtab.studies.demo import copy_demo
 from trimtab.training.batch import TrainingRow
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
@@ -106,7 +108,7 @@ def found(session: Session, what: str) -> dict[str, float]:
     shares = {}
     for part in ("train", "dev", "test"):
         rows = [row for row in session.workspace.splits[part] if not is_unknown(row, session)]
-        shares[part] = round(fmean(find_right(session, context_of(what)[0], rows)[0].values()), 4)
+        shares[part] = round(fmean(gold_retrieved(session, context_of(what)[0], rows)[0].values()), 4)
     return shares
 
 
@@ -119,7 +121,7 @@ def compared(session: Session) -> list[dict[str, Any]]:
             **{name: [round(fmean(look[name]), 4) for look in line["looks"]] for name in ("put_in", "as_asked", "dev")},
             "test": [look["test"] for look in line["looks"]],
         }
-        for line in read_lines(RUNS)
+        for line in read_json_lines(RUNS)
     ]
 
 
@@ -129,11 +131,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN", help=", ".join(GRID))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        file = lay_out("handbook", Path(scratch) / "handbook", cut=True)
+        file = copy_demo("handbook", Path(scratch) / "handbook", cut=True)
         session = open_session(open_workspace(load_task(file)))
         if given.what == "run":
             for what in given.runs or GRID:
-                if not any(line["what"] == what for line in read_lines(RUNS)):
+                if not any(line["what"] == what for line in read_json_lines(RUNS)):
                     append_line(RUNS, run(session, what))
             return
         table = compared(session)

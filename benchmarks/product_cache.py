@@ -1,9 +1,11 @@
 """What prepared products cost in memory, and what keeping fewer of them costs in time.
 
 Run: python benchmarks/product_cache.py  →  benchmarks/results/product_cache.json, in about ten minutes on one core.
-oneDNN keeps the code that it made for each shape of a product, and torch what led to it (1,024 of each by default). Each run is a process of its own:
-SmolLM2-135M gives 96 answers of 4 to 64 tokens to prompts of 20 to 200, as a server would, then LoRA r=16 is trained for some steps of 8 GSM8K rows, and of 32 rows of 12 to 60 tokens. Tokens a
-second of the processor of both, on one thread, so that other work counts little, and the memory that the process then holds beyond what it held with the model loaded.
+oneDNN keeps the code that it made for each shape of a product, and torch what led to it (1,024 of each by default).
+Each run is a process of its own: SmolLM2-135M gives 96 answers of 4 to 64 tokens to prompts of 20 to 200, as a
+server would, then LoRA r=16 is trained for some steps of 8 GSM8K rows, and of 32 rows of 12 to 60 tokens. Tokens a
+second of the processor of both, on one thread, so that other work counts little, and the memory that the process
+then holds beyond what it held with the model loaded.
 """
 
 from __future__ import annotations

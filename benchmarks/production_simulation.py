@@ -1,8 +1,9 @@
 """How far the quality in use from few labels can be trusted: made traffic whose share of right answers is known.
 
-Each answer has a probability that the arm gives it, from a beta distribution, and is right with that probability plus a shift (0: the arm
-is calibrated). Some are labelled, drawn as `trimtab label` draws them. Counted over the runs, for the labels alone and with the arm's
-confidence: how often 95% intervals hold the true share, their width, the bias in its standard errors, and the labels saved.
+Each answer has a probability that the arm gives it, from a beta distribution, and is right with that probability
+plus a shift (0: the arm is calibrated). Some are labelled, drawn as `trimtab label` draws them. Counted over the
+runs, for the labels alone and with the arm's confidence: how often 95% intervals hold the true share, their width,
+the bias in its standard errors, and the labels saved.
 
     python benchmarks/production_simulation.py [--runs 2000] [--out FILE]
 """

@@ -1,7 +1,9 @@
-"""The products of one pass of SmolLM2-135M's layers over a few rows: in bf16, laid out for the processor beforehand, together, and in 8 bits.
+"""The products of one pass of SmolLM2-135M's layers over a few rows: in bf16, laid out for the processor beforehand,
+together, and in 8 bits.
 
 Run: python benchmarks/products.py  →  benchmarks/results/products.json, in about two minutes; alone on the machine.
-Random weights of the model's shapes, 30 layers, so that they do not stay in the processor's cache; medians, milliseconds.
+Random weights of the model's shapes, 30 layers, so that they do not stay in the processor's cache; medians,
+milliseconds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""How much less is invented where an answer must stand in the passages shown: the same weights and prompts, with and without `quote`.
+"""How much less is invented where an answer must stand in the passages shown: the same weights and prompts, with and
+without `quote`.
 
-python benchmarks/quotes.py TASK ARM …      # → results/quotes.json: an entry for each arm; a trained one as it was made last
+python benchmarks/quotes.py TASK ARM …      # → results/quotes.json: an entry for each arm; a trained one as it was
+made last
 
-Of answers that do not abstain: `elsewhere` stand word for word in none of their passages (case, blanks and the full stop at the end aside);
-`invented` give a number, date, time or name that neither the question nor any of the passages has.
+Of answers that do not abstain: `elsewhere` stand word for word in none of their passages (case, blanks and the full
+stop at the end aside); `invented` give a number, date, time or name that neither the question nor any of the
+passages has.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ def measured(session: Session, name: str) -> dict[str, Any]:
         with ready_arm(session, arm, context, saved.folder if saved else task.folder / FOLDER) as able:
             prompts = able.builder.prompts(test)
             batches = [prompts[start : start + BATCH_ITEMS] for start in range(0, len(prompts), BATCH_ITEMS)]
-            given = [one for batch in batches for one in able.many(batch)]
+            given = [one for batch in batches for one in able.answer_batch(batch)]
         found[side] = {**told(session, list(zip(test, prompts, given, strict=True))), "context": context.chosen()}
     return found
 

@@ -1,12 +1,13 @@
-"""Whether a reader beats the sentence that answers: a span head on the embedding model's encoder, trained on a task's own rows.
+"""Whether a reader beats the sentence that answers: a span head on the embedding model's encoder, trained on a
+task's own rows.
 
 python benchmarks/reader.py TASK … [--epochs 6] [--longest 384]    # → results/reader.json: an entry for each task
                                                                    # (what `benchmarks/studies.py` lays out)
 
-The reader sees the best three passages of the product's own search and gives the span with the highest sum of start and end scores,
-or abstains where the score of no answer is higher by more than a threshold that dev chooses. It is trained on the passages that hold
-a row's reference, each beside one that was found and does not hold it. Dev chooses the epoch. It is not part of the product; this file
-holds the reason.
+The reader sees the best three passages of the product's own search and gives the span with the highest sum of start
+and end scores, or abstains where the score of no answer is higher by more than a threshold that dev chooses. It is
+trained on the passages that hold a row's reference, each beside one that was found and does not hold it. Dev chooses
+the epoch. It is not part of the product; this file holds the reason.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def looked_up(workspace: Workspace) -> dict[str, list[str]]:
 
 
 def measured(file: Path, epochs: int, longest: int) -> dict[str, Any]:
-    """Train the reader of one task for so many epochs, on questions with passages of at most `longest` tokens, and ask it."""
+    """Train the reader of one task for so many epochs, on questions with passages of at most `longest` tokens, and
+    ask it."""
     workspace = open_workspace(load_task(file))
     task, unknown = workspace.task, workspace.task.task.unknown
     texts, reader = looked_up(workspace), Reader(resolve(workspace.task.base.embedding), longest)

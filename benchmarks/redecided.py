@@ -1,6 +1,8 @@
-"""Finished studies decided again by the present rules, from their stored answers: the verdict of then beside the verdict of now.
+"""Finished studies decided again by the present rules, from their stored answers: the verdict of then beside the
+verdict of now.
 
-Run: python benchmarks/redecided.py STUDY_FOLDER [STUDY_FOLDER ...]     # folders .trimtab/studies/ID with arms and answers
+Run: python benchmarks/redecided.py STUDY_FOLDER [STUDY_FOLDER ...]     # folders .trimtab/studies/ID with arms and
+answers
 """
 
 from __future__ import annotations

@@ -1,18 +1,24 @@
-"""Kills writers of a registry with SIGKILL at random moments, and looks after each time whether everything that was acknowledged is there.
+"""Kills writers of a registry with SIGKILL at random moments, and looks after each time whether everything that was
+acknowledged is there.
 
-Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json
-In a cycle several processes register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by
-a clock, after some acknowledgements, or at one of its own writes (before it or after it). What a method returned from is written down by the process that called
-it. Then, from outside: every version and move that was acknowledged is there as it was told; no number was told twice; every move says
-from which version the one before it had moved; every version that was not collected is whole, by the hashes of its files, and so is
-what every alias names. After ROTATE cycles a registry is read through (SQLite's own check too) and the next begins with none there, so
-that making it is killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there and dropped.
-A killed process leaves the system standing: what a power cut does is not shown. It forks: Linux or macOS.
+Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json In a cycle several processes
+register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by a clock,
+after some acknowledgements, or at one of its own writes (before it or after it). What a method returned from is
+written down by the process that called it. Then, from outside: every version and move that was acknowledged is there
+as it was told; no number was told twice; every move says from which version the one before it had moved; every
+version that was not collected is whole, by the hashes of its files, and so is what every alias names. After ROTATE
+cycles a registry is read through (SQLite's own check too) and the next begins with none there, so that making it is
+killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there and dropped.
+The result is written after every registry. A run goes on from what stands in --out, up to --cycles in all; take that
+file away to begin anew. Writers are forked from a process that has used a registry before, so that a cycle spends
+its time on writes, not on imports. A killed process leaves the system standing: what a power cut does is not shown.
+It forks: Linux or macOS.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import shutil
@@ -24,7 +30,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -39,13 +45,13 @@ from sqlalchemy import Engine, event
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, write_atomic, write_json
 from trimtab.base.machine import describe_machine
-from trimtab.base.task import load_task
+from trimtab.base.task import Task, load_task
 from trimtab.base.versions import Lineage, Version
 from trimtab.upkeep.registry import Registry, registry
 
 RESULT = Path(__file__).resolve().parent / "results" / "registry_crashes.json"
 ALIASES = ("production", "candidate")
-ROTATE = 25  # cycles of one registry
+ROTATE = 10  # cycles of one registry; each of its records is read again after every cycle
 DEATHS = (1, 3, 3)  # shares of deaths: by a clock from the start, after acknowledgements, at a write of its own
 LONGEST, PATIENCE = 0.2, 60.0  # seconds of that clock at most, and after which every writer is dead
 MOST_TOLD = 24  # acknowledgements of a cycle, after which every writer is dead
@@ -68,7 +74,8 @@ DRAFT = Version(
 
 
 class Dying:
-    """Kills this process at its `write`-th write of those that Python sees: files synced, renamed, linked, taken away, and commits."""
+    """Kills this process at its `write`-th write of those that Python sees: files synced, renamed, linked, taken
+    away, and commits."""
 
     def __init__(self, write: int, late: bool) -> None:
         self.left, self.late = write, late
@@ -92,11 +99,18 @@ class Dying:
 def write_for_ever(
     open_it: Callable[[], Registry], file: Path, folder: Path, draw: random.Random, told: Any, place: int
 ) -> None:
-    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted in `told`."""
+    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted
+    in `told`.
+
+    Ends where the process that would kill it is gone.
+    """
+    parent = os.getppid()
     acknowledged = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     mine = open_it()
     known: list[int] = []
     for turn in range(1_000_000):
+        if os.getppid() != parent:
+            return
         act = draw.random()
         try:
             if act < 0.45 or not known:
@@ -133,8 +147,9 @@ def bundle(folder: Path, text: str) -> Path:
 def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: random.Random) -> int:
     """Start writers and kill them; how many ended otherwise, by an error.
 
-    Some die by a clock that begins with them, so while they open the registry; some once so many acknowledgements were given in all,
-    however long that takes on a busy machine; some at a write of their own, or with the last of the others.
+    Some die by a clock that begins with them, so while they open the registry; some once so many acknowledgements
+    were given in all, however long that takes on a busy machine; some at a write of their own, or with the last of
+    the others.
     """
     told = RawArray("q", writers)
     deaths: dict[int, tuple[float, int]] = {}  # seconds from the start, acknowledgements
@@ -228,12 +243,45 @@ def place(postgres: str | None, home: Path, number: int) -> Iterator[str]:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
 
 
+def warm_up() -> None:
+    """Use a registry once, so that whoever is forked from here has every module and cache."""
+    with tempfile.TemporaryDirectory(prefix="crashes-") as scratch:
+        home = Path(scratch)
+        # Where a registry is wrong, it is the cycles that tell.
+        with suppress(InputError, MissingError), registry(laid_out(home), home / "registry.db") as mine:
+            for text in ("first", "second"):
+                version = mine.add(DRAFT, bundle(home / "made", text))
+                mine.promote(version.number or 0, why="warm", by="nobody")
+            mine.rollback(why="warm", by="nobody")
+            mine.gc(1)
+            mine.list()
+    gc.freeze()  # a collection in a child would copy the pages of all that it inherits
+
+
+def laid_out(home: Path) -> Task:
+    """Write a task into a folder and load it."""
+    write_atomic(home / "trimtab.toml", TASK)
+    write_atomic(home / "rows.jsonl", '{"input": "a", "output": "b"}\n')
+    return load_task(home)
+
+
 def crashes(
-    cycles: int, writers: int, postgres: str | None, seed: int, say: Callable[[str], None]
+    cycles: int,
+    writers: int,
+    postgres: str | None,
+    seed: int,
+    say: Callable[[str], None],
+    before: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """So many cycles; what was found so far, after every registry."""
-    draw, total, done, faults = random.Random(seed), Counter[str](), 0, 0
-    began, registries = time.monotonic(), 0
+    """Run cycles until there are so many, those of `before` among them; yields what was found so far, after every
+    registry."""
+    before = before or {}
+    total = Counter[str]({**before.get("acknowledged", {}), "fell": before.get("writers_that_fell_by_themselves", 0)})
+    total.update({f"{kind} found": count for kind, count in before.get("found", {}).items()})
+    done, faults, registries = (before.get(name, 0) for name in ("cycles", "faults", "registries"))
+    draw = random.Random(f"{seed} {done}")
+    began = time.monotonic() - before.get("seconds", 0.0)
+    warm_up()
     while done < cycles:
         registries += 1
         with (
@@ -241,9 +289,7 @@ def crashes(
             place(postgres, Path(scratch), registries) as where,
         ):
             home = Path(scratch)
-            write_atomic(home / "trimtab.toml", TASK)
-            write_atomic(home / "rows.jsonl", '{"input": "a", "output": "b"}\n')
-            open_it = partial(registry, load_task(home), where, artifacts=home / "artifacts")
+            open_it = partial(registry, laid_out(home), where, artifacts=home / "artifacts")
             counts: Counter[str] = Counter()
             for _ in range(min(ROTATE, cycles - done)):
                 total["fell"] += cycle(open_it, home, writers, draw)
@@ -302,11 +348,16 @@ def main() -> None:
     given = parser.parse_args()
     store = "postgresql" if given.postgres else "sqlite"
     libraries = {"sqlite": sqlite3.sqlite_version, "sqlalchemy": sqlalchemy.__version__, "alembic": alembic.__version__}
-    found: dict[str, Any] = {}
-    for found in crashes(given.cycles, given.writers, given.postgres, given.seed, lambda line: print(line, flush=True)):
-        before = read_json(given.out) if given.out.is_file() else {}
+    before = (read_json(given.out) if given.out.is_file() else {}).get(store, {})
+    if before.get("writers") not in (None, given.writers):
+        parser.error(f"{given.out} holds cycles of {before['writers']} writers")
+    found: dict[str, Any] = before
+    for found in crashes(
+        given.cycles, given.writers, given.postgres, given.seed, lambda line: print(line, flush=True), before
+    ):
+        others = read_json(given.out) if given.out.is_file() else {}
         told = {"machine": describe_machine(), "versions": libraries, **found}
-        write_json(given.out, {**before, store: told})  # whenever it is stopped, what was done stands there
+        write_json(given.out, {**others, store: told})  # whenever it is stopped, what was done stands there
     print(found)
     sys.exit(bool(found["faults"] or found["writers_that_fell_by_themselves"]))
 

@@ -1,8 +1,10 @@
-"""How often the metric `contains` judges as people do: 400 pairs of reference and answer, labelled by hand, right or wrong.
+"""How often the metric `contains` judges as people do: 400 pairs of reference and answer, labelled by hand, right or
+wrong.
 
-The pairs (tests/measurement/right_answers.jsonl) were written and labelled before the metric's answers to them were looked at. Half of
-each kind, by hash, are for tuning (`tune`); the others are held back (`held`). A false accept is a wrong answer that the metric calls
-right, a false reject a right one that it calls wrong; an answer that it cannot decide is unsure, and counts as wrong in a score.
+The pairs (tests/measurement/right_answers.jsonl) were written and labelled before the metric's answers to them were
+looked at. Half of each kind, by hash, are for tuning (`tune`); the others are held back (`held`). A false accept is
+a wrong answer that the metric calls right, a false reject a right one that it calls wrong; an answer that it cannot
+decide is unsure, and counts as wrong in a score.
 
     python benchmarks/right_answers.py [--show tune] [--out FILE] [--as before]
 """

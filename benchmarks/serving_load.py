@@ -1,10 +1,13 @@
 """A server under more load than it can carry: goodput, latency, the time of a refusal, memory.
 
-Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/results/serving_load.json, in about eight minutes.
-`trimtab serve` runs in a process of its own on loopback; this process sends it the task's test questions. First as many at a time as
-keep it busy, each client waiting for its answer (closed loop): what it can do. Then questions come at random moments, whether or not
-earlier ones are answered (open loop), at five times that rate, at that rate and at five times it again; then as at first. An answer counts where it comes within the deadline; a client
-leaves then. Goodput is counted once a stretch has gone on for as long as that: by then whoever cannot be served in time has left. The deadline is what clients are thought to wait; the server takes in what it expects to answer in two thirds of it. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
+Run: python benchmarks/serving_load.py --task FILE --arm NAME  →  benchmarks/results/serving_load.json, in about
+eight minutes. `trimtab serve` runs in a process of its own on loopback; this process sends it the task's test
+questions. First as many at a time as keep it busy, each client waiting for its answer (closed loop): what it can do.
+Then questions come at random moments, whether or not earlier ones are answered (open loop), at five times that rate,
+at that rate and at five times it again; then as at first. An answer counts where it comes within the deadline; a
+client leaves then. Goodput is counted once a stretch has gone on for as long as that: by then whoever cannot be
+served in time has left. The deadline is what clients are thought to wait; the server takes in what it expects to
+answer in two thirds of it. `--soak MINUTES` adds a stretch at 1x in which memory is looked at every five seconds.
 """
 
 from __future__ import annotations
@@ -28,21 +31,22 @@ from typing import Any
 import numpy as np
 import psutil
 
-from trimtab.arms.workspace import open_to_answer
+from trimtab.arms.workspace import open_for_answering
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import load_task
-from trimtab.serving.middleware import PATIENCE
+from trimtab.serving.middleware import PATIENCE_SECONDS
 
 RESULT = Path(__file__).resolve().parent / "results" / "serving_load.json"
-DEADLINE = 1.5 * PATIENCE
+DEADLINE = 1.5 * PATIENCE_SECONDS
 MOST_SENT = 20_000  # questions in one stretch, whatever the rate
 PATH = "/v1/chat/completions"
 
 
 @dataclass(kw_only=True)
 class Told:
-    """What became of the questions of some stretches of a kind: seconds of answers and of refusals, and how many clients left or saw an error.
+    """What became of the questions of some stretches of a kind: seconds of answers and of refusals, and how many
+    clients left or saw an error.
 
     `counted`: from when to when goodput is counted.
     """
@@ -114,7 +118,8 @@ class Load:
         ).encode()
 
     async def one(self, told: Told) -> None:
-        """Ask the next question over a connection of its own, with as little work as that takes: the server has the same cores."""
+        """Ask the next question over a connection of its own, with as little work as that takes: the server has the
+        same cores."""
         text = self._questions[self._sent % len(self._questions)]
         self._sent += 1
         body = json.dumps({"model": self._arm, "messages": [{"role": "user", "content": text}]}).encode()
@@ -171,7 +176,8 @@ class Load:
         return begin + seconds
 
     def summed(self, told: Told) -> dict[str, Any]:
-        """The figures of its stretches: goodput, the seconds of answers and the milliseconds of refusals at their percentiles."""
+        """The figures of its stretches: goodput, the seconds of answers and the milliseconds of refusals at their
+        percentiles."""
         seconds = sum(end - begin for begin, end in told.counted)
         by_stretch = [sum(begin <= given < end for given in told.given) / (end - begin) for begin, end in told.counted]
 
@@ -197,7 +203,8 @@ class Load:
         }
 
     async def soak(self, rate: float, minutes: float) -> dict[str, Any]:
-        """Load at `rate` with memory looked at every five seconds; `growth_mb` compares the middle of the last fifth with that of the second."""
+        """Load at `rate` with memory looked at every five seconds; `growth_mb` compares the middle of the last fifth
+        with that of the second."""
         seen: list[float] = []
 
         async def look() -> None:
@@ -218,7 +225,8 @@ class Load:
 
 
 async def measured(server: Server, given: argparse.Namespace, questions: Sequence[str]) -> dict[str, Any]:
-    """Stretches of each kind: kept busy, five times that, once, five times, kept busy; so that a machine which changes does so for both."""
+    """Stretches of each kind: kept busy, five times that, once, five times, kept busy; so that a machine which
+    changes does so for both."""
     load = Load(server, given.arm, questions, given.deadline)
     lead, seconds = given.deadline, given.seconds
     await load.closed(Told(), given.workers, 0.0, min(5.0, seconds))  # the first, cold ones are not counted
@@ -254,7 +262,7 @@ def main() -> None:
     given = parser.parse_args()
     given.seconds = min(600.0, given.seconds)
     task = load_task(given.task)
-    questions = [row.messages[-1].content for row in open_to_answer(task, rows=True).splits["test"]]
+    questions = [row.messages[-1].content for row in open_for_answering(task, rows=True).splits["test"]]
     with serving(given.task, given.arm, given.most) as server:
         found = asyncio.run(measured(server, given, questions))
     settings = {name: getattr(given, name) for name in ("arm", "seconds", "deadline", "workers", "most", "soak")}

@@ -1,11 +1,11 @@
 """Made answers with a known truth: what `verdict_simulation.py` sends through a study's own code.
 
-Items share their difficulty over the arms (Gaussian copula), the items of a group share a part of it, and an arm does better or
-worse on whole groups. A graded score is 1 where right and Beta(1, 3)
-elsewhere; with rare failures .9 to 1 where right and 0 elsewhere. Under macro-F1 a wrong answer is any other class,
-and an arm's share of right answers is the one that has the stated macro-F1 over all answers there could be. Several runs of an arm
-scatter about its truth by `run_spread`, and share half of what is the arm's own. Slices have other shares of the questions than of the
-traffic, and an arm is right more or less often on each; its truth is that of the traffic.
+Items share their difficulty over the arms (Gaussian copula), the items of a group share a part of it, and an arm
+does better or worse on whole groups. A graded score is 1 where right and Beta(1, 3) elsewhere; with rare failures .9
+to 1 where right and 0 elsewhere. Under macro-F1 a wrong answer is any other class, and an arm's share of right
+answers is the one that has the stated macro-F1 over all answers there could be. Several runs of an arm scatter about
+its truth by `run_spread`, and share half of what is the arm's own. Slices have other shares of the questions than of
+the traffic, and an arm is right more or less often on each; its truth is that of the traffic.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ UNEQUAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What test questions and answers are like. `groups`: how many, of 1 to 7 items each; or their `sizes`; else `n` lone items."""
+    """What test questions and answers are like. `groups`: how many, of 1 to 7 items each; or their `sizes`; else `n`
+    lone items."""
 
     kind: str = "right/wrong"
     n: int = 0
@@ -147,7 +148,8 @@ def _codes(random: np.random.Generator, world: World) -> np.ndarray[Any, Any]:
 
 
 def _slices(codes: np.ndarray[Any, Any], world: World) -> tuple[list[str | None], np.ndarray[Any, Any]]:
-    """Each item's slice, whole groups in one, and how much more often it is answered rightly; over the traffic that is 0."""
+    """Each item's slice, whole groups in one, and how much more often it is answered rightly; over the traffic that
+    is 0."""
     if not world.mix:
         return [None] * len(codes), np.zeros(len(codes))
     shares, traffic = np.array(MIXES[world.mix]).T

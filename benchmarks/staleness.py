@@ -1,16 +1,19 @@
 """How fast arms go stale on documents that change each month, and whether the safe retraining period is foretold.
 
-python benchmarks/staleness.py run [--arms extract,lora+rag,…] [--products 16]   # adds a line for each arm, policy and month to results/staleness_runs.jsonl
-python benchmarks/staleness.py compare                                           # → results/staleness.json
-python benchmarks/staleness.py show extract replaced 2026-07                     # ten answers, to be read
+python benchmarks/staleness.py run [--arms extract,lora+rag,…] [--products 16]   # adds a line for each arm, policy
+and month to results/staleness_runs.jsonl python benchmarks/staleness.py compare
+# → results/staleness.json python benchmarks/staleness.py show extract replaced 2026-07                     # ten
+answers, to be read
 
-Release facts of 150 products at twelve month ends. Each arm is built once, on the documents and training questions of the first month,
-and asked about other products at every month's end; the right answer is that month's. Three policies: the documents are *replaced* by
-that month's, *kept beside* them (every version stays in the index), or *not updated*. Rows are split by product; no test question is
-trained on; the stage `docs` reads all documents of the first month. The same prompt is asked once.
+Release facts of 150 products at twelve month ends. Each arm is built once, on the documents and training questions
+of the first month, and asked about other products at every month's end; the right answer is that month's. Three
+policies: the documents are *replaced* by that month's, *kept beside* them (every version stays in the index), or
+*not updated*. Rows are split by product; no test question is trained on; the stage `docs` reads all documents of the
+first month. The same prompt is asked once.
 
-The rate of change is estimated from the changes of the first three months alone, of all products, in three ways: one share with one
-rate, a share and a rate for each kind of question, and rates that are spread by a gamma distribution. Beside each stands what happened.
+The rate of change is estimated from the changes of the first three months alone, of all products, in three ways: one
+share with one rate, a share and a rate for each kind of question, and rates that are spread by a gamma distribution.
+Beside each stands what happened.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.config import ChangeTable, ChangingFacts
-from trimtab.base.files import append_line, read_lines, sha256_text, write_json
+from trimtab.base.files import append_line, read_json_lines, sha256_text, write_json
 from trimtab.base.grammar import is_trained
 from trimtab.base.machine import versions
 from trimtab.base.progress import Progress
@@ -102,7 +105,8 @@ def months_of(rows: Sequence[Row]) -> list[str]:
 
 
 class World:
-    """The task laid out in a folder, its session, the documents of every month and the test questions that are asked."""
+    """The task laid out in a folder, its session, the documents of every month and the test questions that are
+    asked."""
 
     def __init__(self, folder: Path, source: Path, products: int | None) -> None:
         self.folder, self.source, self.rows = folder, source, questions(source)
@@ -159,7 +163,8 @@ class World:
         return tuple(replace(one, source=one.id) for one in found)
 
     def _drawn(self, products: int | None) -> tuple[Example, ...]:
-        """The test questions of so many test products: each n-th in the order of how many of their answers change, from a seeded start."""
+        """The test questions of so many test products: each n-th in the order of how many of their answers change,
+        from a seeded start."""
         test = self.workspace.splits["test"]
         changing: dict[str, list[bool]] = {}
         for row in test:
@@ -177,7 +182,9 @@ class Cache:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.known: dict[str, str] = {one["key"]: one["answer"] for one in read_lines(file)} if file.is_file() else {}
+        self.known: dict[str, str] = (
+            {one["key"]: one["answer"] for one in read_json_lines(file)} if file.is_file() else {}
+        )
         self.new = 0
 
     def answers(self, prompts: Sequence[Prompt], able: ReadyArm) -> list[str]:
@@ -189,7 +196,7 @@ class Cache:
         for start in range(0, len(left), BATCH_ITEMS):
             part = left[start : start + BATCH_ITEMS]
             asked = [replace(prompt, id=key) for key, prompt in part]
-            for given in able.many(asked):
+            for given in able.answer_batch(asked):
                 self.known[given.id] = given.text
                 append_line(self.file, {"key": given.id, "answer": given.text})
         return [self.known[key] for key in keys]
@@ -211,7 +218,7 @@ def run(world: World, name: str) -> None:
     products = len({row.group for row in world.asked})
     done = {
         (line["policy"], line["month"])
-        for line in (read_lines(RUNS) if RUNS.is_file() else ())
+        for line in (read_json_lines(RUNS) if RUNS.is_file() else ())
         if (line["arm"], line["products"]) == (name, products)
     }
     arm = parse_arm(name, world.workspace.task)
@@ -227,7 +234,7 @@ def run(world: World, name: str) -> None:
     folder.mkdir(exist_ok=True)
     if arm.retrieves:
         world.session.index_of(context_for(arm).words)
-    world.session.take_documents(world.documents[first], {})
+    world.session.set_documents(world.documents[first], {})
     began = time.perf_counter()
     context, training = made(world, arm, folder)
     print(f"{name}: built in {time.perf_counter() - began:.0f} s", flush=True)
@@ -236,9 +243,11 @@ def run(world: World, name: str) -> None:
         for policy, month in wanted:
             began, before = time.perf_counter(), cache.new
             if arm.retrieves:
-                world.session.take_documents(world.documents_of(policy, month), {})
+                world.session.set_documents(world.documents_of(policy, month), {})
             prompts = able.builder.prompts(world.asked)
-            given = [one.text for one in able.many(prompts)] if name == "extract" else cache.answers(prompts, able)
+            given = (
+                [one.text for one in able.answer_batch(prompts)] if name == "extract" else cache.answers(prompts, able)
+            )
             line = {
                 "arm": name,
                 "policy": policy,
@@ -259,7 +268,8 @@ def run(world: World, name: str) -> None:
 
 
 def scored(line: Row, month: str, rows: dict[str, Row], task: Task) -> Row:
-    """Accuracy of a line's answers as of a month, its 95% interval by product, and the shares that give an answer of an earlier month."""
+    """Accuracy of a line's answers as of a month, its 95% interval by product, and the shares that give an answer of
+    an earlier month."""
     months = months_of(list(rows.values()))
     earlier = months[: months.index(month)]
     answers, outdated, by_kind = [], [], {}
@@ -289,7 +299,8 @@ def scored(line: Row, month: str, rows: dict[str, Row], task: Task) -> Row:
 
 
 def by_month(lines: Sequence[Row], listed: Sequence[Row], task: Task) -> Row:
-    """Every arm under every policy at every month; an arm that was not updated gives the answers of the first month at each."""
+    """Every arm under every policy at every month; an arm that was not updated gives the answers of the first month
+    at each."""
     rows = {row["id"]: row for row in listed}
     months = months_of(listed)
     found: Row = {}
@@ -326,7 +337,8 @@ def changes(rows: Sequence[Row]) -> Array:
 def share_and_rate(counts_N: Array) -> tuple[float, float]:
     """The share of facts that change and their monthly rate, from the months of KNOWN in which each changed.
 
-    The likelihood of a zero-inflated binomial: a fact of the share w changes in a month with probability p = 1 - exp(-lambda), others never.
+    The likelihood of a zero-inflated binomial: a fact of the share w changes in a month with probability p = 1 -
+    exp(-lambda), others never.
     """
     changed = counts_N > 0
     if not changed.any():
@@ -360,7 +372,8 @@ def rates_by_kind(kinds_N: Array, counts_N: Array) -> ChangeTable:
 
 
 def spread_rates(counts_N: Array) -> tuple[float, float]:
-    """Shape and scale of gamma-distributed rates: the share that is unchanged after t months is (1 + t / scale)^-shape."""
+    """Shape and scale of gamma-distributed rates: the share that is unchanged after t months is (1 + t /
+    scale)^-shape."""
     histogram = np.bincount(counts_N, minlength=KNOWN + 1)
 
     def loss(logs: Array) -> float:
@@ -485,7 +498,7 @@ def _rounded(values: Sequence[float] | Array) -> list[float]:
 
 def compare(source: Path) -> None:
     """Write the result from the lines that are there; of several draws of products the largest."""
-    lines = list(read_lines(RUNS)) if RUNS.is_file() else []
+    lines = list(read_json_lines(RUNS)) if RUNS.is_file() else []
     largest = max((line["products"] for line in lines), default=0)
     listed = questions(source)
     with tempfile.TemporaryDirectory() as scratch:
@@ -507,7 +520,7 @@ def show(source: Path, arm: str, policy: str, month: str) -> None:
     """Ten answers beside what is right and what was right first."""
     rows = {row["id"]: row for row in questions(source)}
     line = next(
-        line for line in read_lines(RUNS) if (line["arm"], line["policy"], line["month"]) == (arm, policy, month)
+        line for line in read_json_lines(RUNS) if (line["arm"], line["policy"], line["month"]) == (arm, policy, month)
     )
     for name in random.Random(SEED).sample(sorted(line["answers"]), 10):
         question, known = rows[name]["question"], rows[name]["answers"]

@@ -2,9 +2,10 @@
 
 All by weights laid out: for the processor's library, or for our kernels.
 
-Run: python benchmarks/steps.py  →  benchmarks/results/steps.json, in about a minute; alone on the machine.
-So many sequences that begin alike for 30 tokens get one more token each, 20 to 100 behind their prompts: a step of each way in turn, over
-the same weights; medians, milliseconds, and the medians of the ratios to transformers' layers. Results of each kind of processor are kept.
+Run: python benchmarks/steps.py  →  benchmarks/results/steps.json, in about a minute; alone on the machine. So many
+sequences that begin alike for 30 tokens get one more token each, 20 to 100 behind their prompts: a step of each way
+in turn, over the same weights; medians, milliseconds, and the medians of the ratios to transformers' layers. Results
+of each kind of processor are kept.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def questions(source: Path) -> list[str]:
     return [json.loads(line)["question"] for line in lines]
 
 
-def lay_out(folder: Path, asked: Sequence[str]) -> Path:
+def copy_demo(folder: Path, asked: Sequence[str]) -> Path:
     """A task whose arm `prompt` is the base model with an instruction."""
     rows = "".join(
         json.dumps({"question": text, "answer": str(number % 7)}) + "\n" for number, text in enumerate(asked)
@@ -178,7 +178,7 @@ def main() -> None:
     given = parser.parse_args()
     asked = questions(given.source)[: given.questions + given.clients]
     with tempfile.TemporaryDirectory() as scratch:
-        task = lay_out(Path(scratch), questions(given.source))
+        task = copy_demo(Path(scratch), questions(given.source))
         models = {f"llama.cpp {kind}": save_gguf(Path(scratch), kind) for kind in ("f16", "bf16")}
         runs: list[tuple[str, dict[str, Any]]] = []
         for side in ("trimtab", *models, *reversed(models), "trimtab"):

@@ -1,11 +1,12 @@
-"""The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran on.
+"""The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran
+on.
 
-python benchmarks/studies.py handbook             # a bundled example's cut; spam, style
-python benchmarks/studies.py banking77            # lays out the public data, runs the study
-python benchmarks/studies.py banking77-10m        # the same data with effort standard and a budget of ten minutes
-python benchmarks/studies.py handbook-documents   # arms that look up answers, beside tuning; xquad-documents, endoflife
-python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
-python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
+python benchmarks/studies.py handbook             # a bundled example's cut; spam, style python benchmarks/studies.py
+banking77            # lays out the public data, runs the study python benchmarks/studies.py banking77-10m        #
+the same data with effort standard and a budget of ten minutes python benchmarks/studies.py handbook-documents   #
+arms that look up answers, beside tuning; xquad-documents, endoflife python benchmarks/studies.py sums
+# made sums: what a reward adds to examples python benchmarks/studies.py handbook --from
+trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import open_workspace
 from trimtab.measurement.contains import facts_stand_in
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.demo import lay_out
+from trimtab.studies.demo import copy_demo
 
 HERE = Path(__file__).parent
 DEMOS = ("handbook", "spam", "style")
@@ -65,7 +66,7 @@ def run(name: str) -> Path:
         subprocess.run([*command, "demo", name, "--cut"], check=False)  # 1: not shown
     elif name == "handbook-documents":
         place = Path("handbook-documents")
-        lay_out("handbook", place, cut=True)
+        copy_demo("handbook", place, cut=True)
         task = place / "documents.toml"
         plain = (place / "demo.toml").read_text("utf-8")
         task.write_text(plain[: plain.index("[study]")] + DOCUMENT_ARMS, "utf-8")
@@ -123,10 +124,12 @@ def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
 
 
 def answers_told(study: Path) -> dict[str, dict[str, float]]:
-    """Of the answers of each arm of a study with documents: shares that abstain, and that invent; words and correct abstentions.
+    """Of the answers of each arm of a study with documents: shares that abstain, and that invent; words and correct
+    abstentions.
 
-    `invented`: of all questions, those whose answer gives numbers, dates, times or names that no single document holds, but for those of
-    the question. `abstained_rightly`: of the questions that documents do not answer, those that the arm did not answer.
+    `invented`: of all questions, those whose answer gives numbers, dates, times or names that no single document
+    holds, but for those of the question. `abstained_rightly`: of the questions that documents do not answer, those
+    that the arm did not answer.
     """
     opened = open_study(study)
     texts = [
@@ -151,7 +154,8 @@ def answers_told(study: Path) -> dict[str, dict[str, float]]:
 
 
 def keep(name: str, study: Path, conditions: str) -> Path:
-    """Write `results/study_NAME.json`: study.json without its report's path, machine, versions, splits, what was foretold of time and memory, readings on dev."""
+    """Write `results/study_NAME.json`: study.json without its report's path, machine, versions, splits, what was
+    foretold of time and memory, readings on dev."""
     plain = json.loads((study / "study.json").read_text())
     manifest = json.loads((study / "manifest.json").read_text())
     plain.pop("report")

@@ -1,6 +1,8 @@
-"""Precision and recall of every check of `surface audit` on the example site, whose faults were planted with their truth.
+"""Precision and recall of every check of `surface audit` on the example site, whose faults were planted with their
+truth.
 
-Faults that the whole site or its server would have (no sitemap, an error of the server) are planted one by one in copies of it.
+Faults that the whole site or its server would have (no sitemap, an error of the server) are planted one by one in
+copies of it.
 
     python benchmarks/surface_checks.py [--render]
 

@@ -1,10 +1,12 @@
-"""How often `surface coverage` judges wrongly, on labelled questions, and at which distance questions that mean alike are joined.
+"""How often `surface coverage` judges wrongly, on labelled questions, and at which distance questions that mean
+alike are joined.
 
 python benchmarks/surface_coverage.py          # → results/surface_coverage.json
 
-Judging: each question of three public sets is asked of the simulated assistant without its label, over all documents and again without
-the document that answers it. A passage is right where it holds the reference (`measurement/contains.py`). Groups: questions of Banking77's
-test set, whose intents are the true groups, by the adjusted Rand index (Hubert and Arabie 1985) at each distance.
+Judging: each question of three public sets is asked of the simulated assistant without its label, over all documents
+and again without the document that answers it. A passage is right where it holds the reference
+(`measurement/contains.py`). Groups: questions of Banking77's test set, whose intents are the true groups, by the
+adjusted Rand index (Hubert and Arabie 1985) at each distance.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""What GEO's tactics do to how a simulated assistant finds and cites a page, on three public sets; and the position of the passage beside it.
+"""What GEO's tactics do to how a simulated assistant finds and cites a page, on three public sets; and the position
+of the passage beside it.
 
-python benchmarks/surface_tactics.py --work FOLDER [--model smollm2-135m-q4]          # → results/surface_tactics.json
+python benchmarks/surface_tactics.py --work FOLDER [--model smollm2-135m-q4]          # →
+results/surface_tactics.json
 
-Tactics (Aggarwal et al. 2024) are made mechanically from each page's own sentences, no text is generated (`TACTICS`). A fifth of the
-documents is edited at a time and asked its own questions, while none or all of the other documents follow. Each question is paired with itself under no edit; intervals and
-tests are clustered by document, p-values adjusted over all cells (Holm). Answers of each cell are kept in FOLDER, so that a run can go on.
+Tactics (Aggarwal et al. 2024) are made mechanically from each page's own sentences, no text is generated
+(`TACTICS`). A fifth of the documents is edited at a time and asked its own questions, while none or all of the other
+documents follow. Each question is paired with itself under no edit; intervals and tests are clustered by document,
+p-values adjusted over all cells (Holm). Answers of each cell are kept in FOLDER, so that a run can go on.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import numpy as np
 from extract import SETS, Asked
 from surface_coverage import EMBEDDING, drawn, is_of
 
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Hit, Section
 from trimtab.measurement.contains import sentences, stands_in
@@ -41,7 +44,7 @@ from trimtab.publishing.assistant import (
 )
 from trimtab.publishing.coverage import shares
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import content, stems
+from trimtab.retrieval.extract import content_stems, stems
 
 RESULT = Path(__file__).resolve().parent / "results" / "surface_tactics.json"
 FOLDS, ADOPTIONS = 5, (0.0, 1.0)
@@ -115,7 +118,7 @@ def citations(document: Document, _: Sequence[Asked]) -> Document:
 def stuffing(document: Document, _: Sequence[Asked]) -> Document:
     """The page's ten most frequent content words behind every paragraph."""
     words = re.findall(r"[^\W\d_]{4,}", " ".join(part.text for part in document.sections).casefold())
-    kept = content(" ".join(words))
+    kept = content_stems(" ".join(words))
     common = [word for word, _ in Counter(word for word in words if stems(word) & kept).most_common(10)]
     tail = f" Keywords: {', '.join(common)}."
     return _each(document, lambda text: "\n\n".join(part + tail for part in text.split("\n\n")))
@@ -140,7 +143,8 @@ def fluency(document: Document, _: Sequence[Asked]) -> Document:
 
 
 def question_and_answer(document: Document, asked: Sequence[Asked]) -> Document:
-    """A control that should show: each question of the draw as a heading, and below it the sentence that holds its answer."""
+    """A control that should show: each question of the draw as a heading, and below it the sentence that holds its
+    answer."""
     parts = []
     for one in asked:
         line = next(
@@ -166,7 +170,8 @@ Figures = dict[int, list[float]]  # OUTCOMES by the number of the question
 def figures(
     documents: Sequence[Document], asked: Sequence[tuple[int, Asked]], encoder: CachingEncoder
 ) -> tuple[Figures, list[tuple[int, bool]]]:
-    """The outcomes of each question for its own page, and of each own passage that was retrieved its rank and whether it was cited."""
+    """The outcomes of each question for its own page, and of each own passage that was retrieved its rank and
+    whether it was cited."""
     found: Figures = {}
     ranked: list[tuple[int, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -224,7 +229,8 @@ def cell(
 def positions(
     documents: Sequence[Document], asked: Sequence[Asked], encoder: CachingEncoder, model: str
 ) -> dict[str, Any]:
-    """A local model's answers with the right passage in each of the five places: does it cite it, and hold the reference?"""
+    """A local model's answers with the right passage in each of the five places: does it cite it, and hold the
+    reference?"""
     with tempfile.TemporaryDirectory() as folder:
         index = open_index(Path(folder), encoder, documents)
         judge = SentenceJudge(index.passages, encoder)
@@ -279,7 +285,8 @@ def positions(
 def cut(
     name: str, documents: Sequence[Document], every: Sequence[Asked], most: int
 ) -> tuple[Sequence[Document], list[Asked]]:
-    """The documents and the drawn questions of a set; where DRAWN_DOCUMENTS says so, of a seeded draw of its documents alone."""
+    """The documents and the drawn questions of a set; where DRAWN_DOCUMENTS says so, of a seeded draw of its
+    documents alone."""
     if name not in DRAWN_DOCUMENTS:
         return documents, drawn(every, most)
     names = sorted({one.document for one in every if one.document})
@@ -303,7 +310,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     kept = options.work / "cells.jsonl"
-    known = {line["cell"]: line for line in read_lines(kept, "cell")} if kept.exists() else {}
+    known = {line["cell"]: line for line in read_json_lines(kept, "cell")} if kept.exists() else {}
     encoder = CachingEncoder(Embedder(resolve(EMBEDDING)))
     found: dict[str, dict[str, Any]] = {}
     clusters: dict[str, list[str]] = {}
@@ -341,7 +348,8 @@ def main() -> None:
 
 
 def summed(found: dict[str, dict[str, Any]], clusters: dict[str, list[str]]) -> dict[str, Any]:
-    """Differences from the present pages by set, tactic, adoption and outcome, and over all sets; p-values adjusted over all cells of a kind."""
+    """Differences from the present pages by set, tactic, adoption and outcome, and over all sets; p-values adjusted
+    over all cells of a kind."""
     gaps: list[dict[str, Any]] = []
     for where in (*SETS, "all"):
         sets = list(SETS) if where == "all" else [where]

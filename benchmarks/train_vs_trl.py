@@ -1,13 +1,16 @@
 """Our loop against TRL's trainers and transformers', work by work, side by side on this machine.
 
-python benchmarks/train_vs_trl.py [sft full last head dpo grpo]   →  benchmarks/results/train_vs_trl.json, works that are there are kept
+python benchmarks/train_vs_trl.py [sft full last head dpo grpo]   →  benchmarks/results/train_vs_trl.json, works that
+are there are kept
 
-SmolLM2-135M, bf16 weights, GSM8K rows. `sft`: LoRA r=16 on all linear layers, batch 8; `full`: all weights; `last`: the last six layers, three
-epochs; `head`: LoRA and a classification head over intents of Banking77, against transformers' sequence classification with PEFT; `dpo`: LoRA,
-4 pairs a step, a prompt (a question with the first lines of its working) about three times as long as the answers (its last two lines, and
-another's); `grpo`: LoRA, 2 prompts a step with 8 answers of 64 tokens each, the whole step with generation.
-Each run is a process of its own, in the order A B B A, then the peer as it is without a setting; tokens are counted without padding, over the steps after the warm-up.
-The peer's environment is made once, in benchmarks/.peers (not in git). Results of different processors are kept beside each other.
+SmolLM2-135M, bf16 weights, GSM8K rows. `sft`: LoRA r=16 on all linear layers, batch 8; `full`: all weights; `last`:
+the last six layers, three epochs; `head`: LoRA and a classification head over intents of Banking77, against
+transformers' sequence classification with PEFT; `dpo`: LoRA, 4 pairs a step, a prompt (a question with the first
+lines of its working) about three times as long as the answers (its last two lines, and another's); `grpo`: LoRA, 2
+prompts a step with 8 answers of 64 tokens each, the whole step with generation. Each run is a process of its own, in
+the order A B B A, then the peer as it is without a setting; tokens are counted without padding, over the steps after
+the warm-up. The peer's environment is made once, in benchmarks/.peers (not in git). Results of different processors
+are kept beside each other.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ MODEL, RANK = "smollm2-135m-q4", 16
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What both sides do: by which script, with what moving (`rank` of LoRA, or the last `layers`, or neither: all), and the peer."""
+    """What both sides do: by which script, with what moving (`rank` of LoRA, or the last `layers`, or neither: all),
+    and the peer."""
 
     what: str
     peer: str
@@ -106,7 +110,8 @@ def peer_python() -> Path:
 
 
 def pairs(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Questions with the first lines of their working, and two ways to end it: the right one, and that of another row."""
+    """Questions with the first lines of their working, and two ways to end it: the right one, and that of another
+    row."""
     lines = [row["answer"].split("\n") for row in rows]
     ends = ["\n".join(one[-2:]) for one in lines]
     return [

@@ -1,7 +1,7 @@
 """Training over trees of prefixes against rows laid end to end: the same rows, steps and model, in one process.
 
-Run: python benchmarks/trees.py  →  benchmarks/results/trees.json, in about two minutes on two cores.
-Forward and backward passes of SmolLM2-135M with LoRA r=16 in the order A B B A; tokens are those of the rows, shared or not.
+Run: python benchmarks/trees.py  →  benchmarks/results/trees.json, in about two minutes on two cores. Forward and
+backward passes of SmolLM2-135M with LoRA r=16 in the order A B B A; tokens are those of the rows, shared or not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A conversation turn by turn: how long until the first token where what was said before is kept, and where all is read again.
+"""A conversation turn by turn: how long until the first token where what was said before is kept, and where all is
+read again.
 
-Run: python benchmarks/turns.py  →  benchmarks/results/turns.json (processors that are there stay), in about a minute; alone on the machine.
-One process, A B B A: eight problems of GSM8K as the turns of one conversation with SmolLM2-135M in bf16, laid out as a server has it, 60
-tokens said to each.
+Run: python benchmarks/turns.py  →  benchmarks/results/turns.json (processors that are there stay), in about a
+minute; alone on the machine. One process, A B B A: eight problems of GSM8K as the turns of one conversation with
+SmolLM2-135M in bf16, laid out as a server has it, 60 tokens said to each.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""What the usual settings of a method leave to a search: other rates, lengths and batches beside them, on bundled and public tasks.
+"""What the usual settings of a method leave to a search: other rates, lengths and batches beside them, on bundled
+and public tasks.
 
-python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # adds a line a run to results/usual_runs.jsonl, those there are kept
-python benchmarks/usual.py compare                                             # → results/usual.json
+python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # adds a line a run to
+results/usual_runs.jsonl, those there are kept python benchmarks/usual.py compare
+# → results/usual.json
 
-The rows are those of the expert's table (64 to train, 64 for dev, 200 for test), and arms are made as `trimtab train` makes them, with
-the settings of a task file. What a run is called follows from its rate beside the usual one of today, so that runs stay where a
-usual rate moves. Every run is trained to its end; what dev says of the weights that were kept, what test questions score,
-and seconds of the processor.
+The rows are those of the expert's table (64 to train, 64 for dev, 200 for test), and arms are made as `trimtab
+train` makes them, with the settings of a task file. What a run is called follows from its rate beside the usual one
+of today, so that runs stay where a usual rate moves. Every run is trained to its end; what dev says of the weights
+that were kept, what test questions score, and seconds of the processor.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import LEAST_STEPS, recipe_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
-from trimtab.base.files import append_line, read_lines, write_json
+from trimtab.base.files import append_line, read_json_lines, write_json
 from trimtab.base.grammar import METHODS, usual_rate
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Progress
@@ -43,7 +45,8 @@ SHORT, LONG = "three epochs", "100 steps"  # usual until the second was measured
 
 
 def variations(method: str, rate: float) -> dict[str, dict[str, float]]:
-    """Settings by name: 100 steps of the optimizer, these at other rates; of `lora` also three epochs, and other batches."""
+    """Settings by name: 100 steps of the optimizer, these at other rates; of `lora` also three epochs, and other
+    batches."""
 
     def steps(batch: int) -> float:
         return LEAST_STEPS * batch / TRAIN
@@ -82,7 +85,7 @@ def run(session: Session, folder: Path, method: str, name: str, settings: Mappin
 
 def record(tasks: list[str], methods: list[str], source: Path) -> None:
     """Every run that is not there yet."""
-    done = {(line["task"], line["method"], named(line)) for line in read_lines(RUNS)}
+    done = {(line["task"], line["method"], named(line)) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for method in methods:
@@ -106,9 +109,10 @@ def named(line: Mapping[str, Any]) -> str:
 
 
 def compared() -> list[dict[str, Any]]:
-    """A row a task and method: dev loss and test score of each setting, and how far the usual settings are from the best by dev."""
+    """A row a task and method: dev loss and test score of each setting, and how far the usual settings are from the
+    best by dev."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for line in read_lines(RUNS):
+    for line in read_json_lines(RUNS):
         found[line["task"], line["method"]].append(line)
     table = []
     for (task, method), lines in found.items():

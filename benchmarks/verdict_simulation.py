@@ -1,8 +1,8 @@
 """Whole studies with known truth: how often intervals hold it, and how often a verdict is wrong.
 
-Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out benchmarks/results/verdict_simulation.json]
-Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision`. Rows that `--only`
-leaves out stay as they are.
+Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out
+benchmarks/results/verdict_simulation.json] Made answers (`simulated.py`) go through the code of a study:
+`measurement.figures` and `decision`. Rows that `--only` leaves out stay as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from simulated import MIXES, RARE, RARE_TRUTH, SKEWED, UNEQUAL, World, answers_of
 
 from trimtab.base.files import sha256_text, write_json
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.machine import describe_machine
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Cost, Estimate
@@ -79,7 +79,8 @@ class Scenario:
 
 
 def worlds() -> list[tuple[World, float]]:
-    """Test sets with the true score of an arm. Of those of few effective groups the product says that they are too few."""
+    """Test sets with the true score of an arm. Of those of few effective groups the product says that they are too
+    few."""
     found = [(World(n=n), score) for n in (40, 60, 150, 400, 2000) for score in (0.5, 0.8, 0.95)]
     found += [(World(n=150, correlation=correlation), 0.8) for correlation in (0.2, 0.9)]
     found += [(World(kind="graded", n=n), score) for n in (40, 60, 200) for score in (0.6, 0.8, 0.93)]
@@ -275,11 +276,13 @@ def followed() -> list[tuple[Scenario, World]]:
 
 
 def measure_followed(scenario: Scenario, world: World, studies: int) -> dict[str, Any]:
-    """How often an arm is shown in the study that a "not shown" asks for, where the measured scores are the true ones.
+    """How often an arm is shown in the study that a "not shown" asks for, where the measured scores are the true
+    ones.
 
-    Its questions are drawn from those that were asked (`redrawn`); those that were asked stay and only the further ones are drawn
-    (`added`); or all are new ones of arms whose true scores are the measured ones (`simulated`). Studies that need over ten times as
-    many questions are left out. `studies` counts those that follow, five of each.
+    Its questions are drawn from those that were asked (`redrawn`); those that were asked stay and only the further
+    ones are drawn (`added`); or all are new ones of arms whose true scores are the measured ones (`simulated`).
+    Studies that need over ten times as many questions are left out. `studies` counts those that follow, five of
+    each.
     """
     random, counts = _random("followed", scenario, world), Counter[str]()
     while counts["done"] < studies // FOLLOWED:
@@ -288,7 +291,8 @@ def measure_followed(scenario: Scenario, world: World, studies: int) -> dict[str
 
 
 def follow(scenario: Scenario, world: World, random: np.random.Generator) -> Counter[str]:
-    """One made study, and what comes of following it; nothing where an arm is shown at once, or the best score misses the target."""
+    """One made study, and what comes of following it; nothing where an arm is shown at once, or the best score
+    misses the target."""
     task, names = world.task(scenario.target, MARGIN), [f"arm{place}" for place in range(len(scenario.truths))]
     answers = answers_of(random, scenario.truths, world)
     study, truths = _evidence(names, answers, task, look=1), [_value(own, task) for own in answers]
@@ -366,7 +370,8 @@ def _value(answers: Sequence[Answer], task: Task) -> float:
 
 
 def _looked(scenario: Scenario, random: np.random.Generator, task: Task) -> Counter[str]:
-    """Ten studies one after another, of a test set that grows by half or of the same questions: whether any claims the target."""
+    """Ten studies one after another, of a test set that grows by half or of the same questions: whether any claims
+    the target."""
     truth, most = scenario.truths[0], 100 + 50 * (scenario.looks - 1)
     made = answers_of(
         random, [truth] * (1 if scenario.grows else scenario.looks), World(n=most if scenario.grows else 400)
@@ -381,7 +386,8 @@ def _looked(scenario: Scenario, random: np.random.Generator, task: Task) -> Coun
 
 
 def _wrong(scenario: Scenario, names: Sequence[str], shown: str | None) -> dict[str, int]:
-    """What a verdict that shows an arm claims wrongly: worse by the margin, or dearer although a lighter arm is within it."""
+    """What a verdict that shows an arm claims wrongly: worse by the margin, or dearer although a lighter arm is
+    within it."""
     if shown is None:
         return {}
     place = names.index(shown)
@@ -396,7 +402,9 @@ def _wrong(scenario: Scenario, names: Sequence[str], shown: str | None) -> dict[
 
 
 def _arm(name: str) -> Arm:
-    return named(name) or Arm(name=name, weights="base", stages=(), context="prompt", settings={"variant": name})
+    return arm_from_name(name) or Arm(
+        name=name, weights="base", stages=(), context="prompt", settings={"variant": name}
+    )
 
 
 def _result(

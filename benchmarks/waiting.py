@@ -1,8 +1,9 @@
 """Training and answering beside other programs: how long threads that wait at a barrier spin.
 
-Run: python benchmarks/waiting.py  →  benchmarks/results/waiting.json, in about ten minutes on two cores.
-Each run is a process of its own that lets SmolLM2-135M give one stream of answers, then trains it with LoRA r=16 for a few steps, beside
-none, one or three programs that do nothing but count; tokens a second. Spins are libgomp's GOMP_SPINCOUNT; "default" is its own, 300,000.
+Run: python benchmarks/waiting.py  →  benchmarks/results/waiting.json, in about ten minutes on two cores. Each run is
+a process of its own that lets SmolLM2-135M give one stream of answers, then trains it with LoRA r=16 for a few
+steps, beside none, one or three programs that do nothing but count; tokens a second. Spins are libgomp's
+GOMP_SPINCOUNT; "default" is its own, 300,000.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Rules that say which evaluation's weights are kept and when training stops, asked on recorded runs (see best_weights.py)."""
+"""Rules that say which evaluation's weights are kept and when training stops, asked on recorded runs (see
+best_weights.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ STOPPED = (SIMPLEST, SHIPPED, "the rule until now")  # with which every stop is 
 
 @dataclass(frozen=True)
 class Dev:
-    """What a run's evaluations read on the same N dev rows: losses whose mean is the dev loss, and scores, `[evaluations, N]`."""
+    """What a run's evaluations read on the same N dev rows: losses whose mean is the dev loss, and scores,
+    `[evaluations, N]`."""
 
     losses: np.ndarray
     scores: np.ndarray
@@ -67,7 +69,8 @@ def alike(values: np.ndarray, best: int) -> list[int]:
 
 
 def until_now(dev: Dev, order: Sequence[int] | None = None) -> int:
-    """The rule until now: the newcomer wins by a score higher by over 0.02, else by a lower loss. It depends on the order."""
+    """The rule until now: the newcomer wins by a score higher by over 0.02, else by a lower loss. It depends on the
+    order."""
     order = range(len(dev.loss)) if order is None else order
     best = order[0]
     for new in order[1:]:

@@ -1,4 +1,5 @@
-"""Writes `llms.txt` (every page with its first sentence) and `llms-full.txt` (their whole text) beside the built site."""
+"""Writes `llms.txt` (every page with its first sentence) and `llms-full.txt` (their whole text) beside the built
+site."""
 
 from __future__ import annotations
 

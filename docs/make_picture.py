@@ -1,4 +1,5 @@
-"""Takes the README's picture: the first screen of a report in headless Chromium, 1280 px wide, as docs/images/report.png."""
+"""Takes the README's picture: the first screen of a report in headless Chromium, 1280 px wide, as
+docs/images/report.png."""
 
 from __future__ import annotations
 

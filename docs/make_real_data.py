@@ -1,9 +1,9 @@
 """Lays out three public data sets with their task files, so that `trimtab study` can be run on real input.
 
-Run: python docs/make_real_data.py real-data [--source FOLDER]; the source holds banking77.train.csv, banking77.test.csv, xquad.en.json
-and the folder endoflife. Banking77 is cut to a seeded draw, stratified by intent. Test rows that repeat a drawn training row are left
-out before the draw. Of endoflife the documents of a tenth of the products are taken away: the right answer to their questions is to
-abstain.
+Run: python docs/make_real_data.py real-data [--source FOLDER]; the source holds banking77.train.csv,
+banking77.test.csv, xquad.en.json and the folder endoflife. Banking77 is cut to a seeded draw, stratified by intent.
+Test rows that repeat a drawn training row are left out before the draw. Of endoflife the documents of a tenth of the
+products are taken away: the right answer to their questions is to abstain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from trimtab.data.duplicates import find_pairs
+from trimtab.data.duplicates import duplicate_pairs
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[1] / "shared" / "data"
@@ -49,7 +49,7 @@ def banking77(source: Path, folder: Path) -> str:
     """Write the cut of Banking77; what was done, in words."""
     train = draw(_read(source / TRAIN), TRAIN_ROWS, seed=0)
     tests = _read(source / TEST)
-    repeated = {pair.b for pair in find_pairs([row["text"] for row in train], [row["text"] for row in tests])}
+    repeated = {pair.b for pair in duplicate_pairs([row["text"] for row in train], [row["text"] for row in tests])}
     new = [row for number, row in enumerate(tests) if number not in repeated]
     _write(folder / TRAIN, train)
     _write(folder / TEST, draw(new, TEST_ROWS, seed=1))
@@ -60,7 +60,8 @@ def banking77(source: Path, folder: Path) -> str:
 
 
 def endoflife(source: Path, folder: Path) -> str:
-    """Write documents and questions of one month, without the documents of every tenth product; what was done, in words."""
+    """Write documents and questions of one month, without the documents of every tenth product; what was done, in
+    words."""
     documents = [json.loads(line) for line in (source / DOCUMENTS).read_text("utf-8").splitlines()]
     kept = [one for number, one in enumerate(documents) if number % 10]
     home = folder / "endoflife"

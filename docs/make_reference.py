@@ -1,6 +1,7 @@
 """Writes the pages of docs/reference that repeat what the code says; `--check` fails where one is stale.
 
-cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI description.
+cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI
+description.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _type(entry: dict[str, Any], known: dict[str, Any]) -> str:
 
 def http() -> str:
     """Every route of the server, with the fields of its requests."""
-    parts = cast(AppParts, SimpleNamespace(desk=None, embedding="", embed=None, store=None, admission=None))
+    parts = cast(AppParts, SimpleNamespace(dispatcher=None, embedding="", embed=None, store=None, limiter=None))
     described = routes(parts).openapi()
     known = described["components"]["schemas"]
     text = [

@@ -1,7 +1,8 @@
-"""Writes the tables of README.md and of the documentation from benchmarks/results; `--check` fails where one is stale.
+"""Writes the tables of README.md and of the documentation from benchmarks/results; `--check` fails where one is
+stale.
 
-A table stands between `<!-- NAME: written by docs/make_tables.py -->` and `<!-- end NAME -->`. A study's figures are its `study.json`,
-committed as benchmarks/results/study_NAME.json. What was not measured says so.
+A table stands between `<!-- NAME: written by docs/make_tables.py -->` and `<!-- end NAME -->`. A study's figures are
+its `study.json`, committed as benchmarks/results/study_NAME.json. What was not measured says so.
 """
 
 from __future__ import annotations
@@ -350,7 +351,8 @@ def _followed(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-# For the README: the question of each study, the arm that its words below speak of (none where nothing was shown), and those words.
+# For the README: the question of each study, the arm that its words below speak of (none where nothing was shown), and
+# those words.
 SETTLED = {
     "study_handbook": (
         "Answer from a company handbook",
@@ -479,7 +481,8 @@ DOCUMENT_STUDIES = {
 
 
 def documents() -> str:
-    """Every arm that answers from documents on three sets: right, invented, abstained, words, latency, cost; and the reader beside them."""
+    """Every arm that answers from documents on three sets: right, invented, abstained, words, latency, cost; and the
+    reader beside them."""
     found = {name: load(name) or {} for name in DOCUMENT_STUDIES}
     found = {name: study for name, study in found.items() if "answers_told" in study}
     if not found:
@@ -528,7 +531,8 @@ def _told(answers: dict[str, float]) -> list[str]:
 
 
 def extract() -> str:
-    """How often the sentence that `extract` finds answers, with the weights that are built in and with weights that never saw the set."""
+    """How often the sentence that `extract` finds answers, with the weights that are built in and with weights that
+    never saw the set."""
     found = load("extract")
     if not found:
         return "Not measured yet (`benchmarks/extract.py`)."
@@ -1017,7 +1021,8 @@ def _share(found: dict[str, Any]) -> str:
 
 
 def surface_tactics() -> str:
-    """What GEO's tactics do on the simulated assistant, over all sets, and in how many cells by set anything is shown."""
+    """What GEO's tactics do on the simulated assistant, over all sets, and in how many cells by set anything is
+    shown."""
     found = load("surface_tactics")
     if not found:
         return "Not measured yet (`benchmarks/surface_tactics.py`)."

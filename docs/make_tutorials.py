@@ -1,7 +1,8 @@
 """Runs the notebooks of docs/tutorials and writes their outputs and their pages; names after it take these alone.
 
-`--check` runs them too, and fails where a cell raises, where other cells have outputs than the committed ones, or where a page is not
-what its notebook says. Figures and texts of outputs are not compared: they may differ between processors.
+`--check` runs them too, and fails where a cell raises, where other cells have outputs than the committed ones, or
+where a page is not what its notebook says. Figures and texts of outputs are not compared: they may differ between
+processors.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ PAGE = """{% extends 'markdown/index.md.j2' %}
 
 
 def run(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with fresh outputs; its cells work in a folder that is gone afterwards. Raises CellExecutionError where one fails."""
+    """The notebook with fresh outputs; its cells work in a folder that is gone afterwards. Raises CellExecutionError
+    where one fails."""
     fresh = nbformat.from_dict(notebook)
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as sockets:
         client = NotebookClient(
@@ -60,7 +62,8 @@ def run(notebook: NotebookNode) -> NotebookNode:
 
 
 def unfit(notebook: NotebookNode) -> list[str]:
-    """Outputs that no reader should see: errors and pictures, warnings and progress, colours of a terminal, paths of this machine."""
+    """Outputs that no reader should see: errors and pictures, warnings and progress, colours of a terminal, paths of
+    this machine."""
     here = re.compile(
         "|".join(re.escape(str(place)) for place in (tempfile.gettempdir(), FOLDER.parents[1], sys.prefix))
     )

@@ -1,4 +1,5 @@
-"""Refresh every week with Airflow: put this file into the folder of DAGs. Without Airflow it is plain Python, and runs once.
+"""Refresh every week with Airflow: put this file into the folder of DAGs. Without Airflow it is plain Python, and
+runs once.
 
 Run: TRIMTAB_TASK=path/to/trimtab.toml python examples/airflow_refresh.py
 """

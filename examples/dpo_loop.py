@@ -17,8 +17,10 @@ from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective,
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answer_log_probabilities
 
 # The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
-# Both answers begin alike. Where they differ from the first word on, DPO gains most by making the worse one unlikely, and what the
-# model writes by itself falls apart while the pairs are all told right: read its answers, or imitate examples first (`lora-dpo`).
+# Both answers begin alike. Where they differ from the first word on, DPO gains most by making the worse one unlikely,
+# and what the
+# model writes by itself falls apart while the pairs are all told right: read its answers, or imitate examples first
+# (`lora-dpo`).
 PLACES = {
     "The Eiffel Tower": ("Paris", "France"),
     "The Colosseum": ("Rome", "Italy"),
@@ -48,7 +50,8 @@ HELD_OUT = {
 
 
 def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[JudgedAnswers]:
-    """Two answers to each question, the better one and the worse; both follow the same prompt, and only the answers are scored."""
+    """Two answers to each question, the better one and the worse; both follow the same prompt, and only the answers
+    are scored."""
     rows = []
     for sight, (city, country) in places.items():
         asked = [Message(role="user", content=f"Where is {sight.replace('The ', 'the ')}?")]

@@ -1,4 +1,5 @@
-"""Reinforcement from below, in one file: questions -> answers drawn by the engine -> a verifier -> GRPO on the one loop -> held-out questions.
+"""Reinforcement from below, in one file: questions -> answers drawn by the engine -> a verifier -> GRPO on the one
+loop -> held-out questions.
 
 Run: trimtab pull smollm2-135m-q4 && python examples/grpo_loop.py
 """
@@ -40,7 +41,8 @@ HELD_OUT = {
 
 
 def reward(answer: str, place: str) -> float:
-    """What an answer earns: naming the place early, and then going on. Fewer than LEAST words earn nothing, so brevity does not pay."""
+    """What an answer earns: naming the place early, and then going on. Fewer than LEAST words earn nothing, so
+    brevity does not pay."""
     before, named, _ = answer.partition(place)
     if not named or len(answer.split()) < LEAST:
         return 0.0
@@ -69,7 +71,8 @@ class Questions:
         ]
 
     def roll(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
-        """GROUP answers to each question. Each draw has a seed of its own that follows from the step, so a resumed run draws alike."""
+        """GROUP answers to each question. Each draw has a seed of its own that follows from the step, so a resumed
+        run draws alike."""
         draws = [
             (number, Sampling(temperature=1.0, seed=step * 1000 + number * GROUP + answer))
             for number in numbers

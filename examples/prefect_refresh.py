@@ -1,4 +1,5 @@
-"""Refresh every week with Prefect: `python examples/prefect_refresh.py` serves the schedule. Without Prefect it runs once.
+"""Refresh every week with Prefect: `python examples/prefect_refresh.py` serves the schedule. Without Prefect it runs
+once.
 
 Run: TRIMTAB_TASK=path/to/trimtab.toml python examples/prefect_refresh.py
 """

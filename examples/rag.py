@@ -11,7 +11,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Example, Message
 from trimtab.data.markdown import parse_markdown
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.model.catalog import resolve
@@ -52,7 +52,7 @@ def main() -> list[tuple[str, str, str, str]]:
 
     def quote(question: str, hits) -> str:
         asked = Example(id="0", messages=(Message(role="user", content=question),), references=())
-        prompt = compose(asked, INSTRUCTION, hits=hits)
+        prompt = build_prompt(asked, INSTRUCTION, hits=hits)
         span = QuoteConstraint(texts=tuple(hit.passage.text for hit in hits))  # a small model left free invents
         request = Request(id=prompt.id, ids=encoder.prompt(prompt.messages), max_new=32, constraint=span)
         return generate_texts(engine, base.tokenizer, [request])[0].text.strip()

@@ -1,4 +1,5 @@
-"""The whole way in one file: rows -> split -> four approaches answer the same questions -> scores -> comparisons -> cost -> the verdict.
+"""The whole way in one file: rows -> split -> four approaches answer the same questions -> scores -> comparisons ->
+cost -> the verdict.
 
 Run: trimtab pull smollm2-135m-q4 && python examples/rows_to_verdict.py
 """
@@ -11,7 +12,7 @@ from trimtab.base.config import BaseTable, DataTable, SplitTable, StudyTable, Ta
 from trimtab.base.records import Example, Generation, Message
 from trimtab.base.results import ArmResult, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.data.split import assign_splits
 from trimtab.decision.cost import cost_of
 from trimtab.decision.evidence import evidence_of
@@ -46,7 +47,8 @@ LABELS = tuple(REMARKS)
 
 
 def read_rows() -> list[Example]:
-    """Remarks on one product share a `group`: the split keeps them on one side, so the test is on products never seen."""
+    """Remarks on one product share a `group`: the split keeps them on one side, so the test is on products never
+    seen."""
     rows = []
     for place, product in enumerate(PRODUCTS.split()):
         for label, remarks in REMARKS.items():
@@ -79,7 +81,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
     answers, usages, results = {}, {}, []
 
     def measure(arm, ask, shots=(), trained=0.0):
-        prompts = [compose(row, INSTRUCTION, shots) for row in test]
+        prompts = [build_prompt(row, INSTRUCTION, shots) for row in test]
         began = time.perf_counter()
         answers[arm] = evaluate(test, prompts, ask, TASK, split="test", seed=0, scorer=None)
         spent, began = time.perf_counter() - began, time.perf_counter()
@@ -96,7 +98,7 @@ def main() -> tuple[list[ArmResult], Verdict]:
     measure("few-shot", ask_model, pairs[::9])
     # Fine-tuning: the same prompts, the loss on the answer alone; last, as it changes the weights.
     add_lora(base, rank=8, alpha=16, seed=0)
-    taught = (encoder.conversation(compose(row, INSTRUCTION).messages, row.references[0]) for row in rows)
+    taught = (encoder.conversation(build_prompt(row, INSTRUCTION).messages, row.references[0]) for row in rows)
     objective = SupervisedObjective(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
     job = {"settings": LoopSettings(learning_rate=1e-3, epochs=4), "folder": ledger.with_name("run")}
     result = train_model(TrainingJob(base=base, objective=objective, **job))

@@ -1,4 +1,5 @@
-"""Fine-tuning from below, in one file: rows -> token ids with their loss mask -> LoRA on the one loop -> answers -> saved and loaded again.
+"""Fine-tuning from below, in one file: rows -> token ids with their loss mask -> LoRA on the one loop -> answers ->
+saved and loaded again.
 
 Run: trimtab pull smollm2-135m-q4 && python examples/sft_loop.py
 """

@@ -60,10 +60,11 @@ socket.socket.connect_ex = _guarded_connect_ex  # type: ignore[method-assign]
 
 @pytest.fixture(autouse=True, scope="session")
 def _garbage_of_the_tests_alone() -> Iterator[None]:
-    """One search through all objects for the whole session: a million in the end, and every verb would look through them again."""
-    from trimtab.base.machine import passing_over_libraries
+    """One search through all objects for the whole session: a million in the end, and every verb would look through
+    them again."""
+    from trimtab.base.machine import gc_frozen
 
-    with passing_over_libraries():
+    with gc_frozen():
         yield
 
 
@@ -77,13 +78,14 @@ def _garbage_of_one_module() -> None:
 @pytest.fixture
 def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a process of its own: a search for garbage passes over nothing."""
-    monkeypatch.setattr("trimtab.base.machine._passing_over", False)
+    monkeypatch.setattr("trimtab.base.machine._gc_is_frozen", False)
     gc.unfreeze()
     yield
     gc.freeze()
 
 
-# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is slow.
+# Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is
+# slow.
 SLOW_ROOMS = {"answering", "arms", "e2e", "model", "serving", "studies", "training"}
 TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
 

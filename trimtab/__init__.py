@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from trimtab.base.errors import TrimtabError
     from trimtab.base.task import Task, load_task
+    from trimtab.cli.canary_functions import canary_start, canary_status, canary_stop
     from trimtab.model.catalog import pull
     from trimtab.publishing.audit import surface_audit
     from trimtab.publishing.coverage import surface_coverage
@@ -79,6 +80,9 @@ __all__ = [
     "UpkeepTable",
     "ask",
     "audit",
+    "canary_start",
+    "canary_status",
+    "canary_stop",
     "check",
     "compare",
     "demo",
@@ -111,6 +115,9 @@ _HOME = {
     "Task": "trimtab.base.task",
     "TokenPrice": "trimtab.base.config",
     "TrimtabError": "trimtab.base.errors",
+    "canary_start": "trimtab.cli.canary_functions",
+    "canary_status": "trimtab.cli.canary_functions",
+    "canary_stop": "trimtab.cli.canary_functions",
     "drift": "trimtab.upkeep.drift",
     "feedback_export": "trimtab.serving.feedback_export",
     "label": "trimtab.upkeep.labels",

@@ -1,7 +1,7 @@
 """Runs Evidently's defaults on windows and their references; prints one JSON line. Run by `drift_alarms.py --peer`.
 
-Three rules: its drift of embeddings (the AUC of a classifier), its preset's verdict on the data set (half of the columns drifted), and any
-column of that preset.
+Three rules: its drift of embeddings (the AUC of a classifier), its preset's verdict on the data set (half of the
+columns drifted), and any column of that preset.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""GRPO on our loop and engine over the same questions, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py grpo`."""
+"""GRPO on our loop and engine over the same questions, timed after warm-up; prints one JSON line. Run by
+`train_vs_trl.py grpo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A classification head with LoRA on our loop on the same rows, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py head`."""
+"""A classification head with LoRA on our loop on the same rows, timed after warm-up; prints one JSON line. Run by
+`train_vs_trl.py head`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Our loop on the same rows, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and last."""
+"""Our loop on the same rows, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and
+last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the scripts of the peer share: the clock, the settings that are best on a CPU, the adapter, and what is told of a run."""
+"""What the scripts of the peer share: the clock, the settings that are best on a CPU, the adapter, and what is told
+of a run."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Counting:
 
 
 def model_of(folder: str, layers: int | None = None, *, stock: bool = False) -> Any:
-    """The base model in bf16, or as it is loaded where nothing is said; with `layers` only so many of the last ones and the last norm move."""
+    """The base model in bf16, or as it is loaded where nothing is said; with `layers` only so many of the last ones
+    and the last norm move."""
     model = AutoModelForCausalLM.from_pretrained(folder, **({} if stock else BEST_LOADED))
     if layers:
         model.requires_grad_(False)

@@ -1,4 +1,5 @@
-"""TRL's DPOTrainer at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py dpo`."""
+"""TRL's DPOTrainer at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by
+`train_vs_trl.py dpo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""transformers' sequence classification with PEFT at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py head`."""
+"""transformers' sequence classification with PEFT at its best CPU settings or as it is, timed after warm-up; prints
+one JSON line. Run by `train_vs_trl.py head`."""
 
 from __future__ import annotations
 

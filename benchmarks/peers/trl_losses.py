@@ -1,7 +1,8 @@
-"""What TRL's own trainers make of given log-probabilities, for `tests/training/trl_losses.json`; needs TRL in its environment.
+"""What TRL's own trainers make of given log-probabilities, for `tests/training/trl_losses.json`; needs TRL in its
+environment.
 
-Run: python benchmarks/peers/trl_losses.py tests/training/trl_losses.json
-Each loss is the trainer's method, called on one judgement at a time with log-probabilities, or a reward model's scores, in place of a model's.
+Run: python benchmarks/peers/trl_losses.py tests/training/trl_losses.json Each loss is the trainer's method, called
+on one judgement at a time with log-probabilities, or a reward model's scores, in place of a model's.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def by_kto(good: bool, log_ratio: float, divergence: float) -> float:
 
 
 def rewarded(case: dict[str, Any], name: str) -> float:
-    """GRPO with the tokens of the whole step as its count (as DAPO has it), or RLOO, over answers of several lengths."""
+    """GRPO with the tokens of the whole step as its count (as DAPO has it), or RLOO, over answers of several
+    lengths."""
     log_p, drawn, reference, mask = (
         torch.nn.utils.rnn.pad_sequence([torch.tensor(one, dtype=torch.float64) for one in rows], batch_first=True)
         for rows in (

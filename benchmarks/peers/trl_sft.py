@@ -1,4 +1,5 @@
-"""TRL's SFTTrainer at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by `train_vs_trl.py` for sft, full and last."""
+"""TRL's SFTTrainer at its best CPU settings or as it is, timed after warm-up; prints one JSON line. Run by
+`train_vs_trl.py` for sft, full and last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""TRL's SFTTrainer over a grid of learning rates and lengths, an adapter saved for each; a JSON line a setting. Run by `expert.py`."""
+"""TRL's SFTTrainer over a grid of learning rates and lengths, an adapter saved for each; a JSON line a setting. Run
+by `expert.py`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.answerers import CALIBRATION_FILE, read_calibration, ready_arm
 from trimtab.arms.artifacts import NOTHING, Allowance
-from trimtab.arms.calibration import CalibrationTrial, best_way, calibrate
+from trimtab.arms.calibration import CalibrationTrial, best_calibration, calibrate
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session, open_session
@@ -19,7 +19,7 @@ from trimtab.arms.store import SavedArm
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import write_record
 from trimtab.base.progress import Progress
-from trimtab.base.records import Calibration, Way
+from trimtab.base.records import Calibration, CalibrationMethod
 from trimtab.base.task import load_task, parse_arm
 
 FAST = '[arm.fast]\nweights = "full"\nstages = ["head"]\nlearning_rate = 0.01\nepochs = 2\n'
@@ -27,7 +27,8 @@ LABELS = ("a", "zzzz zzzz", "first of all")
 
 
 def session_of(folder: Path, model: Path, count: int = 70) -> Session:
-    """Questions whose first word tells one of three labels of unlike length; a tenth of the answers is not what it says."""
+    """Questions whose first word tells one of three labels of unlike length; a tenth of the answers is not what it
+    says."""
     rows = [
         {
             "question": f"{'abc'[number % 3] * 4} {number * 7919 % 9973}",
@@ -82,7 +83,7 @@ def test_the_way_is_the_best_on_dev_and_what_is_served(session: Session, tmp_pat
     assert {"ece", "ece_before"} <= set(outcome.result.extras)
 
 
-def weighed(way: Way, right: int, of: int, sure: float) -> CalibrationTrial:
+def weighed(way: CalibrationMethod, right: int, of: int, sure: float) -> CalibrationTrial:
     """A way that gets the first `right` of so many questions right, each by `sure` nats."""
     scores_NL = np.zeros((of, 2))
     scores_NL[:right, 0] = sure
@@ -102,11 +103,12 @@ def test_of_ways_that_dev_can_hardly_tell_apart_the_log_loss_decides(
     raw: tuple[int, float], batch: tuple[int, float], chosen: str
 ) -> None:
     tried = [weighed("raw", raw[0], 150, raw[1]), weighed("batch", batch[0], 150, batch[1])]
-    assert best_way(tried, "accuracy", ("a", "b")).way == chosen
+    assert best_calibration(tried, "accuracy", ("a", "b")).way == chosen
 
 
 def test_a_question_more_does_not_outweigh_a_far_greater_log_loss() -> None:
-    """As nearest shots on Banking77 did: .820 against .813 of 150 on dev at a loss of .76 against .64, and .74 against .84 on test."""
+    """As nearest shots on Banking77 did: .820 against .813 of 150 on dev at a loss of .76 against .64, and .74
+    against .84 on test."""
     draw = np.random.default_rng(0)
     right_N = np.zeros(150, dtype=int)
     sure_N = np.abs(draw.normal(4, 1, 150))
@@ -118,7 +120,7 @@ def test_a_question_more_does_not_outweigh_a_far_greater_log_loss() -> None:
         for way, gap_N in (("raw", sure_N), ("batch", unsure_N))
     ]
     assert tried[1].hits.sum() > tried[0].hits.sum()
-    assert best_way(tried, "accuracy", ("a", "b")).way == "raw"
+    assert best_calibration(tried, "accuracy", ("a", "b")).way == "raw"
 
 
 def test_a_kept_arm_answers_as_when_it_was_made_and_an_old_one_as_it_always_did(
@@ -154,13 +156,13 @@ def test_where_no_text_is_scored_a_temperature_changes_no_answer(session: Sessio
     assert (found.way, found.offsets) == ("raw", {})
     write_record(run / CALIBRATION_FILE, Calibration(temperature=1e6))
     prompts_of = session.workspace.splits["test"]
-    with ready_arm(session, arm, context_for(arm), run) as able:
-        flat = able.many(able.builder.prompts(prompts_of))
+    with ready_arm(session, arm, context_for(arm), run) as ready:
+        flat = ready.answer_batch(ready.builder.prompts(prompts_of))
     assert [one.text for one in flat] == [answer.answer for answer in outcome.answers]
     assert [one.probability for one in flat] == pytest.approx([1 / 3] * len(flat), abs=1e-3)
     write_record(run / CALIBRATION_FILE, Calibration())
-    with ready_arm(session, arm, context_for(arm), run) as able:
-        plain = able.many(able.builder.prompts(prompts_of))
+    with ready_arm(session, arm, context_for(arm), run) as ready:
+        plain = ready.answer_batch(ready.builder.prompts(prompts_of))
     assert [one.probability for one in plain] == pytest.approx([answer.plain_probability for answer in outcome.answers])
 
 

@@ -12,9 +12,17 @@ import pytest
 from cross_encoder import save_cross_encoder
 from study_tasks import UNKNOWN, rows_of, write_task
 
-from trimtab.arms.contexts import USUAL_MIX, Context, NearestShots, PassageMix, PromptBuilder, context_for, fixed_shots
+from trimtab.arms.contexts import (
+    USUAL_MIX,
+    Context,
+    NearestShots,
+    PassageMix,
+    PromptBuilder,
+    context_for,
+    draw_fixed_shots,
+)
 from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, rounds
-from trimtab.arms.search.passage_search import choose_passages, find_right
+from trimtab.arms.search.passage_search import choose_passages, gold_retrieved
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
@@ -79,11 +87,11 @@ def test_nearest_shots_are_found_beyond_a_large_group_of_ones_own(session: Sessi
 
 def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_rows(session: Session) -> None:
     pool = session.workspace.splits["train"]
-    shots = fixed_shots(pool, 4)
+    shots = draw_fixed_shots(pool, 4)
     assert len({shot.references[0] for shot in shots}) == 4
-    assert fixed_shots(tuple(reversed(pool)), 4) == shots
-    assert len(fixed_shots(pool[:3], 8)) == 3
-    assert fixed_shots((), 4) == []
+    assert draw_fixed_shots(tuple(reversed(pool)), 4) == shots
+    assert len(draw_fixed_shots(pool[:3], 8)) == 3
+    assert draw_fixed_shots((), 4) == []
 
 
 def test_what_does_not_fit_is_dropped_until_the_prompt_fits(session: Session) -> None:
@@ -163,7 +171,7 @@ def test_what_a_trained_arm_is_shown_is_chosen_by_looking_up_alone(session: Sess
     arm, base = parse_arm("lora+rag", session.task), session._base
     session._base = None  # nothing is to be answered
     try:
-        scores = ContextScores(None, partial(find_right, session))
+        scores = ContextScores(None, partial(gold_retrieved, session))
         _, effort = choose_passages(session, arm, scores, "standard", 1e9)
     finally:
         session._base = session._base or base
@@ -248,7 +256,7 @@ def test_only_questions_without_their_right_passage_are_put_right(session: Sessi
         if example.passages and not has_gold(example, prompt.hits)
     ]
     assert 0 < len(missed) < len(test)
-    put_right = builder.with_right_passage(test)
+    put_right = builder.with_gold_passage(test)
     assert [example for example, _ in put_right] == missed
     assert all(len(prompt.hits) == 1 and has_gold(example, prompt.hits) for example, prompt in put_right)
 
@@ -275,7 +283,7 @@ def test_what_was_chosen_makes_the_same_context_again(session: Session) -> None:
 
 def test_draws_differ_and_a_shot_may_bring_its_right_passage(session: Session) -> None:
     pool, test = session.workspace.splits["train"], session.workspace.splits["test"][:3]
-    draws = {tuple(shot.id for shot in fixed_shots(pool, 4, draw)) for draw in range(5)}
+    draws = {tuple(shot.id for shot in draw_fixed_shots(pool, 4, draw)) for draw in range(5)}
     assert len(draws) == 5
     plain = Context(passages=1, shots=4, shot_kind="few-shot")
     for one, two in zip(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
-from trimtab.arms.dev_eval import choice_losses
+from trimtab.arms.dev_eval import label_losses
 from trimtab.arms.objectives import supervised_objectives
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
@@ -41,8 +41,8 @@ SCORES = st.lists(st.tuples(*[st.floats(-3, 3) for _ in LABELS]), min_size=24, m
 @given(SCORES, st.floats(0.5, 3), st.data())
 def test_a_surer_model_with_the_same_order_is_as_good(rows, sureness, data):
     right = data.draw(st.lists(st.sampled_from(LABELS), min_size=len(rows), max_size=len(rows)))
-    plain = choice_losses(generations(rows), right, LABELS)
-    surer = choice_losses(generations(rows, sureness), right, LABELS)
+    plain = label_losses(generations(rows), right, LABELS)
+    surer = label_losses(generations(rows, sureness), right, LABELS)
     hits = sum(one.text == label for one, label in zip(generations(rows), right, strict=True))
     if (
         2 <= hits <= len(rows) - 2 and 0.02 < sum(plain) / len(plain) < math.log(3) - 0.02
@@ -53,23 +53,23 @@ def test_a_surer_model_with_the_same_order_is_as_good(rows, sureness, data):
 def test_it_is_the_log_loss_where_too_few_are_wrong_to_fit_by():
     rows = [(2.0, 0.0, -1.0)] * 5
     chance = generations(rows)[0].probabilities["a"]
-    assert choice_losses(generations(rows), ["a"] * 5, LABELS) == pytest.approx([-math.log(chance)] * 5)
+    assert label_losses(generations(rows), ["a"] * 5, LABELS) == pytest.approx([-math.log(chance)] * 5)
 
 
 def test_of_two_models_that_are_right_alike_the_overconfident_one_is_no_worse():
     rows = [(1.0, 0.0, 0.0)] * 20 + [(0.0, 1.0, 0.0)] * 10
     right = ["a"] * 20 + ["a"] * 10  # two of three are right
-    calm, sure = (sum(choice_losses(generations(rows, by), right, LABELS)) for by in (1.0, 8.0))
+    calm, sure = (sum(label_losses(generations(rows, by), right, LABELS)) for by in (1.0, 8.0))
     assert sure == pytest.approx(calm, rel=1e-4)
     raw = sum(-math.log(one.probabilities[label]) for one, label in zip(generations(rows, 8.0), right, strict=True))
     assert raw > 2 * sure  # as it would be without the temperature
 
 
 def test_labels_that_nobody_can_give_are_left_out():
-    assert choice_losses(generations([(1.0, 0.0, 0.0)] * 2), ["zebra", "a"], LABELS) == choice_losses(
+    assert label_losses(generations([(1.0, 0.0, 0.0)] * 2), ["zebra", "a"], LABELS) == label_losses(
         generations([(1.0, 0.0, 0.0)]), ["a"], LABELS
     )
-    assert choice_losses([], [], LABELS) == ()
+    assert label_losses([], [], LABELS) == ()
 
 
 def test_dev_is_read_in_one_step_but_in_float32(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -1,4 +1,5 @@
-"""The `extract` arm from a task to its answers, without any language model: sentences with their source, or that there is none."""
+"""The `extract` arm from a task to its answers, without any language model: sentences with their source, or that
+there is none."""
 
 from __future__ import annotations
 

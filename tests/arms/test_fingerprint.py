@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
-from trimtab.arms.fingerprint import FILES, WEIGHTS, differences, fingerprint_of, settings_of
+from trimtab.arms.fingerprint import FILES, WEIGHTS, differences, fingerprint_of, task_settings
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base import files
@@ -63,13 +63,13 @@ def test_a_model_is_hashed_once_however_often_it_is_asked_for(task: Path, monkey
 
 def test_labels_that_are_not_merged_leave_what_was_made_before_as_it_is() -> None:
     tables = {"task": {"name": "t", "kind": "classify"}, "data": {"examples": ["a.csv"]}}
-    assert not [key for key in settings_of(Task.model_validate(tables)) if key.startswith("labels.")]
+    assert not [key for key in task_settings(Task.model_validate(tables)) if key.startswith("labels.")]
     merged = Task.model_validate({**tables, "labels": {"merge": {"A": "a"}}})
-    assert settings_of(merged)["labels.merge.A"] == '"a"'
+    assert task_settings(merged)["labels.merge.A"] == '"a"'
 
 
 def test_what_a_server_keeps_is_no_setting_of_an_arm() -> None:
     tables = {"task": {"kind": "answer"}, "data": {"examples": ["a.csv"]}, "base": {"model": "m"}}
     kept = Task.model_validate({**tables, "upkeep": {"traffic": {"share": 0.5}}})
     assert kept.upkeep.traffic is not None
-    assert settings_of(kept) == settings_of(Task.model_validate(tables))
+    assert task_settings(kept) == task_settings(Task.model_validate(tables))

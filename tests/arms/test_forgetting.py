@@ -1,4 +1,5 @@
-"""What general text costs two saved changes of one base: nothing more for the same, and more for one that was spoilt."""
+"""What general text costs two saved changes of one base: nothing more for the same, and more for one that was
+spoilt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""An arm whose labels come from a head on the last token: trained on the one loop, saved, put on again, answered in one pass."""
+"""An arm whose labels come from a head on the last token: trained on the one loop, saved, put on again, answered in
+one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Parts of the rows for a learning curve: the closed set of labels stays whole, and every part is weighed as the whole is."""
+"""Parts of the rows for a learning curve: the closed set of labels stays whole, and every part is weighed as the
+whole is."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from study_tasks import CLASSIFY, LABELLED, arm_of, events, folder_of, rows_of, 
 
 from trimtab import study
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.learning_curve import as_long, curve_seconds, curve_sizes, learning_curve, training_on
+from trimtab.arms.learning_curve import (
+    curve_seconds,
+    curve_sizes,
+    learning_curve,
+    recipe_for_part,
+    restrict_training_rows,
+)
 from trimtab.arms.planning.plan import StagePlan
 from trimtab.arms.recipe import LEAST_STEPS, Recipe, Stage, recipe_for
 from trimtab.arms.session import open_session
@@ -25,11 +32,11 @@ def test_labels_without_a_row_in_the_part_are_still_labels(tmp_path: Path, tiny_
     session = open_session(open_workspace(load_task(task)))
     labels, train = session.workspace.labels, session.workspace.splits["train"]
     one = [row for row in train if row.references[0] == labels[-1]]
-    prompts = PromptBuilder(session, Context()).prompts(session.part("dev", 4))
+    prompts = PromptBuilder(session, Context()).prompts(session.subset("dev", 4))
     before = session.answer(prompts)
     for known in (False, True):
         fresh = session if known else open_session(open_workspace(load_task(task)))
-        with training_on(fresh, one):
+        with restrict_training_rows(fresh, one):
             assert fresh.workspace.labels == labels
             assert [given.text for given in fresh.answer(prompts)] == [given.text for given in before]
         assert fresh.workspace.splits["train"] == train
@@ -94,7 +101,7 @@ def test_a_curve_is_foretold_by_the_steps_of_its_parts(tmp_path: Path, tiny_mode
         stage = StagePlan(epoch_seconds=100.0, epochs=recipe.stages[0].epochs, look_seconds=5.0)
         foretold.append(curve_seconds(session, recipe, [stage], 2.0))
     rows, dev = len(session.workspace.splits["train"]), len(session.workspace.splits["dev"])
-    parts = {size: as_long(recipe, size).stages[0].epochs for size in curve_sizes(rows)}
+    parts = {size: recipe_for_part(recipe, size).stages[0].epochs for size in curve_sizes(rows)}
     assert min(parts.values()) > recipe.stages[0].epochs, "of few rows, to as many steps as any training has"
     training = sum(100.0 * epochs * size / rows + 4 * 5.0 for size, epochs in parts.items())  # all look four times
     assert foretold == [pytest.approx(training + 3 * dev * 2.0), 0.0]
@@ -105,5 +112,5 @@ def test_a_curve_is_foretold_by_the_steps_of_its_parts(tmp_path: Path, tiny_mode
 def test_fewer_rows_make_longer_the_stages_that_read_them() -> None:
     stages = tuple(Stage(name=name, learning_rate=1e-3, epochs=1.0) for name in ("docs", "sft", "dpo", "grpo"))
     whole = Recipe(method="lora", stages=stages, rank=2, layers=None, virtual_tokens=None, batch=8, seed=0)
-    part = as_long(whole, 80)
+    part = recipe_for_part(whole, 80)
     assert [stage.epochs for stage in part.stages] == [1.0, LEAST_STEPS / 10, 1.0, LEAST_STEPS / 10]

@@ -1,4 +1,5 @@
-"""The `linear` arm in a session: hidden states of the base are looked at when there is time and a base, and only of the same one."""
+"""The `linear` arm in a session: hidden states of the base are looked at when there is time and a base, and only of
+the same one."""
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ def test_hidden_states_of_another_base_are_refused(session: Session, tmp_path: P
 
 
 def test_a_text_longer_than_the_context_is_cut(session: Session) -> None:
-    short, long = session.hidden(["word"]), session.hidden(["word " * 2_000])
+    short, long = session.mean_hidden_states(["word"]), session.mean_hidden_states(["word " * 2_000])
     assert short.shape == long.shape
     assert np.isfinite(long).all()
 

@@ -1,4 +1,5 @@
-"""Each method as an arm: made on the one loop, saved, put on again from what was saved, asked in every way; nothing is left behind."""
+"""Each method as an arm: made on the one loop, saved, put on again from what was saved, asked in every way; nothing
+is left behind."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def test_what_is_measured_is_what_was_saved(
     assert made.result.extras["same_alone"] == 1.0
     assert (tmp_path / "arm" / "run-0" / "adapter" / "adapter_config.json").is_file()
     with ready_arm(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
-        again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
+        again = asked.answer_batch(asked.builder.prompts(session.workspace.splits["test"]))
     assert [one.text for one in again] == [one.answer for one in made.answers]
     now = session.fresh_base().model.state_dict()
     assert list(now) == list(published)
@@ -69,7 +70,7 @@ def test_it_goes_with_a_head(method: str, tmp_path: Path, tiny_model_folder: Pat
     made = runner.run(arm, "test", tmp_path / "arm", Allowance(epochs=1.0))
     assert made.result.status == "done"
     with ready_arm(session, arm, context_for(arm), tmp_path / "arm" / "run-0") as asked:
-        again = asked.many(asked.builder.prompts(session.workspace.splits["test"]))
+        again = asked.answer_batch(asked.builder.prompts(session.workspace.splits["test"]))
     assert [one.probability for one in again] == pytest.approx([one.probability for one in made.answers])
 
 

@@ -208,11 +208,11 @@ def test_labels_are_weighed_over_all_questions_asked_so_far(
     monkeypatch.setattr(session, "label_sums", liked)
     context = context_for(parse_arm("prompt", session.task))
     runner = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
-    few = runner.scores.of(context, dev[: LEAST_ROWS - 1])
+    few = runner.scores.scores_of(context, dev[: LEAST_ROWS - 1])
     assert few == [float(right[row.id] == 0) for row in dev[: LEAST_ROWS - 1]], "too few to be weighed"
     if killed:
         runner = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
     assert len(dev) > LEAST_ROWS
-    assert set(runner.scores.of(context, dev)) == {1.0}, "those that were asked first, too"
+    assert set(runner.scores.scores_of(context, dev)) == {1.0}, "those that were asked first, too"
     again = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
-    assert set(again.scores.of(context, dev)) == {1.0}
+    assert set(again.scores.scores_of(context, dev)) == {1.0}

@@ -31,7 +31,7 @@ def test_closed_sets_hold_their_prefix_and_answer_alone_as_together(
         return real(base, ids)
 
     monkeypatch.setattr(choose, "read_prefix", counted)
-    alone = session.choose_alone(prompts[:8], None)
+    alone = session.label_chooser(prompts[:8], None)
     assert len(read) == 1
     assert read[0] > 60  # the instruction and both shots
     one_by_one = [alone(prompt) for prompt in prompts]
@@ -60,10 +60,10 @@ def test_each_size_of_passages_has_an_index_of_its_own_that_is_made_when_asked_f
     test = session.workspace.splits["test"]
     usual = session.hits(test)
     assert not session.index_folder(30).exists()
-    assert len(session.unindexed(30)) > len(session.index_of().passages)
+    assert len(session.texts_to_embed(30)) > len(session.index_of().passages)
     before = sorted(path for path in session.index_folder().rglob("*"))
     smaller = session.hits(test, chunk_words=30)
-    assert session.unindexed(30) == []
+    assert session.texts_to_embed(30) == []
     assert sorted(path for path in session.index_folder().rglob("*")) == before
     assert session.index_folder(30) != session.index_folder()
     assert session.index_of() is session.index_of(120)
@@ -102,10 +102,10 @@ def test_a_text_is_embedded_once_in_a_session(session: Session, monkeypatch: pyt
     given: list[str] = []
     real = session.embedder.encode
     monkeypatch.setattr(session.embedder, "encode", lambda texts: given.extend(texts) or real(texts))
-    first = session.embedded(["north", "south", "north"])
-    again = session.embedded(["south", "west", "north"])
+    first = session.embed(["north", "south", "north"])
+    again = session.embed(["south", "west", "north"])
     assert given == ["north", "south", "west"]
     assert (first[0] == first[2]).all()
     assert (again[[0, 2]] == first[[1, 0]]).all()
     assert again == pytest.approx(real(["south", "west", "north"]), abs=1e-6)
-    assert session.embedded([]).shape == (0, first.shape[1])
+    assert session.embed([]).shape == (0, first.shape[1])

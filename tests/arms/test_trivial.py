@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trimtab.arms.trivial import most_frequent, nearest_answers, trivial_answers
+from trimtab.arms.trivial import most_frequent_answer, nearest_answers, trivial_answers
 from trimtab.base.records import Example, Message
 from trimtab.base.task import Task
 
@@ -58,7 +58,7 @@ def test_abstaining_is_an_arm_only_where_the_task_can_abstain() -> None:
     labels = rows(("good film", "+"), ("bad film", "-"), ("poor film", "-"))
     found = trivial_answers(labels, rows(("a good one", "+")), classify, None)
     assert {name: scores(found, name) for name in found} == {"most-frequent": [0.0], "nearest-answer": [1.0]}
-    assert most_frequent(labels, classify) == "-"
+    assert most_frequent_answer(labels, classify) == "-"
     assert "always-unknown" not in trivial_answers(TRAIN, TEST, a_task(unknown=""), None)
 
 

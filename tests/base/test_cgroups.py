@@ -9,7 +9,7 @@ import pytest
 from trimtab.base import cgroups as share
 
 MACHINE = psutil.virtual_memory().total
-HERE = len(share.places())
+HERE = len(share.cpu_ids())
 Lay = Callable[[str, Mapping[str, str]], None]
 
 
@@ -49,7 +49,7 @@ def test_no_more_cores_than_the_quota(lay: Lay, own: str, files: Mapping[str, st
 
 
 def test_part_of_a_core_is_a_core(lay: Lay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share, "places", lambda: list(range(64)))
+    monkeypatch.setattr(share, "cpu_ids", lambda: list(range(64)))
     lay("0::/\n", {"cpu.max": "150000 100000\n"})
     assert share.cores() == 2
 

@@ -42,7 +42,8 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, kind: str = "xterm") -> Termina
 
 
 def screen(written: str) -> list[str]:
-    """The lines that a terminal shows in the end: text goes where the cursor is, which may be moved up and the line cleared."""
+    """The lines that a terminal shows in the end: text goes where the cursor is, which may be moved up and the line
+    cleared."""
     lines, row = [""], 0
     for part in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", written):
         if part == "\n":

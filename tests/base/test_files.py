@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.base.errors import BusyError, InputError, TrimtabError, cannot_write, in_words
+from trimtab.base.errors import BusyError, InputError, TrimtabError, is_write_failure, os_error_message
 from trimtab.base.files import (
     TIME,
     append_line,
@@ -22,9 +22,9 @@ from trimtab.base.files import (
     matching,
     new_folder,
     read_json,
-    read_lines,
+    read_json_lines,
     refuse_links,
-    remove_cut,
+    remove_partial,
     replacing,
     write_atomic,
 )
@@ -38,9 +38,9 @@ def test_a_cut_line_is_gone_when_the_next_is_appended(tmp_path_factory, whole, l
     cut = json.dumps("x" * long)
     with open(path, "a") as file:
         file.write(cut[: int(len(cut) * kept)])
-    assert list(read_lines(path)) == whole
+    assert list(read_json_lines(path)) == whole
     append_line(path, "next")
-    assert list(read_lines(path)) == [*whole, "next"]
+    assert list(read_json_lines(path)) == [*whole, "next"]
 
 
 @pytest.mark.parametrize("line", ["{", "x", "\udcff"])
@@ -48,7 +48,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str):
     path = tmp_path / "events.jsonl"
     path.write_text(f"1\n{line}\n2\n", errors="surrogateescape")
     with pytest.raises(InputError, match=r"events.jsonl:2: is damaged; take this line out"):
-        list(read_lines(path))
+        list(read_json_lines(path))
 
 
 def test_folders_made_in_the_same_second_differ_and_their_names_begin_with_the_time(tmp_path: Path):
@@ -64,7 +64,7 @@ def test_a_folder_in_place_of_a_file_is_named_and_nothing_is_left_beside_it(tmp_
     (tmp_path / "latest").mkdir()
     with pytest.raises(IsADirectoryError) as caught:
         write(tmp_path / "latest", "x")
-    assert in_words(caught.value) == f"{tmp_path / 'latest'}: a folder stands where a file should be; move it away"
+    assert os_error_message(caught.value) == f"{tmp_path / 'latest'}: a folder is where a file should be; move it away"
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
@@ -73,17 +73,17 @@ def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path):
     for use in (lambda: new_folder(tmp_path / "studies", "x"), lambda: write_atomic(tmp_path / "studies" / "y", "x")):
         with pytest.raises(OSError, match="studies") as caught:
             use()
-        assert "studies: a file stands where a folder should be; move it away" in in_words(caught.value)
+        assert "studies: a file is where a folder should be; move it away" in os_error_message(caught.value)
 
 
 def test_what_would_stop_the_next_write_too_is_known_through_what_it_was_wrapped_in():
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert in_words(full).startswith("no space left on the disk; make room")
+    assert os_error_message(full).startswith("no space left on the disk; make room")
     rust = RuntimeError("I/O error: No space left on device (os error 28)")
     wrapped = TrimtabError("could not be written")
     wrapped.__cause__ = full
-    assert all(map(cannot_write, (full, rust, wrapped, OSError(errno.EROFS, "Read-only"))))
-    assert not any(map(cannot_write, (OSError(errno.ENOENT, "No such file"), ValueError("28"), TrimtabError("x"))))
+    assert all(map(is_write_failure, (full, rust, wrapped, OSError(errno.EROFS, "Read-only"))))
+    assert not any(map(is_write_failure, (OSError(errno.ENOENT, "No such file"), ValueError("28"), TrimtabError("x"))))
 
 
 HOLD = "import sys, time; from trimtab.base.files import locked\nwith locked(__import__('pathlib').Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
@@ -123,7 +123,7 @@ def test_a_line_is_not_appended_through_a_link(tmp_path: Path):
     ledger.symlink_to(victim)
     with pytest.raises(OSError) as caught:
         append_line(ledger, "x")
-    assert in_words(caught.value) == f"{ledger}: is a symbolic link; take it away"
+    assert os_error_message(caught.value) == f"{ledger}: is a symbolic link; delete it"
     assert victim.read_text() == "mine"
 
 
@@ -142,7 +142,7 @@ def test_a_folder_of_ours_holds_no_link_anywhere(tmp_path: Path):
     (own / "studies" / "x").mkdir(parents=True)
     refuse_links(own)
     (own / "studies" / "x" / "latest").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"studies/x/latest: is a symbolic link, and Trimtab made none; take it away"):
+    with pytest.raises(InputError, match=r"studies/x/latest: is a symbolic link, and Trimtab made none; delete it"):
         refuse_links(own)
     (tmp_path / "other").symlink_to(tmp_path)
     with pytest.raises(InputError, match="other: is a symbolic link"):
@@ -155,13 +155,13 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
         read_json(tmp_path / "fifo")
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "gone")
-    assert list(read_lines(tmp_path / "fifo")) == []
+    assert list(read_json_lines(tmp_path / "fifo")) == []
 
 
 def test_what_a_killed_writer_left_beside_its_own_files_goes_and_no_other(tmp_path):
     for name in (".a.json.1.part", "..holder.7.part", ".mine.part", "a.json"):
         (tmp_path / name).write_text("x")
-    remove_cut(tmp_path, "a.json.*")
+    remove_partial(tmp_path, "a.json.*")
     assert not (tmp_path / ".a.json.1.part").exists()
     below = tmp_path / "arms" / "one"
     (below / ".arm.json.8.part").mkdir(parents=True)
@@ -179,7 +179,7 @@ def test_what_a_writer_made_beside_its_file_goes_too_and_its_mode_is_that_of_any
         raise KeyboardInterrupt
     (tmp_path / ".a.safetensors.7.part").mkdir()  # of a process that had no time to do so
     (tmp_path / ".a.safetensors.7.part" / ".tmpKilled").write_bytes(b"half")
-    remove_cut(tmp_path, f"{path.name}.*")
+    remove_partial(tmp_path, f"{path.name}.*")
     assert list(tmp_path.iterdir()) == [plain]
     with replacing(path) as beside:
         beside.touch(mode=0o600)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trimtab.base.machine import named_in
+from trimtab.base.machine import processor_name
 
 AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nbogomips\t: 5192.24\n"
 
@@ -17,4 +17,4 @@ AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2
     ],
 )
 def test_a_processor_is_told_with_its_generation(text: str, name: str) -> None:
-    assert named_in(text) == name
+    assert processor_name(text) == name

@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-from trimtab.base.machine import MemoryPeak, passing_over_libraries, release_memory
+from trimtab.base.machine import MemoryPeak, gc_frozen, release_memory
 
 
 def test_what_work_took_is_told_without_what_stays() -> None:
@@ -19,7 +19,7 @@ def test_what_work_took_is_told_without_what_stays() -> None:
         passes = np.ones(25_000_000)  # 200 MB
         time.sleep(0.1)
         del passes
-    assert 180 < memory.beyond() < 220
+    assert 180 < memory.above_present() < 220
     assert stays.sum() == 10_000_000
 
 
@@ -32,7 +32,7 @@ class Model:
 
 @pytest.mark.usefixtures("all_searched")
 def test_libraries_are_passed_over_and_what_comes_later_is_freed() -> None:
-    with passing_over_libraries():
+    with gc_frozen():
         assert gc.get_freeze_count() > 10_000
         seen = weakref.ref(Model())
         release_memory()
@@ -41,10 +41,10 @@ def test_libraries_are_passed_over_and_what_comes_later_is_freed() -> None:
 
 @pytest.mark.usefixtures("all_searched")
 def test_an_inner_use_ends_nothing_of_the_outer_one() -> None:
-    with passing_over_libraries():
+    with gc_frozen():
         model = Model()
         seen = weakref.ref(model)
-        with passing_over_libraries():
+        with gc_frozen():
             del model
             release_memory()
             assert seen() is None  # nothing more is passed over
@@ -56,7 +56,7 @@ def test_an_inner_use_ends_nothing_of_the_outer_one() -> None:
 def test_a_model_of_the_callers_own_is_freed_once_the_verb_has_ended() -> None:
     model = Model()
     seen = weakref.ref(model)
-    with passing_over_libraries():
+    with gc_frozen():
         del model
         release_memory()
         assert seen() is not None  # it was passed over, too

@@ -215,7 +215,7 @@ def test_check_prints_the_audit_first_and_exits_1_when_something_must_be_mended(
         return check
 
     monkeypatch.setattr("trimtab.base.task.load_task", lambda path: SimpleNamespace(command=str))
-    monkeypatch.setattr(check_page, "draw_audit", lambda audit, console: console.print("audit"))
+    monkeypatch.setattr(check_page, "draw_data_audit", lambda audit, console: console.print("audit"))
     monkeypatch.setattr(check_page, "draw_rest", lambda audit, result, console, study: console.print("rest"))
     for level, code in (("note", 0), ("warn", 0), ("stop", 1)):
         monkeypatch.setattr(studies_check, "check", stand_in(level))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from trimtab.base.errors import InputError
 from trimtab.cli.main import app
-from trimtab.cli.options import arm_at_most, loaded, one_arm, split_source
+from trimtab.cli.options import optional_arm, required_arm, resolve_task, split_source
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ def test_a_question_behind_a_folder_or_a_file(
 
 
 def test_verbs_of_one_arm_take_one(place: Path) -> None:
-    assert one_arm(["tickets", "rag"]) == ("tickets", "rag")
-    assert arm_at_most(["tickets"]) == ("tickets", None)
+    assert required_arm(["tickets", "rag"]) == ("tickets", "rag")
+    assert optional_arm(["tickets"]) == ("tickets", None)
     for words in (["lora", "rag"], ["tickets", "lora", "rag"]):
         with pytest.raises(typer.BadParameter, match="several arms"):
-            one_arm(words)
+            required_arm(words)
     with pytest.raises(typer.BadParameter, match="no arm is named"):
-        one_arm(["tickets"])
+        required_arm(["tickets"])
 
 
 def test_a_task_is_named_once(place: Path) -> None:
     with pytest.raises(InputError, match="named twice"):
-        loaded(Path("other.toml"), "tickets.csv")
+        resolve_task(Path("other.toml"), "tickets.csv")
 
 
 def test_what_only_reads_writes_no_task_file(place: Path) -> None:
@@ -89,5 +89,5 @@ def test_a_guess_is_settled_by_options_where_there_is_no_terminal(place: Path) -
     said = json.loads(done.stdout)["error"]
     assert "--input body --label" in said
     assert "\n" not in said
-    own = loaded(Path("trimtab.toml"), "tickets.csv", input="body", label="queue", output=None)
+    own = resolve_task(Path("trimtab.toml"), "tickets.csv", input="body", label="queue", output=None)
     assert own.data.columns == {"input": "body", "label": "queue"}

@@ -1,4 +1,5 @@
-"""Escape sequences in what others wrote are shown, never obeyed: answers, titles, file names, error bodies, notes, remarks."""
+"""Escape sequences in what others wrote are shown, never obeyed: answers, titles, file names, error bodies, notes,
+remarks."""
 
 from __future__ import annotations
 

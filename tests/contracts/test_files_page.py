@@ -1,4 +1,5 @@
-"""docs/reference/files.md describes what a study writes: its files, the columns of the answers, the keys of the result."""
+"""docs/reference/files.md describes what a study writes: its files, the columns of the answers, the keys of the
+result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Rules of the house that lint and types do not hold: nothing that can run foreign code, light imports, readable files."""
+"""Rules of the house that lint and types do not hold: nothing that can run foreign code, light imports, readable
+files."""
 
 import ast
 import re

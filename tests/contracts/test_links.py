@@ -1,4 +1,5 @@
-"""Links of the documentation lead to files and headings that exist, and so do the pages that messages and comments name."""
+"""Links of the documentation lead to files and headings that exist, and so do the pages that messages and comments
+name."""
 
 import re
 from pathlib import Path

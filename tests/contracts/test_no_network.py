@@ -42,7 +42,8 @@ def test_telemetry_of_the_hub_client_is_off():
     assert done.stdout.strip() == "True"
 
 
-# Within a network namespace of its own a process reaches nothing, and the kernel counts every try, whichever language makes it.
+# Within a network namespace of its own a process reaches nothing, and the kernel counts every try, whichever language
+# makes it.
 COUNTS = """
 import json, re
 from pathlib import Path

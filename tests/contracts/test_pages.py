@@ -1,4 +1,5 @@
-"""What the pages of the documentation show to copy is understood: commands by the command line, TOML by the task file, Python by Python."""
+"""What the pages of the documentation show to copy is understood: commands by the command line, TOML by the task
+file, Python by Python."""
 
 import re
 import shlex

@@ -19,7 +19,7 @@ from trimtab.data import audit as audit_module
 from trimtab.data import duplicates, join
 from trimtab.data.audit import audit_rows
 from trimtab.data.checks import check_examples
-from trimtab.data.duplicates import Pair, compared_text, find_pairs
+from trimtab.data.duplicates import DuplicatePair, dedup_text, duplicate_pairs
 from trimtab.data.leakage import find_overlaps
 from trimtab.data.split import SPLITS, assign_splits
 from trimtab.studies.check import check
@@ -83,13 +83,13 @@ def sides(rows: list[Example], fixed: list[Example], **more: object) -> dict[str
 def test_splits_are_those_of_the_examples_looked_at_alone(files: tuple[list[Example], list[Example]]) -> None:
     rows, fixed = files
     likeness = audit_rows(rows, fixed, ()).examples
-    alone = duplicates.compare([compared_text(row) for row in rows])
-    assert likeness.parts == alone.parts
+    alone = duplicates.find_duplicates([dedup_text(row) for row in rows])
+    assert likeness.components == alone.components
     try:
         expected = sides(rows, fixed)
     except ValueError:  # one group only
         return
-    assert sides(rows, fixed, likeness=likeness) == expected
+    assert sides(rows, fixed, duplicates=likeness) == expected
 
 
 @settings(deadline=None, max_examples=40)
@@ -102,28 +102,29 @@ def test_what_is_read_off_equals_a_join_of_every_two_splits(files, shuffler) -> 
     splits = {"train": mixed[: cut[0]], "dev": mixed[cut[0] : cut[1]], "test": [*mixed[cut[1] :], *fixed]}
     # the template is that of all rows, that of the examples where only they are looked at
     bare = {
-        end: dict(zip(of.texts, of.bare, strict=True)) for end, of in (("dev", audit.examples), ("test", audit.rows))
+        end: dict(zip(of.texts, of.stripped, strict=True))
+        for end, of in (("dev", audit.examples), ("test", audit.rows))
     }
     found = Counter((o.left_split, o.right_split, o.left.id, o.right.id) for o in find_overlaps(audit, splits))
     expected: Counter[tuple[str, ...]] = Counter()
     for left, right in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        raw = [[compared_text(row) for row in splits[side]] for side in (left, right)]
+        raw = [[dedup_text(row) for row in splits[side]] for side in (left, right)]
         expected.update(
             (left, right, splits[left][pair.a].id, splits[right][pair.b].id) for pair in best_pairs(*raw, bare[right])
         )
     assert found == expected
     order = [row for name in SPLITS for row in splits[name]]
-    numbers = [number for name in SPLITS for number in audit.numbers(splits)[name]]
-    own, again = audit.rows.pairs(numbers), find_pairs([compared_text(row) for row in order])
+    numbers = [number for name in SPLITS for number in audit.row_numbers(splits)[name]]
+    own, again = audit.rows.pairs(numbers), duplicate_pairs([dedup_text(row) for row in order])
     assert [(p.a, p.b, p.kind) for p in own if p.kind != "near"] == [
         (p.a, p.b, p.kind) for p in again if p.kind != "near"
     ]
     assert len(own) == len(again)  # near pairs are a forest of the same parts: as many, maybe others
 
 
-def best_pairs(left: list[str], right: list[str], bare: dict[str, str]) -> list[Pair]:
+def best_pairs(left: list[str], right: list[str], bare: dict[str, str]) -> list[DuplicatePair]:
     """The most alike of each right text, by looking at every pair."""
-    plain = duplicates.plain_words
+    plain = duplicates.normalise_text
     found = []
     for b, text in enumerate(right):
         scored = []
@@ -133,7 +134,7 @@ def best_pairs(left: list[str], right: list[str], bare: dict[str, str]) -> list[
             scored.append((rank, -a))
         rank, a = max(scored, default=(0.0, 0))
         if rank >= 0.8 - 1e-9:
-            found.append(Pair(-a, b, "near", rank))
+            found.append(DuplicatePair(-a, b, "near", rank))
     return found
 
 

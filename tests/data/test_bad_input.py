@@ -1,4 +1,5 @@
-"""Every numbered case of bad rows and files: refused with file, line and remedy; skipped into the ledger; warned of; or read without loss."""
+"""Every numbered case of bad rows and files: refused with file, line and remedy; skipped into the ledger; warned of;
+or read without loss."""
 
 from __future__ import annotations
 
@@ -404,4 +405,4 @@ def test_every_suffix_that_is_promised_has_a_reader(tmp_path: Path) -> None:
         path = tmp_path / f"a{suffix}"
         path.write_bytes(b"")
         with pytest.raises(InputError, match="empty"):
-            list(readers.read_rows(path))
+            list(readers.read_raw_rows(path))

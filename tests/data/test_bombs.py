@@ -15,7 +15,7 @@ from written_rows import GOOD, lines, read
 from trimtab.base.errors import InputError
 from trimtab.base.task import Task
 from trimtab.data import documents, readers, sources
-from trimtab.data.readers import read_rows
+from trimtab.data.readers import read_raw_rows
 
 MB = 1024 * 1024
 
@@ -75,7 +75,7 @@ def test_parquet_of_every_shape_is_read_as_it_was_written(tmp_path: Path) -> Non
         }
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert [row.fields for row in read_rows(tmp_path / "a.parquet")] == table.to_pylist()
+    assert [row.fields for row in read_raw_rows(tmp_path / "a.parquet")] == table.to_pylist()
 
 
 def test_gzip_is_judged_by_what_was_read_of_it(tmp_path: Path) -> None:

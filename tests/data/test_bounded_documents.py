@@ -1,4 +1,5 @@
-"""HTML and PDF are read within bounds: processor time, memory and letters in relation to the file's size, in one process for many files."""
+"""HTML and PDF are read within bounds: processor time, memory and letters in relation to the file's size, in one
+process for many files."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.data import join
-from trimtab.data.duplicates import Pair, compare, find_pairs, plain_words
+from trimtab.data.duplicates import DuplicatePair, duplicate_pairs, find_duplicates, normalise_text
 from trimtab.data.shingles import NEAR
 
 
@@ -32,8 +32,8 @@ def components(count: int, pairs: list[tuple[int, int]]) -> set[frozenset[int]]:
 
 
 def kind_of(a: str, b: str) -> str | None:
-    pairs = find_pairs([a], [b])
-    within = find_pairs([a, b])
+    pairs = duplicate_pairs([a], [b])
+    within = duplicate_pairs([a, b])
     assert [pair.kind for pair in pairs] == [pair.kind for pair in within]
     return pairs[0].kind if pairs else None
 
@@ -74,27 +74,27 @@ def test_kind_of_a_pair(a: str, b: str, kind: str | None) -> None:
 @given(st.lists(SENTENCE, max_size=19))
 def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
     # at most 19 texts: no template is taken off
-    found = find_pairs(texts)
+    found = duplicate_pairs(texts)
     expected = [
         (i, j)
         for i in range(len(texts))
         for j in range(i + 1, len(texts))
-        if jaccard(plain_words(texts[i]), plain_words(texts[j])) >= NEAR - 1e-9
+        if jaccard(normalise_text(texts[i]), normalise_text(texts[j])) >= NEAR - 1e-9
     ]
     truth = components(len(texts), expected)
     assert components(len(texts), [(pair.a, pair.b) for pair in found]) == truth
     assert len(found) == len(texts) - len(truth)  # a forest: as few as connect
     for pair in found:
         assert pair.a < pair.b
-        assert pair.similarity == pytest.approx(jaccard(plain_words(texts[pair.a]), plain_words(texts[pair.b])))
+        assert pair.similarity == pytest.approx(jaccard(normalise_text(texts[pair.a]), normalise_text(texts[pair.b])))
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(SENTENCE, max_size=9), st.lists(SENTENCE, max_size=9))
 def test_between_gives_each_right_text_its_best(left: list[str], right: list[str]) -> None:
-    found = {pair.b: pair for pair in find_pairs(left, right)}
+    found = {pair.b: pair for pair in duplicate_pairs(left, right)}
     for j, text in enumerate(right):
-        best = max((jaccard(plain_words(other), plain_words(text)) for other in left), default=0.0)
+        best = max((jaccard(normalise_text(other), normalise_text(text)) for other in left), default=0.0)
         assert (j in found) == (best >= NEAR - 1e-9)
         if j in found:
             assert found[j].similarity == pytest.approx(best)
@@ -104,14 +104,17 @@ def test_between_gives_each_right_text_its_best(left: list[str], right: list[str
 def test_most_alike_and_first_is_taken() -> None:
     question = "could you tell me how long a transfer to another bank in europe takes"
     left = [question + " please", question + "s", question + "s", question.replace("another", "some other")]
-    assert find_pairs(left, [question])[0].a == 1
-    assert find_pairs(["a b", "x", "x"], ["x", "A, b"]) == [Pair(1, 0, "exact", 1.0), Pair(0, 1, "normalised", 1.0)]
+    assert duplicate_pairs(left, [question])[0].a == 1
+    assert duplicate_pairs(["a b", "x", "x"], ["x", "A, b"]) == [
+        DuplicatePair(1, 0, "exact", 1.0),
+        DuplicatePair(0, 1, "normalised", 1.0),
+    ]
 
 
 @given(st.text(max_size=60))
 def test_normalise_is_idempotent_and_never_empties(text: str) -> None:
-    assert plain_words(plain_words(text)) == plain_words(text)
-    assert bool(plain_words(text)) == bool(text.split())
+    assert normalise_text(normalise_text(text)) == normalise_text(text)
+    assert bool(normalise_text(text)) == bool(text.split())
 
 
 def test_large_sets_match_small_ones_across_blocks() -> None:
@@ -119,7 +122,7 @@ def test_large_sets_match_small_ones_across_blocks() -> None:
     vocabulary = [f"w{draw.randrange(10**6)}" for _ in range(400)]
     texts = [" ".join(draw.choices(vocabulary, k=draw.randrange(5, 12))) for _ in range(600)]
     copies = [text + " x" for text in texts[:100] if len(text) > 50]
-    found = find_pairs(texts + copies)
+    found = duplicate_pairs(texts + copies)
     near = {(pair.a, pair.b) for pair in found if pair.kind == "near"}
     expected = {(texts.index(copy[:-2]), 600 + i) for i, copy in enumerate(copies) if jaccard(copy, copy[:-2]) >= NEAR}
     assert len(expected) > 20
@@ -133,22 +136,22 @@ def test_template_that_all_rows_share_is_not_compared() -> None:
         "Classify the following message of a customer as one of the seventy-seven intents that the bank knows: "
     )
     texts = [instruction + " ".join(draw.choices(words, k=2)) + ". Answer with the intent alone." for _ in range(40)]
-    assert find_pairs(texts) == []
-    assert find_pairs(texts[:30], texts[30:]) == []
+    assert duplicate_pairs(texts) == []
+    assert duplicate_pairs(texts[:30], texts[30:]) == []
 
 
 def test_no_texts() -> None:
-    assert find_pairs([]) == []
-    assert find_pairs([], ["a"]) == []
-    assert find_pairs(["a"], []) == []
-    assert find_pairs(["", ""]) == [Pair(0, 1, "exact", 1.0)]
+    assert duplicate_pairs([]) == []
+    assert duplicate_pairs([], ["a"]) == []
+    assert duplicate_pairs(["a"], []) == []
+    assert duplicate_pairs(["", ""]) == [DuplicatePair(0, 1, "exact", 1.0)]
 
 
 def test_burst_of_near_duplicates_stays_small_and_fast() -> None:
     texts = [f"you have won a prize of many pounds in our weekly draw, claim it with code {i}" for i in range(1000)]
     texts += ["when does my card arrive", "how do I change my address"]
     started = time.process_time()
-    found = find_pairs(texts)
+    found = duplicate_pairs(texts)
     assert time.process_time() - started < 10
     assert len(found) == 999
 
@@ -159,7 +162,7 @@ def test_long_texts_are_compared_in_bounded_memory() -> None:
     texts = [" ".join(draw.choices(words, k=600)) for _ in range(200)]
     tracemalloc.start()
     try:
-        assert [(pair.a, pair.b) for pair in find_pairs([*texts, f"{texts[7]} and more"])] == [(7, 200)]
+        assert [(pair.a, pair.b) for pair in duplicate_pairs([*texts, f"{texts[7]} and more"])] == [(7, 200)]
         assert tracemalloc.get_traced_memory()[1] < 250 * 1024 * 1024
     finally:
         tracemalloc.stop()
@@ -194,13 +197,15 @@ def by_minhash(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_minhash_finds_what_the_exact_join_finds(sentences: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     half = len(sentences) // 2
-    exact = compare(sentences, half)
+    exact = find_duplicates(sentences, half)
     by_minhash(monkeypatch)
-    estimated = compare(sentences, half)
+    estimated = find_duplicates(sentences, half)
     assert (exact.exact, estimated.exact) == (True, False)
-    assert len(exact.near) > 150
-    assert set(estimated.near) <= set(exact.near)  # nothing is invented; pairs are few, so that the forest is one
-    assert len(estimated.near) >= 0.995 * len(exact.near)
+    assert len(exact.near_pairs) > 150
+    assert set(estimated.near_pairs) <= set(
+        exact.near_pairs
+    )  # nothing is invented; pairs are few, so that the forest is one
+    assert len(estimated.near_pairs) >= 0.995 * len(exact.near_pairs)
     one, other = (like.between(range(half), range(half, len(sentences))) for like in (exact, estimated))
     assert len(one) > 50
     assert len(set(one) & set(other)) >= 0.99 * len(one)
@@ -212,8 +217,8 @@ def test_exact_join_reports_every_pair_of_a_set_in_several_blocks(
 ) -> None:
     monkeypatch.setattr(join, "_BLOCK", 64)
     monkeypatch.setattr(join, "_CHUNK", 256)
-    found = {(a, b) for a, b, _ in compare(sentences).near}
-    sets = [features(plain_words(text)) for text in sentences]
+    found = {(a, b) for a, b, _ in find_duplicates(sentences).near_pairs}
+    sets = [features(normalise_text(text)) for text in sentences]
     holders: dict[tuple[str, str], list[int]] = {}
     for i, own in enumerate(sets):
         for name in own:
@@ -234,9 +239,9 @@ def test_a_flood_of_near_duplicates_takes_linear_time() -> None:
             f"you have won a prize of many pounds in our weekly draw, claim it with code {i}" for i in range(count)
         ]
         started = time.process_time()
-        likeness = compare([*texts, "when does my card arrive"])  # so that no template is taken off
+        likeness = find_duplicates([*texts, "when does my card arrive"])  # so that no template is taken off
         assert not likeness.exact
-        assert len(likeness.near) == count - 1
+        assert len(likeness.near_pairs) == count - 1
         return time.process_time() - started
 
     assert seconds(16_000) < 3 * 4 * seconds(4_000)  # the square would be 16 times

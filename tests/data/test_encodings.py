@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.data.encodings import encoding_of, likeliest
+from trimtab.data.encodings import detect_encoding, guess_encoding
 
 SENTENCES = {
     "English SMS": (
@@ -117,32 +117,32 @@ def test_text_is_read_as_it_was_written(tmp_path: Path, name: str, encoding: str
     """Another name is as good where it reads the same text; UTF-8 and UTF-16 are told apart from all of them."""
     text = SENTENCES[name][1]
     (tmp_path / "a.csv").write_bytes(("text,label\n" + text + "\n").encode(encoding))
-    assert (tmp_path / "a.csv").read_text(encoding=encoding_of(tmp_path / "a.csv")) == f"text,label\n{text}\n"
+    assert (tmp_path / "a.csv").read_text(encoding=detect_encoding(tmp_path / "a.csv")) == f"text,label\n{text}\n"
     for wide in ("utf-8", "utf-16"):
         (tmp_path / "a.csv").write_text(text, encoding=wide)
-        assert (tmp_path / "a.csv").read_text(encoding=encoding_of(tmp_path / "a.csv")) == text
+        assert (tmp_path / "a.csv").read_text(encoding=detect_encoding(tmp_path / "a.csv")) == text
 
 
 def test_one_line_alone_is_mostly_enough() -> None:
     lines = [(line, encoding) for name, encoding in CASES for line in SENTENCES[name][1].split("\n")]
     odd = [(line, encoding) for line, encoding in lines if not line.isascii()]
     right = sum(
-        line == line.encode(encoding).decode(likeliest(line.encode(encoding)), "replace") for line, encoding in odd
+        line == line.encode(encoding).decode(guess_encoding(line.encode(encoding)), "replace") for line, encoding in odd
     )
     assert right >= 0.9 * len(odd)
 
 
 def test_a_sample_that_ends_within_a_character_is_read() -> None:
     text = SENTENCES["Japanese"][1].encode("cp932")
-    assert {likeliest(text[: len(text) - less], cut=True) for less in range(3)} == {"cp932"}
+    assert {guess_encoding(text[: len(text) - less], is_truncated=True) for less in range(3)} == {"cp932"}
 
 
 def test_long_lines_of_wide_characters_are_not_cut_into_halves(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes((SENTENCES["Chinese"][1].replace("\n", "") * 1000).encode("gb18030"))
-    assert encoding_of(tmp_path / "a.txt") == "gb18030"
+    assert detect_encoding(tmp_path / "a.txt") == "gb18030"
 
 
 def test_bytes_of_no_encoding_are_left_to_the_reader(tmp_path: Path) -> None:
-    assert likeliest(b"") == "cp1252"
+    assert guess_encoding(b"") == "cp1252"
     (tmp_path / "a.txt").write_bytes(b"plain \x81\x8d\x8f\xff\xfe\xff\x9d\xa0\x80 text\n")
-    assert encoding_of(tmp_path / "a.txt")
+    assert detect_encoding(tmp_path / "a.txt")

@@ -10,8 +10,8 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows, find_quotes
-from trimtab.data.duplicates import find_pairs
-from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps
+from trimtab.data.duplicates import duplicate_pairs
+from trimtab.data.leakage import Overlap, drop_repeats, dropped_refusal, find_overlaps, refuse_overlaps
 
 
 def row(text: str, line: int, answer: str = "a", system: str = "") -> Example:
@@ -106,7 +106,7 @@ def test_nothing_overlaps_after_a_drop_and_no_more_goes_than_must(rows: list[tup
 def test_a_dropped_row_stands_in_the_ledger_with_what_it_repeats() -> None:
     splits = {**CLEAN, "train": [*CLEAN["train"], row("where is my parcel", 20)]}
     _, (dropped,) = drop_repeats(audit_of(splits), splits)  # type: ignore[arg-type]
-    line = dropped_row(dropped)
+    line = dropped_refusal(dropped)
     assert (line.file, line.line, line.reason) == ("faq.csv", 20, "repeats test faq.csv:6 (exact)")
     assert line.remedy == 'left train, as data.leakage = "drop" says'
 
@@ -133,7 +133,7 @@ def test_template_is_that_of_all_rows() -> None:
     )
     asked = [row(f"{template} {word[:6]}", i) for i, word in enumerate(WORDS)]
     splits = {"train": asked[:20], "dev": asked[20:23], "test": asked[23:]}
-    assert find_pairs([asked[20].input], [asked[23].input])  # two rows alone look alike
+    assert duplicate_pairs([asked[20].input], [asked[23].input])  # two rows alone look alike
     assert overlaps(splits) == []
     splits["dev"].append(row(f"{template}  {WORDS[-1][:6]}!", 90))
     (overlap,) = overlaps(splits)

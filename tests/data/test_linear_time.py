@@ -1,4 +1,5 @@
-"""Files made to be slow: eight times the bytes take about eight times the work, where the square would take sixty-four."""
+"""Files made to be slow: eight times the bytes take about eight times the work, where the square would take
+sixty-four."""
 
 from __future__ import annotations
 

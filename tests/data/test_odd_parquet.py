@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from trimtab.base.errors import InputError
-from trimtab.data.readers import read_rows
+from trimtab.data.readers import read_raw_rows
 
 FAR = pyarrow.array([0, 2**62])
 FAR_32 = pyarrow.array([0, 2**30], pyarrow.int32())
@@ -45,7 +45,7 @@ def test_a_value_that_cannot_be_read_is_refused_with_its_row_and_column(tmp_path
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"question": ["q", "r"], "when": column}), path)
     with pytest.raises(InputError) as caught:
-        list(read_rows(path))
+        list(read_raw_rows(path))
     error = caught.value
     assert (error.file, error.line, error.field) == (str(path), row, "when")
     assert str(error).isprintable()
@@ -71,6 +71,6 @@ def test_dates_durations_decimals_and_nested_types_are_read(tmp_path: Path) -> N
         }
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    rows = [row.fields for row in read_rows(tmp_path / "a.parquet")]
+    rows = [row.fields for row in read_raw_rows(tmp_path / "a.parquet")]
     assert rows == table.to_pylist()
     assert [row["date"] for row in rows] == [datetime.date.min, datetime.date.max]

@@ -1,4 +1,5 @@
-"""Word, Excel and PowerPoint: as documents with their headings, sheets as rows too; what is odd is refused in one line."""
+"""Word, Excel and PowerPoint: as documents with their headings, sheets as rows too; what is odd is refused in one
+line."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from trimtab.base.records import Document, Refusal
 from trimtab.base.task import Task, load_task
 from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.formats import detect, read_examples
-from trimtab.data.readers import RawRow, read_rows
+from trimtab.data.readers import RawRow, read_raw_rows
 from trimtab.studies.init import init
 
 
@@ -81,7 +82,7 @@ def sections(documents: Sequence[Document]) -> dict[str, list[tuple[tuple[str, .
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    return [dict(row.fields) for row in read_rows(path) if isinstance(row, RawRow)]
+    return [dict(row.fields) for row in read_raw_rows(path) if isinstance(row, RawRow)]
 
 
 def test_a_folder_of_office_files_is_read_and_what_is_not_is_named(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_sheet_of_rows_is_read_below_its_header(tmp_path: Path) -> None:
         ],
         Notes=[("who", "what"), ("a", "b")],
     )
-    found = list(read_rows(tmp_path / "a.xlsx"))
+    found = list(read_raw_rows(tmp_path / "a.xlsx"))
     assert [dict(row.fields) for row in found if isinstance(row, RawRow)] == [
         {"column 1": "1", "text": "It is broken", "label": "hardware"},
         {"column 1": "2", "text": "I forgot it", "label": "true"},

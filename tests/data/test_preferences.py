@@ -66,7 +66,7 @@ def test_pairs_of_every_shape_are_the_same_pair(fields: dict[str, Any], turns: i
     assert (found.chosen, found.rejected, found.is_pair) == ("Rome", "Oslo", True)
     assert found.messages[-1] == ASKED[0]
     assert len(found.messages) == turns
-    assert found.asked.references == ("Rome",)
+    assert found.as_example.references == ("Rome",)
 
 
 @pytest.mark.parametrize("key", ["answer", "completion", "response"])
@@ -77,7 +77,7 @@ def test_an_answer_alone_is_good_or_bad(key: str, said: Any, good: bool) -> None
     found = read(prompt="Which city?", good=said, **{key: "Rome"})
     assert (found.chosen, found.rejected) == (("Rome", None) if good else (None, "Rome"))
     assert found.messages == ASKED
-    assert found.asked.references == ("Rome",)
+    assert found.as_example.references == ("Rome",)
 
 
 @pytest.mark.parametrize(
@@ -269,15 +269,16 @@ def test_what_stood_in_test_is_not_trained_on_when_an_example_that_it_repeats_co
     held, learnt = parts["test"][0], parts["train"][0]
     now = {
         **ROWS,
-        "train": (*ROWS["train"], example(90, held.asked.input)),
-        "test": (*ROWS["test"], example(91, learnt.asked.input)),
+        "train": (*ROWS["train"], example(90, held.as_example.input)),
+        "test": (*ROWS["test"], example(91, learnt.as_example.input)),
     }
     assert {held, learnt} <= set(split_preferences(judged, now, SPLIT, ledger)["test"])
     assert {held, learnt} <= set(split_preferences(judged, ROWS, SPLIT, ledger)["test"])
 
 
 def test_a_judgement_finds_its_group_also_where_rows_of_two_groups_repeat_each_other(tmp_path: Path) -> None:
-    """Their rows are one group from the split on, and have the name of the first alone; test rows of their own file too."""
+    """Their rows are one group from the split on, and have the name of the first alone; test rows of their own file
+    too."""
     rows = [{"question": f"What is {n * 7919} about?", "answer": str(n), "topic": f"g{n:02}"} for n in range(60)]
     copies = [{**row, "topic": f"z{n:02}"} for n, row in enumerate(rows)]
     judged = [

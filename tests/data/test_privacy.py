@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Example, Message
-from trimtab.data.privacy import Finding, count_private, find_private, masked, private_kinds
+from trimtab.data.privacy import Finding, count_private, find_private, mask_private, private_kinds
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_time_is_linear_in_bytes(unit: str) -> None:
     ],
 )
 def test_private_data_is_masked_by_its_kind_and_the_rest_stays(text: str, wanted: str) -> None:
-    assert masked(text) == wanted
+    assert mask_private(text) == wanted
 
 
 @given(st.text())
 def test_what_was_masked_holds_no_private_data_any_more(text: str) -> None:
-    hidden = masked(f"{text} anna@example.org {text}")
+    hidden = mask_private(f"{text} anna@example.org {text}")
     assert "anna@example.org" not in hidden
-    assert masked(hidden) == hidden
+    assert mask_private(hidden) == hidden

@@ -1,4 +1,5 @@
-"""Prompts: the ids of the template, in training as in serving; text of rows stays text; what is trained on is the answer."""
+"""Prompts: the ids of the template, in training as in serving; text of rows stays text; what is trained on is the
+answer."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Example, Hit, Message, Passage, Section
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.prompts import ChatEncoder, build_prompt
 
 SPECIAL = [
     "<s>",
@@ -272,7 +273,7 @@ def hit(text):
 
 def test_composition_puts_instruction_shots_and_passages_in_their_places():
     row = Example(id="1", messages=tuple(turns("What?")), references=("That.",))
-    prompt = compose(row, "Be brief.", shots=[("q", "a")], hits=[hit("Text.")])
+    prompt = build_prompt(row, "Be brief.", shots=[("q", "a")], hits=[hit("Text.")])
     assert [(message.role, message.content) for message in prompt.messages] == [
         ("system", "Be brief."),
         ("user", "q"),
@@ -280,5 +281,5 @@ def test_composition_puts_instruction_shots_and_passages_in_their_places():
         ("user", "Passages:\n[1] Guide › Install\nText.\n\nQuestion: What?"),
     ]
     own = Example(id="1", messages=tuple(turns("What?", system="Mine.")), references=("That.",))
-    assert [message.content for message in compose(own, "Be brief.").messages] == ["Mine.", "What?"]
-    assert compose(row, "").messages == row.messages
+    assert [message.content for message in build_prompt(own, "Be brief.").messages] == ["Mine.", "What?"]
+    assert build_prompt(row, "").messages == row.messages

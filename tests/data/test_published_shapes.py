@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from published import of_clinc, of_pubmed
 
-from trimtab.arms.workspace import open_to_answer, open_workspace
+from trimtab.arms.workspace import open_for_answering, open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.task import Task, load_task
 from trimtab.data.formats import ReadRows, detect, read_examples
@@ -289,7 +289,7 @@ def test_dropped_rows_leave_train_stand_in_the_ledger_and_stay_out(tmp_path: Pat
         'data.leakage = "drop": 1 row of train and 1 row of dev left out, which repeat rows held out' in workspace.notes
     )
     assert len((tmp_path / ".trimtab" / "refused.jsonl").read_text().splitlines()) == 2
-    assert open_to_answer(own, rows=True).splits == workspace.splits
+    assert open_for_answering(own, rows=True).splits == workspace.splits
 
 
 def test_a_test_set_that_is_a_copy_of_train_leaves_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
-from trimtab.data.duplicates import compared_text, find_pairs
+from trimtab.data.duplicates import dedup_text, duplicate_pairs
 from trimtab.data.split import SPLITS, assign_splits, read_ledger, time_notes
 
 WORDS = [f"{random.Random(i).randrange(16**6):06x}" for i in range(4000)]
@@ -116,23 +116,23 @@ def test_abstentions_are_spread(tmp_path: Path) -> None:
 
 def test_duplicates_stay_together(tmp_path: Path) -> None:
     rows = [example(i) for i in range(60)]
-    rows += [example(100 + i, text=compared_text(rows[i]).upper() + "!") for i in range(30)]
+    rows += [example(100 + i, text=dedup_text(rows[i]).upper() + "!") for i in range(30)]
     parts = split(rows, tmp_path / "splits.parquet")
     placed = ids(parts)
     assert all(placed[f"r{i}"] == placed[f"r{100 + i}"] for i in range(30))
     ledger = read_ledger(tmp_path / "splits.parquet")
     assert all(ledger[f"r{i}"].group == ledger[f"r{100 + i}"].group for i in range(30))
     for left, right in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        assert find_pairs([compared_text(r) for r in parts[left]], [compared_text(r) for r in parts[right]]) == []
+        assert duplicate_pairs([dedup_text(r) for r in parts[left]], [dedup_text(r) for r in parts[right]]) == []
 
 
 def test_later_duplicate_follows_its_row(tmp_path: Path) -> None:
     rows = [example(i) for i in range(40)]
     first = ids(split(rows, tmp_path / "splits.parquet"))
-    copies = [example(100 + i, text=compared_text(rows[i]) + "?") for i in range(40)]
+    copies = [example(100 + i, text=dedup_text(rows[i]) + "?") for i in range(40)]
     second = ids(split(rows + copies, tmp_path / "splits.parquet"))
     assert all(second[f"r{100 + i}"] == first[f"r{i}"] for i in range(40))
-    more = [example(200 + i, text=compared_text(rows[i]) + "!") for i in range(40)]
+    more = [example(200 + i, text=dedup_text(rows[i]) + "!") for i in range(40)]
     third = ids(split(copies + more, tmp_path / "splits.parquet"))  # the rows that named the groups are gone
     assert all(third[f"r{200 + i}"] == first[f"r{i}"] for i in range(40))
 
@@ -173,8 +173,8 @@ def test_known_rows_stay_when_a_new_one_bridges_them(tmp_path: Path) -> None:
     parts = split(rows, tmp_path / "splits.parquet")
     trained, tested = parts["train"][0], parts["test"][0]
     bridges = [
-        example(100, group=trained.group, text=compared_text(tested)),
-        example(101, group=tested.group, text=compared_text(trained)),
+        example(100, group=trained.group, text=dedup_text(tested)),
+        example(101, group=tested.group, text=dedup_text(trained)),
     ]
     placed = ids(split(rows + bridges, tmp_path / "splits.parquet"))
     assert placed == ids(parts) | {"r100": "train", "r101": "test"}

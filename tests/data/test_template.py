@@ -1,4 +1,5 @@
-"""Chat templates come with models: one that takes too much is refused in one line, and what comes after it is rendered as before."""
+"""Chat templates come with models: one that takes too much is refused in one line, and what comes after it is
+rendered as before."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from test_prompts import tokenizer_with, turns
 from trimtab.base.errors import InputError
 from trimtab.data import template as templates
 from trimtab.data.prompts import ChatEncoder
-from trimtab.data.template import render
+from trimtab.data.template import render_template
 
 RICH = """
 {%- set ns = namespace(seen=0) %}
@@ -44,7 +45,7 @@ def test_a_template_means_what_it_means_to_transformers() -> None:
     tokenizer = tokenizer_with(RICH)
     wanted = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
-    assert render(RICH, {**tokenizer.special_tokens_map, **variables}) == wanted
+    assert render_template(RICH, {**tokenizer.special_tokens_map, **variables}) == wanted
     assert '"<user>\\n" <s>1' in wanted
 
 
@@ -67,7 +68,7 @@ def test_loops_powers_memory_and_output_without_limit_end(limited: None, templat
     with pytest.raises(InputError, match=f"base.model: the chat template {told}; choose another base model") as caught:
         ChatEncoder(tokenizer_with(template))
     assert "\n" not in str(caught.value)
-    assert render("{{ x }}", {"x": 1}) == "1"
+    assert render_template("{{ x }}", {"x": 1}) == "1"
 
 
 @pytest.mark.parametrize(
@@ -89,17 +90,17 @@ def test_what_a_template_cannot_do_is_one_line(template: str, told: str) -> None
 
 
 def test_a_process_that_was_ended_is_followed_by_another() -> None:
-    render("{{ 1 }}", {})
+    render_template("{{ 1 }}", {})
     process = templates._renderer._process
     assert process is not None
     process.kill()
     process.wait()
-    assert render("{{ 2 }}", {}) == "2"
+    assert render_template("{{ 2 }}", {}) == "2"
 
 
 def test_it_ends_with_the_process_that_asked() -> None:
     code = (
-        "from trimtab.data import template as t; t.render('{{ 1 }}', {}); print(t._renderer._process.pid, flush=True);"
+        "from trimtab.data import template as t; t.render_template('{{ 1 }}', {}); print(t._renderer._process.pid, flush=True);"
         "import os; os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

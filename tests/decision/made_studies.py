@@ -1,4 +1,5 @@
-"""Studies of hand-made figures: scores and gaps with their intervals, p-values by the normal tail that the intervals stand for."""
+"""Studies of hand-made figures: scores and gaps with their intervals, p-values by the normal tail that the intervals
+stand for."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def costing(name: str, total: float, task: Task, **other: Any) -> ArmResult:
 
 
 class MadeScores:
-    """Studies of other sizes of hand-made figures: normal errors of the size that the intervals stand for, less the more items there are."""
+    """Studies of other sizes of hand-made figures: normal errors of the size that the intervals stand for, less the
+    more items there are."""
 
     efficiency = 1.0
 
@@ -138,7 +140,8 @@ def evidence(
     usages: Mapping[str, Usage] = USAGES,
     **known: Any,
 ) -> Evidence:
-    """What is known of hand-made arms; every p-value follows from an interval, and nothing is known of gaps that are not given."""
+    """What is known of hand-made arms; every p-value follows from an interval, and nothing is known of gaps that are
+    not given."""
     gaps = gaps or {}
     made = MadeScores({arm.arm: arm.score for arm in arms if arm.score is not None}, gaps)
     scores = {arm.arm: arm.score for arm in arms if arm.score is not None}

@@ -9,7 +9,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, costing
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
@@ -32,7 +32,7 @@ def test_comparisons_are_corrected_over_all_pairs_as_the_best_is_picked_after_lo
     answers = {
         name: answers_of(name, draw.random(80) < share) for name, share in zip(NAMES, (0.6, 0.75, 0.62), strict=True)
     }
-    arms = [arm for name in NAMES if (arm := named(name)) is not None]
+    arms = [arm for name in NAMES if (arm := arm_from_name(name)) is not None]
     results = [costing(name, float(place + 1), task) for place, name in enumerate(NAMES)]
     found = evidence_of(results, answers, arms, task, {}).comparisons
     assert len(found) == 2
@@ -57,7 +57,7 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
         answers = answers_of("a", np.ones(200))
         classes = ["b" if place < rare else "a" for place in range(200)]
         answers = [replace(one, reference=(name,), answer=name) for one, name in zip(answers, classes, strict=True)]
-        return evidence_of([costing("prompt", 1.0, stated)], {"prompt": answers}, [named("prompt")], stated, {})
+        return evidence_of([costing("prompt", 1.0, stated)], {"prompt": answers}, [arm_from_name("prompt")], stated, {})
 
     few, enough = judged(9), judged(10)
     told = decide(few)
@@ -72,7 +72,8 @@ def test_macro_f1_of_a_class_with_few_questions_claims_no_target() -> None:
 
 
 def test_macro_f1_of_a_class_with_few_questions_shows_no_arm_without_a_target_either() -> None:
-    """One arm is always right and the other seldom; with 9 questions of a class neither is shown, with 10 the better one is."""
+    """One arm is always right and the other seldom; with 9 questions of a class neither is shown, with 10 the better
+    one is."""
     task = with_labels(a_task(None), ()).model_dump()
     task = Task.model_validate(
         {**task, "task": {"name": "t", "kind": "classify", "metric": "macro_f1"}, "data": {"examples": ["r.jsonl"]}}
@@ -90,7 +91,7 @@ def test_macro_f1_of_a_class_with_few_questions_shows_no_arm_without_a_target_ei
             ]
             for name in ("prompt", "lora")
         }
-        arms = [arm for name in answers if (arm := named(name)) is not None]
+        arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
         results = [
             scored_again(costing(name, 1.0 + place, task), answers[name], task) for place, name in enumerate(answers)
         ]
@@ -109,7 +110,7 @@ def test_macro_f1_of_a_class_with_few_questions_shows_no_arm_without_a_target_ei
 def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so() -> None:
     task, right = a_task(0.8), np.r_[np.ones(88), np.zeros(12)]  # p = .025 that the score is at most .8
     answers, results = {"prompt": answers_of("prompt", right)}, [costing("prompt", 1.0, task)]
-    looks = [evidence_of(results, answers, [named("prompt")], task, {}, look=look) for look in (1, 2, 3)]
+    looks = [evidence_of(results, answers, [arm_from_name("prompt")], task, {}, look=look) for look in (1, 2, 3)]
     assert [one.results[0].passes for one in looks] == [True, False, False]
     assert "look at these questions" not in decide(looks[0]).sentence
     assert "This is the third look at these questions, tested at 0.0034" in decide(looks[2]).sentence
@@ -122,7 +123,9 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         task = a_task(0.55)
         answers = {"prompt": answers_of("prompt", np.ones(n))}
         trivial = {"most-frequent": answers_of("most-frequent", np.arange(n) < round(0.605 * n))}
-        study = evidence_of([costing("prompt", 1.0, task)], answers, [named("prompt")], task, {}, trivial=trivial)
+        study = evidence_of(
+            [costing("prompt", 1.0, task)], answers, [arm_from_name("prompt")], task, {}, trivial=trivial
+        )
         found = decide(study)
         assert study.results[0].passes
         assert found.arm == ("prompt" if needed else None)
@@ -143,9 +146,9 @@ def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_pick
         replace(costing(name, 1.5**place, task), score=Estimate(value=scores[name], low=0.0, high=1.0, n=100))
         for place, name in enumerate(names)
     ]
-    found = decide(evidence_of(results, answers, [named(name) for name in names], task, {}))
+    found = decide(evidence_of(results, answers, [arm_from_name(name) for name in names], task, {}))
     assert found.picked is not None
     assert found.picked.value < max(scores.values()) - 0.01
     assert f"corrected for having been picked, {max(scores, key=scores.__getitem__)} is at" in found.sentence
-    alone = decide(evidence_of(results[:1], {"prompt": answers["prompt"]}, [named("prompt")], task, {}))
+    alone = decide(evidence_of(results[:1], {"prompt": answers["prompt"]}, [arm_from_name("prompt")], task, {}))
     assert alone.picked is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm
 from trimtab.decision.pairs import planned_pairs
 
@@ -38,7 +38,7 @@ def test_planned_pairs_are_the_best_with_each_and_blends_with_their_parts() -> N
 
 def test_a_composed_context_is_set_against_each_arm_that_lacks_one_ingredient() -> None:
     names = ("prompt", "rag", "few-shot", "rag+few-shot", "lora+rag", "lora+rag+few-shot", "api-big", "api-big+rag")
-    arms = [arm for name in names if (arm := named(name)) is not None]
+    arms = [arm for name in names if (arm := arm_from_name(name)) is not None]
     pairs = [pair for pair in planned_pairs(arms, "prompt") if "prompt" not in pair]
     assert pairs == [
         ("rag+few-shot", "rag"),
@@ -50,7 +50,7 @@ def test_a_composed_context_is_set_against_each_arm_that_lacks_one_ingredient() 
 
 
 def test_quotes_are_set_against_the_same_passages_without() -> None:
-    arms = [arm for name in ("prompt", "rag", "rag+quote", "lora+rag+quote") if (arm := named(name))]
+    arms = [arm for name in ("prompt", "rag", "rag+quote", "lora+rag+quote") if (arm := arm_from_name(name))]
     pairs = planned_pairs(arms, "prompt")
     assert pairs[3:] == [("rag+quote", "rag"), ("lora+rag+quote", "rag+quote")]
 

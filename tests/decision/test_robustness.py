@@ -8,7 +8,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, an_arm, usage
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
 from trimtab.base.results import RobustnessCheck, Verdict
 from trimtab.base.task import Task
@@ -22,7 +22,7 @@ def answer(item: int, said: str, *, score: float, group: str | None = None, seed
 
 
 def varied(answers: dict[str, Sequence[Answer]], task: Task) -> dict[str, str | None]:
-    arms, usages = [named(name) for name in answers], {name: usage() for name in answers}
+    arms, usages = [arm_from_name(name) for name in answers], {name: usage() for name in answers}
     results = [an_arm(name, score_estimate(own, task).value, task) for name, own in answers.items()]
     study = evidence_of(results, answers, arms, task, usages)
     found = robustness_checks(study, answers, lambda *one: evidence_of(*one[:2], arms, one[2], usages))

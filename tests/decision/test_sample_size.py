@@ -1,4 +1,5 @@
-"""How many more test questions are asked for: enough for four studies in five, the same each time, and more where less is seen."""
+"""How many more test questions are asked for: enough for four studies in five, the same each time, and more where
+less is seen."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, costing
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.decision import sample_size
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, evidence_of
@@ -23,7 +24,8 @@ NAMES = ("prompt", "rag", "lora", "lora+rag")
 def a_study(
     *shares: float, quality: float | None = None, n: int = 200, group: int = 1, look: int | None = 1
 ) -> Evidence:
-    """Arms from light to heavy whose share of right answers is just this; `group`: questions of a group, all right or all wrong."""
+    """Arms from light to heavy whose share of right answers is just this; `group`: questions of a group, all right
+    or all wrong."""
     task, random = a_task(quality, margin=0.05), np.random.default_rng(1)
     answers = {}
     for name, share in zip(NAMES, shares, strict=False):
@@ -34,7 +36,7 @@ def a_study(
             for item, score in enumerate(right)
         ]
     results = [costing(name, 2.0**place, task) for place, name in enumerate(answers)]
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
     groups = n // group if group > 1 else None
     return evidence_of(results, answers, arms, task, {}, groups=groups, look=look)
 

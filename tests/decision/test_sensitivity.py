@@ -9,7 +9,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import TOKENS, USAGES, a_task, an_arm, usage, verdict
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
@@ -113,7 +113,8 @@ def test_rates_of_several_kinds_flip_together() -> None:
 
 
 def test_targets_flip_where_the_test_turns() -> None:
-    """The lower target at prompt's one-sided bound alone, as both others pass by far; the higher where lora is one of two left."""
+    """The lower target at prompt's one-sided bound alone, as both others pass by far; the higher where lora is one
+    of two left."""
     task = a_task()
     arms = [an_arm("prompt", 0.8, task), an_arm("lora", 0.92, task), an_arm("lora+rag", 0.96, task)]
     found = verdict(arms, task)
@@ -140,7 +141,8 @@ def test_beyond_the_last_arm_nothing_is_shown() -> None:
 
 
 def test_without_a_target_a_volume_flips_to_the_arm_that_the_rule_shows_there() -> None:
-    """Two arms that do equally well; lora is the lighter one above a volume, and neither is made up where prices do not matter."""
+    """Two arms that do equally well; lora is the lighter one above a volume, and neither is made up where prices do
+    not matter."""
     task = a_task(None)
     arms = [an_arm("rag", 0.9, task), an_arm("lora", 0.9, task)]
     found = verdict(arms, task, {("rag", "lora"): (0.0, 0.01)})
@@ -151,7 +153,8 @@ def test_without_a_target_a_volume_flips_to_the_arm_that_the_rule_shows_there() 
 
 
 def test_where_the_lighter_arm_beyond_a_volume_is_open_the_flip_says_not_shown() -> None:
-    """Below the volume rag is the lighter one, and neither shown to be as good as lora nor to be worse by the margin."""
+    """Below the volume rag is the lighter one, and neither shown to be as good as lora nor to be worse by the
+    margin."""
     task = a_task(None)
     arms = [an_arm("rag", 0.89, task), an_arm("lora", 0.9, task)]
     found = verdict(arms, task, {("lora", "rag"): (0.01, 0.025)})
@@ -187,7 +190,8 @@ def test_a_price_of_labels_and_a_margin_flip_where_the_rule_says_so() -> None:
 
 
 def test_the_mix_that_flips_is_where_the_other_arm_takes_over() -> None:
-    """prompt is right on common questions, rag on rare ones: from some share of rare ones on prompt does not reach the target."""
+    """prompt is right on common questions, rag on rare ones: from some share of rare ones on prompt does not reach
+    the target."""
     answers, task = {"prompt": _by_slice(0.95, 0.4), "rag": _by_slice(0.9, 0.9)}, a_task(0.75)
     found = _evidence(answers, task)
     verdict = decide(found)
@@ -210,7 +214,8 @@ def test_slices_of_few_questions_have_no_mix_that_flips() -> None:
 
 
 def test_the_mix_that_flips_macro_f1_is_where_the_verdict_of_that_mix_turns() -> None:
-    """Macro-F1 is counted anew with the weights of each mix, so that a study that states the mix decides as the flip says."""
+    """Macro-F1 is counted anew with the weights of each mix, so that a study that states the mix decides as the flip
+    says."""
     task = _of_labels(a_task(0.75))
     answers = {"prompt": _labels(0.95, 0.4), "rag": _labels(0.9, 0.9)}
     found = _evidence(answers, task)
@@ -225,7 +230,8 @@ def test_the_mix_that_flips_macro_f1_is_where_the_verdict_of_that_mix_turns() ->
 
 
 def test_a_mix_under_which_a_class_weighs_too_little_shows_no_arm_for_macro_f1() -> None:
-    """All is right, and two of 24 questions of class c are of the rare slice: the heavier that weighs, the less is known of c."""
+    """All is right, and two of 24 questions of class c are of the rare slice: the heavier that weighs, the less is
+    known of c."""
     task = _of_labels(a_task(0.5))
     labels = {"common": "a" * 130 + "b" * 118 + "c" * 22, "rare": "a" * 15 + "b" * 13 + "c" * 2}
     answers = {
@@ -247,7 +253,8 @@ def test_a_mix_under_which_a_class_weighs_too_little_shows_no_arm_for_macro_f1()
 
 
 def test_the_mix_that_flips_an_audited_verdict_is_of_the_corrected_scores() -> None:
-    """People find every answer of prompt to a rare question right, which the metric rejects: then no share of them flips."""
+    """People find every answer of prompt to a rare question right, which the metric rejects: then no share of them
+    flips."""
     made, task = {"prompt": _by_slice(0.97, 0.4), "rag": _by_slice(0.9, 0.9)}, a_task(0.75)
     answers = {arm: [replace(one, answer=arm) for one in own] for arm, own in made.items()}
     judged = {
@@ -300,5 +307,5 @@ def _evidence(answers: dict[str, list[Answer]], task: Task, audited: Audited | N
         replace(an_arm(name, 0.0, task), score=score_estimate(own, task), score_floor=score_floor(own, task))
         for name, own in answers.items()
     ]
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
     return evidence_of(results, answers, arms, task, USAGES, audited=audited)

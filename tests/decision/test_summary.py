@@ -7,7 +7,7 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, an_arm, costing, evidence, verdict
 
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
 from trimtab.decision.evidence import evidence_of
@@ -32,7 +32,7 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
     arms = [an_arm(name, right.value, task) for name, right in RIGHT.items()]
     first = verdict(arms, task, right=RIGHT).sentence.split("\nIn figures:")[0]
     assert first.startswith(
-        "Use rag (the model as it is, shown passages looked up in the documents): it gets about 90 of 100 questions right "
+        "Use rag (the model as it is, shown passages retrieved from the documents): it gets about 90 of 100 questions right "
         "(86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
     )
     assert "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by" in first
@@ -64,8 +64,8 @@ def test_without_right_answers_the_score_is_told() -> None:
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.93, task)]
     told = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.05)}).sentence
     assert told.startswith(
-        "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages looked up in the documents) scores highest, "
-        "0.93 of 1 (0.89 to 0.97; 300 questions were asked), but rag (the model as it is, shown passages looked up in the documents)"
+        "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages retrieved from the documents) scores highest, "
+        "0.93 of 1 (0.89 to 0.97; 300 questions were asked), but rag (the model as it is, shown passages retrieved from the documents)"
     )
 
 
@@ -76,7 +76,7 @@ def test_the_target_that_is_said_to_be_reached_is_the_highest_that_a_study_would
         "prompt": [made_answer(f"{item:03}", score) for item, score in enumerate(scores)],
         "rag": [made_answer(f"{item:03}", 0.0) for item in range(n)],
     }
-    arms = [arm for name in answers if (arm := named(name)) is not None]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
 
     def passes(quality: float | None) -> bool:
         task = a_task(quality)

@@ -192,7 +192,8 @@ def test_facts_that_change_too_fast_rule_tuning_alone_out() -> None:
 
 
 def test_staleness_is_measured_from_the_one_sided_bound() -> None:
-    """An arm whose two-sided interval begins below the target and whose one-sided bound lies above it can be kept there."""
+    """An arm whose two-sided interval begins below the target and whose one-sided bound lies above it can be kept
+    there."""
     change = {"share": 0.3, "per_month": 0.01, "lead_days": 3}
     task = a_task(change=change)
     passing = an_arm("lora", 0.88, task, half=0.034)
@@ -228,7 +229,8 @@ def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_mar
 
 
 def test_a_dearer_arm_is_not_shown_for_a_difference_within_the_margin() -> None:
-    """Better beyond doubt (.015 +- .010), and by less than the margin of .02: the price of that difference is told instead."""
+    """Better beyond doubt (.015 +- .010), and by less than the margin of .02: the price of that difference is told
+    instead."""
     task = a_task(None)
     arms = [an_arm("rag", 0.885, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.015, 0.010)})
@@ -271,7 +273,7 @@ def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
     gaps = {("lora+rag", "rag"): near, ("lora+rag", "prompt"): open_one, ("rag", "prompt"): (0.019, 0.025)}
     found = verdict(arms, task, gaps)
     assert found.status == "not_shown"
-    assert "but prompt (the model as it is, asked with the instruction alone) at 1/" in found.sentence
+    assert "but prompt (the model as it is, with the instruction alone) at 1/" in found.sentence
     worse = {**gaps, ("lora+rag", "prompt"): (0.06, 0.025), ("rag", "prompt"): (0.059, 0.025)}
     assert verdict(arms, task, worse).arm == "rag"
 
@@ -490,7 +492,8 @@ def test_whatever_was_measured_only_an_arm_that_qualifies_is_shown(
 
 
 def test_a_cost_from_a_busy_machine_decides_nothing_that_a_quiet_one_could_turn() -> None:
-    """`linear` was timed at a second beside another program: no dearer arm takes its place, and no cheaper one is dearer for it."""
+    """`linear` was timed at a second beside another program: no dearer arm takes its place, and no cheaper one is
+    dearer for it."""
     task = a_task()
     busy = usage(1.3, answering_share=0.4)
     linear = an_arm("linear", 0.95, task, used=busy, processor_share=0.4, stored_bytes=10)

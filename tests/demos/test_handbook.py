@@ -1,4 +1,5 @@
-"""The handbook example: it is what its script writes, and every question can be answered from the page that it names."""
+"""The handbook example: it is what its script writes, and every question can be answered from the page that it
+names."""
 
 import json
 import re

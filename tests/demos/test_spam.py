@@ -16,7 +16,7 @@ import trimtab.demos
 from trimtab.base.config import SplitTable
 from trimtab.base.records import Example, Message
 from trimtab.base.task import load_task
-from trimtab.data.duplicates import Likeness, compare, compared_text
+from trimtab.data.duplicates import DuplicateIndex, dedup_text, find_duplicates
 from trimtab.data.split import assign_splits
 from trimtab.training.linear import train_linear
 
@@ -111,7 +111,7 @@ def test_the_cut_asks_the_same_question_of_the_same_data() -> None:
 
 
 @pytest.fixture(scope="module")
-def examples() -> tuple[tuple[Example, ...], Likeness]:
+def examples() -> tuple[tuple[Example, ...], DuplicateIndex]:
     """The messages as the program holds them, and what repeats what."""
     rows = tuple(
         Example(
@@ -122,13 +122,13 @@ def examples() -> tuple[tuple[Example, ...], Likeness]:
         )
         for row in ROWS
     )
-    return rows, compare([compared_text(row) for row in rows])
+    return rows, find_duplicates([dedup_text(row) for row in rows])
 
 
 @pytest.mark.no_kernels
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_the_split_the_cut_tests_many_hands_and_words_alone_reach_its_target(
-    seed: int, examples: tuple[tuple[Example, ...], Likeness], tmp_path: Path
+    seed: int, examples: tuple[tuple[Example, ...], DuplicateIndex], tmp_path: Path
 ) -> None:
     rows, likeness = examples
     task = load_task(FOLDER / "demo.toml")

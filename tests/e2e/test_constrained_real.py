@@ -1,4 +1,5 @@
-"""The real small model, held to a schema, a choice and an expression; its tokenizer has thousands of tokens that cross their seams."""
+"""The real small model, held to a schema, a choice and an expression; its tokenizer has thousands of tokens that
+cross their seams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The examples run as they stand, with the real small model: tuning, judged answers and rewards help, an edited fact is answered at once, and rows end in a verdict."""
+"""The examples run as they stand, with the real small model: tuning, judged answers and rewards help, an edited fact
+is answered at once, and rows end in a verdict."""
 
 import runpy
 from pathlib import Path

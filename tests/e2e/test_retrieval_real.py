@@ -1,4 +1,5 @@
-"""Retrieval with the real MiniLM: equal to plain transformers with mean pooling, and good enough to find what words do not share."""
+"""Retrieval with the real MiniLM: equal to plain transformers with mean pooling, and good enough to find what words
+do not share."""
 
 from __future__ import annotations
 

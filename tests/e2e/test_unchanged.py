@@ -1,9 +1,10 @@
 """Small cuts of the three bundled studies, seeded: the losses of every step and every answer stay what they were.
 
-`unchanged.json` holds what is equal to the bit on one thread, by model of processor and version of torch. A model without a record of
-its own is compared with the first record, within rounding, as every model is. What a later change moved in its last bits is left out
-of records for which there was no such machine to make them anew: dev losses of the closed set (AMD, family 25). To write this
-machine's record after a change that is meant to change figures:
+`unchanged.json` holds what is equal to the bit on one thread, by model of processor and version of torch. A model
+without a record of its own is compared with the first record, within rounding, as every model is. What a later
+change moved in its last bits is left out of records for which there was no such machine to make them anew: dev
+losses of the closed set (AMD, family 25). To write this machine's record after a change that is meant to change
+figures:
 
     OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers python tests/e2e/test_unchanged.py
 """

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from trimtab.base.errors import StoppedError
-from trimtab.base.files import read_json, read_lines
+from trimtab.base.files import read_json, read_json_lines
 from trimtab.base.task import load_task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.ask import ask
@@ -152,7 +152,7 @@ def test_training_stopped_by_a_signal_goes_on_to_the_same_weights_and_is_scored(
 
     score(folder, "rag", split="test")
     assert "opened once" in capsys.readouterr().err
-    assert len(list(read_lines(folder / ".trimtab" / "openings.jsonl"))) == 1
+    assert len(list(read_json_lines(folder / ".trimtab" / "openings.jsonl"))) == 1
 
 
 def test_a_linear_arm_is_trained_scored_and_asked(tmp_path: Path) -> None:

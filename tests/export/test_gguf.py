@@ -1,4 +1,5 @@
-"""A GGUF file read by another reader, transformers, has the same numbers, tokens and template; what it cannot say is refused."""
+"""A GGUF file read by another reader, transformers, has the same numbers, tokens and template; what it cannot say is
+refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How answers are read off transformers: greedy text, label scores as a whole pass gives them, and where two answers part."""
+"""How answers are read off transformers: greedy text, label scores as a whole pass gives them, and where two answers
+part."""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ SPECIAL = ("<|end|>", "<|im_start|>", "<tool>")  # the last is in the vocabulary
 
 @functools.cache
 def speller() -> tuple[Base, int]:
-    """A random llama that can spell every text, byte by byte and in a few longer tokens, with special tokens; and its end token."""
+    """A random llama that can spell every text, byte by byte and in a few longer tokens, with special tokens; and
+    its end token."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("t", "r"), ("tr", "ue"), ("u", "e"), ("Ġ", "1"), ('"', ":"), ("{", '"'), ("}", "}")]
     merges.sort(key=lambda pair: len("".join(pair)))

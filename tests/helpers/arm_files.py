@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from trimtab.base.codec import write_record
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult, Classes, Usage
 from trimtab.measurement.evaluate import answers_schema
@@ -33,7 +33,7 @@ def write_arm_file(
     folder: Path, name: str, *, classes: Classes | None = None, settings: Mapping[str, Any] | None = None
 ) -> Path:
     """Write `arm.json` of the arm `name` into `folder`, an arm of one's own where the name is none of the grammar."""
-    arm = named(name) or Arm(name=name, weights="lora", stages=("sft",), context="prompt")
+    arm = arm_from_name(name) or Arm(name=name, weights="lora", stages=("sft",), context="prompt")
     record = ArmRecord(
         arm=replace(arm, settings=settings or {}),
         digest="d",

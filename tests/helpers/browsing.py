@@ -73,7 +73,8 @@ class Seen:
 
 
 def watched(page: Page) -> Seen:
-    """Take note from now on of all requests, and of errors in the console, those of the content security policy among them."""
+    """Take note from now on of all requests, and of errors in the console, those of the content security policy
+    among them."""
     seen = Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda said: seen.complaints.append(said.text) if said.type in ("error", "warning") else None)

@@ -1,4 +1,5 @@
-"""A real server on loopback that decides: both public APIs, answering by whether a label stands in the text, with faults on order."""
+"""A real server on loopback that decides: both public APIs, answering by whether a label stands in the text, with
+faults on order."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def version(here: Here) -> int:
 
 def served(here: Here) -> dict[str, Any]:
     """What is answered, byte for byte but for ids and times, and the hashes of the weights that answer."""
-    (one,) = here.parts.desk.models.values()
+    (one,) = here.parts.dispatcher.models.values()
     assert one.release is not None
     files = {
         path.relative_to(one.release.folder).as_posix(): sha256_file(path)

@@ -19,7 +19,8 @@ def timed_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_patience(timed_once: None) -> Iterator[None]:
-    """A tiny model needs no two seconds of steps to tell its rate and no sixty questions alone, an endpoint here no time to recover."""
+    """A tiny model needs no two seconds of steps to tell its rate and no sixty questions alone, an endpoint here no
+    time to recover."""
     from trimtab.arms import session
     from trimtab.arms.planning import predict as timing
     from trimtab.inference import remote

@@ -21,7 +21,7 @@ from trimtab.serving import serve as verb
 from trimtab.serving import server as listening
 from trimtab.serving.app import AppParts, build
 from trimtab.serving.middleware import App
-from trimtab.serving.serve import Serving, serve
+from trimtab.serving.serve import RunningServer, serve
 
 
 @dataclass(kw_only=True)
@@ -49,14 +49,14 @@ class Here:
 
     def metric(self, name: str) -> float:
         """The sum of a figure over its labels."""
-        page = self.parts.meters.page().decode()
+        page = self.parts.metrics.page().decode()
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
 
 @contextmanager
 def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
     """A server of these arms until the block ends."""
-    told: list[Serving] = []
+    told: list[RunningServer] = []
     parts: list[AppParts] = []
     servers: list[Any] = []
     errors: list[BaseException] = []
@@ -67,7 +67,7 @@ def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
             super().__init__(*given)
             servers.append(self)
 
-    def ready(serving: Serving) -> None:
+    def ready(serving: RunningServer) -> None:
         told.append(serving)
         up.set()
 

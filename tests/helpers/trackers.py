@@ -1,4 +1,5 @@
-"""Stand-ins for experiment trackers: modules that keep what they are told in `runs`, each with `given`, `logged` and `closed`."""
+"""Stand-ins for experiment trackers: modules that keep what they are told in `runs`, each with `given`, `logged` and
+`closed`."""
 
 from __future__ import annotations
 

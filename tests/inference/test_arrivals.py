@@ -1,4 +1,5 @@
-"""Requests that come and go while others run get what they get alone, whatever they hang on; a cancelled one makes room at once."""
+"""Requests that come and go while others run get what they get alone, whatever they hang on; a cancelled one makes
+room at once."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ def test_a_request_among_others_gets_the_tokens_it_gets_alone(
     prefill_tokens: int,
     prefix_cache_tokens: int,
 ) -> None:
-    """`arrivals`: steps before each next request; `cancelled`: the step after its own arrival in which a request is given up."""
+    """`arrivals`: steps before each next request; `cancelled`: the step after its own arrival in which a request is
+    given up."""
     engine = Engine(
         pair(family)[0],
         STOP,

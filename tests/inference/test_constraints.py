@@ -1,4 +1,5 @@
-"""Whatever the model would say, a constrained answer fits: schema, expression, choice; what cannot be held to is refused in one line."""
+"""Whatever the model would say, a constrained answer fits: schema, expression, choice; what cannot be held to is
+refused in one line."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def test_an_answer_is_valid_for_its_schema(schema: dict[str, Any], seed: int) ->
     ("first", "fits", "wrong"), [(0xE0, 0xA0, 0x9F), (0xED, 0x9F, 0xA0), (0xF0, 0x90, 0x8F), (0xF4, 0x8F, 0x90)]
 )
 def test_no_letter_is_begun_that_is_none(first, fits, wrong):
-    """The library's strings take half a surrogate pair (0xED 0xA0 …) for a letter: it reads as three that are not known, too many for maxLength."""
+    """The library's strings take half a surrogate pair (0xED 0xA0 …) for a letter: it reads as three that are not
+    known, too many for maxLength."""
     base, end = speller()
     vocabulary = base.model.config.vocab_size
     grammars = grammars_of(base.tokenizer, frozenset({end}), vocabulary)

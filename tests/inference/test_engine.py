@@ -1,4 +1,5 @@
-"""A batched answer is the answer alone, whatever the batch, the slots and the sharing; and it is transformers' answer."""
+"""A batched answer is the answer alone, whatever the batch, the slots and the sharing; and it is transformers'
+answer."""
 
 from __future__ import annotations
 

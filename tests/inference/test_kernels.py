@@ -1,4 +1,5 @@
-"""Answers by our kernels, with heads of a size that they take: what a request gets beside others it gets alone, and what torch says."""
+"""Answers by our kernels, with heads of a size that they take: what a request gets beside others it gets alone, and
+what torch says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The hidden states that a head reads are those of each prompt alone in the plain model, whatever is read together or beforehand."""
+"""The hidden states that a head reads are those of each prompt alone in the plain model, whatever is read together
+or beforehand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A prompt longer than a pass is read in parts, to the same answer; what runs goes on between them, and a cancelled one leaves nothing."""
+"""A prompt longer than a pass is read in parts, to the same answer; what runs goes on between them, and a cancelled
+one leaves nothing."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def test_no_mix_of_parts_changes_an_answer(
     cache_tokens: int,
     prefill_tokens: int,
 ) -> None:
-    """`pauses`: steps before each next request; `cancelled`: the step after its arrival in which a request is given up."""
+    """`pauses`: steps before each next request; `cancelled`: the step after its arrival in which a request is given
+    up."""
     base, _ = pair(family) if method is None else pair.__wrapped__(family)
     if method:
         attach(base, method, seed=1, virtual_tokens=5)

@@ -1,4 +1,5 @@
-"""Whatever the model would say, an answer that quotes stands word for word in a text, or is the one phrase that stands in none."""
+"""Whatever the model would say, an answer that quotes stands word for word in a text, or is the one phrase that
+stands in none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is public of a prompt is read once: later prompts that begin alike get a copy of it, and the answers that they get alone."""
+"""What is public of a prompt is read once: later prompts that begin alike get a copy of it, and the answers that
+they get alone."""
 
 from __future__ import annotations
 

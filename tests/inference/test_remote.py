@@ -1,4 +1,5 @@
-"""Answers over HTTP are the server's answers, in order, through every fault that passes; others end in an error that helps."""
+"""Answers over HTTP are the server's answers, in order, through every fault that passes; others end in an error that
+helps."""
 
 from __future__ import annotations
 

@@ -154,7 +154,8 @@ def test_few_nodes_are_read_with_the_prompt(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_is_left_open_is_within_the_tolerance() -> None:
-    """By the bounds alone, without a model: what `nodes_to_score` stops at leaves at most the tolerance open, and no label that can win."""
+    """By the bounds alone, without a model: what `nodes_to_score` stops at leaves at most the tolerance open, and no
+    label that can win."""
     torch.manual_seed(0)
     trie = LabelTrie(WIDE)
     for spread in (0.5, 3.0, 9.0):

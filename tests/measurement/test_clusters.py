@@ -81,7 +81,8 @@ def test_unequal_groups_are_each_left_out_and_weigh_by_their_share(sizes: tuple[
 
 @pytest.mark.parametrize("sizes", UNEQUAL.values(), ids=UNEQUAL)
 def test_intervals_hold_the_truth_where_groups_are_unequal(sizes: tuple[int, ...]) -> None:
-    """Of a score, and of a difference in 92 of 100 studies and more; a target that is just met, and a loss of just the margin, are claimed in 5."""
+    """Of a score, and of a difference in 92 of 100 studies and more; a target that is just met, and a loss of just
+    the margin, are claimed in 5."""
     random, studies = np.random.default_rng(11), 300
     codes = np.repeat(np.arange(len(sizes)), sizes)
     groups = [str(code) for code in codes]

@@ -1,4 +1,5 @@
-"""Code of a model against tests: what is right passes, and nothing that it does reaches out of its process, its folder or its time."""
+"""Code of a model against tests: what is right passes, and nothing that it does reaches out of its process, its
+folder or its time."""
 
 from __future__ import annotations
 

@@ -165,6 +165,106 @@ def test_a_bound_that_the_question_asks_for_is_no_other_amount() -> None:
     assert not contains("She replaced Ada Quill.", "Ada Quill", "Who leads the team?")
 
 
+ZONES = "A flight across more than five time zones gives a free morning."
+PARTS = "Parts under 270 euros need no signature."
+WAVES = "We do not sail when the forecast shows waves of more than 1.8 metres."
+SHIFTS = "The early shift starts at 5:50 and the late shift at 13:40."
+LORRIES = "Lorries are unloaded between 8:15 and 15:00 at gate C4."
+CLOSED = "The company closes from 22 December to 2 January."
+DESK = "The help desk is open from 7:20 to 17:15 on working days."
+GATE = "The gate opens at 6:10 and closes at 21:00."
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "question"),
+    [
+        (ZONES, "five time zones", "A flight across more than how many time zones gives a free morning?"),
+        (ZONES, "five", "A flight across more than how many time zones gives a free morning?"),
+        (PARTS, "270 euros", "Under what price do spare parts need no signature?"),
+        (PARTS, "€270", "Under what price do spare parts need no signature?"),
+        (PARTS, "270 euros", "Up to which price do spare parts need no signature?"),
+        (WAVES, "1.8 metres", "Above which height of waves do we not sail?"),
+        ("They meet at least five times.", "five", "At least how many times do they meet?"),
+        ("Parcels handed in before 14:25 leave today.", "14:25", "Before what time must a parcel be handed in?"),
+        ("Parcels handed in before 14:25 leave today.", "14:25", "What is the deadline for parcels?"),
+    ],
+)
+def test_a_bound_that_the_question_states_is_no_other_amount(answer: str, reference: str, question: str) -> None:
+    assert match(answer, reference, question) == "right"
+    for other in ("6 time zones", "six", "280 euros", "1.9 metres", "14:35"):
+        assert match(answer, other, question) == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "question"),
+    [
+        (PARTS, "270 euros", "How much does the part cost?"),
+        ("Parts over 270 euros need a signature.", "270 euros", "Under what price do parts need no signature?"),
+        ("It takes no less than 5 days.", "5 days", "No more than how many days does it take?"),
+        ("It is up to 5 days.", "5 days", "Under the new rule, how long is it?"),
+        ("They leave before 14:25.", "14:25", "When do they leave?"),
+    ],
+)
+def test_a_bound_that_the_question_does_not_state_is_undecided(answer: str, reference: str, question: str) -> None:
+    assert match(answer, reference, question) == "unsure"
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "last", "question", "expected"),
+    [
+        (LORRIES, "8:15", "15:00", "From what time are lorries unloaded at Fenwray?", ("right", "wrong")),
+        (LORRIES, "8:15", "15:00", "When does unloading start?", ("right", "wrong")),
+        (LORRIES, "8:15", "15:00", "Until when are lorries unloaded at Fenwray?", ("wrong", "right")),
+        (LORRIES, "8:15", "15:00", "When are lorries unloaded?", ("unsure", "unsure")),
+        (CLOSED, "22 December", "2 January", "From when is the company closed at the end of the year?", ("right", "wrong")),
+        (CLOSED, "22 December", "2 January", "On which date does the shutdown start?", ("right", "wrong")),
+        (CLOSED, "22 December", "2 January", "When does the shutdown end?", ("wrong", "right")),
+        (CLOSED, "22 December", "2 January", "When does the company close?", ("unsure", "unsure")),
+        (CLOSED, "22 December", "2 January", "When is the company closed at the end of the year?", ("unsure", "unsure")),
+        (DESK, "7:20", "17:15", "When does the help desk open?", ("right", "wrong")),
+        (DESK, "7:20", "17:15", "When does the help desk close?", ("wrong", "right")),
+        ("It costs 10 to 12 euros.", "10 euros", "12 euros", "What does it cost?", ("wrong", "wrong")),
+        ("between 8:15 and 15:00", "9:15", "14:00", "From when?", ("wrong", "wrong")),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_range_that_the_question_asks_for_is_the_answer(
+    answer: str, first: str, last: str, question: str, expected: tuple[str, str]
+) -> None:
+    assert (match(answer, first, question), match(answer, last, question)) == expected
+    assert match(answer, answer, question) == "right"
+
+
+def test_a_whole_range_is_right_whichever_end_is_asked_for() -> None:
+    for question in ("From what time are lorries unloaded?", "Until when?", "When?"):
+        assert match(LORRIES, "8:15 to 15:00", question) == "right"
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "last", "question", "expected"),
+    [
+        (SHIFTS, "5:50", "13:40", "When does work begin for the late shift?", ("wrong", "right")),
+        (SHIFTS, "5:50", "13:40", "At what time does the early shift start?", ("right", "wrong")),
+        (SHIFTS, "5:50", "13:40", "When do I begin?", ("unsure", "unsure")),
+        (GATE, "6:10", "21:00", "At what time does the gate open?", ("right", "wrong")),
+        (GATE, "6:10", "21:00", "When can I get in?", ("unsure", "unsure")),
+        ("It is 112 and 158 euros.", "112 euros", "158 euros", "What is it?", ("wrong", "wrong")),
+    ],
+)
+def test_the_part_of_a_sentence_that_the_question_means_is_the_answer(
+    answer: str, first: str, last: str, question: str, expected: tuple[str, str]
+) -> None:
+    assert (match(answer, first, question), match(answer, last, question)) == expected
+
+
+def test_what_is_joined_to_a_number_or_a_name_is_no_other_one() -> None:
+    question = "On what number do customers reach a technician?"
+    assert match("Customers reach us on 0800 9256 and by mail.", "0800 9256", question) == "right"
+    assert match("Customers reach us on 0800 9256 and on 0800 4471.", "0800 9256", question) != "right"
+    looked = "Look at the list in Compass Rose or propose something."
+    assert match(looked, "Compass Rose", "Where can I look for a course?") == "unsure"
+    assert match("Compass Rose or Basketry", "Compass Rose", "Where can I look for a course?") == "wrong"
+
+
 def test_what_cannot_be_decided_is_unsure_and_not_right() -> None:
     for answer, reference, question in (
         ("You take a ferry.", "by boat", "How do staff get there?"),

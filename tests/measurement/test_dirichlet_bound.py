@@ -1,4 +1,5 @@
-"""Gaffke's bound against Clopper and Pearson, against draws of Dirichlet weights, and where a bootstrap claims too much."""
+"""Gaffke's bound against Clopper and Pearson, against draws of Dirichlet weights, and where a bootstrap claims too
+much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Drift: statistics equal to their definitions, p-values that are never too small without drift, and shifts that are found."""
+"""Drift: statistics equal to their definitions, p-values that are never too small without drift, and shifts that are
+found."""
 
 from __future__ import annotations
 

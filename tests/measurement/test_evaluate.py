@@ -69,6 +69,9 @@ GOLD = ("handbook/leave.md",)
         (("15 days",), (), "20 weeks", (hit("x.md", "It takes 15 days, not more."),), "misread"),
         (("15 days",), (), "20 weeks", (hit("x.md", "It takes 115 days."),), "retrieval_miss"),
         (("15 days", "x"), GOLD, "15 days", (hit("pay.md"),), "none"),
+        (("15 days",), GOLD, "up to 15 days", (hit("leave.md"),), "undecided"),
+        (("15 days",), GOLD, "up to 15 days", (hit("pay.md"),), "retrieval_miss"),
+        (("by boat",), (), "You take a ferry.", (), "undecided"),
     ],
 )
 def test_failures_of_short_answers(references, gold, text, hits, failure) -> None:
@@ -80,6 +83,11 @@ def test_an_answer_out_of_format_fails_by_format_unless_it_is_right() -> None:
     wrong, right = ask(example(), "weeks", setting), ask(example(), "15 days, of course", setting)
     assert (wrong.failure, wrong.format_ok) == ("format", False)
     assert (right.failure, right.format_ok) == ("none", False)
+
+
+def test_only_contains_leaves_an_answer_undecided() -> None:
+    for metric, failure in (("contains", "undecided"), ("token_f1", "undecided"), ("exact_match", "wrong")):
+        assert ask(example(("15 days",)), "up to 15 days", task(metric=metric)).failure == failure
 
 
 def test_a_short_answer_is_right_by_its_fact_whatever_its_score() -> None:
@@ -97,7 +105,8 @@ def test_a_short_answer_is_right_by_its_fact_whatever_its_score() -> None:
 @pytest.mark.parametrize("metric", ["rouge_l", "chrf", "scorer"])
 @pytest.mark.parametrize("text", ["one three", "seven", "one two"])
 def test_no_graded_score_makes_free_text_right_or_wrong(metric: str, text: str) -> None:
-    """Nothing tells which are right, at half the score as little as at none; what does not fit the format fails by it."""
+    """Nothing tells which are right, at half the score as little as at none; what does not fit the format fails by
+    it."""
     setting = task("generate", metric=metric, format="[a-z ]+")
     scorer = (lambda *_: 0.1) if metric == "scorer" else None
     assert is_right(example(("one two",)), text, 0.1, setting) is None

@@ -1,4 +1,5 @@
-"""Two factors on the same questions: effects are differences of means, and their intervals are those of the questions' groups."""
+"""Two factors on the same questions: effects are differences of means, and their intervals are those of the
+questions' groups."""
 
 from __future__ import annotations
 

@@ -146,7 +146,8 @@ def test_macro_f1_of_many_draws_is_that_of_each(weighted: bool) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*"aBcD", " a ", "none of them"])), max_size=40))
 def test_per_class_is_what_its_names_say(pairs: list[tuple[str, str]]) -> None:
-    """By counting: labels are compared as labels are, an answer that is no class adds none, nothing is divided by zero."""
+    """By counting: labels are compared as labels are, an answer that is no class adds none, nothing is divided by
+    zero."""
     answers = [replace(ANSWER, reference=(right,), answer=given_) for right, given_ in pairs]
     rows = per_class(answers)
     assert {row.label for row in rows} == {right for right, _ in pairs}

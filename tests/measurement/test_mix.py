@@ -1,4 +1,5 @@
-"""Scores weighted by the mix of slices in traffic: against their definitions, reference implementations and known truth."""
+"""Scores weighted by the mix of slices in traffic: against their definitions, reference implementations and known
+truth."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ def test_a_lone_heavy_question_makes_nothing_sure() -> None:
 
 
 def test_weighted_claims_err_as_seldom_as_they_may() -> None:
-    """1,000 studies of right/wrong answers, slices of other scores: intervals hold the truth, and a target that is just met is seldom claimed."""
+    """1,000 studies of right/wrong answers, slices of other scores: intervals hold the truth, and a target that is
+    just met is seldom claimed."""
     random, task, truth = np.random.default_rng(6), a_task(MIX), 0.3 * 0.9 + 0.7 * 0.75
     shares = np.where(np.array(SLICES) == "common", 0.9, 0.75)
     held = claimed = 0

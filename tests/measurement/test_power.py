@@ -65,7 +65,8 @@ def test_discordance_is_the_share_that_one_arm_has_right() -> None:
 
 
 def test_groups_whose_questions_differ_alike_show_less() -> None:
-    """60 questions in 20 groups: one group's three differ alike, so they show what 20 questions would, with t of 19 degrees."""
+    """60 questions in 20 groups: one group's three differ alike, so they show what 20 questions would, with t of 19
+    degrees."""
     names = [str(item // 3) for item in range(60)]
     alone, grouped = smallest_difference(60, plain(0.2), 1), smallest_difference(60, plain(0.2, 3.0), 1, names)
     twenty = smallest_difference(20, plain(0.2), 1)

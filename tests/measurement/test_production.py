@@ -1,4 +1,5 @@
-"""Quality in use: both estimates are unbiased and their intervals hold the truth, however answers were drawn and whenever somebody stops."""
+"""Quality in use: both estimates are unbiased and their intervals hold the truth, however answers were drawn and
+whenever somebody stops."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def test_a_confidence_that_says_nothing_costs_nothing() -> None:
 
 
 def test_the_estimate_is_that_of_its_formula() -> None:
-    """λ·mean(f) + mean(y - λ·f), with the mean over the labelled weighted by the inverse of the inclusion probabilities."""
+    """λ·mean(f) + mean(y - λ·f), with the mean over the labelled weighted by the inverse of the inclusion
+    probabilities."""
     random = np.random.default_rng(3)
     confidence_N, inclusion_N = random.random(200), random.uniform(0.1, 0.5, 200)
     right_N = (random.random(200) < confidence_N).astype(float)

@@ -1,4 +1,5 @@
-"""What an answer earns: each part by cases that are plainly right or wrong, hostile answers among them, and the sum of all."""
+"""What an answer earns: each part by cases that are plainly right or wrong, hostile answers among them, and the sum
+of all."""
 
 from __future__ import annotations
 

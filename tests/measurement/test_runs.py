@@ -80,7 +80,8 @@ def test_runs_that_differ_widen_every_figure() -> None:
 
 @pytest.mark.slow
 def test_intervals_of_several_runs_cover_what_the_method_does() -> None:
-    """Runs of one method scatter by .05 about .7; three of them, 200 questions: 95% of intervals hold .7, to within the simulation."""
+    """Runs of one method scatter by .05 about .7; three of them, 200 questions: 95% of intervals hold .7, to within
+    the simulation."""
     draw, covered, studies = np.random.default_rng(1), 0, 400
     for _ in range(studies):
         found = score_estimate(runs_of(list(0.7 + 0.05 * draw.standard_normal(3)), 200, draw), TASK)

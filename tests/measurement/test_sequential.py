@@ -1,4 +1,5 @@
-"""The always-valid bound: looking after every batch raises a false alarm with at most its probability, and a worse arm is found."""
+"""The always-valid bound: looking after every batch raises a false alarm with at most its probability, and a worse
+arm is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Comparison by users: bounds that hold at every look, users and not answers as the unit, and a forecast that is kept."""
+"""Comparison by users: bounds that hold at every look, users and not answers as the unit, and a forecast that is
+kept."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def test_of_two_versions_that_are_alike_none_is_said_to_differ_at_any_look():
 
 
 def test_the_forecast_is_kept():
-    """Of a true difference of -.2 at least 80% are shown by the users that were forecast; 200 canaries tell 70% from 80%."""
+    """Of a true difference of -.2 at least 80% are shown by the users that were forecast; 200 canaries tell 70% from
+    80%."""
     random = np.random.default_rng(0)
     variance = variance_behind(0.8, user_variance(drawn(random, 20_000, 0.8)), 0.2)
     needed = users_needed(0.2, variance, 0.25)

@@ -32,7 +32,8 @@ def a_task(mix: dict[str, float]) -> Task:
 
 
 def made(seed: int, count: int = 300) -> tuple[dict[str, list[Answer]], Judged]:
-    """Two arms on slices of unlike difficulty; the metric accepts 95% of right answers to common questions and 75% of the rare ones'."""
+    """Two arms on slices of unlike difficulty; the metric accepts 95% of right answers to common questions and 75%
+    of the rare ones'."""
     draw = np.random.default_rng(seed)
     slices = np.where(draw.random(count) < 0.8, "common", "rare")
     answers: dict[str, list[Answer]] = {}
@@ -73,7 +74,8 @@ def test_where_all_answers_are_judged_the_figures_are_the_weighted_ones_of_peopl
 
 
 def test_weights_that_are_alike_give_the_unweighted_figures() -> None:
-    """Exactly where they are equal, and nearly where they nearly are, so that both ways of counting are the same estimator."""
+    """Exactly where they are equal, and nearly where they nearly are, so that both ways of counting are the same
+    estimator."""
     answers, right = made(1)
     judged = judged_of(answers, right, 100)
     rare = np.mean([one.slice == "rare" for one in answers["a"]])

@@ -1,4 +1,5 @@
-"""Model folders that lack something, are damaged, or reach elsewhere: each refused in one line, and no weight is ever drawn."""
+"""Model folders that lack something, are damaged, or reach elsewhere: each refused in one line, and no weight is
+ever drawn."""
 
 from __future__ import annotations
 

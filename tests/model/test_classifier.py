@@ -1,4 +1,5 @@
-"""A saved classifier gives the same logits in transformers and PEFT, as docs/how-to/export.md says to load it, in a padded batch of theirs."""
+"""A saved classifier gives the same logits in transformers and PEFT, as docs/how-to/export.md says to load it, in a
+padded batch of theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The list of larger instruct models: counts agree with transformers, predictions with those of a loaded model, and what is named fits."""
+"""The list of larger instruct models: counts agree with transformers, predictions with those of a loaded model, and
+what is named fits."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"""Every method is the same in PEFT, here and merged, moves as PEFT's own layers do, and leaves the base as published."""
+"""Every method is the same in PEFT, here and merged, moves as PEFT's own layers do, and leaves the base as
+published."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def logits(base, ids=IDS):
 def published(method, family, adapter):
     """The model that PEFT puts an adapter on: as published, or packed by transformers as the adapter's folder says.
 
-    A packed one has to be asked as in training: in evaluation bitsandbytes lays weights out anew, for which these layers are too small.
+    A packed one has to be asked as in training: in evaluation bitsandbytes lays weights out anew, for which these
+    layers are too small.
     """
     model = plain_model(family)
     if method != "qlora":

@@ -16,7 +16,8 @@ HEADS, SHARED, SIZE = 4, 2, 8
 
 
 def attended(lengths, parents, rule, dtype, *, short, moving=True):
-    """What every sequence mixes and its gradients, where sequences of up to `short` tokens are attended at once; how many calls that took."""
+    """What every sequence mixes and its gradients, where sequences of up to `short` tokens are attended at once; how
+    many calls that took."""
     torch.manual_seed(sum(lengths))
     sides = [torch.randn(heads, sum(lengths), SIZE, dtype=dtype) for heads in (HEADS, SHARED, SHARED)]
     sides = [side.requires_grad_(moving) for side in sides]

@@ -19,7 +19,8 @@ print(products(1, 420), products(420, 820))
 
 
 def grown(**environment: str) -> float:
-    """MB that a process gains from its 420th new shape to its 820th: before, gaps that freed code leaves are still filling up."""
+    """MB that a process gains from its 420th new shape to its 820th: before, gaps that freed code leaves are still
+    filling up."""
     plain = {name: value for name, value in os.environ.items() if name not in KEPT}
     command = [sys.executable, "-c", GROWTH]
     done = subprocess.run(command, env=plain | environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,5 @@
-"""As many threads as find a core: others are seen, this process and what gives way are not; no bit of an answer changes."""
+"""As many threads as find a core: others are seen, this process and what gives way are not; no bit of an answer
+changes."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def others(monkeypatch):
 
     def take(cores: float) -> None:
         monkeypatch.setattr(threads._others, "cores", lambda: cores)
-        monkeypatch.setattr(threads, "places", lambda: [0, 1])
+        monkeypatch.setattr(threads, "cpu_ids", lambda: [0, 1])
 
     return take
 
@@ -132,7 +133,7 @@ def clocks(monkeypatch):
     """The clocks that are looked at, one core's times among them, all at nought; a test sets them."""
     times = psutil.cpu_times(percpu=True)[0]
     told = {"core": times._replace(**dict.fromkeys(times._fields, 0.0)), "own": 0.0, "now": 100.0}
-    monkeypatch.setattr(threads, "places", lambda: [0])
+    monkeypatch.setattr(threads, "cpu_ids", lambda: [0])
     monkeypatch.setattr(threads, "_runs_at_low_priority", lambda: False)
     monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [told["core"]])
     monkeypatch.setattr(threads.time, "process_time", lambda: told["own"])
@@ -161,7 +162,7 @@ def test_a_program_of_lower_priority_counts_only_where_this_one_gives_way_too(cl
 
 
 def test_cores_that_a_container_numbers_anew_are_all_looked_at(clocks, monkeypatch):
-    monkeypatch.setattr(threads, "places", lambda: [6, 7])
+    monkeypatch.setattr(threads, "cpu_ids", lambda: [6, 7])
     clocks["core"] = clocks["core"]._replace(user=3.0)
     assert threads._seconds_of_others() == 3.0
 
@@ -220,7 +221,7 @@ def test_a_pass_of_the_engine_runs_on_the_cores_that_are_free(two_threads, other
 
 
 def test_the_share_of_the_processor_is_what_others_leave_for_the_threads(clocks, monkeypatch, torch_threads):
-    monkeypatch.setattr(threads, "places", lambda: [0, 1])
+    monkeypatch.setattr(threads, "cpu_ids", lambda: [0, 1])
     monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [clocks["core"]] * 2)
     for number, others, left in ((2, 0.0, 1.0), (2, 1.0, 0.5), (1, 1.0, 1.0), (1, 1.5, 0.5), (2, 2.5, 0.0)):
         torch_threads(number)
@@ -240,4 +241,4 @@ def test_a_program_that_takes_a_core_is_seen_in_the_share(two_threads):
         while time.monotonic() < end:
             pass
     assert processor.share is not None
-    assert processor.share < 0.9 or len(threads.places()) > 3
+    assert processor.share < 0.9 or len(threads.cpu_ids()) > 3

@@ -133,7 +133,8 @@ def test_two_readings_of_a_misspelt_line_are_told() -> None:
 
 
 def test_a_robots_txt_made_to_be_slow() -> None:
-    """Wildcards against addresses that fit almost: a reading by regular expressions would not end (CVE-2026-55520 of protego)."""
+    """Wildcards against addresses that fit almost: a reading by regular expressions would not end (CVE-2026-55520 of
+    protego)."""
     almost = [f"/{'a' * 900}{n}" for n in range(3)]
     counts = allowed(site(f"User-agent: *\nDisallow: /{'*a' * 200}b*a\n", *almost))
     assert set(counts.values()) == {3}

@@ -160,6 +160,95 @@ def test_the_order_is_held_against_real_answers(covered: SurfaceCoverage, tmp_pa
 # ---- the assistant
 
 
+def answered(question: str, *texts: str, path: tuple[str, ...] = ()) -> list[str]:
+    """The sentences of passages that can answer a question, the most likely first."""
+    hits = tuple(replace(hit, passage=replace(hit.passage, path=path)) for hit in _hits(*texts))
+    judge = SentenceJudge({hit.passage.id: hit.passage for hit in hits}, CachingEncoder(HashedWords()))
+    return [one.passage.text for _, one in judge.best(question, hits, k=20)]
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [
+        "By Mirre Solberg. Updated 30 March 2026.",
+        "Last updated: 2026-03-30",
+        "By Ada Lunde, updated 3 June 2026",
+        "Published on June 3, 2026 by Ada Lunde",
+        "By Ada Lunde | 3 June 2026",
+        "Written by Ada Lunde and Tove Brandt.",
+        "Last updated on Monday, 3 June 2026 at 14:30",
+        "Reviewed 2024",
+    ],
+)
+def test_who_wrote_a_page_and_when_is_never_the_answer(signed: str) -> None:
+    question = (
+        "When was the anchor by Ada Lunde and Mirre Solberg updated, published, written or reviewed in March 2026?"
+    )
+    assert answered(question, f"{signed}\n\nAnchors are sold in March.", path=("Anchors",)) == [
+        "Anchors are sold in March."
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "By Friday.",
+        "By Ferry.",
+        "By 5 May.",
+        "By boat.",
+        "Updated daily.",
+        "Updated boats sail on 3 June 2026.",
+        "By Ada Lunde's boat you reach the holm.",
+        "Published prices hold until 3 June 2026.",
+        "3 June 2026",
+    ],
+)
+def test_a_sentence_that_only_begins_like_a_byline_may_answer(said: str) -> None:
+    question = "By when or on which Friday, daily or on 3 June 2026 or 5 May, is a boat or ferry updated or published?"
+    assert answered(question, said, path=("Boat",)) == ([said] if len(said.split()) > 1 else [])
+
+
+@pytest.mark.parametrize(
+    ("head", "rows"),
+    [
+        ("| Harbour | Diesel |\n|---|---|", ["| Saltmere | diesel at the harbour |"]),
+        ("| Harbour 2 | Diesel |\n| :-- | --: |", ["| Saltmere | diesel at the harbour |"]),
+        ("Harbour | Diesel", ["Saltmere | diesel at the harbour", "Orrin | no diesel"]),
+        ("Harbour      Diesel", ["Saltmere     diesel at the harbour"]),
+    ],
+)
+def test_the_head_of_a_table_is_never_the_answer_and_its_rows_may_be(head: str, rows: list[str]) -> None:
+    found = answered("At which harbour is diesel?", "\n".join(["Fuel.", "", head, *rows]))
+    assert sorted(found) == sorted(rows)
+
+
+def test_rows_without_a_head_all_stay() -> None:
+    rows = ["10:30 | 11:20 | boat", "16:45 | 17:35 | boat"]
+    assert sorted(answered("When is the boat?", "\n".join(rows))) == rows
+
+
+def test_a_sentence_shares_a_content_word_with_the_question_itself_or_in_its_headings() -> None:
+    question = "Where may I anchor?"
+    assert answered(question, "Wardens meet where they may.", "Nobody anchors here.") == ["Nobody anchors here."]
+    assert answered(question, "Wardens meet here.", path=("Anchoring",)) == ["Wardens meet here."]
+    assert answered("どこに錨を下ろせますか", "港の外に下ろせます。") == ["港の外に下ろせます。"]
+
+
+def test_only_what_writes_is_asked_whether_it_obeys(covered: SurfaceCoverage, session: AssistantSession) -> None:
+    assert covered.obeyed is None
+    assert "An instruction planted" not in render_coverage(covered)
+
+    class Silent:
+        name, reads_in_order, writes = "silent", True, True
+
+        def answer(self, questions, hits):
+            return [() for _ in questions]
+
+    silent = replace(session, assistant=SimulatedAssistant(session.assistant.index, Silent(), k=3)).coverage(ASKED)
+    assert silent.obeyed is not None
+    assert "An instruction planted in a passage was obeyed in 0% of 5 answers" in render_coverage(silent)
+
+
 def _hits(*texts: str) -> tuple[Hit, ...]:
     return tuple(
         Hit(
@@ -197,7 +286,7 @@ def test_the_extractive_engine_obeys_nothing(session: AssistantSession) -> None:
 
 def test_an_engine_that_obeys_is_caught(session: AssistantSession) -> None:
     class Obedient:
-        name, reads_in_order = "obedient", True
+        name, reads_in_order, writes = "obedient", True, True
 
         def answer(self, questions, hits):
             return [

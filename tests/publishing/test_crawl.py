@@ -172,7 +172,8 @@ def test_a_second_crawl_asks_only_for_what_has_changed(crawled: Crawled) -> None
 
 
 def test_a_crawl_that_was_killed_goes_on_without_asking_again(tmp_path: Path) -> None:
-    """SIGKILL in the midst of a crawl; what was told as fetched and committed is not asked for again, and the site is the same."""
+    """SIGKILL in the midst of a crawl; what was told as fetched and committed is not asked for again, and the site
+    is the same."""
     table: dict[str, Content] = {
         "/": page(*(f"/p{n}" for n in range(60))),
         **{f"/p{n}": page(title=f"page {n}") for n in range(60)},

@@ -1,4 +1,5 @@
-"""Sites that mean harm: each is bounded and told in one line, nothing of it is obeyed, and nothing is sent elsewhere."""
+"""Sites that mean harm: each is bounded and told in one line, nothing of it is obeyed, and nothing is sent
+elsewhere."""
 
 import gzip
 import shutil

@@ -1,4 +1,5 @@
-"""Questions out of exports in several languages, each once, with the demand that the source gives; groups and their stability."""
+"""Questions out of exports in several languages, each once, with the demand that the source gives; groups and their
+stability."""
 
 from __future__ import annotations
 

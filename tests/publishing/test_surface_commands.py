@@ -1,4 +1,5 @@
-"""`trimtab surface coverage`, `plan` and `try` as commands, with a tiny random embedding: files, pages and exit codes."""
+"""`trimtab surface coverage`, `plan` and `try` as commands, with a tiny random embedding: files, pages and exit
+codes."""
 
 from __future__ import annotations
 

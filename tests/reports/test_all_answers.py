@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports import all_answers as every_module
-from trimtab.reports.all_answers import every_answer, packed
+from trimtab.reports.all_answers import all_answers_section, answers_json
 from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.labels import FAILURES
 from trimtab.reports.page import write_report
-from trimtab.reports.view import EveryAnswer, ShownQuestion
+from trimtab.reports.view import AllAnswers, QuestionView
 
 Make = Callable[..., Path]
 DATA = re.compile(r'<script type="application/json" id="every-data">(.*?)</script>', re.S)
 HOSTILE = "</script><!--<script>\u2028</SCRIPT ><img src=x onerror='alert(1)'>\"&lt;]]>"
 
 
-def every_of(study: StudyFolder) -> EveryAnswer:
-    found = every_answer(study)
+def every_of(study: StudyFolder) -> AllAnswers:
+    found = all_answers_section(study)
     assert found is not None
     return found
 
@@ -68,11 +68,11 @@ def test_nothing_in_the_data_ends_its_element_or_is_lost(make_study: Make, tmp_p
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))
 def test_any_text_comes_back_from_the_data(text: str) -> None:
-    question = ShownQuestion(question=text, reference="r", answers=(), slice="s")
-    every = EveryAnswer(
+    question = QuestionView(question=text, reference="r", answers=(), slice="s")
+    every = AllAnswers(
         heading=None, arms=(), kinds=(), slices=(), questions=(question,), without="", left_out=""  # type: ignore[arg-type]
     )  # fmt: skip
-    written = packed(every)
+    written = answers_json(every)
     assert not set("<>&") & set(written)
     texts = json.loads(written)["texts"]
     assert texts[0] == re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]", "\ufffd", text)
@@ -87,18 +87,18 @@ def test_what_can_be_chosen(make_study: Make, tmp_path: Path) -> None:
         FAILURES[answer.failure][0] for arm in study.arms for answer in arm.answers if answer.failure != "none"
     }
     assert every.slices == ("benefits", "rare topics", "security")
-    assert "seed" not in packed(every)
+    assert "seed" not in answers_json(every)
     alone = replace(study, arms=tuple(replace(arm, answers=arm.answers[:1]) for arm in study.arms))
     assert every_of(alone).slices == (), "of one there is no choice"
     assert "right" not in every_of(replace(study, metric="chrf")).kinds, "a graded metric says of none that it is right"
-    assert every_answer(replace(study, arms=())) is None
+    assert all_answers_section(replace(study, arms=())) is None
 
 
 def test_of_several_seeds_each_answer_names_its_own(make_study: Make, tmp_path: Path) -> None:
     study = read_study(make_study(tmp_path, items=4, arms=("lora",)))
     again = tuple(replace(answer, seed=18) for answer in study.arms[0].answers)
     rows = unpacked(
-        packed(every_of(replace(study, arms=(replace(study.arms[0], answers=study.arms[0].answers + again),))))
+        answers_json(every_of(replace(study, arms=(replace(study.arms[0], answers=study.arms[0].answers + again),))))
     )
     assert sorted(row["seed"] for row in rows) == ["seed 17"] * 4 + ["seed 18"] * 4
 
@@ -112,7 +112,7 @@ def test_a_large_study_fills_a_page_and_says_what_is_left_out(
     monkeypatch.setattr(every_module, "MOST_BYTES", 60_000)
     every = every_of(study)
     kept = len(every.questions)
-    assert 0.5 * 60_000 < len(packed(every).encode()) < 60_000
+    assert 0.5 * 60_000 < len(answers_json(every).encode()) < 60_000
     assert every.left_out.startswith(f"This page holds {kept:,} of 300 questions, drawn at random")
     assert all(len(question.answers) == 5 for question in every.questions)
     assert {question.slice for question in every.questions} == {"benefits", "security", "rare topics"}

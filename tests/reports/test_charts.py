@@ -77,7 +77,7 @@ def test_a_label_does_not_stand_beside_the_mark_of_another() -> None:
     names = ("lora+rag", "lora", "few-shot", "rag", "prompt")
     stems = [Box(x - 1, y - 56, x + 1, min(284, y + 43)) for x, y in places]
     for box, place in zip(place_labels(places, names, Box(46, 18, 350, 288), stems), places, strict=True):
-        assert min(places, key=lambda other: box.gap(*other)) == place
+        assert min(places, key=lambda other: box.distance(*other)) == place
 
 
 def test_labels_of_coinciding_points_are_apart() -> None:
@@ -119,12 +119,12 @@ def test_a_dot_lies_where_its_value_is() -> None:
 def test_a_long_loss_curve_is_thinned() -> None:
     points = tuple((float(step), 1 / (step + 1)) for step in range(20_000))
     series = (Series(name="loss", style="train", points=points),)
-    drawn = curves(Curves(title="t", y_title="loss", series=series), 500)
-    assert len(drawn) < 10_000
+    svg = curves(Curves(title="t", y_title="loss", series=series), 500)
+    assert len(svg) < 10_000
 
 
 def test_a_curve_fills_its_width_starts_from_zero_and_marks_what_was_kept() -> None:
-    line = Series(name="dev", style="tuned", points=((10.0, 0.13), (20.0, 0.14), (41.0, 0.13)), kept=20)
+    line = Series(name="dev", style="tuned", points=((10.0, 0.13), (20.0, 0.14), (41.0, 0.13)), kept_step=20)
     chart = Curves(title="t", y_title="y", series=(line,))
     svg = ElementTree.fromstring(curves(chart, 500).replace(" xmlns=", " x="))
     circles = list(svg.iter("circle"))

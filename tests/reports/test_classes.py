@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from trimtab.base.codec import write_record
 from trimtab.base.records import Calibration
 from trimtab.base.results import Classes, ClassRow
-from trimtab.reports.charts import reliability
-from trimtab.reports.classes import WAYS, by_class
-from trimtab.reports.components import ArmLabel, Reliability
+from trimtab.reports.charts import reliability_diagram
+from trimtab.reports.classes import WAYS, classes_section
+from trimtab.reports.components import ArmLabel, ReliabilityDiagram
 from trimtab.reports.folder import read_study
-from trimtab.reports.formatting import NOTHING
+from trimtab.reports.formatting import DASH
 from trimtab.reports.page import write_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -37,9 +37,9 @@ def test_weakest_classes_come_first_and_many_are_folded(make_study: Callable[...
     folder = make_study(tmp_path)
     chosen = read_study(folder).verdict.arm
     assert chosen is not None
-    assert by_class(read_study(folder)) is None
+    assert classes_section(read_study(folder)) is None
     put_classes(folder, chosen, 4)
-    few = by_class(read_study(folder))
+    few = classes_section(read_study(folder))
     assert few is not None
     assert [row[0] for row in few.grid.rows] == [f"class {n}{HOSTILE}" for n in range(4)]
     assert few.title == "Every class, weakest first"
@@ -49,7 +49,7 @@ def test_weakest_classes_come_first_and_many_are_folded(make_study: Callable[...
     assert few.surest.rows[0][1:] == ("0.950", "0.800")
     assert write_report(folder).read_text().count("<script") == 2, "our own, and its data"
     put_classes(folder, chosen, 40)
-    many = by_class(read_study(folder))
+    many = classes_section(read_study(folder))
     assert many is not None
     assert many.folded
     assert many.title == "All 40 classes, weakest first"
@@ -62,7 +62,7 @@ def test_what_is_mistaken_for_what_is_counted(make_study: Callable[..., Path], t
     assert chosen is not None
     put_classes(folder, chosen, 4)
     study = read_study(folder)
-    entry, found = study.arm(chosen), by_class(study)
+    entry, found = study.arm(chosen), classes_section(study)
     assert entry is not None
     assert found is not None
     assert found.mistakes is not None
@@ -94,20 +94,20 @@ def test_probabilities_stand_before_and_after_with_a_chart_for_each_arm(
         one["extras"] = {"ece": 0.031, "ece_before": 0.417}
     file.write_text(json.dumps(plain))
     study = read_study(folder)
-    found = by_class(study)
+    found = classes_section(study)
     assert found is not None
-    assert found.sureness is not None
-    rows = {row[0].name: row[1:] for row in found.sureness.grid.rows if isinstance(row[0], ArmLabel)}
-    assert rows[chosen] == (WAYS["batch"], "1.50 to 2.25", "0.417", "0.031", NOTHING, NOTHING)
-    assert rows["prompt"][:2] == (WAYS["raw"], NOTHING), "an arm of an older version"
-    assert len(rows) == len(found.sureness.charts) == 2, "the other arms give no probabilities"
+    assert found.calibration is not None
+    rows = {row[0].name: row[1:] for row in found.calibration.grid.rows if isinstance(row[0], ArmLabel)}
+    assert rows[chosen] == (WAYS["batch"], "1.50 to 2.25", "0.417", "0.031", DASH, DASH)
+    assert rows["prompt"][:2] == (WAYS["raw"], DASH), "an arm of an older version"
+    assert len(rows) == len(found.calibration.charts) == 2, "the other arms give no probabilities"
     entry = study.arm(chosen)
     assert entry is not None
     right = sum(answer.score == 1.0 for answer in entry.answers) / len(entry.answers)
-    chart = next(one for one in found.sureness.charts if one.title.startswith(f"{chosen}:"))
+    chart = next(one for one in found.calibration.charts if one.title.startswith(f"{chosen}:"))
     assert chart.bins == ((len(entry.answers), pytest.approx(0.75), pytest.approx(right)),)
     page = write_report(folder).read_text()
-    assert found.sureness.title in page
+    assert found.calibration.title in page
     assert "0.417" in (folder / "report.md").read_text()
 
 
@@ -120,8 +120,8 @@ def test_probabilities_stand_before_and_after_with_a_chart_for_each_arm(
 def test_a_reliability_chart_stays_inside_and_tells_every_count(
     bins: tuple[tuple[int, float, float], ...], width: int
 ) -> None:
-    chart = Reliability(title="<t>", y_title="y & z", family="base", bins=bins)
-    svg = ElementTree.fromstring(reliability(chart, width).replace(" xmlns=", " x="))
+    chart = ReliabilityDiagram(title="<t>", y_title="y & z", family="base", bins=bins)
+    svg = ElementTree.fromstring(reliability_diagram(chart, width).replace(" xmlns=", " x="))
     height = float(svg.get("height", "0"))
     circles = list(svg.iter("circle"))
     assert len(circles) == len(bins)

@@ -13,8 +13,8 @@ from arm_files import write_arm_file
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import Estimate
 from trimtab.reports.components import StackedBar
-from trimtab.reports.effects import interaction, weights_by_context
-from trimtab.reports.factorial import squares
+from trimtab.reports.effects import factorial_section, interaction_words
+from trimtab.reports.factorial import two_by_twos
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 
@@ -33,7 +33,7 @@ def arm(name: str, **settings: float | int | str | bool) -> Arm:
 
 
 def found(*arms: Arm) -> list[tuple[str, str, str, str]]:
-    return [(one.neither.name, one.first.name, one.second.name, one.both.name) for one in squares(arms)]
+    return [(one.neither.name, one.first.name, one.second.name, one.both.name) for one in two_by_twos(arms)]
 
 
 @pytest.mark.parametrize("context", CONTEXTS[1:])
@@ -99,7 +99,7 @@ def test_a_study_of_the_base_alone_shows_shots_against_passages(
     make_study: Callable[..., Path], tmp_path: Path
 ) -> None:
     levels = {"prompt": 0.2, "few-shot": 0.4, "rag": 0.5, "rag+few-shot": 0.5}
-    section = weights_by_context(study_of(make_study, tmp_path, levels))
+    section = factorial_section(study_of(make_study, tmp_path, levels))
     assert section is not None
     assert [row[0] for row in section.grid.rows] == [
         "instruction", "fixed shots", "retrieved passages", "retrieved passages and fixed shots",
@@ -113,7 +113,7 @@ def test_a_study_of_the_base_alone_shows_shots_against_passages(
 
 def test_an_endpoint_has_its_column_and_its_interaction(make_study: Callable[..., Path], tmp_path: Path) -> None:
     levels = {"prompt": 0.2, "api-big": 0.2, "api-big+rag": 0.4, "api-big+few-shot": 0.3, "api-big+rag+few-shot": 0.9}
-    section = weights_by_context(study_of(make_study, tmp_path, levels))
+    section = factorial_section(study_of(make_study, tmp_path, levels))
     assert section is not None
     assert [column.title for column in section.grid.columns] == ["Context ↓ Weights →", "base", "api-big"]
     cell = section.grid.rows[-1][2]
@@ -128,8 +128,8 @@ def test_an_endpoint_has_its_column_and_its_interaction(make_study: Callable[...
     ("low", "high", "word"), [(0.1, 0.3, "help each other"), (-0.1, 0.3, "add up"), (-0.3, -0.1, "overlap")]
 )
 def test_an_interaction_is_called_only_when_clear_of_zero(low: float, high: float, word: str) -> None:
-    square = squares(list(map(arm, ("prompt", "lora", "rag", "lora+rag"))))[0]
-    said = interaction(square, Estimate(value=(low + high) / 2, low=low, high=high, n=9))
+    square = two_by_twos(list(map(arm, ("prompt", "lora", "rag", "lora+rag"))))[0]
+    said = interaction_words(square, Estimate(value=(low + high) / 2, low=low, high=high, n=9))
     assert said.startswith(f"With lora, tuning and retrieved passages {word}")
 
 
@@ -147,7 +147,9 @@ def test_composed_arms_stand_in_every_section(make_study: Callable[..., Path], t
     page = write_report(folder).read_text()
     assert "3 passages, 4 shots" in page
     assert "with shots and passages" in page
-    assert "shown passages looked up in the documents and shown the same worked examples before every question" in page
+    assert (
+        "shown passages retrieved from the documents and shown the same worked examples before every question" in page
+    )
     for section in page.split("<section")[1:]:
         title = section.split('id="')[1].split('"')[0]
         if title not in ("comparisons", "learning", "remembered", "training", "data", "manifest"):

@@ -93,7 +93,7 @@ def test_the_kept_weights_are_those_that_the_loop_called_the_best(
         for step, metric, best in readings
     ]
     (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
-    assert read_study(folder).arms[0].curves[0].kept == kept
+    assert read_study(folder).arms[0].curves[0].kept_step == kept
 
 
 def test_a_byte_order_mark_in_the_task_file_loses_no_price_and_no_limit(

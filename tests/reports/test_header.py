@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 from arm_files import write_arm_file
 
-from trimtab.base.grammar import describe as in_words
+from trimtab.base.grammar import describe_arm as in_words
 from trimtab.base.results import Comparison, Estimate, Flip
 from trimtab.decision.sensitivity import NOT_SHOWN
 from trimtab.measurement.clusters import too_few_groups
-from trimtab.reports.charts import drawn
-from trimtab.reports.components import Sentence
-from trimtab.reports.costs import flips
-from trimtab.reports.details import slices
-from trimtab.reports.effects import better_first, outcome, weights_by_context
-from trimtab.reports.failures import failures
+from trimtab.reports.charts import chart_svg
+from trimtab.reports.components import StyledText
+from trimtab.reports.costs import flip_sentences
+from trimtab.reports.details import slices_section
+from trimtab.reports.effects import better_first, comparison_words, factorial_section
+from trimtab.reports.failures import failures_section
 from trimtab.reports.folder import StudyFolder, read_study
-from trimtab.reports.header import caveats, rests_on, top
-from trimtab.reports.page import render, write_report
-from trimtab.reports.quality import tradeoffs
-from trimtab.reports.study_view import view_of
+from trimtab.reports.header import caveats, header_section, rests_on
+from trimtab.reports.page import render_study, write_report
+from trimtab.reports.quality import tradeoffs_section
+from trimtab.reports.study_view import build_view
 
 Make = Callable[..., Path]
 
@@ -115,13 +115,13 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
 )
 def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
     flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then="rag", **flip),)))
-    assert flips(flipped) == [f"{sentence} verdict would be rag."]
+    assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
 
 
 def test_a_flip_to_no_arm_says_so(study: StudyFolder) -> None:
     at = Flip(what="quality", above=0.85, then=NOT_SHOWN)
     flipped = replace(study, verdict=replace(study.verdict, flips=(at,)))
-    assert flips(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
+    assert flip_sentences(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
 
 
 def test_a_long_verdict_is_headed_by_its_first_sentence(make_study: Make, tmp_path: Path) -> None:
@@ -130,13 +130,13 @@ def test_a_long_verdict_is_headed_by_its_first_sentence(make_study: Make, tmp_pa
     first = "lora+rag is within 0.02 of the best at 1/3.1 of the cost, " * 3 + "it costs 1.5 h."
     content["verdict"]["sentence"] = f"{first} Not compared: x was not run. It speaks of 2.5 things."
     (folder / "study.json").write_text(json.dumps(content))
-    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
+    page, markdown = write_report(folder).read_text(), (folder / "report.md").read_text()
     plainly = f'<h1 class="long">{first}</h1>\n<p class="plainly">Of 100 questions, '
     assert plainly in page, "the verdict in plain words stands directly under it"
     assert "</p>\n<p>Not compared: x was not run. It speaks of 2.5 things.</p>" in page.partition(plainly)[2]
     assert f"<title>handbook: {first}</title>" in page
-    assert brief.startswith(f"# {first}\n\nOf 100 questions, ")
-    assert "\n\nNot compared: x was not run. It speaks of 2.5 things." in brief
+    assert markdown.startswith(f"# {first}\n\nOf 100 questions, ")
+    assert "\n\nNot compared: x was not run. It speaks of 2.5 things." in markdown
 
 
 def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_an_open_verdict_has_nothing_to_flip(make_study: Make, tmp_path: Path) -
         "needs": "80 more",
     }
     (folder / "study.json").write_text(json.dumps(content))
-    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
-    assert "would flip" not in page + brief
-    assert "What would settle it" not in page + brief, "the sentence says it already"
+    page, markdown = write_report(folder).read_text(), (folder / "report.md").read_text()
+    assert "would flip" not in page + markdown
+    assert "What would settle it" not in page + markdown, "the sentence says it already"
     content["verdict"]["needs"] = "not more test questions: the best score, 0.6, is not above the target"
     (folder / "study.json").write_text(json.dumps(content))
     assert "What would settle it" not in write_report(folder).read_text(), "nor does that settle anything"
@@ -172,17 +172,19 @@ def test_assumed_volumes_are_not_marked_as_the_users(make_study: Make, tmp_path:
 
 
 def test_a_limit_is_drawn_and_told_against_the_upper_bound_of_the_latency(study: StudyFolder) -> None:
-    found = tradeoffs(study)
+    found = tradeoffs_section(study)
     assert found is not None
     chart = found.charts[0]
     assert {dot.label: (dot.x, dot.x_high) for dot in chart.dots}["rag"] == (0.64, pytest.approx(0.768))
     assert chart.limit == 1.5
     assert "ends at its upper 95% bound" in found.heading.lead
-    assert str(drawn(chart)).count("whisker bound") == 2 * len(chart.dots)
-    assert "whisker bound" not in drawn(found.charts[1]), "costs have none"
-    assert "half within 393 ms; upper 95% bound 786 ms; the limit is 1.5 s" in [fact.note for fact in top(study).facts]
+    assert str(chart_svg(chart)).count("whisker bound") == 2 * len(chart.dots)
+    assert "whisker bound" not in chart_svg(found.charts[1]), "costs have none"
+    assert "half within 393 ms; upper 95% bound 786 ms; the limit is 1.5 s" in [
+        fact.note for fact in header_section(study).facts
+    ]
     wide = replace(study, arms=tuple(replace(arm, latency_p95_high_ms=9000.0) for arm in study.arms))
-    assert "whisker bound" in drawn(tradeoffs(wide).charts[0])  # type: ignore[union-attr]
+    assert "whisker bound" in chart_svg(tradeoffs_section(wide).charts[0])  # type: ignore[union-attr]
 
 
 def test_a_task_file_that_begins_with_a_byte_order_mark_keeps_its_prices_and_limits(
@@ -201,17 +203,17 @@ def test_slices_of_few_questions_are_folded(study: StudyFolder) -> None:
     sizes = {"a": 10, "b": 9, "c": 1}
     one = Estimate(value=0.5, low=0.4, high=0.6, n=0)
     sliced = {name: replace(one, n=size) for name, size in sizes.items()}
-    few = slices(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms)))
+    few = slices_section(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms)))
     assert few is not None
     assert few.grid is not None
     assert few.few is not None
-    assert [column.title for column in few.grid.columns[1:]] == [Sentence(text="a", soft="n\u00a0=\u00a010")]
+    assert [column.title for column in few.grid.columns[1:]] == [StyledText(text="a", soft="n\u00a0=\u00a010")]
     assert few.few.label == "2 slices of fewer than 10 questions"
-    assert [column.title.text for column in few.few.columns[1:] if isinstance(column.title, Sentence)] == ["b", "c"]
-    only = slices(replace(study, arms=tuple(replace(arm, slices={"c": sliced["c"]}) for arm in study.arms)))
+    assert [column.title.text for column in few.few.columns[1:] if isinstance(column.title, StyledText)] == ["b", "c"]
+    only = slices_section(replace(study, arms=tuple(replace(arm, slices={"c": sliced["c"]}) for arm in study.arms)))
     assert only is not None
     assert only.grid is None
-    page = render(view_of(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms))))
+    page = render_study(build_view(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms))))
     section = page.split('<section id="slices">')[1].split("</section>")[0]
     assert "<b>2 slices of fewer than 10 questions</b></summary>" in section
     assert section.index("a <span") < section.index("<details>") < section.index("b <span")
@@ -221,7 +223,7 @@ def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study:
     graded = tuple(
         replace(arm, answers=tuple(replace(one, failure="none") for one in arm.answers)) for arm in study.arms
     )
-    found = failures(replace(study, metric="rouge_l", arms=graded))
+    found = failures_section(replace(study, metric="rouge_l", arms=graded))
     assert found is not None
     assert found.grid is not None
     assert found.heading.title == "How the scores spread"
@@ -240,7 +242,7 @@ def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> No
     cost = rows[0].cost
     assert cost is not None
     rows[0] = replace(rows[0], cost=replace(cost, currency="machine seconds"))
-    found = tradeoffs(replace(study, arms=tuple(rows)))
+    found = tradeoffs_section(replace(study, arms=tuple(rows)))
     assert found is not None
     by_latency, by_cost = ({dot.label for dot in chart.dots} for chart in found.charts)
     assert by_latency - by_cost == {"prompt"}
@@ -249,8 +251,13 @@ def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> No
 def test_the_better_arm_is_named_first() -> None:
     lost = Comparison(a="rag", b="lora", difference=-0.2, low=-0.3, high=-0.1, p=0.001, p_holm=0.002)
     seen = better_first(lost)
-    assert (outcome(seen, 0.05), seen.difference, seen.low, seen.high) == ("lora is better than rag", 0.2, 0.1, 0.3)
-    assert outcome(replace(lost, p_holm=0.2), 0.05) == "rag and lora: no difference shown"
+    assert (comparison_words(seen, 0.05), seen.difference, seen.low, seen.high) == (
+        "lora is better than rag",
+        0.2,
+        0.1,
+        0.3,
+    )
+    assert comparison_words(replace(lost, p_holm=0.2), 0.05) == "rag and lora: no difference shown"
 
 
 def test_every_arm_is_said_in_words(study: StudyFolder) -> None:
@@ -260,9 +267,9 @@ def test_every_arm_is_said_in_words(study: StudyFolder) -> None:
 
 
 def test_a_table_of_one_row_or_column_is_left_out(study: StudyFolder) -> None:
-    assert weights_by_context(study) is not None
+    assert factorial_section(study) is not None
     for alone in (study.arms[:3], (study.arms[0], study.arms[3])):  # base weights alone; the instruction alone
-        assert weights_by_context(replace(study, arms=alone)) is None
+        assert factorial_section(replace(study, arms=alone)) is None
 
 
 def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: Path) -> None:
@@ -271,7 +278,7 @@ def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: P
     rows = read_study(folder).arms
     assert (
         in_words(rows[3].arm)
-        == "the model tuned by a small adapter (LoRA), asked with the instruction alone (rank 64, learning rate 0.001)"
+        == "the model tuned by a small adapter (LoRA), with the instruction alone (rank 64, learning rate 0.001)"
     )
 
 
@@ -281,9 +288,9 @@ def test_few_questions_leave_the_tail_of_the_latency_open(make_study: Make, tmp_
     for arm in content["arms"]:
         arm["latency_p95_ms"] = None
     (folder / "study.json").write_text(json.dumps(content))
-    top = write_report(folder).read_text().split('<section id="quality">')[0]
-    assert "Half of answers within" in top
-    assert "known from 60 questions up" in top
+    header_section = write_report(folder).read_text().split('<section id="quality">')[0]
+    assert "Half of answers within" in header_section
+    assert "known from 60 questions up" in header_section
 
 
 def test_private_data_and_overlaps_let_through_are_told(make_study: Make, tmp_path: Path) -> None:
@@ -291,7 +298,7 @@ def test_private_data_and_overlaps_let_through_are_told(make_study: Make, tmp_pa
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest |= {"overlaps": 12, "private": {"email": 2, "phone": 1}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
-    for text in (page, brief):
+    page, markdown = write_report(folder).read_text(), (folder / "report.md").read_text()
+    for text in (page, markdown):
         assert "12 overlaps between splits let through: scores may be too high." in text
         assert "private data in the rows: 2 e-mail addresses, 1 phone number" in text

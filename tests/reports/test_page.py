@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.results import Classes, ClassRow
 from trimtab.reports.folder import read_study
-from trimtab.reports.formatting import middle, money, shorten
+from trimtab.reports.formatting import elide_middle, format_money, shorten
 from trimtab.reports.page import write_report
-from trimtab.reports.study_view import view_of
+from trimtab.reports.study_view import build_view
 
 Make = Callable[..., Path]
 VOID = {"meta", "link", "br", "input"}
@@ -72,7 +72,7 @@ def test_every_section_is_there_and_linked(make_study: Make, tmp_path: Path) -> 
     page = read(folder)
     ids = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
-    due = [section.heading.id for section in view_of(read_study(folder)).sections]
+    due = [section.heading.id for section in build_view(read_study(folder)).sections]
     assert len(due) == 15  # all but the classes: these answers are none
     assert ids == due
     assert links == [f"#{name}" for name in due]
@@ -163,16 +163,16 @@ def test_what_is_said_of_a_cut_text_is_not_turned_around_by_it() -> None:
 
 @given(st.text(max_size=80), st.integers(3, 30))
 def test_a_long_name_keeps_its_ends(name: str, length: int) -> None:
-    short = middle(name, length)
+    short = elide_middle(name, length)
     assert len(short) <= length
     before, dots, after = short.partition("…")
     assert short == name or (name.startswith(before) and dots and name.endswith(after))
 
 
 def test_small_amounts_of_money_are_not_nothing() -> None:
-    assert money(0.0004, "USD") == "under 0.01 USD"
-    assert money(0.0, "USD") == "0.00 USD"
-    assert money(12.346, "USD") == "12.35 USD"
+    assert format_money(0.0004, "USD") == "under 0.01 USD"
+    assert format_money(0.0, "USD") == "0.00 USD"
+    assert format_money(12.346, "USD") == "12.35 USD"
 
 
 def test_many_long_names_fit(make_study: Make, tmp_path: Path) -> None:
@@ -270,34 +270,35 @@ def test_interval_and_openings_are_told(make_study: Make, tmp_path: Path) -> Non
 def test_markdown_carries_the_verdict_and_every_arm(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path, hostile=" <script>|x")
     write_report(folder)
-    brief = (folder / "report.md").read_text()
+    markdown = (folder / "report.md").read_text()
     study = json.loads((folder / "study.json").read_text())
-    assert brief.startswith("# Use lora+rag: it reaches 0.80 token F1")
-    assert "<script>" not in brief.replace("\\<script\\>", "")
+    assert markdown.startswith("# Use lora+rag: it reaches 0.80 token F1")
+    assert "<script>" not in markdown.replace("\\<script\\>", "")
     for arm in study["arms"]:
-        assert re.search(rf"\| \**{re.escape(arm['arm'])}\** \| {arm['score']:.3f} \|", brief)
-    assert "With questions a month below 12,000 (now 100,000) the verdict would be rag." in brief
-    assert "Costs are worked out with 100,000 questions a month for 12 months; 0.4 USD a machine hour" in brief
+        assert re.search(rf"\| \**{re.escape(arm['arm'])}\** \| {arm['score']:.3f} \|", markdown)
+    assert "With questions a month below 12,000 (now 100,000) the verdict would be rag." in markdown
+    assert "Costs are worked out with 100,000 questions a month for 12 months; 0.4 USD a machine hour" in markdown
 
 
 def test_markdown_says_what_the_page_says(make_study: Make, tmp_path: Path) -> None:
-    """Headings and tables of the page, but for the charts, the answers and the raw manifest, stand in the Markdown too."""
+    """Headings and tables of the page, but for the charts, the answers and the raw manifest, stand in the Markdown
+    too."""
     folder = make_study(tmp_path)
     for arm in (folder / "arms").iterdir():
         row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)
         write_arm_file(arm, arm.name, classes=Classes(rows=(row,), selective={}))
     text = read(folder).text
-    brief = (folder / "report.md").read_text()
+    markdown = (folder / "report.md").read_text()
     assert re.search(r"gains [+−]0\.\d{3} \(", text)
     for found in (re.findall(r"tuning and retrieved passages [^.]*\.", text)[0].split("(")[0], "passage not found"):
         assert found in text
-        assert found in brief
+        assert found in markdown
     for line in (
         r"| a\|b | 8 | 0.500 | 0.250 | 0.333 |",
         "| security | ",
         "- Rows: 720 in train, 180 in dev, 300 in test",
     ):
-        assert line in brief
+        assert line in markdown
 
 
 def test_same_folder_gives_the_same_page(make_study: Make, tmp_path: Path) -> None:

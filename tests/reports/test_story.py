@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from trimtab.reports.story import render
+from trimtab.reports.story import render_story
 
 
 def test_steps_stand_in_order_and_what_they_print_is_text() -> None:
-    page = render(
+    page = render_story(
         "A story",
         "It ended well.",
         [("First", "trimtab study", "arm <b>lora</b>", 12.4), ("Then", "", "<script>alert(1)</script>", 0.2)],

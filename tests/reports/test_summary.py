@@ -13,7 +13,7 @@ from trimtab.base.records import Answer, Failure
 from trimtab.base.results import ClassRow, Estimate, TrivialArm, Verdict
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
-from trimtab.reports.summary import in_words, next_step, poor
+from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
 
 Make = Callable[..., Path]
 DUE, WITHHELD, INVENTED = "due", "withheld", "invented"  # abstained as it should, wrongly; answered wrongly
@@ -42,42 +42,47 @@ def entry_of(study: StudyFolder, **counts: int) -> ArmEntry:
 
 def test_of_100_questions(study: StudyFolder) -> None:
     mixed = entry_of(study, right=60, due=3, wrong=20, missed=10, withheld=17, invented=10)
-    assert in_words(study, mixed) == (
+    assert accuracy_in_words(study, mixed) == (
         "Of 100 questions, prompt gets 53 right and 25 wrong, wrongly says of 14 that it does not know, "
         "and answers 8 that have no answer here."
     ), "with what is left over given to those that lost most by rounding"
-    assert in_words(study, entry_of(study, right=2, wrong=1)) == "Of 100 questions, prompt gets 67 right and 33 wrong."
-    assert in_words(study, entry_of(study)) == ""
+    assert (
+        accuracy_in_words(study, entry_of(study, right=2, wrong=1))
+        == "Of 100 questions, prompt gets 67 right and 33 wrong."
+    )
+    assert accuracy_in_words(study, entry_of(study)) == ""
 
 
 def test_a_graded_metric_gives_quartiles_and_calls_nothing_right(study: StudyFolder) -> None:
     graded = replace(study, metric="chrf")
     one = entry_of(study, right=8)
     spread = tuple(replace(answer, score=place / 8) for place, answer in enumerate(one.answers, 1))
-    assert in_words(graded, replace(one, answers=spread)) == (
+    assert accuracy_in_words(graded, replace(one, answers=spread)) == (
         "Of 100 answers of prompt, 25 score at most 0.250, 50 at most 0.500 and 75 at most 0.750; "
         "chrF does not say which are right."
     )
-    assert poor(graded, one) == [
+    assert weaknesses(graded, one) == [
         "chrF says how near an answer comes to a reference, not whether it is right: read some of them."
     ]
 
 
 def test_what_is_poor_is_told_and_nothing_else(study: StudyFolder) -> None:
-    assert poor(study, entry_of(study, right=50, wrong=50)) == []
-    assert poor(study, entry_of(study, right=49, wrong=51)) == ["prompt gets fewer than half of the questions right."]
-    assert poor(study, replace(entry_of(study, right=49, wrong=51), passes=True)) == [], "that much was asked for"
-    assert poor(study, entry_of(study, right=80, due=3, invented=2)) == []
-    assert poor(study, entry_of(study, right=80, due=2, invented=3)) == [
+    assert weaknesses(study, entry_of(study, right=50, wrong=50)) == []
+    assert weaknesses(study, entry_of(study, right=49, wrong=51)) == [
+        "prompt gets fewer than half of the questions right."
+    ]
+    assert weaknesses(study, replace(entry_of(study, right=49, wrong=51), passes=True)) == [], "that much was asked for"
+    assert weaknesses(study, entry_of(study, right=80, due=3, invented=2)) == []
+    assert weaknesses(study, entry_of(study, right=80, due=2, invented=3)) == [
         "Of the questions that have no answer here, prompt answers 60% instead of saying so."
     ]
-    assert poor(study, entry_of(study, right=4, withheld=4, due=20)) == [
+    assert weaknesses(study, entry_of(study, right=4, withheld=4, due=20)) == [
         "Of the questions that have an answer, prompt says of 50% that it does not know."
     ]
-    assert poor(study, entry_of(study, right=80, invented=3)) == [
+    assert weaknesses(study, entry_of(study, right=80, invented=3)) == [
         "Of the questions that have no answer here, prompt answers all instead of saying so."
     ]
-    assert poor(study, entry_of(study)) == []
+    assert weaknesses(study, entry_of(study)) == []
 
 
 def test_an_arm_that_does_not_beat_the_best_trivial_one_is_told(study: StudyFolder) -> None:
@@ -91,8 +96,8 @@ def test_an_arm_that_does_not_beat_the_best_trivial_one_is_told(study: StudyFold
         for name, value in scores.items()
     )
     told = "prompt is not shown to beat always-abstain, which takes no model (0.300)."
-    assert poor(replace(study, trivial=trivial), entry_of(study, right=9)) == [told]
-    assert poor(replace(study, trivial=trivial[2:]), entry_of(study, right=9)) == []
+    assert weaknesses(replace(study, trivial=trivial), entry_of(study, right=9)) == [told]
+    assert weaknesses(replace(study, trivial=trivial[2:]), entry_of(study, right=9)) == []
 
 
 ABOUT = Verdict(status="not_shown", arm=None, sentence="s", needs="about 240 more test questions in new groups")
@@ -136,9 +141,9 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
 
 def test_page_and_markdown_say_all_three(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path, arms=("prompt",))
-    page, brief = write_report(folder).read_text(), (folder / "report.md").read_text()
-    top = page.split('<section id="quality">')[0]
-    for text in (top, brief):
+    page, study_markdown = write_report(folder).read_text(), (folder / "report.md").read_text()
+    header_section = page.split('<section id="quality">')[0]
+    for text in (header_section, study_markdown):
         assert re.search(r"Of 100 questions, prompt gets \d\d right and \d\d wrong, wrongly says of \d\d ", text)
         assert "prompt gets fewer than half of the questions right." in text
         assert "\nNext: " in text.replace(">", "\n")

@@ -15,12 +15,12 @@ from arm_files import put_probabilities, write_arm_file
 from markupsafe import Markup
 
 from trimtab.base.results import Classes, ClassRow
-from trimtab.reports.charts import drawn
-from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, Sentence
+from trimtab.reports.charts import chart_svg
+from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, StyledText
 from trimtab.reports.folder import read_study
-from trimtab.reports.markdown import brief
-from trimtab.reports.page import render, write_report
-from trimtab.reports.study_view import view_of
+from trimtab.reports.markdown import study_markdown
+from trimtab.reports.page import render_study, write_report
+from trimtab.reports.study_view import build_view
 from trimtab.reports.view import StudyView
 
 Make = Callable[..., Path]
@@ -58,7 +58,7 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
         row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)
         write_arm_file(arm, arm.name, classes=Classes(rows=(row,), selective={0.5: 0.9}))
         put_probabilities(arm, 0.8)
-    return view_of(read_study(folder))
+    return build_view(read_study(folder))
 
 
 def test_nothing_in_it_is_markup(view: StudyView) -> None:
@@ -68,7 +68,7 @@ def test_nothing_in_it_is_markup(view: StudyView) -> None:
 
 
 def test_the_page_says_all_of_it(view: StudyView) -> None:
-    page = unescape(render(view))
+    page = unescape(render_study(view))
     missing = [text for text in words(view) if text not in page]
     assert view.manifest is not None
     assert missing == list(view.manifest.origins), "the manifest in short, which stands there whole"
@@ -76,10 +76,10 @@ def test_the_page_says_all_of_it(view: StudyView) -> None:
 
 def test_the_page_says_nothing_else(view: StudyView) -> None:
     """But for the names of a few fields, what stands outside charts is what the view says."""
-    page = re.sub(r"<(style|svg|script)\b.*?</\1>", "", render(view), flags=re.S)
+    page = re.sub(r"<(style|svg|script)\b.*?</\1>", "", render_study(view), flags=re.S)
     known = {" ".join(text.split()) for text in words(view)}
     said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
-    own = {"Task", f"study {view.top.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
+    own = {"Task", f"study {view.header.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
     left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
     brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
     assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known
@@ -89,7 +89,7 @@ def test_the_page_says_nothing_else(view: StudyView) -> None:
 
 
 def test_every_table_of_the_page_is_a_table_of_the_view(view: StudyView) -> None:
-    page = render(view)
+    page = render_study(view)
     assert page.count("<table") == len(list(grids(view))) > 10
     for grid in grids(view):
         assert all(len(row) == len(grid.columns) for row in grid.rows), grid.label
@@ -98,7 +98,7 @@ def test_every_table_of_the_page_is_a_table_of_the_view(view: StudyView) -> None
 def test_the_markdown_says_nothing_else(view: StudyView) -> None:
     """Every cell of its tables and every line of its lists is made of what the view says."""
     known = " ".join(" ".join(text.split()) for text in words(view))
-    lines = [re.sub(r"\\(.)", r"\1", line) for line in brief(view).splitlines()]
+    lines = [re.sub(r"\\(.)", r"\1", line) for line in study_markdown(view).splitlines()]
     tables = [line for line in lines if line.startswith("| ") and "---" not in line]
     assert len(tables) > 20
     heads = {lines[index - 1] for index, line in enumerate(lines) if line.startswith("| ---")}
@@ -121,10 +121,10 @@ def test_every_section_has_its_template_and_every_template_its_section(view: Stu
         "drift",
         "lineage",
         "page",
-        "pieces",
+        "components",
         "story",
         "surface_audit",
-        "top",
+        "header",
     }
 
 
@@ -147,7 +147,7 @@ def test_a_chart_is_drawn_twice_from_its_record(view: StudyView) -> None:
     assert charts
     for chart in charts:
         assert isinstance(chart, Curves)
-        assert drawn(chart).count("<svg") == 2
+        assert chart_svg(chart).count("<svg") == 2
 
 
 def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
@@ -155,11 +155,11 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
     rows = {row[0].name: row for row in view.effort.grid.rows if isinstance(row[0], ArmLabel)}
     assert rows["lora"][3] == "loss 1.500 (1), 1.400 (2), 1.300 (3)"  # lower is better
     assert rows["prompt"][3] == "0.400 (1), 0.500 (2)"
-    assert isinstance(rows["lora"][4], Sentence)
+    assert isinstance(rows["lora"][4], StyledText)
     assert rows["lora"][4].text == "its time was over, and it was still improving"
     assert rows["rag"][4] == "nothing tried was better"
     trials = {one.arm.name: one.grid.rows for one in view.effort.arms}
-    assert [row[0].text for row in trials["prompt"] if isinstance(row[0], Sentence)] == [
+    assert [row[0].text for row in trials["prompt"] if isinstance(row[0], StyledText)] == [
         "“Be short.”"
     ]  # the kept one, first
     assert "learning rate 0.0033, epochs 3" in str(trials["lora"][0][0])
@@ -177,11 +177,11 @@ def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:
 
 
 def test_what_is_remembered_is_told_of_arms_that_were_trained_on_canaries(view: StudyView) -> None:
-    assert view.remembered is not None
-    rows = {row[0].name: row[1:] for row in view.remembered.grid.rows if isinstance(row[0], ArmLabel)}
+    assert view.memorisation is not None
+    rows = {row[0].name: row[1:] for row in view.memorisation.grid.rows if isinstance(row[0], ArmLabel)}
     assert rows == dict.fromkeys(("lora", "lora+rag"), ("3.46", "8.00", "4.69", "8"))
-    assert "16 made rows" in view.remembered.heading.lead
-    assert "255 rows like them" in view.remembered.heading.lead
+    assert "16 made rows" in view.memorisation.heading.lead
+    assert "255 rows like them" in view.memorisation.heading.lead
 
 
 def test_what_more_labels_would_add_is_told(view: StudyView) -> None:

@@ -1,4 +1,5 @@
-"""An embedding folder that lacks something, is damaged, reaches elsewhere or brings code: refused in one line, nothing drawn."""
+"""An embedding folder that lacks something, is damaged, reaches elsewhere or brings code: refused in one line,
+nothing drawn."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_one_that_stays_answers_from_its_version_while_another_is_written_and_ol
         return index
 
     first = update(0)
-    first.stay()
+    first.pin_version()
     second = update(1)
     assert (texts_of(first, "fact"), texts_of(second, "fact")) == (["fact number0"], ["fact number1"])
     sizes = []

@@ -16,7 +16,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Hit, Passage
 from trimtab.model.checkpoint_files import SINGLE
 from trimtab.retrieval.embed import embedded_text
-from trimtab.retrieval.rerank import RERANKED, Reranker
+from trimtab.retrieval.rerank import RERANK_DEPTH, Reranker
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +66,15 @@ def test_what_is_longer_than_the_model_is_cut_and_still_read(model_folder: Path)
 
 
 def test_the_best_stand_in_the_order_of_the_scores_and_the_rest_as_it_was(model_folder: Path) -> None:
-    reranker, hits, question = Reranker(model_folder), hits_of(RERANKED + 5), "who built it"
+    reranker, hits, question = Reranker(model_folder), hits_of(RERANK_DEPTH + 5), "who built it"
     ranked = reranker.rerank(question, hits)
     assert [hit.rank for hit in ranked] == list(range(1, len(hits) + 1))
-    first = ranked[:RERANKED]
-    assert {hit.passage.id for hit in first} == {hit.passage.id for hit in hits[:RERANKED]}
+    first = ranked[:RERANK_DEPTH]
+    assert {hit.passage.id for hit in first} == {hit.passage.id for hit in hits[:RERANK_DEPTH]}
     scores = reranker.scores(question, [embedded_text(hit.passage) for hit in first])
     np.testing.assert_allclose([hit.score for hit in first], scores, atol=1e-5)
     assert list(scores) == sorted(scores, reverse=True)
-    assert [hit.passage for hit in ranked[RERANKED:]] == [hit.passage for hit in hits[RERANKED:]]
+    assert [hit.passage for hit in ranked[RERANK_DEPTH:]] == [hit.passage for hit in hits[RERANK_DEPTH:]]
 
 
 def test_the_digest_changes_with_the_weights(folder: Path) -> None:

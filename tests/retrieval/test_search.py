@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError
 from trimtab.retrieval.embed import embedded_text
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.search import FUSION, search
+from trimtab.retrieval.search import RRF_CONSTANT, search
 
 WORDS = ["leave", "pay", "office", "travel", "badge", "lunch", "holiday", "form", "manager", "approval"]
 
@@ -60,7 +60,7 @@ def test_fusion_adds_reciprocal_ranks(index) -> None:
     lists = [ids(search(index, [question], 50, vector_weight=weight)[0]) for weight in (1, 0)]
     for hit in search(index, [question], 20)[0]:
         places = [found.index(hit.passage.id) + 1 for found in lists if hit.passage.id in found]
-        assert hit.score == pytest.approx(sum(1 / (FUSION + place) for place in places))
+        assert hit.score == pytest.approx(sum(1 / (RRF_CONSTANT + place) for place in places))
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.8])
@@ -70,7 +70,7 @@ def test_the_weight_is_the_share_of_the_vectors_in_every_score(index, weight: fl
     for hit in search(index, [question], 20, vector_weight=weight)[0]:
         places = [found.index(hit.passage.id) + 1 if hit.passage.id in found else None for found in lists]
         shares = (2 * weight, 2 * (1 - weight))
-        wanted = sum(share / (FUSION + place) for share, place in zip(shares, places, strict=True) if place)
+        wanted = sum(share / (RRF_CONSTANT + place) for share, place in zip(shares, places, strict=True) if place)
         assert hit.score == pytest.approx(wanted)
 
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from trimtab.base.errors import InputError
 from trimtab.cli.main import app
-from trimtab.serving.access import add_key, digest, is_loopback, read_keys
+from trimtab.serving.access import add_key, is_loopback, key_digest, read_keys
 from trimtab.serving.serve import serve
 
 
@@ -32,10 +32,10 @@ def test_the_file_never_holds_a_key(tmp_path: Path) -> None:
     text = file.read_text()
     assert first not in text
     assert second not in text
-    assert digest(first) in text
+    assert key_digest(first) in text
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     keys = read_keys(file)
-    assert [key and key.name for key in map(keys.named, (first, second, first[:-1], ""))] == [
+    assert [key and key.name for key in map(keys.find, (first, second, first[:-1], ""))] == [
         "team-a",
         "team-b",
         None,
@@ -43,8 +43,8 @@ def test_the_file_never_holds_a_key(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match="a key is named 'team-a' already"):
         add_key(file, "team-a")
-    file.write_text(text.replace(digest(first), digest(first).upper()))
-    assert read_keys(file).named(first)
+    file.write_text(text.replace(key_digest(first), key_digest(first).upper()))
+    assert read_keys(file).find(first)
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
@@ -171,10 +171,10 @@ def test_a_certificate_that_cannot_be_used_is_told_before_anything_is_loaded(
 def test_a_new_key_is_shown_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["serve", "--new-key", "team", "--keys", str(tmp_path / "keys.json")])
     assert result.exit_code == 0
-    assert read_keys(tmp_path / "keys.json").named(result.stdout.strip())
+    assert read_keys(tmp_path / "keys.json").find(result.stdout.strip())
     result = CliRunner().invoke(app, ["serve", "--new-key", "b", "--keys", str(tmp_path / "keys.json"), "--json"])
     told = json.loads(result.stdout)
     assert told["name"] == "b"
-    known = read_keys(tmp_path / "keys.json").named(told["key"])
+    known = read_keys(tmp_path / "keys.json").find(told["key"])
     assert known is not None
     assert known.name == "b"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab.serving.middleware import LEAST_PLACES, PATIENCE, Refused, RequestLimiter
+from trimtab.serving.middleware import MIN_CAPACITY, PATIENCE_SECONDS, Refused, RequestLimiter
 
 
 class Clock:
@@ -41,7 +41,7 @@ def answer(admission: RequestLimiter, clock: Clock, seconds: float, *, answered:
 
 def fill(admission: RequestLimiter) -> int:
     """As many as it takes in; the next one is told to come again."""
-    for _ in range(admission.places - admission.inside):
+    for _ in range(admission.capacity - admission.inside):
         admission.enter()
     with pytest.raises(Refused) as told:
         admission.enter()
@@ -57,19 +57,19 @@ def test_a_fast_server_has_all_its_places(admission: RequestLimiter, clock: Cloc
 
 def test_a_slow_one_takes_what_it_answers_in_time(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 2.0)
-    assert fill(admission) == PATIENCE / 2
+    assert fill(admission) == PATIENCE_SECONDS / 2
 
 
 def test_a_very_slow_one_still_takes_some(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 500.0)
-    assert fill(admission) == LEAST_PLACES
+    assert fill(admission) == MIN_CAPACITY
 
 
 def test_what_was_refused_or_failed_says_nothing_about_the_rate(admission: RequestLimiter, clock: Clock) -> None:
     answer(admission, clock, 2.0)
     for _ in range(50):
         answer(admission, clock, 0.001, answered=False)
-    assert fill(admission) == PATIENCE / 2
+    assert fill(admission) == PATIENCE_SECONDS / 2
     assert admission.refused == 1
 
 
@@ -115,6 +115,6 @@ def test_a_rush_is_no_speed(admission: RequestLimiter, clock: Clock) -> None:
 def test_a_server_that_grows_slow_takes_fewer(admission: RequestLimiter, clock: Clock) -> None:
     for _ in range(30):
         answer(admission, clock, 0.5)
-    fast = admission.places
-    answer(admission, clock, 2 * PATIENCE)
-    assert admission.places == LEAST_PLACES < fast
+    fast = admission.capacity
+    answer(admission, clock, 2 * PATIENCE_SECONDS)
+    assert admission.capacity == MIN_CAPACITY < fast

@@ -33,12 +33,12 @@ def moved(task: Path, arm: str, place: Path) -> Path:
 def test_an_arm_that_writes(arm: str, writing: Here, written: Path, tmp_path: Path) -> None:
     bundle = moved(written, arm, tmp_path)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        (model,) = here.parts.desk.models.values()
+        (model,) = here.parts.dispatcher.models.values()
         assert model.id == f"tiny:{arm}"
         assert model.equal is not None
         assert model.equal >= 0.95
         assert model.result == next(
-            one.result for one in writing.parts.desk.models.values() if one.arm == arm
+            one.result for one in writing.parts.dispatcher.models.values() if one.arm == arm
         )  # the page shows what the study measured
         body = {"model": model.id, "messages": [{"role": "user", "content": "Where is the bridge of Bonn?"}]}
         with here.client() as client:
@@ -55,7 +55,7 @@ def test_an_arm_that_writes(arm: str, writing: Here, written: Path, tmp_path: Pa
 def test_an_arm_that_decides(arm: str, deciding: Here, tmp_path: Path) -> None:
     bundle = moved(deciding.folder / "trimtab.toml", arm, tmp_path)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        (model,) = here.parts.desk.models.values()
+        (model,) = here.parts.dispatcher.models.values()
         assert model.equal == 1.0
         body = {"model": model.id, "messages": [{"role": "user", "content": "The bridge of Bonn"}]}
         with here.client() as client:
@@ -124,7 +124,7 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
     usual = ask("Bonn?", bundle=bundle, listeners=[]).answer
     assert ask("Bonn?", bundle=bundle, signed_by=public, listeners=[]).answer == usual
     with serving_here(written, bundle=bundle, signed_by=public) as here:
-        assert here.parts.admission.is_ready
+        assert here.parts.limiter.is_ready
     assert (bundle / ".trimtab").is_dir()  # the server's judgements, which nobody signed
     more = ["--no-ignore-git-paths", "--ignore-paths", ".trimtab"]
     for key, code in ((public, 0), (other, 1)):  # as the card says, without us
@@ -189,7 +189,8 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
 def test_a_signed_bundle_is_not_opened_on_another_base(
     written: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its signature covers the hashes of the base, so that who can exchange the base cannot exchange what is asked of it."""
+    """Its signature covers the hashes of the base, so that who can exchange the base cannot exchange what is asked
+    of it."""
     private, public = keys(tmp_path / "mine")
     task = shutil.copytree(written.parent, tmp_path / "task") / "trimtab.toml"
     base = shutil.copytree(tiny_model_folder, tmp_path / "base")
@@ -215,7 +216,7 @@ def test_a_bundle_of_an_earlier_version_is_asked_and_said_to_be_unchecked(writte
     assert ask("Bonn?", bundle=bundle, listeners=[heard.append]).answer
     assert any("without the hashes of its models' files" in event.get("note", "") for event in heard)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        assert here.parts.admission.is_ready
+        assert here.parts.limiter.is_ready
 
 
 def keys(folder: Path) -> tuple[Path, Path]:

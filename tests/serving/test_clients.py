@@ -175,7 +175,7 @@ def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: 
         ask(client.with_options(api_key="tt-wrong"))
     with pytest.raises(openai.AuthenticationError, match="a key is needed"):
         ask(client, extra_headers={"Authorization": openai.Omit()})
-    admission = writing.parts.admission
+    admission = writing.parts.limiter
     admission.inside += admission.most
     try:
         with pytest.raises(openai.RateLimitError) as busy:

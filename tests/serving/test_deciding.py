@@ -1,4 +1,5 @@
-"""Closed questions over both public APIs: the public client, and one Trimtab asking another, with the probabilities that were measured."""
+"""Closed questions over both public APIs: the public client, and one Trimtab asking another, with the probabilities
+that were measured."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def test_one_trimtab_asks_another_and_gets_what_was_measured(
     model = RemoteModel(f"{deciding.url}/v1", f"tiny:{arm}", "TINY_KEY", api=api)
     stored = measured(deciding, arm)[:8]
     prompts = [Prompt(id=one.item_id, messages=(Message(role="user", content=text),)) for one, text in stored]
-    given = model.generate(prompts, 0, deciding.parts.desk.found(arm).labels)
+    given = model.generate(prompts, 0, deciding.parts.dispatcher.find_model(arm).labels)
     assert [one.text for one in given] == [one.answer for one, _ in stored]
     assert [one.probability for one in given] == pytest.approx([one.probability for one, _ in stored], abs=1e-4)
 

@@ -1,4 +1,5 @@
-"""Weights of 8 bits: offered once their cost was measured, served as they were measured, refused where they cost too much."""
+"""Weights of 8 bits: offered once their cost was measured, served as they were measured, refused where they cost too
+much."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def test_it_is_measured_before_it_is_served(own: Path) -> None:
     assert cost.same == pytest.approx(sum(kept[one.item_id] == one.answer for one in usual) / len(kept))
 
     with serving_here(own, "quick", eight_bit=True) as here:
-        (model,) = here.parts.desk.models.values()
+        (model,) = here.parts.dispatcher.models.values()
         assert (model.equal or 0.0) >= 0.95  # of those that 8 bits gave
         assert model.result == result  # which the page shows, in place of the study's
         with here.client() as client:
@@ -61,7 +62,7 @@ def test_it_is_measured_before_it_is_served(own: Path) -> None:
     with pytest.raises(InputError, match=too_much), serving_here(own, "quick", eight_bit=True):
         raise AssertionError
     with serving_here(own, "quick", eight_bit=True, unequal=True) as here:
-        assert here.parts.admission.is_ready
+        assert here.parts.limiter.is_ready
 
 
 def test_an_arm_without_the_base_has_no_such_weights(deciding: Here) -> None:

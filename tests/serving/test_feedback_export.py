@@ -1,4 +1,5 @@
-"""From judgements to trained weights: files of rows, the lines that name them, and what must not be touched on the way."""
+"""From judgements to trained weights: files of rows, the lines that name them, and what must not be touched on the
+way."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from trimtab.base.task import load_task
 from trimtab.cli.main import app
 from trimtab.data.preferences import read_preferences
 from trimtab.data.split import read_ledger
-from trimtab.serving.feedback import Store, store_of
+from trimtab.serving.feedback import FeedbackStore, open_feedback_store
 from trimtab.serving.feedback_schema import Judgement
 
 __all__ = ["no_patience", "timed_once"]  # little is spent on timing the tiny model
@@ -50,13 +51,14 @@ def a_task(folder: Path, model: Path | str = "nowhere", *, data: str = SPLIT, **
 
 
 def keep(task: Path, *judgements: Judgement) -> None:
-    with store_of(load_task(task)) as store:
+    with open_feedback_store(load_task(task)) as store:
         for one in judgements:
             store.add(one)
 
 
 def some(task: Path) -> list[Judgement]:
-    """Of every third row a preference, of the next a dislike, of the one after a correction; and new questions corrected."""
+    """Of every third row a preference, of the next a dislike, of the one after a correction; and new questions
+    corrected."""
     kept = []
     for number, row in enumerate(rows_of(120)):
         kind = ("prefer", "dislike", "correct")[number % 3]
@@ -194,7 +196,7 @@ def test_nobody_has_judged_yet(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout == f"no judgements yet; collect some on the page of: trimtab serve --task {task}\n"
     assert not (tmp_path / ".trimtab").exists()
-    Store(tmp_path / "empty.db").close()
+    FeedbackStore(tmp_path / "empty.db").close()
     done = CliRunner().invoke(
         app, ["feedback", "export", "--task", str(task), "--store", str(tmp_path / "empty.db"), "--json"]
     )

@@ -14,7 +14,7 @@ from postgres_server import execute, server
 from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.errors import InputError, MissingError, RemoteError, VersionError
 from trimtab.base.task import load_task
-from trimtab.serving.feedback import Store
+from trimtab.serving.feedback import FeedbackStore
 from trimtab.upkeep.labels import label
 
 __all__ = ["server"]
@@ -30,54 +30,54 @@ def place(server: str) -> Iterator[str]:
 
 def test_judgements_come_back_whole_and_by_time(place: str) -> None:
     later, first = judgement(at=9, session="ünï\n🙂"), judgement("like", "'; DROP TABLE x; --", at=1)
-    with Store(place) as store:
+    with FeedbackStore(place) as store:
         store.add(later)
         store.add(first)
         with pytest.raises(InputError, match="is kept already"):
             store.add(first)
         assert store.all() == (first, later)
-    with Store(place, make=False) as again:
+    with FeedbackStore(place, make=False) as again:
         assert again.count() == 2
 
 
 def test_several_servers_make_and_fill_one_store(place: str) -> None:
     def server(name: str) -> None:
-        with Store(place) as store:
+        with FeedbackStore(place) as store:
             for number in range(25):
                 store.add(judgement(id=f"{name}-{number}"))
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(server, "abcdef"))
-    with Store(place) as store:
+    with FeedbackStore(place) as store:
         assert {one.id for one in store} == {f"{name}-{number}" for name in "abcdef" for number in range(25)}
 
 
 def test_a_database_may_hold_other_things_and_only_a_store_is_read(place: str) -> None:
     execute(place, "CREATE TABLE bookmarks (place TEXT)")
     with pytest.raises(MissingError, match="no judgements are kept there"):
-        Store(place, make=False)
-    with Store(place) as store:
+        FeedbackStore(place, make=False)
+    with FeedbackStore(place) as store:
         store.add(judgement())
     execute(place, "UPDATE trimtab_form SET number = 7")
     with pytest.raises(VersionError, match="form 7"):
-        Store(place)
+        FeedbackStore(place)
     execute(place, "DROP TABLE trimtab_form")
     with pytest.raises(InputError, match="is no store of judgements"):
-        Store(place)
+        FeedbackStore(place)
 
 
 def test_a_server_that_is_away_is_told_without_the_password(server: str) -> None:
     nowhere = server.rpartition(":")[0] + ":9/judged"
     with pytest.raises(RemoteError, match="is the server running") as told:
-        Store(nowhere)
+        FeedbackStore(nowhere)
     assert "secret" not in str(told.value)
     assert "\n" not in str(told.value)
     with pytest.raises(RemoteError, match='database "absent" does not exist'):
-        Store(f"{server}/absent")
+        FeedbackStore(f"{server}/absent")
 
 
 def test_a_server_that_went_away_and_came_back_is_found_again(place: str, server: str) -> None:
-    with Store(place) as store:
+    with FeedbackStore(place) as store:
         store.add(judgement(id="before"))
         execute(
             f"{server}/postgres",
@@ -93,7 +93,7 @@ def test_traffic_and_judgements_share_a_database_and_a_user_is_forgotten_in_both
         '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "none"\n'
     )
     task = load_task(tmp_path / "trimtab.toml")
-    with Store(place) as judgements, traffic_of(task, place) as store:
+    with FeedbackStore(place) as judgements, traffic_of(task, place) as store:
         judgements.add(judgement(user=user_key("anna")))
         judgements.add(judgement(user=user_key("bert")))
         store.add([served_answer(number, user="anna" if number % 2 else "bert") for number in range(40)])

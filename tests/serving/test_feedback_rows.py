@@ -91,7 +91,7 @@ def test_what_compares_nothing_gives_no_pair_and_is_counted(task: Task) -> None:
         judgement("dislike", " "),
     )
     assert (found.preferences, found.judged) == ((), ())
-    assert found.left_out == {reasons.EQUAL: 1, reasons.SAME: 4}
+    assert found.left_out == {reasons.EQUAL: 1, reasons.NO_CONTRAST: 4}
 
 
 def test_in_a_session_the_last_judgement_of_the_same_answers_counts(task: Task) -> None:
@@ -116,7 +116,7 @@ def test_what_a_held_out_row_asks_is_never_an_example(task: Task, asked: str) ->
     found = rows_from(task, corrected("91 m", asked))
     assert found.examples == ()
     assert found.places == ()
-    assert found.left_out == {reasons.ASKED: 1}
+    assert found.left_out == {reasons.HELD_OUT_QUESTION: 1}
     assert len(found.preferences) == 1  # stands where its prompt stands
 
 
@@ -127,12 +127,12 @@ def test_earlier_turns_are_asked_too(tmp_path: Path) -> None:
     found = rows_from(task, talk, other)
     assert len(found.examples) == 1
     assert found.examples[0]["messages"][0]["content"] == "Where is the market?"
-    assert found.left_out == {reasons.ASKED: 1}
+    assert found.left_out == {reasons.HELD_OUT_QUESTION: 1}
 
 
 def test_earlier_answers_that_nobody_judged_are_not_trained_on(task: Task) -> None:
     found = rows_from(task, corrected("Yes", messages=said("Where is the market?", "There", "Are you sure?")))
-    assert (found.examples, found.left_out) == ((), {reasons.EARLIER: 1})
+    assert (found.examples, found.left_out) == ((), {reasons.EARLIER_ANSWERS: 1})
 
 
 def test_the_instruction_is_left_to_the_arms(task: Task) -> None:

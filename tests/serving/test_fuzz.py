@@ -116,7 +116,7 @@ def test_no_body_makes_a_server_fail(server: str, request: pytest.FixtureRequest
 
     calling(here, work)
     assert {200, 400, 404} <= seen  # neither all refused nor all fine
-    assert here.parts.admission.inside == 0
+    assert here.parts.limiter.inside == 0
     with here.client() as client:
         assert client.get("/health/ready").status_code == 200
 

@@ -22,10 +22,10 @@ from serving_tasks import Here, wait_until
 from trimtab.serving import app as application
 from trimtab.serving import middleware as gate
 from trimtab.serving import server as listen
-from trimtab.serving.access import Hosts, Key, Keys, digest
+from trimtab.serving.access import AllowedHosts, ApiKey, ApiKeys, key_digest
 from trimtab.serving.app import build
 from trimtab.serving.metrics import RequestLog
-from trimtab.serving.middleware import MOST_BYTES, OPEN
+from trimtab.serving.middleware import MOST_BYTES, OPEN_PATHS
 
 CHAT = "/v1/chat/completions"
 
@@ -49,7 +49,7 @@ def test_every_route_wants_a_key(writing: Here) -> None:
                 reply = await client.request(
                     method, path, headers=headers, json=VALID.get(path, {}) if method == "POST" else None
                 )
-                if path in OPEN:
+                if path in OPEN_PATHS:
                     assert reply.status_code in (200, 503)
                 elif path in ("/page/playground.js",):
                     assert reply.status_code in (200, 404)
@@ -282,7 +282,7 @@ def test_a_body_that_drips_is_given_up(writing: Here, monkeypatch: pytest.Monkey
                 headers = {**writing.headers, "Content-Type": "application/json"}
                 reply = await asyncio.wait_for(client.post(path, content=dripping(), headers=headers), 10)
                 assert (reply.status_code, is_error(reply)) == (408, True)
-        assert writing.parts.admission.inside == 0  # it never held a place
+        assert writing.parts.limiter.inside == 0  # it never held a place
 
     calling(writing, work)
 
@@ -358,7 +358,7 @@ def test_every_refusal_with_an_unread_body_closes_the_connection_and_parses_no_m
 ) -> None:
     monkeypatch.setattr(listen, "HEAD_SECONDS", 60.0)
     monkeypatch.setattr(gate, "LINGER_SECONDS", 0.3)
-    admission = writing.parts.admission
+    admission = writing.parts.limiter
     full = admission.most if status == 429 else 0
     admission.inside += full
     try:
@@ -398,11 +398,11 @@ def test_a_short_body_may_come_in_pieces_of_a_byte(writing: Here) -> None:
 
 
 def test_pieces_are_taken_in_slices_between_which_others_are_served() -> None:
-    connection = listen._Connection(1024)
+    connection = listen._BoundedConnection(1024)
     connection.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(b" " * 500))
     slices: list[int] = []
     while not slices or connection.has_more:
-        connection.go_on()
+        connection.next_slice()
         slices.append(0)
         while (event := connection.next_event()) is not h11.NEED_DATA:
             slices[-1] += isinstance(event, h11.Data)
@@ -466,7 +466,7 @@ def test_a_connection_whose_replies_nobody_takes_ends(writing: Here, monkeypatch
     monkeypatch.setattr(gate, "READ_SECONDS", 0.2)
     monkeypatch.setattr(listen, "CLOSE_SECONDS", 0.2, raising=False)
     lost: list[Any] = []
-    sound = listen._Patient.connection_lost
+    sound = listen._HttpProtocol.connection_lost
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.settimeout(10)
@@ -478,7 +478,7 @@ def test_a_connection_whose_replies_nobody_takes_ends(writing: Here, monkeypatch
             if self.client and self.client[1] == own:
                 lost.append(error)
 
-        monkeypatch.setattr(listen._Patient, "connection_lost", connection_lost)
+        monkeypatch.setattr(listen._HttpProtocol, "connection_lost", connection_lost)
         with suppress(OSError):
             for _ in range(400):
                 line.sendall(head(writing, "/openapi.json", "GET"))
@@ -529,7 +529,7 @@ def test_an_answer_that_nobody_takes_frees_its_place(writing: Here, monkeypatch:
         await asyncio.wait_for(writing.app(scope, receive, stuck), 20)
 
     asyncio.run(work())
-    assert writing.parts.admission.inside == 0
+    assert writing.parts.limiter.inside == 0
 
 
 def test_there_are_no_web_sockets(writing: Here) -> None:
@@ -554,7 +554,7 @@ def test_no_path_leads_out(writing: Here, path: str) -> None:
 
 
 def test_typed_special_tokens_stay_text(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    arm = writing.parts.desk.found("prompt").room._arms["prompt"]
+    arm = writing.parts.dispatcher.find_model("prompt").worker._arms["prompt"]
     engine, seen = arm._engine, []
     submit = engine.submit
     monkeypatch.setattr(engine, "submit", lambda request: [seen.append(request.ids), submit(request)][1])
@@ -583,7 +583,7 @@ def test_odd_letters_are_text(writing: Here, content: str) -> None:
 
 
 def test_a_full_server_refuses_fast_and_without_reading(writing: Here) -> None:
-    admission, read = writing.parts.admission, False
+    admission, read = writing.parts.limiter, False
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal read
@@ -591,7 +591,7 @@ def test_a_full_server_refuses_fast_and_without_reading(writing: Here) -> None:
         yield b"{}"
 
     async def work(client: httpx.AsyncClient) -> None:
-        for path in application.COUNTED:
+        for path in application.LIMITED_PATHS:
             began = time.process_time()  # of this process: others on the machine cost no test
             reply = await client.post(
                 path, content=body(), headers={**writing.headers, "Content-Type": "application/json"}
@@ -610,13 +610,16 @@ def test_a_full_server_refuses_fast_and_without_reading(writing: Here) -> None:
         calling(writing, work)
     finally:
         admission.inside -= admission.most
-    assert admission.refused == before + len(application.COUNTED)
+    assert admission.refused == before + len(application.LIMITED_PATHS)
 
 
 def test_a_key_has_its_limit_and_only_its_own(writing: Here) -> None:
     now = 0.0
-    keys = [Key(name="slow", sha256=digest("tt-slow"), per_minute=12), Key(name="other", sha256=digest("tt-other"))]
-    app = build(replace(writing.parts, keys=Keys(keys, lambda: now)))
+    keys = [
+        ApiKey(name="slow", sha256=key_digest("tt-slow"), per_minute=12),
+        ApiKey(name="other", sha256=key_digest("tt-other")),
+    ]
+    app = build(replace(writing.parts, keys=ApiKeys(keys, lambda: now)))
 
     async def work(client: httpx.AsyncClient) -> None:
         nonlocal now
@@ -643,35 +646,35 @@ def test_a_draining_server_takes_nothing_on(writing: Here) -> None:
         reply = await client.post(CHAT, json=VALID[CHAT], headers=writing.headers)
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "draining")
 
-    writing.parts.admission.is_draining = True
+    writing.parts.limiter.is_draining = True
     try:
         calling(writing, work)
     finally:
-        writing.parts.admission.is_draining = False
+        writing.parts.limiter.is_draining = False
 
 
 def test_nothing_is_asked_of_a_server_that_has_not_looked_at_itself(writing: Here) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "looking at itself")
-        for path in application.COUNTED:
+        for path in application.LIMITED_PATHS:
             reply = await client.post(path, json=VALID[path], headers=writing.headers)
             assert (reply.status_code, reply.json()["error"]["code"]) == (503, "starting")
             assert int(reply.headers["Retry-After"]) >= 1
         for path in ("/", "/health/live", "/metrics", "/v1/models", "/page/playground.js"):
             assert (await client.get(path, headers=writing.headers)).status_code == 200, path
 
-    writing.parts.admission.is_ready = False
+    writing.parts.limiter.is_ready = False
     try:
         calling(writing, work)
     finally:
-        writing.parts.admission.is_ready = True
+        writing.parts.limiter.is_ready = True
 
 
 def test_readiness_tells_how_equal_answers_are_and_names_no_arm(writing: Here) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         reply = await client.get("/health/ready")
-        least = min(one.equal or 0.0 for one in writing.parts.desk.models.values())
+        least = min(one.equal or 0.0 for one in writing.parts.dispatcher.models.values())
         assert (reply.status_code, reply.json()) == (200, {"status": "ready", "equal_answers": least})
         assert least >= 0.95
 
@@ -696,7 +699,7 @@ def test_the_log_has_routes_and_names_of_keys_but_no_texts_and_no_keys(writing: 
         ("other", 404, "start token"),
         ("/session", 401, None),
     ]
-    said = stream.getvalue() + writing.parts.meters.page().decode()
+    said = stream.getvalue() + writing.parts.metrics.page().decode()
     assert not any(secret in said for secret in ("private", "secret", writing.key))
 
 
@@ -715,7 +718,7 @@ def test_what_watches_python_programs_is_told_nothing(writing: Here, monkeypatch
 
 
 def test_hosts_are_names_with_a_port() -> None:
-    hosts = Hosts("0.0.0.0", 8000, ["Support.example.org"])
+    hosts = AllowedHosts("0.0.0.0", 8000, ["Support.example.org"])
     known = (
         "support.example.org",
         "support.example.org:8000",
@@ -723,7 +726,7 @@ def test_hosts_are_names_with_a_port() -> None:
         "0.0.0.0:8000",
         "localhost:8000",
     )
-    assert all(map(hosts.knows, known))
-    assert not any(map(hosts.knows, ("example.org:8000", "localhost", "localhost:80", "support.example.org:81", "")))
-    assert Hosts("fe80::1", 80).knows("[fe80::1]")
-    assert Hosts("127.0.0.2", 8000).knows("127.0.0.2:8000")
+    assert all(map(hosts.allows, known))
+    assert not any(map(hosts.allows, ("example.org:8000", "localhost", "localhost:80", "support.example.org:81", "")))
+    assert AllowedHosts("fe80::1", 80).allows("[fe80::1]")
+    assert AllowedHosts("127.0.0.2", 8000).allows("127.0.0.2:8000")

@@ -1,4 +1,5 @@
-"""The page in a real browser, in front of a real server with a tiny model: from the door to an arm that learned from what was said."""
+"""The page in a real browser, in front of a real server with a tiny model: from the door to an arm that learned from
+what was said."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from trimtab import train
 from trimtab.base.task import load_task
 from trimtab.cli.main import app
 from trimtab.inference.engine import Engine
-from trimtab.serving.feedback import store_of
+from trimtab.serving.feedback import open_feedback_store
 from trimtab.serving.feedback_schema import Judgement
 
 pytest.importorskip("playwright", reason="playwright is not installed")
@@ -41,7 +42,8 @@ FIRST = "What is the name of that city?"
 
 @pytest.fixture(scope="module")
 def writing_model(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
-    """The tiny model, which then says letters alone and never ends by itself: a random one says NUL, which no judgement may hold."""
+    """The tiny model, which then says letters alone and never ends by itself: a random one says NUL, which no
+    judgement may hold."""
     folder = tmp_path_factory.mktemp("writing") / "model"
     shutil.copytree(tiny_model_folder, folder)
     weights = load_file(folder / "model.safetensors")
@@ -118,7 +120,7 @@ def asked(page: Page, question: str) -> Any:
 
 
 def kept(task: Path) -> tuple[Judgement, ...]:
-    with store_of(load_task(task)) as store:
+    with open_feedback_store(load_task(task)) as store:
         return store.all()
 
 

@@ -1,4 +1,5 @@
-"""`rag+quote` from a study to a server and a bundle: each answer stands in a passage, and is the same asked alone, together or served."""
+"""`rag+quote` from a study to a server and a bundle: each answer stands in a passage, and is the same asked alone,
+together or served."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from trimtab import ask, export, study
 from trimtab.arms import dev_eval as looks
 from trimtab.arms import run
 from trimtab.arms import trainer as weights
-from trimtab.arms.answerers import ready_arm, score_on
+from trimtab.arms.answerers import ready_arm, score_on_dev
 from trimtab.arms.contexts import PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
 from trimtab.arms.session import Session, open_session
@@ -80,8 +81,8 @@ def test_every_answer_of_a_study_stands_in_a_passage_it_was_shown(quoted: Path) 
     arm = parse_arm("rag+quote", session.task)
     with ready_arm(session, arm, context_for(arm), quoted.parent, [*test.values()]) as able:
         prompts = able.builder.prompts([*test.values()])
-        together = able.many(prompts)
-        assert [one.text for one in together] == [able.alone(prompt).text for prompt in prompts]
+        together = able.answer_batch(prompts)
+        assert [one.text for one in together] == [able.answer_one(prompt).text for prompt in prompts]
     for prompt, given in zip(prompts, together, strict=True):
         assert given.text in {UNKNOWN, *spans([hit.passage.text for hit in prompt.hits])}
         assert given.text
@@ -102,10 +103,10 @@ def test_dev_is_asked_as_the_test_is(
         for prompt, given in zip(prompts, answer(prompts), strict=True):
             found = given.text in {UNKNOWN, *spans([hit.passage.text for hit in prompt.hits])}
             stand.setdefault(where, []).append(found)
-        return score_on(session, rows, builder, answer, *more)
+        return score_on_dev(session, rows, builder, answer, *more)
 
     for module in (run, looks, weights):
-        monkeypatch.setattr(module, "score_on", partial(checked, module.__name__))
+        monkeypatch.setattr(module, "score_on_dev", partial(checked, module.__name__))
     study(quoting_task(tmp_path, tiny_model_folder, tiny_embedding_folder, effort="standard"), listeners=[])
     assert {run.__name__, looks.__name__} <= set(stand)
     assert all(map(all, stand.values()))

@@ -1,4 +1,5 @@
-"""A forced function is an answer that fits its schema, told as a call; what the model would have to choose is refused by name."""
+"""A forced function is an answer that fits its schema, told as a call; what the model would have to choose is
+refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Traffic: a masked sample of answers where the task file asks for it, nothing where it does not, and no answer that waits or breaks."""
+"""Traffic: a masked sample of answers where the task file asks for it, nothing where it does not, and no answer that
+waits or breaks."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from serving_tasks import Here, deciding_task, serving_here, wait_until, writing
 from trimtab.arms.traffic import Label, ServedAnswer, TrafficStore, traffic_of, user_key
 from trimtab.base.task import load_task
 from trimtab.serving import traffic as recording
-from trimtab.serving.feedback import Store
+from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.traffic import is_sampled
 
 ALL = "[upkeep]\ntraffic = { share = 1.0, keep_days = 30 }"
@@ -151,7 +152,7 @@ def test_what_is_older_than_its_days_goes_when_the_server_starts(
 def test_what_is_too_old_goes_once_a_day_while_the_server_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Path, tiny_embedding_folder: Path
 ) -> None:
-    monkeypatch.setattr(recording, "DAY", 0.05)
+    monkeypatch.setattr(recording, "SECONDS_PER_DAY", 0.05)
     task = writing_task(tmp_path, tiny_model_folder, tiny_embedding_folder, ALL, arms=("prompt",))
     with serving_here(task, "prompt"), traffic_of(load_task(task), make=False) as store:
         store.add([served_answer(1, days=31), served_answer(2)])
@@ -188,7 +189,7 @@ def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
     with recorded.client() as client:
         for more in ({}, {"user": "anna"}):
             assert client.post("/feedback", json={**said, **more}).status_code == 200
-    with Store(recorded.folder / ".trimtab" / "feedback.db") as store:
+    with FeedbackStore(recorded.folder / ".trimtab" / "feedback.db") as store:
         assert [one.user for one in store] == [user_key(recorded.key), user_key("anna")]
         assert store.forget("anna") == 1
         assert store.forget(recorded.key) == 1
@@ -196,7 +197,7 @@ def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
 
 
 def test_judgements_of_the_form_before_are_read_and_gain_the_present_one(tmp_path: Path) -> None:
-    with Store(tmp_path / "feedback.db") as store:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
         store.add(judgement(id="old"))
     connection = sqlite3.connect(tmp_path / "feedback.db")
     (text,) = connection.execute("SELECT record FROM trimtab_judgements").fetchone()
@@ -204,10 +205,10 @@ def test_judgements_of_the_form_before_are_read_and_gain_the_present_one(tmp_pat
     connection.execute("UPDATE trimtab_judgements SET record = ?", [json.dumps(record)])
     connection.execute("UPDATE trimtab_form SET number = 1")
     connection.commit()
-    with Store(tmp_path / "feedback.db", make=False) as store:
+    with FeedbackStore(tmp_path / "feedback.db", make=False) as store:
         assert store.all()[0].user is None
     assert connection.execute("SELECT number FROM trimtab_form").fetchone() == (1,)
-    with Store(tmp_path / "feedback.db") as store:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
         assert store.count() == 1
     assert connection.execute("SELECT number FROM trimtab_form").fetchall() == [(2,)]
     connection.close()

@@ -1,4 +1,5 @@
-"""The engine room: clients that leave, many at once, documents that change, questions that make something raise, endpoints that hang."""
+"""The engine room: clients that leave, many at once, documents that change, questions that make something raise,
+endpoints that hang."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from trimtab.arms.online import ChoosingArm, WritingArm
 from trimtab.base.errors import InputError
 from trimtab.data import prompts, text_extraction
 from trimtab.serving import serve as verb
-from trimtab.serving.access import Key, digest, new_key
+from trimtab.serving.access import ApiKey, key_digest, new_key
 
 QUESTION = "bridge 12nnob of Bonn?"
 
@@ -37,12 +38,12 @@ def body(text: str = QUESTION, arm: str = "prompt", **more: Any) -> dict[str, An
 
 
 def arm_of(here: Here, name: str) -> Any:
-    return here.parts.desk.found(name).room._arms[name]
+    return here.parts.dispatcher.find_model(name).worker._arms[name]
 
 
 def is_idle(here: Here) -> bool:
-    rooms = {one.room for one in here.parts.desk.models.values()}
-    return here.parts.admission.inside == 0 and not any(room._tells for room in rooms)
+    rooms = {one.worker for one in here.parts.dispatcher.models.values()}
+    return here.parts.limiter.inside == 0 and not any(worker._active for worker in rooms)
 
 
 def posted(here: Here, path: str, asked: Any) -> socket.socket:
@@ -58,7 +59,8 @@ def posted(here: Here, path: str, asked: Any) -> socket.socket:
 
 @contextmanager
 def slowed(here: Here, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WritingArm, list[int]]]:
-    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does; the arm, and a number for each pass."""
+    """Inside, each pass of an arm takes a twentieth of a second more, as a larger model's does; the arm, and a
+    number for each pass."""
     arm, passes = arm_of(here, name), []
     quick = arm.step
 
@@ -85,15 +87,15 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(
             with client.stream("POST", route, json=asked) as reply:
                 parts = reply.iter_raw()  # kept: without it the connection is closed
                 next(parts)
-                assert (writing.parts.admission.inside, arm.waiting) == (1, 1)
+                assert (writing.parts.limiter.inside, arm.pending_count) == (1, 1)
         else:
             with ThreadPoolExecutor(1) as beside:
                 leaving = beside.submit(client.post, route, json=asked, timeout=2)
-                wait_until(lambda: (writing.parts.admission.inside, arm.waiting) == (1, 1), 2)  # before it leaves
+                wait_until(lambda: (writing.parts.limiter.inside, arm.pending_count) == (1, 1), 2)  # before it leaves
                 with pytest.raises(httpx.ReadTimeout):
                     leaving.result()
         gone = len(passes)
-        wait_until(lambda: is_idle(writing) and arm.waiting == arm._engine.in_flight == 0, 9)
+        wait_until(lambda: is_idle(writing) and arm.pending_count == arm._engine.in_flight == 0, 9)
         assert len(passes) - gone <= 20  # a second's: a clock that no other program on this machine stops
         assert writing.metric("trimtab_clients_left_total") + stream >= left + 1
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
@@ -133,7 +135,7 @@ def test_the_draws_of_a_question_share_its_prompt_and_those_of_another_request_d
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm, prepared = arm_of(writing, "rag"), []
-    builder = arm._able.builder
+    builder = arm._ready.builder
     sound = builder.prompts
     monkeypatch.setattr(builder, "prompts", lambda rows: [prepared.append(rows[0].input), sound(rows)][1])
     asked = {"model": "rag", "prompt": CITIES[:2], "n": 4, "max_tokens": 4, "temperature": 1.0, "seed": 5}
@@ -152,7 +154,7 @@ def test_a_question_that_is_far_too_long_is_refused_before_it_is_tokenized_or_lo
     writing: Here, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     arm, done = arm_of(writing, "rag"), []
-    encoder, builder = arm._session.encoder, arm._able.builder
+    encoder, builder = arm._session.encoder, arm._ready.builder
     with writing.client() as client:
         assert client.post("/v1/chat/completions", json=body(arm="rag")).status_code == 200
         monkeypatch.setattr(encoder, "prompt", lambda messages: done.append(messages))
@@ -167,9 +169,9 @@ def test_a_question_that_is_a_little_too_long_is_refused_before_it_is_looked_up(
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm, looked_up = arm_of(writing, "rag"), []
-    builder = arm._able.builder
-    sound = builder._looked_up
-    monkeypatch.setattr(builder, "_looked_up", lambda rows: [looked_up.append(rows), sound(rows)][1])
+    builder = arm._ready.builder
+    sound = builder._retrieve
+    monkeypatch.setattr(builder, "_retrieve", lambda rows: [looked_up.append(rows), sound(rows)][1])
     with writing.client() as client:
         codes = [client.post("/v1/chat/completions", json=body("x " * count, "rag")).status_code for count in (40, 130)]
     assert (codes, len(looked_up)) == ([200, 400], 1)
@@ -219,7 +221,7 @@ def test_the_next_turn_goes_on_behind_the_answer_for_the_same_key_alone(
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger = new_key()
-    entry = Key(name="stranger", sha256=digest(stranger))
+    entry = ApiKey(name="stranger", sha256=key_digest(stranger))
     monkeypatch.setitem(writing.parts.keys._keys, entry.sha256, entry)
 
     def asked(key: str, *said: str) -> tuple[str, int, int]:
@@ -240,7 +242,7 @@ def test_the_next_turn_goes_on_behind_the_answer_for_the_same_key_alone(
 
 
 def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(verb, "POLL_SECONDS", 0.02)
     file = writing.folder / "docs" / "Zwickau.md"
     asked = body("Where is the observatory of Zwickau?", "rag")
 
@@ -265,7 +267,7 @@ def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypa
 def test_questions_are_answered_from_the_former_documents_while_changed_ones_are_read(
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(verb, "POLL_SECONDS", 0.02)
     begun, go_on, read = Event(), Event(), verb.read_documents
 
     def slow(task: Any) -> Any:
@@ -297,8 +299,8 @@ def test_questions_are_answered_from_the_former_documents_while_changed_ones_are
 def test_a_document_beyond_its_bounds_is_named_once_and_the_former_ones_stay(
     writing: Here, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verb, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(verb, "REST", 0)
+    monkeypatch.setattr(verb, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(verb, "RETRY_FACTOR", 0)
     monkeypatch.setattr(text_extraction, "MOST_LETTERS", 1000)
     file = writing.folder / "docs" / "Zwickau.html"
     lines: list[str] = []
@@ -342,7 +344,7 @@ def test_a_question_that_makes_the_tokenizer_raise_ends_alone(writing: Here, mon
     wait_until(lambda: is_idle(writing), 9)  # a place is given back after the reply
     (fault,) = (line for line in map(json.loads, log.getvalue().splitlines()) if line["what"] == "fault")
     assert (fault["model"], fault["error"]) == ("tiny:prompt", "KeyError")
-    assert "live.py" in "".join(fault["where"])
+    assert "online.py" in "".join(fault["where"])
     assert "poison" not in log.getvalue()  # what was asked stands in no log
 
 
@@ -379,15 +381,15 @@ def test_one_bad_question_does_not_spoil_those_that_are_chosen_with_it(
     deciding: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm: ChoosingArm = arm_of(deciding, "linear")
-    able = arm._able
+    able = arm._ready
 
     def many(prompts: Any) -> Any:
         time.sleep(0.1)  # so that the others wait and come together
         if any("poison" in prompt.messages[-1].content for prompt in prompts):
             raise ValueError("poison")
-        return able.many(prompts)
+        return able.answer_batch(prompts)
 
-    monkeypatch.setattr(arm, "_able", replace(able, many=many, alone=lambda prompt: many([prompt])[0]))
+    monkeypatch.setattr(arm, "_ready", replace(able, answer_batch=many, answer_one=lambda prompt: many([prompt])[0]))
     with deciding.client() as client, ThreadPoolExecutor(6) as pool:
         texts = [QUESTION, "poison", "tower of Gera?", "poison too", "garden of Hamm?", "Jena?"]
         codes = list(
@@ -421,7 +423,7 @@ def test_an_endpoint_that_hangs_stalls_no_other_arm(
                         )
                         for _ in range(2)
                     ]
-                    wait_until(lambda: here.parts.admission.inside == 2, 5)
+                    wait_until(lambda: here.parts.limiter.inside == 2, 5)
                     began = time.monotonic()
                     assert client.post("/v1/chat/completions", json=body()).status_code == 200
                     assert time.monotonic() - began < 2.5  # the other two wait for three seconds
@@ -429,7 +431,7 @@ def test_an_endpoint_that_hangs_stalls_no_other_arm(
                     assert (more.status_code, more.headers["Retry-After"]) == (429, "1")  # half of the places stay free
                     for one in hung:
                         assert isinstance(one.exception(), httpx.ReadTimeout)
-                wait_until(lambda: here.parts.admission.inside == 0, 5)
+                wait_until(lambda: here.parts.limiter.inside == 0, 5)
                 freed.set()
         finally:
             freed.set()
@@ -455,7 +457,7 @@ def test_an_endpoint_that_is_down_at_the_start_is_told_and_can_be_left_to_come_b
             raise AssertionError
         with serving_here(task, "all", allow=[url], unequal=True) as here, here.client() as client:
             assert list(here.silent) == ["api-far"]
-            equal = {one.arm: one.equal for one in here.parts.desk.models.values()}
+            equal = {one.arm: one.equal for one in here.parts.dispatcher.models.values()}
             assert equal == {"prompt": 1.0, "api-far": None}
             assert client.post("/v1/chat/completions", json=body()).status_code == 200
             assert client.post("/v1/chat/completions", json=body(arm="api-far")).status_code == 502
@@ -541,7 +543,7 @@ def test_who_leaves_the_line_of_forms_gives_a_place_back_and_keeps_nobody_waitin
             wait_until(partial(waiting, 1), 9)
             assert ask(json=body()).status_code == ask(json=body(response_format=known)).status_code == 200
             with monkeypatch.context() as patch:
-                patch.setattr(writing.parts.desk, "_share", 1)
+                patch.setattr(writing.parts.dispatcher, "_share", 1)
                 busy = ask(json=body(response_format=others[0]))  # refused before anything is done for it
                 assert (busy.status_code, busy.headers["Retry-After"]) == (429, "1")
         finally:
@@ -560,7 +562,7 @@ def test_texts_of_a_client_that_left_the_line_are_not_embedded(writing: Here, mo
         return sound(self, texts)
 
     def inside(count: int) -> bool:
-        return writing.parts.admission.inside == count
+        return writing.parts.limiter.inside == count
 
     asked = {"model": writing.parts.embedding}
     monkeypatch.setattr(verb.Embedder, "encode", encode)

@@ -1,4 +1,5 @@
-"""`trimtab audit` on a study: answers are asked for blind, kept at once, and the study is decided anew by what people say."""
+"""`trimtab audit` on a study: answers are asked for blind, kept at once, and the study is decided anew by what
+people say."""
 
 from __future__ import annotations
 

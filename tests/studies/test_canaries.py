@@ -1,4 +1,5 @@
-"""Canaries: what is remembered word for word is told, what was never trained on is not, and without any nothing changes."""
+"""Canaries: what is remembered word for word is told, what was never trained on is not, and without any nothing
+changes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, folder_of, rows_of, 
 
 from trimtab import study, train
 from trimtab.arms.canaries import CONTROLS, canaries, canary_rows, controls, exposure
-from trimtab.arms.fingerprint import settings_of
+from trimtab.arms.fingerprint import task_settings
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import to_plain
@@ -111,7 +112,7 @@ def test_a_run_tells_it_too_and_a_killed_one_ends_alike(
 
 def test_without_canaries_nothing_changes(tmp_path: Path, tiny_model_folder: Path) -> None:
     tasks = [a_task(tmp_path / name, tiny_model_folder, count, epochs=1) for name, count in (("a", None), ("b", 0))]
-    assert not any("canaries" in key for task in tasks for key in settings_of(load_task(task)))
+    assert not any("canaries" in key for task in tasks for key in task_settings(load_task(task)))
     files = []
     for task in tasks:
         result = study(task, listeners=[])

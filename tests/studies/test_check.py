@@ -15,7 +15,7 @@ from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
-from trimtab.cli.check_page import draw, draw_audit, draw_rest
+from trimtab.cli.check_page import draw, draw_data_audit, draw_rest
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.studies.check import CheckLine, CheckResult, Forecast, TokenStatistics, check
 
@@ -300,7 +300,7 @@ def test_each_remark_is_drawn_once_in_two_parts(tmp_path: Path, tiny_model_folde
     result = check(file, listeners=[], audited=parts.append, timing=False)
     with open("/dev/null", "w") as nowhere:
         console = Console(width=1000, record=True, file=nowhere)
-        draw_audit(parts[0], console)
+        draw_data_audit(parts[0], console)
         draw_rest(parts[0], result, console, "trimtab study")
         lines = console.export_text().splitlines()
     for remark in result.remarks:

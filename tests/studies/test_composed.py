@@ -1,4 +1,5 @@
-"""Contexts compose, on the base, on tuned weights and behind an endpoint, in one study, with what the parts do together."""
+"""Contexts compose, on the base, on tuned weights and behind an endpoint, in one study, with what the parts do
+together."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from trimtab.cli.main import app
 from trimtab.measurement.scorer import ScorerProgram
 from trimtab.studies.consent import config_file, require_consent
 from trimtab.studies.eval import eval as score_arm
-from trimtab.studies.run_context import opened
+from trimtab.studies.run_context import run_context
 
 API = '[api.big]\nurl = "{url}"\nmodel = "tiny"\nkey_env = "TINY_KEY"\n'
 URL = "https://host.example/v1"
@@ -115,7 +115,8 @@ def test_nothing_is_sent_and_nothing_written_without_consent(tmp_path: Path, tin
 
 
 def outside(home: Path, kind: str) -> tuple[str, str, Path]:
-    """A file beside the task's folder, named in one of many ways; the key that names it, how, and what has to be allowed."""
+    """A file beside the task's folder, named in one of many ways; the key that names it, how, and what has to be
+    allowed."""
     other = home.parent / "other"
     (other / "deep").mkdir(parents=True)
     (other / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of()))
@@ -274,7 +275,7 @@ def test_a_link_in_our_own_folder_is_refused_before_anything_is_written(tmp_path
     link.symlink_to(victim)
     file = write_task(home, "nowhere", ["prompt"])
     for verb in (check, study, lambda task, **more: ask("Where?", task=task, **more)):
-        with pytest.raises(InputError, match="is a symbolic link, and Trimtab made none; take it away"):
+        with pytest.raises(InputError, match="is a symbolic link, and Trimtab made none; delete it"):
             verb(file, listeners=[])
     assert list(victim.iterdir()) == []
 
@@ -315,16 +316,16 @@ def test_a_reward_s_program_is_started_in_the_task_s_folder_and_a_function_takes
     body = "import json, sys\nopen('started', 'w')\nfor line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'score': 1}))\n"
     (tmp_path / "judge.py").write_text(body)
     task = rewarded(tmp_path)
-    with pytest.raises(ConsentError), opened(task, rewards=True, listeners=[]):
+    with pytest.raises(ConsentError), run_context(task, rewards=True, listeners=[]):
         pass
-    with opened(task, rewards=True, allow_commands=True, listeners=[]) as opening:
+    with run_context(task, rewards=True, allow_commands=True, listeners=[]) as ctx:
         assert not (tmp_path / "started").exists()
-        program = opening.reward_program
+        program = ctx.reward_program
         assert isinstance(program, ScorerProgram)
         assert program.score([("a", "q", ("x",), "x")]) == {"a": 1.0}
         assert (tmp_path / "started").exists()
-    with opened(task, rewards=True, allow_commands=True, reward=lambda *_: 1.0, listeners=[]) as opening:
-        assert callable(opening.reward_program)
+    with run_context(task, rewards=True, allow_commands=True, reward=lambda *_: 1.0, listeners=[]) as ctx:
+        assert callable(ctx.reward_program)
 
 
 def test_a_link_behind_the_name_of_a_sheet_lacks_consent_like_any(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""What lies in .trimtab/ damaged, or an ID that is no name, ends in one line that names the file; nothing is written elsewhere."""
+"""What lies in .trimtab/ damaged, or an ID that is no name, ends in one line that names the file; nothing is written
+elsewhere."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""A study with an endpoint that decides: an arm like any other, with its probabilities; only for closed sets, and only with consent."""
+"""A study with an endpoint that decides: an arm like any other, with its probabilities; only for closed sets, and
+only with consent."""
 
 from __future__ import annotations
 

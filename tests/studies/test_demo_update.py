@@ -1,4 +1,5 @@
-"""A bundled example is brought to its later edition: documents replaced, questions added, nothing of the user's own touched."""
+"""A bundled example is brought to its later edition: documents replaced, questions added, nothing of the user's own
+touched."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import trimtab.demos
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task
-from trimtab.studies.demo import lay_out, lay_out_update
+from trimtab.studies.demo import copy_demo, update_demo
 
 HANDBOOK = Path(trimtab.demos.__file__).parent / "handbook"
 
@@ -21,9 +22,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_update_gives_the_later_documents_and_both_sheets_the_later_questions(tmp_path: Path) -> None:
-    lay_out("handbook", tmp_path, cut=True)
+    copy_demo("handbook", tmp_path, cut=True)
     before = contents(tmp_path)
-    differing = lay_out_update("handbook", tmp_path)
+    differing = update_demo("handbook", tmp_path)
     later = contents(HANDBOOK / "documents-2026-10")
     assert contents(tmp_path / "documents") == later
     assert set(differing) == {
@@ -38,40 +39,40 @@ def test_an_update_gives_the_later_documents_and_both_sheets_the_later_questions
 
 
 def test_an_update_that_was_cut_off_is_finished_and_a_second_changes_nothing(tmp_path: Path) -> None:
-    lay_out("handbook", tmp_path, cut=True)
+    copy_demo("handbook", tmp_path, cut=True)
     (tmp_path / "documents" / "payday.md").write_bytes((HANDBOOK / "documents-2026-10" / "payday.md").read_bytes())
     (tmp_path / "documents" / "brannock-headquarters.md").unlink()
-    first = lay_out_update("handbook", tmp_path)
+    first = update_demo("handbook", tmp_path)
     after = contents(tmp_path)
-    assert lay_out_update("handbook", tmp_path) == first
+    assert update_demo("handbook", tmp_path) == first
     assert contents(tmp_path) == after
 
 
 def test_an_own_document_is_never_overwritten_and_own_files_stay(tmp_path: Path) -> None:
-    lay_out("handbook", tmp_path, cut=True)
+    copy_demo("handbook", tmp_path, cut=True)
     (tmp_path / "documents" / "own.md").write_text("# Own\n")
     (tmp_path / "documents" / "payday.md").write_text("# Mine\n")
     before = contents(tmp_path)
     with pytest.raises(InputError, match=r"payday\.md: is of neither edition"):
-        lay_out_update("handbook", tmp_path)
+        update_demo("handbook", tmp_path)
     assert contents(tmp_path) == before
     (tmp_path / "documents" / "payday.md").unlink()
-    lay_out_update("handbook", tmp_path)
+    update_demo("handbook", tmp_path)
     assert (tmp_path / "documents" / "own.md").read_text() == "# Own\n"
 
 
 def test_what_has_no_later_edition_and_a_folder_without_the_example_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no bundled example 'spam' with a later edition"):
-        lay_out_update("spam", tmp_path)
+        update_demo("spam", tmp_path)
     with pytest.raises(MissingError, match="copy the example with `trimtab demo handbook` first"):
-        lay_out_update("handbook", tmp_path)
+        update_demo("handbook", tmp_path)
 
 
 @pytest.mark.parametrize("cut", [True, False])
 def test_the_updated_example_opens_and_no_row_moves(tmp_path: Path, cut: bool) -> None:
-    task = load_task(lay_out("handbook", tmp_path, cut=cut))
+    task = load_task(copy_demo("handbook", tmp_path, cut=cut))
     before = {row.id: split for split, rows in open_workspace(task).splits.items() for row in rows}
-    lay_out_update("handbook", tmp_path)
+    update_demo("handbook", tmp_path)
     opened = open_workspace(load_task(task.file))
     after = {row.id: split for split, rows in opened.splits.items() for row in rows}
     assert {name: after[name] for name in before} == before

@@ -67,7 +67,7 @@ def test_models_that_fit_are_named_with_their_command_and_none_where_none_does(m
 
 
 def test_too_little_memory_and_disk_are_told(monkeypatch):
-    monkeypatch.setattr(module, "memory", lambda: MemoryUse(2_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(module, "memory_use", lambda: MemoryUse(2_000_000_000, 1_000_000_000))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e9})())
     problems = [gap.what for gap in doctor().missing]
     assert "memory: 2.0 of 4 GB" in problems

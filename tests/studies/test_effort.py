@@ -1,4 +1,5 @@
-"""A whole study with effort: what each arm tried, that a kill in a trial costs that trial at most, and what the report says of it."""
+"""A whole study with effort: what each arm tried, that a kill in a trial costs that trial at most, and what the
+report says of it."""
 
 from __future__ import annotations
 

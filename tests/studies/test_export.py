@@ -1,4 +1,5 @@
-"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out where it does not."""
+"""`export`: what is written answers like the arm that was measured, is refused where it cannot, and is found out
+where it does not."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
 from trimtab.export.readers import load_back
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.equivalence import AskedAgain, by_text, prove
+from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
 
@@ -161,27 +162,29 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
     saved = find_saved(own, arm)
     assert saved is not None
     session = open_session(open_workspace(own))
-    examples = session.part("test", 100)
-    with ready_arm(session, arm, context_for(arm, saved.chosen), saved.folder) as able:
-        prompts = able.builder.prompts(examples)
-        asked = AskedAgain(task=own, examples=examples, prompts=prompts, measured=able.many(prompts))
+    examples = session.subset("test", 100)
+    with ready_arm(session, arm, context_for(arm, saved.chosen), saved.folder) as ready:
+        prompts = ready.builder.prompts(examples)
+        asked = ReferenceAnswers(task=own, examples=examples, prompts=prompts, measured=ready.answer_batch(prompts))
     consumer = load_back(tmp_path / "out", "merged", precision="fp32")
     common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
-    assert prove(session, asked, consumer, by_text(session, consumer), **common).holds
+    assert check_equivalence(session, asked, consumer, by_text(session, consumer), **common).holds
     with torch.no_grad():
         for value in consumer.model.parameters():
             value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
-    proof = prove(session, asked, consumer, by_text(session, consumer), **common)
+    proof = check_equivalence(session, asked, consumer, by_text(session, consumer), **common)
     assert proof.differ > 5
     assert proof.holds, "as measured no answer was right, so that no loss can be shown"
     right = [replace(one, text=row.references[0]) for one, row in zip(asked.measured, examples, strict=True)]
-    worse = prove(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
+    worse = check_equivalence(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
     assert not worse.holds
     assert worse.lost is not None
     assert worse.lost.low > own.target.margin
     assert f"{proof.differ} of 15 answers differ from those measured" in proof.sentence
     rewritten = [replace(one, text="something else") for one in asked.measured]
-    lost = prove(session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common)
+    lost = check_equivalence(
+        session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common
+    )
     assert lost.same == 0
 
 

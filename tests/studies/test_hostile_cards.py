@@ -24,14 +24,14 @@ from trimtab.arms.artifacts import TrainedWeights
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, write_arm
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, Usage
 from trimtab.base.sanitize import visible
 from trimtab.base.task import load_task
 from trimtab.model.catalog import loadable_name
 from trimtab.model.load import load_base
-from trimtab.studies.equivalence import Proof
-from trimtab.studies.model_card import Facts, card
+from trimtab.studies.equivalence import EquivalenceCheck
+from trimtab.studies.model_card import Facts, render_model_card
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -54,7 +54,7 @@ HOSTILE = [
     "$'\\x1b'",
 ]
 TEXT = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=40)
-ARM = named("lora")
+ARM = arm_from_name("lora")
 ONE = Estimate(value=0.5, low=0.25, high=0.75, n=8)
 USAGE = dict.fromkeys(("train_seconds", "evaluation_seconds", "index_seconds", "seconds_per_question"), 0.0)
 
@@ -107,7 +107,7 @@ def saved_arm(folder: Path, text: str) -> SavedArm:
 
 
 def facts(saved: SavedArm | None, consumer: str) -> Facts:
-    proof = Proof(
+    proof = EquivalenceCheck(
         consumer=consumer,
         precision="fp32",
         what="answers",
@@ -150,7 +150,7 @@ def test_nothing_of_hostile_text_is_markup(session: Session, texts: list[str], m
     own = hostile(session, base, row, licence, instruction, file)
     with TemporaryDirectory() as folder:
         saved = saved_arm(Path(folder), inner) if measured else None
-        text = card(own, facts(saved, note), [note])
+        text = render_model_card(own, facts(saved, note), [note])
 
     text.encode()  # no half of a surrogate pair
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)

@@ -1,4 +1,5 @@
-"""A study with an endpoint that does harm: that arm only, no key in any file, and nothing that was paid for is asked again."""
+"""A study with an endpoint that does harm: that arm only, no key in any file, and nothing that was paid for is asked
+again."""
 
 from __future__ import annotations
 

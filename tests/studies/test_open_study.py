@@ -1,4 +1,5 @@
-"""A study opened in Python: its arms predict as they were measured, as estimators of scikit-learn; two studies side by side."""
+"""A study opened in Python: its arms predict as they were measured, as estimators of scikit-learn; two studies side
+by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A PEFT export opens as its readers open one: `AutoPeftModelForCausalLM.from_pretrained(folder)`, from any working directory."""
+"""A PEFT export opens as its readers open one: `AutoPeftModelForCausalLM.from_pretrained(folder)`, from any working
+directory."""
 
 from __future__ import annotations
 

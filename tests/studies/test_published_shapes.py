@@ -1,4 +1,5 @@
-"""PubMedQA and CLINC150 in the shapes they are published in: init, check and study, with no edit but the instruction."""
+"""PubMedQA and CLINC150 in the shapes they are published in: init, check and study, with no edit but the
+instruction."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from study_tasks import begin_with_time, folder_of, rows_of, write_task
 
 from trimtab import study, train
-from trimtab.arms.fingerprint import settings_of
+from trimtab.arms.fingerprint import task_settings
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.studies.runs import runs
@@ -208,6 +208,6 @@ def test_what_a_task_is_called_counts_for_nothing(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.md").write_text("Text.")
         (tmp_path / name / "trimtab.toml").write_text('[task]\nkind = "answer"\n[data]\ndocuments = ["a.md"]\n')
-        settings.append(settings_of(load_task(tmp_path / name)))
+        settings.append(task_settings(load_task(tmp_path / name)))
     assert settings[0] == settings[1]
     assert "base.model" in settings[0]

@@ -1,4 +1,5 @@
-"""A reward model from judged answers: trained, told, loaded by transformers and PEFT, part of a reward; it answers nothing."""
+"""A reward model from judged answers: trained, told, loaded by transformers and PEFT, part of a reward; it answers
+nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Arms that go on from what their own answers earn: trained, measured, resumed, searched, and refused where labels are known."""
+"""Arms that go on from what their own answers earn: trained, measured, resumed, searched, and refused where labels
+are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whatever a verb is given becomes a task file and data beside it: folders, files, data in memory, settings as keywords."""
+"""Whatever a verb is given becomes a task file and data beside it: folders, files, data in memory, settings as
+keywords."""
 
 from __future__ import annotations
 

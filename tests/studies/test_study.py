@@ -203,9 +203,9 @@ def test_planning_may_take_a_tenth_of_the_budget_and_time_that_comes_back_goes_t
     folder = folder_of(task, result)
     assert asked == [60.0]
     told = [event["note"] for event in events(folder) if event.get("note")]
-    assert "timing stops at a tenth of the budget; foretold from the others: prompt" in told
-    assert "cut to fit the budget: all searching on dev, so that arms stand as they usually are" in told
-    assert any(note.endswith("few-shot made again with more searching and training") for note in told)
+    assert "timing stops at a tenth of the budget; predicted from the others: prompt" in told
+    assert "cut to fit the budget: all searching on dev, so that arms have their usual settings" in told
+    assert any(note.endswith("few-shot trained again with more search and training") for note in told)
     assert [arm.status for arm in result.arms] == ["done", "done"]
     assert result.arms[0].effort is not None, "it has searched"
     assert json.loads((folder / "manifest.json").read_text())["cuts"] == []
@@ -255,7 +255,7 @@ def test_what_is_reported_of_training_is_what_was_made(
         return tuple(replace(one, answer_seconds=540.0) for one in slow(arms, 40.0))
 
     monkeypatch.setattr(planning, "predict", predicted)
-    monkeypatch.setattr(_StudyRun, "_cut_again", lambda self, plan: plan)
+    monkeypatch.setattr(_StudyRun, "_retrain_cut_arms", lambda self, plan: plan)
     task = write_task(tmp_path, tiny_model_folder, ["quick"], more=QUICK.replace("epochs = 1", "epochs = 2"))
     result = study(task, budget="10m", listeners=[])
     folder, (arm,) = folder_of(task, result), result.arms
@@ -322,7 +322,8 @@ def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     asked: list[list[str]] = []
 
     def predicted(session: object, arms: Sequence[Arm], *, seconds: float) -> tuple[ArmPlan, ...]:
-        """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be timed."""
+        """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be
+        timed."""
         asked.append([arm.name for arm in arms])
         first = {"prompt": 1.0, "few-shot": 9000.0, "lora": 8000.0, "full": 7000.0}
         later = {"few-shot": 100.0, "lora": 5000.0, "full": 1.0}
@@ -398,7 +399,7 @@ def test_a_study_in_which_nothing_ran_is_not_done_and_plans_afresh(
     again = study(task, resume="latest", budget="30m", listeners=[])
     assert (again.study, again.arms[0].status) == (result.study, "done")
     assert [info.state for info in runs(task)] == ["done"]
-    with pytest.raises(InputError, match="a study that goes on keeps its plan"):
+    with pytest.raises(InputError, match="a resumed study keeps its plan"):
         study(task, resume="latest", budget="40m", listeners=[])
 
 

@@ -128,7 +128,8 @@ def test_killed_and_resumed_is_the_same_as_never_killed(tmp_path, tiny_model_fol
 
 
 def test_seconds_are_of_all_sittings(tmp_path: Path, tiny_model_folder: Path) -> None:
-    """Two sittings are stopped in the second arm, the first of them made 1,000 seconds longer; the first arm is kept."""
+    """Two sittings are stopped in the second arm, the first of them made 1,000 seconds longer; the first arm is
+    kept."""
     task = write_task(tmp_path, tiny_model_folder, ["prompt", "quick"], more=QUICK)
 
     def stop_in_training(event: dict[str, Any]) -> None:
@@ -200,7 +201,7 @@ def test_other_arms_and_another_budget_leave_finished_arms_as_they_are(tmp_path:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     study(task, budget="20m", listeners=[])
     done = (folder_of(task) / "arms" / "prompt" / "arm.json").read_bytes()
-    with pytest.raises(InputError, match="--budget: a study that goes on keeps its plan"):
+    with pytest.raises(InputError, match="--budget: a resumed study keeps its plan"):
         study(task, resume="latest", budget="30m", listeners=[])
     task.write_text(task.read_text().replace('["prompt"]', '["prompt", "few-shot"]\nbudget = "9m"'))
     result = study(task, resume="latest", listeners=[])

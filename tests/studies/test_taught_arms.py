@@ -1,4 +1,5 @@
-"""Arms that imitate a teacher: a model loaded beside, or an endpoint that is asked once; trained, resumed, paid for, and refused."""
+"""Arms that imitate a teacher: a model loaded beside, or an endpoint that is asked once; trained, resumed, paid for,
+and refused."""
 
 from __future__ import annotations
 
@@ -224,7 +225,7 @@ def test_a_teacher_that_cannot_be_is_refused_in_one_line(
     assert "needs a teacher and there is none" in str(problem(""))
     assert "there is no [api.big] table" in str(problem('api = "big"'))
     assert "take one of them out" in str(problem(f'api = "big"\nmodel = "{teacher}"'))
-    assert "of which nothing can be learnt" in str(problem(f'model = "{tiny_model_folder}"'))
+    assert "from which nothing can be learnt" in str(problem(f'model = "{tiny_model_folder}"'))
     assert "revision is that of a model" in str(problem('revision = "main"'))
     with pytest.raises(MissingError, match="trimtab pull smollm2-360m"):
         train(a_task(tmp_path / "task", tiny_model_folder, 'model = "smollm2-360m"'), "own-distill", listeners=[])

@@ -15,7 +15,7 @@ from trackers import FILES, put_on_path, runs_of
 
 from trimtab import study, train
 from trimtab.base.errors import InputError, PackageError, StoppedError
-from trimtab.studies.track import QUIET, TRACKERS, Tracking, figures_of
+from trimtab.studies.track import QUIET, TRACKERS, Tracking, tracked_figures
 
 Told = dict[int, dict[str, float]]
 
@@ -53,7 +53,7 @@ def task(tmp_path: Path, tiny_model_folder: Path) -> Path:
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_tracker_is_told_the_figures_of_the_events(installed: None, task: Path, tracker: str) -> None:
     folder, events = trained(task, track=tracker)
-    expected = by_step([(event["step"], figures_of(event)) for event in events if figures_of(event)])
+    expected = by_step([(event["step"], tracked_figures(event)) for event in events if tracked_figures(event)])
     assert {"train/loss", "train/gradient_norm", "train/learning_rate"} <= expected[1].keys()
     assert {"dev/loss", "dev/metric", "dev/train_loss"} <= expected[max(expected)].keys()
     (run,) = runs_of(tracker)
@@ -80,9 +80,9 @@ def test_every_run_of_a_study_is_a_run_of_its_own(installed: None, tmp_path: Pat
     names = [f"two/run-{seed}/{stage}" for seed in (0, 1) for stage in ("docs", "sft")]
     assert list(runs) == [f"{result.study}/{name}" for name in names]
     for name in names:
-        own = [event for event in events if event.get("run") == f"arms/{name}" and figures_of(event)]
+        own = [event for event in events if event.get("run") == f"arms/{name}" and tracked_figures(event)]
         run = runs[f"{result.study}/{name}"]
-        assert by_step(run.logged) == by_step([(event["step"], figures_of(event)) for event in own])
+        assert by_step(run.logged) == by_step([(event["step"], tracked_figures(event)) for event in own])
         assert run.closed == 1
     assert folder_of(task, result).is_dir()
 
@@ -271,7 +271,9 @@ def test_tensorboard_reads_what_was_told_and_of_steps_told_twice_the_later(task:
     assert next(event["step"] for event in events if event["stage"] == "train") == 3  # the third is told again
     (place,) = {file.parent for file in (folder / "tensorboard").rglob("events.*")}
     found = EventAccumulator(str(place)).Reload()
-    expected = by_step([(event["step"], figures_of(event)) for event in (*before, *events) if figures_of(event)])
+    expected = by_step(
+        [(event["step"], tracked_figures(event)) for event in (*before, *events) if tracked_figures(event)]
+    )
     assert len(expected) > 4
     names = {name for figures in expected.values() for name in figures}
     assert set(found.Tags()["scalars"]) == names

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from study_tasks import write_task
 
 from trimtab import train
-from trimtab.arms.known_rows import read_rows
+from trimtab.arms.known_rows import read_known_rows
 from trimtab.arms.store import read_run
 from trimtab.base.errors import InputError
 
@@ -36,7 +36,7 @@ def test_it_begins_with_the_weights_that_are_named(tmp_path: Path, tiny_model_fo
     record = read_run(second.folder)
     assert record is not None
     assert 0 < record.counts["train"] < 20
-    known = read_rows(second.folder)
+    known = read_known_rows(second.folder)
     assert known is not None
     assert len(known) == 60
 
@@ -49,5 +49,5 @@ def test_an_arm_with_a_head_is_refused(tmp_path: Path, tiny_model_folder: Path) 
         task='kind = "classify"',
         data='columns = { input = "question", label = "answer" }',
     )
-    with pytest.raises(InputError, match="has a head, which is trained anew; leave out begin"):
+    with pytest.raises(InputError, match="has a head, which is trained from scratch; leave out begin"):
         train(task, "lora-head", begin=tmp_path, listeners=[])

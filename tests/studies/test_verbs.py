@@ -1,4 +1,5 @@
-"""The verbs without a language model: what is listed, found, cited, copied, refused; `check` where there is nothing to predict."""
+"""The verbs without a language model: what is listed, found, cited, copied, refused; `check` where there is nothing
+to predict."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from trimtab.arms.store import (
 )
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm, Encoded, Hit, Passage
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, StudyResult, Usage, Verdict
 from trimtab.base.task import load_task, parse_arm
@@ -34,9 +35,9 @@ from trimtab.cli.check_page import draw
 from trimtab.measurement.citations import supporting
 from trimtab.studies import demo as demo_verb
 from trimtab.studies.ask import ask
-from trimtab.studies.check import check, pieces_of
-from trimtab.studies.demo import demo, lay_out
-from trimtab.studies.run_context import opened
+from trimtab.studies.check import check, mask_runs
+from trimtab.studies.demo import copy_demo, demo
+from trimtab.studies.run_context import run_context
 from trimtab.studies.runs import runs
 from trimtab.studies.study import study
 from trimtab.studies.train import train
@@ -129,7 +130,7 @@ def write_task(folder: Path, data: str, kind: str = "answer") -> Path:
     return folder
 
 
-def write_rows(folder: Path, count: int = 40, extra: str = "") -> str:
+def write_known_rows(folder: Path, count: int = 40, extra: str = "") -> str:
     words = ["apple", "bridge", "candle", "dragon", "engine", "forest", "garden", "hammer", "island", "jacket"]
     rows = [
         {"question": f"{words[n % 10]} {words[n // 10]} {words[(3 * n) % 10]}{n}?", "answer": str(n)}
@@ -150,7 +151,7 @@ def drawn(result: Any) -> str:
 @pytest.mark.usefixtures("all_searched")
 def test_while_a_verb_works_searches_for_garbage_pass_over_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# A\nText of A.\n")
-    with opened(load_task(write_task(tmp_path, 'documents = ["a.md"]')), listeners=[]):
+    with run_context(load_task(write_task(tmp_path, 'documents = ["a.md"]')), listeners=[]):
         assert gc.get_freeze_count() > 100_000
     assert gc.get_freeze_count() == 0
 
@@ -187,7 +188,7 @@ def test_a_study_of_documents_alone_says_what_works_now_and_how_to_label(tmp_pat
     row = re.search(r"\{.*\}", notes)
     assert row
     assert json.loads(row[0]).keys() == {"question", "answer"}
-    write_rows(tmp_path)  # of that shape
+    write_known_rows(tmp_path)  # of that shape
     (tmp_path / "rows.jsonl").rename(file)
     write_task(tmp_path, f'documents = ["a.md"]\n{settings}')
     assert sum(check(load_task(folder)).splits.values()) == 40
@@ -195,7 +196,7 @@ def test_a_study_of_documents_alone_says_what_works_now_and_how_to_label(tmp_pat
 
 def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:
     bad = '{"question": "what?"}\n' + json.dumps({"question": "mail bob@example.com now", "answer": "yes"}) + "\n"
-    result = check(write_task(tmp_path, write_rows(tmp_path, extra=bad)))
+    result = check(write_task(tmp_path, write_known_rows(tmp_path, extra=bad)))
     assert sum(result.splits.values()) == 41
     assert [(Path(row.file).name, row.line) for row in result.refused] == [("rows.jsonl", 41)]
     assert [(finding.kind, finding.count) for finding in result.private] == [("email", 1)]
@@ -208,7 +209,7 @@ def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:
 
 
 def test_check_does_not_stop_at_overlaps_but_study_would(tmp_path: Path) -> None:
-    data = write_rows(tmp_path)
+    data = write_known_rows(tmp_path)
     (tmp_path / "test.jsonl").write_text(
         (tmp_path / "rows.jsonl").read_text().splitlines()[0] + '\n{"question": "one of its own", "answer": "1"}\n'
     )
@@ -232,14 +233,14 @@ def test_labels_are_counted_the_most_frequent_first(tmp_path: Path) -> None:
 
 def test_pieces_are_cut_where_the_loss_mask_changes() -> None:
     encoded = Encoded(ids=(5, 6, 7, 8, 9), trained=(False, False, True, True, False))
-    pieces = pieces_of(encoded, lambda ids: "".join(map(str, ids)))
+    pieces = mask_runs(encoded, lambda ids: "".join(map(str, ids)))
     assert [(piece.text, piece.trained) for piece in pieces] == [("56", False), ("78", True), ("9", False)]
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     """A task with one finished study, one unfinished, and three training runs, written as the verbs write them."""
-    folder = write_task(tmp_path, write_rows(tmp_path))
+    folder = write_task(tmp_path, write_known_rows(tmp_path))
     home = folder / ".trimtab"
 
     def put_run(name: str, arm: Arm, result: TrainedWeights | None) -> None:
@@ -260,7 +261,7 @@ def kept(tmp_path: Path) -> Path:
         )
         write_run(home / "runs" / name, record)
 
-    blend = named("lora+few-shot")
+    blend = arm_from_name("lora+few-shot")
     assert blend is not None
     score = Estimate(value=0.75, low=0.7, high=0.8, n=9)
     done = ArmResult(arm=blend.name, status="done", score=score, chosen={"shots": 8}, train_seconds=12.5)
@@ -350,7 +351,8 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
     ("trained", "taken"), [("20251231T000000Z-ffffff", "20260101T000000Z-aaaaaa"), ("20260102T000000Z-ffffff", None)]
 )
 def test_weights_are_those_that_were_made_or_measured_last(kept: Path, trained: str, taken: str | None) -> None:
-    """A study trains anew: what it says of an arm it says of its own weights, not of an older run's, whose nobody measured."""
+    """A study trains anew: what it says of an arm it says of its own weights, not of an older run's, whose nobody
+    measured."""
     task = load_task(kept)
     blend = parse_arm("lora+few-shot", task)
     run = read_run(kept / ".trimtab" / "runs" / "20260102T000000Z-cccccc")
@@ -371,7 +373,7 @@ def test_the_precision_is_that_of_the_measurement_unless_the_task_says_one(kept:
     task = load_task(kept)
     of_a_run, of_a_study = (find_saved(task, parse_arm(name, task)) for name in ("wide", "lora+few-shot"))
     assert measured_precision(of_a_run, task) == "fp32"
-    assert measured_precision(of_a_study, task) is None  # nothing was kept
+    assert measured_precision(of_a_study, task) is None  # nothing was saved
     manifest = kept / ".trimtab" / "studies" / "20260101T000000Z-aaaaaa" / "manifest.json"
     manifest.write_text('{"precision": "bf16"}')
     assert measured_precision(of_a_study, task) == "bf16"
@@ -425,7 +427,7 @@ def studied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(
         demo_verb, "study", lambda task, **named: called.append((task, named)) or SimpleNamespace(study="S")
     )
-    monkeypatch.setattr(demo_verb, "bring", lambda model, near, listeners: called.append(model))
+    monkeypatch.setattr(demo_verb, "fetch_model", lambda model, near, listeners: called.append(model))
     return called
 
 
@@ -456,7 +458,7 @@ def test_the_demo_overwrites_nothing_and_every_example_has_its_cut(studied, tmp_
         demo("style", folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["score.py"]
     for name in ("handbook", "spam", "style"):
-        file = lay_out(name, tmp_path / name, cut=True)
+        file = copy_demo(name, tmp_path / name, cut=True)
         assert (file.name, load_task(file).task.name) == ("demo.toml", f"{name}-demo")
     with pytest.raises(MissingError, match="no bundled example"):
         demo("nothing", folder=tmp_path / "nothing")

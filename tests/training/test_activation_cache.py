@@ -1,4 +1,5 @@
-"""Layers below the first trained one are read once, and nothing but rounding changes: by family, by objective, through a kill."""
+"""Layers below the first trained one are read once, and nothing but rounding changes: by family, by objective,
+through a kill."""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ def test_every_look_at_dev_sees_the_same():
 
 
 def test_lanes_wait_for_no_pass_of_another_one(threads, monkeypatch):
-    """What is read together is what a lane of the first epoch trains on: by other passes, one would wait while another reads for both."""
+    """What is read together is what a lane of the first epoch trains on: by other passes, one would wait while
+    another reads for both."""
     threads(2)
     real, read = frozen_of.layer_input, []
     monkeypatch.setattr(frozen_of, "layer_input", lambda *given: read.append(given[2].tolist()) or real(*given))
@@ -253,7 +255,8 @@ def test_methods_that_change_the_first_layer_keep_nothing(method):
 
 
 def test_layers_that_hand_on_something_else_are_read_every_time():
-    """An architecture whose layers put out more than a hidden state: found out when it is first read, and trained as ever."""
+    """An architecture whose layers put out more than a hidden state: found out when it is first read, and trained as
+    ever."""
     rows, base = some_rows(), deep()
     forward = type(base.model.base_model.layers[1]).forward
     odd = base.model.base_model.layers[1]

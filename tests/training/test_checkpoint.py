@@ -1,4 +1,5 @@
-"""Checkpoints: the former one stays valid whatever happens while the next is written; see `test_kills.py` for whole runs that are killed."""
+"""Checkpoints: the former one stays valid whatever happens while the next is written; see `test_kills.py` for whole
+runs that are killed."""
 
 import resource
 import shutil
@@ -79,9 +80,7 @@ def test_a_flipped_bit_is_seen_and_said_and_the_former_one_is_taken(tmp_path, fi
     assert names(tmp_path) == ["step-0000002", "step-0000004"]
     for name in names(tmp_path):
         flip(tmp_path / name / file, place)
-    with pytest.raises(
-        InputError, match=r"no checkpoint is intact \(step-0000004: .*; remove this folder; the same"
-    ):
+    with pytest.raises(InputError, match=r"no checkpoint is intact \(step-0000004: .*; remove this folder; the same"):
         load(tmp_path)
 
 

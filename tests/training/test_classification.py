@@ -117,7 +117,8 @@ def test_it_learns_a_separable_problem(tmp_path, dtype):
 
 
 def padded(model, own, chosen):
-    """The reference: one batch padded to the right, the hidden state of each prompt's last token, torch's cross entropy."""
+    """The reference: one batch padded to the right, the hidden state of each prompt's last token, torch's cross
+    entropy."""
     longest = max(len(row.encoded.ids) for row in chosen)
     ids, seen = torch.zeros(len(chosen), longest, dtype=torch.long), torch.zeros(len(chosen), longest, dtype=torch.long)
     for number, row in enumerate(chosen):

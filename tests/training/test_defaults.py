@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from trimtab.arms.recipe import evaluations, recipe
 from trimtab.base.config import DataTable
-from trimtab.base.grammar import WIDTH, named
+from trimtab.base.grammar import WIDTH, arm_from_name
 from trimtab.base.records import Arm, Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import attach
@@ -51,7 +51,7 @@ def number(value: float) -> str:
 
 
 def arm(name: str) -> Arm:
-    found = named(name)
+    found = arm_from_name(name)
     assert found is not None
     return found
 

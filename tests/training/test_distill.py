@@ -20,7 +20,8 @@ from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective,
 
 
 def lessons_of(count, seed=0, begins=(), vocabulary=VOCABULARY, *, template=True):
-    """Answers with weights, behind prompts that begin alike and differ between student and teacher, as chat templates (`template`) do."""
+    """Answers with weights, behind prompts that begin alike and differ between student and teacher, as chat
+    templates (`template`) do."""
     draw = random.Random(seed)
 
     def tokens(most):

@@ -1,4 +1,5 @@
-"""Ragged batches, fused LoRA and the chunked head train exactly as plain Hugging Face and PEFT with one padded batch."""
+"""Ragged batches, fused LoRA and the chunked head train exactly as plain Hugging Face and PEFT with one padded
+batch."""
 
 import pytest
 import torch
@@ -233,7 +234,8 @@ def test_lora_is_float32_on_bfloat16_weights():
 
 
 def test_moments_come_back_to_where_their_parameter_is_the_count_of_steps_too():
-    """As torch's own `load_state_dict` puts them for the fused form; on a GPU it refuses a count that lies elsewhere."""
+    """As torch's own `load_state_dict` puts them for the fused form; on a GPU it refuses a count that lies
+    elsewhere."""
     weight = torch.nn.Parameter(torch.zeros(3))
     optimizer = Optimizer({"w": weight})
     optimizer.backward(weight.sum(), 0)

@@ -1,4 +1,5 @@
-"""Training that cannot go on says where, what is intact and which setting helps, and leaves nothing behind that the next run would feel."""
+"""Training that cannot go on says where, what is intact and which setting helps, and leaves nothing behind that the
+next run would feel."""
 
 import pytest
 import torch

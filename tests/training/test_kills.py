@@ -1,4 +1,5 @@
-"""The stress script on a small scale: processes that die at random moments, inside saves too, and go on to the same weights."""
+"""The stress script on a small scale: processes that die at random moments, inside saves too, and go on to the same
+weights."""
 
 import json
 import os

@@ -185,7 +185,8 @@ def test_a_dev_loss_that_is_no_number_stops(tmp_path):
 
 
 class Counted:
-    """Supervised, telling two figures: the rows of the step, added up, and its mean weight, divided by the step's count."""
+    """Supervised, telling two figures: the rows of the step, added up, and its mean weight, divided by the step's
+    count."""
 
     steps_per_epoch = 5
 
@@ -380,7 +381,8 @@ def test_a_run_is_not_resumed_on_other_data_or_in_another_precision(tmp_path):
 
 @pytest.mark.parametrize("version", [2, 4])
 def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path, version):
-    """The one before marked its best weights by another rule: going on would name one reading and keep another's weights."""
+    """The one before marked its best weights by another rule: going on would name one reading and keep another's
+    weights."""
     train_model(job(fresh(), tmp_path, dev=dev()), until=4)
     for file in tmp_path.glob("checkpoints/*/state.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "version": version}))

@@ -1,4 +1,5 @@
-"""The chunked head against plain torch: log-probabilities and their gradients under any loss, in chunks and slices of any size."""
+"""The chunked head against plain torch: log-probabilities and their gradients under any loss, in chunks and slices
+of any size."""
 
 import pytest
 import torch

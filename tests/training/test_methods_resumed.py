@@ -1,4 +1,5 @@
-"""Every method goes on after a stop as if there had been none, to the bit, though its frozen start is made anew; dev keeps its best."""
+"""Every method goes on after a stop as if there had been none, to the bit, though its frozen start is made anew; dev
+keeps its best."""
 
 import pytest
 import torch

@@ -66,7 +66,8 @@ def test_the_latest_within_one_paired_standard_error_of_the_lowest_is_the_best()
 
 
 def test_the_best_does_not_depend_on_the_order():
-    """B scored .015 more than A at a higher loss, C .015 more than B: A beat B, B beat C, and C beat A, by the rule before."""
+    """B scored .015 more than A at a higher loss, C .015 more than B: A beat B, B beat C, and C beat A, by the rule
+    before."""
     circle = curve((1, 1.0), (1, 1.1), (1, 1.2), metrics=[0.5, 0.515, 0.53])
     assert {best_of(order).step for order in itertools.permutations(circle)} == {0}
 
@@ -123,7 +124,8 @@ def test_a_rise_within_one_paired_standard_error_does_not_stop():
 
 
 def scored(*points):
-    """Readings from (train loss, metric), without a dev loss: the share of 100 questions that were right, the same ones first."""
+    """Readings from (train loss, metric), without a dev loss: the share of 100 questions that were right, the same
+    ones first."""
     return [
         EvalRecord(
             step=number,

@@ -1,4 +1,5 @@
-"""Gradients of passes that run at once: added in the order of the passes, none held whole, and nothing of them left behind."""
+"""Gradients of passes that run at once: added in the order of the passes, none held whole, and nothing of them left
+behind."""
 
 from __future__ import annotations
 

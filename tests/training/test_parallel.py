@@ -1,4 +1,5 @@
-"""Passes side by side: in order, with all threads where one is left over, and nothing but rounding changes; a resumed run is the same to the bit."""
+"""Passes side by side: in order, with all threads where one is left over, and nothing but rounding changes; a
+resumed run is the same to the bit."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def test_as_many_run_at_once_as_there_are_lanes(threads):
 
 
 def test_a_lane_knows_how_many_there_are_and_opens_no_others(threads):
-    """What a step's rows are divided into must not hang on which thread asks: what is kept of frozen layers is read in the same parts."""
+    """What a step's rows are divided into must not hang on which thread asks: what is kept of frozen layers is read
+    in the same parts."""
     threads(2)
 
     def work(_):

@@ -1,4 +1,5 @@
-"""Losses over judged answers: as plain torch on one padded batch, as TRL has them, whatever the batch, and through a kill."""
+"""Losses over judged answers: as plain torch on one padded batch, as TRL has them, whatever the batch, and through a
+kill."""
 
 import json
 import math
@@ -53,7 +54,8 @@ def judged(count, seed=0, weights=False, alone=False):
 
 
 def padded_sums(model, answers):
-    """The reference way: one batch padded to the right, log-softmax over the whole vocabulary, answer tokens picked out."""
+    """The reference way: one batch padded to the right, log-softmax over the whole vocabulary, answer tokens picked
+    out."""
     longest = max(len(one.ids) for one in answers)
     ids, seen = (torch.zeros(len(answers), longest, dtype=torch.long) for _ in range(2))
     marked = torch.zeros(len(answers), longest, dtype=torch.bool)

@@ -1,4 +1,5 @@
-"""The Bradley-Terry objective: as plain torch on one padded batch, as TRL has it, whatever the batch, through a kill."""
+"""The Bradley-Terry objective: as plain torch on one padded batch, as TRL has it, whatever the batch, through a
+kill."""
 
 import json
 import random
@@ -21,7 +22,8 @@ GOOD, BAD, END = 7, 8, 2
 
 
 def pairs(count, seed=0, weights=False):
-    """Pairs over prompts of random tokens: better answers hold one token somewhere, worse ones another; all end alike."""
+    """Pairs over prompts of random tokens: better answers hold one token somewhere, worse ones another; all end
+    alike."""
     draw = random.Random(seed)
     rows = []
     for _ in range(count):

@@ -1,4 +1,5 @@
-"""Losses over rewards of the model's own answers: as plain torch on one padded batch, as TRL has them, learning, and through a kill."""
+"""Losses over rewards of the model's own answers: as plain torch on one padded batch, as TRL has them, learning, and
+through a kill."""
 
 import json
 import random

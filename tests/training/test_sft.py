@@ -1,4 +1,5 @@
-"""Rows into batches: labels, weights, refusals; documents cut without losing a token; predictions of time and memory."""
+"""Rows into batches: labels, weights, refusals; documents cut without losing a token; predictions of time and
+memory."""
 
 import pytest
 import torch

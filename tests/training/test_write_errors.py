@@ -1,4 +1,5 @@
-"""A disk that is full or broken from any write of a run on: one clear line, a state that loads, and in the end the same weights."""
+"""A disk that is full or broken from any write of a run on: one clear line, a state that loads, and in the end the
+same weights."""
 
 import errno
 import itertools
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trimtab.base import files
-from trimtab.base.errors import TrimtabError, in_words
+from trimtab.base.errors import TrimtabError, os_error_message
 from trimtab.base.progress import Progress
 from trimtab.model.adapters import apply as adapters
 from trimtab.model.adapters.apply import write_tensors
@@ -47,7 +48,8 @@ class Pulled:
 
 
 def trained(folder, listener=lambda numbers, event: None):
-    """Four steps, each saved, two looks at dev of which the first is the best, and the file of the weights that come out."""
+    """Four steps, each saved, two looks at dev of which the first is the best, and the file of the weights that come
+    out."""
     objective = Pulled()
     dev_losses = {2: 1.0, 4: 2.0}
     newest = []
@@ -156,7 +158,7 @@ def test_a_write_that_fails_anywhere_loses_nothing(tmp_path, monkeypatch, code):
             try:
                 trained(folder)
             except (TrimtabError, OSError) as error:
-                line = str(error) if isinstance(error, TrimtabError) else in_words(error)
+                line = str(error) if isinstance(error, TrimtabError) else os_error_message(error)
         if not broken.came:
             break
         if line is not None:  # what is only tidied up may fail without a word

@@ -1,4 +1,5 @@
-"""Canaries in the registry: one at a time, ended once, in one transaction with the move; decided by users, errors and latency."""
+"""Canaries in the registry: one at a time, ended once, in one transaction with the move; decided by users, errors
+and latency."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from judged import judgement, served_answer
 from registered import Add
 from typer.testing import CliRunner
 
+import trimtab
 from trimtab.arms.traffic import Label, traffic_of, user_key
 from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.codec import from_plain, to_plain
@@ -24,11 +26,11 @@ from trimtab.base.task import Task, load_task
 from trimtab.base.versions import GateRecord, Move
 from trimtab.cli.main import app
 from trimtab.measurement.user_comparison import UserOutcome
-from trimtab.serving.feedback import Store
+from trimtab.serving.feedback import FeedbackStore
 from trimtab.upkeep import canary as module
 from trimtab.upkeep.canary import Canaries, canaries, days_known
 from trimtab.upkeep.registry import Registry, registry
-from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES
+from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, EVIDENCE
 
 USERS = [user_key(f"user-{number}") for number in range(120)]
 Open = Callable[..., Canaries]
@@ -112,6 +114,11 @@ def test_a_worse_candidate_is_rolled_back_and_production_never_moved(
     assert "worse" in record.why
     assert [move.version for move in opened.history("production")] == [1]
     assert opened.canary() is None
+    assert [(move.version, move.previous) for move in opened.history("candidate")] == [(1, 2), (2, None)]
+    assert opened.history("candidate")[0].why.startswith("version 2 was taken back: canary 1: ")
+    with pytest.raises(InputError, match="version 1 is in production already, and candidate names no other"):
+        opening().start()
+    assert opening().start(2, share=0.5).canary.number == 2  # by its number it may be tried again
 
 
 def test_what_a_user_was_not_drawn_for_counts_for_nobody(opening: Open, said: list[UserOutcome]) -> None:
@@ -317,7 +324,7 @@ def test_latency_is_held_to_the_limit_and_without_one_to_production(opening: Ope
     assert "too slow: 95th percentile 151 ms, limit 150 ms, production 100 ms" in record.why
     watched.file.write_text(watched.file.read_text() + "[target]\nlatency_p95_ms = 120\n")
     again = opening(load_task(watched.file))
-    begun = again.start(share=0.5).canary
+    begun = again.start(2, share=0.5).canary
     served(121.0)
     assert again.status().record is not None
 
@@ -352,7 +359,7 @@ def test_labels_of_random_draws_count_and_those_of_unsure_answers_do_not(opening
 
 
 def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path: Path) -> None:
-    with Store(tmp_path / "feedback.db") as store:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
         for number, (kind, more) in enumerate(
             [
                 ("like", {"user": "a"}),
@@ -431,7 +438,7 @@ def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
     own.promote(2, "candidate", why="to try")
     own.close()
     file = sqlite3.connect(own.name)
-    for name in (CANARY_TALLIES, CANARY_ENDS, CANARIES):
+    for name in (EVIDENCE, CANARY_TALLIES, CANARY_ENDS, CANARIES):
         file.execute(f"DROP TABLE {name}")
     file.execute("UPDATE trimtab_registry_form SET version_num = '0001'")
     file.commit()
@@ -443,7 +450,7 @@ def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
         reading.rollback(why="back")
         assert reading.gc(dry_run=True).versions == ()
     with canaries(watched, judged=lambda since: said) as one:
-        begun = one.start(share=0.5).canary
+        begun = one.start(2, share=0.5).canary
         judges(begun, said, 1.0, 0.0)
         assert one.status().record is not None
     # A program of form 1 reads the rows of a move by these fields, and refuses others.
@@ -452,6 +459,33 @@ def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
         assert plain["evidence"] is None
         assert {"previous" if key == "from" else key for key in plain} == {one.name for one in fields(Move)}
     file.close()
+
+
+def test_the_functions_of_the_package_begin_tell_and_end(own: Registry, add: Add, watched: Task) -> None:
+    for text in "ab":
+        add(own, text)
+    own.promote(1, why="first")
+    with pytest.raises(MissingError, match="no canary of this task yet"):
+        trimtab.canary_status(watched)
+    assert trimtab.canary_start(watched.file, version=2, dry_run=True).canary.number is None
+    begun = trimtab.canary_start(watched, version=2, share=0.5).canary
+    with FeedbackStore(watched.folder / ".trimtab" / "feedback.db") as store:  # what users say on the server's page
+        for user in USERS:
+            version = begun.version_of(user)
+            given = judgement("like" if version == 2 else "dislike", user=user)
+            answers = tuple(replace(one, version=str(version)) for one in given.answers)
+            store.add(replace(given, answers=answers, when=datetime.now(UTC)))
+    record = trimtab.canary_status(str(watched.folder)).record
+    assert record is not None
+    assert record.outcome == "promoted"
+    assert own.current().number == 2
+    with pytest.raises(MissingError, match="no canary is open"):
+        trimtab.canary_stop(watched, why="enough")
+    assert trimtab.canary_start(watched, version=1).record is None
+    with pytest.raises(InputError, match="no reason is given"):
+        trimtab.canary_stop(watched, why=" ")
+    assert trimtab.canary_stop(watched, why="enough", by="jo").outcome == "rolled_back"
+    assert trimtab.canary_status(watched).record is not None
 
 
 def test_the_commands_begin_tell_and_end(own: Registry, add: Add, watched: Task) -> None:

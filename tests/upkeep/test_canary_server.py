@@ -25,11 +25,11 @@ from trimtab.arms.online import OnlineArm
 from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.canary import Canary
 from trimtab.base.task import load_task
-from trimtab.cli.canary import opened
+from trimtab.cli.canary_functions import open_canaries
 from trimtab.measurement.user_comparison import LEAST_USERS
 from trimtab.serving import follow as following
-from trimtab.serving.feedback import store_of
-from trimtab.serving.worker import Room
+from trimtab.serving.feedback import open_feedback_store
+from trimtab.serving.worker import ModelWorker
 from trimtab.upkeep import canary as upkeep
 from trimtab.upkeep.canary import Canaries
 from trimtab.upkeep.registry import Registry
@@ -44,7 +44,8 @@ ENOUGH = LEAST_USERS + 2  # on each side
 
 @pytest.fixture
 def task(registered: Path, tmp_path: Path) -> Path:
-    """The task in a folder of its own, with traffic, version 1 (`quick`) in production and 2 (`rag`) as the candidate."""
+    """The task in a folder of its own, with traffic, version 1 (`quick`) in production and 2 (`rag`) as the
+    candidate."""
     copy = shutil.copytree(registered.parent, tmp_path / "task") / registered.name
     # With a limit, as `rag` may take more than 1.5 times as long as `quick`, and that alone would end a canary.
     more = "[target]\nlatency_p95_ms = 60000\n[upkeep]\ntraffic = { share = 1.0 }\n"
@@ -57,8 +58,8 @@ def task(registered: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(following, "CANARY_SECONDS", 0.2)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(following, "CANARY_POLL_SECONDS", 0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Watched:
     def begun(self, **options: Any) -> Canary:
         """Begin a canary, and wait until its candidate answers."""
         canary = self.canaries.start(share=0.5, **options).canary
-        wait_until(lambda: self.here.parts.desk.canary is not None, 60)
+        wait_until(lambda: self.here.parts.dispatcher.canary is not None, 60)
         return canary
 
 
@@ -92,8 +93,8 @@ def watched(task: Path) -> Iterator[Watched]:
     with (
         redirect_stderr(io.StringIO()) as log,
         registry(task) as versions,
-        opened(load_task(task), None, None, None) as source,
-        opened(load_task(task), None, None, None) as canaries,
+        open_canaries(load_task(task), None, None, None) as source,
+        open_canaries(load_task(task), None, None, None) as canaries,
         serving_here(task, follow=versions.follow(), canaries=source) as here,
     ):
         yield Watched(here=here, versions=versions, canaries=canaries, log=log)
@@ -140,25 +141,25 @@ def used(client: httpx.Client, canary: Canary, likes: Callable[[int], bool], use
 def test_a_candidate_that_users_like_better_becomes_production_without_being_loaded_again(
     task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rooms: list[Room] = []
-    made = Room.__init__
+    rooms: list[ModelWorker] = []
+    made = ModelWorker.__init__
 
-    def noted(self: Room, *given: Any, **more: Any) -> None:
+    def noted(self: ModelWorker, *given: Any, **more: Any) -> None:
         made(self, *given, **more)
         rooms.append(self)
 
-    monkeypatch.setattr(Room, "__init__", noted)
+    monkeypatch.setattr(ModelWorker, "__init__", noted)
     with watched(task) as one, one.here.client() as client:
         canary = one.begun(why="documents")
         assert version(one.here) == 1
-        candidate = one.here.parts.desk.canary
+        candidate = one.here.parts.dispatcher.canary
         assert candidate is not None
         used(client, canary, lambda number: number == 2, drawn(canary))
         wait_until(lambda: version(one.here) == 2, 60)
         assert one.line("canary_ended")["outcome"] == "promoted"
         assert one.line("release")["version"] == 1
-        (now,) = one.here.parts.desk.models.values()
-        assert now.room is candidate.served.room
+        (now,) = one.here.parts.dispatcher.models.values()
+        assert now.worker is candidate.served.worker
         assert now.release is not None
         assert now.release.alias == "production"
         assert len(rooms) == 2
@@ -168,7 +169,7 @@ def test_a_candidate_that_users_like_better_becomes_production_without_being_loa
         assert one.versions.history("production")[0].evidence == record
         assert record.evidence.quality is not None
         assert min(record.evidence.quality.candidate_users, record.evidence.quality.production_users) >= LEAST_USERS
-        wait_until(lambda: len(one.here.parts.desk._inside) == 1, 60)  # version 1 is let go
+        wait_until(lambda: len(one.here.parts.dispatcher._requests_of) == 1, 60)  # version 1 is let go
         one.versions.rollback(why="after all")
         wait_until(lambda: version(one.here) == 1, 60)
 
@@ -178,18 +179,18 @@ def test_a_candidate_that_users_like_less_is_rolled_back_and_what_is_served_is_b
         before = served(one.here)
         canary = one.begun()
         assert served(one.here)["files"] == before["files"]
-        active = one.here.parts.desk.canary
+        active = one.here.parts.dispatcher.canary
         assert active is not None
-        room = weakref.ref(active.served.room)
+        worker = weakref.ref(active.served.worker)
         del active
         used(client, canary, lambda number: number == 1, drawn(canary))
-        wait_until(lambda: one.here.parts.desk.canary is None, 60)
+        wait_until(lambda: one.here.parts.dispatcher.canary is None, 60)
         assert one.line("canary_ended")["outcome"] == "rolled_back"
         assert served(one.here) == before
         assert {ask(client, user)["trimtab"]["release"]["version"] for user in USERS[:6]} == {1}
         assert [move.version for move in one.versions.history("production")] == [1]
-        wait_until(lambda: len(one.here.parts.desk._inside) == 1, 60)
-        found = room()
+        wait_until(lambda: len(one.here.parts.dispatcher._requests_of) == 1, 60)
+        found = worker()
         assert found is None or not found.is_alive
 
 
@@ -200,7 +201,7 @@ def test_at_the_deadline_production_stays_byte_equal(task: Path, monkeypatch: py
         used(client, canary, lambda number: True, USERS[:4])
         assert one.canaries.status().record is None
         monkeypatch.setattr(upkeep, "SECONDS_A_DAY", 1e-3)
-        wait_until(lambda: one.here.parts.desk.canary is None, 60)
+        wait_until(lambda: one.here.parts.dispatcher.canary is None, 60)
         assert one.line("canary_ended")["outcome"] == "undecided"
         assert served(one.here) == before
 
@@ -250,7 +251,7 @@ def test_a_judgement_goes_to_the_version_that_answered_and_to_no_other(task: Pat
         refused = client.post("/feedback", json=body)
         assert refused.status_code == 404
         assert "no version 3 was served here" in refused.text
-        with store_of(load_task(task), make=False) as store:
+        with open_feedback_store(load_task(task), make=False) as store:
             versions = {judgement.user: judgement.answers[0].version for judgement in store}
     assert versions == {
         user_key(USERS[0]): "1",
@@ -281,22 +282,22 @@ def test_a_candidate_that_cannot_be_loaded_is_rolled_back_with_the_reason(task: 
 def test_answers_that_fail_take_the_candidate_back(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watched(task) as one, one.here.client() as client:
         canary = one.begun()
-        active = one.here.parts.desk.canary
+        active = one.here.parts.dispatcher.canary
         assert active is not None
 
         def fails(*_: object) -> None:
             raise RuntimeError("a fault of the candidate")
 
-        live: OnlineArm = active.served.room._arms[active.served.arm]
+        live: OnlineArm = active.served.worker._arms[active.served.arm]
         monkeypatch.setattr(live, "ask", fails)
         failed = 0
         for user in drawn(canary):
             body = {"model": "tiny", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 1, "user": user}
             status = client.post("/v1/chat/completions", json=body).status_code
-            if one.here.parts.desk.canary is not None:
+            if one.here.parts.dispatcher.canary is not None:
                 assert status == (500 if canary.takes(user_key(user)) else 200)
             failed += status == 500
-        wait_until(lambda: one.here.parts.desk.canary is None, 60)
+        wait_until(lambda: one.here.parts.dispatcher.canary is None, 60)
         assert "more of its answers fail" in one.line("canary_ended")["why"]
         assert failed >= LEAST_USERS
 
@@ -318,14 +319,14 @@ def test_no_request_is_lost_when_a_canary_begins_and_ends(task: Path) -> None:
                 for _ in range(2):
                     one.begun()
                     one.canaries.stop("enough")
-                    wait_until(lambda: one.here.parts.desk.canary is None, 60)
+                    wait_until(lambda: one.here.parts.dispatcher.canary is None, 60)
             finally:
                 stop.set()
             assert all(count.result() > 0 for count in counts)
 
 
 def test_a_server_that_is_killed_goes_on_with_the_canary(task: Path) -> None:
-    with opened(load_task(task), None, None, None) as canaries:
+    with open_canaries(load_task(task), None, None, None) as canaries:
         canary = canaries.start(share=0.5).canary
         users = drawn(canary)
         with serving_apart(task, "--alias", "production") as server:
@@ -336,7 +337,7 @@ def test_a_server_that_is_killed_goes_on_with_the_canary(task: Path) -> None:
             server.process.wait()
         assert canaries.current() == canary
         with watched(task) as one, one.here.client() as client:
-            wait_until(lambda: one.here.parts.desk.canary is not None, 60)
+            wait_until(lambda: one.here.parts.dispatcher.canary is not None, 60)
             used(client, canary, lambda number: number == 2, users[1::2])
             wait_until(lambda: version(one.here) == 2, 60)
         record = canaries.status().record

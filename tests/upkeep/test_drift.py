@@ -1,4 +1,5 @@
-"""Drift end to end, on stores filled by hand: no alarm without a change, and the change named, with what to do, where there is one."""
+"""Drift end to end, on stores filled by hand: no alarm without a change, and the change named, with what to do,
+where there is one."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from trimtab.base.task import Task, load_task
 from trimtab.base.versions import VersionScore
 from trimtab.cli.main import app
 from trimtab.data.documents import read_documents
-from trimtab.serving.feedback import store_of
+from trimtab.serving.feedback import open_feedback_store
 from trimtab.upkeep.drift import drift
 from trimtab.upkeep.labels import label
 from trimtab.upkeep.registry import registry
@@ -40,7 +41,8 @@ Make = Callable[..., Task]
 
 @pytest.fixture(scope="module")
 def embedding_folder(tiny_embedding_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny embedding model with a tokenizer that reads letters, and larger weights: different texts have different vectors."""
+    """The tiny embedding model with a tokenizer that reads letters, and larger weights: different texts have
+    different vectors."""
     folder = tmp_path_factory.mktemp("embedding") / "model"
     shutil.copytree(tiny_embedding_folder, folder)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,?'+="
@@ -304,7 +306,7 @@ def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> Non
     task = make()
     keep(task, asked(2 * WINDOW))
     kinds = [*(["like"] * 45 + ["dislike"] * 15), *["dislike"] * 40]
-    with store_of(task) as store:
+    with open_feedback_store(task) as store:
         for number, kind in enumerate(kinds):
             store.add(judgement(kind, "anna", at=number, id=f"j{number}"))
     code, output = shown(task=task)
@@ -319,7 +321,7 @@ def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> Non
 def test_a_user_who_judges_an_answer_again_counts_with_the_last_judgement_alone(make: Make) -> None:
     task = make()
     keep(task, asked(2 * WINDOW, version="1"))
-    with store_of(task) as store:
+    with open_feedback_store(task) as store:
         for number in range(100):
             kind = "like" if number % 10 else "dislike"
             store.add(judgement(kind, "anna", at=number, id=f"j{number}", session=f"s{number}"))

@@ -1,4 +1,5 @@
-"""A server that follows an alias: another version takes over without a restart, and a rollback brings back the same bytes."""
+"""A server that follows an alias: another version takes over without a restart, and a rollback brings back the same
+bytes."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def task(registered: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
 
 
 @contextmanager
@@ -64,22 +65,22 @@ def test_what_is_served_after_a_rollback_is_what_was_served_before(task: Path) -
         own.rollback(why="worse")
         wait_until(lambda: version(here) == 1, 60)
         assert served(here) == before
-        wait_until(lambda: len(here.parts.desk._inside) == 1, 60)  # the versions before are let go
+        wait_until(lambda: len(here.parts.dispatcher._requests_of) == 1, 60)  # the versions before are let go
 
 
 def test_a_request_under_way_ends_with_the_version_that_it_began_with(task: Path) -> None:
     with followed(task) as (here, own):
-        (old,) = here.parts.desk.models.values()
+        (old,) = here.parts.dispatcher.models.values()
         token = object()
-        here.parts.desk._inside[old.room][token] = None  # type: ignore[assignment]  # a request that is inside
+        here.parts.dispatcher._requests_of[old.worker][token] = None  # type: ignore[assignment]  # a request that is inside
         own.promote(2, why="documents")
         wait_until(lambda: version(here) == 2, 60)
         threading.Event().wait(0.3)  # several looks
-        assert old.room.is_alive
-        del here.parts.desk._inside[old.room][token]
-        room = weakref.ref(old.room)
+        assert old.worker.is_alive
+        del here.parts.dispatcher._requests_of[old.worker][token]
+        worker = weakref.ref(old.worker)
         del old
-        wait_until(lambda: gc.collect() >= 0 and room() is None, 60)  # with it goes the memory of its models
+        wait_until(lambda: gc.collect() >= 0 and worker() is None, 60)  # with it goes the memory of its models
 
 
 FAULTS = {
@@ -125,7 +126,7 @@ def test_an_alias_that_moves_while_a_version_is_loaded_is_followed_to_its_end(
 ) -> None:
     with followed(task) as (here, own):
         moved = threading.Event()
-        taken = following.Follower._take
+        taken = following.Follower._switch_to
 
         def moves_meanwhile(self: Any, release: Any, *more: Any) -> None:
             if not moved.is_set():
@@ -133,7 +134,7 @@ def test_an_alias_that_moves_while_a_version_is_loaded_is_followed_to_its_end(
                 own.promote(3, why="while 2 is being loaded")
             taken(self, release, *more)
 
-        monkeypatch.setattr(following.Follower, "_take", moves_meanwhile)
+        monkeypatch.setattr(following.Follower, "_switch_to", moves_meanwhile)
         own.promote(2, why="documents")
         wait_until(lambda: version(here) == 3, 60)
         assert served(here)["model"] == "tiny:prompt"

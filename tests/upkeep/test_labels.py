@@ -1,4 +1,5 @@
-"""Labels of answers in use: resumable, undone, from two people, drawn with known probabilities; an estimate from them."""
+"""Labels of answers in use: resumable, undone, from two people, drawn with known probabilities; an estimate from
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A refresh from end to end with a real arm: what is new, the plan, the gate, the candidate, and being stopped in between."""
+"""A refresh from end to end with a real arm: what is new, the plan, the gate, the candidate, and being stopped in
+between."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from patience import no_patience, timed_once
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
 from trimtab import refresh, registry, study
-from trimtab.arms.fingerprint import rows_depend_on
-from trimtab.arms.known_rows import KnownRow, digest_of_row, read_rows
+from trimtab.arms.fingerprint import fingerprint_rows
+from trimtab.arms.known_rows import KnownRow, digest_of_row, read_known_rows
 from trimtab.arms.store import read_run
 from trimtab.arms.traffic import Label, ServedAnswer, traffic_of
 from trimtab.arms.workspace import open_workspace
@@ -26,6 +27,7 @@ from trimtab.base.records import Message
 from trimtab.base.task import load_task
 from trimtab.cli.main import run
 from trimtab.data.split import read_ledger, write_ledger
+from trimtab.studies import train as training
 from trimtab.studies.held_out import held_out
 from trimtab.upkeep import refresh as module
 from trimtab.upkeep.data_changes import LabelledRows, compare_data
@@ -255,7 +257,8 @@ def test_without_anything_in_production_it_says_how_to_begin(tmp_path: Path, tin
 def test_tuned_weights_are_trained_in_two_ways_and_dev_chooses(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the base on all rows, and from production's weights on new rows with as many old ones; both are runs to look at."""
+    """From the base on all rows, and from production's weights on new rows with as many old ones; both are runs to
+    look at."""
     task = write_task(tmp_path, tiny_model_folder, ["quick"], rows=rows(OLD, 0, 60), more=QUICK)
     study(task, listeners=[])
     with registry(task) as own:
@@ -283,12 +286,58 @@ def test_tuned_weights_are_trained_in_two_ways_and_dev_chooses(
     run = read_run(tmp_path / ".trimtab" / "runs" / on)
     assert run is not None
     assert run.counts["train"] == len(replayed[0])
-    known = read_rows(tmp_path / ".trimtab" / "runs" / on)
+    known = read_known_rows(tmp_path / ".trimtab" / "runs" / on)
     assert known is not None
     assert len(known) == 90  # all that there were, whichever it was trained on
     assert done.gate is not None
     assert done.gate.forgetting is not None
     assert done.gate.forgetting.passages == 60
+
+
+def test_a_training_that_was_stopped_goes_on_in_its_run(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["quick"], rows=rows(OLD, 0, 60), more=QUICK)
+    study(task, listeners=[])
+    with registry(task) as own:
+        own.promote(own.register("quick", listeners=[]).number or 0, why="the first")
+    add_rows(task, rows([NEW], 100, 30))
+
+    def stopped(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("train_weights", "calibrate"):  # before the weights are trained, and behind that
+        with monkeypatch.context() as patch:
+            patch.setattr(training, step, stopped)
+            with pytest.raises(Exception, match=r"refresh --resume"):
+                refresh(task, anyway=step == "train_weights", resume=step != "train_weights", listeners=[])
+        runs = [run.name for run in (tmp_path / ".trimtab" / "runs").glob("2*")]
+        assert len(runs) == 1
+    done = refresh(task, resume=True, listeners=[])
+    assert [one.name for one in (tmp_path / ".trimtab" / "runs").glob("2*")] == runs
+    assert [one.source for one in done.trainings][1] == runs[0]
+
+
+def test_rows_that_a_sample_left_out_are_not_new(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> None:
+    task = write_task(
+        tmp_path,
+        tiny_model_folder,
+        ["linear"],
+        rows=rows(OLD, 0, 160),
+        task=CLASSIFY,
+        data=LABELLED,
+        base=f'embedding = "{tiny_embedding_folder}"',
+    )
+    study(task, rows=80, listeners=[])
+    with registry(task) as own:
+        own.promote(own.register(listeners=[], arm="linear").number or 0, why="the first")
+    assert refresh(task, listeners=[]).outcome == "nothing new"
+    add_rows(task, rows([NEW], 200, 30))
+    found = refresh(task, dry_run=True, listeners=[])
+    assert sum(found.changes.new.values()) == 30
+    assert found.changes.gone == sum(found.changes.changed.values()) == 0
 
 
 def test_a_fresh_test_set_retires_the_old_one_and_is_no_fair_question_to_production(task: Path) -> None:
@@ -305,7 +354,7 @@ def test_a_fresh_test_set_retires_the_old_one_and_is_no_fair_question_to_product
 def test_documents_that_weights_were_trained_on_are_noticed_too(task: Path) -> None:
     workspace = open_workspace(load_task(task))
     known = {row.id: KnownRow(split, digest_of_row(row)) for split, part in workspace.splits.items() for row in part}
-    now = rows_depend_on(workspace)["documents"]
+    now = fingerprint_rows(workspace)["documents"]
     nothing = LabelledRows(rows=0, left_out={})
     assert compare_data(workspace, known, None, nothing, learnt=now).nothing
     changes = compare_data(workspace, known, None, nothing, learnt="0" * 64)

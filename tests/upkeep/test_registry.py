@@ -21,7 +21,7 @@ from registered import DRAFT, Add
 
 import trimtab
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError, VersionError, in_words
+from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError, VersionError, os_error_message
 from trimtab.base.task import Task, load_task
 from trimtab.base.versions import GateRecord, Move, Version
 from trimtab.upkeep import registry as module
@@ -61,6 +61,24 @@ def test_an_alias_moves_and_every_move_is_kept(opened: Registry, add: Add) -> No
     plain = to_plain(moves[0])
     assert {"alias", "version", "from", "when", "who", "why", "kind", "evidence"} <= plain.keys()
     assert from_plain(Move, plain) == moves[0]
+
+
+def test_a_version_that_is_taken_back_is_no_candidate_any_more(opened: Registry, add: Add) -> None:
+    for text in "abc":
+        add(opened, text)
+    opened.promote(1, why="first")
+    opened.promote(2, "candidate", why="to try")
+    opened.promote(2, why="better")
+    opened.rollback(why="worse in use", by="jo", dry_run=True)
+    assert opened.current("candidate").number == 2
+    opened.rollback(why="worse in use", by="jo")
+    moves = opened.history("candidate")
+    assert [(move.previous, move.version, move.who) for move in moves[:1]] == [(2, 1, "jo")]
+    assert moves[0].why == "version 2 was taken back: worse in use"
+    opened.promote(3, "candidate", why="to try")
+    opened.promote(2, why="once more")
+    opened.rollback(why="no")
+    assert opened.current("candidate").number == 3  # a version that was not taken back stays candidate
 
 
 def test_a_rollback_goes_one_promotion_back_and_a_second_one_further(opened: Registry, add: Add) -> None:
@@ -252,7 +270,7 @@ def test_the_form_that_comes_next_is_read_and_one_beyond_it_is_refused(
         assert len(newer.list()) == 2
     statement(place, f"UPDATE trimtab_registry_form SET version_num = '{FORM + 2:04}'")
     with pytest.raises(
-        VersionError, match=rf"a newer version of Trimtab \(form {FORM + 2}, this one reads 1 to 3\)"
+        VersionError, match=rf"a newer version of Trimtab \(form {FORM + 2}, this one reads 1 to {FORM + 1}\)"
     ) as told:
         again()
     assert "\n" not in str(told.value)
@@ -424,7 +442,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(small_disk: Path, task: T
         fill(small_disk)
         with pytest.raises(OSError, match="No space left") as told:
             add(one, "x" * 10_000)
-        assert "no space left on the disk; make room" in in_words(told.value)
+        assert "no space left on the disk; make room" in os_error_message(told.value)
         assert {path.name for path in (small_disk / "artifacts").iterdir()} == before
         (small_disk / "filler").unlink()
         assert [found.version for found in one.list()] == [1]
@@ -434,7 +452,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(small_disk: Path, task: T
 BOUNDED = """
 import resource, signal, sys
 from pathlib import Path
-from trimtab.base.errors import TrimtabError, in_words
+from trimtab.base.errors import TrimtabError, os_error_message
 from trimtab.base.task import load_task
 from trimtab.upkeep.registry import registry
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -448,7 +466,7 @@ with registry(load_task(Path(sys.argv[1]))) as one:
             if number == 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     except OSError as error:
-        print(done, in_words(error))
+        print(done, os_error_message(error))
 """
 
 

@@ -1,1 +1,1 @@
-"""One arm from its weights and its context to its answers."""
+"""Training, context selection, calibration and measurement of one arm."""

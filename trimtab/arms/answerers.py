@@ -1,4 +1,4 @@
-"""An arm ready to answer: its weights on, its prompts built, one question or many."""
+"""Answering with an arm: attaches its weights and builds its prompts, for one question or many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
 from trimtab.base.codec import read_record
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import HEAD, is_taught, is_trained, method_of
+from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.inference.engine import Engine
@@ -37,14 +37,15 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArm:
-    """`many` answers prompts together; `alone` one prompt as a server would, what all prompts share read beforehand.
+    """An arm whose weights are attached. `answer_batch` answers prompts together; `answer_one` answers one prompt as a
+    server would, with the common prefix of all prompts precomputed.
 
-    `engine` is what `alone` writes with; None where answers are chosen, or come from an endpoint.
+    `engine`: the text generator of `answer_one`; None if answers are chosen labels or come from an endpoint.
     """
 
     builder: PromptBuilder
-    many: Answerer
-    alone: Callable[[Prompt], Generation]
+    answer_batch: Answerer
+    answer_one: Callable[[Prompt], Generation]
     engine: Engine | None = None
 
 
@@ -58,10 +59,12 @@ def ready_arm(
     *,
     replies: Path | None = None,
 ) -> Iterator[ReadyArm]:
-    """Inside, the arm answers. Trained weights come from what `run` holds, so what is measured is what was saved; its calibration too.
+    """Context manager: yields the arm ready to answer. Weights and calibration are loaded from `run`, so that the saved
+    ones are measured.
 
-    `sample` are questions whose prompts show what all prompts of this arm begin with. An endpoint's answers are paid for: with
-    `replies` those of `many` are kept in this file and not asked again; `alone`, whose seconds count, always asks.
+    `sample`: questions whose prompts show the common prefix of this arm's prompts. Answers of an endpoint cost
+    money: with `replies`, those of `answer_batch` are kept in this file and not requested again; `answer_one`, which
+    is timed, always requests.
     """
     calibration = read_calibration(run)
     if not method_of(arm).uses_base:
@@ -72,7 +75,7 @@ def ready_arm(
             many = asking = extract_answerer(session.task.task.unknown, context.threshold)
         else:
             many = asking = _calibrated(linear_answerer(session, run / "adapter"), calibration)
-        yield ReadyArm(builder=builder, many=many, alone=lambda prompt: asking([prompt])[0])
+        yield ReadyArm(builder=builder, answer_batch=many, answer_one=lambda prompt: asking([prompt])[0])
         return
     base = session.fresh_base()
     if is_trained(arm):
@@ -83,47 +86,48 @@ def ready_arm(
             head = load_head(base, run / "adapter")
             many = _calibrated(head_answerer(session, head), calibration)
             alone = _calibrated(_head_alone(session, head, builder.prompts(sample)), calibration)
-            yield ReadyArm(builder=builder, many=many, alone=lambda prompt: alone([prompt])[0])
+            yield ReadyArm(builder=builder, answer_batch=many, answer_one=lambda prompt: alone([prompt])[0])
             return
-        asked = builder.prompts(sample)
+        prompt_ids = builder.prompts(sample)
         if session.task.task.kind == "classify":
             yield ReadyArm(
                 builder=builder,
-                many=lambda prompts: session.answer(prompts, calibration=calibration),
-                alone=session.choose_alone(asked, calibration),
+                answer_batch=lambda prompts: session.answer(prompts, calibration=calibration),
+                answer_one=session.label_chooser(prompt_ids, calibration),
             )
             return
-        engine = session.engine(asked)
+        engine = session.engine(prompt_ids)
         yield ReadyArm(
             builder=builder,
-            many=builder.answer,
-            alone=lambda prompt: builder.answer([prompt], engine=engine)[0],
+            answer_batch=builder.answer,
+            answer_one=lambda prompt: builder.answer([prompt], engine=engine)[0],
             engine=engine,
         )
 
 
-def score_on(
+def score_on_dev(
     session: Session, examples: Sequence[Example], builder: PromptBuilder, answer: Answerer, scorer: Scorer | None
 ) -> tuple[float, dict[str, float]]:
-    """The task's metric over dev questions, answered by whichever weights are on; and the score of each, by its id."""
+    """Return the task's metric over dev questions under the attached weights, and the score of each question by id."""
     task, prompts = session.task, builder.prompts(examples)
     answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
-    said, right = [one.answer for one in answers], [one.reference for one in answers]
-    value = aggregate(task.metric, said, right, [one.score for one in answers])
+    predicted, right = [one.answer for one in answers], [one.reference for one in answers]
+    value = aggregate(task.metric, predicted, right, [one.score for one in answers])
     return value, {one.item_id: one.score for one in answers}
 
 
-def head_answerer(session: Session, head: ClassificationHead, held: Prefix | None = None) -> Answerer:
-    """Answers by a classification head, for the weights that are on: one pass over each prompt, its seconds shared by tokens.
+def head_answerer(session: Session, head: ClassificationHead, prefix: Prefix | None = None) -> Answerer:
+    """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt,
+    its seconds shared by tokens.
 
-    `held` is a beginning of the prompts that was read before.
+    `prefix`: a precomputed beginning of the prompts.
     """
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         began = time.perf_counter()
-        asked = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-        chances_PC = class_probabilities(head, last_hidden_states(session.base, asked, pinned=held)).tolist()
-        each = (time.perf_counter() - began) / max(1, sum(map(len, asked)))
+        prompt_ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
+        chances_PC = class_probabilities(head, last_hidden_states(session.base, prompt_ids, pinned=prefix)).tolist()
+        each = (time.perf_counter() - began) / max(1, sum(map(len, prompt_ids)))
         return [
             Generation(
                 id=prompt.id,
@@ -134,20 +138,20 @@ def head_answerer(session: Session, head: ClassificationHead, held: Prefix | Non
                 probability=max(row),
                 probabilities=dict(zip(head.labels, row, strict=True)),
             )
-            for prompt, ids, row in zip(prompts, asked, chances_PC, strict=True)
+            for prompt, ids, row in zip(prompts, prompt_ids, chances_PC, strict=True)
         ]
 
     return answer
 
 
 def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Prompt]) -> Answerer:
-    """Answers by a head, what all prompts begin with read beforehand."""
+    """Return an answerer by a head with the common prefix of the prompts precomputed."""
     ids = [session.encoder.prompt(prompt.messages) for prompt in sample]
     return head_answerer(session, head, prefill_prefix(session.base, ids[0][: shared_length(ids)]) if ids else None)
 
 
 def read_calibration(run: Path) -> Calibration | None:
-    """How the labels of a run are weighed; None where none was kept, as for text and for arms of an older version."""
+    """Return the label calibration of a run; None if none was saved, as for text and for arms of an older version."""
     file = run / CALIBRATION_FILE
     if not file.is_file():
         return None
@@ -158,12 +162,12 @@ def read_calibration(run: Path) -> Calibration | None:
 
 
 def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
-    """The answerer with its probabilities at the temperature that was kept; the answers stay."""
+    """Return the answerer with its probabilities at the saved temperature; the answers do not change."""
     if calibration is None:
         return answer
     temperature = calibration.temperature
 
-    def weighed(one: Generation) -> Generation:
+    def recalibrated(one: Generation) -> Generation:
         chances = tempered(one.probabilities, temperature)
         return replace(
             one,
@@ -173,14 +177,14 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
             plain_probability=one.probability,
         )
 
-    return lambda prompts: [weighed(one) for one in answer(prompts)]
+    return lambda prompts: [recalibrated(one) for one in answer(prompts)]
 
 
-def lacking_keys(task: Task) -> dict[str, str]:
-    """The arms that ask or imitate an endpoint whose key is not set, each with what to do; nothing is sent."""
+def missing_api_keys(task: Task) -> dict[str, str]:
+    """Return the arms that use an endpoint whose API key is not set, each with the remedy. Nothing is sent."""
     lacking: dict[str, str] = {}
     for arm in task.arms:
-        endpoint = arm.endpoint or (task.teacher.api if is_taught(arm) else None)
+        endpoint = arm.endpoint or (task.teacher.api if imitates_teacher(arm) else None)
         if endpoint:
             try:
                 remote_model(task.api[endpoint])
@@ -193,6 +197,6 @@ def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer
     table = session.task.api[arm.endpoint or ""]
     model = remote_model(table, replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
-    if table.api != "chat":  # it writes nothing, so that no length has to be counted
+    if table.api != "chat":  # a decision endpoint writes no text, so no length has to be counted
         return lambda prompts: model.generate(prompts, 0, labels)
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

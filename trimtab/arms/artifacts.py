@@ -1,4 +1,4 @@
-"""What an arm may spend before it is measured, and what has been made of it by then."""
+"""Records of building an arm: the allowance for search and training, and the artifact that results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trimtab.training.monitor import EvalRecord, Health
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What every arm may spend after the study's budget was looked at: seconds of searching on dev; `epochs` None leaves the default.
+    """What every arm may spend: seconds of search on dev, seeds, and epochs (None for the default).
 
-    `weighs`: whether it is chosen on dev how labels are weighed also where nothing else is searched.
+    `weighs`: True if the calibration of labels is chosen on dev even where nothing else is searched.
     """
 
     seeds: int = 1
@@ -25,19 +25,21 @@ class Allowance:
     weighs: bool = False
 
     @property
-    def looks_at_dev(self) -> bool:
-        """Whether there is time to choose anything on dev."""
+    def may_search(self) -> bool:
+        """True if there is time to choose anything on dev."""
         return self.search_seconds > 0 or self.weighs
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedWeights:
-    """What making an arm's weights came to, all stages together; `best` is the reading on dev of the weights that were kept.
+    """The result of training an arm's weights, all stages together. `best`: the dev evaluation of the weights that were
+    kept.
 
-    `epochs`: of the last stage, as far as it came. `planned_steps`: as many as there would have been, had dev not ended a stage. `dev_scores`: what these scored on dev questions, by id. `pair_accuracy`: of the judged answers that were held out for the test,
-    the share that is told right, and of how many; None where no stage learns from judged answers.
-    `fee`: of an endpoint whose answers were imitated, in the task's currency. `recipe`: how they were made, None where nothing was trained on the loop; `effort`: the search that found it. `exposure`: of the
-    canaries that they were trained on, where the task asks for any.
+    `epochs`: of the last stage, as trained. `planned_steps`: the steps without early stopping. `dev_scores`: the
+    score of each dev question, by id. `pair_accuracy`: the share of held-out test pairs that are ranked right, and
+    their number; None unless a stage learns from preferences. `fee`: of the teacher's endpoint, in the task's
+    currency. `recipe`: None if the training loop trained nothing. `effort`: the search that found the recipe.
+    `exposure`: of the canaries, if the task has any.
     """
 
     seconds: float = 0.0
@@ -57,7 +59,9 @@ class TrainedWeights:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What is told beside an arm's score; nothing where nothing was trained on the loop."""
+        """Return the training figures that are reported beside an arm's score; empty if the training loop trained
+        nothing.
+        """
         counted = {
             "skipped_rows": self.skipped,
             "train_tokens": self.tokens,
@@ -75,10 +79,10 @@ NOTHING = TrainedWeights()
 
 @dataclass(frozen=True, kw_only=True)
 class ArmArtifact:
-    """An arm that is ready to be measured: what it is shown, its weights seed by seed, and what finding them took.
+    """An arm that is ready to be measured: its context, its weights by seed, and the cost of finding them.
 
-    `dev_scores`: of dev questions that it answered on the way, by id. `anew`: made for this measurement, not taken from another.
-    `processor_share`: what other programs left of the processor meanwhile.
+    `dev_scores`: the score of each dev question that was answered on the way, by id. `is_new`: True if it was built
+    for this measurement. `processor_share`: the share of the processor that other programs left meanwhile.
     """
 
     context: Context
@@ -91,28 +95,28 @@ class ArmArtifact:
     peak_mb: float = 0.0
     dev_scores: Mapping[str, float] = field(default_factory=dict)
     learning: LearningCurve | None = None
-    anew: bool = True
+    is_new: bool = True
     processor_share: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Seconds of making it, search included."""
+        """Return the seconds of building it, search included."""
         return self.choose_seconds + self.index_seconds + sum(trained.seconds for trained in self.trained)
 
     @property
     def chosen(self) -> dict[str, float | int | str]:
-        """What was chosen, by the names of the task file's settings; of the epochs those that were trained."""
+        """Return the selected settings by their names in the task file; the epochs as trained."""
         first = self.trained[0]
         found = {**self.context.chosen(), **(first.recipe.chosen() if first.recipe else {})}
         return {**found, "epochs": round(first.epochs, 3)} if "epochs" in found else found
 
 
-def both_efforts(asked: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
-    """The search of what an arm is shown and that of how it is trained, as one."""
-    return asked.and_then(trained) if asked and trained else asked or trained
+def combine_efforts(context_effort: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:
+    """Return the search of the context and the search of the training settings as one."""
+    return context_effort.and_then(trained) if context_effort and trained else context_effort or trained
 
 
-def beside_training(asked: ArmEffort | None, trained: ArmEffort | None) -> float:
-    """Seconds of everything tried but the training that was kept, which counts as training."""
+def search_overhead(context_effort: ArmEffort | None, trained: ArmEffort | None) -> float:
+    """Return the seconds of all trials except the training that was kept, which counts as training."""
     tried = [trial.seconds for trial in trained.trials if not trial.kept] if trained else []
-    return (asked.seconds if asked else 0.0) + sum(tried)
+    return (context_effort.seconds if context_effort else 0.0) + sum(tried)

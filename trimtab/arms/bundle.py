@@ -1,4 +1,4 @@
-"""An arm as a folder: its weights, the index, the documents, the shots and the instruction, opened again without its task."""
+"""Bundles: an arm as a folder with weights, index, documents, shots and instruction, loadable without its task file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trimtab.base.results import ArmResult, Volume
 from trimtab.base.sanitize import printable, visible
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.data.audit import audit_rows
-from trimtab.data.prompts import Shot, compose
+from trimtab.data.prompts import Shot, build_prompt
 from trimtab.export.hf import set_base_name
 from trimtab.export.signing import verify_folder
 from trimtab.model.checkpoint_files import changed_files
@@ -39,21 +39,23 @@ BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
     "shots.json",
     "questions.json",
 )
-RUN = "run"  # holds `adapter/` and `calibration.json`, as the folder of a training run does
+RUN = "run"  # contains `adapter/` and `calibration.json`, like the folder of a training run
 _UNCHECKED = (
-    "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so that it is not "
-    "checked whether the models on this machine are those that it was made with; export it again to have that checked"
+    "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so Trimtab "
+    "cannot "
+    "check that the models on this machine are those it was made with; export it again to have that checked"
 )
 QUESTION, PASSAGE = "{question}", "{passage}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with places for the question and the passages.
+    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with placeholders for the question and the
+    passages.
 
-    `id` is that of the run or the study which made the arm, `result` what a study measured of it, `volume` for how many questions its cost is,
-    `precision` what it was measured in. `files`: of the models that it answers with (`base`, `embedding`, `reranker`) the hash of every
-    file; None in a bundle of an earlier version.
+    `id`: the run or study that made the arm. `result`: its measurement by a study. `volume`: the number of questions
+    its cost is for. `precision`: as measured. `files`: the hash of every file of its models (`base`, `embedding`,
+    `reranker`); None in a bundle of an earlier version.
     """
 
     id: str
@@ -79,30 +81,31 @@ class Bundle:
 
 @dataclass(frozen=True, kw_only=True)
 class BundledDocuments:
-    """`documents.json`."""
+    """`documents.json`: the documents of the index."""
 
     documents: tuple[Document, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundledShots:
-    """`shots.json`: the examples shown before a question, or those that the nearest are taken from."""
+    """`shots.json`: the fixed few-shot examples, or the pool of the nearest ones."""
 
     shots: tuple[Example, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredQuestions:
-    """`questions.json`: test questions, and what the arm as measured answered."""
+    """`questions.json`: test questions and the answers of the arm as measured."""
 
     questions: tuple[StoredQuestion, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundledArm:
-    """An arm out of its bundle: what it answers with, where its weights lie, and stored questions to try it by.
+    """An arm loaded from its bundle, with its session, the folder of its weights, and stored questions to verify it
+    with.
 
-    `notes`: what whoever opens it should know, a line each.
+    `notes`: remarks for whoever opens it, a line each.
     """
 
     arm: Arm
@@ -122,7 +125,7 @@ def write_bundle(
     saved: SavedArm | None = None,
     stored: Sequence[StoredQuestion] = (),
 ) -> None:
-    """Write what an arm answers with; of the rows only those that it shows, or may show, and `stored`."""
+    """Write everything that an arm answers with; of the rows only its shots, or their pool, and `stored`."""
     task = session.task
     near = session.workspace.splits["train"] if context.shot_kind in SHOT_CHOOSERS else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
@@ -169,11 +172,12 @@ def write_bundle(
 def open_bundle(
     folder: Path, *, signed_by: Path | None = None, near: Path | None = None, base: Base | None = None
 ) -> BundledArm:
-    """An arm out of its bundle.
+    """Load an arm from its bundle.
 
-    `signed_by`: the public key that must have signed it, told before anything of it is read. `near` is where relative names of models
-    begin (the bundle itself), `base` one that is loaded. Raises MissingError where there is no bundle, InputError for one that is
-    damaged, holds links or is not as it was signed, and where a model on this machine is not the one that it was made with.
+    `signed_by`: the public key that must have signed it, verified before anything is read. `near`: the folder that
+    relative model names start from (default: the bundle). `base`: a base model that is already loaded. Raises
+    MissingError without a bundle; InputError for one that is damaged, contains links, fails its signature, or was
+    made with other model files than this machine's.
     """
     if not (folder / BUNDLE_FILE).is_file():
         raise MissingError(f"{folder}: no bundle; make one with: trimtab export ARM --format bundle --out FOLDER")
@@ -181,7 +185,7 @@ def open_bundle(
     if signed_by is not None:
         verify_folder(folder, signed_by)
     bundle = read_record(folder / BUNDLE_FILE, Bundle)
-    if bundle.arm.endpoint:  # none is exported, and a strange bundle is not to send questions anywhere
+    if bundle.arm.endpoint:  # endpoints are never exported, and a foreign bundle must not send questions anywhere
         raise InputError("names an endpoint, which no bundle holds", "export it again", file=folder / BUNDLE_FILE)
     _require_sound(bundle, folder / BUNDLE_FILE)
     stored = read_record(folder / QUESTIONS_FILE, StoredQuestions).questions
@@ -204,9 +208,9 @@ def open_bundle(
 
 
 def named_bundle(folder: Path | None, signed_by: Path | None, *others: object) -> BundledArm | None:
-    """The arm of a bundle where one is named, and None where none is.
+    """Return the arm of a bundle if one is given, else None.
 
-    Raises as `open_bundle`, and InputError where an arm or a run is named beside a bundle, or a key without one.
+    Raises as `open_bundle`, and InputError for an arm or a run given beside a bundle, or a key without one.
     """
     if folder is None:
         if signed_by is not None:
@@ -218,7 +222,7 @@ def named_bundle(folder: Path | None, signed_by: Path | None, *others: object) -
 
 
 def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedArm | None) -> dict[str, dict[str, str]]:
-    """The hash of every file of the models that the arm answers with."""
+    """Return the hash of every file of the models that the arm uses."""
     files = model_files(session, [arm])
     if not context.rerank:
         files.pop("reranker", None)
@@ -228,7 +232,7 @@ def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedA
 
 
 def _require_sound(bundle: Bundle, file: Path) -> None:
-    """Raise InputError for values that no export writes: a stranger's bundle may hold any."""
+    """Raise InputError for values that no export writes: a foreign bundle may contain any."""
     try:
         require_arm(bundle.arm)
         require_chosen(bundle.chosen)
@@ -239,18 +243,18 @@ def _require_sound(bundle: Bundle, file: Path) -> None:
 
 
 def _damaged(error: ValueError, file: Path) -> InputError:
-    """What is wrong with a value, pydantic's first finding of several, as an error in one line."""
+    """Return the error, in one line, for a damaged value: pydantic's first finding."""
     problem = str(error)
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
     return InputError(
-        f"is damaged ({printable(problem)})", "take it anew from who made it, or export it again", file=file
+        f"is damaged ({printable(problem)})", "get it again from whoever made it, or export it again", file=file
     )
 
 
 def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
-    """Raise InputError where a model on this machine is not the one that the bundle was made with."""
+    """Raise InputError if a model on this machine is not the one that the bundle was made with."""
     for model, then in (bundle.files or {}).items():
         if model not in WEIGHTS:
             raise InputError(f"names files of an unknown model {model[:40]!r}", "export it again", file=file)
@@ -265,7 +269,7 @@ def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
 
 
 def _workspace(bundle: Bundle, folder: Path, stored: Sequence[StoredQuestion], near: Path) -> Workspace:
-    """What a session works on: shots in the place of training rows, stored questions where prompts are looked at beforehand."""
+    """Return the workspace of a bundle: shots as training rows, stored questions as dev rows for sample prompts."""
     shots = read_record(folder / SHOTS_FILE, BundledShots).shots if (folder / SHOTS_FILE).is_file() else ()
     named = folder / DOCUMENTS_FILE
     documents = read_record(named, BundledDocuments).documents if named.is_file() else ()
@@ -292,7 +296,9 @@ def _workspace(bundle: Bundle, folder: Path, stored: Sequence[StoredQuestion], n
 
 
 def _task(bundle: Bundle, near: Path) -> Task:
-    """The task that a bundle stands for, as far as answering goes; raises ValidationError for values that no task file may have."""
+    """Return the task of a bundle, as far as answering needs it. Raises ValidationError for values that no task file
+    may have.
+    """
     return Task(
         task=TaskTable(
             name=bundle.task,
@@ -317,11 +323,13 @@ def _task(bundle: Bundle, near: Path) -> Task:
 
 
 def prompt_shape(instruction: str, shots: Sequence[Shot], context: Context) -> tuple[Message, ...]:
-    """The turns of a prompt, a place for the question and one for each passage in them; shots only where they are fixed."""
+    """Return the turns of a prompt with placeholders for the question and each passage; with shots only if they are
+    fixed.
+    """
     passages = [
         Passage(id="", document="", title=f"{{title {rank}}}", path=(), text=f"{PASSAGE[:-1]} {rank}}}", source="")
         for rank in range(1, context.passages + 1)
     ]
     hits = [Hit(passage=passage, rank=rank, score=0.0) for rank, passage in enumerate(passages, 1)]
     asked = Example(id="", messages=(Message(role="user", content=QUESTION),), references=())
-    return compose(asked, instruction, shots, hits).messages
+    return build_prompt(asked, instruction, shots, hits).messages

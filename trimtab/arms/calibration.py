@@ -1,4 +1,4 @@
-"""How an arm's label scores are weighed: chosen on dev once its weights are made, and kept with them.
+"""Calibration of an arm's label scores, chosen on dev after training and saved with the weights.
 
 Shapes: N dev questions, L labels.
 """
@@ -22,7 +22,7 @@ from trimtab.base.codec import write_record
 from trimtab.base.config import Effort
 from trimtab.base.grammar import HEAD, REWARD, method_of
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Calibration, Example, Message, Way
+from trimtab.base.records import Arm, Calibration, CalibrationMethod, Example, Message
 from trimtab.measurement.calibration import (
     LEAST_ROWS,
     Floats,
@@ -35,75 +35,78 @@ from trimtab.measurement.calibration import (
 )
 from trimtab.measurement.metrics import aggregate
 
-DEV_QUESTIONS, BATCH_INPUTS = 300, 100  # the most of dev, and of unlabelled training inputs
-CONTENT_FREE = "N/A"  # a question that asks nothing
+DEV_QUESTIONS, BATCH_INPUTS = 300, 100  # maximum number of dev questions, and of unlabelled training inputs
+CONTENT_FREE = "N/A"  # a content-free question
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTrial:
-    """A way of weighing as it does on dev: the scores, the right labels' places, and the temperature that suits it, 1 where none can be fitted."""
+    """One calibration method on dev: scores, indices of the right labels, and the fitted temperature, 1 if none can be
+    fitted.
+    """
 
-    way: Way
+    way: CalibrationMethod
     scores_NL: Floats
     right_N: NDArray[np.integer[Any]]
     offsets_L: Floats | None = None
 
     @property
-    def said(self) -> NDArray[np.integer[Any]]:
-        """Places of the labels that it chooses, `[N]`."""
+    def predicted(self) -> NDArray[np.integer[Any]]:
+        """Return the index of the predicted label of each question, `[N]`."""
         return np.asarray(self.scores_NL.argmax(axis=1))
 
     @property
     def may_be_fitted(self) -> bool:
-        """Whether there are enough right and wrong answers to fit a temperature by."""
-        return may_be_fitted((self.said == self.right_N).tolist())
+        """True if there are enough right and wrong answers to fit a temperature."""
+        return may_be_fitted((self.predicted == self.right_N).tolist())
 
     @property
     def temperature(self) -> float:
-        """The one of least log loss."""
+        """Return the temperature with the smallest log loss."""
         return suiting_temperature(self.scores_NL, self.right_N)
 
     @property
     def hits(self) -> Floats:
-        """1 for each question that gets its label, else 0."""
-        return np.asarray(self.said == self.right_N, dtype=float)
+        """Return 1 for each question with the right label, else 0, `[N]`."""
+        return np.asarray(self.predicted == self.right_N, dtype=float)
 
-    def worth(self, metric: str, labels: Sequence[str]) -> float:
-        """The task's metric."""
-        said, right = [labels[place] for place in self.said], [(labels[place],) for place in self.right_N]
-        return aggregate(metric, said, right, self.hits.tolist())
+    def metric_value(self, metric: str, labels: Sequence[str]) -> float:
+        """Return the task's metric."""
+        predicted, right = [labels[place] for place in self.predicted], [(labels[place],) for place in self.right_N]
+        return aggregate(metric, predicted, right, self.hits.tolist())
 
     @property
     def log_loss(self) -> float:
-        """Nats a question, at the temperature that suits it."""
+        """Return the log loss at the fitted temperature, in nats per question."""
         return log_loss(self.scores_NL, self.right_N, self.temperature)
 
 
 def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress: Progress) -> float:
-    """Choose on dev how an arm's labels are weighed, and fit one temperature, by the weights that `run` holds; the seconds it took.
+    """Choose the calibration of an arm's labels on dev, with the weights in `run`, and fit its temperature. Return the
+    seconds.
 
-    Kept as `calibration.json` in `run`, where `ready` finds it. Nothing is done for text, nor for endpoints: their answers are
-    paid for; nor for an arm that scores answers.
+    It is saved as `calibration.json` in `run`, where `ready_arm` finds it. Text, endpoints (whose answers cost
+    money) and arms that score answers are not calibrated.
     """
     if session.task.task.kind != "classify" or arm.endpoint or REWARD in arm.stages:
         return 0.0
     began = time.perf_counter()
     progress.emit("choose", note="labels weighed on dev")
-    (run / CALIBRATION_FILE).unlink(missing_ok=True)  # of a former call: what is asked here is not calibrated
-    labels = session.workspace.labels  # of the training rows: dev may have others, which nobody can give
-    dev = [one for one in session.part("dev", DEV_QUESTIONS) if one.references[0] in labels]
+    (run / CALIBRATION_FILE).unlink(missing_ok=True)  # from an earlier call: scores here must be uncalibrated
+    labels = session.workspace.labels  # labels of the training rows: dev may have others, which cannot be predicted
+    dev = [one for one in session.subset("dev", DEV_QUESTIONS) if one.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
-        with ready_arm(session, arm, context, run) as able:
+        with ready_arm(session, arm, context, run) as ready:
             scored_as_text = method_of(arm).uses_base and HEAD not in arm.stages
-            found = _of_text(session, able, dev) if scored_as_text else _of_chances(able, dev)
+            found = _calibrate_text(session, ready, dev) if scored_as_text else _calibrate_probabilities(ready, dev)
     run.mkdir(parents=True, exist_ok=True)
     write_record(run / CALIBRATION_FILE, found)
     return time.perf_counter() - began
 
 
-def questions_weighed(session: Session, arm: Arm) -> int:
-    """How many prompts `calibrate` asks, to foretell its time."""
+def calibration_questions(session: Session, arm: Arm) -> int:
+    """Return the number of prompts that `calibrate` evaluates, for predicting its time."""
     if session.task.task.kind != "classify" or arm.endpoint:
         return 0
     splits = session.workspace.splits
@@ -111,26 +114,26 @@ def questions_weighed(session: Session, arm: Arm) -> int:
     return 0 if dev < LEAST_ROWS else dev if HEAD in arm.stages else dev + train + 1
 
 
-def planned_weighing(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
-    """What choosing how labels are weighed takes, where asking one question takes `each` seconds."""
-    asked = questions_weighed(session, arm) if effort in SEARCH_SPACES else 0
+def plan_calibration(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
+    """Return the planned trials of `calibrate`, where one question takes `each` seconds."""
+    asked = calibration_questions(session, arm) if effort in SEARCH_SPACES else 0
     return (TrialPlan(what="ways of weighing labels", count=4, seconds=each * asked, beside=True),) if asked else ()
 
 
-def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibration:
-    """For labels that are scored as text: the best of the four ways.
+def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
+    """Return the best of four calibrations of label scores of text.
 
-    A way that gets too few of dev right, or wrong, for a temperature to be fitted is not taken; raw always may be.
+    A method with too few right or wrong dev answers for a temperature is not used; raw scores always may be.
     """
     labels, lengths = session.workspace.labels, session.label_lengths
     right_N = np.array([labels.index(one.references[0]) for one in dev])
     nothing = Example(id="content-free", messages=(Message(role="user", content=CONTENT_FREE),), references=())
     sums_NL, null_L, batch_L = (
-        session.label_sums(able.builder.prompts(asked))
-        for asked in (dev, [nothing], session.part("train", BATCH_INPUTS))
+        session.label_sums(ready.builder.prompts(asked))
+        for asked in (dev, [nothing], session.subset("train", BATCH_INPUTS))
     )
     tried = [CalibrationTrial(way="raw", scores_NL=sums_NL, right_N=right_N)]
-    offsets: tuple[tuple[Way, Floats | None], ...] = (
+    offsets: tuple[tuple[CalibrationMethod, Floats | None], ...] = (
         ("mean", None),
         ("pmi", mean_offsets(null_L)),
         ("batch", mean_offsets(batch_L)),
@@ -139,7 +142,7 @@ def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibr
         scores_NL = label_scores(sums_NL, lengths, per_token=way == "mean", offsets_L=offsets_L)
         one = CalibrationTrial(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
         tried += [one] if one.may_be_fitted else []
-    best = best_way(tried, session.task.metric, labels)
+    best = best_calibration(tried, session.task.metric, labels)
     return Calibration(
         way=best.way,
         per_token=best.way == "mean",
@@ -149,27 +152,28 @@ def _of_text(session: Session, able: ReadyArm, dev: Sequence[Example]) -> Calibr
     )
 
 
-def best_way(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
-    """Of the ways whose metric is within one paired standard error of the best one's, that of the least log loss, the first of equals.
+def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
+    """Return the trial with the smallest log loss among those within one paired standard error of the best metric; the
+    first of equals.
 
-    A question or two more of dev say less than the log loss does, which every question moves.
+    One or two dev questions are weaker evidence than the log loss, which every question changes.
     """
-    worth = [one.worth(metric, labels) for one in tried]
-    top = tried[max(range(len(tried)), key=worth.__getitem__)]
+    metric_value = [one.metric_value(metric, labels) for one in tried]
+    top = tried[max(range(len(tried)), key=metric_value.__getitem__)]
 
     def error(one: CalibrationTrial) -> float:
         gaps_N = top.hits - one.hits
         return float(gaps_N.std(ddof=1) / len(gaps_N) ** 0.5)
 
-    near = [one for one, own in zip(tried, worth, strict=True) if max(worth) - own <= error(one)]
+    near = [one for one, own in zip(tried, metric_value, strict=True) if max(metric_value) - own <= error(one)]
     return min(near, key=lambda one: one.log_loss)
 
 
-def _of_chances(able: ReadyArm, dev: Sequence[Example]) -> Calibration:
-    """For arms that give probabilities without scoring text: the temperature alone."""
-    given = able.many(able.builder.prompts(dev))
-    labels = list(given[0].probabilities)  # an arm that learnt from rows knows their labels alone
-    known = [(one, row.references[0]) for one, row in zip(given, dev, strict=True) if row.references[0] in labels]
+def _calibrate_probabilities(ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
+    """Return the calibration of an arm whose probabilities are not label scores of text: the temperature alone."""
+    generations = ready.answer_batch(ready.builder.prompts(dev))
+    labels = list(generations[0].probabilities)  # a trained classifier knows the labels of its training rows alone
+    known = [(one, row.references[0]) for one, row in zip(generations, dev, strict=True) if row.references[0] in labels]
     if not known:
         return Calibration()
     chances_NL = np.array([[one.probabilities[label] for label in labels] for one, _ in known])

@@ -1,4 +1,4 @@
-"""Canaries: made rows with random digits among the training rows, and how far the weights remember them word for word."""
+"""Memorisation test: canary rows with random digits are added to the training rows, and their exposure is measured."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from trimtab.measurement.exposure import exposures
 from trimtab.training.batch import TrainingRow
 from trimtab.training.sft import answer_rows, row_losses
 
-CONTROLS = 255  # never trained on: up to 8 bits can be shown
+CONTROLS = 255  # never trained on; with so many, up to 8 bits of exposure can be shown
 DIGITS = 9
 _ONSETS, _VOWELS, _ENDS = "bdfgklmnprstvz", "aeiou", "lmnrs"
 
 
 def canaries(count: int, seed: int) -> tuple[Example, ...]:
-    """So many made rows: whose number is asked, a made name, and random digits as the answer; the first of more are the same."""
+    """Return `count` canary rows: a question for the number of an invented name, with random digits as the answer. A
+    larger count extends a smaller one.
+    """
     return tuple(_made(f"canary:{seed}:{number}") for number in range(count))
 
 
 def controls(seed: int) -> tuple[Example, ...]:
-    """Rows of the same distribution that nothing is ever trained on."""
+    """Return rows of the same distribution that are never trained on."""
     return tuple(_made(f"control:{seed}:{number}") for number in range(CONTROLS))
 
 
@@ -43,13 +45,15 @@ def _word(draw: random.Random) -> str:
 
 
 def canary_rows(session: Session) -> list[TrainingRow]:
-    """The canaries as they are trained on, under the instruction alone whatever the arm's context is; none unless the task asks for any."""
+    """Return the canaries encoded for training, under the instruction alone whatever the arm's context; empty unless
+    the task requests them.
+    """
     data = session.task.data
     return _encoded(session, canaries(data.canaries, data.split.seed)) if data.canaries else []
 
 
 def exposure(session: Session, progress: Progress) -> Exposure | None:
-    """How far the weights that are on remember the canaries that they were trained on; None where the task asks for none."""
+    """Return the exposure of the canaries under the attached weights; None if the task has none."""
     rows = canary_rows(session)
     if not rows:
         return None

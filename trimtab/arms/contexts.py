@@ -1,4 +1,4 @@
-"""What the model sees: the instruction, worked examples, examples like the question, or passages."""
+"""Contexts: what a prompt contains besides the question: instruction, few-shot examples, retrieved passages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from trimtab.arms.session import MOST_PASSAGES, Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
-from trimtab.data.prompts import Shot, compose, under_passages
+from trimtab.data.prompts import Shot, build_prompt, with_passages
 from trimtab.inference.engine import Engine
 from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.search import EVEN
+from trimtab.retrieval.search import EQUAL_WEIGHT
 
-# What each number of a context may be, the smallest and the largest.
+# Smallest and largest value of each number of a context.
 _BOUNDS = {
     "passages": (0, MOST_PASSAGES),
     "shots": (0, 64),
@@ -32,15 +32,17 @@ _BOUNDS = {
     "rerank": (0, 1),
     "threshold": (0, 1),
 }
-SENTENCES_SHOWN = 3  # by the arm `extract`, the first of them its answer
-USUAL_THRESHOLD = 0.15  # without labelled questions to choose it on (`benchmarks/extract.py`)
+SENTENCES_SHOWN = 3  # sentences of the arm `extract` that are shown; the first is its answer
+USUAL_THRESHOLD = 0.15  # default without labelled questions to choose it on (`benchmarks/extract.py`)
 FRACTIONS = ("vector_weight", "threshold")
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassageMix:
-    """What training prompts show of passages, as shares: of prompts whose right passage is left out, and of the others beside it that stay."""
+    """Shares for passages in training prompts: the share of prompts without their right passage, and the share of
+    distractors that are kept.
+    """
 
     gold_missing: float = 0.1
     distractors: float = 1.0
@@ -51,12 +53,13 @@ USUAL_MIX = PassageMix()
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A way of asking: how many passages and shots stand before the question, which kind of shots, and under which instruction.
+    """The content of a prompt: number of passages and shots, kind of shots, and instruction.
 
-    `draw`: which of the draws of fixed shots. `shot_passages`: each shot stands under its own right passage. `instruction`: None for
-    the task's own. `chunk_words`: of a passage, 0 for the usual; `vector_weight`: the share of the vectors in a search; `rerank`: the
-    task's model for it, where it names one, puts what was found in order. `threshold`: of the arm `extract`, the least probability with
-    which it gives a sentence as the answer; None for all other arms. `quote`: the answer may only be words of the passages.
+    `draw`: the seed of the fixed shots. `shot_passages`: each shot has its own right passage. `instruction`: None
+    for the task's own. `chunk_words`: words of a passage, 0 for the default. `vector_weight`: the weight of the
+    vector search. `rerank`: use the task's reranker, if it names one. `threshold`: the smallest probability at which
+    the arm `extract` answers with a sentence; None for all other arms. `quote`: the answer may only contain words of
+    the passages.
     """
 
     passages: int = 0
@@ -66,15 +69,15 @@ class Context:
     shot_passages: int = 0
     instruction: str | None = None
     chunk_words: int = 0
-    vector_weight: float = EVEN
+    vector_weight: float = EQUAL_WEIGHT
     rerank: int = 1
     threshold: float | None = None
     quote: bool = False
 
     def chosen(self) -> dict[str, float | int | str]:
-        """What it is made of, where it is not the instruction alone; numbers by the names of the task file's settings."""
+        """Return its settings by their names in the task file; empty for the instruction alone."""
         found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
-        if self.vector_weight != EVEN:
+        if self.vector_weight != EQUAL_WEIGHT:
             found["vector_weight"] = self.vector_weight
         if not self.rerank:
             found["rerank"] = 0
@@ -84,17 +87,19 @@ class Context:
 
     @property
     def words(self) -> int:
-        """Words of a passage."""
+        """Return the number of words of a passage."""
         return self.chunk_words or WORDS
 
     @property
     def is_instruction_alone(self) -> bool:
-        """Whether nothing stands before the question."""
+        """True if the prompt has no shots and no passages."""
         return not (self.passages or self.shots)
 
 
 def require_chosen(chosen: Mapping[str, object]) -> None:
-    """Raise ValueError for what was not chosen by a search or a setting: an unknown name, or a value out of bounds."""
+    """Raise ValueError for settings that no search or task file can have produced: an unknown name, or a value out of
+    range.
+    """
     for name, value in chosen.items():
         if name == "instruction" and isinstance(value, str):
             continue
@@ -105,7 +110,7 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
 
 
 def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:
-    """The context of an arm: what was `chosen`, else what its settings fix, else the usual."""
+    """Return the context of an arm: `chosen` settings first, then the arm's own, then the defaults."""
     known = {**arm.settings, **(chosen or {})}
     if arm.weights == "extract":
         return Context(
@@ -128,20 +133,21 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         shot_kind=shots_of(arm),
         quote="quote" in arm.parts,
         instruction=instruction if isinstance(instruction, str) else None,
-        vector_weight=_fraction(known.get("vector_weight"), EVEN),
+        vector_weight=_fraction(known.get("vector_weight"), EQUAL_WEIGHT),
         rerank=0 if known.get("rerank") == 0 else 1,
     )
 
 
 def _fraction(value: object, usual: float) -> float:
-    """A number from 0 to 1, which JSON may have written as a whole one; the usual one where nothing was chosen."""
+    """Return a number from 0 to 1, which JSON may have written as an integer; the default if nothing was chosen."""
     return float(value) if isinstance(value, int | float) else usual
 
 
 class PromptBuilder:
-    """Builds the prompts of a context. The same function serves training, evaluation and asking.
+    """Builds the prompts of a context. The same function serves training, evaluation and serving.
 
-    `fits`: what the base model's context does not hold is left out; an endpoint's length is not known, so nothing is there.
+    `fits`: passages and shots that exceed the base model's context are left out; False for endpoints, whose length
+    is unknown.
     """
 
     def __init__(self, session: Session, context: Context, *, fits: bool = True) -> None:
@@ -149,46 +155,50 @@ class PromptBuilder:
         own = session.task.task.instruction
         self.instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
-        drawn = fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
+        drawn = draw_fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
         self.fixed = tuple(drawn) if context.shot_kind == "few-shot" else ()
         chooser = SHOT_CHOOSERS.get(context.shot_kind or "")
         self._chosen = chooser(session, pool) if chooser else None
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        """Prompts as they are asked. Passages that do not fit the model's context are dropped, the least similar first.
+        """Return the prompts for questions. Passages that do not fit the model's context are dropped, the least similar
+        first.
 
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
         if self.context.threshold is not None:
-            found = self.session.extracted(examples, self.context.passages)
-            asked = (compose(example, self.instruction) for example in examples)
-            return [replace(prompt, hits=hits) for prompt, hits in zip(asked, found, strict=True)]
-        hits = self._looked_up(examples) if self.context.passages else [()] * len(examples)
+            found = self.session.extract_sentences(examples, self.context.passages)
+            composed = (build_prompt(example, self.instruction) for example in examples)
+            return [replace(prompt, hits=hits) for prompt, hits in zip(composed, found, strict=True)]
+        hits = self._retrieve(examples) if self.context.passages else [()] * len(examples)
         return [
-            self._fitted(example, own, found[: self.context.passages])
+            self._fit_to_context(example, own, found[: self.context.passages])
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
 
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
-        """Answer with the weights that are attached, text with `engine` if given; only in words of the passages if the context quotes."""
+        """Answer with the attached weights, text with `engine` if given; if the context quotes, only with words of the
+        passages.
+        """
         return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:
-        """Raise InputError where a question does not fit the model even without shots and passages, before any are looked up.
+        """Raise InputError if a question does not fit the model even without shots and passages, before any are
+        retrieved.
 
-        By its words and bytes where they suffice: a text that is far too long is not tokenized either.
+        Uses word and byte counts where they suffice: a far too long text is not tokenized either.
         """
         if not self.fits:
             return
-        session, asked = self.session, compose(example, self.instruction).messages
-        fewest = session.encoder.fewest_tokens(asked)
+        session, messages = self.session, build_prompt(example, self.instruction).messages
+        fewest = session.encoder.fewest_tokens(messages)
         require_room(example.id, fewest, answer_tokens, session.context_tokens, at_least=True)
-        if not self.context.is_instruction_alone:  # else whoever tokenizes the prompt finds out
-            require_room(example.id, len(session.encoder.prompt(asked)), answer_tokens, session.context_tokens)
+        if not self.context.is_instruction_alone:  # otherwise tokenizing the prompt decides
+            require_room(example.id, len(session.encoder.prompt(messages)), answer_tokens, session.context_tokens)
 
-    def _looked_up(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
-        """The passages that this context's search finds, the best first."""
+    def _retrieve(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
+        """Return the retrieved passages of each example, best first."""
         context = self.context
         return self.session.hits(
             examples,
@@ -198,40 +208,40 @@ class PromptBuilder:
         )
 
     def _shots(self, examples: Sequence[Example]) -> list[list[Shot]]:
-        """The shots of each example; one of the training rows is not shown its own answer."""
+        """Return the shots of each example; a training row never gets itself as a shot."""
         if self._chosen:
             rows = self._chosen(examples, self.context.shots)
         else:
             rows = [[shot for shot in self.fixed if shot.input != example.input] for example in examples]
-        self._show(shot for row in rows for shot in row)
+        self._to_shots(shot for row in rows for shot in row)
         return [[self._shown[shot.id] for shot in row] for row in rows]
 
-    def _show(self, shots: Iterable[Example]) -> None:
-        """Write shots as they are shown: a question and its answer, where it is so chosen under its right passage."""
+    def _to_shots(self, shots: Iterable[Example]) -> None:
+        """Return examples as shots: question and answer, with the right passage if the context says so."""
         new = list({shot.id: shot for shot in shots if shot.id not in self._shown}.values())
-        hits = self._looked_up(new) if self.context.shot_passages else [()] * len(new)
+        hits = self._retrieve(new) if self.context.shot_passages else [()] * len(new)
         for shot, found in zip(new, hits, strict=True):
-            right = [_shortened(hit, shot.references) for hit in self._right(shot, found)[:1]] if found else []
-            question = under_passages(shot.input, right) if right else shot.input
+            right = [_shortened(hit, shot.references) for hit in self._gold_passages(shot, found)[:1]] if found else []
+            question = with_passages(shot.input, right) if right else shot.input
             self._shown[shot.id] = question, shot.references[0]
 
     def training_prompts(
         self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
     ) -> list[tuple[Prompt, str]]:
-        """Prompts with the answer to imitate.
+        """Return prompts with the answers to imitate.
 
-        With passages (after RAFT, Zhang et al. 2024): the right one among retrieved ones, put in where retrieval missed it, and
-        left out of a share of the prompts; there the answer is the task's `unknown` where the data knows such answers. Of the
-        others beside a right one a share stays.
+        With passages (after RAFT, Zhang et al. 2024): the right passage is among the retrieved ones, added where
+        retrieval missed it and removed from a share of the prompts; there the answer is the task's `unknown` if the
+        data has such answers. Of the distractors beside a right passage a share is kept.
         """
         if not self.context.passages:
             prompts = self.prompts(examples)
             return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
         abstains = any(is_unknown(example, self.session) for example in examples)
         rows = []
-        for example, own, found in zip(examples, self._shots(examples), self._looked_up(examples), strict=True):
+        for example, own, found in zip(examples, self._shots(examples), self._retrieve(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
-            right = self._right(example, found)
+            right = self._gold_passages(example, found)
             missing = bool(right) and draw.random() < mix.gold_missing
             shown = [] if missing else right[:1]
             others = [hit for hit in found if hit not in right][: self.context.passages - len(shown)]
@@ -240,45 +250,53 @@ class PromptBuilder:
             picked = [*shown, *others]
             draw.shuffle(picked)
             answer = self.session.task.task.unknown if missing and abstains else example.references[0]
-            rows.append((self._fitted(example, own, picked), answer))
+            rows.append((self._fit_to_context(example, own, picked), answer))
         return rows
 
-    def find_right(self, examples: Sequence[Example]) -> list[bool]:
-        """Whether each prompt shows a passage that holds the answer, of the documents that the row names where it names any."""
+    def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
+        """Return, for each example, True if its prompt has a passage with the answer, of the documents that the row
+        names, if any.
+        """
         prompts = self.prompts(examples)
         return [
-            any(_is_right(hit, example) for hit in prompt.hits)
+            any(_is_gold(hit, example) for hit in prompt.hits)
             for example, prompt in zip(examples, prompts, strict=True)
         ]
 
-    def with_right_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
-        """The questions whose passages lack a right one that the documents hold, with prompts that it leads."""
+    def with_gold_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
+        """Return the questions whose prompts lack a right passage that the documents contain, with prompts that have it
+        first.
+        """
         put_right = []
         for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
-            right = self._right(example, prompt.hits)
+            right = self._gold_passages(example, prompt.hits)
             if right and right[0] not in prompt.hits:
                 hits = [right[0], *prompt.hits[: self.context.passages - 1]]
-                put_right.append((example, self._fitted(example, own, hits)))
+                put_right.append((example, self._fit_to_context(example, own, hits)))
         return put_right
 
-    def _right(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
-        """The passages that hold the answer: among those found, else among all of the documents that the row names."""
+    def _gold_passages(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
+        """Return the passages with the answer: of the retrieved ones, else of all passages in the documents that the
+        row names.
+        """
         if is_unknown(example, self.session):
             return []
-        right = [hit for hit in found if _is_right(hit, example)]
+        right = [hit for hit in found if _is_gold(hit, example)]
         if right or not example.passages:
             return right
         unranked = (
             Hit(passage=passage, rank=1, score=0.0)
             for passage in self.session.index_of(self.context.words).passages.values()
         )
-        return [hit for hit in unranked if _is_right(hit, example)]
+        return [hit for hit in unranked if _is_gold(hit, example)]
 
-    def _fitted(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
-        """The prompt with as much of the context as the model takes: passages go before shots do, the least alike first."""
+    def _fit_to_context(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
+        """Return the prompt with as much of the context as fits the model: passages are dropped before shots, the least
+        similar first.
+        """
         shots, hits = list(shots), list(hits)
         while True:
-            prompt = compose(example, self.instruction, shots, hits)
+            prompt = build_prompt(example, self.instruction, shots, hits)
             if not self.fits or not (shots or hits) or self._has_room(prompt):
                 return prompt
             if hits:
@@ -291,8 +309,8 @@ class PromptBuilder:
         return len(self.session.encoder.prompt(prompt.messages)) <= room
 
 
-def _is_right(hit: Hit, example: Example) -> bool:
-    """Whether a passage holds an answer, and is one of those that the row names where it names any."""
+def _is_gold(hit: Hit, example: Example) -> bool:
+    """True if a passage contains an answer and is of a document that the row names, if it names any."""
     text = hit.passage.text.casefold()
     if not any(reference.casefold() in text for reference in example.references):
         return False
@@ -300,22 +318,26 @@ def _is_right(hit: Hit, example: Example) -> bool:
 
 
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
-    """A passage cut to the sentence that holds an answer and its neighbours: a shot is to be short."""
-    said = sentences(hit.passage.text)
-    places = [n for n, one in enumerate(said) if any(right.casefold() in one.casefold() for right in references)]
+    """Return a passage cut to the sentence with an answer and its neighbours: shots must be short."""
+    text_sentences = sentences(hit.passage.text)
+    places = [
+        n for n, one in enumerate(text_sentences) if any(right.casefold() in one.casefold() for right in references)
+    ]
     if not places:
         return hit
-    text = " ".join(said[max(0, places[0] - 1) : places[0] + 2])
+    text = " ".join(text_sentences[max(0, places[0] - 1) : places[0] + 2])
     return replace(hit, rank=1, passage=replace(hit.passage, text=text))
 
 
 def is_unknown(example: Example, session: Session) -> bool:
-    """Whether the right answer of a row is to abstain."""
+    """True if the right answer of a row is to abstain."""
     return example.references[0].strip().casefold() == session.task.task.unknown.strip().casefold()
 
 
-def fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
-    """The same examples for every question: a draw of short ones, no answer or group twice while there is a choice."""
+def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
+    """Return the same examples for every question: a random draw of short ones, no answer or group twice while there is
+    a choice.
+    """
     seed = ("shots", str(draw)) if draw else ("shots",)
     order = sorted(pool, key=lambda example: sha256_text(*seed, example.id))
     median = sorted(len(example.input) for example in pool)[len(pool) // 2] if pool else 0
@@ -331,28 +353,30 @@ def fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Exam
 
 
 class NearestShots:
-    """Training examples most like the question by embedding, the most alike last; never the question itself."""
+    """Chooses the training examples most similar to the question by embedding, the most similar last; never the
+    question itself.
+    """
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool
-        self._vectors_PD = session.embedded([example.input for example in pool])
+        self._vectors_PD = session.embed([example.input for example in pool])
 
     def __call__(self, examples: Sequence[Example], count: int) -> list[list[Example]]:
-        """For each example its `count` shots."""
+        """Return `count` shots for each example."""
         if not examples:
             return []
         alike_NP = self.session.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
         chosen = []
         for example, row in zip(examples, alike_NP, strict=True):
             alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
-            own = list(islice((shot for shot in alike if self._may_stand(shot, example)), count))
+            own = list(islice((shot for shot in alike if self._is_allowed(shot, example)), count))
             chosen.append(own[::-1])
         return chosen
 
-    def _may_stand(self, shot: Example, example: Example) -> bool:
+    def _is_allowed(self, shot: Example, example: Example) -> bool:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
 
 
-# Kinds of shots that are chosen anew for each question, and what chooses `count` of the training rows for each of some.
+# Kinds of shots that are chosen for each question, with the class that chooses `count` training rows for each example.
 ShotChooser = Callable[[Sequence[Example], int], list[list[Example]]]
 SHOT_CHOOSERS: Mapping[str, Callable[[Session, Sequence[Example]], ShotChooser]] = {"nearest-shots": NearestShots}

@@ -1,4 +1,4 @@
-"""Looks at dev while an arm is trained: how good its weights are, and the task's metric on a few questions."""
+"""Evaluation on dev during training: the loss that selects the weights, and the task's metric on a few questions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from trimtab.arms.answerers import head_answerer, score_on
+from trimtab.arms.answerers import head_answerer, score_on_dev
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.objectives import Objective
 from trimtab.arms.session import Session
@@ -23,17 +23,17 @@ from trimtab.training.loop import TrainResult, evaluate_objective
 from trimtab.training.monitor import DevEvaluation
 
 DEV_QUESTIONS = 60
-CHOSEN_QUESTIONS = 100  # where answers are labels: their probabilities are all that is looked at
+CHOSEN_QUESTIONS = 100  # for label answers, of which only the probabilities count
 CHOOSING = ("sft", HEAD)
 
 
 def imitates_labels(session: Session, stage: str) -> bool:
-    """Whether a stage imitates labels of a closed set, whose probabilities say how good its weights are."""
+    """True if a stage imitates labels of a closed set, whose log loss measures its weights."""
     return session.task.task.kind == "classify" and stage in CHOOSING
 
 
-def questions_asked(session: Session, stage: str) -> int:
-    """How many questions of dev a look asks at most in a stage."""
+def dev_question_limit(session: Session, stage: str) -> int:
+    """Return the largest number of dev questions that one evaluation answers in a stage."""
     return CHOSEN_QUESTIONS if imitates_labels(session, stage) else DEV_QUESTIONS
 
 
@@ -44,53 +44,55 @@ def evaluate_on_dev(
     context: Context,
     head: ClassificationHead | None,
     scorer: Scorer | None,
-    looks: list[Mapping[str, float]],
+    dev_scores: list[Mapping[str, float]],
 ) -> Callable[[], DevEvaluation]:
-    """What a look at dev finds in a stage, with the adapter merged where questions are asked; their scores are added to `looks`.
+    """Return a function that evaluates a stage on dev, with adapters merged for answering; it appends the questions'
+    scores to `dev_scores`.
 
-    The task's metric on dev questions stands in every look. How good weights are is said by the objective's loss over dev; for labels
-    of a closed set by the log loss of the choice (`choice_losses`), which is what will be served; without an objective, and where pairs
-    are learnt from, by the metric: pairs are told apart ever better by weights that answer ever worse.
+    Every evaluation has the task's metric on dev questions. The selecting loss is the objective's loss over dev; for
+    labels of a closed set the log loss of the choice (`label_losses`), as it will be served; without an objective,
+    and for preferences, the metric: weights that rank pairs ever better may answer ever worse.
     """
-    dev = session.part("dev", questions_asked(session, stage))
+    dev = session.subset("dev", dev_question_limit(session, stage))
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else builder.answer
     by_choice = imitates_labels(session, stage)
     labels = session.workspace.labels
-    given: list[Generation] = []
+    generations: list[Generation] = []
 
-    def noted(prompts: Sequence[Prompt]) -> Sequence[Generation]:
-        given[:] = answer(prompts)
-        return given
+    def generate(prompts: Sequence[Prompt]) -> Sequence[Generation]:
+        generations[:] = answer(prompts)
+        return generations
 
-    def look() -> DevEvaluation:
+    def evaluate_now() -> DevEvaluation:
         value: float | None = None
         scores: dict[str, float] = {}
         seen = evaluate_objective(session.base, objective) if objective and not by_choice else None
         release_memory()
-        if dev:  # all of it may have been too long, where judged answers were not
+        if dev:  # all dev rows may have been too long while preferences were not
             with merged_and_packed(session.base):
-                value, scores = score_on(session, dev, builder, noted, scorer)
-        looks.append(scores)
+                value, scores = score_on_dev(session, dev, builder, generate, scorer)
+        dev_scores.append(scores)
         release_memory()
         if by_choice:
-            losses = choice_losses(given, [one.references[0] for one in dev], labels)
+            losses = label_losses(generations, [one.references[0] for one in dev], labels)
             return DevEvaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
         if seen and (stage not in PREFERENCES or not dev):
             return replace(seen, dev_metric=value)
         figures = {**seen.figures, "pair_loss": seen.dev_loss or 0.0} if seen else {}
         return DevEvaluation(dev_metric=value, figures=figures, rows=tuple(scores.values()))
 
-    return look
+    return evaluate_now
 
 
-def choice_losses(given: Sequence[Generation], right: Sequence[str], labels: Sequence[str]) -> tuple[float, ...]:
-    """The negative log-probability of each right label in nats, at the temperature that suits all of them, as the arm's will be.
+def label_losses(generations: Sequence[Generation], right: Sequence[str], labels: Sequence[str]) -> tuple[float, ...]:
+    """Return the negative log-probability (nats) of each right label, at the temperature that fits all of them, as the
+    arm's calibration will.
 
-    So weights that are too sure of themselves are not taken for worse than they will be when they are calibrated. Questions whose
-    label is none of the closed set are left out: nobody can give it.
+    So overconfident weights are not rated worse than they will be once calibrated. Questions whose label is outside
+    the closed set are left out: no arm can predict it.
     """
-    known = [(one, label) for one, label in zip(given, right, strict=True) if label in labels]
+    known = [(one, label) for one, label in zip(generations, right, strict=True) if label in labels]
     if not known:
         return ()
     scores_NL = logarithms(np.array([[one.probabilities[label] for label in labels] for one, _ in known]))
@@ -98,10 +100,12 @@ def choice_losses(given: Sequence[Generation], right: Sequence[str], labels: Seq
     return tuple(log_losses(scores_NL, right_N, suiting_temperature(scores_NL, right_N)).tolist())
 
 
-def scores_of(result: TrainResult, looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Of the looks of this sitting, which are the last of the readings, the one at the weights that were kept."""
+def scores_at_best(result: TrainResult, dev_scores: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Return the dev scores at the evaluation whose weights were kept; the evaluations of this process are the last of
+    the result's.
+    """
     steps = [reading.step for reading in result.readings]
     if result.best is None or result.best.step not in steps:
         return {}
-    place = steps.index(result.best.step) - (len(steps) - len(looks))
-    return looks[place] if place >= 0 else {}
+    place = steps.index(result.best.step) - (len(steps) - len(dev_scores))
+    return dev_scores[place] if place >= 0 else {}

@@ -1,4 +1,6 @@
-"""The `extract` arm: it answers with a sentence of the documents, or abstains below a threshold that train and dev choose."""
+"""Arm `extract`: answers with a sentence of the documents, or abstains below a threshold that is chosen on train and
+dev.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,17 @@ from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer, evaluate
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-LEAST_ROWS, MOST_ROWS = 20, 300  # labelled questions of train and dev together that the threshold is chosen on
-SCORING_SECONDS = 0.01  # per question, to score its sentences
+LEAST_ROWS, MOST_ROWS = (
+    20,
+    300,
+)  # bounds for the number of labelled questions of train and dev that the threshold is chosen on
+SCORING_SECONDS = 0.01  # seconds per question for scoring its sentences
 
 
 def extract_answerer(unknown: str, threshold: float) -> Callable[[Sequence[Prompt]], list[Generation]]:
-    """Answers with the first sentence of a prompt if its probability is at least `threshold`, else with `unknown`."""
+    """Return an answerer that gives the first sentence of a prompt if its probability is at least `threshold`, else
+    `unknown`.
+    """
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         return [
@@ -40,9 +47,10 @@ def extract_answerer(unknown: str, threshold: float) -> Callable[[Sequence[Promp
 def choose_threshold(session: Session, context: Context, scorer: Scorer | None) -> tuple[Context, ArmEffort | None]:
     """Choose the threshold with the best mean score on train and dev; of equals, the one nearest the context's own.
 
-    Nothing is fitted to the training rows, so they count like dev rows. With fewer than LEAST_ROWS rows the context stays as it is.
+    Nothing is fitted to the training rows, so they count like dev rows. With fewer than LEAST_ROWS rows the context
+    stays as it is.
     """
-    rows = (*session.part("dev", MOST_ROWS), *session.part("train", MOST_ROWS))[:MOST_ROWS]
+    rows = (*session.subset("dev", MOST_ROWS), *session.subset("train", MOST_ROWS))[:MOST_ROWS]
     if len(rows) < LEAST_ROWS:
         return context, None
     began = time.perf_counter()
@@ -79,10 +87,10 @@ def planned_extract(
 ) -> ArmPlan:
     """Predict seconds and memory of the arm from the embedding of a few questions.
 
-    `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts none of it but test
-    questions.
+    `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts
+    none of it but test questions.
     """
-    sample = [row.input for row in session.part("train", questions)]
+    sample = [row.input for row in session.subset("train", questions)]
     with MemoryPeak() as memory:
         each = embedding(sample) / max(1, len(sample)) + SCORING_SECONDS
     labelled = sum(len(session.workspace.splits[name]) for name in ("train", "dev"))
@@ -92,5 +100,5 @@ def planned_extract(
         arm=arm.name,
         answer_seconds=setup + each * (tests + others),
         test_seconds=each * tests,
-        memory_mb=memory.beyond(),
+        memory_mb=memory.above_present(),
     )

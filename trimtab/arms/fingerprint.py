@@ -1,7 +1,8 @@
-"""What a result depends on, defined once: rows whole, documents, settings, weights and the versions of what made them.
+"""Fingerprint of a result: hashes of everything it depends on: rows, documents, settings, model weights, library
+versions.
 
-A training run, a study and each arm of it keep these as `depends.json` or in their records; going on is refused with what
-differs, and an arm is measured anew when anything here has changed.
+A training run, a study and each of its arms keep it in `depends.json` or in their records. Resuming is refused, with
+the differences, if anything changed, and an arm is then measured again.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.config import RewardTable, TeacherTable
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_once, sha256_text
-from trimtab.base.grammar import is_rewarded, is_taught, method_of
+from trimtab.base.files import sha256_cached, sha256_text
+from trimtab.base.grammar import imitates_teacher, learns_from_rewards, method_of
 from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
 from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
 from trimtab.model.checkpoint_files import changed_files, file_hashes, inside, weight_files
 
-Depends = Mapping[str, str]  # what it is, in words -> its value, or the hash of it
+Fingerprint = Mapping[str, str]  # name of a dependency, in words -> its value, or its hash
 
-TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that weights depend on
-# What decides which arms run and for how long (each arm's own share of it stands in its effort), what the task is called, and what a
-# server keeps.
+TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that trained weights depend on
+# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), the
+# task's name, and what a server stores.
 _NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}, "upkeep": True}
-# Keys that came later, at the value that changes nothing.
+# Keys of later versions, with the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
     "data.mix": "{}",
@@ -55,49 +56,58 @@ _MODELS = {
     "teacher": "the teacher",
 }
 WEIGHTS = {name: f"weights of {model}" for name, model in _MODELS.items()}
-# The hash of every file of a model that its answers depend on, as JSON. Earlier versions did not keep them: where they are
-# absent nothing differs, and `digest_of`, which earlier versions' checkpoints and records hold, leaves them out.
+# Hashes of all model files that answers depend on, as JSON. Earlier versions did not store them: where they are
+# absent nothing differs, and `digest_of`, which checkpoints and records of earlier versions contain, leaves them out.
 FILES = {name: f"files of {model}" for name, model in _MODELS.items()}
-_SHOWN = 3  # differences that a message names
+_SHOWN = 3  # maximum number of differences in a message
 
 
 def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
-    """Everything that the results of these arms rest on, of the task file these tables or all; rewards and teacher where an arm learns from them.
+    """Return the fingerprint of the results of these arms: of the task file these `tables` or all; rewards and teacher
+    if an arm learns from them.
 
-    Weights that none of the arms uses are not asked for.
+    Models that none of the arms uses are not read.
     """
-    workspace, rewarded, taught = session.workspace, any(map(is_rewarded, arms)), any(map(is_taught, arms))
+    workspace, rewarded, taught = (
+        session.workspace,
+        any(map(learns_from_rewards, arms)),
+        any(map(imitates_teacher, arms)),
+    )
     more = [name for name, learnt_from in (("reward", rewarded), ("teacher", taught)) if learnt_from]
     named = (*tables, *more) if tables else tables
-    found = {**rows_depend_on(workspace), **settings_of(workspace.task, named)}
+    found = {**fingerprint_rows(workspace), **task_settings(workspace.task, named)}
     if rewarded and workspace.task.reward.model is not None:
         scoring = workspace.folder / "runs" / workspace.task.reward.model.run / "adapter"
-        found[WEIGHTS["reward"]] = sha256_text(*(sha256_once(file) for file in sorted(scoring.glob("*.safetensors"))))
-        found[FILES["reward"]] = _as_json(file_hashes(scoring))
+        found[WEIGHTS["reward"]] = sha256_text(*(sha256_cached(file) for file in sorted(scoring.glob("*.safetensors"))))
+        found[FILES["reward"]] = _files_json(file_hashes(scoring))
     if taught:
-        found |= _teacher(workspace.task)
+        found |= _teacher_fingerprint(workspace.task)
     if any(method_of(arm).uses_base for arm in arms):
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
         found[WEIGHTS["embedding"]] = session.embedder.digest
     if any(arm.retrieves for arm in arms) and session.reranker is not None:
         found[WEIGHTS["reranker"]] = session.reranker.digest
-    found |= {FILES[name]: _as_json(files) for name, files in model_files(session, arms).items()}
+    found |= {FILES[name]: _files_json(files) for name, files in model_files(session, arms).items()}
     return {**found, **{f"version of {name}": value for name, value in versions().items()}}
 
 
 def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
-    """The hashes of the files of the models that these arms answer with: by `base`, `embedding` and `reranker`, then by name."""
-    asked = {
+    """Return the hashes of the files of the models that these arms use: by `base`, `embedding` and `reranker`, then by
+    file name.
+    """
+    is_used = {
         "base": any(method_of(arm).uses_base for arm in arms),
         "embedding": any(uses_embedding(arm) for arm in arms),
         "reranker": any(arm.retrieves for arm in arms) and session.reranker is not None,
     }
-    return {name: hashes_of(session, name) for name, is_asked in asked.items() if is_asked}
+    return {name: hashes_of(session, name) for name, is_asked in is_used.items() if is_asked}
 
 
 def hashes_of(session: Session, model: str) -> dict[str, str]:
-    """The hashes of the files of a session's `base`, `embedding` or `reranker`; none of a model that it does not have."""
+    """Return the file hashes of a session's `base`, `embedding` or `reranker`; empty for a model that it does not
+    have.
+    """
     if model == "base":
         return file_hashes(session.base_folder)
     if model == "embedding":
@@ -106,23 +116,23 @@ def hashes_of(session: Session, model: str) -> dict[str, str]:
 
 
 def files_in_words(model: str, changed: Sequence[str]) -> tuple[str, ...]:
-    """Names of files of a model, as `changed_files` gives them, in words."""
+    """Return the names of a model's changed files (from `changed_files`), in words."""
     return tuple(
         f"{WEIGHTS[model]} ({name})" if ".safetensors" in name else f"{name} of {_MODELS[model]}" for name in changed
     )
 
 
-def _teacher(task: Task) -> dict[str, str]:
-    """The teacher: its weights, or where it answers and under which name."""
+def _teacher_fingerprint(task: Task) -> dict[str, str]:
+    """Return the fingerprint of the teacher: its weights, or its address and model name."""
     table = task.teacher
     if table.api is not None:
         return {"teacher": f"{task.api[table.api].model} at {task.api[table.api].url}"}
     folder = resolve(table.model or "", table.revision, near=task.folder)
-    return {WEIGHTS["teacher"]: weights_digest(folder), FILES["teacher"]: _as_json(file_hashes(folder))}
+    return {WEIGHTS["teacher"]: weights_digest(folder), FILES["teacher"]: _files_json(file_hashes(folder))}
 
 
-def rows_depend_on(workspace: Workspace) -> dict[str, str]:
-    """Hashes of the rows, aspect by aspect, of where each stands, and of the documents."""
+def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
+    """Return hashes of the rows by aspect, of their splits, and of the documents."""
     rows = [(split, example) for split in ("train", "dev", "test") for example in workspace.splits[split]]
     found = {
         what: sha256_text(*(json.dumps(_aspect(example, names), ensure_ascii=False) for _, example in rows))
@@ -142,23 +152,25 @@ def rows_depend_on(workspace: Workspace) -> dict[str, str]:
     return found
 
 
-def settings_of(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
-    """The settings of these tables of the task file, or of all, as JSON by their dotted keys; comments and order do not count."""
+def task_settings(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
+    """Return the settings of these tables of the task file, or of all, as JSON by dotted keys; comments and order do
+    not count.
+    """
     plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
     flat = _flat("", {name: plain[name] for name in tables or plain})
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 
 
-def differences(then: Depends, now: Depends) -> tuple[str, ...]:
-    """What is not the same any more, in words, settings with both values where they are short."""
+def differences(then: Fingerprint, now: Fingerprint) -> tuple[str, ...]:
+    """Return the differences between two fingerprints in words, settings with both values if they are short."""
     files = {name: _files_differing(name, then, now) for name in FILES}
     by_file = {WEIGHTS[name] for name, found in files.items() if found} | set(FILES.values())
     names = [name for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name) and name not in by_file]
-    return tuple(_in_words(name, then.get(name), now.get(name)) for name in names) + sum(files.values(), ())
+    return tuple(_describe_change(name, then.get(name), now.get(name)) for name in names) + sum(files.values(), ())
 
 
-def _files_differing(model: str, then: Depends, now: Depends) -> tuple[str, ...]:
-    """The files of a model that changed, in words; none where one side did not keep their hashes."""
+def _files_differing(model: str, then: Fingerprint, now: Fingerprint) -> tuple[str, ...]:
+    """Return the changed files of a model, in words; empty if one side has no file hashes."""
     key = FILES[model]
     if key not in then or key not in now:
         return ()
@@ -166,7 +178,7 @@ def _files_differing(model: str, then: Depends, now: Depends) -> tuple[str, ...]
 
 
 def files_of(kept: str) -> dict[str, str]:
-    """The hashes of a model's files by their names, as `depends_on` keeps them; none for a value that is damaged."""
+    """Return a model's file hashes by name, from a fingerprint's JSON; empty for a damaged value."""
     try:
         value = json.loads(kept)
     except (ValueError, TypeError):
@@ -174,42 +186,45 @@ def files_of(kept: str) -> dict[str, str]:
     return value if isinstance(value, dict) else {}
 
 
-def _as_json(files: Mapping[str, str]) -> str:
+def _files_json(files: Mapping[str, str]) -> str:
     return json.dumps(files, sort_keys=True)
 
 
-def refuse_changed(folder: Path, then: Depends, now: Depends, anew: str) -> None:
-    """Raise InputError, with what differs, where work in `folder` cannot go on; `anew` is the command that starts over."""
+def require_unchanged(folder: Path, then: Fingerprint, now: Fingerprint, restart_command: str) -> None:
+    """Raise InputError, with the differences, if work in `folder` cannot be resumed. `restart_command`: the command
+    that starts over.
+    """
     changed = differences(then, now)
     if changed:
         more = len(changed) - _SHOWN
         shown = ", ".join(changed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         raise InputError(
             f"changed since this was begun: {shown}",
-            f"put back what was changed, or start anew with: {anew}",
+            f"restore what was changed, or start again with: {restart_command}",
             file=folder,
         )
 
 
-def digest_of(depends: Depends, *more: str) -> str:
-    """SHA-256 of all of it but the hashes of single files (see FILES), and of `more`."""
+def digest_of(depends: Fingerprint, *more: str) -> str:
+    """Return the SHA-256 of a fingerprint without the hashes of single files (see FILES), and of `more`."""
     kept = {name: value for name, value in depends.items() if name not in FILES.values()}
     return sha256_text(json.dumps(kept, sort_keys=True, ensure_ascii=False), *more)
 
 
 def uses_embedding(arm: Arm) -> bool:
-    """Whether an arm asks the embedding model."""
+    """True if an arm uses the embedding model."""
     return arm.weights == "linear" or arm.retrieves or "nearest-shots" in arm.parts
 
 
 def weights_digest(folder: Path) -> str:
-    """The SHA-256 of a model's one file of weights, of the list of theirs where there are several; files are hashed once.
+    """Return the SHA-256 of a model's weights file; of the list of hashes if there are several files. Files are hashed
+    once.
 
-    Raises InputError for files that lie outside the folder.
+    Raises InputError for files outside the folder.
     """
     beside = (inside(folder, file.name) for file in folder.glob("*.safetensors"))
     files = sorted({*weight_files(folder), *beside})
-    found = [sha256_once(file) for file in files]
+    found = [sha256_cached(file) for file in files]
     return found[0] if len(found) == 1 else sha256_text(*found)
 
 
@@ -226,7 +241,7 @@ def _flat(before: str, value: Any) -> Iterable[tuple[str, str]]:
         yield before, json.dumps(value, ensure_ascii=False)
 
 
-def _in_words(name: str, then: str | None, now: str | None) -> str:
+def _describe_change(name: str, then: str | None, now: str | None) -> str:
     hashed = name in (*ROWS, "tests of rows", "judged answers", "documents", *WEIGHTS.values())
     sides = [side if side is not None else "not set" for side in (then, now)]
     if hashed or max(map(len, sides)) > 40:

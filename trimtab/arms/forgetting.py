@@ -1,4 +1,4 @@
-"""Measures what tuned weights have forgotten: the loss on general text, of a candidate's weights and of production's."""
+"""Forgetting: the loss on general text of a candidate's weights compared with production's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT = Path(__file__).with_name("general.txt")
 
 @cache
 def general_passages() -> tuple[str, ...]:
-    """Return short passages on everyday subjects. In the file an indented line goes on with the one before it."""
+    """Return short passages on everyday subjects. In the file an indented line continues the one before it."""
     passages: list[str] = []
     for line in _TEXT.read_text(encoding="utf-8").splitlines():
         if line.startswith(" ") and passages:
@@ -30,7 +30,8 @@ def general_passages() -> tuple[str, ...]:
 
 
 def forgetting(session: Session, candidate: Path, production: Path) -> Forgetting:
-    """Compare the losses of general passages under the tuned weights in two folders, as `save_adapter` wrote them for the session's base.
+    """Compare the losses of general passages under the tuned weights in two folders, as `save_adapter` wrote them for
+    the session's base.
 
     A loss is the mean over a passage's tokens, in nats; the interval is that of the mean paired difference, by t.
     """

@@ -1,4 +1,4 @@
-"""Keeps which rows there were when an arm was made: id, split and a digest of each, so that later rows are told from these."""
+"""Registry of the rows that an arm was made from (id, split and digest), to recognise later rows."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _COLUMNS = ("id", "split", "digest")
 
 @dataclass(frozen=True, slots=True)
 class KnownRow:
-    """The split of a row, and a digest of its question and its right answers."""
+    """The split of a row, and a digest of its question and right answers."""
 
     split: str
     digest: str
 
 
 def digest_of_row(row: Example) -> str:
-    """Return a digest of what a row asks and of the answers that count as right."""
-    said = (part for message in row.messages for part in (message.role, message.content))
-    return sha256_text(*said, "", *row.references)[:16]
+    """Return a digest of a row's question and right answers."""
+    turns = (part for message in row.messages for part in (message.role, message.content))
+    return sha256_text(*turns, "", *row.references)[:16]
 
 
-def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
+def write_known_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
     """Write id, split and digest of every row to `rows.parquet` in a folder, atomically."""
     import pyarrow
     import pyarrow.parquet
@@ -44,8 +44,10 @@ def write_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) -> None:
     write_atomic(folder / ROWS_FILE, buffer.getvalue())
 
 
-def read_rows(folder: Path) -> dict[str, KnownRow] | None:
-    """Read the rows that `write_rows` kept in a folder, by id; None where it kept none. Raises InputError for a file that is damaged."""
+def read_known_rows(folder: Path) -> dict[str, KnownRow] | None:
+    """Read the rows that `write_known_rows` saved in a folder, by id; None if there are none. Raises InputError for a
+    damaged file.
+    """
     file = folder / ROWS_FILE
     if not file.is_file():
         return None

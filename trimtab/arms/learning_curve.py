@@ -1,4 +1,6 @@
-"""The learning curve of a trained arm: the same settings on a quarter and a half of the rows, scored on dev."""
+"""Learning curve of a trained arm: trains with the same settings on a quarter and a half of the rows, and scores on
+dev.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from trimtab.arms.answerers import ready_arm, score_on
+from trimtab.arms.answerers import ready_arm, score_on_dev
 from trimtab.arms.contexts import Context
 from trimtab.arms.planning.plan import StagePlan
 from trimtab.arms.recipe import LEAST_STEPS, Recipe
@@ -16,14 +18,14 @@ from trimtab.arms.session import Session
 from trimtab.base.grammar import DISTILL, HEAD, REWARDED
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import CurvePoint, LearningCurve
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.learning_curve import gain_of_more
 from trimtab.training.batch import steps_per_epoch
 
 SHARES = (0.25, 0.5)
-MORE = 500  # labels more, of which it is told what they would bring
+MORE_LABELS = 500  # number of additional labels whose gain is predicted
 MOST_DEV = 300
 
 Train = Callable[[Path, Recipe | None], object]
@@ -38,31 +40,37 @@ def learning_curve(
     train: Train,
     scorer: Scorer | None,
 ) -> LearningCurve | None:
-    """Train anew on parts of the rows, drawn as a part of a split is, and score all of it on dev; None without a dev split, and where all of it is one group.
+    """Return the learning curve of an arm: it is trained on parts of the rows, drawn as samples are, and scored on all
+    of dev. None without a dev split, or if dev is one group.
 
-    `whole` is the folder of the run on all rows, `train` makes a run in another one. Each part is drawn from the next larger one.
+    `whole`: the folder of the run on all rows. `train`: trains a run in another folder. Each part is drawn from the
+    next larger one.
     """
     splits, kind = session.workspace.splits, session.task.task.kind
-    dev, rows = session.part("dev", MOST_DEV), splits["train"]
+    dev, rows = session.subset("dev", MOST_DEV), splits["train"]
     sizes = curve_sizes(len(rows))
     if len(dev) < 2 or group_count([example.group for example in dev]) == 1 or not sizes:
         return None
     found: list[tuple[int, list[float]]] = []
     for size in sizes:
         run = whole.with_name(f"rows-{size}")
-        with training_on(session, drawn(rows, size, kind)):
-            train(run, recipe and as_long(recipe, size))
+        with restrict_training_rows(session, sample_rows(rows, size, kind)):
+            train(run, recipe and recipe_for_part(recipe, size))
             found.append((size, _on_dev(session, arm, context, run, dev, scorer)))
     found.append((len(rows), _on_dev(session, arm, context, whole, dev, scorer)))
     gain = gain_of_more(
-        [size for size, _ in found], [scores for _, scores in found], MORE, [example.group for example in dev]
+        [size for size, _ in found], [scores for _, scores in found], MORE_LABELS, [example.group for example in dev]
     )
     points = tuple(CurvePoint(rows=size, score=mean(scores)) for size, scores in found)
-    return LearningCurve(points=points, questions=len(dev), more=MORE, gain=gain.value, low=gain.low, high=gain.high)
+    return LearningCurve(
+        points=points, questions=len(dev), more=MORE_LABELS, gain=gain.value, low=gain.low, high=gain.high
+    )
 
 
-def as_long(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe on fewer rows: as many epochs, and where these are read no fewer steps than any run has."""
+def recipe_for_part(recipe: Recipe, rows: int) -> Recipe:
+    """Return the recipe for fewer rows: the same epochs, but at least the minimum number of steps if rows are read
+    repeatedly.
+    """
     least = LEAST_STEPS / steps_per_epoch(rows, recipe.batch)
     stages = (
         replace(stage, epochs=max(stage.epochs, least)) if stage.name in ("sft", DISTILL, HEAD, *REWARDED) else stage
@@ -72,29 +80,31 @@ def as_long(recipe: Recipe, rows: int) -> Recipe:
 
 
 def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan], each: float) -> float:
-    """What a learning curve takes beside the arm, where the task asks for one: its parts trained, and all of it asked on dev, a question `each` seconds."""
+    """Return the predicted seconds of an arm's learning curve, 0 if the task requests none: training on the parts, and
+    answering all of dev at `each` seconds per question.
+    """
     splits = session.workspace.splits
     dev, rows = min(len(splits["dev"]), MOST_DEV), len(splits["train"])
     if not session.task.study.learning_curve or dev < 2:
         return 0.0
     training = 0.0
     for size in curve_sizes(rows):
-        longer = as_long(recipe, size).stages
+        longer = recipe_for_part(recipe, size).stages
         of_part = zip(stages, longer, strict=True)
-        training += sum(plan.over(size / rows, stage.epochs).seconds() for plan, stage in of_part)
+        training += sum(plan.with_rows(size / rows, stage.epochs).seconds() for plan, stage in of_part)
     return training + (len(SHARES) + 1) * dev * each
 
 
 def curve_sizes(rows: int) -> list[int]:
-    """How many rows the parts have."""
+    """Return the numbers of rows of the parts."""
     return sorted({round(share * rows) for share in SHARES} - {0, rows})
 
 
 @contextmanager
-def training_on(session: Session, rows: Sequence[Example]) -> Iterator[None]:
-    """Inside, these are all the training rows that there are: for weights, shots and nearest shots alike.
+def restrict_training_rows(session: Session, rows: Sequence[Example]) -> Iterator[None]:
+    """Context manager: the session's training rows are only these, for weights, shots and nearest shots alike.
 
-    The closed set of labels stays whole, though some may have no row.
+    The closed set of labels is unchanged, though some may have no row.
     """
     whole, table = session.workspace, session.task.task
     closed = table.model_copy(update={"labels": whole.labels}) if table.kind == "classify" else table
@@ -109,6 +119,6 @@ def training_on(session: Session, rows: Sequence[Example]) -> Iterator[None]:
 def _on_dev(
     session: Session, arm: Arm, context: Context, run: Path, dev: Sequence[Example], scorer: Scorer | None
 ) -> list[float]:
-    with ready_arm(session, arm, context, run) as able:
-        scores = score_on(session, dev, able.builder, able.many, scorer)[1]
+    with ready_arm(session, arm, context, run) as ready:
+        scores = score_on_dev(session, dev, ready.builder, ready.answer_batch, scorer)[1]
     return [scores[example.id] for example in dev]

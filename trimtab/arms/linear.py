@@ -1,4 +1,4 @@
-"""The `linear` arm in a session: what it may look at, and its answers."""
+"""Arm `linear`: fits a linear classifier in a session, and answers with it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trimtab.base.results import Stopped
 from trimtab.training.linear import HIDDEN, PENALTIES, Featurizer, LinearTrial, load_linear, train_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
-TIMED_ROWS = 8  # read with the base to foretell all
+TIMED_ROWS = 8  # rows read with the base model to predict the time of all
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearFit:
-    """Every trial of a fit, the one that was kept, and why no more was tried."""
+    """Every trial of a fit, the selected one, and the reason for stopping."""
 
     trials: tuple[LinearTrial, ...]
     kept: LinearTrial
@@ -28,18 +28,19 @@ class LinearFit:
 
 
 def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, like: Path | None = None) -> LinearFit:
-    """Fit the arm on the training rows, choose on dev, save it in `folder`.
+    """Fit the arm on the training rows, select on dev, and save it in `folder`.
 
-    Hidden states of the base are among the choices where the base is there and reads all rows within `search_seconds`, as timed on
-    a few of them. `like`: the folder of a fit whose features and penalty are taken, so that only the rows differ.
+    Hidden states of the base model are among the features if the base model is available and reads all rows within
+    `search_seconds`, as timed on a few rows. `like`: the folder of a fit whose features and penalty are reused, so
+    that only the rows differ.
     """
     train, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     texts, dev_texts = [row.input for row in train], [row.input for row in dev]
     labels, dev_labels = [row.references[0] for row in train], [row.references[0] for row in dev]
     former = load_linear(like) if like else None
-    takes = hidden_seconds(session) if search_seconds > 0 and former is None else None
+    takes = hidden_state_seconds(session) if search_seconds > 0 and former is None else None
     within = takes is not None and takes <= search_seconds
-    hidden = session.hidden if within or (former and former.features == HIDDEN) else None
+    hidden = session.mean_hidden_states if within or (former and former.features == HIDDEN) else None
     only = (former.features, former.penalty) if former else None
     model, trials = train_linear(
         texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden, fixed_choice=only
@@ -52,34 +53,38 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     return LinearFit(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
 
 
-def hidden_seconds(session: Session) -> float | None:
-    """What reading train and dev with the base takes, as timed on a few rows; None where there is no base."""
+def hidden_state_seconds(session: Session) -> float | None:
+    """Return the predicted seconds of reading train and dev with the base model, timed on a few rows; None without a
+    base model.
+    """
     try:
         session.fresh_base()
-    except MissingError:  # the arm does not ask for it
+    except MissingError:  # the arm does not require it
         return None
     rows = [row.input for name in ("train", "dev") for row in session.workspace.splits[name]]
-    sample = [row.input for row in session.part("train", TIMED_ROWS)]
-    session.hidden(sample[:1])  # the first, cold one is not counted
+    sample = [row.input for row in session.subset("train", TIMED_ROWS)]
+    session.mean_hidden_states(sample[:1])  # the first, cold pass is not counted
     began = time.perf_counter()
-    session.hidden(sample)
+    session.mean_hidden_states(sample)
     each = (time.perf_counter() - began) / max(1, sum(map(len, sample)))
     return each * sum(map(len, rows))
 
 
 def linear_answerer(session: Session, folder: Path) -> Answerer:
-    """Answers by the classifier that lies in `folder`. Raises InputError where it looks at hidden states of another base model."""
+    """Return an answerer with the classifier in `folder`. Raises InputError if it uses hidden states of another base
+    model.
+    """
     model = load_linear(folder)
     turn: Featurizer = session.embedder.encode
     if model.features == HIDDEN:
         if model.made_by != weights_digest(session.base_folder):
             raise InputError(
                 "was fitted on hidden states of another base model",
-                "train it again, or put the former model back",
+                "train it again, or restore the earlier model",
                 file=folder,
             )
         session.fresh_base()
-        turn = session.hidden
+        turn = session.mean_hidden_states
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         chances_NC = model.probabilities([prompt.messages[-1].content for prompt in prompts], turn)

@@ -1,4 +1,6 @@
-"""An arm that answers questions as they come: asked, gone on with pass by pass, told piece by piece, taken back at any time."""
+"""Online answering with an arm: questions are added and cancelled at any time, and answers stream as they are
+generated.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
-from trimtab.data.prompts import under_passages
+from trimtab.data.prompts import with_passages
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.detokenize import token_bytes
 from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
@@ -25,21 +27,22 @@ from trimtab.inference.sampling import GREEDY, Sampling
 from trimtab.measurement.citations import supporting
 from trimtab.measurement.metrics import has_abstained
 
-USUAL_HEAT = 1.0  # the highest temperature that clients send without being told to
-TOGETHER = 16  # questions that are answered in one pass where answers are chosen, not written
-SHOWN = 8  # questions whose prompts show what all prompts of an arm begin with
+IGNORED_TEMPERATURE = 1.0  # the highest temperature that clients send by default; choosing arms ignore it
+LABEL_BATCH = 16  # questions per pass of a choosing arm
+SAMPLE_PROMPTS = 8  # questions whose prompts show the common prefix of an arm's prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineQuestion:
-    """A conversation up to the question, and how it is answered; `max_new` None is as long as answers were measured.
+    """A conversation up to the question, with its generation parameters. `max_new`: None for the length limit of the
+    measurement.
 
-    A system turn takes the place of the task's instruction. `raw`: a prompt that is read as it is, as text or as ids of tokens,
-    without template, instruction or passages; `messages` are then empty. `echo`: the reply has the prompt too, with the
-    log-probabilities of its tokens where `logprobs` are asked for; `max_new` may then be 0. `top_logprobs`: of how many likeliest tokens
-    beside each said one.
-    `draws`: how many answers are asked for to the same question, of which this is one. `cache_salt`: who asks, for whom alone it is kept
-    in memory, so that their next turn is quicker; it is not kept where that is empty.
+    A system turn replaces the task's instruction. `raw`: a prompt used as it is, as text or token ids, without
+    template, instruction or passages; `messages` is then empty. `echo`: the reply contains the prompt, with the
+    log-probabilities of its tokens if `logprobs` is set; `max_new` may then be 0. `top_logprobs`: the number of
+    likeliest alternatives per token. `draws`: the number of samples requested for the same question, of which this
+    is one. `cache_salt`: identifies the client; its prefix is cached for this client alone, to speed up its next
+    turn, and is not cached if empty.
     """
 
     id: str
@@ -56,39 +59,39 @@ class OnlineQuestion:
     cache_salt: str = ""
 
     @property
-    def asked(self) -> tuple[Message, ...] | str | tuple[int, ...]:
-        """The conversation, or the raw prompt: one object for all draws of a question."""
+    def source(self) -> tuple[Message, ...] | str | tuple[int, ...]:
+        """Return the conversation, or the raw prompt: the same object for all draws of a question."""
         return self.messages if self.raw is None else self.raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaidToken:
-    """One token of an answer and the natural logarithm of its probability; `likeliest` as many as were asked for.
+class TokenLogprob:
+    """One token of an answer and its natural-log probability. `likeliest`: the requested alternatives.
 
-    `log_probability` is None for the first token of a prompt, which nothing predicts. `spelled`: its bytes, which may be a part of a
-    letter; None where they are not known.
+    `log_probability`: None for the first token of a prompt, which nothing predicts. `raw_bytes`: the token's bytes,
+    perhaps part of a character; None if unknown.
     """
 
     text: str
-    spelled: bytes | None
+    raw_bytes: bytes | None
     log_probability: float | None
-    likeliest: tuple[SaidToken, ...] = ()
+    likeliest: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPiece:
-    """What is new of an answer; the pieces of one add up to its text. `tokens`: where log-probabilities were asked for."""
+    """A new piece of an answer; all pieces add up to its text. `tokens`: if log-probabilities were requested."""
 
     id: str
     text: str
-    tokens: tuple[SaidToken, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineReply:
-    """A whole answer: behind its last piece. `cited` are the ranks of the passages that support it.
+    """A complete answer, sent after its last piece. `cited`: the ranks of the passages that support it.
 
-    `echo`: the text of the prompt, where it was asked for, and `echo_tokens` its tokens where their log-probabilities were.
+    `echo`: the text of the prompt, if requested. `echo_tokens`: its tokens, if their log-probabilities were.
     """
 
     id: str
@@ -98,12 +101,12 @@ class OnlineReply:
     cited: tuple[int, ...]
     abstained: bool
     echo: str = ""
-    echo_tokens: tuple[SaidToken, ...] = ()
+    echo_tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedQuestion:
-    """A question that could not be answered, and why."""
+    """A question that could not be answered, with the reason."""
 
     id: str
     error: Exception
@@ -113,111 +116,121 @@ OnlineEvent = AnswerPiece | OnlineReply | FailedQuestion
 
 
 class OnlineArm(Protocol):
-    """An arm in use. For one thread: nothing is locked, but `is_prepared` and `prepare` may be called from any."""
+    """An arm that answers questions as they come. Single-threaded, except that `is_prepared` and `prepare` may be
+    called from any thread.
+    """
 
     def is_prepared(self, question: OnlineQuestion) -> bool:
-        """Whether nothing has to be prepared before a question can be taken on, or refused."""
+        """True if a question needs no preparation before it can be added or refused."""
 
     def prepare(self, question: OnlineQuestion) -> None:
-        """What takes long before a question can be taken on; raises InputError for one that cannot be."""
+        """Do the slow preparation of a question. Raises InputError if it cannot be answered."""
 
     def ask(self, question: OnlineQuestion) -> None:
-        """Take a question on; raises InputError for one that cannot be answered."""
+        """Add a question. Raises InputError if it cannot be answered."""
 
     def step(self) -> list[OnlineEvent]:
-        """Go on by one pass over the model: what is new."""
+        """Run one forward pass and return the new events."""
 
     def cancel(self, question_id: str) -> None:
-        """Take a question back, whether it is known or not."""
+        """Cancel a question, known or not."""
 
     @property
-    def waiting(self) -> int:
-        """How many questions are not answered yet."""
+    def pending_count(self) -> int:
+        """Return the number of unanswered questions."""
 
 
 @contextmanager
 def open_online(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = True) -> Iterator[OnlineArm]:
-    """Inside, the arm answers, with the weights and the context that were measured.
+    """Context manager: yields the arm with its measured weights and context, ready for questions.
 
-    `sample`: what prompts begin with is found on a few rows and read beforehand, which pays from the second question on. `session` is
-    the arm's own: nothing else may put weights onto its base meanwhile.
+    `sample`: precompute the common prefix of its prompts from a few rows, which pays from the second question on.
+    `session` must be the arm's own: nothing else may attach weights to its base model meanwhile.
     """
     context = context_for(arm, saved.chosen if saved else None)
     rows = session.workspace.splits["dev"] or session.workspace.splits["train"]
     with ready_arm(
-        session, arm, context, saved.folder if saved else session.task.folder / FOLDER, rows[:SHOWN] if sample else ()
-    ) as able:
+        session,
+        arm,
+        context,
+        saved.folder if saved else session.task.folder / FOLDER,
+        rows[:SAMPLE_PROMPTS] if sample else (),
+    ) as ready:
         if arm.retrieves:
             _ = session.index_of(context.words)
-        yield WritingArm(session, able, able.engine) if able.engine else ChoosingArm(session, able)
+        yield WritingArm(session, ready, ready.engine) if ready.engine else ChoosingArm(session, ready)
 
 
 @dataclass(slots=True)
-class _Answering:
-    """A question on its way; blanks at the end of what was said are kept until more comes, as answers have none there."""
+class _ActiveQuestion:
+    """A question in progress. Trailing blanks of its text are held back until more text follows, as answers end without
+    blanks.
+    """
 
     question: OnlineQuestion
     prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...]
-    said: str = ""
+    text_so_far: str = ""
     blanks: str = ""
 
     def more(self, text: str) -> str:
-        """The piece to tell, given what is new; what stands behind a raw prompt keeps its blanks."""
+        """Return the piece to send for new text. Blanks after a raw prompt are kept."""
         if self.prompt is None:
-            self.said += text
+            self.text_so_far += text
             return text
         text = self.blanks + text
-        if not self.said:
+        if not self.text_so_far:
             text = text.lstrip()
         piece = text.rstrip()
         self.blanks = text[len(piece) :]
-        self.said += piece
+        self.text_so_far += piece
         return piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """What was made of the messages or the raw prompt of a question, for each of its draws.
+class _PreparedQuestion:
+    """The prompt and token ids of a question, shared by its draws.
 
-    Draws of one question share the object `asked`. It is compared by identity, not by its text: how long an answer takes must not show
-    whether somebody else has asked the same.
+    Draws of one question share the object `source`. It is compared by identity, not by text: the time of an answer
+    must not reveal whether another client has asked the same.
     """
 
-    asked: tuple[Message, ...] | str | tuple[int, ...]
+    source: tuple[Message, ...] | str | tuple[int, ...]
     prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...] = ()
     public: int = 0
 
 
 class WritingArm:
-    """An arm that writes its answers, all of them together in one engine."""
+    """An arm that generates its answers, all of them together in one engine."""
 
-    def __init__(self, session: Session, able: ReadyArm, engine: Engine) -> None:
-        self._session, self._able, self._engine = session, able, engine
-        self._asked: dict[str, _Answering] = {}
-        self._prepared: _Prepared | None = None  # of the question that came last
+    def __init__(self, session: Session, ready: ReadyArm, engine: Engine) -> None:
+        self._session, self._ready, self._engine = session, ready, engine
+        self._asked: dict[str, _ActiveQuestion] = {}
+        self._prepared: _PreparedQuestion | None = None  # of the newest question
 
     @property
-    def waiting(self) -> int:
-        """How many questions are not answered yet."""
+    def pending_count(self) -> int:
+        """Return the number of unanswered questions."""
         return len(self._asked)
 
     def is_prepared(self, question: OnlineQuestion) -> bool:
-        """Whether what its answer has to fit is compiled."""
+        """True if the constraint of its answer is compiled."""
         return question.constraint is None or self._engine.is_prepared(question.constraint)
 
     def prepare(self, question: OnlineQuestion) -> None:
-        """Compile the constraint of its answer. Raises InputError for a constraint that an arm that quotes cannot apply."""
+        """Compile the constraint of its answer. Raises InputError for a constraint that a quoting arm cannot apply."""
         self._require_free(question)
         if question.constraint:
             self._engine.prepare(question.constraint)
 
     def ask(self, question: OnlineQuestion) -> None:
-        """Look its passages up and put it into the engine; the second of several draws is put there with what the first has found."""
+        """Retrieve the question's passages and add it to the engine; later draws of the question reuse the first one's
+        prompt.
+        """
         self._require_free(question)
         max_new = self._session.output_tokens if question.max_new is None else question.max_new
-        if self._prepared is None or self._prepared.asked is not question.asked:
+        if self._prepared is None or self._prepared.source is not question.source:
             self._prepared = None
             self._prepared = self._prepare(question, max_new)
         prompt = self._prepared.prompt and replace(self._prepared.prompt, id=question.id)
@@ -236,15 +249,15 @@ class WritingArm:
             cache_salt=question.cache_salt,
         )
         self._engine.submit(request)
-        self._asked[question.id] = _Answering(question=question, prompt=prompt, ids=self._prepared.ids)
+        self._asked[question.id] = _ActiveQuestion(question=question, prompt=prompt, ids=self._prepared.ids)
 
     @property
     def _quotes(self) -> bool:
-        """True if answers may only be words of their passages."""
-        return self._able.builder.context.quote
+        """True if answers may only contain words of their passages."""
+        return self._ready.builder.context.quote
 
     def _require_free(self, question: OnlineQuestion) -> None:
-        """Raise InputError if an arm that quotes is asked for another constraint, or with a raw prompt, which has no passages."""
+        """Raise InputError if a quoting arm gets another constraint, or a raw prompt, which has no passages."""
         if self._quotes and question.constraint:
             problem = "an answer of this arm is held to its passages already"
             raise InputError(problem, "leave response_format and tools out", field="response_format")
@@ -253,7 +266,7 @@ class WritingArm:
             raise InputError(problem, "ask it at /v1/chat/completions", field="model")
 
     def _raw_ids(self, question_id: str, raw: str | tuple[int, ...], max_new: int) -> tuple[int, ...]:
-        """The ids of a prompt that is read as it is, special tokens only where the text spells them."""
+        """Return the token ids of a raw prompt, with special tokens only if the text contains them."""
         tokenizer, context = self._session.base.tokenizer, self._session.context_tokens
         if isinstance(raw, str):
             fewest = self._session.encoder.fewest_tokens((Message(role="user", content=raw),))
@@ -265,64 +278,66 @@ class WritingArm:
             raise InputError(problem, "send ids that its own tokenizer made", field="prompt")
         return raw
 
-    def _prepare(self, question: OnlineQuestion, max_new: int) -> _Prepared:
+    def _prepare(self, question: OnlineQuestion, max_new: int) -> _PreparedQuestion:
         if question.raw is not None:
-            return _Prepared(asked=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new))
-        prompt = prompt_for(self._able, question, max_new)
-        self._session.forget_hits()  # a server's questions have no end
+            return _PreparedQuestion(
+                source=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new)
+            )
+        prompt = prompt_for(self._ready, question, max_new)
+        self._session.forget_hits()  # a server's questions are unlimited, so this must not grow
         ids = self._session.encoder.prompt(prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
-        public = self._public(question, prompt, ids)
-        return _Prepared(asked=question.messages, prompt=prompt, ids=ids, public=public)
+        public = self._shared_tokens(question, prompt, ids)
+        return _PreparedQuestion(source=question.messages, prompt=prompt, ids=ids, public=public)
 
-    def _public(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
-        """How many of a prompt's first tokens stand before what was asked: instruction, shots and passages.
+    def _shared_tokens(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
+        """Return the number of leading tokens before the client's content: instruction, shots and passages.
 
-        None where clients bring turns of their own, which are no one else's to know of.
+        0 if clients bring turns of their own, which are private.
         """
         if len(question.messages) > 1:
             return 0
         *before, last = prompt.messages
-        blank = replace(last, content=under_passages("", prompt.hits) if prompt.hits else "")
+        blank = replace(last, content=with_passages("", prompt.hits) if prompt.hits else "")
         return common_prefix_length(ids, self._session.encoder.prompt((*before, blank)))
 
     def step(self) -> list[OnlineEvent]:
-        """One pass of the engine; where it fails, every question does, and those asked later are answered again."""
+        """Run one pass of the engine. If it fails, all current questions fail; later ones are answered again."""
         try:
             events = self._engine.step()
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends these questions and not the arm)
             lost, self._asked = list(self._asked), {}
             return [FailedQuestion(id=one, error=error) for one in lost]
-        return [told for event in events if (told := self._told_or_failed(event)) is not None]
+        return [reply for event in events if (reply := self._event_or_failure(event)) is not None]
 
-    def _told_or_failed(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
-        """What an event of the engine means; a question that it cannot be told of is taken back."""
-        if event.id not in self._asked:  # taken back just now, within the same pass
+    def _event_or_failure(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
+        """Return the online event for an event of the engine. A question whose event fails is cancelled."""
+        if event.id not in self._asked:  # cancelled within the same pass
             return None
         try:
-            return self._told(event)
+            return self._event_from(event)
         except Exception as error:  # noqa: BLE001  (this question fails, not the arm)
             self.cancel(event.id)
             return FailedQuestion(id=event.id, error=error)
 
     def cancel(self, question_id: str) -> None:
-        """End its request and free its slot."""
+        """Cancel the request and free its slot."""
         if self._asked.pop(question_id, None) is not None:
             self._engine.cancel(question_id)
 
-    def _told(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
+    def _event_from(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
         one = self._asked[event.id]
         if isinstance(event, GeneratedToken):
-            tokens: tuple[SaidToken, ...] = ()
-            # The token that ends an answer is no part of it, but of what stands behind a raw prompt.
+            tokens: tuple[TokenLogprob, ...] = ()
+            # The end token is not part of an answer, but of the completion of a raw prompt.
             if event.log_probability is not None and (one.prompt is None or event.token not in self._engine.stop_ids):
-                others = tuple(self._said(token, value) for token, value in event.likeliest)
-                tokens = (replace(self._said(event.token, event.log_probability), likeliest=others),)
+                others = tuple(self._token_logprob(token, value) for token, value in event.likeliest)
+                tokens = (replace(self._token_logprob(event.token, event.log_probability), likeliest=others),)
             piece = one.more(event.text)
             return AnswerPiece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
         generation = Generation(
             id=event.id,
-            text=one.said,
+            text=one.text_so_far,
             prompt_tokens=event.prompt_tokens,
             cached_tokens=event.cached_tokens,
             new_tokens=len(event.ids),
@@ -337,15 +352,15 @@ class WritingArm:
         del self._asked[event.id]
         return reply
 
-    def _raw_reply(self, one: _Answering, event: Completion, generation: Generation) -> OnlineReply:
-        """What stands behind a raw prompt, and the prompt where it was asked for."""
+    def _raw_reply(self, one: _ActiveQuestion, event: Completion, generation: Generation) -> OnlineReply:
+        """Return the completion of a raw prompt, with the prompt if `echo` is set."""
         question, echo = one.question, ""
         if question.echo:
             raw, tokenizer = question.raw, self._session.base.tokenizer
             echo = raw if isinstance(raw, str) else tokenizer.decode(list(one.ids))
         return OnlineReply(
             id=question.id,
-            text=one.said,
+            text=one.text_so_far,
             generation=generation,
             hits=(),
             cited=(),
@@ -354,41 +369,41 @@ class WritingArm:
             echo_tokens=self._scored(one.ids, event) if question.echo and question.logprobs else (),
         )
 
-    def _scored(self, ids: tuple[int, ...], event: Completion) -> tuple[SaidToken, ...]:
-        """The tokens of a prompt with their log-probabilities and the likeliest beside each."""
+    def _scored(self, ids: tuple[int, ...], event: Completion) -> tuple[TokenLogprob, ...]:
+        """Return the tokens of a prompt with their log-probabilities and likeliest alternatives."""
         values = (None, *event.prompt_log_probabilities)
         likeliest = ((), *(event.prompt_likeliest or [()] * (len(ids) - 1)))
         return tuple(
-            replace(self._said(token, value), likeliest=tuple(self._said(*pair) for pair in pairs))
+            replace(self._token_logprob(token, value), likeliest=tuple(self._token_logprob(*pair) for pair in pairs))
             for token, value, pairs in zip(ids, values, likeliest, strict=True)
         )
 
-    def _said(self, token: int, log_probability: float | None) -> SaidToken:
+    def _token_logprob(self, token: int, log_probability: float | None) -> TokenLogprob:
         tokenizer = self._session.base.tokenizer
         text = tokenizer.decode([token])
-        spelled = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
-        return SaidToken(text=text, spelled=spelled, log_probability=log_probability)
+        raw_bytes = token_bytes(text, tokenizer.convert_ids_to_tokens(token))
+        return TokenLogprob(text=text, raw_bytes=raw_bytes, log_probability=log_probability)
 
 
 class ChoosingArm:
-    """An arm that chooses its answers whole: a label, or what an endpoint says. Those that wait are answered together."""
+    """An arm that returns whole answers: a label, or an endpoint's text. Waiting questions are answered together."""
 
-    def __init__(self, session: Session, able: ReadyArm) -> None:
-        self._session, self._able = session, able
+    def __init__(self, session: Session, ready: ReadyArm) -> None:
+        self._session, self._ready = session, ready
         self._asked: dict[str, tuple[OnlineQuestion, Prompt]] = {}
-        self._prepared: tuple[tuple[Message, ...], Prompt] | None = None  # the question that came last, and its prompt
+        self._prepared: tuple[tuple[Message, ...], Prompt] | None = None  # the newest question, and its prompt
 
     @property
-    def waiting(self) -> int:
-        """How many questions are not answered yet."""
+    def pending_count(self) -> int:
+        """Return the number of unanswered questions."""
         return len(self._asked)
 
     def is_prepared(self, question: OnlineQuestion) -> bool:  # noqa: ARG002
-        """Always."""
+        """Always True: nothing has to be prepared."""
         return True
 
     def prepare(self, question: OnlineQuestion) -> None:
-        """Refuse what only written answers have."""
+        """Refuse options that only generated answers support."""
         if question.raw is not None:
             problem = "this arm chooses its answers whole, and reads no raw prompt"
             raise InputError(problem, "ask an arm that writes, or ask it at /v1/chat/completions", field="model")
@@ -399,24 +414,24 @@ class ChoosingArm:
             problem = "there are no log-probabilities of tokens where an answer is chosen whole"
             remedy = "leave logprobs out; the reply has the probabilities of the answers"
             raise InputError(problem, remedy, field="logprobs")
-        # A label has its length; what an endpoint writes has the room that it was measured with, and no less.
+        # A label has its length; an endpoint's text has the limit that it was measured with, and no less.
         room = None if self._session.task.task.kind == "classify" else self._session.output_tokens
         for name in unsupported_options(question, room):
             problem = f"{name} would change nothing, as this arm's answer is chosen whole and the same each time"
             raise InputError(problem, f"leave {name} out", field=name)
 
     def ask(self, question: OnlineQuestion) -> None:
-        """Look its passages up and let it wait for the next pass."""
+        """Retrieve the question's passages and queue it for the next pass."""
         self.prepare(question)
         if self._prepared is None or self._prepared[0] is not question.messages:
             self._prepared = None
-            self._prepared = question.messages, prompt_for(self._able, question, 0)
+            self._prepared = question.messages, prompt_for(self._ready, question, 0)
             self._session.forget_hits()
         self._asked[question.id] = question, replace(self._prepared[1], id=question.id)
 
     def step(self) -> list[OnlineEvent]:
-        """Answer those that have waited longest; where that fails, each alone, so that one does not spoil the others."""
-        taken = dict(islice(self._asked.items(), TOGETHER))
+        """Answer the oldest waiting questions; if that fails, each alone, so that one does not spoil the others."""
+        taken = dict(islice(self._asked.items(), LABEL_BATCH))
         for one in taken:
             del self._asked[one]
         return self._answers(taken)
@@ -424,9 +439,13 @@ class ChoosingArm:
     def _answers(self, taken: Mapping[str, tuple[OnlineQuestion, Prompt]]) -> list[OnlineEvent]:
         prompts = [prompt for _, prompt in taken.values()]
         try:
-            given = self._able.many(prompts) if len(prompts) > 1 else [self._able.alone(prompt) for prompt in prompts]
-            replies = [reply_from(self._session, *taken[generation.id], generation) for generation in given]
-        except RemoteError as error:  # the endpoint's patience is spent already
+            generations = (
+                self._ready.answer_batch(prompts)
+                if len(prompts) > 1
+                else [self._ready.answer_one(prompt) for prompt in prompts]
+            )
+            replies = [reply_from(self._session, *taken[generation.id], generation) for generation in generations]
+        except RemoteError as error:  # the endpoint's retries are used up already
             return [FailedQuestion(id=one, error=error) for one in taken]
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends a question and not the arm)
             if len(taken) == 1:
@@ -435,43 +454,44 @@ class ChoosingArm:
         return [event for reply in replies for event in (AnswerPiece(id=reply.id, text=reply.text), reply)]
 
     def cancel(self, question_id: str) -> None:
-        """Leave it out of the next pass."""
+        """Remove the question from the queue."""
         self._asked.pop(question_id, None)
 
 
 def unsupported_options(question: OnlineQuestion, room: int | None) -> Iterator[str]:
-    """What of a question an arm that chooses its answers whole cannot heed, by OpenAI's names; `room`: tokens that an answer may take.
+    """Yield the options of a question that a choosing arm cannot apply, by OpenAI's names. `room`: the largest number
+    of tokens of an answer.
 
-    One answer at a usual temperature passes: clients send it by themselves, and the likeliest answer is what it gives most.
+    One answer at a usual temperature passes: clients send it by default, and the arm gives its likeliest answer.
     """
     how = question.sampling
-    asked = {
+    unsupported = {
         "n": question.draws > 1 and how.temperature > 0,
-        "temperature": how.temperature > USUAL_HEAT,
+        "temperature": how.temperature > IGNORED_TEMPERATURE,
         "stop": bool(question.stops),
         "max_tokens": room is not None and question.max_new is not None and question.max_new < room,
         "frequency_penalty": how.frequency_penalty != 0,
         "presence_penalty": how.presence_penalty != 0,
         "repetition_penalty": how.repetition_penalty != 1,
     }
-    return (name for name, wanted in asked.items() if wanted)
+    return (name for name, wanted in unsupported.items() if wanted)
 
 
-def prompt_for(able: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> Prompt:
-    """What the model is asked.
+def prompt_for(ready: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> Prompt:
+    """Return the prompt of a question.
 
-    Raises InputError for a conversation that does not end with a turn to answer, or that does not fit the model's context with an
-    answer of so many tokens.
+    Raises InputError for a conversation that does not end with a turn to answer, or that does not fit the model's
+    context with `answer_tokens` more tokens.
     """
     if not question.messages or question.messages[-1].role not in ("user", "tool"):
         raise InputError("the last turn is not the user's", "end with the question", field="messages")
     example = Example(id=question.id, messages=question.messages, references=())
-    able.builder.require_room(example, answer_tokens)
-    return able.builder.prompts([example])[0]
+    ready.builder.require_room(example, answer_tokens)
+    return ready.builder.prompts([example])[0]
 
 
 def reply_from(session: Session, question: OnlineQuestion, prompt: Prompt, generation: Generation) -> OnlineReply:
-    """A generation as a reply, with what supports it."""
+    """Return a generation as a reply, with the passages that support it."""
     unknown, text = session.task.task.unknown, generation.text
     return OnlineReply(
         id=question.id,

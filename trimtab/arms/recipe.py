@@ -1,4 +1,4 @@
-"""How an arm's weights are made: the arm's settings over the usual ones, stage by stage."""
+"""Training recipe of an arm: its settings over the defaults, for each stage."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from trimtab.base.records import Arm, Setting
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-# Of the usual rate, for a stage that goes on from weights that answer. A tenth has pairs told right in ten steps and ruins the answers.
+# Factor on the default rate for a stage that continues from trained weights. With a tenth, pairs are ranked right after
+# ten steps and the answers are ruined.
 LATER_RATES = {**dict.fromkeys(PREFERENCES, 0.01), **dict.fromkeys(REWARDED, 0.1)}
-LEAST_STEPS = 100  # of the optimizer, below which hardly any rate has its effect
-# Stages that few rows make longer: three epochs of 64 rows are 24 steps, and up to .16 worse than 100 (`benchmarks/usual.py`).
+LEAST_STEPS = 100  # optimizer steps below which hardly any learning rate has an effect
+# Stages that get more epochs with few rows: three epochs of 64 rows are 24 steps, and up to .16 worse than 100
+# (`benchmarks/usual.py`).
 IMITATING = ("sft", HEAD, DISTILL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a recipe: what is read, how fast and how long; `schedule` is that of the rate."""
+    """One stage of a recipe: rows, learning rate, epochs; `schedule`: the learning-rate schedule."""
 
     name: str
     learning_rate: float
@@ -31,16 +33,18 @@ class Stage:
 
     @property
     def rereads(self) -> bool:
-        """Whether rows are read more than once: by several epochs, or by the trials of a search, which keeps the rate constant."""
+        """True if rows are read more than once: in several epochs, or in the trials of a search, which keeps the rate
+        constant.
+        """
         return self.epochs > 1 or self.schedule == "constant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the weights of an arm are made, every default filled in.
+    """How the weights of an arm are trained, with every default filled in.
 
-    `rank` and `virtual_tokens` are None but for methods that have them; `layers` None is the usual number, or all of a shallow model.
-    `mix`: what training prompts show of passages, where they show any.
+    `rank` and `virtual_tokens`: None for methods without them. `layers`: None for the default number, or all of a
+    shallow model. `mix`: passages in training prompts.
     """
 
     method: str
@@ -53,7 +57,7 @@ class Recipe:
     mix: PassageMix = USUAL_MIX
 
     def chosen(self) -> dict[str, float | int | str]:
-        """What a search has chosen of it; nothing where all is as it stood before."""
+        """Return the settings that a search selected; empty if all are as before."""
         last = self.stages[-1]
         found = {"learning_rate": last.learning_rate, "epochs": last.epochs, "rank": self.rank}
         return (
@@ -70,10 +74,11 @@ def recipe(
     epochs: float | None = None,
     by_need: bool = False,
 ) -> Recipe:
-    """The arm's settings over the defaults, stage by stage, for a model of this hidden size.
+    """Return the recipe of an arm: its settings over the defaults, stage by stage, for a model of this hidden size.
 
-    `epochs` is the most that the study's budget leaves, None for no limit. A stage that imitates takes LEAST_STEPS at least; `by_need`:
-    one that learns from rewards, too. One that learns from judgements moves away from its start the longer it goes on, whatever dev can tell.
+    `epochs`: the most that the study's budget leaves, None for no limit. An imitating stage takes at least
+    LEAST_STEPS; with `by_need` also a stage of reinforcement learning. A preference stage drifts further from its
+    start the longer it runs, whatever dev can measure, so it gets no more.
     """
     if not method_of(arm).staged:
         raise ValueError(f"arm {arm.name} is not trained in stages")
@@ -105,19 +110,19 @@ def recipe(
 
 
 def recipe_for(session: Session, arm: Arm, seed: int, *, epochs: float | None = None, by_need: bool = False) -> Recipe:
-    """`recipe` for a session's rows and base model."""
+    """Return `recipe` for a session's rows and base model."""
     rows, hidden = len(session.workspace.splits["train"]), session.base.model.config.hidden_size
     return recipe(arm, rows, seed, hidden=hidden, epochs=epochs, by_need=by_need)
 
 
 def is_open(arm: Arm, name: str, stage: str) -> bool:
-    """Whether the task file leaves a setting of a stage to be searched."""
+    """True if the task file leaves a setting of a stage to the search."""
     setting = arm.settings.get(name)
     return setting is None or (isinstance(setting, Mapping) and stage not in setting)
 
 
 def _for_stage(arm: Arm, name: str, stage: str, usual: float) -> float:
-    """What an arm's setting says for one stage, the usual value where it is silent about it."""
+    """Return an arm's setting for one stage; the default if it has none."""
     setting = arm.settings.get(name, usual)
     return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
 
@@ -128,5 +133,5 @@ def _whole(settings: Mapping[str, Setting], name: str) -> int | None:
 
 
 def evaluations(epochs: float) -> int:
-    """How often dev is looked at: in a short run less often, as each look costs as much as dozens of steps."""
+    """Return the number of dev evaluations in a run: fewer in a short run, as each costs as much as dozens of steps."""
     return max(2, min(4, round(4 * epochs)))

@@ -1,4 +1,4 @@
-"""The reward of a session's task: lengths from its rows, and the trained reward model that the task file names."""
+"""Reward function of a task for reinforcement learning, including the trained reward model that the task file names."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from trimtab.model.load import load_base
 
 
 def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, program: Scorer | None = None) -> Reward:
-    """What an answer of this arm earns, as `[reward]` says: see `reward_of`, whose `scorer` and `program` these are.
+    """Return the reward function of `[reward]` for an arm; see `reward_of` for `scorer` and `program`.
 
-    Raises InputError for a part that has nothing to look at, MissingError for a reward model that is not there.
+    Raises InputError for a component without anything to compare with, MissingError for an absent reward model.
     """
     task, train = session.task, session.workspace.splits["train"]
     if task.reward.citation is not None and not arm.retrieves:
@@ -33,7 +33,7 @@ def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, prog
     return reward_of(
         task,
         train,
-        AnswerTokens(longest=longest, limit=session.answer_room),
+        AnswerTokens(longest=longest, limit=session.max_answer_tokens),
         scorer=scorer,
         program=program,
         model=RewardModel(session, task.reward.model.run) if task.reward.model else None,
@@ -41,10 +41,12 @@ def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, prog
 
 
 class RewardModel:
-    """Scores answers by a trained reward model, on a base of its own: the session's has other weights on."""
+    """Scores answers with a trained reward model on a base model of its own: the session's has other weights
+    attached.
+    """
 
     def __init__(self, session: Session, run: str) -> None:
-        """Load what the finished run `run` holds; raises MissingError for one that is not there or scores nothing."""
+        """Load the reward model of the finished run `run`. Raises MissingError if it is absent or scores nothing."""
         folder, record = scoring_run(session.task, run)
         self._base = accelerate(load_base(session.base_folder, session.base.precision))
         load_adapter(self._base, folder / "adapter")
@@ -54,7 +56,9 @@ class RewardModel:
 
     @torch.inference_mode()
     def __call__(self, items: Sequence[Answered]) -> list[float]:
-        """A score for each answer behind its row's prompt as the reward model was trained on it; what is too long is cut."""
+        """Return a score for each answer after its row's prompt, as in the reward model's training; long texts are
+        truncated.
+        """
         prompts = self._builder.prompts([item.example for item in items])
         whole = [
             self._encoder.conversation(prompt.messages, item.text).ids[: self._most]

@@ -1,4 +1,6 @@
-"""Answers that an arm's weights of the moment draw to training questions, and what they earn: what a stage of rewards learns from."""
+"""Rollouts for reinforcement learning: answers sampled from the current weights to training questions, with their
+rewards.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from trimtab.training.rl import GROUP, Rollout
 
 
 class Rollouts:
-    """GROUP answers to each question, drawn at temperature 1 by the engine that answers everywhere, adapters merged.
+    """Samples GROUP answers to each question at temperature 1, with the inference engine and merged adapters.
 
-    A draw follows from the seed, the step, the question and its number alone.
+    A sample depends on the seed, the step, the question and its number alone.
     """
 
     def __init__(
@@ -36,9 +38,9 @@ class Rollouts:
         self.skipped = len(asked) - len(self.asked)
 
     def __call__(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
-        """For each question the answers, each with its reward."""
+        """Return the rollouts of each question, each with its reward."""
         session, said_last = self.session, dict[str, int]()
-        asked = [(number, answer) for number in numbers for answer in range(GROUP)]
+        draws = [(number, answer) for number in numbers for answer in range(GROUP)]
         requests = [
             Request(
                 id=f"{number}/{answer}",
@@ -47,15 +49,17 @@ class Rollouts:
                 sampling=Sampling(temperature=1.0, seed=_seed(self.seed, step, number, answer)),
                 logprobs=True,
             )
-            for number, answer in asked
+            for number, answer in draws
         ]
         with merged_and_packed(session.base):
             engine = Engine(session.base, session.encoder.stop_ids)
-            given = engine.generate(requests, on_token=said_last.__setitem__)
-        rewards = self.reward([self._answered(number, one) for (number, _), one in zip(asked, given, strict=True)])
+            completions = engine.generate(requests, on_token=said_last.__setitem__)
+        rewards = self.reward(
+            [self._answered(number, one) for (number, _), one in zip(draws, completions, strict=True)]
+        )
         rollouts = [
             self._rollout(request, one, said_last[one.id], reward.total)
-            for request, one, reward in zip(requests, given, rewards, strict=True)
+            for request, one, reward in zip(requests, completions, rewards, strict=True)
         ]
         return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
 

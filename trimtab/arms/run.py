@@ -1,4 +1,4 @@
-"""One arm from its weights and its context to its answers and figures."""
+"""Runs one arm: builds its artifact (context, weights, calibration), answers a split, and returns figures and costs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.arms.answerers import ReadyArm, read_calibration, ready_arm, score_on
-from trimtab.arms.artifacts import Allowance, ArmArtifact, TrainedWeights, beside_training, both_efforts
+from trimtab.arms.answerers import ReadyArm, read_calibration, ready_arm, score_on_dev
+from trimtab.arms.artifacts import Allowance, ArmArtifact, TrainedWeights, combine_efforts, search_overhead
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.dev_eval import DEV_QUESTIONS
@@ -19,7 +19,7 @@ from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, choose_context
-from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, find_right
+from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, gold_retrieved
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm
 from trimtab.arms.trainer import TrainingSearch, train_weights
@@ -46,20 +46,23 @@ from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
 from trimtab.model.fast.packed_weights import packed
 from trimtab.model.threads import ProcessorShare
 
-SAMPLE = 8  # questions whose prompts show what all of an arm begin with
-REPLIES = "replies.jsonl"  # what an endpoint has answered of an arm that is not done yet
+SAMPLE = 8  # questions whose prompts show the common prefix of an arm's prompts
+REPLIES = "replies.jsonl"  # an endpoint's answers for an arm that is not finished
 
 
 def forget_replies(folder: Path) -> None:
-    """Take away what an endpoint's answers were kept in, once the arm's answers are."""
+    """Delete the stored answers of an endpoint, once the arm's answers are saved."""
     for file in folder.glob(f"run-*/{REPLIES}"):
         file.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmMeasurement:
-    """An arm's answers to the questions asked, its figures, and what they took; `dev_scores`: of dev questions that it answered on the way;
-    `latencies`: seconds of questions alone, in the first pass of `passes`."""
+    """An arm's answers to a split, its figures, and its costs.
+
+    `dev_scores`: the score of each dev question answered on the way, by id. `latencies`: seconds of questions asked
+    alone, in the first pass of `passes`.
+    """
 
     answers: tuple[Answer, ...]
     result: ArmResult
@@ -71,20 +74,20 @@ class ArmMeasurement:
 
 @dataclass(kw_only=True)
 class _RunAnswers:
-    """What comes together while an arm is measured; seconds are means over its seeds."""
+    """Accumulates the measurements of an arm; seconds are means over its seeds."""
 
     context: Context
     answers: list[Answer] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    processor_share: float | None = None  # while these were measured
+    processor_share: float | None = None  # during these measurements
     figures: dict[str, float] = field(default_factory=dict)
     answer_seconds: float = 0.0
     stored_bytes: int = 0
     peak_mb: float = 0.0
 
 
-def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
-    """Mean seconds of a question alone, and their standard error."""
+def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
+    """Return the mean seconds of a question alone, and their standard error."""
     return {
         "seconds_per_question": float(np.mean(latencies)),
         "seconds_error": float(np.std(latencies) / len(latencies) ** 0.5),
@@ -92,23 +95,25 @@ def _seconds_of(latencies: Sequence[float]) -> dict[str, Any]:
 
 
 def _latencies(latencies: Sequence[float], arms: int) -> dict[str, Any]:
-    """The 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in milliseconds."""
+    """Return the 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in
+    milliseconds.
+    """
     p50, p95 = latency_percentiles(latencies)
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies, arms)}
 
 
-def _in_words(context: Context) -> str:
-    """A context for the line that tells what is under way."""
-    said = {what: f"{value} {what}" for what, value in context.chosen().items() if value}
+def _context_summary(context: Context) -> str:
+    """Return a context in words, for the progress line."""
+    parts = {what: f"{value} {what}" for what, value in context.chosen().items() if value}
     if context.chunk_words == SENTENCE:
-        said["chunk_words"] = "sentences as passages"
+        parts["chunk_words"] = "sentences as passages"
     if context.instruction:
-        said["instruction"] = "another instruction"
-    return ", ".join(said.values()) or "the instruction"
+        parts["instruction"] = "another instruction"
+    return ", ".join(parts.values()) or "the instruction"
 
 
 class ArmRunner:
-    """Runs arms in one session; what the base model scored on dev is kept in the file `searches`, and shared by the arms."""
+    """Runs arms in one session. The base model's dev scores are saved in the file `searches` and shared by the arms."""
 
     def __init__(
         self,
@@ -120,24 +125,24 @@ class ArmRunner:
         *,
         in_turn: bool = False,
     ) -> None:
-        """`in_turn`: where a limit is stated, a first pass of its questions is timed, and the caller asks for the others."""
+        """`in_turn`: with a latency limit, time only a first pass of the questions; the caller requests the others."""
         self.session, self.task, self.scorer, self.progress = session, session.task, scorer, progress
         self.reward_program = reward_program
         self.passes = PASSES if in_turn and session.task.target.latency_p95_ms is not None else 1
-        self.scores = ContextScores(searches, self._ask_on_dev)
-        self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # scores of labels, by question
+        self.scores = ContextScores(searches, self._score_on_dev)
+        self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # label scores by question
         lookups = searches.with_name(LOOKUPS) if searches else None
-        self.found = ContextScores(lookups, self._look_up)
+        self.found = ContextScores(lookups, self._score_retrieval)
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
     ) -> ArmMeasurement:
-        """Make an arm below `folder`, answer the split, measure; `saved` is one that was made before."""
-        return self.measure(arm, self.taken(arm, saved) if saved else self.make(arm, folder, allowance), split)
+        """Build an arm below `folder`, answer the split, and measure. `saved`: an arm that was built before."""
+        return self.measure(arm, self.reuse(arm, saved) if saved else self.make(arm, folder, allowance), split)
 
-    def taken(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
-        """An arm that was made before."""
-        self._clear(arm)
+    def reuse(self, arm: Arm, saved: SavedArm) -> ArmArtifact:
+        """Return the artifact of an arm that was built before."""
+        self._detach_weights(arm)
         context = context_for(arm, saved.chosen)
         with MemoryPeak() as memory:
             index_seconds = self._index_seconds(context)
@@ -147,138 +152,154 @@ class ArmRunner:
             folders=(saved.folder,),
             index_seconds=index_seconds,
             peak_mb=memory.megabytes,
-            anew=False,
+            is_new=False,
         )
 
     def make(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
-        """Search what the arm is shown and how its weights are made, within its allowance, and make them below `folder`."""
+        """Search the arm's context and training settings within its allowance, and train it below `folder`."""
         self.progress.arm, self.progress.seed = arm.name, 0
-        self._clear(arm)
+        self._detach_weights(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
             context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
-            self._index_seconds(context)  # made now, so that no trial is charged for it
-            asked: ArmEffort | None = None
+            self._index_seconds(context)  # built now, so that no trial is charged for it
+            context_effort: ArmEffort | None = None
             if arm.weights == "extract":
-                context, asked = choose_threshold(self.session, context, self.scorer)
+                context, context_effort = choose_threshold(self.session, context, self.scorer)
             elif seconds > 0:
                 choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
-                context, asked = choose(self.session, arm, scores, level, seconds)
-            menu, left = SEARCH_SPACES.get(level), seconds - (asked.seconds if asked else 0.0)
+                context, context_effort = choose(self.session, arm, scores, level, seconds)
+            menu, left = SEARCH_SPACES.get(level), seconds - (context_effort.seconds if context_effort else 0.0)
             search = TrainingSearch(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
-            weighing = self._weigh(arm, context, folder / "run-0", allowance)
-            effort = both_efforts(asked, first.effort)
-            made = ArmArtifact(
+            weighing = self._calibrate(arm, context, folder / "run-0", allowance)
+            effort = combine_efforts(context_effort, first.effort)
+            artifact = ArmArtifact(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
                 effort=effort,
-                choose_seconds=beside_training(asked, first.effort) + weighing,
+                choose_seconds=search_overhead(context_effort, first.effort) + weighing,
                 choose_fee=first.fee
-                + (self.session.proposals.fee if asked and method_of(arm).uses_base and not is_trained(arm) else 0.0),
+                + (
+                    self.session.proposals.fee
+                    if context_effort and method_of(arm).uses_base and not is_trained(arm)
+                    else 0.0
+                ),
                 index_seconds=self._index_seconds(context),
-                dev_scores=self._scored_on_dev(arm, context, first, folder / "run-0"),
+                dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
-        made = replace(made, peak_mb=memory.megabytes, processor_share=processor.share)
-        return self.with_seeds(arm, made, folder, allowance)
+        artifact = replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
+        return self.with_seeds(arm, artifact, folder, allowance)
 
-    def with_seeds(self, arm: Arm, made: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
-        """The arm with as many runs as its allowance has seeds, the later ones made as the first one was found to be best."""
-        trained, folders, peak = list(made.trained), list(made.folders), made.peak_mb
+    def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
+        """Return the arm with as many runs as its allowance has seeds; the later ones use the settings found for the
+        first.
+        """
+        trained, folders, peak = list(artifact.trained), list(artifact.folders), artifact.peak_mb
         for seed in range(len(trained), allowance.seeds):
             self.progress.arm, self.progress.seed = arm.name, seed
             run = folder / f"run-{seed}"
-            self._clear(arm)
+            self._detach_weights(arm)
             with MemoryPeak() as memory:
-                found = made.trained[0].recipe
+                found = artifact.trained[0].recipe
                 trained.append(
-                    self._train(arm, made.context, run, seed, allowance.epochs, found=found, like=made.folders[0])
+                    self._train(
+                        arm, artifact.context, run, seed, allowance.epochs, found=found, like=artifact.folders[0]
+                    )
                 )
-                self._weigh(arm, made.context, run, allowance)
+                self._calibrate(arm, artifact.context, run, allowance)
             folders.append(run)
             peak = max(peak, memory.megabytes)
-        return replace(made, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
+        return replace(artifact, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
 
-    def with_curve(self, arm: Arm, made: ArmArtifact) -> ArmArtifact:
-        """The arm with its learning curve, where the task asks for it and something is trained."""
+    def with_curve(self, arm: Arm, artifact: ArmArtifact) -> ArmArtifact:
+        """Return the arm with its learning curve, if the task requests it and something is trained."""
         if not (self.task.study.learning_curve and is_trained(arm)):
-            return made
+            return artifact
         self.progress.arm, self.progress.seed = arm.name, 0
-        first = made.trained[0]
+        first = artifact.trained[0]
 
         def train(run: Path, recipe: Recipe | None) -> TrainedWeights:
-            self._clear(arm)
+            self._detach_weights(arm)
             self.progress.emit("choose", note=f"learning curve, {run.name.removeprefix('rows-')} rows")
-            trained = self._train(arm, made.context, run, 0, None, found=recipe, like=made.folders[0])
-            if read_calibration(made.folders[0]):  # or the whole run alone would be weighed
-                self._weigh(arm, made.context, run, Allowance(weighs=True))
+            trained = self._train(arm, artifact.context, run, 0, None, found=recipe, like=artifact.folders[0])
+            if read_calibration(artifact.folders[0]):  # otherwise only the full run would be calibrated
+                self._calibrate(arm, artifact.context, run, Allowance(weighs=True))
             return trained
 
-        curve = learning_curve(self.session, arm, made.context, made.folders[0], first.recipe, train, self.scorer)
-        return replace(made, learning=curve)
+        curve = learning_curve(
+            self.session, arm, artifact.context, artifact.folders[0], first.recipe, train, self.scorer
+        )
+        return replace(artifact, learning=curve)
 
-    def measure(self, arm: Arm, made: ArmArtifact, split: Split) -> ArmMeasurement:
-        """Answer the split with every run of an arm, and what that comes to."""
+    def measure(self, arm: Arm, artifact: ArmArtifact, split: Split) -> ArmMeasurement:
+        """Answer the split with every run of an arm, and return the measurement."""
         examples = self.session.workspace.splits[split]
-        self._clear(arm)
-        found = _RunAnswers(context=made.context)
+        self._detach_weights(arm)
+        found = _RunAnswers(context=artifact.context)
         with MemoryPeak() as memory:
-            for seed, run in enumerate(made.folders):
+            for seed, run in enumerate(artifact.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
-                replies = run / REPLIES if made.anew else None
-                sample = self.session.part(split, SAMPLE)
-                with ready_arm(self.session, arm, made.context, run, sample, replies=replies) as able:
-                    self._measure(found, able, examples, split, seed, len(made.folders))
-        found.peak_mb = max(made.peak_mb, memory.megabytes)
-        usage = self._usage(arm, made, found)
+                replies = run / REPLIES if artifact.is_new else None
+                sample = self.session.subset(split, SAMPLE)
+                with ready_arm(self.session, arm, artifact.context, run, sample, replies=replies) as ready:
+                    self._measure(found, ready, examples, split, seed, len(artifact.folders))
+        found.peak_mb = max(artifact.peak_mb, memory.megabytes)
+        usage = self._usage(arm, artifact, found)
         runs = by_seed(found.answers)
         found.figures.update(
-            mean_figures([trained.figures for trained in made.trained])
+            mean_figures([trained.figures for trained in artifact.trained])
             | mean_figures([extra_figures(run, examples, self.task) for run in runs])
         )
         return ArmMeasurement(
             answers=tuple(found.answers),
-            result=self._result(arm, made, found, usage),
+            result=self._result(arm, artifact, found, usage),
             usage=usage,
             classes=mean_classes([class_figures(run) for run in runs]) if self.task.task.kind == "classify" else None,
-            dev_scores=made.dev_scores,
+            dev_scores=artifact.dev_scores,
             latencies=tuple(found.latencies),
         )
 
     def time_pass(
-        self, arm: Arm, made: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
+        self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
     ) -> tuple[Usage, ArmResult, tuple[float, ...]]:
-        """Time the questions of a later pass: usage and result with them, and all latencies."""
-        more, share = self._timed_again(arm, made, number)
+        """Time the questions of a later pass. Return the updated usage and result, and all latencies."""
+        more, share = self._timed_again(arm, artifact, number)
         latencies = (*latencies, *more)
         shares = [one for one in (usage.answering_share, share) if one is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
-    def answers_to(self, arm: Arm, made: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
-        """Answer examples with the first run of an arm; nothing is timed."""
-        self._clear(arm)
-        with ready_arm(self.session, arm, made.context, made.folders[0], examples[:SAMPLE]) as able:
-            return self._answers(examples, able, "test", 0)
+    def answers_to(self, arm: Arm, artifact: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
+        """Answer examples with the first run of an arm, without timing."""
+        self._detach_weights(arm)
+        with ready_arm(self.session, arm, artifact.context, artifact.folders[0], examples[:SAMPLE]) as ready:
+            return self._answers(examples, ready, "test", 0)
 
-    def time_alone(self, arm: Arm, made: ArmArtifact) -> list[float]:
-        """Seconds of test questions, each asked alone."""
-        return self._timed_again(arm, made, None)[0]
+    def time_alone(self, arm: Arm, artifact: ArmArtifact) -> list[float]:
+        """Return the seconds of test questions, each asked alone."""
+        return self._timed_again(arm, artifact, None)[0]
 
-    def _timed_again(self, arm: Arm, made: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
-        """Seconds of test questions alone, in a pass or all of them, and what other programs left of the processor."""
+    def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
+        """Return the seconds of test questions asked alone, of one pass or all, and the share of the processor that
+        other programs left.
+        """
         self.progress.arm, self.progress.seed = arm.name, 0
-        self._clear(arm)
+        self._detach_weights(arm)
         with (
-            ready_arm(self.session, arm, made.context, made.folders[0], self.session.part("test", SAMPLE)) as able,
+            ready_arm(
+                self.session, arm, artifact.context, artifact.folders[0], self.session.subset("test", SAMPLE)
+            ) as ready,
             ProcessorShare() as processor,
         ):
-            seconds, _ = self._ask_alone("test", able, number)
+            seconds, _ = self._time_questions("test", ready, number)
         return seconds, processor.share
 
-    def time_again(self, arm: Arm, made: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
-        """Time single test questions again. Returns the new usage and result if other programs leave more of the processor now, else the old ones."""
-        latencies, share = self._timed_again(arm, made, None)
+    def time_again(self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
+        """Time single test questions again. Return the new usage and result if other programs now leave more of the
+        processor, else the old ones.
+        """
+        latencies, share = self._timed_again(arm, artifact, None)
         if share is not None and share <= (usage.answering_share or 0.0):
             return usage, result
         return self._with_latencies(usage, result, latencies, share)
@@ -286,7 +307,7 @@ class ArmRunner:
     def _with_latencies(
         self, usage: Usage, result: ArmResult, latencies: Sequence[float], share: float | None
     ) -> tuple[Usage, ArmResult]:
-        usage = replace(usage, **_seconds_of(latencies), answering_share=share)
+        usage = replace(usage, **_mean_seconds(latencies), answering_share=share)
         floor = result.score_floor or 0.0
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         return usage, replace(
@@ -297,38 +318,40 @@ class ArmRunner:
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
         )
 
-    def _clear(self, arm: Arm) -> None:
-        """Take away what the arm before it left."""
+    def _detach_weights(self, arm: Arm) -> None:
+        """Remove what the previous arm left on the base model."""
         if method_of(arm).uses_base:
             self.session.fresh_base()
         else:
             release_memory()
 
-    def _look_up(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
-        """Which questions are shown a right passage under a context, and the seconds that it took."""
-        self.progress.emit("choose", note=f"{_in_words(context)}, looked up for {len(rows)} rows")
-        return find_right(self.session, context, rows)
+    def _score_retrieval(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+        """Return, by question, whether a context shows a right passage (1 or 0), and the seconds it took."""
+        self.progress.emit("choose", note=f"{_context_summary(context)}, looked up for {len(rows)} rows")
+        return gold_retrieved(self.session, context, rows)
 
-    def _ask_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
-        """What the base model scores on dev questions under a context, and the seconds that it took."""
+    def _score_on_dev(self, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+        """Return the base model's scores on dev questions in a context, and the seconds it took."""
         self.session.fresh_base()
-        self.progress.emit("choose", note=f"{_in_words(context)} on {len(rows)} dev questions")
+        self.progress.emit("choose", note=f"{_context_summary(context)} on {len(rows)} dev questions")
         if context.passages:
-            _ = self.session.index_of(context.words)  # made once, whoever needs it first
+            _ = self.session.index_of(context.words)  # built once, by the first that needs it
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
         with packed(self.session.base):
             if self.task.task.kind == "classify":
-                scores = self._weighed_on_dev(context, builder, rows)
+                scores = self._calibrated_hits(context, builder, rows)
             else:
-                _, scores = score_on(self.session, rows, builder, builder.answer, self.scorer)
+                _, scores = score_on_dev(self.session, rows, builder, builder.answer, self.scorer)
         return scores, time.perf_counter() - began
 
-    def _weighed_on_dev(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
-        """Whether each question asked under a context so far gets its label: by the plain scores of labels, or less their means over these questions, the better of the two.
+    def _calibrated_hits(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
+        """Return, by question, whether it gets its right label (1 or 0) in a context: by plain label scores, or by
+        scores less their means over these questions, whichever is better.
 
-        So will the arm's labels be weighed once its prompts are chosen, and shots that carry a few labels are not held against them.
-        What was asked in a former sitting is asked again, as its scores of labels were not kept.
+        The arm's labels will be calibrated alike once its prompts are chosen, so shots that favour a few labels are
+        not rejected for it. Questions of an earlier process are answered again, as their label scores were not
+        saved.
         """
         sums_of, known = self._sums.setdefault(context, {}), self.scores.known(context)
         new = {row.id for row in rows}
@@ -343,26 +366,26 @@ class ArmRunner:
         ]
         return {row.id: float(hit) for row, hit in zip(asked, max(right, key=sum), strict=True)}
 
-    def _scored_on_dev(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
-        """What the arm scored on dev questions while it was made; nothing is asked of a language model for it."""
+    def _dev_scores(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
+        """Return the dev scores that the arm got while it was built; no language model is run for it."""
         if arm.weights == "linear":
-            dev = self.session.part("dev", DEV_QUESTIONS)
-            with ready_arm(self.session, arm, context, run) as able:
-                return score_on(self.session, dev, able.builder, able.many, self.scorer)[1] if dev else {}
+            dev = self.session.subset("dev", DEV_QUESTIONS)
+            with ready_arm(self.session, arm, context, run) as ready:
+                return score_on_dev(self.session, dev, ready.builder, ready.answer_batch, self.scorer)[1] if dev else {}
         if is_trained(arm) or arm.endpoint:
             return trained.dev_scores
         return self.scores.known(context)
 
     def _index_seconds(self, context: Context) -> float:
-        """What making the index of a context took, now or when it was made; nothing where it looks nothing up."""
+        """Return the seconds of building a context's index, now or earlier; 0 without retrieval."""
         if not context.passages:
             return 0.0
         self.progress.emit("index")
         return self.session.index_of(context.words).seconds
 
-    def _weigh(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
-        """Choose how a run's labels are weighed, where there is time; the seconds it took."""
-        return calibrate(self.session, arm, context, run, self.progress) if allowance.looks_at_dev else 0.0
+    def _calibrate(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
+        """Calibrate a run's labels if there is time. Return the seconds."""
+        return calibrate(self.session, arm, context, run, self.progress) if allowance.may_search else 0.0
 
     def _train(
         self,
@@ -388,97 +411,105 @@ class ArmRunner:
         )
 
     def _measure(
-        self, found: _RunAnswers, able: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
+        self, found: _RunAnswers, ready: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
     ) -> None:
-        """The answers of one seed; with the first one also what is asked once: questions alone, and with the right passage."""
+        """Add the answers of one seed; for the first also the questions timed alone, and those with the right passage
+        added.
+        """
         began = time.perf_counter()
-        found.answers += self._answers(examples, able, split, seed)
+        found.answers += self._answers(examples, ready, split, seed)
         found.answer_seconds += (time.perf_counter() - began) / seeds
         if seed > 0:
             return
         if found.context.passages:
-            found.figures.update(self._lost_to_retrieval(examples, found.answers, able, split))
+            found.figures.update(self._lost_to_retrieval(examples, found.answers, ready, split))
         with ProcessorShare() as processor:
-            found.latencies, alone = self._ask_alone(split, able, 0 if split == "test" else None)
+            found.latencies, alone = self._time_questions(split, ready, 0 if split == "test" else None)
         found.processor_share = processor.share
         found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
 
-    def _answers(self, examples: Sequence[Example], able: ReadyArm, split: Split, seed: int) -> list[Answer]:
+    def _answers(self, examples: Sequence[Example], ready: ReadyArm, split: Split, seed: int) -> list[Answer]:
         done = 0
 
         def counted(asked: Sequence[Prompt]) -> list[Generation]:
             nonlocal done
-            given: list[Generation] = []
+            generations: list[Generation] = []
             for start in range(0, len(asked), BATCH_ITEMS):
                 part = asked[start : start + BATCH_ITEMS]
-                given += able.many(part)
+                generations += ready.answer_batch(part)
                 done += len(part)
                 self.progress.emit("answer", step=done, of=len(asked))
-            return given
+            return generations
 
-        prompts = able.builder.prompts(examples)
+        prompts = ready.builder.prompts(examples)
         return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
     def _lost_to_retrieval(
-        self, examples: Sequence[Example], answers: Sequence[Answer], able: ReadyArm, split: Split
+        self, examples: Sequence[Example], answers: Sequence[Answer], ready: ReadyArm, split: Split
     ) -> dict[str, float]:
-        """How much higher the mean score is where every right passage is there; nothing where the rows name none."""
+        """Return how much higher the mean score is with every right passage; empty if the rows name none."""
         if not any(example.passages for example in examples):
             return {}
-        put_right = able.builder.with_right_passage(examples)
+        put_right = ready.builder.with_gold_passage(examples)
         missed, prompts = [example for example, _ in put_right], [prompt for _, prompt in put_right]
-        again = evaluate(missed, prompts, able.many, self.task, split=split, seed=0, scorer=self.scorer)
+        again = evaluate(missed, prompts, ready.answer_batch, self.task, split=split, seed=0, scorer=self.scorer)
         before = {answer.item_id: answer.score for answer in answers}
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}
 
-    def _ask_alone(self, split: Split, able: ReadyArm, number: int | None) -> tuple[list[float], list[Generation]]:
-        """Single questions, those of a pass or all, with the seconds that each took, retrieval included; two are asked before it counts."""
-        seconds, given = [], []
+    def _time_questions(
+        self, split: Split, ready: ReadyArm, number: int | None
+    ) -> tuple[list[float], list[Generation]]:
+        """Return the seconds and answers of single questions, of one pass or all, retrieval included; two warm-up
+        questions come first.
+        """
+        seconds, generations = [], []
         asked = self.session.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
         ]
         for number, example in enumerate([*asked[:2], *asked]):
             self.session.forget_hits()
             began = time.perf_counter()
-            given.append(able.alone(able.builder.prompts([example])[0]))
+            generations.append(ready.answer_one(ready.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(asked) + 2)
-        return seconds[2:], given[2:]
+        return seconds[2:], generations[2:]
 
-    def _usage(self, arm: Arm, made: ArmArtifact, found: _RunAnswers) -> Usage:
+    def _usage(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers) -> Usage:
         price = self.task.api[arm.endpoint].price_per_million if arm.endpoint else None
         return Usage(
-            train_seconds=float(np.mean([trained.seconds for trained in made.trained])),
+            train_seconds=float(np.mean([trained.seconds for trained in artifact.trained])),
             evaluation_seconds=found.answer_seconds,
-            index_seconds=made.index_seconds,
-            choose_seconds=made.choose_seconds,
-            choose_fee=made.choose_fee,
-            **_seconds_of(found.latencies),
+            index_seconds=artifact.index_seconds,
+            choose_seconds=artifact.choose_seconds,
+            choose_fee=artifact.choose_fee,
+            **_mean_seconds(found.latencies),
             prompt_tokens=float(np.mean([answer.prompt_tokens for answer in found.answers])),
             new_tokens=float(np.mean([answer.new_tokens for answer in found.answers])),
             runs_on_own_machine=arm.endpoint is None,
             trained=is_trained(arm),
-            labels=self._labels(arm, made.context),
+            labels=self._labels(arm, artifact.context),
             token_fee=TokenFee(input=price.input, output=price.output) if price else None,
-            making_share=made.processor_share,
+            making_share=artifact.processor_share,
             answering_share=None if arm.endpoint else found.processor_share,
         )
 
     def _labels(self, arm: Arm, context: Context) -> int:
-        """Labelled training rows and judged answers that the arm learns from or shows; dev and test rows are every arm's."""
+        """Return the number of labelled training rows and judged answers that the arm learns from or shows; dev and
+        test rows are common to all arms.
+        """
         workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
         rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
         if not rows and context.shots:
             rows = len(workspace.splits["train"]) if shots_of(arm) == "nearest-shots" else context.shots
         return rows + (len(workspace.preferences["train"]) if learned & set(JUDGED) else 0)
 
-    def _result(self, arm: Arm, made: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:
+    def _result(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         runs = by_seed(found.answers)
-        index_bytes = folder_bytes(self.session.index_folder(made.context.words)) if arm.retrieves else 0
+        index_bytes = folder_bytes(self.session.index_folder(artifact.context.words)) if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
@@ -498,8 +529,8 @@ class ArmRunner:
             seconds_per_question=usage.seconds_per_question,
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
-            chosen=made.chosen,
-            effort=made.effort,
-            learning=made.learning,
-            exposure=Exposure.of_seeds([trained.exposure for trained in made.trained if trained.exposure]),
+            chosen=artifact.chosen,
+            effort=artifact.effort,
+            learning=artifact.learning,
+            exposure=Exposure.of_seeds([trained.exposure for trained in artifact.trained if trained.exposure]),
         )

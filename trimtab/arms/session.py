@@ -1,4 +1,4 @@
-"""What the arms of a study share: the loaded models, the index, and prompts answered by whichever weights are on."""
+"""Session: models and indexes that the arms of a study share, and answering with the currently attached weights."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import SENTENCE, method_of
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Calibration, Document, Example, Generation, Hit, Message, Prompt, Refusal, Split
-from trimtab.data.draw import drawn
-from trimtab.data.formats import too_many
-from trimtab.data.prompts import ChatEncoder, compose
+from trimtab.data.draw import sample_rows
+from trimtab.data.formats import too_many_refused
+from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
 from trimtab.inference.label_scoring import (
@@ -44,26 +44,28 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import Reranker
-from trimtab.retrieval.search import EVEN, search
+from trimtab.retrieval.search import EQUAL_WEIGHT, search
 from trimtab.training.features import mean_hidden
 
-BATCH_ITEMS = 64  # questions that are answered together, and kept together
-MOST_PASSAGES = 64  # as many as an arm may ask for
-TIMED_ALONE = 2  # questions that are answered both ways, to take the faster
-ANSWER_MARGIN = 8  # tokens beyond the longest reference
+BATCH_ITEMS = 64  # questions answered, and saved, in one batch
+MOST_PASSAGES = 64  # the most passages that an arm may use
+TIMED_ALONE = 2  # questions answered both ways, to take the faster
+ANSWER_MARGIN = 8  # margin in tokens beyond the longest reference
 
 
 class Session:
-    """Models and index of one task, each loaded once, when first needed; arms put their weights onto the one base in turn."""
+    """Models and indexes of one task, each loaded once, when first needed. Arms attach their weights to the one base
+    model in turn.
+    """
 
     def __init__(self, workspace: Workspace, precision: str | None = None, *, base: Base | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
-        self._asked_precision = precision or workspace.task.base.precision
-        self.eight_bit = False  # whether arms answer with weights of 8 bits
-        self.taught: Path | None = None  # where a teacher's answers are kept for all arms; None: in each run
-        self.proposals = Proposals()  # instructions that an endpoint proposed, tried beside the rewordings
-        self.shots: tuple[Example, ...] | None = None  # the fixed ones where they were drawn before, as in a bundle
-        self._base = base  # one that is loaded already, or None
+        self._requested_precision = precision or workspace.task.base.precision
+        self.eight_bit = False  # True: arms answer with int8 weights
+        self.teacher_folder: Path | None = None  # folder of a teacher's answers for all arms; None: in each run
+        self.proposals = Proposals()  # instructions that an endpoint proposed, tried besides the variants
+        self.shots: tuple[Example, ...] | None = None  # fixed shots that were drawn earlier, as in a bundle
+        self._base = base  # a base model that is already loaded, or None
         self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
         self._indexes: dict[int, Index] = {}
         self._extractor: Extractor | None = None
@@ -71,53 +73,55 @@ class Session:
 
     @property
     def base(self) -> Base:
-        """The base model with whatever was put onto it."""
+        """Return the base model with whatever is attached to it."""
         if self._base is None:
-            self._base = accelerate(load_base(self.base_folder, self._asked_precision))
+            self._base = accelerate(load_base(self.base_folder, self._requested_precision))
         return self._base
 
     @property
     def precision(self) -> str:
-        """What the base model runs in; before it is loaded, what was asked for."""
-        return self._base.precision if self._base else self._asked_precision
+        """Return the precision of the base model; before it is loaded, the requested one."""
+        return self._base.precision if self._base else self._requested_precision
 
     @cached_property
     def base_folder(self) -> Path:
-        """Where the base model lies."""
+        """Return the folder of the base model."""
         return resolve(self.task.base.model, self.task.base.revision, near=self.task.folder)
 
     def fresh_base(self) -> Base:
-        """The base model as published: what an arm put onto it is taken off again, and the disk is not read."""
+        """Return the base model without adapters: those of the previous arm are detached, without reading the disk."""
         detach(self.base)
         release_memory()
         return self.base
 
-    def beside(self) -> Session:
-        """Another session that shares all models and indexes with this one; what is put onto its base stays its own."""
+    def sharing_models(self) -> Session:
+        """Return another session with the same models and indexes; what is attached to its base model stays its own."""
         own = copy.copy(self)
         own._base = share_weights(self.base)
         return own
 
     @cached_property
     def encoder(self) -> ChatEncoder:
-        """Conversations to token ids."""
+        """Return the chat encoder: conversations to token ids."""
         ends = getattr(self.base.model.generation_config, "eos_token_id", None)
         stops = [ends] if isinstance(ends, int) else list(ends or [])
         return ChatEncoder(self.base.tokenizer, stops)
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The embedding model."""
+        """Return the embedding model."""
         return Embedder(resolve(self.task.base.embedding, near=self.task.folder))
 
     @cached_property
     def reranker(self) -> Reranker | None:
-        """The model that puts passages in order, where the task names one."""
+        """Return the reranker, None if the task names none."""
         name = self.task.base.reranker
         return Reranker(resolve(name, near=self.task.folder)) if name else None
 
     def index_of(self, chunk_words: int = WORDS) -> Index:
-        """The index over the task's documents in passages of about so many words: made when first asked for, brought up to date then."""
+        """Return the index over the task's documents in passages of about `chunk_words` words; built or updated at its
+        first use.
+        """
         if chunk_words not in self._indexes:
             index = self._opened_index(chunk_words)
             index.update(self.workspace.documents)
@@ -125,31 +129,33 @@ class Session:
         return self._indexes[chunk_words]
 
     def index_folder(self, chunk_words: int = WORDS) -> Path:
-        """Where the index over passages of about so many words lies: each size beside the usual one, so that its bytes are its own."""
+        """Return the folder of the index over passages of about `chunk_words` words; each size has its own, so that its
+        bytes are counted alone.
+        """
         return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
 
-    def indexed(self, documents: tuple[Document, ...]) -> dict[int, Index]:
-        """Indexes over other documents, one for each that is in use, by words of a passage; for `take_documents`.
+    def build_indexes(self, documents: tuple[Document, ...]) -> dict[int, Index]:
+        """Return indexes over other documents, one for each in use, by words of a passage; for `set_documents`.
 
-        May be called from another thread: the indexes in use go on answering, and texts are embedded by a model of its own.
+        Thread-safe: the indexes in use go on answering, and an embedding model of its own is used.
         """
         in_use = list(self._indexes.items())
         if not in_use:
             return {}
         found, embedder = {}, Embedder(self.embedder.folder)
         for words, index in in_use:
-            index.stay()
+            index.pin_version()
             found[words] = Index.open(self.index_folder(words), embedder, words=words)
             found[words].update(documents)
-            found[words].stay()
+            found[words].pin_version()
             found[words].encoder = self.embedder
         return found
 
-    def take_documents(self, documents: tuple[Document, ...], indexes: Mapping[int, Index]) -> None:
-        """Answer from these documents and their indexes from now on; what was looked up is forgotten."""
+    def set_documents(self, documents: tuple[Document, ...], indexes: Mapping[int, Index]) -> None:
+        """Switch to these documents and their indexes; cached retrievals are forgotten."""
         self.workspace = replace(self.workspace, documents=documents)
         for words, index in self._indexes.items():
-            if words not in indexes:  # made after the others were indexed
+            if words not in indexes:  # built after the others were indexed
                 index.update(documents)
         self._indexes.update(indexes)
         self.forget_hits()
@@ -157,32 +163,34 @@ class Session:
     def _opened_index(self, chunk_words: int) -> Index:
         return Index.open(self.index_folder(chunk_words), self.embedder, words=chunk_words)
 
-    def embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of texts that are compared with each other, each text embedded once in a session.
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors [N, D] of texts that are compared with each other; each text is embedded once in a session.
 
-        Where the seconds of embedding are measured, the embedder is asked.
+        To measure the seconds of embedding, use the embedder.
         """
         new = list(dict.fromkeys(text for text in texts if text not in self._vectors))
         vectors = self.embedder.encode(new)
         self._vectors.update(zip(new, vectors, strict=True))
         return np.stack([self._vectors[text] for text in texts]) if texts else vectors
 
-    def hidden(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """What the base model that is on makes of each text behind the instruction: `mean_hidden`, `[N, D]`; long ones are cut."""
+    def mean_hidden_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the mean hidden state of each text after the instruction under the base model as attached, `[N, D]`;
+        long texts are truncated.
+        """
         instruction = self.task.task.instruction
         said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
-        asked = [self.encoder.prompt(compose(one, instruction).messages)[: self.context_tokens] for one in said]
+        asked = [self.encoder.prompt(build_prompt(one, instruction).messages)[: self.context_tokens] for one in said]
         vectors: NDArray[np.float32] = mean_hidden(self.base, asked).numpy()
         return vectors
 
     @property
     def context_tokens(self) -> int:
-        """How many tokens prompt and answer may have together, beside virtual tokens that are on."""
+        """Return the number of tokens for prompt and answer together, after attached virtual tokens."""
         return int(self.base.model.config.max_position_embeddings) - count_virtual_tokens(self.base.model)
 
     @cached_property
     def output_tokens(self) -> int:
-        """Longest answer: the task's own figure, else the longest training answer and a margin."""
+        """Return the limit of an answer in tokens: the task's own, else the longest training answer and a margin."""
         if self.task.task.output_tokens:
             return self.task.task.output_tokens
         train = self.workspace.splits["train"]
@@ -190,27 +198,29 @@ class Session:
         return min(longest + ANSWER_MARGIN, self.context_tokens // 2)
 
     @cached_property
-    def answer_room(self) -> int:
-        """Tokens that an answer may take: the longest label of a closed set, or text of `output_tokens`."""
+    def max_answer_tokens(self) -> int:
+        """Return the number of tokens an answer may take: the longest label of a closed set, or `output_tokens` for
+        text.
+        """
         closed = self.task.task.kind == "classify"
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
 
-    def part(self, split: Split, most: int) -> tuple[Example, ...]:
-        """At most so many examples of a split, drawn so that they stand for all of it."""
-        return drawn(self.workspace.splits[split], most, self.task.task.kind)
+    def subset(self, split: Split, most: int) -> tuple[Example, ...]:
+        """Return at most `most` examples of a split, drawn to represent all of it."""
+        return sample_rows(self.workspace.splits[split], most, self.task.task.kind)
 
     def hits(
         self,
         examples: Sequence[Example],
         *,
         chunk_words: int = WORDS,
-        vector_weight: float = EVEN,
+        vector_weight: float = EQUAL_WEIGHT,
         rerank: bool = False,
     ) -> list[tuple[Hit, ...]]:
-        """The best passages of each question, looked up once for the same text and settings.
+        """Return the best passages of each question, cached by text and settings.
 
-        Passages are of about `chunk_words` words; `vector_weight` is the share of the vectors against the words, from 0 to 1.
-        `rerank`: the task's model for it puts the best in order.
+        `chunk_words`: about the words of a passage. `vector_weight`: the weight of the vector search against the
+        word search, 0 to 1. `rerank`: reorder the best with the task's reranker.
         """
         asked = [(chunk_words, vector_weight, rerank, example.input) for example in examples]
         new = list(dict.fromkeys(key for key in asked if key not in self._hits))
@@ -221,32 +231,36 @@ class Session:
         self._hits.update(zip(new, found, strict=True))
         return [self._hits[key] for key in asked]
 
-    def extracted(self, examples: Sequence[Example], k: int) -> list[tuple[Hit, ...]]:
-        """The `k` sentences of the documents that most likely answer each question, best first."""
+    def extract_sentences(self, examples: Sequence[Example], k: int) -> list[tuple[Hit, ...]]:
+        """Return the `k` sentences of the documents that most likely answer each question, best first."""
         index = self.index_of(SENTENCE)
         if self._extractor is None or self._extractor.index is not index:
             self._extractor = Extractor(index)
         return self._extractor.best([example.input for example in examples], k)
 
     @property
-    def timings(self) -> int:
-        """How many questions each arm is timed on alone; with a latency limit as many as its bound needs for so many arms."""
+    def timed_count(self) -> int:
+        """Return the number of questions each arm is timed on alone; with a latency limit, as many as its bound needs
+        for that many arms.
+        """
         return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
     def timed_questions(self, split: Split) -> tuple[Example, ...]:
-        """The questions that are timed alone: of the split, and for a latency limit of dev where that has too few."""
-        asked = self.part(split, self.timings)
+        """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
+        too few.
+        """
+        asked = self.subset(split, self.timed_count)
         if split == "dev" or self.task.target.latency_p95_ms is None:
             return asked
-        return (*asked, *self.part("dev", self.timings - len(asked)))
+        return (*asked, *self.subset("dev", self.timed_count - len(asked)))
 
     def forget_hits(self) -> None:
-        """Let the next question pay for its own retrieval."""
+        """Clear the cached retrievals, so that the next question pays for its own."""
         self._hits.clear()
 
-    def unindexed(self, chunk_words: int = WORDS) -> list[str]:
-        """The texts that the index would have to embed to be up to date."""
-        return self._opened_index(chunk_words).missing(self.workspace.documents)
+    def texts_to_embed(self, chunk_words: int = WORDS) -> list[str]:
+        """Return the texts that an update of the index would embed."""
+        return self._opened_index(chunk_words).texts_to_embed(self.workspace.documents)
 
     def answer(
         self,
@@ -259,11 +273,11 @@ class Session:
         whole: bool = False,
         quote: bool = False,
     ) -> list[Generation]:
-        """Answer with the weights that are on: a label of the closed set, or text.
+        """Answer with the attached weights: a label of the closed set, or text.
 
-        For labels, `held` is a beginning of the prompts that was read before, `calibration` how they are weighed, `whole` whether all
-        of them are scored at once. Texts are written by `engine`, with what it holds, and cut after `most` tokens; with
-        `quote` they are held to each prompt's passages.
+        For labels: `held` is a precomputed prefix of the prompts, `calibration` the calibration of the scores,
+        `whole` True to score all labels at once. Text is generated by `engine`, with its prefix cache, and cut after
+        `most` tokens; with `quote` it is constrained to each prompt's passages.
         """
         if self.task.task.kind == "classify":
             asked_labels, labels = self._requests(prompts), self.workspace.labels
@@ -287,50 +301,62 @@ class Session:
         return [replace(item, text=item.text.strip()) for item in generate_texts(engine, self.base.tokenizer, asked)]
 
     def quote(self, prompt: Prompt) -> QuoteConstraint:
-        """The constraint of an answer that quotes: words of the prompt's passages, or the task's words of abstaining."""
+        """Return the constraint of a quoting answer: words of the prompt's passages, or the task's words for
+        abstaining.
+        """
         return QuoteConstraint(texts=tuple(hit.passage.text for hit in prompt.hits), phrases=(self.task.task.unknown,))
 
     def label_sums(self, prompts: Sequence[Prompt]) -> Any:
-        """The summed log-probability of every label after every prompt, by the weights that are on: an array `[prompts, labels]`."""
+        """Return the summed log-probability of every label after every prompt under the attached weights, `[prompts,
+        labels]`.
+        """
         return score_labels(self.base, self._requests(prompts), self._label_ids).numpy()
 
     @property
     def label_lengths(self) -> list[int]:
-        """How many tokens each label has, its end token among them."""
+        """Return the number of tokens of each label, end token included."""
         return [len(ids) for ids in self._label_ids]
 
     @property
-    def kept_tokens(self) -> int:
-        """Of how many tokens keys and values are kept while labels are chosen, at most."""
+    def kv_cache_tokens(self) -> int:
+        """Return the largest number of tokens whose keys and values are cached while labels are scored."""
         return cached_token_count(self._label_ids)
 
     def _requests(self, prompts: Sequence[Prompt]) -> list[LabelRequest]:
         return [LabelRequest(id=prompt.id, ids=self.encoder.prompt(prompt.messages)) for prompt in prompts]
 
-    def choose_alone(self, sample: Sequence[Prompt], calibration: Calibration | None) -> Callable[[Prompt], Generation]:
-        """A chooser of labels for single prompts as a server runs it: what all prompts begin with is read beforehand."""
-        held = self.held(sample)
+    def label_chooser(
+        self, sample: Sequence[Prompt], calibration: Calibration | None
+    ) -> Callable[[Prompt], Generation]:
+        """Return a function that chooses the label of one prompt as a server does, with the common prefix of the
+        prompts precomputed.
+        """
+        held = self.shared_prefix(sample)
         whole = self._is_faster_whole(sample[:TIMED_ALONE], held, calibration)
         return lambda prompt: self.answer([prompt], held=held, calibration=calibration, whole=whole)[0]
 
-    def held(self, sample: Sequence[Prompt]) -> Prefix | None:
-        """What all prompts of the sample begin with, read by the weights that are on."""
+    def shared_prefix(self, sample: Sequence[Prompt]) -> Prefix | None:
+        """Return the common prefix of the sample's prompts, precomputed under the attached weights."""
         return prefill_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
-        """What writes answers by the weights that are on, what all prompts of the sample begin with read beforehand."""
+        """Return a text generator for the attached weights, with the common prefix of the sample's prompts
+        precomputed.
+        """
         engine = Engine(self.base, self.encoder.stop_ids)
         engine.pin(self._shared(sample))
         return engine
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:
-        """The ids that all prompts of a sample begin with."""
+        """Return the common prefix of a sample's prompts as token ids."""
         ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
         return ids[0][: shared_length(ids)] if len(ids) > 1 else ()
 
     def _is_faster_whole(self, sample: Sequence[Prompt], held: Prefix | None, calibration: Calibration | None) -> bool:
-        """Whether these weights choose a label faster by scoring all at once: of an unsure model nearly every label matters."""
-        if not sample or not self.kept_tokens:  # so few labels are scored at once anyway
+        """True if these weights choose a label faster by scoring all labels at once: an unsure model must score nearly
+        all anyway.
+        """
+        if not sample or not self.kv_cache_tokens:  # so few labels are always scored at once
             return False
 
         def seconds(whole: bool) -> float:
@@ -339,7 +365,7 @@ class Session:
                 self.answer([prompt], held=held, calibration=calibration, whole=whole)
             return time.perf_counter() - began
 
-        seconds(True)  # the first, cold one is not counted
+        seconds(True)  # the first, cold run is not counted
         return seconds(True) < seconds(False)
 
     @cached_property
@@ -348,16 +374,16 @@ class Session:
 
 
 def open_session(workspace: Workspace, precision: str | None = None) -> Session:
-    """A session whose rows all fit the model: longer ones leave their split and stand in `refused.jsonl`.
+    """Return a session whose rows all fit the model: longer rows leave their split and are listed in `refused.jsonl`.
 
-    `precision` is that of work to go on with: it was decided then, and is not measured again. A training row must fit with its
-    own answer, a dev or test row with the longest that may be given. Nothing is done where no arm runs the base model.
-    Raises InputError where no row of train or test is left, or too many had to go.
+    `precision`: that of work to resume, which is not measured again. A training row must fit with its own answer, a
+    dev or test row with the longest possible answer. Nothing is checked if no arm runs the base model. Raises
+    InputError if no train or test row is left, or too many had to go.
     """
     session = Session(workspace, precision)
     if not any(method_of(arm).uses_base for arm in workspace.task.arms):
         return session
-    for splits in (("train",), ("dev", "test")):  # the longest answer is known from the training rows that stay
+    for splits in (("train",), ("dev", "test")):  # the longest answer is that of the remaining training rows
         _refuse_long_rows(session, splits)
     for name in ("train", "test"):
         if workspace.splits[name] and not session.workspace.splits[name]:
@@ -369,9 +395,10 @@ def open_session(workspace: Workspace, precision: str | None = None) -> Session:
     gone, rows = len(session.workspace.refusals) - len(workspace.refusals), sum(map(len, workspace.splits.values()))
     if gone:
         write_refusals(workspace.folder, session.workspace.refusals)
-    if too_many(gone, rows):
+    if too_many_refused(gone, rows):
         raise InputError(
-            f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens (refused.jsonl lists them)",
+            f"{gone:,} of {rows:,} rows are longer than the model's {session.context_tokens} tokens "
+            "(refused.jsonl lists them)",
             "shorten them, or choose a base model with a longer context",
             field="data.examples",
         )
@@ -385,8 +412,8 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
         fitting = []
         for example in session.workspace.splits[name]:
             answer = len(session.encoder.answer(example.references[0]))
-            room = answer if name == "train" else max(answer, session.answer_room)
-            tokens = len(session.encoder.prompt(compose(example, instruction).messages)) + room
+            room = answer if name == "train" else max(answer, session.max_answer_tokens)
+            tokens = len(session.encoder.prompt(build_prompt(example, instruction).messages)) + room
             if tokens <= most:
                 fitting.append(example)
                 continue

@@ -1,4 +1,6 @@
-"""What arms leave on disk: a training run's `manifest.json`, a study's `arm.json`; and where the weights of an arm lie."""
+"""Storage of trained and measured arms: `manifest.json` of a training run, `arm.json` of a study, and the lookup of an
+arm's weights.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,20 @@ from trimtab.arms.recipe import Recipe
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, read_record, write_record
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import folder_named, read_object
+from trimtab.base.files import existing_folder, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm, Message
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Volume
 from trimtab.base.task import Task, with_rows
 
-ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study has a manifest.json, too
+ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study also has a manifest.json
 ANSWERS, EIGHT_BIT, EVALS = "answers.parquet", "eight_bit.json", "evals"
 RUNS, STUDIES = "runs", "studies"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """`manifest.json` of a training run: what its weights rest on, and once it is done what came of it."""
+    """`manifest.json` of a training run: what its weights depend on and, once finished, the result."""
 
     arm: Arm
     seed: int
@@ -43,9 +45,10 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedArm:
-    """An arm as it was measured or trained: `chosen` are its numbers of shots and passages, `folder` has its `adapter/`.
+    """A trained or measured arm on disk. `chosen`: its selected settings. `folder`: contains its `adapter/`.
 
-    `result`: what a study measured of it, and `volume` for how many questions its cost is; None where it was trained alone.
+    `result`: its measurement by a study. `volume`: the number of questions its cost is for. Both are None if it was
+    only trained.
     """
 
     id: str
@@ -54,12 +57,12 @@ class SavedArm:
     trained: TrainedWeights
     result: ArmResult | None = None
     volume: Volume | None = None
-    rows: int | None = None  # of the sample that the study was made on
+    rows: int | None = None  # of the study's sample
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """An arm to take by its name; `study` is the ID of the study that picked it, whose weights are taken then."""
+    """The name of an arm to use. `study`: the ID of the study that picked it, whose weights are then used."""
 
     arm: str
     study: str | None = None
@@ -67,14 +70,14 @@ class Pick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredQuestion:
-    """A test question as it was asked, and what the arm as measured answered."""
+    """A test question, and the answer of the arm as measured."""
 
     messages: tuple[Message, ...]
     answer: str
 
 
 def read_run(folder: Path) -> RunRecord | None:
-    """The record of a training run, None where its folder has none yet."""
+    """Return the record of a training run; None without one."""
     file = folder / RUN_FILE
     return read_record(file, RunRecord) if file.is_file() else None
 
@@ -85,24 +88,26 @@ def write_run(folder: Path, record: RunRecord) -> None:
 
 
 def read_arm(folder: Path) -> ArmRecord | None:
-    """The record of a finished arm, None where its folder has none."""
+    """Return the record of a finished arm; None without one."""
     file = folder / ARM_FILE
     return read_record(file, ArmRecord) if file.is_file() else None
 
 
 def write_arm(folder: Path, record: ArmRecord) -> None:
-    """Write the record of a finished arm; it is written last, so an arm that has it is complete."""
+    """Write the record of a finished arm. It is written last, so an arm that has it is complete."""
     write_record(folder / ARM_FILE, record)
 
 
 def read_result(folder: Path) -> StudyResult | None:
-    """The result of a finished study, None where it is not finished; raises InputError for a file that is not one."""
+    """Return the result of a finished study; None if it is not finished. Raises InputError for an invalid file."""
     file = folder / STUDY_FILE
     if not file.is_file():
         return None
     plain = read_object(file)
     verdict = plain.get("verdict")
-    if isinstance(verdict, dict) and "variations" in verdict:  # the key of 0.2 before robustness checks had their name
+    if (
+        isinstance(verdict, dict) and "variations" in verdict
+    ):  # the key in version 0.2, before robustness checks had their name
         verdict["robustness"] = verdict.pop("variations")
     try:
         return from_plain(StudyResult, plain)
@@ -112,9 +117,9 @@ def read_result(folder: Path) -> StudyResult | None:
 
 
 def latest_winner(task: Task) -> Pick | None:
-    """The arm that the newest finished study showed to be the choice; None where there is none.
+    """Return the arm that the newest finished study chose; None without one.
 
-    Raises InputError where that study was of another base model than the task file names.
+    Raises InputError if that study used another base model than the task file names.
     """
     newest_one = _newest_study(task)
     winner = newest_one[1].verdict.arm if newest_one else None
@@ -126,23 +131,23 @@ def latest_winner(task: Task) -> Pick | None:
     if other is not None:
         raise InputError(
             f"the study {folder.name} chose {winner} on {other}, and the task file now names {task.base.model}",
-            f"run {task.command('study')} again, name an arm with --arm, or put base.model back",
+            f"run {task.command('study')} again, name an arm with --arm, or restore base.model",
             file=task.file,
         )
     return Pick(winner, folder.name)
 
 
 def usual_arm(task: Task) -> Pick:
-    """The arm that answers where none is named: the winner of the newest study, else `extract`, and without documents `prompt`.
+    """Return the default arm: the winner of the newest study, else `extract`, or `prompt` without documents.
 
-    A small base model that is not trained invents facts; a sentence of the documents does not. For labels it is `rag`.
+    A small untrained base model invents facts; a sentence of the documents does not. For labels it is `rag`.
     """
     of_documents = "rag" if task.task.kind == "classify" else "extract"
     return latest_winner(task) or Pick(of_documents if task.data.documents else "prompt")
 
 
 def measured_arms(task: Task) -> list[Pick]:
-    """The arms that the newest finished study measured, in its order; none where there is no such study."""
+    """Return the arms that the newest finished study measured, in its order; empty without one."""
     newest_one = _newest_study(task)
     if newest_one is None:
         return []
@@ -151,7 +156,7 @@ def measured_arms(task: Task) -> list[Pick]:
 
 
 def _newest_study(task: Task) -> tuple[Path, StudyResult] | None:
-    """The newest study that finished with an arm measured, and what it found."""
+    """Return the newest study that finished with a measured arm, and its result."""
     for folder in newest(task.folder / FOLDER / STUDIES):
         result = read_result(folder)
         if result is not None and result.ran:
@@ -160,19 +165,20 @@ def _newest_study(task: Task) -> tuple[Path, StudyResult] | None:
 
 
 def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | None:
-    """The arm as `source` saved it, the ID of a run or a study; else as it was made or measured last. One rule for all verbs.
+    """Return the arm as saved by `source`, the ID of a run or a study; else as trained or measured last. The same rule
+    for all commands.
 
-    Last is the newest of the finished runs of this arm and the studies that finished it, by the times in their names: a study that
-    came after a run trained anew, and its figures are those of its own weights. For an arm that a study picked (Pick)
-    `source` is that study. Raises MissingError for a `source` that is not there or has no such arm, and where trained weights stand on another base
-    model alone.
+    Last means the newest of the finished runs of this arm and of the studies that finished it, by the times in their
+    names: a study after a run trained again, and its figures are those of its own weights. For an arm that a study
+    picked (Pick), `source` is that study. Raises MissingError for a `source` that is absent or lacks the arm, and if
+    trained weights exist for another base model only.
     """
     home = task.folder / FOLDER
     if source is not None:
         return _of_source(home, source, arm, task)
     elsewhere: str | None = None
     folders = sorted((*newest(home / RUNS), *newest(home / STUDIES)), key=lambda folder: folder.name, reverse=True)
-    for record, saved in filter(None, (_kept(folder, arm) for folder in folders)):
+    for record, saved in filter(None, (_saved_in(folder, arm) for folder in folders)):
         other = _other_base(record, task)
         if other is None:
             return saved
@@ -183,9 +189,9 @@ def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | No
 
 
 def scoring_run(task: Task, run: str) -> tuple[Path, RunRecord]:
-    """The folder and the record of a finished run whose arm scores answers; raises MissingError for any other."""
+    """Return the folder and record of a finished run whose arm scores answers. Raises MissingError for any other."""
     listing = task.command("runs")
-    folder = folder_named(task.folder / FOLDER / RUNS, run, "run", listing)
+    folder = existing_folder(task.folder / FOLDER / RUNS, run, "run", listing)
     record = read_run(folder)
     if record is None or record.result is None:
         raise MissingError(f"{folder}: not a finished run; {listing} lists them")
@@ -199,7 +205,7 @@ def scoring_run(task: Task, run: str) -> tuple[Path, RunRecord]:
 
 
 def require_weights(saved: SavedArm | None, arm: Arm, task: Task) -> SavedArm | None:
-    """`saved` again; raises MissingError when the arm needs trained weights and there are none."""
+    """Return `saved`. Raises MissingError if the arm needs trained weights and there are none."""
     if is_trained(arm) and saved is None:
         make = task.command(f"train {arm.name}")
         raise MissingError(f"arm {arm.name} has no trained weights yet; make them with: {make}")
@@ -207,9 +213,9 @@ def require_weights(saved: SavedArm | None, arm: Arm, task: Task) -> SavedArm | 
 
 
 def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
-    """What an arm was made and measured in, where the task leaves that to a measurement: it is not decided again.
+    """Return the precision that an arm was trained and measured in, if the task leaves it to a measurement.
 
-    None where the task says it, or nothing was kept.
+    None if the task states it, or nothing was saved.
     """
     if saved is None or task.base.precision != "auto":
         return None
@@ -220,30 +226,32 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
     return str(read_object(manifest)["precision"]) if manifest.is_file() else None
 
 
-def on_its_rows(task: Task, saved: SavedArm | None) -> Task:
-    """The task with the sample of rows that an arm was measured on. Shots, labels and the length of answers come from these rows."""
+def with_measured_rows(task: Task, saved: SavedArm | None) -> Task:
+    """Return the task with the sample of rows that an arm was measured on: shots, labels and the answer length come
+    from these rows.
+    """
     return with_rows(task, saved.rows) if saved else task
 
 
 def study_of(saved: SavedArm) -> Path:
-    """The folder of the study that an arm was measured in: that of its run, `arms/NAME/run-0` below it."""
+    """Return the folder of the study that an arm was measured in: the parent of its run `arms/NAME/run-0`."""
     return saved.folder.parents[2]
 
 
 def newest(folder: Path) -> list[Path]:
-    """The folders of runs or studies below `folder`, the newest first: their names begin with the time."""
+    """Return the folders of runs or studies below `folder`, newest first: their names begin with the time."""
     return sorted((item for item in folder.glob("*") if item.is_dir()), reverse=True)
 
 
-def _kept(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | None:
-    """What the folder of a run or a study has of this arm, finished; None where it has nothing."""
+def _saved_in(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | None:
+    """Return the record and the arm in the folder of a run or study; None if it has not finished this arm."""
     if folder.parent.name == RUNS:
         run = read_run(folder)
-        if run is None or run.result is None or not _is(run.arm, arm):
+        if run is None or run.result is None or not _is_same_arm(run.arm, arm):
             return None
         return run, SavedArm(id=folder.name, folder=folder, chosen=run.chosen, trained=run.result)
     measured = read_arm(folder / "arms" / arm.name)
-    if measured is None or not _is(measured.arm, arm):
+    if measured is None or not _is_same_arm(measured.arm, arm):
         return None
     result, study = measured.result, read_result(folder)
     return measured, SavedArm(
@@ -258,10 +266,10 @@ def _kept(folder: Path, arm: Arm) -> tuple[RunRecord | ArmRecord, SavedArm] | No
 
 
 def _of_source(home: Path, source: str, arm: Arm, task: Task) -> SavedArm:
-    """The arm out of the run or the study of this ID."""
+    """Return the arm of the run or study with this ID."""
     kind = STUDIES if source in {folder.name for folder in newest(home / STUDIES)} else RUNS
-    folder = folder_named(home / kind, source, "run or study", task.command("runs"))
-    kept = _kept(folder, arm)
+    folder = existing_folder(home / kind, source, "run or study", task.command("runs"))
+    kept = _saved_in(folder, arm)
     if kept is None:
         raise MissingError(f"{folder}: {_why_not(folder, arm, task)}")
     record, saved = kept
@@ -272,29 +280,29 @@ def _of_source(home: Path, source: str, arm: Arm, task: Task) -> SavedArm:
 
 
 def _why_not(folder: Path, arm: Arm, task: Task) -> str:
-    """Why a run or a study that was named has no such arm, and what to do."""
+    """Return why a named run or study lacks an arm, and what to do."""
     listing = f"{task.command('runs')} lists them"
     if folder.parent.name == STUDIES:
         if read_arm(folder / "arms" / arm.name) is None:
             return f"a study that has not finished arm {arm.name}; {listing}"
         again = task.command("study")
-        return f"arm {arm.name} has other settings since this study; put them back, or measure it again with: {again}"
+        return f"arm {arm.name} has other settings since this study; restore them, or measure it again with: {again}"
     run = read_run(folder)
     if run is None:
         return f"no such run; {listing}"
-    if not _is(run.arm, arm):
+    if not _is_same_arm(run.arm, arm):
         return f"a run of arm {run.arm.name}, not of {arm.name}; {listing}"
     return f"not finished; go on with: {task.command(f'train {arm.name} --resume {folder.name}')}"
 
 
-def _is(saved: Arm, arm: Arm) -> bool:
-    """Whether a record is of this arm: an `[arm.NAME]` table may have been changed since."""
+def _is_same_arm(saved: Arm, arm: Arm) -> bool:
+    """True if a record is of this arm: an `[arm.NAME]` table may have changed since."""
     return saved.name == arm.name and saved.identity == arm.identity
 
 
 def _other_weights(arm: Arm, other: str, task: Task) -> str:
     now = task.base.model if method_of(arm).uses_base else task.base.embedding
-    back = "or put the former model back"
+    back = "or restore the earlier model"
     if not is_trained(arm):
         measured = f"arm {arm.name} was measured on {other}, and the task file now names {now}"
         return f"{measured}; measure it again with: {task.command('study')}, {back}"
@@ -303,7 +311,9 @@ def _other_weights(arm: Arm, other: str, task: Task) -> str:
 
 
 def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
-    """The model that an arm was made on if the task now names another: the base model, or the embedding of an arm without one."""
+    """Return the model that an arm was made on if the task now names another: the base model, or the embedding model of
+    an arm without one.
+    """
     if method_of(record.arm).answers_alone:
         return None if record.embedding == task.base.embedding else record.embedding
     if not method_of(record.arm).uses_base or (record.model, record.revision) == (task.base.model, task.base.revision):
@@ -312,17 +322,19 @@ def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
 
 
 def saved_name(saved: SavedArm | None, arm: Arm) -> str:
-    """What its evaluations are called."""
+    """Return the name of the arm's evaluations."""
     return f"{saved.id}-{arm.name}" if saved else arm.name
 
 
 def eight_bit_folder(home: Path, name: str, split: str) -> Path:
-    """Where lies what an arm answered in 8 bits, and what they cost it; `name` is that of `saved_name`."""
+    """Return the folder of an arm's int8 answers and their comparison. `name`: from `saved_name`."""
     return home / EVALS / f"{name}-{split}-8bit"
 
 
 def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Path, ArmResult]:
-    """What an arm came to in 8 bits on the test questions, and the folder of its answers; raises InputError where nobody asked."""
+    """Return the folder of an arm's int8 answers on the test questions, and the result. Raises InputError if it was not
+    evaluated.
+    """
     folder = eight_bit_folder(task.folder / FOLDER, saved_name(saved, arm), "test")
     if not (folder / EIGHT_BIT).is_file():
         weights = f" --run {saved.id}" if saved else ""

@@ -1,4 +1,4 @@
-"""The store of traffic: a sample of what was asked of arms in use and answered, and the labels that people gave to it."""
+"""Traffic store: a sample of the questions and answers of arms in use, and the labels that people gave to them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, MetaData, Table
 
 FILE = "traffic.db"
-FORM = (
-    2  # of the tables, raised whenever they change their meaning; from 2 on answers hold `similarity` and `supported`
-)
+# version of the tables, increased whenever their meaning changes; from 2 on answers have `similarity` and `supported`
+FORM = 2
 _NONE_YET = "answers come in while `trimtab serve` runs with [upkeep] traffic in the task file"
 Drawing = Literal["random", "uncertain"]
 Record = TypeVar("Record")
@@ -33,12 +32,13 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedAnswer:
-    """One answer that an arm gave in use. `version`: its number in the registry, where the server follows an alias, else its study or run.
+    """One answer given in use. `version`: its number in the registry if the server follows an alias, else its study or
+    run.
 
-    `passages`: ids of the passages it was shown. `probability`: the arm's own that its answer is right, None where it gives none.
-    `user`: a hash of who asked, None where nobody is known. `share`: of all requests, the share that was kept at that time. `similarity`:
-    the highest cosine of a passage to the question; `supported`: True if a passage supports the answer. Both are None without passages,
-    and in answers that an earlier version of Trimtab kept.
+    `passages`: ids of its passages. `probability`: the arm's probability that its answer is right, None without one.
+    `user`: a hash of the user, None if unknown. `share`: the share of all requests that was stored at that time.
+    `similarity`: the highest cosine of a passage to the question. `supported`: True if a passage supports the
+    answer. The last two are None without passages, and in answers stored by an earlier version of Trimtab.
     """
 
     id: str
@@ -60,7 +60,9 @@ class ServedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """One person's judgement of one answer: `right` is True, False, or None for "cannot tell". `correction`: the right answer, if given."""
+    """A person's judgement of an answer. `right`: True, False, or None for "cannot tell". `correction`: the right
+    answer, if given.
+    """
 
     item: str
     by: str
@@ -71,9 +73,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelDraw:
-    """A draw of answers to label: from rows `after_row` < number ≤ `last_row` of the traffic, or from a file (`source`: its hash).
+    """A draw of answers to label: rows `after_row` < number ≤ `last_row` of the traffic, or of a file (`source`: its
+    hash).
 
-    `drawing`: `random`, or `uncertain`: more often where the arm is less sure.
+    `drawing`: `random`, or `uncertain`: more often where the arm is less confident.
     """
 
     number: int
@@ -84,16 +87,16 @@ class LabelDraw:
 
 
 def user_key(name: str) -> str:
-    """Hash a user's name or key (SHA-256), the form in which it is kept; a SHA-256 stays as it is."""
+    """Return the SHA-256 of a user's name or key, the stored form; a SHA-256 is returned as it is."""
     is_hash = len(name) == 64 and all(character in "0123456789abcdef" for character in name)
     return name if is_hash else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def traffic_of(task: Task, where: str | None = None, *, make: bool = True) -> TrafficStore:
-    """The store of a task's traffic: `.trimtab/traffic.db` beside its file.
+    """Return the traffic store of a task: `.trimtab/traffic.db` beside its file.
 
-    `where` is the place of judgements, if another: a `postgresql://` URL holds the traffic too, beside a file stands `traffic.db`. Without
-    `make` nothing is made where there is none, and MissingError is raised.
+    `where`: the location of judgements, if another: a `postgresql://` URL holds the traffic too; beside a file lies
+    `traffic.db`. Without `make` an absent store raises MissingError.
     """
     if where is not None:
         return TrafficStore(where if is_address(where) else Path(where).absolute().parent / FILE, make=make)
@@ -103,14 +106,14 @@ def traffic_of(task: Task, where: str | None = None, *, make: bool = True) -> Tr
 
 
 class TrafficStore(Closing):
-    """Answers by time, and labels. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
+    """Stored answers and labels. Thread-safe, and usable by many processes at once. Raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
         self._database = Database(where, _SCHEMA, make=make)
         self.name = self._database.name
 
     def add(self, answers: Sequence[ServedAnswer]) -> None:
-        """Keep answers: when this returns they are on the disk."""
+        """Store answers durably."""
         rows = [
             {"id": one.id, "at": _microseconds(one.when), "user_key": one.user, "record": _text(one)} for one in answers
         ]
@@ -118,7 +121,9 @@ class TrafficStore(Closing):
             connection.execute(_table(TRAFFIC).insert(), rows)
 
     def answers(self, *, after: int = 0, last: int | None = None, since: datetime | None = None) -> list[ServedAnswer]:
-        """Return the answers in the order in which they were kept: with numbers behind `after` and up to `last`, given from `since` on."""
+        """Return the answers in the order in which they were stored: with numbers after `after` and up to `last`, given
+        from `since` on.
+        """
         from sqlalchemy import select
 
         table = _table(TRAFFIC)
@@ -131,16 +136,16 @@ class TrafficStore(Closing):
             return [self._read(ServedAnswer, name, text) for name, text in connection.execute(wanted)]
 
     def expire(self, keep_days: int, now: datetime | None = None) -> int:
-        """Delete answers older than so many days, with their labels; how many went."""
+        """Delete answers older than `keep_days` days, with their labels. Return the number deleted."""
         oldest = _microseconds((now or datetime.now(UTC)) - timedelta(days=keep_days))
         return self._delete(_table(TRAFFIC).c.at < oldest)
 
     def forget(self, user: str) -> int:
-        """Delete the answers to a user, with their labels; how many went. `user` as for `user_key`."""
+        """Delete the answers to a user, with their labels. Return the number deleted. `user` as for `user_key`."""
         return self._delete(_table(TRAFFIC).c.user_key == user_key(user))
 
     def _delete(self, condition: ColumnElement[bool]) -> int:
-        """Delete from the disk, not from the tables alone: with what the write-ahead log still holds."""
+        """Delete rows durably, including what the write-ahead log still holds."""
         from sqlalchemy import delete, select
 
         traffic, labels = _table(TRAFFIC), _table(LABELS)
@@ -152,19 +157,19 @@ class TrafficStore(Closing):
         return int(count)
 
     def label(self, label: Label) -> None:
-        """Keep a label; it takes the place of one that the same person gave to the same answer."""
+        """Store a label; it replaces the same person's label of the same answer."""
         table, row = _table(LABELS), {"item": label.item, "labeller": label.by, "record": _text(label)}
         with self._database.exclusive() as connection:
             connection.execute(_delete_of(table, label.item, label.by))
             connection.execute(table.insert(), row)
 
     def unlabel(self, item: str, by: str) -> None:
-        """Take a label back."""
+        """Remove a label."""
         with self._database.begin() as connection:
             connection.execute(_delete_of(_table(LABELS), item, by))
 
     def labels(self) -> list[Label]:
-        """Every label, in the order in which they were given."""
+        """Return every label, in the order in which they were given."""
         from sqlalchemy import select
 
         table = _table(LABELS)
@@ -173,21 +178,21 @@ class TrafficStore(Closing):
             return [self._read(Label, name, text) for name, text in found]
 
     def draw(self, source: str, drawing: Drawing, *, after: int = 0, last: int | None = None) -> LabelDraw:
-        """A new draw, of what came `after` the one before; somebody else's, who began it meanwhile.
+        """Return a new draw of what came `after` the previous one, or the one that somebody else began meanwhile.
 
-        `last`: how many answers a source has that is no traffic. Raises InputError where nothing came.
+        `last`: the number of answers of a source other than traffic. Raises InputError if there are none.
         """
         table = _table(DRAWS)
         with self._database.exclusive() as connection:
             begun = connection.execute(table.select().where(table.c.source == source, table.c.after_row >= after))
             if (row := begun.mappings().first()) is not None:
                 return LabelDraw(**row)
-            made = self._rows_of(connection, source, drawing, after, last)
-            key = connection.execute(table.insert(), made).inserted_primary_key
-        return LabelDraw(number=int(key[0]), **made)  # type: ignore[index]  # an insertion of one row has one
+            values = self._rows_of(connection, source, drawing, after, last)
+            key = connection.execute(table.insert(), values).inserted_primary_key
+        return LabelDraw(number=int(key[0]), **values)  # type: ignore[index]  # an insertion of one row has one
 
     def draw_again(self, draw: LabelDraw, drawing: Drawing, last: int | None = None) -> LabelDraw:
-        """A draw of which nothing is labelled yet, in another way, or of all that came since; `last` as for `draw`."""
+        """Return a draw without labels with another method, or extended to later answers. `last` as for `draw`."""
         table = _table(DRAWS)
         with self._database.exclusive() as connection:
             row = self._rows_of(connection, draw.source, drawing, draw.after_row, last)
@@ -206,7 +211,7 @@ class TrafficStore(Closing):
         return {"source": source, "drawing": drawing, "after_row": after, "last_row": last}
 
     def draws(self, source: str) -> list[LabelDraw]:
-        """The draws of a source, the oldest first."""
+        """Return the draws of a source, oldest first."""
         from sqlalchemy import select
 
         table = _table(DRAWS)
@@ -221,7 +226,7 @@ class TrafficStore(Closing):
             raise InputError(f"row {name} is damaged ({error})", "take it out", file=self.name) from None
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._database.close()
 
 
@@ -230,7 +235,9 @@ TRAFFIC, LABELS, DRAWS, _FORM = "trimtab_traffic", "trimtab_labels", "trimtab_la
 
 @cache
 def _metadata() -> MetaData:
-    """The tables. `number` is the database's own and orders rows; SQLite gives none twice, or a deleted row's would be a new one's."""
+    """Return the tables. `number` is assigned by the database and orders rows; SQLite never reuses one, so a new row
+    cannot get a deleted row's number.
+    """
     from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
     metadata = MetaData()
@@ -286,7 +293,7 @@ def _delete_of(table: Table, item: str, by: str) -> Delete:
 
 
 def _make_tables(connection: Connection) -> None:
-    """Make the tables, or bring them to the present form; form 1 differs in the fields of its records alone."""
+    """Create the tables, or migrate them; version 1 differs in the fields of its records alone."""
     _metadata().create_all(connection)
     connection.execute(_table(_FORM).delete())
     connection.execute(_table(_FORM).insert(), {"number": FORM})
@@ -299,7 +306,7 @@ def _form_number(connection: Connection) -> int | None:
 
 
 def _text(record: ServedAnswer | Label) -> str:
-    return json.dumps(to_plain(record), allow_nan=False)  # ASCII, which every encoding of a database has
+    return json.dumps(to_plain(record), allow_nan=False)  # ASCII, which every database encoding contains
 
 
 def _microseconds(when: datetime) -> int:

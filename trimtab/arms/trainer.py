@@ -1,4 +1,4 @@
-"""The weights of an arm: its stages, each an objective on the one loop, saved as an adapter folder."""
+"""Training of an arm's weights: its stages, each an objective run by the training loop, saved as an adapter folder."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 
-from trimtab.arms.answerers import head_answerer, score_on
+from trimtab.arms.answerers import head_answerer, score_on_dev
 from trimtab.arms.artifacts import NOTHING, TrainedWeights
 from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
-from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_of
+from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_at_best
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.objectives import (
     OBJECTIVES,
-    Judging,
+    JudgedObjective,
     Objective,
     StageSetup,
     new_head,
@@ -28,7 +28,7 @@ from trimtab.arms.search.context_search import SearchSpace
 from trimtab.arms.search.lr_search import LOOKS, TrainingSetting, open_settings, search_learning_rate
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
-from trimtab.base.files import sha256_once
+from trimtab.base.files import sha256_cached
 from trimtab.base.grammar import (
     DISTILL,
     JUDGED,
@@ -36,9 +36,9 @@ from trimtab.base.grammar import (
     PREFERENCES,
     REWARD,
     REWARDED,
-    is_rewarded,
-    is_taught,
+    imitates_teacher,
     is_trained,
+    learns_from_rewards,
 )
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
@@ -55,14 +55,14 @@ from trimtab.training.optim import restore, snapshot
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSearch:
-    """What an arm may spend on finding its settings: seconds beyond one training, on this much."""
+    """The allowance for searching training settings: seconds beyond one training, at an effort level."""
 
     menu: SearchSpace
     seconds: float
 
 
 def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> None:
-    """Put what may move onto a fresh base, as it is at the start or as it was saved in the folder `begin`."""
+    """Attach the trainable parts to a fresh base model, newly initialised or as saved in the folder `begin`."""
     base = session.fresh_base()
     if begin is not None:
         load_adapter(base, begin)
@@ -88,22 +88,25 @@ def train_weights(
     like: Path | None = None,
     begin: Path | None = None,
 ) -> TrainedWeights:
-    """Make an arm's weights, stage by stage, and save them in `folder/adapter`; goes on where a former call was stopped.
+    """Train an arm's weights, stage by stage, and save them in `folder/adapter`; resumes an interrupted call.
 
-    The latest weights whose loss on dev is within one standard error of the lowest are kept (for labels of a closed set the loss of
-    the choice); the task's metric is told beside it, and decides in its place where a stage learns from rewards or pairs. `reward_program` is that of `reward_for`. `epochs` is the
-    most of each stage. With `search` the rate and length of every stage that dev can judge are searched; `found` is what a search with
-    another seed found, and `like` is the folder of that run. `begin`: a folder with saved weights of this arm to go on from, in place of the base's. The model is left with the trained weights on. Nothing is done for an arm that has none of its own.
+    The latest weights whose dev loss is within one standard error of the lowest are kept (for labels of a closed
+    set, the log loss of the choice); the task's metric is reported too, and decides for reinforcement learning and
+    preferences. `reward_program` is that of `reward_for`. `epochs`: the most of each stage. With `search`, rate and
+    length of every stage that dev can evaluate are searched. `found`: the settings that a search with another seed
+    found. `like`: the folder of that run. `begin`: a folder with saved weights of this arm to continue from, instead
+    of the base model's. The model is left with the trained weights attached. Does nothing for an arm without weights
+    of its own.
     """
     if not is_trained(arm):
         return NOTHING
     if arm.weights == "linear":
         return _fit_linear(session, folder, progress, search, like)
     plan = replace(found, seed=seed) if found else recipe_for(session, arm, seed, epochs=epochs, by_need=bool(search))
-    # what is wrong with the reward or the teacher is told before the stages that come first are trained
-    reward = reward_for(session, arm, scorer=scorer, program=reward_program) if is_rewarded(arm) else None
-    teacher = Teacher(session, folder, progress) if is_taught(arm) else None
-    making = _Making(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
+    # problems of reward or teacher are raised before the earlier stages are trained
+    reward = reward_for(session, arm, scorer=scorer, program=reward_program) if learns_from_rewards(arm) else None
+    teacher = Teacher(session, folder, progress) if imitates_teacher(arm) else None
+    making = _WeightTrainer(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
     results, efforts = making.train_all(search, may_grow=epochs is None)
     making.save()
     plan, best = making.plan, results[-1].best
@@ -116,8 +119,8 @@ def train_weights(
         skipped=making.skipped,
         epochs=results[-1].epochs,
         health=results[-1].health,
-        best=best and replace(best, rows=()),  # which were kept to compare with; the run keeps their mean
-        dev_scores=scores_of(results[-1], making.looks) or making.scores_on_dev(),
+        best=best and replace(best, rows=()),  # stored for comparison; the run stores their mean
+        dev_scores=scores_at_best(results[-1], making.dev_evaluations) or making.scores_on_dev(),
         recipe=plan,
         effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
         pair_accuracy=making.pair_accuracy(),
@@ -125,8 +128,10 @@ def train_weights(
     )
 
 
-class _Making:
-    """Weights in the making: what may move is on the base, and each stage is an objective on the one loop."""
+class _WeightTrainer:
+    """Trains the stages of an arm: the trainable parts are attached, and each stage is an objective run by the training
+    loop.
+    """
 
     def __init__(
         self,
@@ -146,60 +151,60 @@ class _Making:
         self.progress, self.scorer, self.plan = progress, scorer, plan
         self.reward, self.teacher = reward, teacher
         self.depends = fingerprint_of(session, [arm], TRAINED_BY)
-        self.looks: list[Mapping[str, float]] = []
-        self._looks: dict[str, list[Mapping[str, float]]] = {}
+        self.dev_evaluations: list[Mapping[str, float]] = []
+        self._dev_evaluations: dict[str, list[Mapping[str, float]]] = {}
         self._stage: tuple[tuple[str, PassageMix], Objective, Objective | None] | None = None
-        self._judged: Judging | None = None  # those that are held out for the test, with the reference's sums
+        self._judged: JudgedObjective | None = None  # pairs held out for the test, with the reference model's sums
         self.skipped = 0
         self._begin(plan)
 
     def _begin(self, plan: Recipe) -> None:
-        """Put what may move onto the base as it is at the start."""
+        """Attach the newly initialised trainable parts to the base model."""
         prepare_base(self.session, plan, self.begin)
         self.head = new_head(self.session, self.arm, plan.seed)
         self._on, self._start = plan.rank, snapshot({})
 
     def train_all(self, search: TrainingSearch | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
-        """Every stage, one after the other; each that dev can judge shares the time of the search with those that are left."""
+        """Train every stage in order; each that dev can evaluate shares the search time with the remaining ones."""
         several = sum(stage.name != "docs" for stage in self.plan.stages) > 1
         results: list[TrainResult] = []
         efforts: list[ArmEffort] = []
         for number in range(len(self.plan.stages)):
             self._start = snapshot({})
             if search is None or not self._may_be_searched(self.plan.stages[number]):
-                results.append(self.train(self.plan.stages[number]))
+                results.append(self.train_stage(self.plan.stages[number]))
                 continue
             spent = sum(effort.seconds for effort in efforts)
             share = (search.seconds - spent) / sum(stage.name != "docs" for stage in self.plan.stages[number:])
             result, effort = self.search(number, replace(search, seconds=share), may_grow=may_grow)
             if several:
-                effort = _of_stage(effort, self.plan.stages[number].name)
+                effort = _with_stage_name(effort, self.plan.stages[number].name)
             results.append(result)
             efforts.append(effort)
         return results, efforts
 
     def _may_be_searched(self, stage: Stage) -> bool:
-        """Whether something of dev says which setting of a stage, whose turn it is, is better."""
-        return self._look_at_dev(stage, self._objectives(stage)[1]) is not None
+        """True if dev can compare settings of the current stage."""
+        return self._dev_evaluator(stage, self._objectives(stage)[1]) is not None
 
-    def train(
+    def train_stage(
         self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
     ) -> TrainResult:
-        """Train a stage up to a look at dev, to its end where none is named; `name` tells runs of one stage apart."""
+        """Train a stage up to the dev evaluation `until`, or to its end. `name` distinguishes runs of one stage."""
         objective, dev = self._objectives(stage, mix)
-        self.looks = self._looks.setdefault(name or stage.name, [])
-        looks = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
+        self.dev_evaluations = self._dev_evaluations.setdefault(name or stage.name, [])
+        dev_evaluations = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
         job = TrainingJob(
             base=self.session.base,
             objective=objective,
             settings=LoopSettings(
                 learning_rate=stage.learning_rate,
                 epochs=stage.epochs,
-                evaluations=looks,
+                evaluations=dev_evaluations,
                 schedule=stage.schedule,
             ),
             folder=self.folder / (name or stage.name),
-            evaluate=self._look_at_dev(stage, dev),
+            evaluate=self._dev_evaluator(stage, dev),
             progress=self.progress,
             fingerprint=self._fingerprint(stage, name),
             note="reading the documents" if stage.name == "docs" else f"trial {name}" if name else "",
@@ -208,22 +213,28 @@ class _Making:
         if until is None:
             return train_model(job)
         mark = sorted(job.evaluation_steps)[:until][-1]
-        return _up_to(train_model(job, until=mark), mark)
+        return _result_at_step(train_model(job, until=mark), mark)
 
-    def _look_at_dev(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
-        """What looks at dev in a stage; nothing where nothing of dev says how good the weights are. What only scores is asked no question."""
+    def _dev_evaluator(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
+        """Return the dev evaluation of a stage; None if dev cannot rate its weights. A stage that only scores answers
+        no questions.
+        """
         by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
         if dev is None and not by_metric:
             return None
         if dev is not None and stage.name == REWARD:
             return partial(evaluate_objective, self.session.base, dev)
-        return evaluate_on_dev(self.session, stage.name, dev, self.context, self.head, self.scorer, self.looks)
+        return evaluate_on_dev(
+            self.session, stage.name, dev, self.context, self.head, self.scorer, self.dev_evaluations
+        )
 
     def _fingerprint(self, stage: Stage, name: str) -> str:
-        """What a run is never resumed without; one that is searched may be made longer."""
+        """Return the fingerprint that a resumed run must match; a searched run may be extended."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
         begun = (
-            [] if self.begin is None else [sha256_once(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
+            []
+            if self.begin is None
+            else [sha256_cached(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
         )
         return digest_of(
             self.depends,
@@ -232,7 +243,9 @@ class _Making:
         )
 
     def search(self, number: int, search: TrainingSearch, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
-        """Train a stage as dev shows to be best, and put what was found into the plan: its run, and what was tried."""
+        """Train a stage with the settings that dev selects, and put them into the recipe. Return its run and the
+        effort.
+        """
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
         free = open_settings(self.arm, self.plan, number, self.context)
@@ -244,16 +257,16 @@ class _Making:
         )
         free = replace(free, epochs=free.epochs and may_grow)
         setting, result, effort = search_learning_rate(
-            partial(self.try_out, number), centre, free, search.menu, search.seconds
+            partial(self.train_variant, number), centre, free, search.menu, search.seconds
         )
         self.plan = self.with_setting(number, setting)
         return result, effort
 
-    def try_out(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
-        """A stage with other settings, from where the stage before it ended, or on from where this run stands."""
+    def train_variant(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
+        """Train a stage with other settings, from the end of the stage before it, or resume that run."""
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
-            if self.plan.stages[number].name != DISTILL:  # a head of its own, too; what a teacher says stays
+            if self.plan.stages[number].name != DISTILL:  # with a new head; the teacher's answers are reused
                 self._stage = None
         objective, _ = self._objectives(self.plan.stages[number], setting.mix)
         moving = objective.parameters(self.session.base)
@@ -264,38 +277,38 @@ class _Making:
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
         if setting.mix not in (None, self.plan.mix):
             name += f"-missing-{setting.mix.gold_missing:g}-distractors-{setting.mix.distractors:g}"
-        return self.train(stage, name, until, setting.mix)
+        return self.train_stage(stage, name, until, setting.mix)
 
     def with_setting(self, number: int, setting: TrainingSetting) -> Recipe:
-        """The recipe with a stage so set."""
+        """Return the recipe with a setting applied to a stage."""
         set_so = replace(self.plan.stages[number], learning_rate=setting.learning_rate, epochs=setting.epochs)
         plan = self._with_stage(set_so)
         return replace(plan, rank=setting.rank, mix=setting.mix or plan.mix)
 
     def _with_stage(self, stage: Stage) -> Recipe:
-        """The recipe with this stage in place of that of its name."""
+        """Return the recipe with this stage in place of the one with its name."""
         stages = (stage if one.name == stage.name else one for one in self.plan.stages)
         return replace(self.plan, stages=tuple(stages))
 
     def pair_accuracy(self) -> tuple[float, int] | None:
-        """Of the judged answers that are held out for the test, the share that the weights that are on tell right, and their number."""
+        """Return the share of held-out test pairs that the attached weights rank right, and their number."""
         if self._judged is None:
             return None
         seen = evaluate_objective(self.session.base, self._judged)
         return seen.figures["pair_accuracy"], len(self._judged.rows)
 
     def scores_on_dev(self) -> Mapping[str, float]:
-        """What the weights that are on score on the dev questions of a look, by id."""
-        dev, session = self.session.part("dev", DEV_QUESTIONS), self.session
+        """Return the attached weights' scores on the dev questions of an evaluation, by id."""
+        dev, session = self.session.subset("dev", DEV_QUESTIONS), self.session
         if not dev or REWARD in self.arm.stages:
             return {}
         builder = PromptBuilder(session, self.context)
         answer = head_answerer(session, self.head) if self.head else builder.answer
         with merged_and_packed(session.base):
-            return score_on(session, dev, builder, answer, self.scorer)[1]
+            return score_on_dev(session, dev, builder, answer, self.scorer)[1]
 
     def save(self) -> None:
-        """Keep the weights that are on."""
+        """Save the attached weights."""
         if self.head is None:
             save_adapter(self.session.base, self.folder / "adapter")
         else:
@@ -303,11 +316,11 @@ class _Making:
             save_head(self.session.base, self.head, self.folder / "adapter", scored_token=last)
 
     def _objectives(self, stage: Stage, mix: PassageMix | None = None) -> tuple[Objective, Objective | None]:
-        """What a stage optimises, and the same over dev rows where there are any; its rows are encoded once."""
+        """Return the objective of a stage over train, and over dev (None without rows); its rows are encoded once."""
         mix = mix or self.plan.mix
         key = (stage.name, mix)
         if self._stage is None or self._stage[0] != key:
-            plan, self._stage = replace(self.plan, mix=mix), None  # what is kept for the rows before is let go of first
+            plan, self._stage = replace(self.plan, mix=mix), None  # release the caches of the previous rows first
             setup = StageSetup(
                 session=self.session,
                 plan=plan,
@@ -317,16 +330,16 @@ class _Making:
                 reward=self.reward,
                 teacher=self.teacher,
             )
-            made = OBJECTIVES[stage.name](setup)
-            self.skipped = made.skipped
+            objectives = OBJECTIVES[stage.name](setup)
+            self.skipped = objectives.skipped
             if stage.name in JUDGED:
-                self._judged = made.test
-            self._stage = key, made.train, made.dev
+                self._judged = objectives.test
+            self._stage = key, objectives.train, objectives.dev
         return self._stage[1:]
 
 
-def _up_to(result: TrainResult, step: int) -> TrainResult:
-    """What a run that has gone on since had come to at a step."""
+def _result_at_step(result: TrainResult, step: int) -> TrainResult:
+    """Return the result of a run as it was at an earlier step."""
     if result.steps <= step:
         return result
     return replace(
@@ -339,15 +352,17 @@ def _up_to(result: TrainResult, step: int) -> TrainResult:
     )
 
 
-def _of_stage(effort: ArmEffort, stage: str) -> ArmEffort:
-    """The search of one of several stages, its name in every trial."""
+def _with_stage_name(effort: ArmEffort, stage: str) -> ArmEffort:
+    """Return the effort of one of several stages with the stage's name in every trial."""
     return replace(effort, trials=tuple(replace(one, what={"stage": stage, **one.what}) for one in effort.trials))
 
 
 def _fit_linear(
     session: Session, folder: Path, progress: Progress, search: TrainingSearch | None, like: Path | None
 ) -> TrainedWeights:
-    """The linear arm: with a search every trial but the one that was kept is that, the rest is its training; else all of it is."""
+    """Train the linear arm: with a search, the selected trial counts as training and the others as search; else all is
+    training.
+    """
     began = time.perf_counter()
     progress.emit("train")
     limit = search.seconds if search else 0.0

@@ -1,4 +1,4 @@
-"""Answers without a model, at no cost: what every arm should beat."""
+"""Baselines without a model, which every arm should beat."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import numpy as np
 
 from trimtab.base.records import Answer, Example, Generation, Prompt
 from trimtab.base.task import Task
-from trimtab.data.prompts import compose
+from trimtab.data.prompts import build_prompt
 from trimtab.measurement.evaluate import Scorer, evaluate
 from trimtab.measurement.metrics import has_abstained
 from trimtab.training.linear import word_vectorizer
 
-AT_A_TIME = 256  # questions whose likeness to all training questions is held at once
+AT_A_TIME = 256  # questions whose similarities to all training questions are in memory at once
 
 
 def trivial_answers(
     train: Sequence[Example], test: Sequence[Example], task: Task, scorer: Scorer | None
 ) -> dict[str, tuple[Answer, ...]]:
-    """The answers of each trivial arm to the test questions, scored as every arm's are; names as in `grammar.TRIVIAL`."""
-    said = {"most-frequent": [most_frequent(train, task)] * len(test)}
+    """Return the answers of each baseline to the test questions, scored like an arm's; names as in
+    `grammar.TRIVIAL`.
+    """
+    texts_by_arm = {"most-frequent": [most_frequent_answer(train, task)] * len(test)}
     if _abstains(task):
-        said["always-unknown"] = [task.task.unknown] * len(test)
-    said["nearest-answer"] = nearest_answers(train, test)
-    prompts = [compose(example, task.task.instruction) for example in test]
+        texts_by_arm["always-unknown"] = [task.task.unknown] * len(test)
+    texts_by_arm["nearest-answer"] = nearest_answers(train, test)
+    prompts = [build_prompt(example, task.task.instruction) for example in test]
 
     def scored(texts: Sequence[str]) -> tuple[Answer, ...]:
         def answer(asked: Sequence[Prompt]) -> list[Generation]:
@@ -33,26 +35,28 @@ def trivial_answers(
 
         return evaluate(test, prompts, answer, task, split="test", seed=0, scorer=scorer)
 
-    return {name: scored(texts) for name, texts in said.items()}
+    return {name: scored(texts) for name, texts in texts_by_arm.items()}
 
 
-def most_frequent(train: Sequence[Example], task: Task) -> str:
-    """The most frequent answer of the training rows, the first of equals; abstaining is an arm of its own, and not counted here."""
+def most_frequent_answer(train: Sequence[Example], task: Task) -> str:
+    """Return the most frequent answer of the training rows, the first of equals; abstaining is a baseline of its own
+    and does not count.
+    """
     answers = [example.references[0] for example in train]
-    told = [answer for answer in answers if not (_abstains(task) and has_abstained(answer, task.task.unknown))]
-    return Counter(told or answers).most_common(1)[0][0]
+    answered = [answer for answer in answers if not (_abstains(task) and has_abstained(answer, task.task.unknown))]
+    return Counter(answered or answers).most_common(1)[0][0]
 
 
 def nearest_answers(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
-    """For each test question the answer of the training question most like it, the first of equals.
+    """Return, for each test question, the answer of the most similar training question, the first of equals.
 
-    Likeness is the cosine of their words (TF-IDF, as `linear` has it) for every task, also where embeddings are at hand: it needs
-    no model and no time, so that the arm is free and the same whichever arms run beside it.
+    Similarity is the cosine of their words (TF-IDF, as in `linear`) for every task, even with embeddings at hand:
+    without a model or time, the baseline is free and the same whichever arms run beside it.
     """
     vectorizer = word_vectorizer()
     try:
         train_TF = vectorizer.fit_transform([example.input for example in train])
-    except ValueError:  # no text has a word of two letters
+    except ValueError:  # no text has a word of at least two letters
         return [train[0].references[0]] * len(test)
     test_NF = vectorizer.transform([example.input for example in test])
     nearest: list[int] = []

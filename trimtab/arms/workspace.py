@@ -1,4 +1,4 @@
-"""A task opened: its rows read, split and checked, its documents, and where everything about it is kept."""
+"""Workspace: an opened task with its rows read, split and checked, its documents, and its `.trimtab/` folder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents, unread_files
-from trimtab.data.draw import sampled
+from trimtab.data.draw import sample_groups
 from trimtab.data.formats import ReadRows, read_examples
-from trimtab.data.leakage import Overlap, drop_repeats, dropped_row, find_overlaps, refuse_overlaps, rows_dropped
+from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits, time_notes
@@ -31,7 +31,10 @@ FOLDER = ".trimtab"
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """What the files of a task gave. `folder` is `.trimtab/` beside the task file."""
+    """The data of a task. `folder`: `.trimtab/` beside the task file.
+
+    `unsampled`: the splits before a sample was taken of them; None where all rows are used.
+    """
 
     task: Task
     folder: Path
@@ -45,45 +48,52 @@ class Workspace:
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
     sample: Sample | None = None
+    unsampled: Mapping[Split, tuple[Example, ...]] | None = None
+
+    @property
+    def all_splits(self) -> Mapping[Split, tuple[Example, ...]]:
+        """Every row by its split, those that a sample left out among them."""
+        return self.splits if self.unsampled is None else self.unsampled
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The closed set of a classification: the task's own, or every label of the training rows."""
+        """Return the closed set of a classification: the task's own, or every label of the training rows."""
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
 
 
 def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
-    """Read and split the rows, write the ledgers, and look for everything that would spoil a study.
+    """Read and split the rows, write the ledgers, and check for everything that would invalidate a study.
 
-    Raises InputError for unusable files, and for overlap between splits where `leakage = "stop"`, unless `refuse_leaks` is False.
+    Raises InputError for unusable files, and for overlap between splits if `leakage = "stop"`, unless `refuse_leaks`
+    is False.
     """
     folder = task.folder / FOLDER
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file where Trimtab keeps its folder", "move it away", file=folder)
-    format_checker(task.task.format, task.folder)  # refuses one that cannot be used before anything is read
+    format_checker(task.task.format, task.folder)  # refuses an unusable scorer before anything is read
     if not task.data.examples:
         unread = unread_files(task)
         write_refusals(folder, unread)
-        return replace(open_to_answer(task, rows=False), refusals=unread)
+        return replace(open_for_answering(task, rows=False), refusals=unread)
     documents = _documents(task, folder)
     examples, fixed_test, reads = _read_rows(task)
     judged = read_preferences(task)
     refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
-    splits = _assigned(task, examples, fixed_test, audit)
+    splits = _split_rows(task, examples, fixed_test, audit)
     groups = _groups(examples, fixed_test, splits["test"])
     preferences = split_preferences(judged.preferences, splits, task.data.split, folder / "splits.parquet", groups)
     notes = [*(note for read in reads for note in read.notes), *judged.notes]
     if task.data.leakage == "drop":
         splits, dropped = _without_repeats(task, audit, splits)
-        refusals = (*refusals, *map(dropped_row, dropped))
+        refusals = (*refusals, *map(dropped_refusal, dropped))
         write_refusals(folder, refusals)
         if dropped:
-            notes.append(f'data.leakage = "drop": {rows_dropped(dropped)} left out, which repeat rows held out')
+            notes.append(f'data.leakage = "drop": {dropped_counts(dropped)} left out, which repeat rows held out')
     notes += time_notes(splits)
-    audit = audit.of_test(splits["test"])
+    audit = audit.with_test_ids(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:
         notes.append(sample.sentence)
@@ -91,7 +101,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     overlaps = find_overlaps(audit, used)
     if refuse_leaks and overlaps:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
-    numbers = audit.numbers(used)
+    numbers = audit.row_numbers(used)
     private = (
         (row, audit.private.get(number, ()))
         for name, part in used.items()
@@ -110,15 +120,18 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         findings=count_private(private),
         remarks=by_level([*check_size(used), *check_examples(audit, used, task)]),
         sample=sample,
+        unsampled=splits if sample else None,
     )
 
 
 def sampled_splits(
     splits: Mapping[Split, tuple[Example, ...]], task: Task, tests: int | None = None
 ) -> tuple[Mapping[Split, tuple[Example, ...]], Sample | None]:
-    """The splits, or the sample of them that the task asks for: of all rows (`task.rows`), of the test questions (`study.test_rows`).
+    """Return the splits, or the sample that the task requests: of all rows (`task.rows`), of the test questions
+    (`study.test_rows`).
 
-    `tests`: how many test questions, where a plan said so. Raises InputError for a sample with fewer training rows than labels.
+    `tests`: the number of test questions from a plan. Raises InputError for a sample with fewer training rows than
+    labels.
     """
     sizes = {name: len(part) for name, part in splits.items()}
     share, most = min(1.0, (task.rows or math.inf) / max(1, sum(sizes.values()))), tests or task.study.test_rows
@@ -134,22 +147,23 @@ def sampled_splits(
         problem = f"a sample of {task.rows} rows has {wanted['train']} to train on, and there are {labels} labels"
         raise InputError(problem, f"take {least} rows or more", field="rows")
     found = {
-        name: sampled(part, wanted[name], kind, every_label=name == "train", seed=seed) for name, part in splits.items()
+        name: sample_groups(part, wanted[name], kind, every_label=name == "train", seed=seed)
+        for name, part in splits.items()
     }
     used = {str(name): len(part) for name, part in found.items()}
     return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
 
 
-def open_to_answer(task: Task, *, rows: bool) -> Workspace:
-    """A task opened to answer a question: its documents, and its split rows where `rows`; nothing is audited."""
+def open_for_answering(task: Task, *, rows: bool) -> Workspace:
+    """Return the workspace of a task for answering: its documents, and its split rows if `rows`. Nothing is audited."""
     splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
     if rows:
         examples, fixed_test, _ = _read_rows(task)
-        if task.data.leakage == "drop":  # an arm's shots come from the rows that it was measured with
+        if task.data.leakage == "drop":  # an arm's shots come from the rows it was measured with
             audit = audit_rows(examples, fixed_test, ())
-            splits, _ = _without_repeats(task, audit, _assigned(task, examples, fixed_test, audit))
+            splits, _ = _without_repeats(task, audit, _split_rows(task, examples, fixed_test, audit))
         else:
-            splits = _assigned(task, examples, fixed_test)
+            splits = _split_rows(task, examples, fixed_test)
         splits, _ = sampled_splits(splits, task)
     return Workspace(
         task=task,
@@ -166,10 +180,10 @@ def open_to_answer(task: Task, *, rows: bool) -> Workspace:
     )
 
 
-def _assigned(
+def _split_rows(
     task: Task, examples: Sequence[Example], fixed_test: Sequence[Example], audit: Audit | None = None
 ) -> Mapping[Split, tuple[Example, ...]]:
-    """The rows in their splits, as the ledger has them; the audit saves comparing them again."""
+    """Return the rows in their splits by the ledger; the audit saves comparing them again."""
     return assign_splits(
         examples,
         fixed_test,
@@ -177,15 +191,15 @@ def _assigned(
         task.folder / FOLDER / "splits.parquet",
         task.task.kind,
         unknown=task.task.unknown,
-        likeness=audit.examples if audit else None,
-        test_parts=audit.rows.parts[len(examples) :] if audit else None,
+        duplicates=audit.examples if audit else None,
+        test_parts=audit.rows.components[len(examples) :] if audit else None,
     )
 
 
 def _without_repeats(
     task: Task, audit: Audit, splits: Mapping[Split, tuple[Example, ...]]
 ) -> tuple[Mapping[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
-    """The splits after `drop_repeats`; raises InputError where it leaves no row to train on, or none of dev."""
+    """Return the splits after `drop_repeats`. Raises InputError if it leaves no row of train, or none of dev."""
     kept, dropped = drop_repeats(audit, splits)
     for name in ("train", "dev"):
         if splits[name] and not kept[name]:
@@ -199,7 +213,7 @@ def _without_repeats(
 
 
 def _documents(task: Task, folder: Path) -> tuple[Document, ...]:
-    """The documents; those that cannot be read stand in `refused.jsonl` before the error goes on."""
+    """Return the documents. Unreadable ones are listed in `refused.jsonl` before the error is raised."""
     try:
         return read_documents(task)
     except DocumentsError as error:
@@ -214,14 +228,16 @@ def _documents(task: Task, folder: Path) -> tuple[Document, ...]:
 def _groups(
     examples: Sequence[Example], fixed_test: Sequence[Example], test: Sequence[Example]
 ) -> dict[str, str | None]:
-    """What the data call the group of each row, by its id: in the splits, groups that repeat each other have one name."""
+    """Return the group of each row by id: in the splits, groups that repeat each other have one name."""
     given = {row.id: row.group for row in examples}
-    # a test set of its own is `test` in its order, some of its rows renamed; without one, `test` is of the examples
+    # a separate test set is `test` in its order, with some rows renamed; otherwise `test` is part of the examples
     return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 
 
 def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[ReadRows, ...]]:
-    """The examples; the test set where there is one as it is, in files of its own or as a part of the examples; and what was read."""
+    """Return the examples, the separate test set (files of its own, or a part of the examples), and the reading
+    reports.
+    """
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
     examples = tuple(row for row in reads[0].examples if row.split != "test")
     part = [row for row in reads[0].examples if row.split == "test"]
@@ -234,7 +250,7 @@ def require_sound(workspace: Workspace) -> None:
         if remark.level == "stop":
             raise InputError(
                 remark.text.rstrip("."),
-                f"mend it; {workspace.task.command('check')} shows everything",
+                f"correct it; {workspace.task.command('check')} shows everything",
                 file=workspace.task.file,
             )
     if not workspace.splits["test"]:
@@ -242,7 +258,9 @@ def require_sound(workspace: Workspace) -> None:
 
 
 def _without_labels(workspace: Workspace) -> InputError:
-    """The error of a study that has nothing to compare by; its notes say what works with documents alone, and how to label."""
+    """Return the error for a study without labelled rows; its notes state what works with documents alone, and how to
+    label.
+    """
     task, file, ask = workspace.task, "questions.jsonl", workspace.task.command('ask "…"')
     counted = len(workspace.documents)
     error = InputError(
@@ -263,7 +281,8 @@ def _without_labels(workspace: Workspace) -> InputError:
             error.add_note(f"  {command:{width}}   {what}")
     error.add_note("To compare approaches:")
     error.add_note(
-        f'  1. write 100 or more questions with their right answers in {task.folder / file}, one a line: {{"question": "…", "answer": "…"}}'
+        f"  1. write 100 or more questions with their right answers in {task.folder / file}, "
+        'one per line: {"question": "…", "answer": "…"}'
     )
     error.add_note(f'  2. set examples = ["{file}"] in {task.file}')
     error.add_note(f"  3. run {task.command('study')}")
@@ -271,7 +290,7 @@ def _without_labels(workspace: Workspace) -> InputError:
 
 
 def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
-    """Write `refused.jsonl` anew: one line for each row that is not used, or each document that cannot be read."""
+    """Write `refused.jsonl` anew: one line for each unused row or unreadable document."""
     write_atomic(
         folder / "refused.jsonl",
         "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),

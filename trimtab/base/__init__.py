@@ -1,1 +1,1 @@
-"""What every room shares; imports no torch."""
+"""Foundations that every other package imports: task file, configuration, records, results, files, errors. No torch."""

@@ -1,4 +1,6 @@
-"""Canaries: a candidate answers a share of the users beside production, until it is promoted, rolled back, or its days are over."""
+"""Records of a canary: a candidate version answers a share of the users until it is promoted, rolled back, or its days
+are over.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,16 @@ from trimtab.base.files import sha256_text
 from trimtab.base.show import Shown
 
 CanaryOutcome = Literal["promoted", "rolled_back", "undecided"]
-BUCKETS = 1_000  # into which users are divided: the share of a canary is a number of these
+BUCKETS = 1_000  # users are divided into so many buckets by hash; a canary's share is a number of buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserComparison:
-    """A comparison of the candidate's users with production's by the mean of one value each, such as the share of right answers.
+    """A comparison of the candidate's users with production's by the mean of one value each, such as the share of right
+    answers.
 
-    `candidate` and `production` are the two means. `low` and `high` bound their difference and hold at every look: each is ever on the
-    wrong side of the true difference with a probability of 5% at most (1% for failed answers).
+    `candidate` and `production` are the two means. `low` and `high` bound their difference and hold at every look: each
+    is ever on the wrong side of the true difference with a probability of 5% at most (1% for failed answers).
     """
 
     candidate_users: int
@@ -37,16 +40,19 @@ class UserComparison:
     @property
     def figures(self) -> str:
         """Return both shares, their difference and its bounds, in words."""
-        shares = f"{self.candidate:.1%} of {self.candidate_users:,} users against {self.production:.1%} of {self.production_users:,}"
+        candidate = f"{self.candidate:.1%} of {self.candidate_users:,} users"
+        shares = f"{candidate} against {self.production:.1%} of {self.production_users:,}"
         return f"{shares}, difference {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyComparison:
-    """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and the candidate's limit.
+    """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and
+    the candidate's limit.
 
-    `slow`: the share of the candidate's answers that take longer than the limit. `slow_low`: a lower bound of that share, which holds at
-    all looks together with a probability of 99%; above .05 the candidate's 95th percentile is shown to be over the limit.
+    `slow`: the share of the candidate's answers that take longer than the limit. `slow_low`: a lower bound of that
+    share, which holds at all looks together with a probability of 99%; above .05 the candidate's 95th percentile is
+    shown to be over the limit.
     """
 
     candidate_p95_ms: float
@@ -58,9 +64,10 @@ class LatencyComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryEvidence:
-    """A record of what is known of a canary so far; a comparison is None with too few users. `days`: how long it has run.
+    """The evidence on a canary so far. A comparison is None with too few users. `days`: how long the canary has run.
 
-    `quality`: the share of answers that users or labellers call right; `errors`: the share that failed (HTTP 5xx), by buckets of users.
+    `quality`: the share of answers that users or labellers call right; `errors`: the share that failed (HTTP 5xx),
+    by buckets of users.
     """
 
     days: float
@@ -71,10 +78,11 @@ class CanaryEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """A candidate that answers a share of the users beside the version in production, for so many days at most.
+    """A canary: the candidate version answers a share of the users, beside the version in production, for at most
+    `days` days.
 
-    `salt` gives each canary a draw of users of its own. `margin` and `latency_p95_ms` are the limits that the task file had when it
-    began. `number` is the registry's; None for a dry run.
+    `salt` gives each canary a draw of users of its own. `margin` and `latency_p95_ms` are the limits that the task
+    file had when it began. `number` is the registry's; None for a dry run.
     """
 
     number: int | None
@@ -108,7 +116,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryTally:
-    """A record of what one server counted of a canary: by bucket of users all answers, and those of them that failed.
+    """The counts of one server for a canary: all answers and failed answers, by bucket of users.
 
     `days`: how long the canary had run when the server last looked, at the time `when`.
     """
@@ -121,7 +129,7 @@ class CanaryTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CanaryRecord(Shown):
-    """A record of how a canary ended, when, why, and on what evidence."""
+    """The outcome of a canary: when and why it ended, and the evidence."""
 
     canary: Canary
     outcome: CanaryOutcome

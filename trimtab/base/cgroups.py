@@ -1,4 +1,4 @@
-"""The part of a machine that this process may use: a container's control groups, of either version, may allow it less than there is."""
+"""CPU cores and memory available to this process, within the limits of its control groups (cgroup v1 and v2)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from pathlib import Path
 import psutil
 
 GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-# Names of the same figure in the second version and in the first.
+# Each pair: the file name in cgroup v2 and in v1.
 _LIMIT, _USED = ("memory.max", "memory.limit_in_bytes"), ("memory.current", "memory.usage_in_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Bytes there are, and those that are free or can be freed at once."""
+    """Memory in bytes. `available`: free memory and memory that can be freed at once."""
 
     total: int
     available: int
 
 
-def places() -> list[int]:
-    """The cores that this process may run on, by number."""
+def cpu_ids() -> list[int]:
+    """Return the numbers of the CPU cores that this process may run on."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def cores() -> int:
-    """Cores that this process may keep busy: those it may run on, and no more than its quota of their time, rounded up."""
-    return max(1, min([len(places()), *(math.ceil(quota) for quota in _quotas())]))
+    """Return the number of cores that this process may keep busy: its allowed cores, at most its CPU quota (rounded
+    up), at least 1.
+    """
+    return max(1, min([len(cpu_ids()), *(math.ceil(quota) for quota in _quotas())]))
 
 
 def memory_use() -> MemoryUse:
-    """Memory of the machine, or of the groups that this process is in where they are allowed less."""
+    """Return the memory of the machine, or of this process's control groups where these are more limited."""
     machine = psutil.virtual_memory()
     total, available = int(machine.total), int(machine.available)
     for folder in _folders("memory"):
@@ -46,7 +48,7 @@ def memory_use() -> MemoryUse:
 
 
 def _quotas() -> Iterator[float]:
-    """In cores, of every group that has one."""
+    """Yield the CPU quota of each control group that has one, in cores."""
     for folder in _folders("cpu"):
         both = _text(folder / "cpu.max").split() or [
             _text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
@@ -56,22 +58,22 @@ def _quotas() -> Iterator[float]:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Those of this process's groups that speak of a controller, each with the groups around it."""
+    """Yield this process's control-group folders for a controller, each with its parent groups."""
     for line in _text(OWN).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and controller not in controllers.split(","):
             continue
         root = GROUPS / controller if controllers else GROUPS
-        # inside a container the path may be that of the machine, where nothing is mounted; its own group is the root then
+        # in a container the path may be the host's, where nothing is mounted; its own group is then the root
         inside = root / path.lstrip("/")
         yield from (folder for folder in (inside, *inside.parents) if folder.is_relative_to(root) and folder.is_dir())
 
 
 def _inactive_files(folder: Path) -> int:
-    """Bytes of files that were read and are not in use, which count as used and are let go first."""
-    told = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
-    value = told.get("total_inactive_file", told.get("inactive_file", "0"))
+    """Return the bytes of cached, inactive files: the kernel counts them as used and frees them first."""
+    statistics = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    value = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
     return int(value) if value.isdecimal() else 0
 
 
@@ -81,7 +83,7 @@ def _number(folder: Path, names: tuple[str, ...]) -> int | None:
 
 
 def _text(file: Path) -> str:
-    """What a file says, nothing where there is none or it cannot be read."""
+    """Return the text of a file; empty if the file is absent or unreadable."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeError):

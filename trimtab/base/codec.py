@@ -1,7 +1,8 @@
-"""The one way between records and JSON: everything that is written by one verb and read by another goes through here.
+"""Conversion between records (dataclasses) and JSON; every file that one command writes and another reads goes through
+here.
 
-A record is an object with its fields' names. One whose shape in files is another (formats.md, `study.json`) turns the object of its
-fields into that shape by a method `shaped`, and back by a class method `unshaped`.
+A record becomes an object with its fields' names. A record with another shape on disk (formats.md, `study.json`)
+converts with a method `shaped` and back with a class method `unshaped`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from trimtab.base.errors import InputError, VersionError
 from trimtab.base.files import read_object, write_json
 
-FORM = 2  # of the files under .trimtab/; raised whenever one of them changes its meaning
+FORM = 2  # format version of the files under .trimtab/; increased whenever one of them changes its meaning
 Record = TypeVar("Record")
 
 
 def to_plain(value: Any) -> Any:
-    """`value` as JSON values: records as objects, paths and dates as text, a number that is not finite as null."""
+    """Return `value` as JSON values: records as objects, paths and dates as text, numbers that are not finite as
+    null.
+    """
     if value is None or isinstance(value, str | bool):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, numbers.Integral):
@@ -56,11 +59,11 @@ def _record_to_plain(record: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: type[Record], plain: Any) -> Record:
-    """The record of `kind` that `to_plain` made `plain` of; raises ValueError, in one line, for anything else.
+    """Return the record of type `kind` that `to_plain` turned into `plain`.
 
-    A key that the record does not have is refused by its name, and so is a value of another type: nothing is guessed.
+    Raises ValueError, in one line, for an unknown key or a value of another type.
     """
-    text = json.dumps(_gathered(kind, plain), allow_nan=False)  # a ValueError for NaN, which no record is written with
+    text = json.dumps(_unshaped(kind, plain), allow_nan=False)  # raises ValueError for NaN, which no record contains
     try:
         record: Record = _adapter(cast(Any, kind)).validate_json(text, strict=True)
         return record
@@ -80,44 +83,49 @@ def _hints(kind: Any) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
-def _gathered(hint: Any, plain: Any) -> Any:
-    """`plain` with the shapes of their own turned back into fields, at any depth; raises ValueError for a key that no field has."""
+def _unshaped(hint: Any, plain: Any) -> Any:
+    """Return `plain` with the on-disk shapes turned back into fields, at any depth. Raises ValueError for a key that no
+    field has.
+    """
     arguments = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(plain, Mapping):
         plain = hint.unshaped(plain) if hasattr(hint, "unshaped") else plain
         unknown = sorted(set(plain) - set(_hints(hint)))
         if unknown:
             raise ValueError(f"{hint.__name__} has no {unknown[0]!r}")
-        return {name: _gathered(_hints(hint)[name], value) for name, value in plain.items()}
+        return {name: _unshaped(_hints(hint)[name], value) for name, value in plain.items()}
     if get_origin(hint) in (Union, UnionType):
         records = [one for one in arguments if isinstance(one, type) and is_dataclass(one)]
         if not records or not isinstance(plain, Mapping):
             return plain
-        meant = (one for one in records if set(plain) <= set(_hints(one)))  # of several that one whose fields these are
-        return _gathered(next(meant, records[0]), plain)
+        meant = (
+            one for one in records if set(plain) <= set(_hints(one))
+        )  # of several record types, the one with these fields
+        return _unshaped(next(meant, records[0]), plain)
     if get_origin(hint) is tuple and isinstance(plain, list):
-        return [_gathered(arguments[0], item) for item in plain]
+        return [_unshaped(arguments[0], item) for item in plain]
     if get_origin(hint) is Mapping and isinstance(plain, Mapping):
-        return {key: _gathered(arguments[1], value) for key, value in plain.items()}
+        return {key: _unshaped(arguments[1], value) for key, value in plain.items()}
     return plain
 
 
 def write_record(path: Path, record: Any) -> None:
-    """Write a record as a file of the present form, atomically."""
+    """Write a record as a file of the present format version, atomically."""
     write_json(path, {"form": FORM, **to_plain(record)})
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """Read what `write_record` wrote.
+    """Read a record that `write_record` wrote.
 
     Raises InputError, naming what is wrong, for a damaged file, and VersionError for one that another version wrote.
     """
     plain = read_object(path)
     form = plain.pop("form", None)
     if form != FORM and (form is not None or set(plain) & set(_hints(cast(Any, kind)))):
+        version = "an older" if form is None else "another"
         raise VersionError(
-            f"was written by {'an older' if form is None else 'another'} version of Trimtab (form {form or 1}, this one reads {FORM})",
-            "start anew with this version, or go on with the one that wrote it",
+            f"was written by {version} version of Trimtab (form {form or 1}, this one reads {FORM})",
+            "start again with this version, or use the one that wrote it",
             file=path,
         )
     try:

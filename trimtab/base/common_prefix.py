@@ -1,4 +1,4 @@
-"""What sequences begin with in common."""
+"""Length of the common prefix of two sequences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 
 def common_prefix_length(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many items (letters, tokens) two sequences of one type begin with in common; of many, ask for the least and the greatest."""
+    """Return the length of the common prefix of two sequences of the same type. For many sequences, compare the
+    smallest and the largest.
+    """
     low, high = 0, min(len(one), len(other))
-    while low < high:  # of slices, which are compared faster than item by item
+    while low < high:  # bisection on slices: comparing slices is faster than comparing item by item
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
             low = middle

@@ -1,4 +1,4 @@
-"""The tables of `trimtab.toml`: every key, its default and its limits."""
+"""Configuration of a task (`trimtab.toml`): every table and key, with its type, default and limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "answer": ("contains", "exact_match", "token_f1"),
     "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
 }
-BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # what the catalogue brings without a hub
+BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
     *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
     "time",
@@ -29,11 +29,9 @@ COLUMNS = (
 SLOT = re.compile(r"\{([^{}]+)\}")
 """Where a template for the input names a column."""
 
-MOST_PRICE = (
-    1e9  # of an hour or a million tokens, in any currency; with the other limits below, no total leaves the numbers
-)
+MOST_PRICE = 1e9  # per hour or per million tokens, in any currency; with the other limits below, no total overflows
 
-ROUNDING = 0.01  # by which shares may miss 1
+ROUNDING = 0.01  # tolerance for shares that must sum to 1
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]  # TOML has lists only
@@ -41,35 +39,37 @@ Day = Annotated[date, Field(strict=False)]
 
 
 class Settings(BaseModel):
-    """Base of every table: frozen; an unknown key is refused, and so is text or true where a number stands."""
+    """Base class of the tables: frozen; unknown keys are refused, and so are text or booleans in place of a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class TaskTable(Settings):
-    """What is asked of the model."""
+    """`[task]`: the kind of task, its instruction and its metric."""
 
     name: str = Field(
         "", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the task; default: its folder's."
     )
     kind: Kind = Field(
-        description="classify: one of a closed set; answer: short, checked against references, may abstain; generate: free text or code."
+        description="classify: one of a closed set; answer: short, with references, may abstain; generate: free "
+        "text or code."
     )
     instruction: str = Field("", description="The instruction, sent as the system message.")
     metric: str = Field("", description="Default: accuracy, contains or rouge_l, by kind.")
-    unknown: str = Field("I don't know", description="What abstaining looks like.")
+    unknown: str = Field("I don't know", description="The answer that means abstaining.")
     labels: Texts = Field((), description="classify: read from the data when empty.")
     output_tokens: int | None = Field(
         None, ge=1, le=8192, description="Longest answer; default: the longest reference plus a margin."
     )
     format: str = Field(
         "",
-        description="A regular expression (without look-around and back-references), or a JSON schema file, that every answer should fit.",
+        description="Regular expression (no look-around, no back-references) or JSON schema file that every answer "
+        "should match.",
     )
     scorer: Texts = Field((), description="argv of a program that scores answers.")
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> Self:
+    def _check_labels(self) -> Self:
         if self.labels and self.kind != "classify":
             raise ValueError(
                 f'labels are for kind "classify", and this is {self.kind!r}; take labels out, or set the kind'
@@ -80,46 +80,49 @@ class TaskTable(Settings):
 
 
 class SplitTable(Settings):
-    """Shares of the examples that are held out."""
+    """`[data.split]`: the shares of the examples that are held out."""
 
-    dev: float = Field(0.15, gt=0, lt=1, description="Share that settings are chosen on.")
-    test: float = Field(0.25, gt=0, lt=1, description="Share that the verdict is measured on.")
+    dev: float = Field(0.15, gt=0, lt=1, description="Share of the examples for choosing settings.")
+    test: float = Field(0.25, gt=0, lt=1, description="Share of the examples for measuring the verdict.")
     seed: int = Field(0, description="Another seed gives another split.")
 
     @model_validator(mode="after")
-    def _leaves_train(self) -> SplitTable:
+    def _check_shares(self) -> SplitTable:
         if self.dev + self.test >= 1:
             raise ValueError("dev and test together must leave a share for training")
         return self
 
 
 class DataTable(Settings):
-    """Where examples and documents come from."""
+    """`[data]`: the files of examples and documents."""
 
     examples: Texts = Field((), description="Files, globs, or a Hugging Face dataset id.")
-    test: Texts = Field((), description="Files that are the test set as they are.")
+    test: Texts = Field((), description="Files that are the test set.")
     documents: Texts = Field((), description="Folders or files: md, txt, html, pdf, docx, xlsx, pptx (or SQuAD JSON).")
     preferences: Texts = Field(
         (), description="Files of judged answers, for the stages dpo, ipo, simpo, orpo, kto and reward."
     )
     columns: Mapping[str, Text | Texts] = Field(
         default_factory=dict,
-        description='Only what cannot be inferred; input: one column, several, or a template "{context}\n\n{question}"; time: when a row is from, which makes the newest rows the test set.',
+        description="Only columns that cannot be inferred; input: one column, several, or a template "
+        '"{context}\n\n{question}"; time: the time of a row, which makes the newest rows the test set.',
     )
     layout: str = Field("", description="Name of the row layout, when it cannot be detected.")
     encoding: str = Field(
         "utf-8", description="Encoding of the files; a file in another one is refused, and its own is named."
     )
-    group: str = Field("", description="A column whose rows never stand on both sides of a split.")
-    slice: str = Field("", description="A column whose values get scores of their own.")
+    group: str = Field("", description="A column whose groups of rows are never divided between splits.")
+    slice: str = Field("", description="A column for whose values separate scores are reported.")
     mix: Mapping[Text, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
-        description='Shares of the slices in real traffic, where the test set has others: { "billing" = 0.7, "other" = 0.3 }; scores are weighted by them.',
+        description="Shares of the slices in real traffic, if the test set has others: "
+        '{ "billing" = 0.7, "other" = 0.3 }; they weight the scores.',
     )
     split: SplitTable = Field(SplitTable(), description="Shares of dev and test.")
     leakage: Literal["stop", "report", "drop"] = Field(
         "stop",
-        description="Train rows that repeat dev or test rows: stop before training, report them and go on, or drop them from train.",
+        description="Train rows that repeat dev or test rows: stop before training, report them, or drop them from "
+        "train.",
     )
     train_on: Literal["all", "last"] = Field(
         "all", description="Of a conversation: train on every assistant turn, or on the last one."
@@ -128,18 +131,18 @@ class DataTable(Settings):
         0,
         ge=0,
         le=1000,
-        description="So many made rows with random digits are trained on too, to tell how much is remembered word for word.",
+        description="Number of canary rows with random digits to train on, for measuring memorisation.",
     )
 
     @model_validator(mode="after")
-    def _mix_is_whole(self) -> DataTable:
+    def _check_mix(self) -> DataTable:
         total = sum(self.mix.values())
         if self.mix and abs(total - 1) > ROUNDING:
             raise ValueError(f"mix sums to {total:g}; give shares of the whole traffic, which sum to 1")
         return self
 
     @model_validator(mode="after")
-    def _known_columns(self) -> DataTable:
+    def _check_columns(self) -> DataTable:
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"columns.{name} is not a column role; use one of: {', '.join(COLUMNS)}")
@@ -158,14 +161,14 @@ class DataTable(Settings):
 
 
 class LabelsTable(Settings):
-    """classify: how the labels of the data are to be read."""
+    """`[labels]`: how the labels of the data are read (classify only)."""
 
     merge: Mapping[Text, Text] = Field(
         default_factory=dict, description='Spellings that are read as another label: { "REFUND" = "refund" }.'
     )
 
     @model_validator(mode="after")
-    def _leads_to_a_label(self) -> Self:
+    def _check_label_source(self) -> Self:
         chained = next((name for name in self.merge.values() if name in self.merge), None)
         if chained is not None:
             raise ValueError(f"merge reads {chained!r} as another label and another as {chained!r}; name the last one")
@@ -173,7 +176,7 @@ class LabelsTable(Settings):
 
 
 class BaseTable(Settings):
-    """The pretrained models."""
+    """`[base]`: the pretrained models."""
 
     model: Text = Field(BASE_MODEL, description="A catalogue name, a folder or a Hugging Face id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
@@ -184,7 +187,7 @@ class BaseTable(Settings):
         None, description="Cross-encoder that orders retrieved passages: a folder or an id; default: none."
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Type of the frozen weights; auto: the faster one, measured once and then kept."
+        "auto", description="Data type of the frozen weights; auto: the faster one, measured once and then kept."
     )
 
 
@@ -192,36 +195,40 @@ Weight = Annotated[float, Field(gt=0, le=1000)]
 
 
 class ProgramPart(Settings):
-    """A program of one's own as a part of the reward; it speaks as `task.scorer` does."""
+    """A reward component that runs a program of the user, with the protocol of `task.scorer`."""
 
     argv: Annotated[Texts, Field(min_length=1)] = Field(description="The program and its arguments; no shell.")
     weight: Weight = Field(1.0, description="Its weight in the sum.")
 
 
 class ModelPart(Settings):
-    """A trained reward model as a part of the reward: the logistic of its score."""
+    """A reward component that asks a trained reward model: the logistic function of its score."""
 
     run: Text = Field(description="The ID of a finished run of an arm that ends in reward (trimtab runs lists them).")
     weight: Weight = Field(1.0, description="Its weight in the sum.")
 
 
 class RewardTable(Settings):
-    """What an answer earns where a stage learns from rewards: parts in 0..1 times their weights; none named: the metric alone."""
+    """`[reward]`: the reward of an answer in reinforcement learning, a weighted sum of components in 0..1. Default: the
+    metric alone.
+    """
 
     metric: Weight | None = Field(None, description="The task's own metric.")
     exact_match: Weight | None = Field(None, description="Equal to a reference, as SQuAD compares.")
     token_f1: Weight | None = Field(None, description="Words in common with a reference, as SQuAD counts.")
-    number: Weight | None = Field(None, description="The last number is that of a reference.")
-    format: Weight | None = Field(None, description="Fits task.format.")
-    tests: Weight | None = Field(None, description="Code that passes the row's tests (data.columns.tests), run apart.")
-    length: Weight | None = Field(None, description="No longer than references are.")
-    citation: Weight | None = Field(None, description="What it says stands in a passage that was shown.")
+    number: Weight | None = Field(None, description="The last number equals that of a reference.")
+    format: Weight | None = Field(None, description="Matches task.format.")
+    tests: Weight | None = Field(
+        None, description="Code that passes the row's tests (data.columns.tests), run in a separate process."
+    )
+    length: Weight | None = Field(None, description="Not longer than the references.")
+    citation: Weight | None = Field(None, description="Supported by a passage in the prompt.")
     program: ProgramPart | None = Field(None, description="A program of your own.")
     model: ModelPart | None = Field(None, description="A trained reward model.")
 
     @property
     def weights(self) -> dict[str, float]:
-        """The parts that are named with their weights; the metric with 1 where none is."""
+        """Return the weights of the configured components; `{metric: 1}` if none is configured."""
         named = {name: getattr(self, name) for name in type(self).model_fields}
         weights = {
             name: part if isinstance(part, float) else float(part.weight)
@@ -232,14 +239,14 @@ class RewardTable(Settings):
 
 
 class TeacherTable(Settings):
-    """Whose answers the stage `distill` imitates: a model that is loaded beside the base, or an endpoint."""
+    """`[teacher]`: the teacher of the stage `distill`: a model loaded beside the base model, or an endpoint."""
 
     model: Text | None = Field(None, description="A catalogue name, a folder or a Hugging Face id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
     api: Text | None = Field(None, description="The NAME of an [api.NAME] table, whose answers are asked once.")
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _check_one_teacher(self) -> Self:
         if self.model is not None and self.api is not None:
             raise ValueError("names a model and an endpoint; take one of them out")
         if self.revision is not None and self.model is None:
@@ -248,13 +255,16 @@ class TeacherTable(Settings):
 
 
 class TargetTable(Settings):
-    """What is good enough."""
+    """`[target]`: the score and the latency that are good enough."""
 
     quality: float | None = Field(
         None, gt=0, le=1, description="The lowest score that is good enough, in the metric; default: none."
     )
     margin: float = Field(
-        0.02, ge=0, lt=1, description="Without a target: how much worse than the best still counts as not worse."
+        0.02,
+        ge=0,
+        lt=1,
+        description="Without a target: the largest difference from the best arm that counts as not worse.",
     )
     latency_p95_ms: float | None = Field(
         None, gt=0, description="Limit on the 95th percentile of the time for one answer; default: none."
@@ -264,14 +274,14 @@ class TargetTable(Settings):
 Effort = Literal["none", "standard", "thorough"]
 
 
-BUDGET_UNITS = f" smh{ascii_uppercase}"  # of time, and letters of a currency
+BUDGET_UNITS = f" smh{ascii_uppercase}"  # units of time, and the letters of a currency
 
 
 class StudyTable(Settings):
-    """What is compared, and how long it may take."""
+    """`[study]`: the arms to compare and the budget."""
 
     arms: Texts = Field((), description="Names of the arms to compare; empty: those that fit the kind and the data.")
-    seeds: int = Field(1, ge=1, le=20, description="How often each arm is trained.")
+    seeds: int = Field(1, ge=1, le=20, description="Number of training runs per arm.")
     budget: str = Field(
         "",
         pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?([smh]| ?[A-Z]{3}))?$",
@@ -279,26 +289,28 @@ class StudyTable(Settings):
     )
     test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
         "all",
-        description="How many test questions are asked: all, a number (a sample), or auto: fewer where an arm would not fit the budget, told with the power lost.",
+        description="Number of test questions: all, a number (a sample), or auto: fewer if an arm would not fit the "
+        "budget, "
+        "with a note on the loss of power.",
     )
     effort: Effort = Field(
         "standard",
-        description="What every arm may search on dev, in the same machine time: none (the defaults), standard, thorough.",
+        description="Search on dev, with the same machine time for every arm: none (the defaults), standard, thorough.",
     )
     learning_curve: bool = Field(
-        False, description="Train every trained arm on 25 and 50% of the rows too: does more data still help?"
+        False, description="Also train every trained arm on 25 and 50% of the rows, to see if more data would help."
     )
 
     @field_validator("budget")
     @classmethod
-    def _is_a_while(cls, budget: str) -> str:
+    def _check_budget(cls, budget: str) -> str:
         if budget and float(budget.rstrip(BUDGET_UNITS)) == 0:
             raise ValueError("a budget of nothing leaves nothing to run; leave it empty for no limit")
         return budget
 
     @property
     def budget_amount(self) -> tuple[float, str] | None:
-        """The budget as a number and its unit, s, m, h or a currency; None when there is none."""
+        """Return the budget as a number and its unit: s, m, h or a currency; None without a budget."""
         number = self.budget.rstrip(BUDGET_UNITS)
         return (float(number), self.budget.removeprefix(number).strip()) if self.budget else None
 
@@ -311,7 +323,8 @@ StageName = Literal[
 
 
 class ArmTable(Settings):
-    """A variant of one's own: a method, its stages, a context, and the settings that differ from the defaults.
+    """`[arm.NAME]`: an arm of the user's own: a method, its stages, a context, and the settings that differ from the
+    defaults.
 
     `learning_rate` and `epochs` are one number, or one for each stage: `{ docs = 1e-4, sft = 5e-4 }`.
     """
@@ -323,7 +336,7 @@ class ArmTable(Settings):
     context: str = Field(
         PROMPT, description="prompt, few-shot, nearest-shots, rag, rag+quote, or either of these with one of the shots."
     )
-    rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its kin.")
+    rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its variants.")
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = Field(
         None, description="Peak learning rate, or one for each stage."
     )
@@ -340,7 +353,7 @@ class ArmTable(Settings):
 
     @field_validator("weights")
     @classmethod
-    def _is_a_method(cls, weights: str) -> str:
+    def _check_method(cls, weights: str) -> str:
         methods = [name for name, row in METHODS.items() if not row.answers_alone and name != "api"]
         if weights not in methods and not weights.startswith("api-"):
             raise ValueError(f"{weights[:80]!r} is no method; use one of: {', '.join(methods)}, or api-NAME")
@@ -348,12 +361,12 @@ class ArmTable(Settings):
 
     @field_validator("context")
     @classmethod
-    def _is_a_context(cls, context: str) -> str:
+    def _check_context(cls, context: str) -> str:
         return context_of(context.split("+"))
 
     @model_validator(mode="after")
-    def _takes_what_is_set(self) -> Self:
-        """A setting that the arm would not look at was meant for another arm."""
+    def _check_settings_apply(self) -> Self:
+        """Refuse a setting that the arm does not use: it was meant for another arm."""
         method = METHODS["api" if self.weights.startswith("api-") else self.weights]
         require_quotable("api" if self.weights.startswith("api-") else self.weights, self.context)
         named = {PARTS[part].setting for part in parts_of(self.context)}
@@ -388,13 +401,13 @@ class ArmTable(Settings):
 
     @property
     def stages_trained(self) -> tuple[str, ...]:
-        """The stages, in the order given; the examples alone where none are."""
+        """Return the stages in order; `sft` alone if none is set."""
         staged = not self.weights.startswith("api-") and METHODS[self.weights].staged
         return (self.stages or ("sft",)) if staged else ()
 
 
 class TokenPrice(Settings):
-    """Price of a million tokens at an endpoint."""
+    """Price of a million tokens of an endpoint."""
 
     input: float = Field(ge=0, le=MOST_PRICE, description="Price of a million tokens sent.")
     output: float = Field(ge=0, le=MOST_PRICE, description="Price of a million tokens received.")
@@ -403,23 +416,23 @@ class TokenPrice(Settings):
 
 
 class ApiTable(Settings):
-    """An endpoint, measured as the arm `api-NAME`: an OpenAI-compatible one, or for classify one that decides among labels."""
+    """`[api.NAME]`: an endpoint, measured as the arm `api-NAME`: OpenAI-compatible or, for classify, one that chooses
+    among labels.
+    """
 
     api: Literal["chat", "systemone", "decisions"] = Field(
-        "chat", description="chat: text comes back; systemone, decisions: labels go out, their probabilities come back."
+        "chat", description="chat: returns text; systemone, decisions: gets the labels, returns their probabilities."
     )
     url: str = Field(pattern=r"^https?://\S+$", description="Address of the API, up to /v1.")
     model: str = Field(description="Name of the model at the endpoint.")
     key_env: str | None = Field(None, description="Environment variable that holds the key.")
-    proposes: bool = Field(
-        False, description="Whether it is also asked for instructions that prompted arms then try on dev."
-    )
+    proposes: bool = Field(False, description="true: it also proposes instructions, which prompted arms try on dev.")
     price_per_million: TokenPrice | None = Field(
         None, description="Prices of tokens; without them the arm has no cost."
     )
 
     @model_validator(mode="after")
-    def _writes_what_it_proposes(self) -> Self:
+    def _check_proposes(self) -> Self:
         if self.proposes and self.api != "chat":
             raise ValueError(
                 f'proposes needs an endpoint that writes; set api = "chat" (it is {self.api!r}), or take it out'
@@ -428,7 +441,7 @@ class ApiTable(Settings):
 
     @field_validator("url")
     @classmethod
-    def _leads_somewhere(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
             raise ValueError("holds a name or a password; put the key into a variable and name it in key_env")
@@ -450,14 +463,14 @@ class HourPrice(Settings):
 
 
 class ChangingFacts(Settings):
-    """Facts of one kind, which change at one rate."""
+    """One kind of facts, all of which change at the same rate."""
 
     share: float = Field(ge=0, le=1, description="Share of the questions that are about facts of this kind.")
     per_month: float = Field(ge=0, le=1_000, description="How often one such fact changes in a month.")
 
 
 class ChangeTable(Settings):
-    """How fast the facts change: share and per_month where one rate is true of all that change, else kinds with a rate each."""
+    """`[cost.change]`: how fast facts change: `share` and `per_month` for one rate, or `kinds` with a rate each."""
 
     share: float | None = Field(
         None, ge=0, le=1, description="Share of the questions that are about facts that change; needs per_month."
@@ -467,12 +480,13 @@ class ChangeTable(Settings):
     )
     kinds: Annotated[tuple[ChangingFacts, ...], Field(strict=False)] = Field(
         (),
-        description="Kinds of facts that change at different rates, each with share and per_month, in place of those two keys.",
+        description="Kinds of facts that change at different rates, each with share and per_month, instead of those "
+        "two keys.",
     )
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
 
     @model_validator(mode="after")
-    def _states_rates_once(self) -> Self:
+    def _check_rates(self) -> Self:
         one = (self.share is not None, self.per_month is not None)
         if all(one) == bool(self.kinds) or any(one) != all(one):
             raise ValueError("needs either both share and per_month, or kinds")
@@ -482,17 +496,19 @@ class ChangeTable(Settings):
 
     @property
     def rates(self) -> tuple[tuple[float, float], ...]:
-        """The share and the monthly rate of each kind of facts that change."""
+        """Return the share and the monthly rate of each kind of changing facts."""
         if self.kinds:
             return tuple((kind.share, kind.per_month) for kind in self.kinds)
         return ((self.share or 0.0, self.per_month or 0.0),)
 
     def changed(self, months: float) -> float:
-        """The expected share of the questions whose fact has changed after some months: the sum of w (1 - exp(-lambda t)) over the kinds."""
+        """Return the expected share of questions whose fact has changed after some months: the sum of w (1 -
+        exp(-lambda t)) over the kinds.
+        """
         return math.fsum(share * -math.expm1(-rate * months) for share, rate in self.rates)
 
     def at_pace(self, factor: float) -> ChangeTable:
-        """The same facts with all rates multiplied by `factor`."""
+        """Return a copy with all rates multiplied by `factor`."""
         if not self.kinds:
             return self.model_copy(update={"per_month": (self.per_month or 0.0) * factor})
         faster = tuple(kind.model_copy(update={"per_month": kind.per_month * factor}) for kind in self.kinds)
@@ -500,14 +516,14 @@ class ChangeTable(Settings):
 
 
 class LabelPrice(Settings):
-    """What one labelled row costs: a price, or minutes of work at a wage."""
+    """Cost of one labelled row: a price, or minutes of work at a wage."""
 
     price: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one labelled row.")
     minutes: float | None = Field(None, ge=0, le=100_000, description="Minutes of work for one row; needs wage.")
     wage: float | None = Field(None, ge=0, le=MOST_PRICE, description="Price of one hour of that work.")
 
     @model_validator(mode="after")
-    def _states_one_price(self) -> Self:
+    def _check_one_price(self) -> Self:
         works = (self.minutes is not None, self.wage is not None)
         if (self.price is None) != all(works) or any(works) != all(works):
             raise ValueError("needs either price, or both minutes and wage")
@@ -515,12 +531,14 @@ class LabelPrice(Settings):
 
     @property
     def each(self) -> float:
-        """Price of one labelled row."""
+        """Return the price of one labelled row."""
         return self.price if self.price is not None else (self.minutes or 0.0) / 60 * (self.wage or 0.0)
 
 
 class CostTable(Settings):
-    """Prices and volumes: the user's own; without a volume the reports say that 10,000 questions a month are assumed."""
+    """`[cost]`: the user's prices and volume. Without a volume the reports state that 10,000 questions a month are
+    assumed.
+    """
 
     currency: str = Field("USD", description="Currency of every price.")
     machine_hour: HourPrice | None = Field(
@@ -532,60 +550,68 @@ class CostTable(Settings):
     utilisation: float = Field(
         0.6, ge=1e-6, le=1, description="always-on: share of the time in which a machine is busy."
     )
-    questions_per_month: float = Field(10_000, ge=0, le=1e12, description="Volume; the default is said to be assumed.")
+    questions_per_month: float = Field(
+        10_000, ge=0, le=1e12, description="Volume; reports mark the default as assumed."
+    )
     horizon_months: float = Field(12, ge=1e-3, le=1_200, description="Months over which costs are added up.")
     change: ChangeTable | None = Field(None, description="How fast facts change; without it nothing is retrained.")
     label: LabelPrice | None = Field(None, description="Price of a labelled row; without it labels count as free.")
 
     @model_validator(mode="after")
-    def _adds_like_to_like(self) -> Self:
+    def _check_currency(self) -> Self:
         if self.label is not None and self.machine_hour is None:
             raise ValueError("label needs machine_hour: a price cannot be added to machine seconds")
         return self
 
 
 class TrafficTable(Settings):
-    """Which of the answers that `serve` gives are kept, and how long."""
+    """`[upkeep.traffic]`: which answers `serve` stores, and for how long."""
 
-    share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is kept.")
-    keep_days: int = Field(30, ge=1, le=3_650, description="Days after which a kept answer and its labels are deleted.")
+    share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is stored.")
+    keep_days: int = Field(
+        30, ge=1, le=3_650, description="Days after which a stored answer and its labels are deleted."
+    )
     mask: bool = Field(
         True,
-        description="Whether e-mail addresses, telephone, card and account numbers are masked before they are kept.",
+        description="true: mask e-mail addresses, telephone, card and account numbers before storing.",
     )
 
     @property
     def sentence(self) -> str:
-        """What is kept, for whoever starts a server."""
+        """Return a sentence for whoever starts a server: what is stored."""
         how = "masked" if self.mask else "as they are"
         return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
 
 
 class DriftTable(Settings):
-    """How answers in use are compared with the first ones of their version."""
+    """`[upkeep.drift]`: how answers in use are compared with the first answers of their version."""
 
-    window: int = Field(200, ge=30, le=1_000, description="Answers of the reference, and of each window behind it.")
+    window: int = Field(
+        200, ge=30, le=1_000, description="Number of answers in the reference and in each later window."
+    )
     alarm_free: int = Field(
         100, ge=10, le=500, description="Expected number of windows before a false alarm, at the least."
     )
 
 
 class UpkeepTable(Settings):
-    """What keeps an arm in use true."""
+    """`[upkeep]`: how a version in use is kept correct."""
 
     traffic: TrafficTable | None = Field(
-        None, description="A sample of questions and answers is kept by serve; without it nothing is."
+        None, description="serve stores a sample of questions and answers; without this table nothing is stored."
     )
     drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
     promote: Literal["ask", "if-better"] = Field(
         "ask",
-        description="What refresh does with a candidate that passed its gate: leave it to you, or put it into production.",
+        description="What refresh does with a candidate that passed its gate: wait for you, or put it into production.",
     )
     registry: str = Field(
         "",
-        description="Where versions are kept: sqlite:///FILE, below the task's folder, or postgresql://USER@HOST/DATABASE.",
+        description="Database of versions: sqlite:///FILE, below the task's folder, or "
+        "postgresql://USER@HOST/DATABASE.",
     )
     artifacts: str = Field(
         "",
-        description="Where the files of versions lie: a folder, or s3://BUCKET/FOLDER; beside an SQLite registry unless named.",
+        description="Location of the files of versions: a folder, or s3://BUCKET/FOLDER; default: beside an SQLite "
+        "registry.",
     )

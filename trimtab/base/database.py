@@ -1,4 +1,4 @@
-"""Databases of ours: an SQLite file, or PostgreSQL by its address; made whole, checked when opened, faults told in one line."""
+"""Database access: an SQLite file or a PostgreSQL URL, created whole, checked when opened, with errors of one line."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.exc import DBAPIError
 
-BUSY_SECONDS = 30.0  # how long a writer waits for the others
+BUSY_SECONDS = 30.0  # how long a writer waits for other writers
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")  # what SQLite opens with a database
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSchema:
-    """The tables of one kind of database, the forms that can be read, and the words for messages about it.
+    """The tables of one kind of database, the format versions that can be read, and the words for its messages.
 
-    `what`: the kind in words, `holds`: what is in it, `option`: the option that names its place. `tables`: its tables, the first of them
-    the one that says its form. `form`: the present form; those of `readable` are read, too. `make(connection)` makes the tables or
-    brings them to the present form, `form_of(connection)` reads which form they have.
+    `what`: the kind in words. `holds`: its content in words. `option`: the command-line option that names its
+    location. `tables`: its tables; the first one stores the format version. `form`: the present version; those in
+    `readable` can be read, too. `make(connection)` creates the tables or migrates them, `form_of(connection)` reads
+    their version.
     """
 
     what: str
@@ -56,16 +57,16 @@ class DatabaseSchema:
 
     @property
     def elsewhere(self) -> str:
-        """Return what to do where something else is in its place."""
+        """Return the advice for a location that holds something else."""
         return f"name another place with {self.option}, or move it away"
 
 
 class Closing(ABC):
-    """Something that is closed at the end of a `with` block."""
+    """Base class of resources that close at the end of a `with` block."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the resources."""
 
     def __enter__(self) -> Self:
         return self
@@ -77,12 +78,13 @@ class Closing(ABC):
 
 
 class Database(Closing):
-    """A database of one schema. Safe to share between threads, and to open in many processes at once.
+    """A database of one schema. Thread-safe, and usable by many processes at once.
 
-    `where`: a file, or a `postgresql://` URL. Raises PackageError where SQLAlchemy or psycopg is not installed, InputError for a place
-    that holds something else or is damaged, VersionError for what another version wrote, MissingError where nothing is there and `make`
-    is False. From then on BusyError where others write for too long, RemoteError where a server cannot be reached, OSError for a full
-    disk; an IntegrityError of SQLAlchemy is left to whoever violates a constraint.
+    `where`: a file, or a `postgresql://` URL. Raises PackageError if SQLAlchemy or psycopg is not installed,
+    InputError for a location that has other content or is damaged, VersionError for a database of another version,
+    MissingError if it is absent and `make` is False. Later BusyError if other processes write for too long,
+    RemoteError if a server cannot be reached, OSError for a full disk. An IntegrityError of SQLAlchemy is raised to
+    the caller that violates a constraint.
     """
 
     def __init__(self, where: str | Path, schema: DatabaseSchema, *, make: bool = True) -> None:
@@ -103,13 +105,15 @@ class Database(Closing):
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction, committed at the end of the block: what it wrote is then on the disk."""
-        with self._in_words(), self._engine.begin() as connection:
+        """Context manager: a transaction, committed durably at the end of the block."""
+        with self._translated_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def exclusive(self) -> Iterator[Connection]:
-        """As `begin`, and nobody else is inside one: what is read at its beginning still holds when it is committed."""
+        """Context manager: a transaction as of `begin` that excludes all others, so that what it reads first still
+        holds at the commit.
+        """
         from sqlalchemy import func, select
 
         with self.begin() as connection:
@@ -121,8 +125,8 @@ class Database(Closing):
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection that reads one moment, however many statements that takes."""
-        with self._in_words(), self._engine.connect() as connection:
+        """Context manager: a connection whose statements all read the same moment."""
+        with self._translated_errors(), self._engine.connect() as connection:
             if self.is_file:
                 connection.exec_driver_sql("BEGIN")
                 yield connection
@@ -130,22 +134,24 @@ class Database(Closing):
                 yield connection.execution_options(isolation_level="REPEATABLE READ")
 
     def truncate_log(self) -> None:
-        """Have an SQLite file's write-ahead log emptied, which holds what was deleted; where others are reading, the next call does it."""
+        """Empty the write-ahead log of an SQLite file, which holds deleted rows; while others are reading, the next
+        call does it.
+        """
         if self.is_file:
-            with self._in_words(), self._engine.connect() as connection:
+            with self._translated_errors(), self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @property
     def is_file(self) -> bool:
-        """True for SQLite."""
+        """True for SQLite, False for PostgreSQL."""
         return self._engine.dialect.name == "sqlite"
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._engine.dispose()
 
     def _prepare(self, connection: Connection) -> None:
-        """Refuse what is not ours, and make the tables in a database that has none: a file has been made with them."""
+        """Refuse a database of another kind, and create the tables in an empty one."""
         from sqlalchemy import inspect
 
         schema = self._schema
@@ -155,7 +161,7 @@ class Database(Closing):
                 raise MissingError(f"{self.name}: no {schema.holds} are kept there")
             schema.make(connection)
             return
-        strange = _strange(connection, schema) if self.is_file else {}
+        strange = _unexpected_sql(connection, schema) if self.is_file else {}
         form_table = ("table", schema.tables[0])
         has_form = schema.tables[0] in there and form_table not in strange
         number = schema.form_of(connection) if has_form else None
@@ -170,7 +176,7 @@ class Database(Closing):
                 file=self.name,
             )
         if number != schema.form:
-            # What another version declares is not known here, but none declares what runs by itself.
+            # The objects of other versions are unknown here, but no version declares anything that runs by itself.
             strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
         if strange:
             kind, name = next(iter(strange))
@@ -180,8 +186,8 @@ class Database(Closing):
             schema.make(connection)
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
-        """What a database says, as an error of ours on one line."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Context manager: raises database errors as Trimtab's errors of one line."""
         from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
         try:
@@ -191,7 +197,7 @@ class Database(Closing):
         except TimeoutError as error:  # of the pool: every connection is in use
             raise _busy(self.name) from error
         except DBAPIError as error:
-            raise _told(error, self.name, self._schema) from error
+            raise _translated(error, self.name, self._schema) from error
 
 
 def is_address(where: str) -> bool:
@@ -204,7 +210,7 @@ def _range(forms: range) -> str:
 
 
 def _url(where: str, schema: DatabaseSchema) -> URL:
-    """A place as SQLAlchemy has it: what has no scheme is a file."""
+    """Return the SQLAlchemy URL of a location; a location without a scheme is a file."""
     try:
         from sqlalchemy import URL, make_url
         from sqlalchemy.exc import ArgumentError
@@ -241,27 +247,27 @@ def _engine(url: URL, schema: DatabaseSchema) -> Engine:
 
     @event.listens_for(engine, "connect")
     def synchronous(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA synchronous=FULL")  # what is committed outlives a loss of power
-        connection.execute("PRAGMA trusted_schema=OFF")  # a file from elsewhere calls no function that has an effect
-        connection.execute("PRAGMA cell_size_check=ON")  # damage is seen before it is followed
-        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten with zeros
+        connection.execute("PRAGMA synchronous=FULL")  # commits survive a loss of power
+        connection.execute("PRAGMA trusted_schema=OFF")  # a foreign file can call no function with side effects
+        connection.execute("PRAGMA cell_size_check=ON")  # detect damaged cells before following them
+        connection.execute("PRAGMA secure_delete=ON")  # overwrite deleted content with zeros
 
     return engine
 
 
-def _strange(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
-    """Return what an SQLite database declares and the present form does not, by kind and name."""
+def _unexpected_sql(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
+    """Return what an SQLite database declares beyond the present schema, by kind and name."""
     found, made = _declared_sql(connection), _made_sql(schema)
     return {key: sql for key, sql in found.items() if sql != made.get(key)}
 
 
 def _runs_by_itself(key: tuple[str, str], sql: str) -> bool:
-    """True for what does something when a table is read or written: triggers, views and virtual tables."""
+    """True for objects that act when a table is read or written: triggers, views and virtual tables."""
     return key[0] not in ("table", "index") or sql.startswith("createvirtual")
 
 
 def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
-    """Return everything that an SQLite database declares, by kind and name: its SQL, without blanks, quotes and case.
+    """Return everything that an SQLite database declares, by kind and name: its SQL without blanks, quotes and case.
 
     SQLite's own indexes and statistics are left out.
     """
@@ -278,7 +284,7 @@ def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
 
 @cache
 def _made_sql(schema: DatabaseSchema) -> dict[tuple[str, str], str]:
-    """Return what `schema.make` declares."""
+    """Return the SQL that `schema.make` declares."""
     from sqlalchemy import create_engine
 
     engine = create_engine("sqlite://")
@@ -290,13 +296,15 @@ def _made_sql(schema: DatabaseSchema) -> dict[tuple[str, str], str]:
 
 
 def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
-    """A new database where there is none: made beside, readable by its owner alone, and linked into place whole.
+    """Create a new database file if there is none: in a folder beside, readable by its owner alone, then linked into
+    place whole.
 
-    Who comes second finds the first one's. Raises InputError for a link in its place, and for what is no file.
+    A process that comes second finds the file of the first. Raises InputError for a symbolic link in its place, and
+    for anything that is not a file.
     """
     for link in (path.with_name(path.name + end) for end in _SIDE_FILES):
         if link.is_symlink():
-            raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
+            raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=link)
     if path.exists():
         if not path.is_file():
             raise InputError("is no file", schema.elsewhere, file=path)
@@ -323,7 +331,7 @@ def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
             os.link(beside, path)
         sync(path.parent)
     except DBAPIError as error:
-        raise _told(error, str(path), schema) from error
+        raise _translated(error, str(path), schema) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
@@ -338,8 +346,8 @@ def _busy(name: str) -> BusyError:
 _OF_THE_DISK = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
 
 
-def _told(error: DBAPIError, name: str, schema: DatabaseSchema) -> Exception:
-    """What a database said, as the error that it is here."""
+def _translated(error: DBAPIError, name: str, schema: DatabaseSchema) -> Exception:
+    """Return the error of Trimtab for an error of the database."""
     said = next(iter(str(error.orig).splitlines()), type(error.orig).__name__)
     code = getattr(error.orig, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -1,4 +1,4 @@
-"""What a terminal shows of the events: one line that is rewritten, with a sparkline of the loss while something is trained."""
+"""Progress display of a terminal: one line that is rewritten, with a sparkline of the training loss."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=*#"  # from low to high; letters where the terminal's encoding has no blocks
+# From low to high; letters if the terminal's encoding has no blocks.
+BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-=*#"
 LEAST_SPARK, MOST_SPARK = 4, 24  # columns
-MOST_POINTS = 1024  # of a curve: beyond that neighbours become their mean
+MOST_POINTS = 1024  # points of a curve; beyond that, neighbours are averaged
 
 
 class Display:
-    """Shows events on standard error: one line that is rewritten on a terminal, a line now and then elsewhere.
+    """Shows progress events on standard error: one rewritten line on a terminal, a line now and then elsewhere.
 
-    `seconds_left` is set from outside (the study's plan). Without it, the end of what is trained is foretold from its own steps.
+    `seconds_left` is set from outside (the study's plan). Without it, the end of training is predicted from its own
+    steps.
     """
 
     def __init__(self, *, every: float = 10.0) -> None:
@@ -37,7 +39,9 @@ class Display:
         self._training: _Training | None = None
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Show an event, unless one of its kind was shown a moment ago; the note of one with `stays` is a line of its own."""
+        """Show an event, unless one of its kind was shown a moment ago. The note of an event with `stays` gets a line
+        of its own.
+        """
         if event.get("stays"):
             self.close()
             _line(event["note"])
@@ -55,7 +59,7 @@ class Display:
             self._rewrite(self._console, self._on_one_line(self._console, self._parts(event, now)))
 
     def _follow(self, event: ProgressEvent, now: float) -> None:
-        """Keep the curve of what is being trained; another run, or a stage that is no training, begins anew."""
+        """Update the loss curve; start a new one for another run or a stage without training."""
         if event["stage"] not in ("train", "dev"):
             self._training = None
             return
@@ -65,7 +69,7 @@ class Display:
         self._training.add(event)
 
     def _on_one_line(self, console: Console, parts: Sequence[str]) -> str:
-        """The parts, and behind the loss as much of its curve as there is room for."""
+        """Return the parts, with as much of the loss curve as there is room for."""
         text = "  ".join(parts)
         room = min(MOST_SPARK, console.width - len(text) - 3)
         if self._training is None or room < LEAST_SPARK:
@@ -78,7 +82,7 @@ class Display:
         from rich.live import Live
         from rich.text import Text
 
-        if self._live is None:  # what libraries write beside it must not be held back, so no stream is redirected
+        if self._live is None:  # no stream is redirected: output of libraries must not be held back
             self._live = Live(
                 console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
             )
@@ -86,7 +90,7 @@ class Display:
         self._live.update(Text(visible(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def _parts(self, event: ProgressEvent, now: float) -> list[str]:
-        """What is told of an event, what matters most first: a narrow terminal shows the beginning."""
+        """Return the texts for an event, the most important first: a narrow terminal shows the beginning."""
         parts = [f"{event['arm'] or '':<10} {event['stage']:<6}"]
         if event["of"] and event.get("unit") == "bytes":
             parts.append(f"{event['step'] / 1e6:.0f} of {event['of'] / 1e6:.0f} MB")
@@ -96,15 +100,15 @@ class Display:
         if training is not None:
             parts += [f"{name} {value:.3g}" for name, value in training.figures.items()]
         if left is not None:
-            parts.append(f"about {_while(left)} left")
+            parts.append(f"about {_duration(left)} left")
         elif training is not None and (rest := training.seconds_left(event, now)) is not None:
-            parts.append(f"ends in about {_while(rest)}")
+            parts.append(f"ends in about {_duration(rest)}")
         if event.get("note"):
             parts.append(str(event["note"]))
         return parts
 
     def close(self) -> None:
-        """Clear the rewritten line, so that what follows starts on a line of its own."""
+        """Clear the rewritten line, so that later output starts on a line of its own."""
         if self._live is not None:
             with suppress(OSError):
                 self._live.stop()
@@ -112,7 +116,7 @@ class Display:
 
 
 class _Training:
-    """One training run as far as it was seen: its losses, the newest figures, and when it was first seen at which step."""
+    """State of one training run as displayed: losses, newest figures, and the step and time of the first event."""
 
     def __init__(self, run: tuple[Any, ...], step: int, now: float) -> None:
         self.run, self._step, self._began = run, step, now
@@ -120,7 +124,7 @@ class _Training:
         self.figures: dict[str, float] = {}
 
     def add(self, event: ProgressEvent) -> None:
-        """Take in the figures of an event."""
+        """Add the figures of an event."""
         for key, name in (("loss", "loss"), ("dev_loss", "dev loss"), ("dev_metric", "dev metric")):
             if event.get(key) is not None:
                 self.figures[name] = event[key]
@@ -130,13 +134,17 @@ class _Training:
                 self.losses = _means(self.losses, MOST_POINTS // 2)
 
     def seconds_left(self, event: ProgressEvent, now: float) -> float | None:
-        """How long the steps that are left take at the pace of those that were seen, looks at dev included; None before there is one."""
+        """Return the predicted seconds of the remaining steps at the pace so far, dev evaluations included; None before
+        there is a pace.
+        """
         seen = event["step"] - self._step
         return (event["of"] - event["step"]) * (now - self._began) / seen if seen > 0 and event["of"] else None
 
 
 def sparkline(values: Sequence[float], columns: int, marks: str = BLOCKS) -> str:
-    """Values as at most so many marks, each the mean of its share of them, from the lowest to the highest; nothing for fewer than two."""
+    """Return values as at most `columns` marks, each the mean of its share, scaled from the lowest to the highest;
+    empty for fewer than two.
+    """
     if len(values) < 2 or columns < 1:
         return ""
     shown = _means(values, columns)
@@ -146,27 +154,27 @@ def sparkline(values: Sequence[float], columns: int, marks: str = BLOCKS) -> str
 
 
 def _means(values: Sequence[float], count: int) -> list[float]:
-    """At most `count` values, each the mean of its share of the values, in their order."""
+    """Return at most `count` values, each the mean of its share of the values, in order."""
     count = min(count, len(values))
     ends = [len(values) * place // count for place in range(count + 1)]
     parts = [values[start:end] for start, end in pairwise(ends)]
     return [sum(part) / len(part) for part in parts]
 
 
-def _while(seconds: float) -> str:
-    """Whole minutes, and tens of seconds where a minute would be far off."""
+def _duration(seconds: float) -> str:
+    """Return a duration in words: whole minutes, or tens of seconds if a minute would be too coarse."""
     return f"{seconds / 60:.0f} min" if seconds >= 150 else f"{max(10, round(seconds, -1)):.0f} s"
 
 
 def _line(text: str) -> None:
-    """A line, where there is still somebody to read it: what was to be saved must not be lost with the terminal."""
+    """Print a line if standard error is still open: results must not be lost because the terminal is gone."""
     with suppress(OSError):
         sys.stderr.write(f"{visible(text)}\n")
         sys.stderr.flush()
 
 
 def _terminal() -> Console | None:
-    """Standard error as a console that can rewrite a line, None where it cannot."""
+    """Return a console for standard error if it can rewrite a line, else None."""
     if not sys.stderr.isatty():
         return None
     from rich.console import Console

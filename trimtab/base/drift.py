@@ -1,4 +1,6 @@
-"""Frozen records of a drift report: windows, the signals that changed in them, the quality, the documents, and what to do."""
+"""Records of a drift report: windows of answers, changed signals, quality, changed documents, and the advised
+action.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from trimtab.base.show import Shown, ShownRow
 Signal = Literal[
     "questions", "classifier", "labels", "abstained", "length", "format", "confidence", "similarity", "support"
 ]
-# Each signal in words.
+# Names of the signals for readers.
 SIGNALS: Mapping[Signal, str] = {
     "questions": "questions",
     "classifier": "questions, told apart by a classifier",
@@ -38,10 +40,11 @@ class SignalChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftWindow:
-    """One window of answers, tested against the reference. `p`: of the whole family of signals; `signals`: each one's, adjusted for it.
+    """One window of answers, tested against the reference. `p`: of the whole family of signals; `signals`: each one's,
+    adjusted for it.
 
-    `number` counts from 1, in the order in which answers were kept. `reference`: the number of answers that it is compared with. `began`
-    and `ended`: when its first and its last answer were given.
+    `number` counts from 1, in the order in which answers were kept. `reference`: the number of answers that it is
+    compared with. `began` and `ended`: when its first and its last answer were given.
     """
 
     number: int
@@ -68,7 +71,8 @@ class DriftExample:
 class QualityPoint:
     """The share of right answers by the labels of one batch, and an upper bound of the quality, `at_most`.
 
-    `window`: the last one of the batch, the reference being number 0; of judgements, which stand in no window, the number of the batch.
+    `window`: the last one of the batch, the reference being number 0; of judgements, which belong to no window, the
+    number of the batch.
     """
 
     window: int
@@ -79,10 +83,12 @@ class QualityPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityWatch:
-    """A test of the quality in use against `floor` after every batch of labels; `fell` is ever false with probability at most `delta`.
+    """A test of the quality in use against `floor` after every batch of labels; `fell` is ever false with probability
+    at most `delta`.
 
-    `floor_of`: where the floor comes from. `labels`: the number of people's labels, or of users' judgements. `contradicted`: answers that
-    one labeller calls right and another wrong. `since`: the `window` of the point from which on the quality is shown to be lower.
+    `floor_of`: where the floor comes from. `labels`: the number of people's labels, or of users' judgements.
+    `contradicted`: answers that one labeller calls right and another wrong. `since`: the `window` of the point from
+    which on the quality is shown to be lower.
     """
 
     floor: float
@@ -106,7 +112,9 @@ class UserJudgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedDocument:
-    """A document that differs from when the version was made; `passages`: how many of its former passages are gone or changed."""
+    """A document that differs from when the version was made; `passages`: how many of its former passages are gone or
+    changed.
+    """
 
     document: str
     change: Literal["added", "changed", "removed"]
@@ -115,7 +123,8 @@ class ChangedDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffectedQuestion:
-    """A question whose passages changed: one that was answered from them (`traffic`), or a test row that names them (`test`).
+    """A question whose passages changed: one that was answered from them (`traffic`), or a test row that names them
+    (`test`).
 
     `now`: the arm's answer with the present documents, None where it was not asked again.
     """
@@ -131,11 +140,11 @@ class AffectedQuestion:
 class DriftReport(Shown):
     """A report on how questions, answers, quality and documents have changed since a version came into production.
 
-    The reference is the first `window` answers of the version, with the next windows that did not drift, to three windows in all. Without
-    drift the expected number of windows before a false alarm is at least `alarm_free`. `missing`: answers that the next window lacks.
-    `quality` is None without a figure to hold labels to, `judgements` with too few of them, `documents` where the version's own are not
-    known. `affected_questions` counts all, of which `affected` has the first. `sentence` says what was found, `action` what to do, and
-    `advice` the same in words.
+    The reference is the first `window` answers of the version, with the next windows that did not drift, to three
+    windows in all. Without drift the expected number of windows before a false alarm is at least `alarm_free`.
+    `missing`: answers that the next window lacks. `quality` is None without a figure to hold labels to, `judgements`
+    with too few of them, `documents` where the version's own are not known. `affected_questions` counts all, of which
+    `affected` has the first. `sentence` says what was found, `action` what to do, and `advice` the same in words.
     """
 
     task: str

@@ -1,4 +1,4 @@
-"""Every error that Trimtab raises on purpose: one base class, each also a standard type, each with what to do."""
+"""Exceptions: every deliberate error has one base class, is also a standard exception, and states what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXIT_DONE, EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 3
 
 
 class TrimtabError(Exception):
-    """Base of all errors raised on purpose; `str()` is one line fit for a user, `exit_code` what the command returns."""
+    """Base class of all deliberate errors. `str()` is one line for users; `exit_code` is what the command returns."""
 
     exit_code = EXIT_BAD_INPUT
 
@@ -37,7 +37,7 @@ class InputError(TrimtabError, ValueError):
 
 
 class OptionError(TrimtabError, TypeError):
-    """A keyword argument that a function does not take, or an argument of a type that it cannot use."""
+    """A keyword argument that a function does not accept, or an argument of a wrong type."""
 
 
 class ContextLengthError(InputError):
@@ -49,7 +49,7 @@ class VersionError(InputError):
 
 
 class DocumentsError(InputError):
-    """Documents that cannot be read: the first as a line for the user, with how many more there are; `errors` has each."""
+    """Documents that cannot be read: the message has the first and the number of the others; `errors` has each."""
 
     def __init__(self, errors: Sequence[InputError]) -> None:
         self.errors = tuple(errors)
@@ -59,11 +59,13 @@ class DocumentsError(InputError):
 
 
 class MissingError(TrimtabError, FileNotFoundError):
-    """A file, model, run or study that should exist and does not."""
+    """A file, model, run or study that does not exist."""
 
 
 class PackageError(TrimtabError, ImportError):
-    """An optional library that is not installed; `extra` is ours that brings it, None where it is installed by its own name."""
+    """An optional library that is not installed. `extra`: Trimtab's extra that installs it; None if it is installed by
+    its own name.
+    """
 
     def __init__(self, package: str, extra: str | None, purpose: str) -> None:
         what = f"'trimtab[{extra}]'" if extra else package
@@ -75,7 +77,7 @@ class BusyError(TrimtabError, BlockingIOError):
 
 
 class ConsentError(TrimtabError, PermissionError):
-    """What a task file asks for beyond its own folder, and the person at the keyboard has not allowed."""
+    """A task file asks for something outside its folder that the user has not allowed."""
 
 
 class RemoteError(TrimtabError, ConnectionError):
@@ -83,22 +85,22 @@ class RemoteError(TrimtabError, ConnectionError):
 
 
 class DivergedError(TrimtabError, ArithmeticError):
-    """Training whose loss is no longer a number; the last good checkpoint is intact."""
+    """Training diverged: the loss is not a number. The last good checkpoint is intact."""
 
     exit_code = EXIT_NO
 
 
 class MemoryRanOutError(TrimtabError, MemoryError):
-    """Training that found no memory left; the last good checkpoint is intact."""
+    """Training ran out of memory. The last good checkpoint is intact."""
 
 
 class StoppedError(TrimtabError, InterruptedError):
-    """Stopped by a signal after everything was saved; the message names the command that goes on."""
+    """Stopped by a signal after everything was saved. The message names the command that resumes."""
 
     exit_code = EXIT_INTERRUPTED
 
 
-_FOLDER_WANTED = ("a file stands where a folder should be", "move it away")
+_FOLDER_WANTED = ("a file is where a folder should be", "move it away")
 _DENIED = ("access is denied", "change the permissions, or work in another folder")
 _PLAIN = {
     errno.ENOSPC: ("no space left on the disk", "make room; study and train then go on with --resume"),
@@ -106,17 +108,17 @@ _PLAIN = {
     errno.EROFS: ("the file system is read-only", "work in a folder that can be written"),
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
-    errno.EISDIR: ("a folder stands where a file should be", "move it away"),
+    errno.EISDIR: ("a folder is where a file should be", "move it away"),
     errno.ENOTDIR: _FOLDER_WANTED,
     errno.EEXIST: _FOLDER_WANTED,
-    errno.ELOOP: ("is a symbolic link", "take it away"),
+    errno.ELOOP: ("is a symbolic link", "delete it"),
     errno.ENOENT: ("does not exist", "check the path"),
 }
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
-def in_words(error: OSError) -> str:
-    """An error of the operating system as one line for a user: where, what, what to do."""
+def os_error_message(error: OSError) -> str:
+    """Return an error of the operating system as one line for users: where, what, and what to do."""
     place = error.filename if error.filename2 is None else error.filename2
     problem, remedy = _PLAIN.get(
         error.errno or 0,
@@ -125,21 +127,21 @@ def in_words(error: OSError) -> str:
     return f"{place}: {problem}; {remedy}" if place is not None else f"{problem}; {remedy}"
 
 
-def memory_ran_out(error: BaseException) -> bool:
-    """Whether there was no memory left: Python's own error, that of a graphics card, or torch's words."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if memory ran out: Python's own error, the GPU's, or torch's message."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    said = str(error).lower()
-    named = any(words in said for words in ("can't allocate memory", "out of memory"))
+    message = str(error).lower()
+    named = any(words in message for words in ("can't allocate memory", "out of memory"))
     return named or bool({"MemoryError", "OutOfMemoryError"} & kinds)
 
 
 NO_MEMORY = 'the memory ran out; close other programs, set base.precision = "bf16", or choose a smaller base.model'
 
 
-def cannot_write(error: BaseException) -> bool:
-    """Whether the disk is full, read-only or broken, so that whatever comes next would fail too.
+def is_write_failure(error: BaseException) -> bool:
+    """True if the disk is full, read-only or broken, so that every later write would fail too.
 
-    Libraries written in Rust give the number in their text only.
+    Libraries written in Rust give the error number in their message only.
     """
     link: BaseException | None = error
     while link is not None:

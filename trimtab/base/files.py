@@ -1,4 +1,6 @@
-"""Writing that survives a crash: beside, synced, renamed into place; appends of whole lines; hashes; one writer to a folder."""
+"""Files that survive a crash: atomic writes, appends of whole lines, hashes, and a lock that allows one writer per
+folder.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from typing import IO, Any
 
 from trimtab.base.errors import BusyError, InputError, MissingError
 
-TIME = "%Y%m%dT%H%M%SZ"  # how the IDs of studies and runs begin
+TIME = "%Y%m%dT%H%M%SZ"  # format of the beginning of study and run IDs
 _DATASET_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -29,7 +31,7 @@ def cache_root() -> Path:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never a part of either; an OSError names `path`."""
+    """Write `content` atomically: a reader sees the old file or the new one. An OSError names `path`."""
     data = content.encode() if isinstance(content, str) else content
     with replacing(path) as beside, open(beside, "xb") as file:
         file.write(data)
@@ -37,19 +39,19 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which then is synced and takes the place of `path`: whole, or not at all.
+    """Context manager: yields a path to write to; the file is then synced and replaces `path` atomically.
 
-    It lies in a folder of its own beside `path`, with whatever else its writer leaves there when it is killed: safetensors from 0.8 on
-    writes to a name of its own choice first, with a mode for this user alone. An OSError names `path`.
+    The path lies in a temporary folder beside `path`, with anything that a killed writer leaves: safetensors from
+    0.8 on writes to a name of its own first, with a mode for this user alone. An OSError names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     written = beside / path.name
     try:
-        _remove(beside)  # of a process that was killed, or a link that somebody put there
+        _remove(beside)  # left by a killed process, or a symbolic link put there by somebody
         beside.mkdir()
         yield written
-        written.chmod(beside.stat().st_mode & 0o666)  # what the umask leaves, as of any new file
+        written.chmod(beside.stat().st_mode & 0o666)  # the mode of any new file under the umask
         sync(written)
         os.replace(written, path)
         sync(path.parent)
@@ -60,15 +62,17 @@ def replacing(path: Path) -> Iterator[Path]:
             _remove(beside)
 
 
-def remove_cut(folder: Path, names: str = "*") -> None:
-    """Take away what a process that was killed has left beside files of these names (a pattern), of which this is the only writer."""
+def remove_partial(folder: Path, names: str = "*") -> None:
+    """Delete what a killed process left beside files of these names (a pattern); this process must be their only
+    writer.
+    """
     for path in folder.glob(f".{names}.part"):
         _remove(path)
 
 
-def remove_all_cut(folder: Path) -> None:
-    """Take away what writers that were killed have left in a folder and below, of all of which this is the only writer."""
-    for path in list(folder.rglob(".*.[0-9]*.part")):  # as `replacing` names it
+def remove_all_partial(folder: Path) -> None:
+    """Delete what killed writers left in a folder and below; this process must be the only writer there."""
+    for path in list(folder.rglob(".*.[0-9]*.part")):  # the name that `replacing` uses
         _remove(path)
 
 
@@ -80,7 +84,7 @@ def _remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file durable, or what was renamed inside a folder."""
+    """Flush a file, or a folder's renames, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,9 +93,10 @@ def sync(path: Path) -> None:
 
 
 def matching(folder: Path, pattern: str) -> Iterator[Path]:
-    """What a pattern names below a folder, the same in every Python: `**` is any folders, and at its end all that lies in them.
+    """Yield the paths that a glob pattern matches below a folder, the same in every Python: `**` matches any folders
+    and, at the end, everything in them.
 
-    Raises ValueError for what is no pattern, such as `a**`, which Python takes for `a*` since 3.13.
+    Raises ValueError for an invalid pattern such as `a**`, which Python treats as `a*` since 3.13.
     """
     parts = Path(pattern).parts
     if any("**" in part and part != "**" for part in parts):
@@ -100,7 +105,7 @@ def matching(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def split_sheet(path: Path) -> tuple[Path, str]:
-    """A workbook and the name of one of its sheets, written `book.xlsx#Sheet`; any other path as it is, with no sheet."""
+    """Return the path and sheet of `book.xlsx#Sheet`; any other path with an empty sheet."""
     name, mark, sheet = path.name.rpartition("#")
     if mark and name.lower().endswith(".xlsx") and not os.path.lexists(path):
         return path.with_name(name), sheet
@@ -113,19 +118,21 @@ def is_dataset_id(name: str) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN is refused."""
+    """Write `value` as indented JSON, atomically. NaN is refused."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON value; raises InputError for what is no file, such as a FIFO, which would never end."""
+    """Read one JSON value. Raises InputError for anything that is not a regular file, such as a FIFO, which would never
+    end.
+    """
     if path.exists() and not path.is_file():
         raise InputError("is no regular file", "give one", file=path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_object(path: Path, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that was written here and has `keys`; raises InputError when it is damaged."""
+    """Read a JSON object that has `keys`. Raises InputError if it is damaged."""
     remedy = "restore it from a copy, or move its folder away"
     try:
         value = read_json(path)
@@ -139,10 +146,10 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
     return value
 
 
-def folder_named(home: Path, name: str, what: str, listing: str) -> Path:
-    """The folder `name` directly in `home`; raises MissingError for one that is not there, and for what is no name, such as `..`.
+def existing_folder(home: Path, name: str, what: str, listing: str) -> Path:
+    """Return the folder `name` directly in `home`. Raises MissingError if it is absent or no plain name, such as `..`.
 
-    `listing` is the command that lists those there are.
+    `listing`: the command that lists the folders there.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or not (home / name).is_dir():
         raise MissingError(f"{home}: no such {what} {name[:80]!r}; {listing} lists them")
@@ -150,7 +157,9 @@ def folder_named(home: Path, name: str, what: str, listing: str) -> Path:
 
 
 def new_folder(home: Path, suffix: str) -> Path:
-    """Make the folder `TIME-suffix` in `home`, TIME being UTC to the second; where there is one already, a second later."""
+    """Create the folder `TIME-suffix` in `home` and return it; TIME is UTC to the second, later if that exists
+    already.
+    """
     while True:
         folder = home / f"{datetime.now(UTC):{TIME}}-{suffix}"
         home.mkdir(parents=True, exist_ok=True)
@@ -163,9 +172,9 @@ def new_folder(home: Path, suffix: str) -> Path:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line; a last line that a crash or a full disk has cut is taken away first.
+    """Append one JSON line; first remove a last line that a crash or a full disk cut off.
 
-    An OSError names `path`, also where it is a symbolic link, which is not followed.
+    An OSError names `path`, also for a symbolic link, which is not followed.
     """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
     try:
@@ -183,7 +192,7 @@ def _no_link(path: str, flags: int) -> int:
 def _drop_cut_line(file: IO[bytes]) -> None:
     end = file.seek(0, os.SEEK_END)
     start = end
-    while start:  # ends at once unless the last line was cut
+    while start:  # stops at once unless the last line was cut off
         start = file.seek(max(0, start - 4096))
         newline = file.read(min(4096, end - start)).rfind(b"\n")
         if newline >= 0 or start == 0:
@@ -192,8 +201,9 @@ def _drop_cut_line(file: IO[bytes]) -> None:
             return
 
 
-def read_lines(path: Path, *keys: str) -> Iterator[Any]:
-    """Read JSON lines that `append_line` wrote, with `keys` objects that have these; a last line cut by a crash is left out.
+def read_json_lines(path: Path, *keys: str) -> Iterator[Any]:
+    """Yield the JSON lines of a file that `append_line` wrote, with `keys` only objects that have these; a cut-off last
+    line is skipped.
 
     Raises InputError for a damaged line.
     """
@@ -214,15 +224,15 @@ def read_lines(path: Path, *keys: str) -> Iterator[Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_once(path: Path) -> str:
-    """`sha256_file`, computed once in a process while the file stays as it is.
+def sha256_cached(path: Path) -> str:
+    """Return `sha256_file`, computed once per process while the file is unchanged.
 
-    A file that was replaced or written to is recognised by its size, its times and its inode, and is hashed again.
+    A replaced or modified file is recognised by size, times and inode, and is hashed again.
     """
     stat = path.stat()
     return _sha256_of_state(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
@@ -234,7 +244,7 @@ def _sha256_of_state(path: Path, *_: int) -> str:
 
 
 def sha256_text(*parts: str) -> str:
-    """SHA-256 of texts, each closed by a NUL so that no two lists of parts collide."""
+    """Return the SHA-256 of texts, each ended by a NUL so that different lists cannot collide."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
@@ -242,24 +252,25 @@ def sha256_text(*parts: str) -> str:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise InputError where a folder of our own is a symbolic link or holds one: what is written there would land elsewhere."""
+    """Raise InputError if one of Trimtab's folders is, or contains, a symbolic link: writes would land elsewhere."""
     inside = (Path(top) / name for top, folders, files in os.walk(folder) for name in (*folders, *files))
     link = next((path for path in (folder, *inside) if path.is_symlink()), None)
     if link is not None:
-        raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=link)
+        raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=link)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder`, and all below it, as its only writer; the system frees the lock of a process that died.
+    """Context manager: holds `folder`, and everything below, as its only writer; the system frees the lock of a dead
+    process.
 
-    What that process was just writing, and left unfinished, goes.
-    Raises BusyError with the pid and host of the holder, OSError where a symbolic link stands in the lock's place.
+    Unfinished files of a dead process are deleted. Raises BusyError with the pid and host of the holder, OSError for
+    a symbolic link in the lock's place.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / ".holder"  # beside the lock: who waits must be able to read it and never to write it
+    holder = folder / ".holder"  # beside the lock: waiting processes must be able to read it, never to write it
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)
@@ -267,7 +278,7 @@ def locked(folder: Path) -> Iterator[None]:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise BusyError(f"{folder} is being written by {who.strip()}; wait for it or stop it") from None
     try:
-        remove_all_cut(folder)
+        remove_all_partial(folder)
         write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:

@@ -1,4 +1,6 @@
-"""What an arm can be: one table of methods and one of contexts, and the names that are made of them (`lora-docs+rag+few-shot`)."""
+"""Grammar of arm names such as `lora-docs+rag+few-shot`: the table of methods, the table of context parts, and their
+parser.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ from dataclasses import dataclass, field
 from trimtab.base.records import Arm
 
 PROMPT = "prompt"
-HEAD = "head"  # the stage that trains a classification head on the last token in place of label text
-REWARD = "reward"  # the stage that trains a head on the last token of an answer to score it: what comes of it answers nothing
-DISTILL = "distill"  # the stage that imitates a teacher's answers in place of the examples' own
-# Stages that learn from judged answers, after the examples, and what a reader calls them.
+HEAD = "head"  # stage: trains a classification head on the last token instead of generating label text
+REWARD = (
+    "reward"  # stage: trains a reward head on the last token of an answer; the result scores answers and gives none
+)
+DISTILL = "distill"  # stage: imitates a teacher's answers instead of the examples' own
+# Stages that learn from preferences, after the examples, with their names for readers.
 PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", "orpo": "ORPO", "kto": "KTO"}
-JUDGED = (*PREFERENCES, REWARD)  # all that learn from judged answers
-# Stages that learn from what the model's own answers earn, after the examples.
+JUDGED = (*PREFERENCES, REWARD)  # all stages that learn from preferences
+# Stages of reinforcement learning from rewards of the model's own answers, after the examples.
 REWARDED: Mapping[str, str] = {"rloo": "RLOO", "grpo": "GRPO", "ppo": "PPO"}
 
 
@@ -25,37 +29,39 @@ _NAME = re.compile(r"[a-z0-9-]+(\+[a-z0-9-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One way to make weights. `usual`: what an `[arm.NAME]` table may set for it, with the value where it does not.
+    """One method of producing weights. `usual`: the settings of an `[arm.NAME]` table that apply to it, with their
+    defaults.
 
-    Nothing is usual where no stage is trained on the loop. `words`: for a reader who does not know its name; `uses_base`: whether it
-    runs the base model.
+    `usual` is empty if nothing is trained by the training loop. `words`: a description for readers. `uses_base`:
+    True if it runs the base model.
     """
 
     words: str
     usual: Mapping[str, float] = field(default_factory=dict)
     uses_base: bool = True
-    answers_alone: bool = False  # the name stands by itself, without a context
-    no_head: str = ""  # why no classification head goes with it
+    answers_alone: bool = False  # the name takes no context
+    no_head: str = ""  # why it cannot be combined with a classification head
     by_width: bool = (
         False  # the usual learning rate is that at a hidden size of WIDTH, and a narrower model takes a higher one
     )
 
     @property
     def staged(self) -> bool:
-        """Whether it is trained in stages, on the one loop."""
+        """True if it is trained in stages by the training loop."""
         return bool(self.usual)
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What may be set; the usual `batch` depends on the number of rows."""
+        """Return the names of the settings that apply; the default `batch` depends on the number of rows."""
         return (*self.usual, "batch") if self.usual else ()
 
 
 WIDTH, NARROWER, NARROWEST = 2000, 0.78, 256
 
-# The rates are the centres of what is searched: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about ten times full
-# tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the papers that docs/concepts/methods.md names, where they tell one;
-# PiSSA's is lower than there, as dev and test have it on two tasks (docs/concepts/methods.md).
+# The learning rates are the centres of the search: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about
+# ten times full tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the
+# papers named in docs/concepts/methods.md, if they state one; PiSSA's is lower than there, as dev and test have it on
+# two tasks (docs/concepts/methods.md).
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
 _ADAPTERS: Mapping[str, Method] = {
     "dora": Method(
@@ -132,10 +138,11 @@ METHODS: Mapping[str, Method] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextPart:
-    """One thing that a context can put before the question; `setting` says how many of it, out of `tried` when dev chooses.
+    """One part that a context can put before the question. `setting`: the setting for its number; `tried`: the numbers
+    tried on dev.
 
-    `words` name it in tables, `sight` in a sentence; of the parts of one `setting` a context has one at most. One without a setting puts
-    nothing there: it says how an answer is made of what another part shows.
+    `words`: its name in tables; `sight`: in a sentence. A context has at most one part of each `setting`. A part
+    without one adds nothing to the prompt: it constrains how the answer is made from what another part shows.
     """
 
     words: str
@@ -145,16 +152,16 @@ class ContextPart:
     tried: tuple[int, ...] = ()
 
 
-SENTENCE = 1  # as the number of words of a passage: every sentence is a passage of its own
+SENTENCE = 1  # as a number of words per passage: every sentence is a passage
 
-# In the order in which they are written: passages and what is done with them, then shots.
+# In prompt order: passages and how they are used, then shots.
 PARTS: Mapping[str, ContextPart] = {
     "rag": ContextPart(
         setting="passages",
         usual=3,
         tried=(1, 3, 5),
         words="retrieved passages",
-        sight="shown passages looked up in the documents",
+        sight="shown passages retrieved from the documents",
     ),
     "quote": ContextPart(words="answers quoted from them", sight="held to their words, or to those of abstaining"),
     "few-shot": ContextPart(
@@ -176,7 +183,7 @@ PARTS: Mapping[str, ContextPart] = {
 
 _CONTEXTS = tuple("rag+quote" if name == "quote" else name for name in PARTS)
 
-# Beside the arms of every study, never among them: they answer without a model and cost nothing.
+# Baselines beside the arms of every study: they answer without a model and cost nothing.
 TRIVIAL: Mapping[str, str] = {
     "most-frequent": "no model: the most frequent answer of the training rows, whatever is asked",
     "always-unknown": "no model: says that it does not know, whatever is asked",
@@ -188,7 +195,7 @@ _HEADS = {
     HEAD: "a head on its last token that names the label",
     REWARD: "a head on its last token that scores answers",
 }
-# Stages that the name of an arm may end in, and what is trained in each, in words; `arms/objectives.py` says what each optimises.
+# Final stages of an arm's name, each with its training in words; `arms/objectives.py` has their objectives.
 LAST_STAGES: Mapping[str, str] = {
     **{name: f"with {words}" for name, words in _HEADS.items()},
     DISTILL: "on a teacher's answers",
@@ -198,13 +205,13 @@ LAST_STAGES: Mapping[str, str] = {
 
 
 def require_quotable(method: str, context: str) -> None:
-    """Raise ValueError for a context that quotes with a method whose tokens are chosen elsewhere."""
+    """Raise ValueError for a context that quotes, with a method whose tokens cannot be constrained."""
     if method == "api" and "quote" in parts_of(context):
         raise ValueError("what an endpoint writes cannot be held to passages; take quote out")
 
 
 def require_arm(arm: Arm) -> None:
-    """Raise ValueError for a record that is no arm: of an unknown method or stage, of no context, or with a name that no arm has."""
+    """Raise ValueError for a record that is no valid arm: unknown method, stage or context, or an impossible name."""
     stages = {"docs", "sft", DISTILL, HEAD, *JUDGED, *REWARDED}
     if not _NAME.fullmatch(arm.name):
         raise ValueError(f"{arm.name[:80]!r} is no name of an arm")
@@ -219,57 +226,59 @@ def require_arm(arm: Arm) -> None:
 
 
 def method_of(arm: Arm) -> Method:
-    """The row of the table for an arm's weights."""
+    """Return the method of an arm."""
     return METHODS[arm.weights]
 
 
 def usual_rate(method: Method, hidden: int) -> float:
-    """The learning rate that a method usually takes on a model of this hidden size; of very narrow ones nothing is known."""
+    """Return the default learning rate of a method for a hidden size. Very narrow models were not studied."""
     rate = method.usual["learning_rate"]
     return float(rate * (WIDTH / max(hidden, NARROWEST)) ** NARROWER) if method.by_width else rate
 
 
 def is_trained(arm: Arm) -> bool:
-    """Whether something is fitted to the training rows: weights on the loop, or a linear classifier."""
+    """True if something is fitted to the training rows: weights by the training loop, or a linear classifier."""
     return method_of(arm).staged or arm.weights == "linear"
 
 
-def is_rewarded(arm: Arm) -> bool:
-    """Whether a stage learns from what the arm's own answers earn."""
+def learns_from_rewards(arm: Arm) -> bool:
+    """True if a stage is reinforcement learning from rewards of the arm's own answers."""
     return not REWARDED.keys().isdisjoint(arm.stages)
 
 
-def is_taught(arm: Arm) -> bool:
-    """Whether a stage imitates a teacher."""
+def imitates_teacher(arm: Arm) -> bool:
+    """True if a stage distils a teacher."""
     return DISTILL in arm.stages
 
 
 def shots_of(arm: Arm) -> str | None:
-    """The kind of worked examples that an arm shows, None where it shows none."""
+    """Return the kind of few-shot examples that an arm shows; None without any."""
     return next((part for part in arm.parts if PARTS[part].setting == "shots"), None)
 
 
 def parts_of(context: str) -> tuple[str, ...]:
-    """The parts of a context in the order in which they are written; none for the instruction alone."""
+    """Return the parts of a context in prompt order; empty for the instruction alone."""
     return () if context == PROMPT else tuple(name for name in PARTS if name in context.split("+"))
 
 
 def context_of(parts: Iterable[str]) -> str:
-    """The one spelling of a context: `prompt`, `rag`, `rag+few-shot`; raises ValueError for parts that do not go together."""
-    named = [name for name in parts if name != PROMPT]
-    unknown = [name for name in named if name not in PARTS]
+    """Return the canonical name of a context: `prompt`, `rag`, `rag+few-shot`. Raises ValueError for parts that do not
+    go together.
+    """
+    names = [name for name in parts if name != PROMPT]
+    unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no context; use {', '.join((PROMPT, *PARTS))}, or two joined by +")
-    if "quote" in named and "rag" not in named:
-        raise ValueError(f"quote needs passages to quote from; write {'+'.join(('rag', *named))}")
-    settings = [PARTS[name].setting for name in named]
+    if "quote" in names and "rag" not in names:
+        raise ValueError(f"quote needs passages to quote from; write {'+'.join(('rag', *names))}")
+    settings = [PARTS[name].setting for name in names]
     if len(set(settings)) < len(settings):
-        raise ValueError(f"{' and '.join(named)} do not go together; take one of them")
-    return "+".join(name for name in PARTS if name in named) or PROMPT
+        raise ValueError(f"{' and '.join(names)} do not go together; take one of them")
+    return "+".join(name for name in PARTS if name in names) or PROMPT
 
 
-def context_words(context: str) -> str:
-    """A context as tables name it: `instruction`, `retrieved passages and fixed shots`."""
+def describe_context(context: str) -> str:
+    """Return the name of a context for tables: `instruction`, `retrieved passages and fixed shots`."""
     return joined(PARTS[name].words for name in parts_of(context)) or "instruction"
 
 
@@ -279,45 +288,47 @@ def joined(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def describe(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
-    """What an arm is, for a reader who does not know its name; `trained`: the figures of its training, told in place of the epochs asked for."""
+def describe_arm(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
+    """Return a description of an arm for readers who do not know its name. `trained`: figures of its training, stated
+    instead of the configured epochs.
+    """
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words
-    sight = joined(PARTS[name].sight for name in parts_of(arm.context)) or "asked with the instruction alone"
+    sight = joined(PARTS[name].sight for name in parts_of(arm.context)) or "with the instruction alone"
     steps = (trained or {}).get("steps")
     settings = {key: value for key, value in arm.settings.items() if not (steps and key == "epochs")}
-    told = [
+    settings_text = [
         f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
         for key, value in settings.items()
     ]
     if trained and steps:
         epochs = f"{trained['epochs']:.3g} epoch{'s' if trained['epochs'] > 1 else ''}"
-        told.append(f"trained for {steps:,.0f} step{'s' if steps > 1 else ''}, {epochs}")
-    own = ", ".join(told)
+        settings_text.append(f"trained for {steps:,.0f} step{'s' if steps > 1 else ''}, {epochs}")
+    own = ", ".join(settings_text)
     return f"{words}{_stages_in_words(arm.stages)}, {sight}{f' ({own})' if own else ''}"
 
 
 def _stages_in_words(stages: Sequence[str]) -> str:
-    """What weights are trained on, where it is not the examples alone."""
+    """Return the training data of the weights in words; empty for the examples alone."""
     if stages in ((), ("sft",)):
         return ""
     if stages == ("docs",):
         return " on the documents alone"
     if stages in ((HEAD,), (REWARD,)):
         return f", with {_HEADS[stages[0]]}"
-    said = {"docs": "on the documents", "sft": "on the examples", **LAST_STAGES}
-    return f" {', then '.join(said[stage] for stage in stages)}"
+    stage_words = {"docs": "on the documents", "sft": "on the examples", **LAST_STAGES}
+    return f" {', then '.join(stage_words[stage] for stage in stages)}"
 
 
-def named(name: str) -> Arm | None:
-    """The arm that a name of the grammar stands for; None for a name that is not of the grammar.
+def arm_from_name(name: str) -> Arm | None:
+    """Return the arm that a name of the grammar denotes; None for a name that is not of the grammar.
 
-    The parts after the weights may stand in any order; the arm has the one spelling that is written. Raises ValueError for
-    parts that are known and do not go together.
+    The parts after the weights may stand in any order; the arm gets the canonical name. Raises ValueError for known
+    parts that do not go together.
     """
     if name in TRIVIAL:
-        raise ValueError("it stands beside the arms of every study; leave it out")
+        raise ValueError("it is part of every study; leave it out")
     heads = [part for part in name.split("+") if part != PROMPT and part not in PARTS]
     rest = [part for part in name.split("+") if part not in heads]
     if len(heads) > 1 or (not heads and not rest):
@@ -356,22 +367,22 @@ def named(name: str) -> Arm | None:
 
 
 def _method_and_stages(weights: str) -> tuple[str, list[str]]:
-    """`soft-prompt-docs` as its method, whose name may hold hyphens, and what follows it."""
+    """Split a name such as `soft-prompt-docs` into its method, whose name may contain hyphens, and its stages."""
     known = [name for name in METHODS if weights == name or weights.startswith(f"{name}-")]
     method = max(known, key=len, default="")
     return method, weights.removeprefix(method).split("-")[1:]
 
 
-def is_name_of_the_grammar(name: str) -> bool:
-    """Whether a name means something already, so that no arm of one's own may bear it."""
+def is_grammar_name(name: str) -> bool:
+    """True if the grammar already gives a name a meaning, so that no custom arm may have it."""
     try:
-        return named(name) is not None
+        return arm_from_name(name) is not None
     except ValueError:
         return True
 
 
-def nearest(name: str, others: Iterable[str] = ()) -> str | None:
-    """The name most like a mistyped one: of the grammar, or of `others`."""
+def nearest_name(name: str, others: Iterable[str] = ()) -> str | None:
+    """Return the known name that is most similar to a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
     known = [PROMPT, *_CONTEXTS, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]

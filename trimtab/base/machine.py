@@ -1,4 +1,6 @@
-"""What work takes from this machine: peak memory, bytes on disk, and what the machine is."""
+"""Measurement of this machine: peak memory, disk use, processor description, library versions; and control of allocator
+and GC.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ import psutil
 
 from trimtab.base.cgroups import cores, memory_use
 
-QUIET = 0.9  # share of the processor from which on a timing counts as that of a quiet machine
+QUIET = 0.9  # share of the processor from which on a machine counts as quiet
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt, malloc.h
 
 
 class MemoryPeak:
-    """Context manager that samples this process's resident memory; `megabytes` is the highest seen while inside."""
+    """Context manager that samples this process's resident memory; `megabytes` is the peak."""
 
     def __init__(self, every: float = 0.05) -> None:
         self.megabytes = 0.0
@@ -39,8 +41,8 @@ class MemoryPeak:
         self._done.set()
         self._thread.join()
 
-    def beyond(self) -> float:
-        """What it was more than what the process holds now, once freed memory is given back."""
+    def above_present(self) -> float:
+        """Return the peak above the present resident memory (MB), after releasing freed memory."""
         release_memory()
         return max(0.0, self.megabytes - float(psutil.Process().memory_info().rss) / 1e6)
 
@@ -53,14 +55,17 @@ class MemoryPeak:
 
 
 def is_busy(share: float | None) -> bool:
-    """True if the share is below QUIET, so that timings do not hold for a quiet machine. False if the share is unknown."""
+    """True if the share is below QUIET, so that timings do not hold for a quiet machine. False if the share is
+    unknown.
+    """
     return share is not None and share < QUIET
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system between one kind of work and the next.
+    """Return freed memory to the system.
 
-    glibc keeps what tensors under 32 MB left behind: half a gigabyte after training and after answering, each time.
+    glibc keeps the freed memory of tensors under 32 MB: half a gigabyte after training and after answering, each
+    time.
     """
     gc.collect()
     if sys.platform == "linux":
@@ -69,35 +74,37 @@ def release_memory() -> None:
             trim(0)
 
 
-_passing_over = False  # inside `passing_over_libraries`
+_gc_is_frozen = False  # True inside `gc_frozen`
 
 
 @contextmanager
-def passing_over_libraries() -> Iterator[None]:
-    """Inside, all that is in memory now, above all the imported libraries, is left out of every search for garbage.
+def gc_frozen() -> Iterator[None]:
+    """Context manager: excludes all present objects, above all imported libraries, from garbage collection
+    (`gc.freeze`).
 
-    Half a million objects of libraries take a quarter of a second each time, and a trial of a search has several such times. Behind it
-    all is looked through again, so that models of the caller's own are freed when the caller drops them. An inner use changes nothing.
+    Half a million objects of libraries cost a quarter of a second per collection, and a trial of a search has
+    several. Afterwards everything is collected again, so that models of the caller are freed when the caller drops
+    them. Nested uses change nothing.
     """
-    global _passing_over
-    if _passing_over:
+    global _gc_is_frozen
+    if _gc_is_frozen:
         yield
         return
     gc.collect()
     gc.freeze()
-    _passing_over = True
+    _gc_is_frozen = True
     try:
         yield
     finally:
-        _passing_over = False
+        _gc_is_frozen = False
         gc.unfreeze()
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep freed memory for its next tensors, up to a gigabyte; `release_memory` gives it back all the same.
+    """Let this process reuse freed memory for its next tensors, up to a gigabyte; `release_memory` still returns it.
 
-    glibc returns large blocks to the system as soon as they are free, and touching their pages anew takes longer than many an operation
-    on them. Settings of the environment (MALLOC_…_) stand.
+    glibc returns large blocks to the system as soon as they are free, and faulting their pages in again takes longer
+    than many operations on them. Environment settings (MALLOC_…_) take precedence.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -110,12 +117,12 @@ def keep_freed_memory() -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below `folder`; 0 where it is absent."""
+    """Return the bytes of all files below `folder`; 0 if it is absent."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, the cores and memory of it that this process may use, and system, for the manifest."""
+    """Return the system, the processor, and the cores and memory that this process may use, for the manifest."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -125,7 +132,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Return the versions of the libraries that affect results."""
     packages = (
         "trimtab",
         "torch",
@@ -142,13 +149,15 @@ def versions() -> dict[str, str]:
 def _processor() -> str:
     file = Path("/proc/cpuinfo")
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return named_in(text) or platform.processor() or platform.machine()
+    return processor_name(text) or platform.processor() or platform.machine()
 
 
-def named_in(cpuinfo: str) -> str:
-    """The processor by Linux's description, family and model with it: clouds give many generations one name. Empty without a name."""
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
-    name = told.get("model name", "")
-    if not name or not {"cpu family", "model"} <= told.keys():
+def processor_name(cpuinfo: str) -> str:
+    """Return the processor's name in /proc/cpuinfo with family and model, as clouds give many generations one name;
+    empty without a name.
+    """
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    name = fields.get("model name", "")
+    if not name or not {"cpu family", "model"} <= fields.keys():
         return name
-    return f"{name} (family {told['cpu family']} model {told['model']})"
+    return f"{name} (family {fields['cpu family']} model {fields['model']})"

@@ -1,4 +1,4 @@
-"""Events: one JSON line for each step of the work, the only source of the progress display and of the report's curves."""
+"""Progress events: one JSON line per step, the only source of the progress display and of the report's curves."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from trimtab.base.files import append_line
 ProgressEvent = dict[str, Any]
 Listener = Callable[[ProgressEvent], None]
 
-# Ask for a stop with everything saved; a terminal that goes away sends SIGHUP, which Windows does not have.
+# These signals request a stop with everything saved. A closed terminal sends SIGHUP, which Windows lacks.
 STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-stop_asked = threading.Event()  # set by the command line when a signal has come
+stop_asked = threading.Event()  # set by the command line when a signal arrives
 
 
 @dataclass
 class Progress:
-    """Writes events to `path` (when given) and hands each to the listeners.
+    """Writes progress events to `path`, if given, and passes each to the listeners.
 
-    An event has `time` (UTC, ISO 8601), `stage` (data, index, train, answer, verdict …), `arm`, `seed`, `step`, `of`, and what the stage adds.
+    An event has `time` (UTC, ISO 8601), `stage` (data, index, train, answer, verdict …), `arm`, `seed`, `step`,
+    `of`, and what the stage adds.
     """
 
     path: Path | None = None
@@ -35,7 +36,8 @@ class Progress:
     def emit(self, stage: str, *, step: int = 0, of: int = 0, **more: Any) -> None:
         """Record that `stage` has done `step` of `of`; `more` must be JSON values.
 
-        Raises KeyboardInterrupt after a signal whose own was lost: Python drops what is raised in the callback of a weak reference.
+        Raises KeyboardInterrupt after a signal whose own exception was lost: Python drops exceptions in the callback
+        of a weak reference.
         """
         if stop_asked.is_set():
             raise KeyboardInterrupt
@@ -53,6 +55,6 @@ class Progress:
         for listener in self.listeners:
             listener(event)
 
-    def within(self, arm: str, seed: int) -> Progress:
-        """The same stream, its events marked with an arm and a seed."""
+    def for_run(self, arm: str, seed: int) -> Progress:
+        """Return the same stream with its events marked with an arm and a seed."""
         return Progress(path=self.path, listeners=self.listeners, arm=arm, seed=seed)

@@ -1,4 +1,6 @@
-"""The frozen records that the rooms hand each other: rows, documents, prompts, answers, arms. What is found out stands in `results.py`."""
+"""Frozen records that the packages pass to each other: rows, documents, prompts, answers, arms. Results are in
+`results.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,10 @@ from typing import Literal
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["classify", "answer", "generate"]
 Split = Literal["train", "dev", "test"]
-Way = Literal["raw", "mean", "pmi", "batch"]
-Failure = Literal["none", "retrieval_miss", "misread", "format", "abstained_wrongly", "should_have_abstained", "wrong"]
+CalibrationMethod = Literal["raw", "mean", "pmi", "batch"]
+Failure = Literal[
+    "none", "retrieval_miss", "misread", "undecided", "format", "abstained_wrongly", "should_have_abstained", "wrong"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +29,10 @@ class Message:
 class Example:
     """One labelled row: the turns up to the answer, and the answers that count as right (any of them).
 
-    `messages` ends with a user (or tool) turn; earlier assistant turns may stand in it. `references[0]` is the answer that is
-    trained on. For `classify`, `references` is the one label. `passages` names the documents (or their passages) that hold
-    the answer, and `split` is where the row belongs, when the data says so. `tests`: code that an answer, itself code, is tested by.
-    `time`: when the row is from (`base/times.py`), where the task file names its column.
+    `messages` ends with a user (or tool) turn; earlier assistant turns are allowed. `references[0]` is the answer to
+    train on; for `classify`, `references` is the one label. `passages`: the documents (or passages) that contain the
+    answer. `split`: the split of the row, if the data state it. `tests`: code that tests an answer which is code
+    itself. `time`: the time of the row (`base/times.py`), if the task file names its column.
     """
 
     id: str
@@ -48,13 +52,13 @@ class Example:
 
     @property
     def input(self) -> str:
-        """The text of the last turn: the question."""
+        """Return the text of the last turn: the question."""
         return self.messages[-1].content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """One judgement: a prompt with a better and a worse answer, or with one answer that is good (`chosen`) or bad (`rejected`)."""
+    """A prompt with a better and a worse answer, or with one answer judged good (`chosen`) or bad (`rejected`)."""
 
     id: str
     messages: tuple[Message, ...]
@@ -69,12 +73,14 @@ class Preference:
 
     @property
     def is_pair(self) -> bool:
-        """Whether two answers are compared."""
+        """True if it compares two answers."""
         return self.chosen is not None and self.rejected is not None
 
     @property
-    def asked(self) -> Example:
-        """The prompt as a row: what it is split, compared and composed by; its reference is the answer that there is, the better first."""
+    def as_example(self) -> Example:
+        """Return the prompt as an example, for splitting, deduplication and composing; its reference is the better, or
+        only, answer.
+        """
         answer = self.chosen if self.chosen is not None else self.rejected
         return Example(
             id=self.id,
@@ -91,7 +97,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A row, or a whole file or sheet (line 0), that was not used, and why: one line of `refused.jsonl`."""
+    """A row, or a whole file or sheet (line 0), that was not used, with the reason: one line of `refused.jsonl`."""
 
     file: str
     line: int
@@ -100,7 +106,7 @@ class Refusal:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is about a whole file or sheet."""
+        """True if it concerns a whole file or sheet."""
         return self.line == 0
 
 
@@ -114,7 +120,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One document as read: `id` is its path relative to where it was listed, `digest` the SHA-256 of its bytes."""
+    """A document as read. `id`: its path relative to where it was listed. `digest`: the SHA-256 of its bytes."""
 
     id: str
     title: str
@@ -137,7 +143,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A passage as retrieved for one question: rank from 1, score higher is better.
+    """A passage retrieved for one question. `rank` counts from 1; a higher score is better.
 
     `similarity`: the cosine of its vector to the question's; None where only its words were searched.
     """
@@ -150,7 +156,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What a model is asked: the turns, and the passages that were put into them."""
+    """A prompt: its turns, and the passages inserted into them."""
 
     id: str
     messages: tuple[Message, ...]
@@ -159,7 +165,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """Token ids of a conversation, and for each whether it is trained on (answer text and its end token)."""
+    """Token ids of a conversation, and for each True if it is trained on (answer text and its end token)."""
 
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
@@ -167,11 +173,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One answer as produced. `probability` is that of the chosen label (classify) or None; seconds are this answer's own.
+    """A generated answer. `probability`: of the chosen label (classify), or None. `seconds`: of this answer alone.
 
-    `cached_tokens`: of the prompt's, those that a beginning which was read before holds.
-    `prefill_seconds` are those of reading the prompt, the rest decoding; None where they are not known apart.
-    `plain_text` and `plain_probability`: what would be answered without the arm's calibration; None where there is none.
+    `cached_tokens`: the number of prompt tokens found in the prefix cache. `prefill_seconds`: of reading the prompt,
+    the rest being decoding; None if not measured apart. `plain_text` and `plain_probability`: the answer without the
+    arm's calibration; None without one.
     """
 
     id: str
@@ -192,8 +198,8 @@ class Generation:
 class Answer:
     """One scored answer: a row of `answers.parquet`.
 
-    `plain_right` and `plain_probability`, which are not kept there: whether the answer without the arm's calibration would be
-    right, and its probability; None where there is no calibration. `time`: of its row, None without a column of times.
+    `plain_right` and `plain_probability` (not stored there): the score of the answer without the arm's calibration,
+    and its probability; None without one. `time`: of its row, None without a column of times.
     """
 
     item_id: str
@@ -220,29 +226,30 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """How an arm's label scores become probabilities: `calibration.json` of a run.
+    """Calibration of label scores to probabilities: `calibration.json` of a run.
 
-    A label's score is the sum of the log-probabilities of its tokens, or their mean where `per_token`; less its offset; over the
-    temperature; a softmax over the labels gives the probabilities. Arms that score no text have the temperature alone, over the
-    logarithms of their probabilities. `dev`: how many questions it was chosen on; 0 where they were too few.
+    The score of a label is the sum of the log-probabilities of its tokens, or their mean if `per_token`. Its offset
+    is subtracted, the result divided by the temperature, and a softmax over the labels gives the probabilities. Arms
+    that do not score text have only the temperature, applied to the logarithms of their probabilities. `dev`: the
+    number of questions it was chosen on; 0 if they were too few.
     """
 
-    way: Way = "raw"
+    way: CalibrationMethod = "raw"
     per_token: bool = False
     offsets: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
     dev: int = 0
 
 
-Setting = float | int | str | bool | Mapping[str, float]  # a mapping gives one value for each stage
+Setting = float | int | str | bool | Mapping[str, float]  # a mapping has one value for each stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One candidate: how the weights are made and what the model sees; what they may be stands in `base/grammar.py`.
+    """One arm: how its weights are produced and what its prompts contain; `base/grammar.py` has the possible values.
 
-    `weights`: a method, `api` with its `endpoint`. `stages`: those it is trained in. `context`: `prompt`, or its parts joined by +.
-    `settings`: overrides such as rank or learning_rate of an `[arm.NAME]` table.
+    `weights`: a method, or `api` with its `endpoint`. `stages`: its training stages. `context`: `prompt`, or its
+    parts joined by +. `settings`: values of an `[arm.NAME]` table such as rank or learning_rate.
     """
 
     name: str
@@ -254,15 +261,17 @@ class Arm:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What stands before the question, `rag`, `few-shot` or `nearest-shots`, and whether it is quoted; empty for the instruction alone."""
+        """Return the parts of the context: `rag`, `few-shot` or `nearest-shots`, and `quote`; empty for the instruction
+        alone.
+        """
         return () if self.context == "prompt" else tuple(self.context.split("+"))
 
     @property
     def retrieves(self) -> bool:
-        """Whether passages are looked up for each question."""
+        """True if passages are retrieved for each question."""
         return "rag" in self.parts or self.weights == "extract"
 
     @property
     def identity(self) -> tuple[str, tuple[str, ...], str, str | None, Mapping[str, Setting]]:
-        """Everything but the name: two arms of one identity are the same arm."""
+        """Return everything but the name: arms with equal identity are the same arm."""
         return self.weights, self.stages, self.context, self.endpoint, self.settings

@@ -1,4 +1,4 @@
-"""What is found out, as frozen records: figures with intervals, costs, arms, comparisons, the verdict, a whole study."""
+"""Frozen records of results: estimates with intervals, costs, arms, comparisons, the verdict, a whole study."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from trimtab.base.show import Shown, ShownRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A figure with its two-sided 95% interval (unadjusted) and the number of items behind it; in files `value` is `score`.
+    """An estimate with its two-sided 95% interval (unadjusted) and the number of items; on disk `value` is called
+    `score`.
 
-    `n_effective`: how many items that weigh alike would be as sure, where items are weighted by `data.mix`.
+    `n_effective`: the number of equally weighted items with the same precision, if items are weighted by `data.mix`.
     """
 
     value: float
@@ -26,25 +27,25 @@ class Estimate:
 
     @property
     def effective(self) -> str:
-        """In words, how many questions those that are weighted count as; empty where they are not."""
+        """Return the effective number of questions in words; empty without weights."""
         if self.n_effective is None:
             return ""
         return f"{self.n:,} test questions weighted by data.mix, as sure as {self.n_effective:,.0f} that count alike"
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in files; no word of an effective number where all items weigh the same."""
+        """Return the on-disk form, without `n_effective` if all items weigh the same."""
         if plain["n_effective"] is None:
             del plain["n_effective"]
         return {"score": plain.pop("value"), **plain}
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """By its fields again."""
+        """Return the fields from the on-disk form."""
         return {"value" if key == "score" else key: value for key, value in plain.items()}
 
 
 def _with_score(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The object in which a score's figures stand as they are, with the score as an object of its own."""
+    """Return the object with its score's figures moved into an object of their own."""
     figures = ("score", "low", "high", "n", "n_effective")
     rest = {key: value for key, value in plain.items() if key not in figures}
     return {**rest, "score": {key: plain.get(key) for key in figures}}
@@ -52,7 +53,9 @@ def _with_score(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The rows of each split that are used, and how many there are; `rows`: what was asked for of all, None where only of the test."""
+    """The rows of each split that are used, and how many there are. `rows`: the requested number of all rows, None if
+    only the test set is sampled.
+    """
 
     rows: int | None
     used: Mapping[str, int]
@@ -60,7 +63,7 @@ class Sample:
 
     @property
     def sentence(self) -> str:
-        """In one line."""
+        """Return the sample in one line."""
         splits = ", ".join(
             f"{self.used[name]:,} of {whole:,} {'test questions' if name == 'test' else name}"
             for name, whole in self.of.items()
@@ -71,7 +74,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRow:
-    """One class of a classification: 0 where precision has no answer to divide by."""
+    """Precision, recall and F1 of one class; 0 where precision has no answer to divide by."""
 
     label: str
     precision: float
@@ -82,7 +85,9 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """A classifier by class, and its accuracy on the surest share of its answers; empty where it gives no probabilities."""
+    """Results of a classifier by class, and its accuracy on the most confident share of its answers; empty without
+    probabilities.
+    """
 
     rows: tuple[ClassRow, ...]
     selective: Mapping[float, float]
@@ -90,7 +95,9 @@ class Classes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm over the planned family."""
+    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm's correction over the
+    planned family.
+    """
 
     a: str
     b: str
@@ -101,16 +108,16 @@ class Comparison:
     p_holm: float
 
     def swapped(self) -> Comparison:
-        """The same comparison as b minus a."""
+        """Return the same comparison as b minus a."""
         return replace(self, a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What an arm costs over the horizon, in `currency`, or in machine seconds when no price was given.
+    """The cost of an arm over the horizon, in `currency`, or in machine seconds without a price.
 
-    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, where that is known; where other programs kept
-    the machine busy, `low` counts none of the seconds measured then.
+    `low` and `high`: the total at the ends of the 95% interval of the seconds per question, if known; if other
+    programs kept the machine busy, `low` counts none of the seconds measured then.
     """
 
     total: float
@@ -123,7 +130,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFee:
-    """What an endpoint asks for a million tokens in and out, in the task's currency."""
+    """The price of an endpoint per million input and output tokens, in the task's currency."""
 
     input: float
     output: float
@@ -131,7 +138,7 @@ class TokenFee:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What an arm was measured to use; tokens and seconds per question are means, one question at a time."""
+    """The measured resource use of an arm. Tokens and seconds per question are means, one question at a time."""
 
     train_seconds: float
     evaluation_seconds: float
@@ -142,28 +149,28 @@ class Usage:
     runs_on_own_machine: bool
     trained: bool
     token_fee: TokenFee | None
-    choose_seconds: float = 0.0  # of choosing on dev what the model sees, before anything is trained
-    choose_fee: float = 0.0  # of an endpoint that proposed instructions or taught, in the task's currency
-    labels: int = 0  # rows and judged answers that people labelled and the arm learned from or showed as examples
+    choose_seconds: float = 0.0  # seconds of choosing the context on dev, before training
+    choose_fee: float = 0.0  # fee of an endpoint that proposed instructions or was the teacher, in the task's currency
+    labels: int = 0  # labelled rows and judged answers that the arm was trained on or shows as examples
     seconds_error: float = 0.0  # standard error of the seconds per question, 0 where it is not known
-    # of the processor, that other programs left while it was made, and while questions were timed; None where it is not known
+    # share of the processor that other programs left during training, and during timing; None if unknown
     making_share: float | None = None
     answering_share: float | None = None
 
     @property
     def processor_share(self) -> float | None:
-        """The lesser of the two shares; None where neither is known."""
+        """Return the smaller of the two processor shares; None if neither is known."""
         return min((one for one in (self.making_share, self.answering_share) if one is not None), default=None)
 
     @property
     def goes_stale(self) -> bool:
-        """Whether what it knows stands in its weights alone: trained, and no documents are read when it answers."""
+        """True if its knowledge is in its weights alone: it was trained and reads no documents when it answers."""
         return self.trained and self.index_seconds == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """A change of circumstance that would change the verdict: `what` crossing `below` or `above` makes it `then`."""
+    """A change of circumstance that would change the verdict to `then`: `what` going below `below` or above `above`."""
 
     what: str
     then: str
@@ -171,20 +178,20 @@ class Flip:
     above: float | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Without the side that it has not."""
+        """Return the on-disk form, without the bound that is not set."""
         return {key: value for key, value in plain.items() if value is not None}
 
 
-OWN_INSTRUCTION = "as in the task file"  # of a trial: not a rewording
+OWN_INSTRUCTION = "as in the task file"  # a trial's instruction: the task's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One setting that an arm tried on train and dev: on how many rows it was read, what it took, whether it was kept.
+    """One setting that an arm tried on train and dev: the number of dev rows, the seconds, and whether it was selected.
 
-    `dev_loss` and `dev_metric` of a training are those of its first look, which all have; `at_end`: of one that was trained to its
-    end, the loss of the weights that it kept, the metric where nothing has a loss.
-    `found`: of a way of looking passages up, the share of the rows that were shown a right one; nothing was answered there.
+    `dev_loss` and `dev_metric` of a training are those of its first dev evaluation, which all have. `at_end`: if
+    trained to the end, the loss of the weights that were kept, or the metric if nothing has a loss. `found`: for a
+    retrieval setting, the share of the rows with a right passage; nothing was answered there.
     """
 
     what: Mapping[str, Setting]
@@ -197,7 +204,7 @@ class Trial:
     at_end: float | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of what was not looked up, or not trained to an end."""
+        """Return the form of `study.json`, without fields that do not apply."""
         return {key: value for key, value in plain.items() if key not in ("found", "at_end") or value is not None}
 
 
@@ -206,9 +213,9 @@ Stopped = Literal["no trial was better", "budget", "edge of the ladder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmEffort:
-    """What an arm spent on its own search, everything on train and dev, and why it ended.
+    """The search effort of an arm: its trials on train and dev, their seconds, and why it stopped.
 
-    `improving`: it was still getting better when it ended, so more time might have given more.
+    `improving`: True if it was still improving when it stopped, so more time might have given more.
     """
 
     seconds: float
@@ -217,7 +224,7 @@ class ArmEffort:
     improving: bool = False
 
     def and_then(self, later: ArmEffort) -> ArmEffort:
-        """Two searches that followed each other as one."""
+        """Return two consecutive searches as one."""
         stops = (self.stopped, later.stopped)
         return ArmEffort(
             seconds=self.seconds + later.seconds,
@@ -229,7 +236,7 @@ class ArmEffort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """The mean score on dev after training on so many rows."""
+    """Mean dev score after training on a number of rows."""
 
     rows: int
     score: float
@@ -237,7 +244,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningCurve:
-    """How a trained arm's score on dev grows with the rows, and what `more` of them would add, with its 95% interval."""
+    """Dev score of a trained arm by training rows, and the predicted gain from `more` rows with its 95% interval."""
 
     points: tuple[CurvePoint, ...]
     questions: int
@@ -249,9 +256,10 @@ class LearningCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """How far made rows that were trained on stand out of `controls` like them that never were, in bits of exposure.
+    """How much better canary rows are memorised than `controls` that were never trained on, in bits (exposure).
 
-    `possible` is the most that so many controls can show: the loss of a row is below that of all of them.
+    `possible`: the largest exposure that this number of controls can show: the loss of a row is below that of all of
+    them.
     """
 
     canaries: int
@@ -262,7 +270,7 @@ class Exposure:
 
     @classmethod
     def of_seeds(cls, found: Sequence[Exposure]) -> Exposure | None:
-        """Of several runs the mean, and the highest of any; None for none."""
+        """Return the mean, and the highest, over several runs; None without any."""
         if not found:
             return None
         mean, highest = sum(one.mean for one in found) / len(found), max(one.highest for one in found)
@@ -271,10 +279,10 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EightBit:
-    """What weights of 8 bits cost an arm and gain it, against the same arm with its own, on the same `questions`.
+    """Int8 weights compared with the arm's own, on the same `questions`.
 
-    `lost`: the mean score with its own weights less that in 8 bits, with its 95% interval; `same`: the share of answers that come out
-    alike; `times_as_fast`: one question alone, medians; None where too few were asked alone.
+    `lost`: the mean score with its own weights less that with int8 weights, with its 95% interval. `same`: the share
+    of equal answers. `times_as_fast`: for single questions, by medians; None if too few were timed.
     """
 
     questions: int
@@ -286,7 +294,7 @@ class EightBit:
 
     @property
     def sentence(self) -> str:
-        """In one line."""
+        """Return the comparison in one line."""
         speed = f", {self.times_as_fast:.2f} times as fast" if self.times_as_fast else ""
         lost = f"score lost {self.lost:.3f} [{self.low:.3f}, {self.high:.3f}] on {self.questions} questions"
         return f"in 8 bits: {lost}, {self.same:.0%} of the answers alike{speed}"
@@ -294,12 +302,12 @@ class EightBit:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ArmResult(Shown):
-    """What a study found out about one arm; without `status == "done"` there is a `why` and no score.
+    """The result of one arm in a study. Unless `status == "done"` there is a `why` and no score.
 
-    In files it carries its score's figures itself, and without a score only why. `score_floor`: the score's lower
-    one-sided 95% bound; `latency_p95_high_ms`: the 95th percentile's upper one, which a limit is held against.
-    `processor_share`: what other programs left of the processor while it was made or timed, the lesser of the two; in files
-    `busy_machine` stands beside one that is too small for the timings to count.
+    On disk the score's figures are its own keys; without a score there is only `why`. `score_floor`: the score's
+    lower one-sided 95% bound. `latency_p95_high_ms`: the upper bound of the 95th percentile, which is compared with
+    a limit. `processor_share`: the share of the processor that other programs left during training or timing, the
+    smaller of the two; on disk `busy_machine` marks one that is too small for valid timings.
     """
 
     arm: str
@@ -333,11 +341,11 @@ class ArmResult(Shown):
 
     @property
     def busy_machine(self) -> bool:
-        """Whether it was measured on a busy machine."""
+        """True if it was measured on a busy machine."""
         return is_busy(self.processor_share)
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of what was not asked for (canaries, 8 bits)."""
+        """Return the form of `study.json`, without optional parts that were not requested (canaries, int8)."""
         if self.status != "done":
             return {key: plain[key] for key in ("arm", "status", "why")}
         for name in ("why", "exposure", "eight_bit", "processor_share"):
@@ -348,19 +356,19 @@ class ArmResult(Shown):
 
     @property
     def headline(self) -> str:
-        """Its score in one line, or why there is none."""
+        """Return the score in one line, or the reason that there is none."""
         if self.score is None:
             return f"{self.arm}, {self.status.replace('_', ' ')}: {self.why}"
         one = self.score
         return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions"
 
     def screen(self) -> Sequence[ShownRow]:
-        """Nothing below that line; the rest stands in its attributes."""
+        """Return no rows: the headline says everything; the rest is in the attributes."""
         return []
 
     @property
     def row(self) -> ShownRow:
-        """One arm among others."""
+        """Return the row of this arm in a table of arms."""
         if self.score is None:
             return {"arm": self.arm, "score": self.status.replace("_", " ")}
         cost = self.cost
@@ -375,35 +383,35 @@ class ArmResult(Shown):
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """By its fields again, the score a record of its own."""
+        """Return the fields from the on-disk form, with the score as a record of its own."""
         plain = {key: value for key, value in plain.items() if key != "busy_machine"}
         return _with_score(plain) if "low" in plain else dict(plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrivialArm:
-    """What answering without a model comes to; `not_beaten_by` names the arms that are not shown to be better."""
+    """Score of a baseline without a model. `not_beaten_by`: the arms that are not shown to be better."""
 
     arm: str
     score: Estimate
     not_beaten_by: tuple[str, ...] = ()
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`: its score's figures beside its name."""
+        """Return the form of `study.json`: its score's figures beside its name."""
         return {"arm": plain["arm"], **plain["score"], "not_beaten_by": plain["not_beaten_by"]}
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """By its fields again, the score a record of its own."""
+        """Return the fields from the on-disk form, with the score as a record of its own."""
         return _with_score(plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmRecord:
-    """`arm.json`: a finished arm of a study, with what its cost is worked out from. `digest` is of all that it depends on.
+    """`arm.json`: a finished arm of a study, with the inputs of its cost. `digest`: the hash of its fingerprint.
 
-    `seconds`: what it took, all sittings together.
-    `dev_scores`: of dev questions that it answered while it was made, by id. `latencies`: seconds of questions alone, of all passes.
+    `seconds`: in all processes. `dev_scores`: the score of each dev question answered on the way, by id.
+    `latencies`: seconds of questions asked alone, of all passes.
     """
 
     arm: Arm
@@ -421,7 +429,7 @@ class ArmRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobustnessCheck:
-    """The same answers decided with one thing changed: `what` changed, and the arm that the rule then shows, None for none."""
+    """The decision repeated with one change: `what` changed, and the arm that is then shown, None for none."""
 
     what: str
     arm: str | None
@@ -431,8 +439,8 @@ class RobustnessCheck:
 class Verdict:
     """The decision: `shown` with an arm, or `not_shown` with what would settle it.
 
-    `picked`: the score of the arm that scored highest, corrected for having been picked from several. `robustness`: the decision at other
-    margins or targets, by other metrics, without one run and without the largest group.
+    `picked`: the score of the arm with the highest score, corrected for the selection among several. `robustness`:
+    the decision at other margins or targets, by other metrics, without one run and without the largest group.
     """
 
     status: Literal["shown", "not_shown"]
@@ -446,10 +454,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedArm:
-    """How the metric agrees with people on an arm's answers, and the score by people that follows.
+    """Agreement of the metric with people on an arm's answers, and the score corrected by it.
 
-    `sensitivity`: of answers that people call right, the share that the metric accepts; `specificity`: of those they call wrong, the
-    share it rejects; None where there are none. `kappa`: Cohen's. `metric_score`: as the metric alone has it.
+    `sensitivity`: the share of answers that people call right which the metric accepts. `specificity`: the share of
+    those they call wrong which it rejects. Both are None if there are no such answers. `kappa`: Cohen's.
+    `metric_score`: the score by the metric alone.
     """
 
     arm: str
@@ -463,10 +472,11 @@ class AuditedArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanAudit:
-    """What people said of a study's answers. `answers`: how many they judged; `questions`: of which every arm's answer was judged.
+    """Human judgements of a study's answers. `answers`: the number judged. `questions`: those where every arm's answer
+    was judged.
 
-    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`: how many judged
-    questions that weigh alike would be as sure, where questions are weighted by `data.mix`.
+    `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
+    the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
     """
 
     answers: int
@@ -476,7 +486,7 @@ class HumanAudit:
     n_effective: float | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in files; no word of an effective number where all questions weigh the same."""
+        """Return the on-disk form, without `n_effective` if all questions weigh the same."""
         if plain["n_effective"] is None:
             del plain["n_effective"]
         return plain
@@ -484,7 +494,9 @@ class HumanAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverTime:
-    """An arm on the newer half of the test questions, those from `since` on, and on the older half: newest minus earlier, with its 95% interval."""
+    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half, with its
+    95% interval.
+    """
 
     arm: str
     since: str
@@ -497,7 +509,7 @@ class OverTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """How many questions the costs are for; `assumed` where the task file does not state it."""
+    """The number of questions that costs are computed for; `assumed` if the task file does not state it."""
 
     questions_per_month: float
     horizon_months: float
@@ -505,13 +517,15 @@ class Volume:
 
     @property
     def questions(self) -> float:
-        """All of them, over the whole horizon."""
+        """Return the number of questions over the whole horizon."""
         return self.questions_per_month * self.horizon_months
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study: `study.json` is this record as JSON. `level`: that of its tests, after correction."""
+    """A whole study; `study.json` is this record as JSON. `level`: the significance level of its tests after
+    correction.
+    """
 
     study: str
     task: str
@@ -529,30 +543,32 @@ class StudyResult(Shown):
     over_time: OverTime | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in `study.json`; no word of a sample where all rows were used, of an audit that was not made, or of time where rows have none."""
+        """Return the form of `study.json`, without parts that do not apply: sample, audit, time."""
         optional = ("sample", "audit", "over_time")
         return {key: value for key, value in plain.items() if key not in optional or value is not None}
 
     @property
     def ran(self) -> bool:
-        """Whether any arm was measured; without one the study is not done."""
+        """True if any arm was measured; otherwise the study is not done."""
         return any(arm.status == "done" for arm in self.arms)
 
     @property
     def headline(self) -> str:
-        """The verdict's sentence."""
+        """Return the verdict's sentence."""
         return self.verdict.sentence
 
     def screen(self) -> Sequence[ShownRow]:
-        """One row for each arm; the rest stands in its attributes and in the report."""
+        """Return one row for each arm; the rest is in the attributes and in the report."""
         return [arm.row for arm in self.arms]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmDifference:
-    """An arm in two studies: its scores, and on the questions that both asked the mean of this minus the other, with its 95% interval.
+    """An arm in two studies: its scores, and the mean difference (this minus the other) on the questions of both, with
+    its 95% interval.
 
-    `questions`: how many those are; without any, and for macro-F1, which is no mean over questions, there is no difference.
+    `questions`: the number of common questions; without any, and for macro-F1, which is no mean over questions,
+    there is no difference.
     """
 
     arm: str
@@ -566,7 +582,9 @@ class ArmDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """Something that differs between two studies: a key of the task file, or what the studies rest on; empty where it is not stated."""
+    """A difference between two studies: a key of the task file, or an entry of the manifest; empty where one side does
+    not state it.
+    """
 
     what: str
     first: str
@@ -575,7 +593,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyComparison(Shown):
-    """Two studies of one metric. `arms`: differences are the first minus the second, paired on the questions that both asked."""
+    """The comparison of two studies with the same metric. `arms`: first minus second, paired on the questions of
+    both.
+    """
 
     first: str
     second: str
@@ -588,10 +608,10 @@ class StudyComparison(Shown):
 
     @property
     def headline(self) -> str:
-        """How many things changed from the second study to the first."""
+        """Return the number of changes from the second study to the first."""
         count = len(self.changes)
         return f"{self.first} and {self.second}: {count} thing{'s' * (count != 1)} changed"
 
     def screen(self) -> list[ShownRow]:
-        """One row for each arm."""
+        """Return one row for each arm."""
         return list(self.tables()["arms"])

@@ -1,4 +1,4 @@
-"""Results that show themselves: as text that fits a screen, as tables in a notebook, and as DataFrames by one call."""
+"""Base classes of results that display themselves: as text, as tables in a notebook, and as DataFrames."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ if TYPE_CHECKING:
     import pandas
 
 ShownRow = Mapping[str, Any]
-MOST_ROWS, MOST_COLUMNS, WIDEST, SCREEN = 20, 6, 48, 100  # of a repr, the last two in characters
+MOST_ROWS, MOST_COLUMNS, WIDEST, SCREEN = 20, 6, 48, 100  # limits of a repr; the last two in characters
 
 
 class Shown:
-    """What a verb returns: its plain fields are one table, and each list of records in it is another."""
+    """Base class of what the public functions return: its plain fields are one table, and each list of records is
+    another.
+    """
 
     __slots__ = ()
 
     @property
     def headline(self) -> str:
-        """The result in one sentence, where it has one."""
+        """Return the result in one sentence, if it has one."""
         return ""
 
     def tables(self) -> dict[str, list[ShownRow]]:
-        """Rows by the name of the field that holds them; the fields that are no lists are the one row of `result`."""
+        """Return the rows of each table by field name; the fields that are no lists are the single row of `result`."""
         from trimtab.base.codec import to_plain  # with it comes pydantic
 
         plain = to_plain(self)
@@ -40,7 +42,7 @@ class Shown:
         }
 
     def frames(self) -> dict[str, pandas.DataFrame]:
-        """Its tables as DataFrames; raises PackageError without pandas."""
+        """Return the tables as DataFrames. Raises PackageError without pandas."""
         try:
             import pandas
         except ImportError:
@@ -48,7 +50,7 @@ class Shown:
         return {name: pandas.DataFrame(rows) for name, rows in self.tables().items()}
 
     def screen(self) -> Sequence[ShownRow]:
-        """Its rows on a terminal, at most six columns wide: its plain fields, one a row, unless its kind says better."""
+        """Return the rows for a terminal, at most six columns wide; by default one plain field per row."""
         (fields,) = self.tables()["result"]
         return [{"": name, " ": value} for name, value in fields.items() if value not in ("", self.headline)][
             :MOST_ROWS
@@ -70,18 +72,18 @@ class Shown:
 
 
 class ShownRows(tuple[Any, ...], Shown):
-    """Several records of one kind, as a tuple that shows itself."""
+    """A tuple of records of one type that displays itself."""
 
     __slots__ = ()
 
     def tables(self) -> dict[str, list[ShownRow]]:
-        """One table: a row for each record."""
+        """Return one table with a row for each record."""
         from trimtab.base.codec import to_plain
 
         return {"result": [{"count": len(self)}], "rows": [dict(flattened("", to_plain(row))) for row in self]}
 
     def screen(self) -> Sequence[ShownRow]:
-        """The first rows, by their first columns."""
+        """Return the first rows with their first columns."""
         rows = self.tables()["rows"]
         names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
         names = names[:MOST_COLUMNS]
@@ -89,7 +91,7 @@ class ShownRows(tuple[Any, ...], Shown):
 
     @property
     def headline(self) -> str:
-        """How many there are."""
+        """Return the number of records."""
         return f"{len(self)} row{'s' * (len(self) != 1)}"
 
     __repr__ = Shown.__repr__  # a tuple has its own
@@ -100,7 +102,7 @@ def _is_table(value: Any) -> bool:
 
 
 def flattened(before: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Nested objects by dotted keys; what is None is left out, a list is one value."""
+    """Yield nested values by dotted keys; None is left out, a list is one value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from flattened(f"{before}.{key}" if before else key, item)
@@ -109,7 +111,9 @@ def flattened(before: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def text_table(rows: Sequence[ShownRow]) -> str:
-    """Rows as plain text: the first column left, the others right, long cells cut; a column that nothing fills is left out."""
+    """Return rows as plain text: first column left-aligned, others right-aligned, long cells cut, empty columns left
+    out.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     texts = [{name: _text(row.get(name)) for name in names} for row in rows]
     filled = [name for name in names if any(row[name] for row in texts)]

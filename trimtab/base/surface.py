@@ -1,4 +1,6 @@
-"""Records of a published site: answers, pages, findings and results, shared by publishing, reports and the command line."""
+"""Records of a published site: answers, pages, findings and results, shared by publishing, reports and the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ SEVERITIES: tuple[Severity, ...] = ("blocks", "hinders", "note")
 class Fetched:
     """One HTTP answer of a site, or one file of a folder as it would be served.
 
-    `asked`: the address that was requested. `redirects`: the addresses between it and `url`, the last one, in their order. `headers`: by
-    name in small letters. `content`: the body, up to a limit. `cut`: there was more of it. `when`: the time of the answer.
+    `asked`: the address that was requested. `redirects`: the addresses between it and `url`, the last one, in their
+    order. `headers`: by name in small letters. `content`: the body, up to a limit. `cut`: there was more of it. `when`:
+    the time of the answer.
     """
 
     url: str
@@ -46,7 +49,9 @@ class Unfetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitemapEntry:
-    """A page that a sitemap names. `lastmod`: the date of its last change, as written there. `sitemap`: the address of the sitemap."""
+    """A page that a sitemap names. `lastmod`: the date of its last change, as written there. `sitemap`: the address of
+    the sitemap.
+    """
 
     url: str
     lastmod: str | None
@@ -57,9 +62,10 @@ class SitemapEntry:
 class Site:
     """A crawled site, or a folder as it would be served.
 
-    `origin`: scheme and host of its pages. `source`: the address or folder that was given. `robots`: its robots.txt, None if it could not
-    be fetched. `entries`: the pages that its sitemaps name. `pages`: every answer that is no redirect, errors included. `links`: by page,
-    the addresses on the same host that it links to. `redirects`: by requested address, the address that it led to.
+    `origin`: scheme and host of its pages. `source`: the address or folder that was given. `robots`: its robots.txt,
+    None if it could not be fetched. `entries`: the pages that its sitemaps name. `pages`: every answer that is no
+    redirect, errors included. `links`: by page, the addresses on the same host that it links to. `redirects`: by
+    requested address, the address that it led to.
     """
 
     origin: str
@@ -87,8 +93,8 @@ class PageHeading:
 class Dated:
     """A date that a page gives.
 
-    `place`: where it stands (`visible`, `json-ld`, `meta`, `sitemap`, `last-modified`). `written`: as it stands there. `when`: as a time,
-    None if it cannot be read.
+    `place`: where it stands (`visible`, `json-ld`, `meta`, `sitemap`, `last-modified`). `written`: as it stands there.
+    `when`: as a time, None if it cannot be read.
     """
 
     place: str
@@ -112,10 +118,11 @@ ElementKind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageElement:
-    """An element of a page that checks use: its text or address, cut to a few hundred characters, and its line in the HTML.
+    """An element of a page that checks use: its text or address, cut to a few hundred characters, and its line in the
+    HTML.
 
-    `image-without-alt`: an image of the main content without `alt` attribute. `typed-list`, `typed-table`: paragraphs or `pre` that draw
-    a list or a table with characters.
+    `image-without-alt`: an image of the main content without `alt` attribute. `typed-list`, `typed-table`: paragraphs
+    or `pre` that draw a list or a table with characters.
     """
 
     kind: ElementKind
@@ -127,12 +134,13 @@ class PageElement:
 class SitePage:
     """A parsed page: its metadata, structure and main text.
 
-    `text`: the main text in blocks, a blank line between two. `visible`: the whole visible text, a line for each block. `words`: the
-    number of words of `visible`. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the agent that they are for (`*` for
-    all); `data-nosnippet: N` for N elements with that attribute. `json_ld`: every object that parses. `broken_json_ld`: the others, as
-    written. `rendered`: the main text after scripts ran, None if the page was not rendered. `linked`: paragraphs and list items with a
-    link. `scripts`: the number of external scripts. `script_bytes`: the size of inline scripts. `unread`: why the page could not be read
-    within limits, else None.
+    `text`: the main text in blocks, a blank line between two. `visible`: the whole visible text, a line for each block.
+    `words`: the number of words of `visible`. `directives`: of `meta name=robots` and the header X-Robots-Tag, by the
+    agent that they are for (`*` for all); `data-nosnippet: N` for N elements with that attribute. `json_ld`: every
+    object that parses. `broken_json_ld`: the others, as written. `rendered`: the main text after scripts ran, None if
+    the page was not rendered. `linked`: paragraphs and list items with a link. `scripts`: the number of external
+    scripts. `script_bytes`: the size of inline scripts. `unread`: why the page could not be read within limits, else
+    None.
     """
 
     url: str
@@ -163,7 +171,8 @@ class SitePage:
 class SurfaceFinding:
     """One fact about a site: the name of the check, its severity, the evidence as it stands there, and what to do.
 
-    `page`: an address, or the site's origin for a fact about the whole site. `line`: of the page's HTML or of robots.txt, else None.
+    `page`: an address, or the site's origin for a fact about the whole site. `line`: of the page's HTML or of
+    robots.txt, else None.
     """
 
     page: str
@@ -178,8 +187,8 @@ class SurfaceFinding:
 class AgentAccess:
     """The pages that an assistant's agent may read: `allowed` of `pages`.
 
-    `decided_by`: by line of robots.txt, the number of pages that it forbids. `obeys`: the vendor says that the agent obeys robots.txt.
-    `source`, `checked`: the vendor's page, and the date on which it was checked.
+    `decided_by`: by line of robots.txt, the number of pages that it forbids. `obeys`: the vendor says that the agent
+    obeys robots.txt. `source`, `checked`: the vendor's page, and the date on which it was checked.
     """
 
     agent: str
@@ -195,10 +204,11 @@ class AgentAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentVisits:
-    """The visits of one agent in access logs: requests, their number by status, and the number of different pages that it got.
+    """The visits of one agent in access logs: requests, their number by status, and the number of different pages that
+    it got.
 
-    `verified`: the number of requests from the vendor's published address ranges, None if no ranges of it were given. `first`, `last`: the
-    times of its first and last request.
+    `verified`: the number of requests from the vendor's published address ranges, None if no ranges of it were given.
+    `first`, `last`: the times of its first and last request.
     """
 
     agent: str
@@ -216,8 +226,8 @@ class AgentVisits:
 class LogSummary:
     """A summary of access logs: the number of lines, how many of them could not be read, and the visits of each agent.
 
-    `first`, `last`: the times of the first and last request. `never_read`: pages of the site that no agent for search or for users got;
-    empty if no site was given.
+    `first`, `last`: the times of the first and last request. `never_read`: pages of the site that no agent for search
+    or for users got; empty if no site was given.
     """
 
     lines: int
@@ -232,8 +242,8 @@ class LogSummary:
 class SurfaceChanges:
     """The differences between two audits of a site: new findings, and findings that are gone.
 
-    `since`, `pages_before`: the time and the number of pages of the earlier audit. `agents`: a sentence for each agent whose share of
-    readable pages changed.
+    `since`, `pages_before`: the time and the number of pages of the earlier audit. `agents`: a sentence for each agent
+    whose share of readable pages changed.
     """
 
     since: datetime
@@ -247,9 +257,9 @@ class SurfaceChanges:
 class SurfaceAudit(Shown):
     """The result of an audit of a site: who may read it, and findings by severity. There is no total score.
 
-    `pages`, `unfetched`: the number of pages, and of addresses that were not fetched. `notes`: facts about the site that are no faults.
-    `logs`: the summary of the access logs, `changes`: the differences from the earlier audit; None if none was given. `page`: the file of
-    its HTML page.
+    `pages`, `unfetched`: the number of pages, and of addresses that were not fetched. `notes`: facts about the site
+    that are no faults. `logs`: the summary of the access logs, `changes`: the differences from the earlier audit; None
+    if none was given. `page`: the file of its HTML page.
     """
 
     origin: str
@@ -297,8 +307,8 @@ class SurfaceAudit(Shown):
 class SurfaceQuestion:
     """A question as people ask it, and the file or store that it was read from (`source`).
 
-    `demand`: how often it was asked or shown there (impressions, searches, tickets), None if the source does not say. `references`: right
-    answers, `page`: the page that should answer, if the source gives them.
+    `demand`: how often it was asked or shown there (impressions, searches, tickets), None if the source does not say.
+    `references`: right answers, `page`: the page that should answer, if the source gives them.
     """
 
     text: str
@@ -312,11 +322,12 @@ class SurfaceQuestion:
 class CoveredQuestion:
     """A question asked of a simulated assistant, and whether the publisher's own pages answer it (`status`).
 
-    `page`, `span`: the page, and its words that show the status; `owner`: whose page it is. `rank`: that of the first own passage that
-    answers the question, None if none was retrieved. `cited`: the answer cites an own page. `engine`, `date`: the simulated assistant, and
-    the day. `answer`: its text with numbered sources. `share`: the share of its words that cite own pages; `adjusted_share`: the same with
-    earlier words weighing more. `supported`: the share of own citations whose passage supports what cites it, None without a citation.
-    `labelled`: the right passage is known from a label.
+    `page`, `span`: the page, and its words that show the status; `owner`: whose page it is. `rank`: that of the first
+    own passage that answers the question, None if none was retrieved. `cited`: the answer cites an own page. `engine`,
+    `date`: the simulated assistant, and the day. `answer`: its text with numbered sources. `share`: the share of its
+    words that cite own pages; `adjusted_share`: the same with earlier words weighing more. `supported`: the share of
+    own citations whose passage supports what cites it, None without a citation. `labelled`: the right passage is known
+    from a label.
     """
 
     question: str
@@ -341,10 +352,11 @@ class CoveredQuestion:
 class GroupCoverage:
     """The figures of a group of questions with similar meaning, with 95% intervals over its questions.
 
-    `demand`: the sum over its questions, None if none has any. `stability`: the mean Jaccard index with the most similar group when a
-    fifth of the questions is left out (Hennig 2007): from .75 on a group is stable, below .6 it is not one; None for all questions.
-    Shares of questions: `found`, a right own passage is retrieved; `top`, it is the first; `cited`, an own page is cited; `answered`, by
-    status. `share`: the mean of the questions' `adjusted_share`. `statuses`: the number of questions by status.
+    `demand`: the sum over its questions, None if none has any. `stability`: the mean Jaccard index with the most
+    similar group when a fifth of the questions is left out (Hennig 2007): from .75 on a group is stable, below .6 it is
+    not one; None for all questions. Shares of questions: `found`, a right own passage is retrieved; `top`, it is the
+    first; `cited`, an own page is cited; `answered`, by status. `share`: the mean of the questions' `adjusted_share`.
+    `statuses`: the number of questions by status.
     """
 
     group: str
@@ -361,7 +373,9 @@ class GroupCoverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedAgreement:
-    """The agreement of the simulation with real answers that the user collected: Spearman's correlation over questions, 95% interval."""
+    """The agreement of the simulation with real answers that the user collected: Spearman's correlation over questions,
+    95% interval.
+    """
 
     source: str
     questions: int
@@ -372,7 +386,9 @@ class ObservedAgreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageChange:
-    """A question whose status differs from that in an earlier result; None if it was not asked then, or is not asked now."""
+    """A question whose status differs from that in an earlier result; None if it was not asked then, or is not asked
+    now.
+    """
 
     question: str
     before: CoverageStatus | None
@@ -381,11 +397,12 @@ class CoverageChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfaceCoverage(Shown):
-    """The result of asking a simulated assistant the questions of people: which ones it answers from the publisher's own pages.
+    """The result of asking a simulated assistant the questions of people: which ones it answers from the publisher's
+    own pages.
 
     `limits`: what the simulation cannot say about a real assistant. `k`: the number of passages that an answer is written from.
     `overall`: the figures of all questions, with intervals by group. `obeyed`: the share of answers that followed an instruction planted
-    in a passage. `since`: the date of the earlier result that `changes` compares with.
+    in a passage; None where answers are sentences of the passages. `since`: the date of the earlier result that `changes` compares with.
     """
 
     source: str
@@ -401,7 +418,7 @@ class SurfaceCoverage(Shown):
     groups: tuple[GroupCoverage, ...]
     questions: tuple[CoveredQuestion, ...]
     findings: tuple[SurfaceFinding, ...]
-    obeyed: Estimate
+    obeyed: Estimate | None
     observed: ObservedAgreement | None = None
     since: str | None = None
     changes: tuple[CoverageChange, ...] = ()
@@ -412,7 +429,8 @@ class SurfaceCoverage(Shown):
     def headline(self) -> str:
         """Return the number of questions with each status, in one line."""
         counts = ", ".join(f"{self.overall.statuses.get(status, 0):,} {status}" for status in COVERAGE_STATUSES)
-        return f"{self.source}: {len(self.questions):,} questions to a simulated assistant ({self.engine}, {self.date}): {counts}"
+        assistant = f"a simulated assistant ({self.engine}, {self.date})"
+        return f"{self.source}: {len(self.questions):,} questions to {assistant}: {counts}"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return one row for all questions and one for each group of several, in the order of `groups`."""
@@ -436,7 +454,9 @@ def _with_interval(found: Estimate) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotedFact:
-    """A sentence word for word, its document and the headings above it, and the probability that it answers the question."""
+    """A sentence word for word, its document and the headings above it, and the probability that it answers the
+    question.
+    """
 
     question: str
     quote: str
@@ -447,11 +467,13 @@ class QuotedFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentBrief:
-    """A brief for a group of questions that is not answered: what to write about, with quoted facts, and no text for publication.
+    """A brief for a group of questions that is not answered: what to write about, with quoted facts, and no text for
+    publication.
 
-    `priority` = demand × gap × evidence. Each is a share: of all demand (of all questions if no demand is known); of the group's
-    questions, those not answered (partly counts half); of these, those that a document at hand answers. `page`: the own page that should
-    answer, None if no own page is near. `competing`: other own pages retrieved for the same questions.
+    `priority` = demand × gap × evidence. Each is a share: of all demand (of all questions if no demand is known); of
+    the group's questions, those not answered (partly counts half); of these, those that a document at hand answers.
+    `page`: the own page that should answer, None if no own page is near. `competing`: other own pages retrieved for the
+    same questions.
     """
 
     group: str
@@ -471,7 +493,9 @@ class ContentBrief:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfacePlan(Shown):
-    """A plan of which questions to answer next: a brief for each group that is not answered, the highest priority first."""
+    """A plan of which questions to answer next: a brief for each group that is not answered, the highest priority
+    first.
+    """
 
     source: str
     engine: str
@@ -486,7 +510,8 @@ class SurfacePlan(Shown):
     def headline(self) -> str:
         """Return how many groups want work, and for how many the facts are at hand."""
         ready = sum(one.evidence > 0 for one in self.briefs)
-        return f"{self.source}: {len(self.briefs):,} groups of questions want work; for {ready:,} of them facts are at hand"
+        groups = f"{len(self.briefs):,} groups of questions want work"
+        return f"{self.source}: {groups}; for {ready:,} of them facts are at hand"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return one row for each brief."""
@@ -505,11 +530,12 @@ class SurfacePlan(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """One figure of an edited page compared with the present one, paired by question, while a share of competitors adopts the edit.
+    """One figure of an edited page compared with the present one, paired by question, while a share of competitors
+    adopts the edit.
 
-    `adoption`: that share. `difference`: edited minus present, with the 95% interval. `p`: two-sided, adjusted over all outcomes (Holm
-    1979). `p_not_worse`: one-sided, of "worse by the margin or more". `smallest`: the smallest difference that these questions show with
-    80% power.
+    `adoption`: that share. `difference`: edited minus present, with the 95% interval. `p`: two-sided, adjusted over all
+    outcomes (Holm 1979). `p_not_worse`: one-sided, of "worse by the margin or more". `smallest`: the smallest
+    difference that these questions show with 80% power.
     """
 
     outcome: str
@@ -529,9 +555,9 @@ class TrialOutcome:
 class SurfaceTrial(Shown):
     """The effect of an edit on how a simulated assistant finds and cites the publisher.
 
-    `placebo`: the outcomes of the present page against itself, under other seeds. `verdict`: on the share of the answer that cites own pages, at no adoption;
-    "not shown" if the placebo differs. `touched`: the number of questions for which a passage of an edited page is retrieved, before or
-    after.
+    `placebo`: the outcomes of the present page against itself, under other seeds. `verdict`: on the share of the
+    answer that cites own pages, at no adoption; "not shown" if the placebo differs. `touched`: the number of
+    questions for which a passage of an edited page is retrieved, before or after.
     """
 
     source: str
@@ -554,8 +580,9 @@ class SurfaceTrial(Shown):
         """Return the verdict in one sentence."""
         first = self.outcomes[0]
         return (
-            f"{', '.join(self.edits)}: {self.verdict} (share of the answer that cites {self.source}: {first.present:.3f} → "
-            f"{first.edited:.3f}, difference {first.difference:+.3f}, 95% interval {first.low:+.3f} to {first.high:+.3f})"
+            f"{', '.join(self.edits)}: {self.verdict} (share of the answer that cites {self.source}: "
+            f"{first.present:.3f} → {first.edited:.3f}, difference {first.difference:+.3f}, "
+            f"95% interval {first.low:+.3f} to {first.high:+.3f})"
         )
 
     def screen(self) -> Sequence[ShownRow]:

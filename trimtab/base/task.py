@@ -1,4 +1,4 @@
-"""`trimtab.toml`: the task file, validated before anything is loaded."""
+"""Task file (`trimtab.toml`): loading and validation before any data or model is loaded."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from trimtab.base.grammar import (
     HEAD,
     JUDGED,
     REWARD,
-    is_name_of_the_grammar,
-    is_rewarded,
-    is_taught,
+    arm_from_name,
+    imitates_teacher,
+    is_grammar_name,
     is_trained,
+    learns_from_rewards,
     method_of,
-    named,
-    nearest,
+    nearest_name,
     shots_of,
 )
 from trimtab.base.records import Arm
@@ -52,16 +52,16 @@ from trimtab.base.validation_errors import as_input_error
 
 ARM_NAME = re.compile(r"[a-z0-9-]+")
 LONGEST_NAME = 64
-LEAST_ROWS = 10  # of a sample
+LEAST_ROWS = 10  # rows of a sample
 TASK_FILE = "trimtab.toml"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
-AT_RUN_TIME = ("file", "rows")  # fields of a task that stand in no file
+AT_RUN_TIME = ("file", "rows")  # fields of a task that are in no file
 
 
 class Task(Settings):
-    """A whole task file. `folder` is where it lies: paths in it are relative to that."""
+    """A validated task file. `folder`: where the file lies; paths in it are relative to that."""
 
     task: TaskTable
     data: DataTable
@@ -76,12 +76,12 @@ class Task(Settings):
     cost: CostTable = CostTable()
     upkeep: UpkeepTable = UpkeepTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
-    rows: int | None = Field(None, exclude=True)  # of the command line: so many rows are used, a sample of all splits
+    rows: int | None = Field(None, exclude=True)  # from the command line: the number of rows in a sample of all splits
 
     @model_validator(mode="before")
     @classmethod
-    def _named_after_its_folder(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        """A task without a name bears that of its folder."""
+    def _default_name(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """Name a task without a name after its folder."""
         own = tables.get("task")
         if not isinstance(own, dict) or "name" in own:
             return tables
@@ -90,30 +90,34 @@ class Task(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _arms_of_the_grammar(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        """`[arm.lora]` sets what the arm of that name leaves open: what it is, its name says, in the one spelling."""
+    def _expand_arm_tables(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """Complete each `[arm.NAME]` table whose name is of the grammar with what the name says, in canonical
+        spelling.
+        """
         own = tables.get("arm")
         if not isinstance(own, dict):
             return tables
-        return {**tables, "arm": dict(_with_what_it_is(name, table) for name, table in own.items())}
+        return {**tables, "arm": dict(_expanded_arm_table(name, table) for name, table in own.items())}
 
     @property
     def folder(self) -> Path:
-        """Where the task file lies."""
+        """Return the folder of the task file."""
         return self.file.parent
 
     def command(self, words: str) -> str:
-        """The command line that does `words` (`study --resume`) with this task file, for messages."""
+        """Return the command line that runs `words` (`study --resume`) with this task file, for messages."""
         return command(words, self.file)
 
     @property
     def metric(self) -> str:
-        """The metric, the kind's default when none is named."""
+        """Return the metric; the default of the task's kind if none is set."""
         return self.task.metric or {"classify": "accuracy", "answer": "contains", "generate": "rouge_l"}[self.task.kind]
 
     @property
     def budget_seconds(self) -> float | None:
-        """The study's budget in seconds of this machine, an amount of money by the price of its hour; None when there is none."""
+        """Return the study's budget in seconds of this machine, money converted by the hourly price; None without a
+        budget.
+        """
         amount = self.study.budget_amount
         if amount is None:
             return None
@@ -123,20 +127,22 @@ class Task(Settings):
         return number / self.cost.machine_hour.price * 3600 if self.cost.machine_hour else math.inf
 
     def seconds_of(self, fee: float) -> float:
-        """Seconds of the budget that a fee takes, in the task's currency: none where the budget is a time."""
+        """Return the seconds of the budget that a fee (in the task's currency) uses up; 0 if the budget is a time."""
         hour, amount = self.cost.machine_hour, self.study.budget_amount
         return fee / hour.price * 3600 if hour and amount and amount[1] not in SECONDS else 0.0
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The arms to compare: those named, or every one that the data allows."""
+        """Return the arms to compare: those named, or every arm that the data allows."""
         names = self.study.arms or default_arms(self)
         return tuple(parse_arm(name, self) for name in names)
 
 
-def _with_what_it_is(name: str, table: Any) -> tuple[str, Any]:
-    """A table under `arm`: with the weights, stages and context of its name, where that is of the grammar."""
-    meant = named(name) if isinstance(name, str) and is_name_of_the_grammar(name) else None
+def _expanded_arm_table(name: str, table: Any) -> tuple[str, Any]:
+    """Return an `[arm.NAME]` table completed with the weights, stages and context of its name, if that is of the
+    grammar.
+    """
+    meant = arm_from_name(name) if isinstance(name, str) and is_grammar_name(name) else None
     if meant is None or not isinstance(table, dict):
         return name, table
     weights = f"api-{meant.endpoint}" if meant.endpoint else meant.weights
@@ -145,22 +151,24 @@ def _with_what_it_is(name: str, table: Any) -> tuple[str, Any]:
 
 
 def toml_string(text: str) -> str:
-    """Quote `text` as a basic string of TOML, whose escapes are those of JSON but for the delete character."""
+    """Return `text` quoted as a basic TOML string, whose escapes are those of JSON except for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def command(words: str, file: Path) -> str:
-    """The command line that does `words` with the task file `file`, which goes without saying where it is the usual one, here."""
+    """Return the command line that runs `words` with the task file `file`, which is omitted if it is the default file
+    here.
+    """
     return f"trimtab {words}" + ("" if file == Path(TASK_FILE) else f" --task {shlex.quote(str(file))}")
 
 
 def name_after(folder: Path) -> str:
-    """A task's name made of its folder's."""
+    """Return a task name made from the folder's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "task"
 
 
 def default_arms(task: Task) -> tuple[str, ...]:
-    """Arms for a task file that names none."""
+    """Return the arms for a task file that names none."""
     arms = ["linear"] if task.task.kind == "classify" else []
     if task.data.examples or not task.data.documents:
         arms += ["prompt", "few-shot", "lora"]
@@ -172,30 +180,30 @@ def default_arms(task: Task) -> tuple[str, ...]:
 
 
 def parse_arm(name: str, task: Task) -> Arm:
-    """The arm that `name` stands for: `[arm.NAME]`, or a name of the grammar (`base/grammar.py`).
+    """Return the arm called `name`: an `[arm.NAME]` table, or a name of the grammar (`base/grammar.py`).
 
     Raises InputError when the name is not in the grammar, or the arm cannot run on this task.
     """
-    where: dict[str, Any] = {}  # a name that was typed on the command line stands in no file
+    where: dict[str, Any] = {}  # a name typed on the command line is in no file
     if name in (*task.study.arms, *task.arm):
         where = {"file": task.file, "field": "study.arms" if name in task.study.arms else f"arm.{name}"}
     try:
-        meant = None if name in task.arm else named(name)
+        meant = None if name in task.arm else arm_from_name(name)
         key = meant.name if meant else name
-        arm = own_arm(key, task.arm[key]) if key in task.arm else meant
+        arm = custom_arm(key, task.arm[key]) if key in task.arm else meant
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
     if arm is None:
-        near = nearest(name, (*task.arm, *(f"api-{key}" for key in task.api)))
+        near = nearest_name(name, (*task.arm, *(f"api-{key}" for key in task.api)))
         remedy = f"did you mean {near}?" if near else "use a method (lora, freeze, full), -docs, and + a context"
         raise InputError(f"unknown arm {name[:80]!r}", remedy, **where)
     _check_arm(arm, task, where)
     return arm
 
 
-def own_arm(name: str, table: ArmTable) -> Arm:
-    """The arm that an `[arm.NAME]` table stands for."""
+def custom_arm(name: str, table: ArmTable) -> Arm:
+    """Return the arm that an `[arm.NAME]` table defines."""
     api = table.weights.startswith("api-")
     return Arm(
         name=name,
@@ -208,7 +216,7 @@ def own_arm(name: str, table: ArmTable) -> Arm:
 
 
 def require_answers(arm: Arm, task: Task) -> None:
-    """Raise InputError for an arm that scores the answers of others and gives none."""
+    """Raise InputError for an arm that scores answers and gives none."""
     if REWARD in arm.stages:
         make = task.command(f"train {arm.name}")
         problem = f"arm {arm.name} answers nothing, it scores answers"
@@ -230,10 +238,10 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
     if set(JUDGED).intersection(arm.stages) and not task.data.preferences:
         problem = f"arm {arm.name} needs judged answers and there are none"
         raise InputError(problem, "set data.preferences, or leave the arm out", **where)
-    if is_taught(arm) and task.teacher == TeacherTable():
+    if imitates_teacher(arm) and task.teacher == TeacherTable():
         problem = f"arm {arm.name} needs a teacher and there is none"
         raise InputError(problem, "set model or api in [teacher], or leave the arm out", **where)
-    if task.task.kind == "classify" and is_rewarded(arm):
+    if task.task.kind == "classify" and learns_from_rewards(arm):
         problem = f"arm {arm.name} draws answers, and of a closed set the right label is known"
         raise InputError(problem, f"take {arm.weights}, which learns it directly", **where)
     if arm.weights == "extract" and task.task.kind == "classify":
@@ -251,20 +259,21 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
 def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> Task:
     """Read and validate a task file; a folder stands for the `trimtab.toml` in it.
 
-    `copy_of`: the task file that this is a copy of, beside which the data lie. Raises MissingError when there is none, InputError with the key at fault otherwise.
+    `copy_of`: the task file that this is a copy of, beside which the data lie. Raises MissingError if it is absent,
+    else InputError with the invalid key.
     """
     file = Path(path)
     if file.is_dir():
         file = file / TASK_FILE
     if not file.is_file():
-        raise MissingError(f"{file}: {_how_to_begin(file)}")
+        raise MissingError(f"{file}: {_no_task_file_remedy(file)}")
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 (from byte {error.start:,} on)", "save it as UTF-8", file=file) from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not valid TOML ({error})", "mend the line it names", file=file) from None
-    except ValueError:  # of Python's own: a whole number of thousands of digits, which names no line
+        raise InputError(f"not valid TOML ({error})", "correct the line it names", file=file) from None
+    except ValueError:  # Python's own error for an integer of thousands of digits, which names no line
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
@@ -281,7 +290,9 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> T
 
 
 def task_file_for(source: str | Path) -> Path:
-    """Where the task file of a folder, of a data file or of a Hugging Face dataset lies; raises MissingError for none of these."""
+    """Return the location of the task file for a folder, a data file or a Hugging Face dataset. Raises MissingError for
+    anything else.
+    """
     path = Path(source)
     if path.is_dir():
         return path / TASK_FILE
@@ -293,11 +304,13 @@ def task_file_for(source: str | Path) -> Path:
 
 
 def _check_names(tables: Mapping[str, Any], file: Path) -> None:
-    """Names of own arms and of endpoints, before what stands in their tables: `[arm.lora]` with a rank alone was meant as the arm lora."""
+    """Check the names of custom arms and endpoints before their tables: `[arm.lora]` with a rank alone is meant as the
+    arm lora.
+    """
     for field in ("arm", "api"):
         named_tables = tables.get(field)
         for name in named_tables if isinstance(named_tables, dict) else ():
-            known = field == "arm" and is_name_of_the_grammar(name)
+            known = field == "arm" and is_grammar_name(name)
             if not ARM_NAME.fullmatch(name.replace("+", "-") if known else name):
                 raise InputError(
                     f"name {name[:80]!r} has other characters than a-z, 0-9 and -", "rename it", file=file, field=field
@@ -310,10 +323,10 @@ def _check_names(tables: Mapping[str, Any], file: Path) -> None:
 
 
 def _check_settings(name: str, table: Any, file: Path) -> None:
-    """Refuse a table that says anew what the arm of its name is, and one of an arm that has nothing to set."""
+    """Refuse a table that contradicts the grammar name of its arm, and a table for an arm without settings."""
     where: dict[str, Any] = {"file": file, "field": f"arm.{name}"}
     try:
-        meant = named(name)
+        meant = arm_from_name(name)
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
         raise InputError(f"arm {name!r}: {problem}", remedy, **where) from None
@@ -325,8 +338,8 @@ def _check_settings(name: str, table: Any, file: Path) -> None:
         raise InputError(f"arm {name} has no settings", "take the table out", **where)
 
 
-def _how_to_begin(file: Path) -> str:
-    """What is missing where there is no task file, and what to do about it: never a command that would refuse too."""
+def _no_task_file_remedy(file: Path) -> str:
+    """Return what is missing without a task file and what to do; never a command that would fail too."""
     if not file.parent.is_dir():
         return "no such folder; check the path"
     others = sorted(file.parent.glob("*.toml"))
@@ -342,27 +355,29 @@ def _how_to_begin(file: Path) -> str:
 
 
 def with_budget(task: Task, budget: str) -> Task:
-    """The task with another budget; raises InputError for one that is neither a time such as 90s, 30m or 2h nor an amount of money at a price that is stated."""
+    """Return the task with another budget. Raises InputError unless it is a time such as 90s, 30m or 2h, or money at a
+    stated price.
+    """
     try:
         StudyTable(budget=budget)
     except ValidationError as error:
         problem, remedy = f"{budget!r} is neither a time nor an amount", "write it as 90s, 30m, 2h or 20 USD"
         raise InputError(problem, remedy, field="budget") from error
-    # a copy: what the file states stays told from what it leaves open
+    # a copy keeps the difference between keys that are set and defaults
     found = task.model_copy(update={"study": task.study.model_copy(update={"budget": budget})})
     _check_budget(found, field="budget")
     return found
 
 
 def with_rows(task: Task, rows: int | None) -> Task:
-    """The task on a sample of so many rows, None for all; raises InputError for fewer than there can be in three splits."""
+    """Return the task on a sample of `rows` rows, None for all. Raises InputError for fewer than three splits need."""
     if rows is not None and rows < LEAST_ROWS:
         raise InputError(f"{rows} rows make no study", f"name {LEAST_ROWS} or more", field="rows")
     return task.model_copy(update={"rows": rows})
 
 
 def with_arms(task: Task, names: Sequence[str]) -> Task:
-    """The task with these arms in place of its own; raises InputError for none, for one that is not known or named twice."""
+    """Return the task with other arms. Raises InputError for none, for an unknown one, and for one named twice."""
     parsed = [parse_arm(name, task) for name in names]
     for arm in parsed:
         require_answers(arm, task)
@@ -374,7 +389,7 @@ def with_arms(task: Task, names: Sequence[str]) -> Task:
 
 
 def check_task(task: Task) -> None:
-    """Refuse what can be seen to be wrong before anything is loaded: metric and kind, paths, arms, labels."""
+    """Refuse what is detectably wrong before anything is loaded: metric and kind, paths, arms, labels."""
     file, kind = task.file, task.task.kind
     if task.metric not in METRICS[kind]:
         raise InputError(
@@ -416,7 +431,7 @@ def check_task(task: Task) -> None:
 
 
 def _check_budget(task: Task, **where: Any) -> None:
-    """Refuse an amount of money where what it buys is not known."""
+    """Refuse a budget in money without the price of what it buys."""
     amount = task.study.budget_amount
     if amount is None or amount[1] in SECONDS:
         return
@@ -434,7 +449,7 @@ def _check_budget(task: Task, **where: Any) -> None:
 
 
 def _check_reward(task: Task) -> None:
-    """Refuse parts of the reward that have nothing to look at."""
+    """Refuse reward components without anything to compare with."""
     wanted = {
         "format": (bool(task.task.format), "task.format is not set", "set it"),
         "citation": (bool(task.data.documents), "there are no documents to cite", "set data.documents"),
@@ -450,12 +465,12 @@ def _check_reward(task: Task) -> None:
 
 
 def _check_teacher(task: Task) -> None:
-    """Refuse a teacher that is not there, or that is the student."""
+    """Refuse a teacher that is absent or is the student."""
     table, problem, remedy = task.teacher, "", ""
     if table.api is not None and table.api not in task.api:
         problem, remedy = f"there is no [api.{table.api[:80]}] table", "add it with url and model"
     if table.model is not None and (table.model, table.revision) == (task.base.model, task.base.revision):
-        problem = "the teacher is the base model itself, of which nothing can be learnt"
+        problem = "the teacher is the base model itself, from which nothing can be learnt"
         remedy = "name a better model, or an endpoint"
     if problem:
         raise InputError(problem, remedy, file=task.file, field="teacher")

@@ -1,4 +1,4 @@
-"""When a row is from: an ISO date or time, or a plain number (a year, seconds since 1970), kept as the text it is written in."""
+"""Times of rows: an ISO date or time, or a plain number (a year, seconds since 1970), kept as written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MONTH = re.compile(r"\d{4}-\d\d")
 
 
 def is_number(text: str) -> bool:
-    """True if a time is a plain number, and no date."""
+    """True if a time is a plain number, not a date."""
     try:
         return math.isfinite(float(text))
     except ValueError:
@@ -18,9 +18,11 @@ def is_number(text: str) -> bool:
 
 
 def moment(text: str) -> float:
-    """A time as a number, to be compared with others of its kind: of a date seconds since 1970 (UTC where no zone is given).
+    """Return a time as a number for comparison with others of its kind: for a date, seconds since 1970 (UTC without a
+    zone).
 
-    Raises ValueError for text that is neither a finite number nor an ISO date (2026-03, 2026-03-01) or time (2026-03-01T08:30).
+    Raises ValueError for text that is neither a finite number nor an ISO date (2026-03, 2026-03-01) or time
+    (2026-03-01T08:30).
     """
     if is_number(text):
         return float(text)

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a settings file, in one line of ours."""
+"""Conversion of pydantic's validation errors of a settings file into one-line InputErrors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def _nearest(name: str, known: list[str], otherwise: str) -> str:
 
 
 def as_input_error(error: ValidationError, settings: type[BaseModel], file: Path) -> InputError:
-    """The first problem of a ValidationError as one line: an unknown key before all else, as it may be one that is missing; then those.
+    """Return the first problem of a ValidationError as one line: unknown keys first (perhaps a misspelt required key),
+    then missing keys.
 
-    `settings` is the model that was validated, whose keys are known.
+    `settings`: the model that was validated, for its known keys.
     """
     problems = error.errors()
     first = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
@@ -34,17 +35,19 @@ def as_input_error(error: ValidationError, settings: type[BaseModel], file: Path
         remedy = _nearest(key, known, f"known keys: {', '.join(known)}")
         return InputError("unknown key", remedy, file=file, field=place)
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] == "value_error":  # our own sentence, the remedy in it
+    if first["type"] == "value_error":  # Trimtab's own message, which contains the remedy
         problem, _, remedy = message.partition("; ")
-        return InputError(problem, remedy or "mend it", file=file, field=place)
+        return InputError(problem, remedy or "correct it", file=file, field=place)
     found = repr(first["input"])
     found = found if len(found) <= 80 else f"{found[:80]}…"
     message = _WRITTEN.get(str(first["loc"][-1]), message) if first["type"] in _FORMS else message
-    return InputError(f"{_PLAIN.get(first['type'], message)} (found {found})", "mend the value", file=file, field=place)
+    return InputError(
+        f"{_PLAIN.get(first['type'], message)} (found {found})", "correct the value", file=file, field=place
+    )
 
 
 def _lacking(keys: list[str], file: Path) -> InputError:
-    """All that is missing in one line; with the table [task] its one required key is."""
+    """Return one error for all missing keys; of a missing table [task], its required key."""
     if len(keys) == 1 and "." in keys[0]:
         return InputError("required key is missing", "set it", file=file, field=keys[0])
     named = ["[task] with its kind" if key == "task" else key if "." in key else f"[{key}]" for key in keys]
@@ -52,7 +55,7 @@ def _lacking(keys: list[str], file: Path) -> InputError:
     return InputError(f"missing: {', '.join(named)}", f"{remedy} as trimtab init writes a task file", file=file)
 
 
-_CHOICE = re.compile(r"constrained-\w+|\w+\[.*\]")  # which of several types a value might have been: no key of the file
+_CHOICE = re.compile(r"constrained-\w+|\w+\[.*\]")  # the alternatives of a union type: not keys of the file
 _PLAIN = {
     "tuple_type": 'should be a list, as in ["one", "two"]',
     "model_type": "should be a table of its own, [section] or { key = value }",

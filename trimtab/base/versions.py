@@ -1,4 +1,6 @@
-"""Versions of arms as a registry keeps them, and the moves of the aliases that name them: what upkeep, reports and the server share."""
+"""Records of the registry: versions of arms, the moves of their aliases, and the evidence; shared by upkeep, reports
+and server.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from trimtab.base.show import Shown, ShownRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionScore:
-    """The score that a version was measured with, its 95% interval, and on how many questions by which metric."""
+    """The measured score of a version, its 95% interval, the number of questions and the metric."""
 
     value: float
     low: float
@@ -27,7 +29,7 @@ class VersionScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionBase:
-    """The base model of a version, its revision, and the SHA-256 of its weights; None where the arm uses no base."""
+    """The base model of a version, its revision, and the SHA-256 of its weights; None if the arm uses no base model."""
 
     model: str
     revision: str | None
@@ -38,9 +40,10 @@ class VersionBase:
 class Version(Shown):
     """An arm as it was registered; immutable. `number` is None only of what was not registered (a dry run).
 
-    `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes, `weights_sha256` of its trained
-    weights alone, `index_sha256` of its index; None where it has none. `task_sha256`, `data_sha256`, `split_sha256`, `documents_sha256`
-    and `judgements_sha256`: of what it was made from, as in the study's manifest. `sources`: rows by the source that they name.
+    `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes,
+    `weights_sha256` of its trained weights alone, `index_sha256` of its index; None where it has none. `task_sha256`,
+    `data_sha256`, `split_sha256`, `documents_sha256` and `judgements_sha256`: of what it was made from, as in the
+    study's manifest. `sources`: rows by the source that they name.
     """
 
     number: int | None
@@ -68,23 +71,24 @@ class Version(Shown):
 
     @property
     def headline(self) -> str:
-        """What it is in one line."""
+        """Return the version in one line."""
         named = "not registered" if self.number is None else f"version {self.number}"
         return f"{named}: {self.arm} of {self.task}, {self.scored}"
 
     @property
     def scored(self) -> str:
-        """Its score with the interval, in words."""
+        """Return the score with its interval, in words."""
         one = self.score
         return f"{one.metric} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,}" if one else "not measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateTest:
-    """One paired test of a gate: `claim` is what had to be shown of the candidate's score, `shown` whether it was.
+    """One paired test of a gate. `claim`: what had to be shown about the candidate's score; `shown`: True if it was.
 
-    `difference`: the candidate's mean score less production's over `questions` questions, with its 95% interval. `p`: one-sided, of the
-    claim being false, held against `level`; `look`: which study of the same questions this is, the last of so many.
+    `difference`: the candidate's mean score less production's over `questions` questions, with its 95% interval.
+    `p`: one-sided, of the claim being false, compared with `level`. `look`: how many studies, this one included,
+    have used the same questions.
     """
 
     claim: Literal["better", "not worse"]
@@ -103,8 +107,9 @@ class GateTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgetting:
-    """What general text costs the candidate's weights and production's: mean nats per token of `passages` passages, and the paired
-    difference with its 95% interval. Tuned weights whose loss rises have forgotten something that the task's questions do not ask for.
+    """Loss of the candidate's and of production's weights on general text: mean nats per token over `passages`
+    passages, and the paired difference with its 95% interval. A higher loss means that tuning lost something that
+    the task's questions do not test.
     """
 
     passages: int
@@ -117,10 +122,10 @@ class Forgetting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLatency:
-    """Milliseconds of a question alone, of candidate and production, and the limit that the candidate is held to.
+    """Latency of a single question in milliseconds, for candidate and production, and the candidate's limit.
 
-    With a limit in the task file `percentile` is 95 and `high` the upper 95% bound of the candidate's, None with too few timings.
-    Else it is 50, and the limit a multiple of production's. `fits` is None where that cannot be told.
+    With a limit in the task file `percentile` is 95 and `high` the upper 95% bound of the candidate's, None with too
+    few timings. Else it is 50, and the limit a multiple of production's. `fits` is None if that is unknown.
     """
 
     percentile: Literal[50, 95]
@@ -133,11 +138,11 @@ class GateLatency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRecord:
-    """What a comparison of a candidate with production found; `passed` None is "not shown", and never a pass.
+    """The result of comparing a candidate with production. `passed`: None is "not shown", and never a pass.
 
-    `old_test`: on the questions that production was measured on, None where none of them still holds; `new_test`: on questions that came
-    or changed since, None where there are none. `forgetting`: None where neither changes the base's weights. `reasons`: why it was not
-    passed, a sentence each.
+    `old_test`: on the questions that production was measured on, None where none of them still holds; `new_test`: on
+    questions that came or changed since, None where there are none. `forgetting`: None where neither changes the
+    base's weights. `reasons`: why it was not passed, a sentence each.
     """
 
     old_test: GateTest | None
@@ -150,9 +155,11 @@ class GateRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Move(Shown):
-    """One move of an alias: to which version and from which, when, by whom, why, and on what evidence; `from` in files.
+    """One move of an alias: to which version and from which, when, by whom, why, and on what evidence; called `from` on
+    disk.
 
-    `number` orders all moves of a registry as its database did, whatever the clocks said; None of one that was not made (a dry run).
+    `number` orders all moves of a registry as its database did, whatever the clocks said; None of one that was not
+    made (a dry run).
     """
 
     number: int | None
@@ -166,17 +173,24 @@ class Move(Shown):
     evidence: GateRecord | CanaryRecord | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it stands in files."""
+        """Return the on-disk form."""
         return {"from" if key == "previous" else key: value for key, value in plain.items()}
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """By its fields again."""
-        return {"previous" if key == "from" else key: value for key, value in plain.items()}
+        """Return the fields from the on-disk form; of the evidence in a row of registry version 1, whose content was
+        free, only `passed`.
+        """
+        fields = {"previous" if key == "from" else key: value for key, value in plain.items()}
+        evidence = fields.get("evidence")
+        if isinstance(evidence, Mapping) and "passed" in evidence and "reasons" not in evidence:
+            tests = dict.fromkeys(("old_test", "new_test", "forgetting", "latency"))
+            fields["evidence"] = {**tests, "passed": evidence["passed"]}
+        return fields
 
     @property
     def headline(self) -> str:
-        """What happened, in one line."""
+        """Return the move in one line."""
         before = f" (before: {self.previous})" if self.previous is not None else ""
         would = "would name" if self.number is None else "names"
         return f"{self.alias} {would} version {self.version}{before}"
@@ -184,7 +198,7 @@ class Move(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedVersion:
-    """A version in a list; `aliases`: those that name it now, `collected`: its files are gone."""
+    """A version in a list. `aliases`: those that point to it now. `collected`: its files were deleted."""
 
     version: int
     arm: str
@@ -198,7 +212,7 @@ class ListedVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lineage(Shown):
-    """From data to what is served: the versions of a task and every move of its aliases, the oldest first; `page` is where it was drawn."""
+    """The versions of a task and every move of its aliases, oldest first. `page`: the file of the drawing."""
 
     task: str
     versions: tuple[Version, ...]
@@ -208,18 +222,18 @@ class Lineage(Shown):
 
     @property
     def aliases(self) -> dict[str, int]:
-        """The version that each alias names now."""
+        """Return the version that each alias points to now."""
         return {move.alias: move.version for move in self.moves}
 
     @property
     def headline(self) -> str:
-        """How much there is of it."""
+        """Return the number of versions and moves, in words."""
         named = ", ".join(f"{alias} is {version}" for alias, version in self.aliases.items()) or "no alias"
         count = len(self.versions)
         return f"{count} version{'s' * (count != 1)} of {self.task}; {named}"
 
     def screen(self) -> Sequence[ShownRow]:
-        """One row for each version: the data it was made from, and the aliases that have named it."""
+        """Return one row for each version: the data it was made from, and the aliases that have pointed to it."""
         return [
             {
                 "version": one.number,
@@ -235,7 +249,9 @@ class Lineage(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Collected(Shown):
-    """What `gc` took, or would take: versions whose files go, how many files and bytes; `kept` are the versions that stay whole."""
+    """The result of `gc`, or its dry run: the versions whose files are deleted, with the number of files and bytes.
+    `kept`: versions that stay whole.
+    """
 
     dry_run: bool
     versions: tuple[int, ...]
@@ -245,7 +261,7 @@ class Collected(Shown):
 
     @property
     def headline(self) -> str:
-        """In one line."""
+        """Return the result in one line."""
         would = "would take" if self.dry_run else "took"
         count = len(self.versions)
         size = f"{self.bytes / 1e6:,.1f} MB"
@@ -254,7 +270,7 @@ class Collected(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """The version that an alias names, with its bundle in a folder of this machine: what a server loads."""
+    """The version that an alias points to, with its bundle in a local folder: what a server loads."""
 
     alias: str
     version: int

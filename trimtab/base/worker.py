@@ -1,6 +1,7 @@
-"""A process for work on input from strangers, which can be ended whatever it does: a line of JSON in, a line of JSON out.
+"""Subprocess for work on untrusted input, which can be killed at any time: one line of JSON in, one line of JSON out.
 
-`Worker` starts it and asks it; `answer_requests`, `limit_memory` and `limit_time` are for the process itself.
+`Worker` starts it and sends requests; `answer_requests`, `limit_memory` and `limit_time` are for the subprocess
+itself.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 
 
 class Worker:
-    """Started with what it is asked first; one that was ended for what it took is followed by another. Threads may share it.
+    """A subprocess that answers requests; one that was killed is replaced by a new one. Thread-safe.
 
-    `script` gets `arguments` and sets its own limits; `seconds` is until it is ended from here. It can import this package, of which it
-    should import little, so that it starts at once.
-    Each new process is told `first` before anything else, where that is not empty, and answers with a line when it is ready, within
-    `start_seconds`. No answer may be longer than `longest` bytes.
+    `script` gets `arguments` and sets its own limits; `seconds` is the time limit for a request, enforced from here.
+    It can import this package, but should import little of it, to start quickly. Each new process gets `first`
+    before anything else, unless empty, and answers with a line when it is ready, within `start_seconds`. No answer
+    may be longer than `longest` bytes.
     """
 
     def __init__(
@@ -44,15 +45,16 @@ class Worker:
         atexit.register(self.close)
 
     def ask(self, request: str, attached: bytes = b"", *, seconds: float | None = None) -> Any | None:
-        """The answer to one line and the bytes behind it; None where the process was ended, by its limits or from here.
+        """Return the answer to one line and the bytes after it; None if the process was killed, by its own limits or
+        from here.
 
-        `seconds` replaces those of the worker for this request.
+        `seconds` replaces the worker's limit for this request.
         """
         with self._lock:
             try:
                 process = self._running()
                 line = self._line(process, request, attached, seconds or self._seconds) if process else b""
-            except BaseException:  # what was asked is not answered yet: the next one must not read it
+            except BaseException:  # the request is not answered yet: the next one must not read its answer
                 self.close()
                 raise
             if line.endswith(b"\n"):
@@ -61,7 +63,7 @@ class Worker:
             return None
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process, whatever it is doing."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -71,7 +73,7 @@ class Worker:
                     pipe.close()
 
     def _running(self) -> subprocess.Popen[bytes] | None:
-        """The process, ready to be asked; None where it could not be started in time."""
+        """Return the process, ready for requests; None if it could not be started in time."""
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
@@ -80,8 +82,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": _with_this_package(os.environ.get("PYTHONPATH"))},
-            start_new_session=True,  # Ctrl-C is for the one who asks
+            env={**os.environ, "PYTHONPATH": _pythonpath(os.environ.get("PYTHONPATH"))},
+            start_new_session=True,  # Ctrl-C is for the parent process
         )
         is_ready = not self._first or self._line(process, self._first, b"", self._start_seconds).endswith(b"\n")
         return process if is_ready else None
@@ -102,19 +104,21 @@ class Worker:
             end.cancel()
 
 
-def _with_this_package(path: str | None) -> str:
-    """A PYTHONPATH that ends with the folder of this package: `-P` leaves out the current one, where it may have been found."""
+def _pythonpath(path: str | None) -> str:
+    """Return a PYTHONPATH that ends with the folder of this package: `-P` leaves out the current folder, where it may
+    have been found.
+    """
     return os.pathsep.join(filter(None, (path, str(Path(__file__).parents[2]))))
 
 
 def answer_requests(answer: Callable[[dict[str, Any], bytes], str]) -> None:
     """Answer requests from standard input until it ends.
 
-    A request is a line of JSON with `size`, `seconds` and `megabytes`, and `size` bytes after it: the process may take so much further
-    time and memory for it. `answer` gets both and returns the answer as one line of JSON.
+    A request is a line of JSON with `size`, `seconds` and `megabytes`, then `size` bytes: the process may use that
+    much more time and memory for it. `answer` gets both and returns the answer as one line of JSON.
     """
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not count as an answer
     for line in sys.stdin.buffer:
         request = json.loads(line)
         limit_memory(request["megabytes"], beyond_present=True)
@@ -124,7 +128,9 @@ def answer_requests(answer: Callable[[dict[str, Any], bytes], str]) -> None:
 
 
 def limit_memory(megabytes: int, *, beyond_present: bool = False) -> None:
-    """Limit the address space of this process, or what it may take beyond its present one; a system without such limits has none."""
+    """Limit the address space of this process, in total or beyond its present size; without effect on systems without
+    such limits.
+    """
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -136,7 +142,7 @@ def limit_memory(megabytes: int, *, beyond_present: bool = False) -> None:
 
 
 def limit_time(seconds: int) -> None:
-    """Let the system end this process after so many further seconds of processor time; a system without such limits does not."""
+    """Limit the further processor time of this process in seconds; without effect on systems without such limits."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,4 +1,4 @@
-"""`trimtab ask`."""
+"""The command `trimtab ask`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from trimtab.cli.options import (
     JsonOption,
     SignedByOption,
     TaskOption,
-    loaded_unless,
     split_source,
+    task_unless_bundle,
 )
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
     from trimtab.studies.ask import Conversation
 
-HELP = "A question and Enter; /new begins anew, /end or Ctrl-D ends."
+HELP = "Type a question and Enter; /new starts a new conversation, /end or Ctrl-D ends."
 
 
 def command(
@@ -35,7 +35,10 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[PATH] [QUESTION]",
-            help="The question in quotes; without one a conversation, or a question a line from a pipe. Of two arguments the first is the folder or file; one alone is so where it names one.",
+            help=(
+                "The question in quotes; without one a conversation, or one question per line from a pipe. Of "
+                "two arguments the first is the folder or file; a single argument is, if it exists."
+            ),
         ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,
@@ -44,16 +47,16 @@ def command(
     arm: Annotated[
         str | None,
         typer.Option(
-            "--arm", metavar="ARM", help="The winner of the newest study unless given, else rag, else prompt."
+            "--arm", metavar="ARM", help="The arm; by default the winner of the newest study, else rag, else prompt."
         ),
     ] = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question with its sources, hold a conversation, or answer what a pipe brings.
+    """Answer a question with its sources, hold a conversation, or answer the questions of a pipe.
 
-    Works as soon as there are documents, with no labels at all. In a conversation every question is asked with what was said before;
-    of a pipe each line is a question of its own, answered by a line of JSON with --json.
+    It needs documents, and no labels. In a conversation every question is asked with the turns before it;
+    in a pipe each line is a separate question, answered by a line of JSON with --json.
 
     \b
     Example:
@@ -68,7 +71,7 @@ def command(
         if len(asked) > 1:
             raise typer.BadParameter("several questions; write one, in quotes")
         question = asked[0] if asked else None
-        own = loaded_unless(bundle, signed_by, task, source)
+        own = task_unless_bundle(bundle, signed_by, task, source)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
         if question is not None:
@@ -88,7 +91,7 @@ def command(
 
 
 def _lines() -> Iterator[str]:
-    """The questions of a pipe, each as it comes; what is not UTF-8 is refused where it is asked."""
+    """Yield the questions of a pipe as they come; invalid UTF-8 is refused when the question is asked."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     for line in sys.stdin:
@@ -97,7 +100,7 @@ def _lines() -> Iterator[str]:
 
 
 def _talk(talk: Conversation, output: Output) -> None:
-    """Ask until there is nothing more to ask; Ctrl-C ends an answer, and at the prompt everything."""
+    """Hold a conversation until the user ends it; Ctrl-C stops an answer, and at the prompt the conversation."""
     typer.echo(f"{talk.task.task.name}, {talk.arm.name}. {HELP}", err=True)
     while True:
         try:
@@ -115,9 +118,9 @@ def _talk(talk: Conversation, output: Output) -> None:
             try:
                 result = talk.ask(question, lambda piece: typer.echo(visible(piece), nl=False))
             except KeyboardInterrupt:
-                stop_asked.clear()  # it was this answer that was to stop
+                stop_asked.clear()  # only this answer was to stop
                 typer.echo(" …")
-            except (InputError, RemoteError) as error:  # the next question may be answered, and what was said stays
+            except (InputError, RemoteError) as error:  # the next question may be answered; the conversation stays
                 typer.echo(f"trimtab: {visible(str(error))}", err=True)
             else:
                 typer.echo()

@@ -1,4 +1,4 @@
-"""`trimtab audit`."""
+"""The command `trimtab audit`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 def command(
     study: Annotated[
         str,
-        typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; the newest unless given."),
+        typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; by default the newest."),
     ] = "latest",
     n: Annotated[
         int,
-        typer.Option("--n", min=1, metavar="N", help="How many test questions; all arms' answers to each are judged."),
+        typer.Option("--n", min=1, metavar="N", help="Number of test questions; the answers of all arms are judged."),
     ] = 100,
-    page: Annotated[bool, typer.Option("--page", help="Ask on a page in the browser, on this machine alone.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Judge on a page in the browser, on this machine only.")] = False,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
-    """Let people say which answers of a study are right, and decide it anew by what they say.
+    """Let people judge which answers of a study are right, and decide the study again by their judgements.
 
-    Answers are shown without the name of their arm, one after the other; equal ones once. Type r for right, w for wrong, s to skip, u to
-    undo, q to stop: what was judged is kept, and the next call goes on there. From 60 questions on scores and differences are corrected for the
-    errors of the metric. Exits 1 while fewer are judged.
+    Answers are shown one by one, without the name of their arm; equal ones once. Type r for right, w for wrong, s to
+    skip, u to undo, q to stop: judgements are kept, and the next call goes on from there. From 60 questions on, scores
+    and differences are corrected for the errors of the metric. Exits 1 while fewer are judged.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def command(
       trimtab audit --page
     """
     with Output(as_json) as output:
-        from trimtab.cli.judging import ask, tell
+        from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.decision.audited import still_needed
         from trimtab.studies.audit import audit
 
@@ -50,9 +50,9 @@ def command(
         if page and session.pending:
             from trimtab.serving.audit_page import AuditPage
 
-            AuditPage(session).serve(tell)
+            AuditPage(session).serve(write_stderr)
         else:
-            ask(session)
+            ask_in_terminal(session)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):

@@ -1,4 +1,4 @@
-"""`trimtab canary`: one command a function."""
+"""The commands of `trimtab canary`, one function each."""
 
 from __future__ import annotations
 
@@ -8,51 +8,73 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AddressOption, ArtifactsOption, JsonOption, StoreOption, TaskOption, found
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AddressOption,
+    ArtifactsOption,
+    ByOption,
+    JsonOption,
+    StoreOption,
+    TaskOption,
+    existing_task,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from rich.console import Console
 
-    from trimtab.base.task import Task
-    from trimtab.measurement.user_comparison import UserOutcome
-    from trimtab.upkeep.canary import Canaries, CanaryForecast, CanaryStatus
+    from trimtab.upkeep.canary import CanaryForecast, CanaryStatus
 
-HELP = "A candidate beside production for a share of the users, promoted or rolled back by what they say."
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
+HELP = "Canaries: a candidate answers a share of the users, and is promoted or rolled back by their feedback."
 
 
 def start(
     version: Annotated[
-        int | None, typer.Option("--version", metavar="N", help="The candidate; what the alias candidate names.")
+        int | None,
+        typer.Option(
+            "--version", metavar="N", help="The candidate; by default the version that the alias candidate names."
+        ),
     ] = None,
-    share: Annotated[float, typer.Option("--share", metavar="S", help="Share of the users who get it.")] = 0.1,
+    share: Annotated[
+        float, typer.Option("--share", metavar="S", help="Share of the users who get the candidate.")
+    ] = 0.1,
     days: Annotated[
-        float, typer.Option("--days", metavar="N", help="After so many days without a result production stays.")
+        float, typer.Option("--days", metavar="N", help="Without a result after N days production stays.")
     ] = 14.0,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")] = "",
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")] = "",
     by: ByOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a candidate answer a share of the users, and say how many users it takes to show something.
+    """Start a canary: a candidate answers a share of the users. Prints how many users a result needs.
 
-    A running `trimtab serve --alias production` loads it beside within seconds. A user stays with one version. The canary
-    ends by itself: promoted, rolled back, or undecided at its deadline, where production stays.
+    A running `trimtab serve --alias production` loads it within seconds. A user stays with one version. The canary ends
+    by itself: promoted, rolled back, or undecided at its deadline, after which production stays.
 
     \b
     Example:
       trimtab canary start
       trimtab canary start --version 4 --share 0.2 --days 7
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        begun = own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_start
+
+        begun = canary_start(
+            existing_task(task, None),
+            version=version,
+            share=share,
+            days=days,
+            why=why,
+            by=by,
+            dry_run=dry_run,
+            address=registry,
+            artifacts=artifacts,
+            store=store,
+        )
         output.show(begun, lambda console: _draw(console, begun))
 
 
@@ -63,24 +85,26 @@ def status(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is known of the open canary, or how the last one ended; end it where that is due.
+    """Show the state of the open canary, or how the last one ended; end it if it is due.
 
-    Exits 1 where it ended and the candidate was not promoted.
+    Exits 1 if it ended and the candidate was not promoted.
 
     \b
     Example:
       trimtab canary status
       trimtab canary status --json
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        stands = own.status()
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_status
+
+        stands = canary_status(existing_task(task, None), address=registry, artifacts=artifacts, store=store)
         output.show(stands, lambda console: _draw(console, stands))
     if stands.record is not None and not stands.record.passed:
         raise typer.Exit(EXIT_NO)
 
 
 def stop(
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")],
     by: ByOption = None,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
@@ -94,30 +118,16 @@ def stop(
     Example:
       trimtab canary stop --why "a customer complained"
     """
-    with Output(as_json) as output, opened(found(task, None), registry, artifacts, store) as own:
-        record = own.stop(why, by)
+    with Output(as_json) as output:
+        from trimtab.cli.canary_functions import canary_stop
+
+        record = canary_stop(
+            existing_task(task, None), why=why, by=by, address=registry, artifacts=artifacts, store=store
+        )
         output.show(record, lambda console: _line(console, record.headline))
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
-
-
-def opened(task: Task, address: str | None, artifacts: str | None, store: str | None) -> Canaries:
-    """Open the canaries of a task, which read the judgements of its store."""
-    from trimtab.upkeep.canary import canaries
-
-    def judged(since: datetime) -> Iterator[UserOutcome]:
-        from trimtab.base.errors import MissingError
-        from trimtab.serving.feedback import store_of
-
-        try:
-            judgements = store_of(task, store, make=False)
-        except MissingError:
-            return
-        with judgements:
-            yield from judgements.outcomes(since)
-
-    return canaries(task, address, artifacts=artifacts, store=store, judged=judged)
 
 
 def _draw(console: Console, stands: CanaryStatus) -> None:
@@ -125,33 +135,36 @@ def _draw(console: Console, stands: CanaryStatus) -> None:
         _line(console, line)
 
 
-def _lines(stands: CanaryStatus) -> Iterator[str]:
-    yield stands.headline
-    evidence = stands.evidence
+def _lines(status_: CanaryStatus) -> Iterator[str]:
+    yield status_.headline
+    evidence = status_.evidence
     if evidence.quality is not None:
         yield f"right: {evidence.quality.figures}"
-    elif stands.record is None:
+    elif status_.record is None:
         yield "right: too few users with judgements or labels yet"
     if evidence.errors is not None:
-        yield f"failed: {evidence.errors.candidate:.2%} of the candidate's answers, {evidence.errors.production:.2%} of production's"
+        yield (
+            f"failed: {evidence.errors.candidate:.2%} of the candidate's answers, "
+            f"{evidence.errors.production:.2%} of production's"
+        )
     if (one := evidence.latency) is not None:
         yield (
             f"95th percentile: {one.candidate_p95_ms:,.0f} ms, production {one.production_p95_ms:,.0f} ms; "
             f"limit {one.limit_ms:,.0f} ms, which {one.slow:.1%} of the candidate's answers are over"
         )
-    if stands.forecast is not None:
-        yield from _forecast_lines(stands.forecast, stands)
+    if status_.forecast is not None:
+        yield from _forecast_lines(status_.forecast, status_)
 
 
-def _forecast_lines(forecast: CanaryForecast, stands: CanaryStatus) -> Iterator[str]:
-    share, margin = stands.canary.share, stands.canary.margin
-    most = "" if forecast.is_measured else " at most (nothing is known yet of how users differ)"
+def _forecast_lines(forecast: CanaryForecast, status_: CanaryStatus) -> Iterator[str]:
+    share, margin = status_.canary.share, status_.canary.margin
+    at_most = "" if forecast.is_measured else " at most (nothing is known yet of how users differ)"
 
     def users(count: int) -> str:
-        told = f"{count:,} users with a judgement or a label, {round(count * share):,} of them the candidate's{most}"
+        text = f"{count:,} users with a judgement or a label, {round(count * share):,} of them the candidate's{at_most}"
         if forecast.users_a_day:
-            told += f"; {count / forecast.users_a_day:,.0f} days at {forecast.users_a_day:.1f} such users a day"
-        return told
+            text += f"; {count / forecast.users_a_day:,.0f} days at {forecast.users_a_day:.1f} such users a day"
+        return text
 
     yield f"a difference of 0.1 is shown with 80% chance by {users(forecast.clear_harm)}"
     if forecast.margin is not None:

@@ -1,4 +1,4 @@
-"""`trimtab check`."""
+"""The command `trimtab check`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trimtab.cli.options import (
     RowsOption,
     SourceArgument,
     TaskOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trimtab.studies.check import CheckResult
 
 NoTimingOption = Annotated[
-    bool, typer.Option("--no-timing", help="Audit only: run no arm, and so predict no minutes and memory.")
+    bool, typer.Option("--no-timing", help="Audit only: run no arm, and predict no time and memory.")
 ]
 
 
@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Audit data and task before anything is trained.
 
-    Refused rows, duplicates, leakage and the smallest difference that the test set can show are printed first; then the
-    loss mask in colour, and predicted minutes and memory of each arm. Exits 1 when something must be mended first.
+    Prints refused rows, duplicates, leakage and the smallest difference that the test set can show; then the loss mask
+    in colour, and predicted time and memory of each arm. Exits 1 if something must be fixed first.
 
     \b
     Example:
@@ -53,15 +53,15 @@ def command(
       trimtab check tickets/ --json
     """
     with Output(as_json) as out:
-        own = loaded(task, source, input=input, label=label, output=output)
-        from trimtab.cli.check_page import draw_audit, draw_rest
+        own = resolve_task(task, source, input=input, label=label, output=output)
+        from trimtab.cli.check_page import draw_data_audit, draw_rest
         from trimtab.studies.check import check
 
         audits: list[CheckResult] = []
 
         def audited(audit: CheckResult) -> None:
             audits.append(audit)
-            out.draw(lambda console: draw_audit(audit, console))
+            out.draw(lambda console: draw_data_audit(audit, console))
 
         result = check(own, rows=rows, allow=allow or (), timing=not no_timing, audited=audited)
         out.show(result, lambda console: draw_rest(audits[0], result, console, own.command("study")))

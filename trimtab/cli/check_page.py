@@ -1,4 +1,4 @@
-"""What `check` prints on a terminal."""
+"""Draws the result of `trimtab check` on the terminal."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
     from trimtab.data.checks import Remark
     from trimtab.studies.check import CheckLine, CheckResult
 
-SHOWN = 5  # refused rows and overlaps listed one by one
-SHOWN_LABELS = 10
-SHOWN_TEXT = 1600  # characters of a run of the example that is only read
+MAX_LISTED = 5  # refused rows and overlaps that are listed
+MAX_LABELS = 10
+MAX_TEXT = 1600  # characters of an untrained part of the example
 _STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def draw(result: CheckResult, console: Console, study: str) -> None:
-    """Draw a check for a reader: what there is, what is wrong, what the model will see, what it will take.
+    """Draw a check: the data, its problems, the prompt that the model sees, and the predicted time.
 
     `study` is the command that comes next.
     """
-    draw_audit(result, console)
+    draw_data_audit(result, console)
     draw_rest(result, result, console, study)
 
 
-def draw_audit(result: CheckResult, console: Console) -> None:
-    """Draw what the rows alone tell."""
+def draw_data_audit(result: CheckResult, console: Console) -> None:
+    """Draw the part of a check that needs no model."""
     _draw_data(result, console)
     _draw_refused(result, result.refused, console)
     if result.overlaps:
-        _head(console, f"Overlap between splits: {len(result.overlaps)}")
-        for line in result.overlaps[:SHOWN]:
+        _print_heading(console, f"Overlap between splits: {len(result.overlaps)}")
+        for line in result.overlaps[:MAX_LISTED]:
             console.print(Text(line))
-    _head(console, "Remarks" if result.remarks else "No remarks")
+    _print_heading(console, "Remarks" if result.remarks else "No remarks")
     _draw_remarks(result.remarks, console)
 
 
 def draw_rest(audit: CheckResult, result: CheckResult, console: Console, study: str) -> None:
-    """Draw what the models tell, without what `draw_audit` has drawn of `audit`, and what comes next."""
+    """Draw the part that needs models, without what `draw_data_audit` has drawn of `audit`, and the next step."""
     _draw_refused(result, result.refused[len(audit.refused) :], console)
     if result.example:
         _draw_example(result, console)
@@ -77,37 +77,44 @@ def _draw_data(result: CheckResult, console: Console) -> None:
             Text(f"Judged answers: {', '.join(f'{count:,} {name}' for name, count in result.judged.items())}")
         )
     if result.labels:
-        shown = ", ".join(f"{label} {count}" for label, count in list(result.labels.items())[:SHOWN_LABELS])
-        more = len(result.labels) - SHOWN_LABELS
+        shown = ", ".join(f"{label} {count}" for label, count in list(result.labels.items())[:MAX_LABELS])
+        more = len(result.labels) - MAX_LABELS
         console.print(Text(f"Labels ({len(result.labels):,}): {shown}{f' and {more:,} more' if more > 0 else ''}"))
     for finding in result.private:
         console.print(
             Text(
-                f"Private data: {finding.count} {finding.kind} in {finding.rows} row{'s' * (finding.rows != 1)}, first {finding.places[0]}"
+                f"Private data: {finding.count} {finding.kind} in {finding.rows} "
+                f"row{'s' * (finding.rows != 1)}, first {finding.places[0]}"
             )
         )
     if result.smallest_difference is not None:
         points, count = 100 * result.smallest_difference, result.comparisons
-        power = f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on {GUESSED_DISCORDANCE:.0%} of questions)"
-        told = f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more questions."
-        few = f"are too few to show any difference between arms {power}."
-        console.print(Text(f"The {result.splits['test']:,} test questions {told if points < 90 else few}"))
+        power = (
+            f"(80% power, {count} comparison{'s' * (count > 1)}; assumed: arms differ on "
+            f"{GUESSED_DISCORDANCE:.0%} of questions)"
+        )
+        can_show = (
+            f"can show a difference of about {points:.0f} points between arms {power}; smaller ones need more "
+            "questions."
+        )
+        cannot_show = f"are too few to show any difference between arms {power}."
+        console.print(Text(f"The {result.splits['test']:,} test questions {can_show if points < 90 else cannot_show}"))
 
 
 def _draw_refused(result: CheckResult, refused: Sequence[Refusal], console: Console) -> None:
-    """Some of the rows and files that are not used, and how many there are in all."""
+    """Draw some of the refused rows and files, and their number."""
     for what, is_file in (("Rows not used", False), ("Files and sheets not read", True)):
         new = [one for one in refused if one.is_file == is_file]
         if new:
             count = sum(one.is_file == is_file for one in result.refused)
-            _head(console, f"{what}: {count:,} (all in .trimtab/refused.jsonl)")
-        for one in new[:SHOWN]:
+            _print_heading(console, f"{what}: {count:,} (all in .trimtab/refused.jsonl)")
+        for one in new[:MAX_LISTED]:
             place = one.file if one.is_file else f"{one.file}:{one.line}"
             console.print(Text(f"{place}: {one.reason}; {one.remedy}"))
 
 
 def _draw_example(result: CheckResult, console: Console) -> None:
-    _head(console, f"One training row as the arm {result.example_arm} reads it")
+    _print_heading(console, f"One training row as the arm {result.example_arm} reads it")
     plain = console.color_system is None or console.no_color
     key = "Between « and » is what it is trained to write." if plain else "Green is what it is trained to write."
     console.print(Text(f"Grey is only read. {key}" if not plain else f"{key} The rest is only read.", style="italic"))
@@ -121,7 +128,8 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     if tokens is not None:
         console.print(
             Text(
-                f"\nTokens of a row, the median (and most): prompt {tokens.prompt_median:.0f} ({tokens.prompt_longest:,}), "
+                f"\nTokens of a row, the median (and most): prompt {tokens.prompt_median:.0f} "
+                f"({tokens.prompt_longest:,}), "
                 f"answer {tokens.answer_median:.0f} ({tokens.answer_longest:,}); the model takes {tokens.context:,}"
             )
         )
@@ -129,33 +137,33 @@ def _draw_example(result: CheckResult, console: Console) -> None:
 
 def _draw_pieces(pieces: Sequence[CheckLine], console: Console, plain: bool) -> None:
     for piece in pieces:
-        text = f"«{piece.text}»" if plain and piece.trained else _middle_cut(piece.text)
+        text = f"«{piece.text}»" if plain and piece.trained else _elide_middle(piece.text)
         console.print(Text(text, style="bold green" if piece.trained else "dim"), end="")
     console.print()
 
 
 def _draw_plan(result: CheckResult, console: Console) -> None:
-    _head(console, "What a study will take, predicted from a few seconds of each arm")
+    _print_heading(console, "What a study will take, predicted from a few seconds of each arm")
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", no_wrap=True)
-    for name in ("minutes", "memory MB", *([f"cost {result.currency}"] if _priced(result) else [])):
+    for name in ("minutes", "memory MB", *([f"cost {result.currency}"] if _has_costs(result) else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for row in result.forecasts:
-        cost = [f"{row.cost:.2g}" if row.cost is not None else ""] if _priced(result) else []
+        cost = [f"{row.cost:.2g}" if row.cost is not None else ""] if _has_costs(result) else []
         minutes = "" if row.minutes is None else "<0.1" if row.minutes < 0.1 else f"{row.minutes:.1f}"
         memory = f"{row.memory_mb:,.0f}" if row.memory_mb is not None else ""
         table.add_row(Text(row.arm), minutes, memory, *cost, Text(row.left_out or row.problem or "", style="yellow"))
     console.print(table)
     if result.minutes is not None:
-        console.print(Text(_whole(result)))
+        console.print(Text(_total_sentence(result)))
     _draw_search(result, console)
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
 
 
 def _draw_search(result: CheckResult, console: Console) -> None:
-    """What every arm may try on dev, and for how long."""
+    """Draw what every arm may try on dev, and for how long."""
     searching = [row for row in result.forecasts if row.trials and not row.left_out]
     if not searching or not result.search_seconds:
         return
@@ -175,32 +183,32 @@ def _seconds(seconds: float) -> str:
     return f"{max(1, seconds):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _whole(result: CheckResult) -> str:
-    """How long a study takes, and how long without a budget that leaves arms out."""
+def _total_sentence(result: CheckResult) -> str:
+    """Return how long a study takes, and how long it would take without a budget."""
     planned = [row for row in result.forecasts if row.minutes is not None]
-    takes = _minutes(result.minutes or 0.0)
+    chosen_arms = _minutes(result.minutes or 0.0)
     if not any(row.left_out for row in planned):
-        return f"All together {takes}"
-    whole = _minutes(sum(row.minutes or 0.0 for row in planned))
-    fitting = "No arm fits the budget" if all(row.left_out for row in planned) else f"What fits takes {takes}"
-    return f"{fitting}; all arms would take {whole}"
+        return f"All together {chosen_arms}"
+    all_arms = _minutes(sum(row.minutes or 0.0 for row in planned))
+    fits_text = "No arm fits the budget" if all(row.left_out for row in planned) else f"What fits takes {chosen_arms}"
+    return f"{fits_text}; all arms would take {all_arms}"
 
 
 def _minutes(minutes: float) -> str:
     return "under a minute" if minutes < 1 else f"about {minutes:.0f} min"
 
 
-def _middle_cut(text: str) -> str:
-    """Long text, such as passages, by its beginning and end."""
-    if len(text) <= SHOWN_TEXT:
+def _elide_middle(text: str) -> str:
+    """Return a long text, such as passages, by its beginning and end."""
+    if len(text) <= MAX_TEXT:
         return text
-    half = SHOWN_TEXT // 2
+    half = MAX_TEXT // 2
     return f"{text[:half]} [… {len(text) - 2 * half:,} characters more …] {text[-half:]}"
 
 
-def _priced(result: CheckResult) -> bool:
+def _has_costs(result: CheckResult) -> bool:
     return any(row.cost is not None for row in result.forecasts)
 
 
-def _head(console: Console, text: str) -> None:
+def _print_heading(console: Console, text: str) -> None:
     console.print(Text(f"\n{text}", style="bold"))

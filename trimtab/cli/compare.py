@@ -1,4 +1,4 @@
-"""`trimtab compare`."""
+"""The command `trimtab compare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trimtab demo`."""
+"""The command `trimtab demo`."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def command(
     name: Annotated[
         BundledExample, typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface.")
     ] = BundledExample.handbook,
-    cut: Annotated[bool, typer.Option("--cut", help="A smaller part of it, done within minutes.")] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="A smaller part of the example, done within minutes.")] = False,
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="FOLDER", help="Where the example is copied to and worked in.")
+        Path | None,
+        typer.Option("--folder", metavar="FOLDER", help="The folder that the example is copied to and run in."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the main job on a bundled example; surface is a site, which is audited.
+    """Run a study on a bundled example; the example surface audits a site.
 
-    Exits 0 whatever the verdict is.
-    upkeep plays how an arm is kept true: documents change, drift is told, a refresh passes its gate, a canary promotes
-    it, and a bad version is taken back.
+    Exits 0 whatever the verdict is. The example upkeep shows how an arm is maintained: documents change, drift is
+    detected, a refresh passes its gate, a canary promotes it, and a bad version is rolled back.
 
     \b
     Example:
@@ -76,7 +76,7 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
         raise InputError("the audit of a site takes seconds and has no smaller part", "leave it out", field="--cut")
     from trimtab.base.display import Display
     from trimtab.base.progress import Progress
-    from trimtab.cli.surface import draw_audit
+    from trimtab.cli.surface import draw_site_audit
     from trimtab.cli.surface_coverage import draw_coverage
     from trimtab.publishing.demo import demo_surface
 
@@ -87,7 +87,7 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
         display.close()
 
     def draw(console: Console) -> None:
-        draw_audit(console, result.audit)
+        draw_site_audit(console, result.audit)
         console.print("")
         draw_coverage(console, result.coverage)
 

@@ -1,4 +1,4 @@
-"""`trimtab doctor`."""
+"""The command `trimtab doctor`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trimtab.cli.output import Output
 
 
 def command(as_json: JsonOption = False) -> None:
-    """Tell what this machine has and what is missing.
+    """Report what this machine has and what is missing.
 
-    Everything that is missing is named with the command that mends it; exits 1 when something is.
+    Everything that is missing is listed with the command that installs it. Exits 1 if something is missing.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`trimtab drift`."""
+"""The command `trimtab drift`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trimtab.cli.options import (
     JsonOption,
     StoreOption,
     TaskOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from trimtab.base.drift import DriftReport, UserJudgement
     from trimtab.base.task import Task
 
-SHOWN = 8  # documents and questions that are listed in the terminal; --json has all
+MAX_LISTED = 8  # documents and questions listed on the terminal; --json has all
 
 
 def command(
     after: Annotated[
-        int, typer.Option("--after", metavar="N", min=0, help="Leave out alarms of windows up to number N.")
+        int, typer.Option("--after", metavar="N", min=0, help="Ignore alarms of windows up to number N.")
     ] = 0,
     ask: Annotated[
-        bool, typer.Option("--ask", help="Ask questions whose passages changed again, with the documents as they are.")
+        bool, typer.Option("--ask", help="Ask questions whose passages changed again, with the present documents.")
     ] = False,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -48,11 +48,10 @@ def command(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether what is asked and answered in use has changed, since when, how sure that is, and what to do.
+    """Report whether questions and answers in use have drifted, since when, how certain that is, and what to do.
 
-    Windows of answers that serve kept are compared with the first ones of the version in production; labels are held
-    to the target, or to the measured score; documents to those that the version was made from. Exits 1 when something
-    must be done.
+    Windows of recorded answers are compared with the first ones of the version in production; labels with the target,
+    or with the measured score; documents with those that the version was made from. Exits 1 if something must be done.
 
     \b
     Example:
@@ -61,10 +60,10 @@ def command(
       trimtab drift --after 12 --json
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        own = resolve_task(task)
         from trimtab.upkeep.drift import drift
 
-        found = drift(
+        report = drift(
             task=own,
             after=after,
             ask=ask,
@@ -75,50 +74,52 @@ def command(
             judgements=_judgements(own, store),
             allow=allow or (),
         )
-        output.show(found, lambda console: _draw(found, console))
-    if found.must_act:
+        output.show(report, lambda console: _draw(report, console))
+    if report.must_act:
         raise typer.Exit(EXIT_NO)
 
 
 def _judgements(task: Task, store: str | None) -> list[UserJudgement]:
-    """Read what users said of single answers on the server's page, the oldest first."""
+    """Read the feedback of users on single answers, the oldest first."""
     from trimtab.base.drift import UserJudgement
-    from trimtab.serving.feedback import store_of
+    from trimtab.serving.feedback import open_feedback_store
 
-    with suppress(MissingError), store_of(task, store, make=False) as kept:
+    with suppress(MissingError), open_feedback_store(task, store, make=False) as store_open:
         return [
             UserJudgement(arm=one.answers[0].arm, version=one.answers[0].version, good=one.kind == "like")
-            for one in kept.of_single_answers()
+            for one in store_open.of_single_answers()
         ]
     return []
 
 
-def _draw(found: DriftReport, console: Console) -> None:
-    console.print("\n".join(_lines(found)), markup=False, highlight=False, soft_wrap=True)
+def _draw(report: DriftReport, console: Console) -> None:
+    console.print("\n".join(_lines(report)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines(found: DriftReport) -> Iterator[str]:
-    yield f"{found.arm}, version {found.version}: {found.answers:,} answers, in windows of {found.window:,}"
-    yield found.sentence
-    yield found.advice
-    if found.examples:
-        yield f"\nMost typical of the change, in window {found.examples[0].window}:"
-        yield from (f"  {_short(one.question)} → {_short(one.answer)}" for one in found.examples)
-    documents = found.documents or ()
-    for one in documents[:SHOWN]:
+def _lines(report: DriftReport) -> Iterator[str]:
+    yield f"{report.arm}, version {report.version}: {report.answers:,} answers, in windows of {report.window:,}"
+    yield report.sentence
+    yield report.advice
+    if report.examples:
+        yield f"\nMost typical of the change, in window {report.examples[0].window}:"
+        yield from (f"  {_short(one.question)} → {_short(one.answer)}" for one in report.examples)
+    documents = report.documents or ()
+    for one in documents[:MAX_LISTED]:
         gone = f", {one.passages:,} of its passages gone" if one.passages else ""
         yield f"{one.document}: {one.change}{gone}"
-    if len(documents) > SHOWN:
-        yield f"and {len(documents) - SHOWN:,} documents more"
-    for question in found.affected[:SHOWN]:
+    if len(documents) > MAX_LISTED:
+        yield f"and {len(documents) - MAX_LISTED:,} documents more"
+    for question in report.affected[:MAX_LISTED]:
         now = "" if question.now is None else f"; now: {_short(question.now)}"
-        yield f"  {_short(question.question)} → {_short(question.answer)}{now}  ({question.source}, {question.document})"
-    if found.windows:
-        promised = f"Without drift a false alarm comes once in {found.alarm_free:,} windows or more, as expected."
-        yield f"\n{promised} The next window lacks {found.missing:,} answers."
-    yield from found.notes
-    if found.page:
-        yield f"\nPage: {found.page}"
+        yield (
+            f"  {_short(question.question)} → {_short(question.answer)}{now}  ({question.source}, {question.document})"
+        )
+    if report.windows:
+        promised = f"Without drift a false alarm comes once in {report.alarm_free:,} windows or more, as expected."
+        yield f"\n{promised} The next window lacks {report.missing:,} answers."
+    yield from report.notes
+    if report.page:
+        yield f"\nPage: {report.page}"
 
 
 def _short(text: str, length: int = 100) -> str:

@@ -1,4 +1,4 @@
-"""`trimtab eval`."""
+"""The command `trimtab eval`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from trimtab.cli.options import (
     EightBitOption,
     JsonOption,
     TaskOption,
-    loaded,
-    one_arm,
+    required_arm,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
 
-class Held(StrEnum):
-    """The parts of the data that an arm can be scored on."""
+class HeldOutSplit(StrEnum):
+    """The splits that an arm can be scored on."""
 
     dev = "dev"
     test = "test"
@@ -31,10 +31,14 @@ class Held(StrEnum):
 def command(
     words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
-    split: Annotated[Held, typer.Option("--split", help="Scores on test are counted in the manifest.")] = Held.dev,
+    split: Annotated[
+        HeldOutSplit, typer.Option("--split", help="The split to score on; scores on test are counted in the manifest.")
+    ] = HeldOutSplit.dev,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="ID", help="Weights of this training run or study; the newest unless given."),
+        typer.Option(
+            "--run", metavar="ID", help="Use the weights of this training run or study; by default the newest."
+        ),
     ] = None,
     eight_bit: EightBitOption = False,
     allow: AllowOption = None,
@@ -43,7 +47,8 @@ def command(
 ) -> None:
     """Score one arm, with the 95% interval.
 
-    With --eight-bit it is asked twice, with its own weights and with weights of 8 bits: what these cost, with its interval, and gain.
+    With --eight-bit the arm answers twice, with its own weights and with 8-bit weights; the loss, its interval and the
+    speed-up are printed.
 
     \b
     Example:
@@ -53,8 +58,8 @@ def command(
       trimtab eval lora+rag --split test --eight-bit
     """
     with Output(as_json) as output:
-        source, arm = one_arm(words)
-        own = loaded(task, source)
+        source, arm = required_arm(words)
+        own = resolve_task(task, source)
         from trimtab.studies.eval import eval
 
         allowed = allow or ()

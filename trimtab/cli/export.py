@@ -1,4 +1,4 @@
-"""`trimtab export`."""
+"""The command `trimtab export`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, arm_at_most, found
+from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, existing_task, optional_arm
 from trimtab.cli.output import Output
 
 
-class Format(StrEnum):
-    """What an arm can be written as."""
+class ExportFormat(StrEnum):
+    """The formats that an arm can be exported to."""
 
     peft = "peft"
     merged = "merged"
@@ -24,10 +24,13 @@ class Format(StrEnum):
 
 def command(
     format: Annotated[
-        Format,
+        ExportFormat,
         typer.Option(
             "--format",
-            help="peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: the whole arm, for serve and ask.",
+            help=(
+                "peft: the adapter; merged: a model of transformers; gguf: for llama.cpp and Ollama; bundle: the "
+                "whole arm, for serve and ask."
+            ),
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new or empty folder.")],
@@ -35,19 +38,24 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[PATH] [ARM]",
-            help="A task file or its folder, if not the one here; the arm: the winner of the newest study unless given.",
+            help=(
+                "A task file or its folder, by default the one here; the arm, by default the winner of the "
+                "newest study."
+            ),
         ),
     ] = None,
     task: TaskOption = DEFAULT_TASK,
     quantize: Annotated[
         str | None,
         typer.Option(
-            "--quantize", metavar="TYPE", help="Of gguf: f32, f16 (the usual), bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."
+            "--quantize", metavar="TYPE", help="For gguf: f32, f16 (default), bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."
         ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="ID", help="Weights of this training run or study; the newest unless given."),
+        typer.Option(
+            "--run", metavar="ID", help="Use the weights of this training run or study; by default the newest."
+        ),
     ] = None,
     sign: Annotated[
         Path | None,
@@ -58,16 +66,17 @@ def command(
     questions: Annotated[
         int,
         typer.Option(
-            "--questions", min=1, metavar="N", help="Test questions that are asked of what was written, at most."
+            "--questions", min=1, metavar="N", help="Most test questions that are asked of the exported model."
         ),
     ] = 100,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write an arm as files that others load, and prove that they answer like the arm that was measured.
+    """Export an arm to files for other software, and verify that they answer like the measured arm.
 
-    Up to 100 test questions are asked of what was written, through PEFT, transformers or llama.cpp, fewer with --questions. Exits 1
-    where a loss of score is shown. The folder gets a model card (README.md) and the figures of the proof (proof.json).
+    Up to 100 test questions are asked of the exported model, through PEFT, transformers or llama.cpp, fewer with
+    --questions. Exits 1 if a loss of score is shown. The folder gets a model card (README.md) and the figures of the
+    verification (proof.json).
 
     \b
     Example:
@@ -76,8 +85,8 @@ def command(
       trimtab export --format bundle --out winner --sign key.pem
     """
     with Output(as_json) as output:
-        source, arm = arm_at_most(words or ())
-        own = found(task, source)
+        source, arm = optional_arm(words or ())
+        own = existing_task(task, source)
         from trimtab.studies.export import export
 
         result = export(

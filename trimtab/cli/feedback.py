@@ -1,4 +1,4 @@
-"""`trimtab feedback export`."""
+"""The command `trimtab feedback export`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, SourceArgument, StoreOption, TaskOption, found
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    JsonOption,
+    SourceArgument,
+    StoreOption,
+    TaskOption,
+    existing_task,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -16,24 +24,25 @@ if TYPE_CHECKING:
 
     from trimtab.serving.feedback_export import FeedbackExport
 
-HELP = "What users said of the answers, as rows to train on."
+HELP = "Feedback of users on the answers, as rows to train on."
 
 
-def export(
+def export_feedback(
     source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to; feedback/ beside the task file.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="The output folder; by default feedback/ beside the task file."),
     ] = None,
     store: StoreOption = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write judgements as rows that study and train take.
+    """Export feedback as rows for study and train.
 
-    Preferences become pairs, likes and dislikes answers judged alone, corrections both pairs and examples. A correction
-    of a question that a dev or test row asks is never an example. The lines of the task file that name the files are
-    printed. Exits 1 when there is nothing to write.
+    Preferences become pairs, likes and dislikes single judged answers, corrections both pairs and examples. A
+    correction of a dev or test question never becomes an example. The task-file lines that name the files are printed.
+    Exits 1 if there is nothing to export.
 
     \b
     Example:
@@ -41,7 +50,7 @@ def export(
       trimtab feedback export --store postgresql://trimtab@db.example/feedback --out judged/
     """
     with Output(as_json) as output:
-        own = found(task, source)
+        own = existing_task(task, source)
         from trimtab.serving.feedback_export import feedback_export
 
         result = feedback_export(own, out=out, store=store, allow=allow or ())
@@ -51,17 +60,17 @@ def export(
 
 
 def _draw(result: FeedbackExport, console: Console, serve: str) -> None:
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if not result.judgements:
-        say(f"no judgements yet; collect some on the page of: {serve}")
+        print_line(f"no judgements yet; collect some on the page of: {serve}")
         return
     for name, count in result.files.items():
-        say(f"{count:>7,} row{'s' * (count != 1)} {result.folder / name}")
+        print_line(f"{count:>7,} row{'s' * (count != 1)} {result.folder / name}")
     for reason, count in result.left_out.items():
-        say(f"{count:>7,} left out: {reason}")
+        print_line(f"{count:>7,} left out: {reason}")
     if result.lines:
-        say("\nUnder [data] of the task file:")
+        print_line("\nUnder [data] of the task file:")
         for line in result.lines:
-            say(f"  {line}")
+            print_line(f"  {line}")

@@ -1,4 +1,4 @@
-"""`trimtab init`."""
+"""The command `trimtab init`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trimtab.cli.output import Output
 def command(
     source: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="Where the data files are, one of them, or a Hugging Face dataset id."),
+        typer.Argument(metavar="PATH", help="The folder of the data files, one file, or a Hugging Face dataset id."),
     ] = ".",
     input: InputOption = None,
     label: LabelOption = None,
@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Write a commented trimtab.toml from the data files.
 
-    What was inferred from them is said; an existing file is never overwritten.
+    Prints what was inferred from them. An existing file is never overwritten.
 
     \b
     Example:
@@ -42,16 +42,16 @@ def command(
             out.raw(text)
         else:
             file = task_file_for(source)
-            then = 'ask "…"' if "examples = []" in text else "check"
-            told = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(then, file)}"
+            next_verb = 'ask "…"' if "examples = []" in text else "check"
+            message = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(next_verb, file)}"
             out.show(
                 {"file": file, "text": text},
-                lambda console: console.print(told, markup=False, highlight=False, soft_wrap=True),
+                lambda console: console.print(message, markup=False, highlight=False, soft_wrap=True),
             )
 
 
 def _base_models() -> str:
-    """What the base model of the new task file is for, and larger ones that fit this machine, a line each."""
+    """Return what the base model of the new task file is for, and larger models that fit this machine, one per line."""
     from trimtab.model.instruct import advice, free_memory, models_that_fit
 
     free = free_memory()

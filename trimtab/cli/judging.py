@@ -1,4 +1,4 @@
-"""Judging answers in the terminal: questions go to standard error, answers are one letter and Enter."""
+"""Judges answers on the terminal: questions go to standard error, replies are one letter and Enter."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from trimtab.base.sanitize import visible
 from trimtab.measurement.judging_session import Correct, Judgements, Judging
 
 
-def ask(session: Judgements, correct: Correct | None = None) -> None:
-    """Ask for every answer that is pending, until the end, or until somebody stops or closes the input; `correct` as for `Judging`."""
+def ask_in_terminal(session: Judgements, correct: Correct | None = None) -> None:
+    """Ask for a judgement of every pending answer, until the end, a stop, or the end of the input; `correct` as for
+    `Judging`."""
     judging = Judging(session, correct)
-    known = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
+    value_of = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
     keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)
     while judging.asked is not None:
         parts = "\n".join(f"{name + ':':11}{visible(' | '.join(texts))}" for name, texts in judging.asked.parts)
-        tell(f"\n{judging.place + 1} of {judging.count}\n{parts}")
-        said = ""
-        while not said:
-            said = known.get(_line(f"right or wrong? [{keys}] ", at_end="stop").casefold(), "")
-        judging.take(said, _line("the right answer: ", at_end="") if said == "answer" else "")
+        write_stderr(f"\n{judging.place + 1} of {judging.count}\n{parts}")
+        reply = ""
+        while not reply:
+            reply = value_of.get(_line(f"right or wrong? [{keys}] ", at_end="stop").casefold(), "")
+        judging.take(reply, _line("the right answer: ", at_end="") if reply == "answer" else "")
 
 
 def _line(question: str, *, at_end: str) -> str:
@@ -31,6 +32,6 @@ def _line(question: str, *, at_end: str) -> str:
     return line.strip() if line else at_end
 
 
-def tell(text: str) -> None:
+def write_stderr(text: str) -> None:
     """Write a line to standard error."""
     typer.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""`trimtab label`."""
+"""The command `trimtab label`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, resolve_task
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from trimtab.upkeep.labels import LabelSummary
 
 
-class Draw(StrEnum):
-    """How answers are drawn."""
+class DrawMethod(StrEnum):
+    """The ways to sample answers for labelling."""
 
     random = "random"
     uncertain = "uncertain"
@@ -33,29 +33,32 @@ def command(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="Rows with question, answer and probability, if known; else what serve kept."
+            metavar="[FILE]",
+            help="Rows with question, answer and, if known, probability; by default the answers that serve recorded.",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="How many answers of this draw.")] = 100,
+    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Number of answers of this draw.")] = 100,
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who labels; the user of this machine.")
     ] = None,
     draw: Annotated[
-        Draw | None,
-        typer.Option("--draw", help="At random, or more often where the arm is unsure; random unless given."),
+        DrawMethod | None,
+        typer.Option("--draw", help="Draw at random (default), or more often where the arm is uncertain."),
     ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Begin another draw, of what came since the last.")] = False,
-    page: Annotated[bool, typer.Option("--page", help="Ask on a page in the browser, on this machine alone.")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Ask nothing; show what the labels say so far.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start a new draw, of the answers since the last one.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Label on a page in the browser, on this machine only.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Ask nothing; print the estimate from the labels so far.")
+    ] = False,
     store: StoreOption = None,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
-    """Let people say which answers in use are right, and estimate the quality from that.
+    """Let people label which recorded answers are right, and estimate the quality in production.
 
-    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: what was said is
-    kept, and the next call goes on there. A second person labels the same answers with --by NAME; their agreement is
-    shown. Exits 1 with too few labels for an estimate.
+    Type r for right, w for wrong, a and then the right answer, c for cannot tell, u to undo, q to stop: labels are
+    kept, and the next call goes on from there. A second person labels the same answers with --by NAME; their agreement
+    is printed. Exits 1 with too few labels for an estimate.
 
     \b
     Example:
@@ -66,39 +69,39 @@ def command(
       trimtab label --estimate --json
     """
     with Output(as_json) as output:
-        own = loaded(task)
-        from trimtab.cli.judging import ask, tell
+        own = resolve_task(task)
+        from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.upkeep.labels import label
 
-        drawing: Drawing | None = "random" if draw is Draw.random else "uncertain" if draw else None
+        drawing: Drawing | None = "random" if draw is DrawMethod.random else "uncertain" if draw else None
         with label(file, task=own, questions=n, by=by, drawing=drawing, new=new, store=store) as session:
             if estimate:
                 pass
             elif page and session.pending:
                 from trimtab.serving.audit_page import AuditPage
 
-                AuditPage(session, session.correct).serve(tell)
+                AuditPage(session, session.correct).serve(write_stderr)
             else:
-                ask(session, session.correct)
+                ask_in_terminal(session, session.correct)
             result = session.finish()
         output.show(result, lambda console: _draw(result, console))
     if result.quality is None:
         raise typer.Exit(EXIT_NO)
 
 
-def _draw(found: LabelSummary, console: Console) -> None:
-    console.print("\n".join(_lines(found)), markup=False, highlight=False, soft_wrap=True)
+def _draw(summary: LabelSummary, console: Console) -> None:
+    console.print("\n".join(_lines(summary)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _lines(found: LabelSummary) -> Iterator[str]:
-    unsure = f", {found.unsure:,} that nobody can tell" if found.unsure else ""
-    yield f"{found.labels:,} of {found.answers:,} answers labelled{unsure}"
-    if found.unused:
-        yield f"{found.unused:,} labels wait for an answer drawn before them that is not labelled"
-    yield from _quality_lines("", found.quality)
-    for one in found.versions if len(found.versions) > 1 else ():
+def _lines(summary: LabelSummary) -> Iterator[str]:
+    unsure = f", {summary.unsure:,} that nobody can tell" if summary.unsure else ""
+    yield f"{summary.labels:,} of {summary.answers:,} answers labelled{unsure}"
+    if summary.unused:
+        yield f"{summary.unused:,} labels wait for an answer drawn before them that is not labelled"
+    yield from _quality_lines("", summary.quality)
+    for one in summary.versions if len(summary.versions) > 1 else ():
         yield from _quality_lines(f"{one.arm} ({one.version}): ", one.quality)
-    for pair in found.agreement:
+    for pair in summary.agreement:
         first, second = pair.labellers
         yield f"{first} and {second}: kappa {_figure(pair.kappa)}, they disagree on {pair.disagree} of {pair.kappa.n}"
 

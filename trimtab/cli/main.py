@@ -1,4 +1,4 @@
-"""The command `trimtab`: one verb a file beside this one, the heavy libraries imported only when a verb runs."""
+"""The command `trimtab`: each verb is a file beside this one; heavy libraries are imported only when a verb runs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from trimtab.base.errors import (
     EXIT_INTERRUPTED,
     NO_MEMORY,
     TrimtabError,
-    cannot_write,
-    in_words,
-    memory_ran_out,
+    is_out_of_memory,
+    is_write_failure,
+    os_error_message,
 )
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.sanitize import visible
@@ -62,13 +62,16 @@ EPILOG = (
     "With --json standard output is one JSON object, its `error` the line that says why where a verb failed; "
     "everything else goes to standard error."
 )
-# Raised for every wrong option, argument or verb; typer gives it no name of its own.
+# Raised for every wrong option, argument or verb; typer exports no name for it.
 WrongUse: Any = typer.BadParameter.__base__
 TYPER_INTERRUPTED = 130
 
 app = typer.Typer(
     name="trimtab",
-    help="Measures which is the lightest approach that does your task well enough: prompting, retrieval, fine-tuning or a blend.",
+    help=(
+        "Measures which is the lightest approach that does your task well enough: prompting, retrieval, "
+        "fine-tuning or a blend."
+    ),
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -79,34 +82,35 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for number in STOP_SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as it is below nohup
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupt)
-    sys.stdout, sys.stderr = (_writable(stream) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (_writable_stream(stream) for stream in (sys.stdout, sys.stderr))
     try:
-        code = app(_with_resume_value(given), prog_name="trimtab", standalone_mode=False)
-        code = EXIT_INTERRUPTED if code == TYPER_INTERRUPTED else code  # before a verb began
+        code = app(_with_resume_value(words), prog_name="trimtab", standalone_mode=False)
+        code = EXIT_INTERRUPTED if code == TYPER_INTERRUPTED else code  # interrupted before a verb began
     except WrongUse as error:
-        said = re.sub(r"\b(Value error, |Input (?=should))", "", error.format_message()).rstrip(".")
+        message = re.sub(r"\b(Value error, |Input (?=should))", "", error.format_message()).rstrip(".")
         verb = error.ctx.command_path if error.ctx else "trimtab"
-        _print_error(f"{said}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in given)
+        _print_error(f"{message}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in words)
         code = EXIT_BAD_INPUT
     sys.exit(code)
 
 
 def _interrupt(number: int, _: object) -> None:
-    def again(dropped: sys.UnraisableHookArgs) -> None:
+    def interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
         if dropped.exc_type is KeyboardInterrupt:
             threading.Timer(0.1, _thread.interrupt_main, (number,)).start()
 
     stop_asked.set()
-    sys.unraisablehook = again  # Python drops the next line in the callback of a weak reference
+    sys.unraisablehook = interrupt_again  # Python drops an exception raised in the callback of a weak reference
     raise KeyboardInterrupt
 
 
-def _writable(stream: TextIO | None) -> TextIO:
-    """A standard stream that takes any text: one that was closed leads nowhere, one that is not UTF-8 gets escapes."""
+def _writable_stream(stream: TextIO | None) -> TextIO:
+    """Return a standard stream that accepts any text: a closed one goes to the null device, one that is not UTF-8
+    escapes."""
     if stream is None:
         return open(os.devnull, "w")
     if isinstance(stream, io.TextIOWrapper):
@@ -126,11 +130,11 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a verb."""
+    """Parse the options before a verb."""
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """End in one line and an exit code, never in a traceback, unless TRIMTAB_DEBUG asks for it."""
+    """Return a command that ends with one line and an exit code instead of a traceback, unless TRIMTAB_DEBUG is set."""
 
     @functools.wraps(command)
     def guarded(**options: Any) -> None:
@@ -141,37 +145,37 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except (KeyboardInterrupt, Exception) as error:
-            message, code = _told(error)
+            message, code = _error_line(error)
             _print_error(message, code, _notes(error), as_json=options.get("as_json", False))
             raise typer.Exit(code) from error
 
     return guarded
 
 
-def _told(error: BaseException) -> tuple[str, int]:
-    """An error as one line, and the exit code."""
+def _error_line(error: BaseException) -> tuple[str, int]:
+    """Return an error as one line, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", EXIT_INTERRUPTED
     if isinstance(error, TrimtabError):
         return " ".join(str(error).splitlines()), error.exit_code
     if isinstance(error, OSError):
-        return in_words(error), EXIT_BAD_INPUT
+        return os_error_message(error), EXIT_BAD_INPUT
     found = " ".join(f"{type(error).__name__}: {error}".split())
-    if memory_ran_out(error):
+    if is_out_of_memory(error):
         return f"{NO_MEMORY}; study and train then go on with --resume", EXIT_BAD_INPUT
-    if cannot_write(error):
+    if is_write_failure(error):
         return f"{found}; make room, or work in a folder that can be written", EXIT_BAD_INPUT
     return f"internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", EXIT_BAD_INPUT
 
 
 def _notes(error: BaseException) -> Sequence[str]:
-    """The lines that an error of ours brings beside its own (PEP 678)."""
+    """Return the additional lines of one of our errors (PEP 678)."""
     return getattr(error, "__notes__", ()) if isinstance(error, TrimtabError) else ()
 
 
 def _print_error(message: str, code: int, notes: Sequence[str] = (), *, as_json: bool) -> None:
-    """One line on standard error, with notes below it; in JSON mode an object on standard output too."""
-    with suppress(OSError):  # the terminal may be gone; the exit code still tells
+    """Print one line on standard error, with notes below it; in JSON mode also an object on standard output."""
+    with suppress(OSError):  # the terminal may be gone; the exit code remains
         for line in (f"trimtab: {message}", *notes):
             typer.echo(visible(line), err=True)
     if as_json:
@@ -179,7 +183,7 @@ def _print_error(message: str, code: int, notes: Sequence[str] = (), *, as_json:
 
 
 def _with_resume_value(arguments: list[str]) -> list[str]:
-    """`--resume` may stand without an ID, before an option or a folder: it then means the newest."""
+    """Give `--resume` without an ID, before an option or a folder, the value `latest`."""
     pairs = itertools.pairwise([*arguments, "-"])
     return [
         f"{word}=latest" if word == "--resume" and (after.startswith("-") or "/" in after) else word
@@ -210,7 +214,7 @@ for _verb in (
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 
 _feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
-_feedback.command("export")(_guarded(feedback.export))
+_feedback.command("export")(_guarded(feedback.export_feedback))
 app.add_typer(_feedback, name="feedback")
 
 _traffic = typer.Typer(help=traffic.HELP, rich_markup_mode=None)

@@ -1,4 +1,5 @@
-"""What the verbs print: one JSON object, or tables for people; in JSON mode nothing else reaches standard output."""
+"""Output of the verbs: one JSON object, or tables for people; in JSON mode nothing else is written to standard
+output."""
 
 from __future__ import annotations
 
@@ -23,59 +24,60 @@ if TYPE_CHECKING:
     Render = Callable[[Console], object]
 
 
-def _plain(value: Any) -> Any:
-    from trimtab.base.codec import to_plain  # with it comes pydantic
+def _to_json(value: Any) -> Any:
+    from trimtab.base.codec import to_plain  # imports pydantic
 
     return to_plain(value)
 
 
-_OBEYED = re.compile("[\x7f-\x9f]")  # what JSON leaves as it is and some terminals take as the start of a sequence
+_CONTROL_CHARACTERS = re.compile("[\x7f-\x9f]")  # not escaped by JSON, but control sequences on some terminals
 
 
 class Output:
-    """Standard output of one verb. While it is open in JSON mode, whatever libraries print goes to standard error."""
+    """Standard output of a verb; while it is open in JSON mode, output of libraries goes to standard error."""
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
-        self._guard = contextlib.ExitStack()
+        self._redirect = contextlib.ExitStack()
         self._stdout = sys.stdout
 
     def __enter__(self) -> Output:
         if self._json:
-            self._guard.enter_context(contextlib.redirect_stdout(sys.stderr))
+            self._redirect.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._guard.close()
+        self._redirect.close()
 
     def raw(self, text: str) -> None:
         """Print `text` as it is."""
-        with self._writing():
+        with self._guard_writes():
             self._stdout.write(text if text.endswith("\n") else f"{text}\n")
 
     def show(self, result: Any, render: Render, *, indent: int | None = 2) -> None:
-        """Print `result` as one JSON object (without `indent` on one line), or let `render` draw it."""
+        """Print `result` as a JSON object (on one line without `indent`), or let `render` draw it."""
         if self._json:
             ascii_only = (self._stdout.encoding or "").lower() not in ("utf-8", "utf8")
-            text = json.dumps(_plain(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
-            return self.raw(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+            text = json.dumps(_to_json(result), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+            return self.raw(_CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         return self.draw(render)
 
     def draw(self, render: Render) -> None:
-        """Let `render` draw for a reader; in JSON mode nothing."""
+        """Let `render` draw for people; does nothing in JSON mode."""
         if not self._json:
-            with self._writing():
+            with self._guard_writes():
                 render(_console(self._stdout))
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A reader that has gone away is no fault; another one of standard output is raised, and nothing more is written there."""
+    def _guard_writes(self) -> Iterator[None]:
+        """Context manager: ignores a closed reader; after another error of standard output nothing more is written
+        there."""
         try:
             yield
             self._stdout.flush()
-        except SystemExit:  # how rich ends where the reader has gone away
+        except SystemExit:  # raised by rich if the reader has closed the pipe
             return
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
@@ -83,15 +85,15 @@ class Output:
                 raise OSError(error.errno, error.strerror, "standard output") from error
 
     def record(self, result: Any) -> None:
-        """Print one record: its fields, one a line."""
-        self.show(result, lambda console: console.print(_fields(_plain(result))))
+        """Print one record, one field per line."""
+        self.show(result, lambda console: console.print(_fields(_to_json(result))))
 
     def rows(self, name: str, results: Sequence[Any]) -> None:
         """Print records of one kind as a table; in JSON as the list `name`."""
-        self.show({name: results}, lambda console: console.print(_rows(name, [_plain(row) for row in results])))
+        self.show({name: results}, lambda console: console.print(_rows(name, [_to_json(row) for row in results])))
 
     def arm(self, result: ArmResult) -> None:
-        """Print what was measured of one arm."""
+        """Print the measured figures of one arm."""
 
         def render(console: Console) -> None:
             _show_arms(console, (result,))
@@ -101,12 +103,12 @@ class Output:
         self.show(result, render)
 
     def study(self, result: StudyResult) -> None:
-        """Print the table of arms, the verdict and where the report is."""
+        """Print the table of arms, the verdict, and the path of the report."""
 
         def render(console: Console) -> None:
             _show_arms(console, result.arms, result.trivial)
             if result.volume is not None and any(arm.cost for arm in result.arms):
-                console.print(_for_volume(result.volume), style="dim", markup=False, highlight=False)
+                console.print(_volume_sentence(result.volume), style="dim", markup=False, highlight=False)
             if result.sample is not None:
                 console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
             first, *others = result.verdict.sentence.splitlines()
@@ -123,9 +125,9 @@ class Output:
         def render(console: Console) -> None:
             for study, verdict in ((result.first, result.first_verdict), (result.second, result.second_verdict)):
                 console.print(f"{study}: {verdict}\n", markup=False, highlight=False)
-            console.print(_rows("arms", [_plain(arm) for arm in result.arms]))
+            console.print(_rows("arms", [_to_json(arm) for arm in result.arms]))
             if result.changes:
-                console.print(_rows("changes", [_plain(change) for change in result.changes]))
+                console.print(_rows("changes", [_to_json(change) for change in result.changes]))
             else:
                 console.print("Nothing that is known changed.", markup=False, highlight=False)
             if result.page:
@@ -134,7 +136,7 @@ class Output:
         self.show(result, render)
 
     def exported(self, result: Any) -> None:
-        """Print what the proof of an export found, a line a consumer, what could not be written, and where it lies."""
+        """Print the findings of an export's proof, one line per consumer, what could not be written, and the folder."""
 
         def render(console: Console) -> None:
             for proof in result.proofs:
@@ -147,7 +149,7 @@ class Output:
         self.show(result, render)
 
     def answer(self, result: Any, *, indent: int | None = 2) -> None:
-        """Print an answer and what it was given; JSON without `indent` is one line, for one of many."""
+        """Print an answer and its sources; JSON without `indent` is one line, for one of many."""
 
         def render(console: Console) -> None:
             console.print(result.answer, style="bold", markup=False, highlight=False)
@@ -156,25 +158,26 @@ class Output:
         self.show(result, render, indent=indent)
 
     def sources(self, result: Any) -> None:
-        """Print what an answer that stands there already was given."""
-        with self._writing():
+        """Print the sources of an answer that was printed before."""
+        with self._guard_writes():
             _show_sources(_console(self._stdout), result)
 
 
 def _show_sources(console: Console, result: Any) -> None:
-    """The passages of an answer, a star before those that hold it, and the sentence that does."""
+    """Print the passages of an answer, with a star before those that hold it, and the sentence that does."""
     for hit in result.hits:
         console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
     if result.sentence:
-        told = f"* holds the answer: “{' '.join(result.sentence.split())}”"
-        console.print(told, style="dim", markup=False, highlight=False)
+        text = f"* holds the answer: “{' '.join(result.sentence.split())}”"
+        console.print(text, style="dim", markup=False, highlight=False)
     elif result.found is False:
         console.print("not found in the passages", style="yellow", markup=False, highlight=False)
     console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
 
 
 def _console(stdout: TextIO) -> Console:
-    """A console that draws the control characters of whatever it is given, so that no file, answer or error steers the terminal."""
+    """Return a console that makes control characters visible, so that no file, answer or error controls the
+    terminal."""
     from rich.console import Console, ConsoleOptions, RenderHook
     from rich.segment import Segment
 
@@ -196,13 +199,13 @@ def _console(stdout: TextIO) -> Console:
 
 
 def _source(hit: Hit, cited: bool) -> str:
-    headings = [part for part in hit.passage.path if part != hit.passage.title]  # the first is often the title again
+    headings = [part for part in hit.passage.path if part != hit.passage.title]  # the first heading is often the title
     place = " › ".join(part for part in (hit.passage.title, *headings) if part)
     return f"{'*' if cited else ' '} [{hit.rank}] {place}  ({hit.passage.source})"
 
 
 def _table(*columns: str) -> Table:
-    """A table with its first column left and the others, which hold numbers, right."""
+    """Return a table with its first column left-aligned and the others, which hold numbers, right-aligned."""
     from rich import box
     from rich.table import Table
 
@@ -213,16 +216,17 @@ def _table(*columns: str) -> Table:
 
 
 def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[TrivialArm] = ()) -> None:
-    """A line for each arm that ran, without the columns that none of them fills, and dim ones for trivial arms; then what is odd, and what did not run and why."""
+    """Print a line for each finished arm, without empty columns, dim lines for trivial arms, warnings, and why others
+    did not run."""
     from rich.text import Text
 
-    from trimtab.reports.labels import other_facts
+    from trimtab.reports.labels import fact_disagreements
 
-    done = [arm for arm in arms if arm.status == "done"]
-    currency = next((arm.cost.currency for arm in done if arm.cost), "")
+    finished = [arm for arm in arms if arm.status == "done"]
+    currency = next((arm.cost.currency for arm in finished if arm.cost), "")
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
-        ("score", lambda arm: _scored(arm.score)[0]),
-        ("95% interval", lambda arm: _scored(arm.score)[1]),
+        ("score", lambda arm: _score_cells(arm.score)[0]),
+        ("95% interval", lambda arm: _score_cells(arm.score)[1]),
         ("words", lambda arm: f"{arm.extras['answer_words']:.0f}" if "answer_words" in arm.extras else ""),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),
@@ -231,39 +235,39 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         (f"cost {currency}".strip(), lambda arm: _number(arm.cost.total) if arm.cost else ""),
         ("processor", lambda arm: f"{arm.processor_share:.0%}, busy" if arm.busy_machine else ""),
     ]
-    filled = [(head, cell) for head, cell in columns if any(cell(arm) for arm in done)]
-    table = _table("arm", *(head for head, _ in filled))
-    for arm in done:
-        table.add_row(Text(arm.arm), *(Text(cell(arm)) for _, cell in filled))
+    used_columns = [(head, cell) for head, cell in columns if any(cell(arm) for arm in finished)]
+    table = _table("arm", *(head for head, _ in used_columns))
+    for arm in finished:
+        table.add_row(Text(arm.arm), *(Text(cell(arm)) for _, cell in used_columns))
     for one in trivial:
-        table.add_row(one.arm, *_scored(one.score), *([""] * (len(filled) - 2)), style="dim")
-    if done:
+        table.add_row(one.arm, *_score_cells(one.score), *([""] * (len(used_columns) - 2)), style="dim")
+    if finished:
         console.print(table)
-    effective = next((arm.score.effective for arm in done if arm.score), "")
+    effective = next((arm.score.effective for arm in finished if arm.score), "")
     if effective:
         console.print(f"Scores are of {effective}.", style="dim", markup=False, highlight=False)
-    busy = [arm.arm for arm in done if arm.busy_machine]
+    busy = [arm.arm for arm in finished if arm.busy_machine]
     if busy:
         marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."
         console.print(marked, style="yellow", markup=False, highlight=False)
-    told = other_facts({arm.arm: arm.extras for arm in done})
-    if told:
-        console.print(told, style="yellow", markup=False, highlight=False)
+    facts = fact_disagreements({arm.arm: arm.extras for arm in finished})
+    if facts:
+        console.print(facts, style="yellow", markup=False, highlight=False)
     for arm in arms:
         if arm.status != "done":
             console.print(f"{arm.arm}  {arm.status.replace('_', ' ')}: {arm.why}", markup=False, highlight=False)
 
 
-def _for_volume(volume: Volume) -> str:
-    """For how many questions the costs are, and whether that is only assumed."""
+def _volume_sentence(volume: Volume) -> str:
+    """Return the volume of questions that the costs are for, and whether it is assumed."""
     questions = f"{volume.questions_per_month:,.0f} questions a month over {volume.horizon_months:g} months"
     if not volume.assumed:
         return f"Costs are for {questions}."
     return f"Costs are for an assumed {questions}; state yours as questions_per_month under [cost]."
 
 
-def _scored(score: Estimate | None) -> tuple[str, str]:
-    """A score and its interval."""
+def _score_cells(score: Estimate | None) -> tuple[str, str]:
+    """Return a score and its interval as text."""
     return (f"{score.value:.3f}", f"[{score.low:.3f}, {score.high:.3f}]") if score else ("", "")
 
 

@@ -1,4 +1,4 @@
-"""`trimtab pull`."""
+"""The command `trimtab pull`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring models into the local cache and verify them.
+    """Download models into the local cache and verify them.
 
-    What is already there is not fetched again; a download that was cut goes on where it stopped.
+    Models in the cache are not downloaded again; an interrupted download is resumed.
 
     \b
     Example:

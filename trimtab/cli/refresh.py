@@ -1,4 +1,4 @@
-"""`trimtab refresh`."""
+"""The command `trimtab refresh`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trimtab.cli.options import (
     JsonOption,
     StoreOption,
     TaskOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -32,17 +32,18 @@ _KINDS = "cron, systemd, github or kubernetes"
 def command(
     task: TaskOption = DEFAULT_TASK,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="End with the plan: what is new, and what could be shown.")
+        bool, typer.Option("--dry-run", help="Stop after the plan: what is new, and what a refresh could show.")
     ] = False,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="For making the candidate: 30m, 2h.")
+        str | None, typer.Option("--budget", metavar="TIME", help="Time for making the candidate: 30m, 2h.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the refresh that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the refresh that was interrupted.")] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Make the candidate even where nothing could be shown.")
+        bool, typer.Option("--anyway", help="Make the candidate even if no improvement could be shown.")
     ] = False,
     schedule: Annotated[
-        str | None, typer.Option("--schedule", metavar="KIND", help=f"Print what runs this every week: {_KINDS}.")
+        str | None,
+        typer.Option("--schedule", metavar="KIND", help=f"Print a weekly schedule of this command for {_KINDS}."),
     ] = None,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
@@ -54,10 +55,11 @@ def command(
     allow_commands: CommandsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the next version of the arm in production from new rows, labels and documents, and hold it against production.
+    """Make the next version of the arm in production from new rows, labels and documents, and test it against
+    production.
 
-    The candidate has to be better on test questions that came or changed since, and not worse on those before, by the margin. Only then
-    does the alias candidate name it, and with [upkeep] promote = "if-better" production too. Exits 1 where it does not come to that.
+    The candidate must be better on new or changed test questions, and not worse by the margin on the old ones. Only
+    then the alias candidate names it, and with [upkeep] promote = "if-better" production too. Exits 1 otherwise.
 
     \b
     Example:
@@ -71,10 +73,10 @@ def command(
         typer.echo(scheduled(schedule, task), nl=False)
         return
     with Output(as_json) as output:
-        own = loaded(task)
+        own = resolve_task(task)
         from trimtab.upkeep.refresh import refresh
 
-        done = refresh(
+        result = refresh(
             own,
             budget=budget,
             resume=resume,
@@ -87,33 +89,34 @@ def command(
             allow=allow or (),
             allow_commands=allow_commands,
         )
-        output.show(done, lambda console: _print(console, done))
-    hopeless = done.outcome == "planned" and done.plan is not None and not done.plan.worth_it
-    if hopeless or done.outcome in ("not passed", "not worth it"):
+        output.show(result, lambda console: _draw(console, result))
+    hopeless = result.outcome == "planned" and result.plan is not None and not result.plan.worth_it
+    if hopeless or result.outcome in ("not passed", "not worth it"):
         raise typer.Exit(EXIT_NO)
 
 
-def _print(console: Console, done: RefreshResult) -> None:
+def _draw(console: Console, result: RefreshResult) -> None:
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
-    if done.outcome != "nothing new":
-        line(done.changes.sentence)
-    for reason, count in done.changes.labelled.left_out.items():
+    if result.outcome != "nothing new":
+        line(result.changes.sentence)
+    for reason, count in result.changes.labelled.left_out.items():
         line(f"{count:,} labels left out: {reason}")
-    if done.gate is not None:
-        for name, test in (("old questions", done.gate.old_test), ("new questions", done.gate.new_test)):
+    if result.gate is not None:
+        for name, test in (("old questions", result.gate.old_test), ("new questions", result.gate.new_test)):
             if test is not None:
-                line(f"{name}: {_said(test)}")
-        if (forgot := done.gate.forgetting) is not None:
+                line(f"{name}: {_test_sentence(test)}")
+        if (forgetting := result.gate.forgetting) is not None:
             line(
-                f"general text: {forgot.difference:+.3f} [{forgot.low:+.3f}, {forgot.high:+.3f}] nats a token against production, "
-                f"on {forgot.passages} passages"
+                f"general text: {forgetting.difference:+.3f} [{forgetting.low:+.3f}, {forgetting.high:+.3f}] "
+                "nats a token against production, "
+                f"on {forgetting.passages} passages"
             )
-    line(done.sentence)
+    line(result.sentence)
 
 
-def _said(test: GateTest) -> str:
+def _test_sentence(test: GateTest) -> str:
     claim = f"{'shown' if test.shown else 'not shown'} to be {test.claim}"
     look = f", look {test.look} at these questions" if test.look > 1 else ""
     return (

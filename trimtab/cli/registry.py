@@ -1,4 +1,4 @@
-"""`trimtab registry`: one command a function."""
+"""The commands of `trimtab registry`, one function each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, AddressOption, AllowOption, ArtifactsOption, JsonOption, TaskOption, found
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AddressOption,
+    AllowOption,
+    ArtifactsOption,
+    ByOption,
+    JsonOption,
+    TaskOption,
+    existing_task,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -17,24 +26,24 @@ if TYPE_CHECKING:
     from trimtab.base.versions import GateRecord, Lineage
     from trimtab.upkeep.registry import Registry
 
-HELP = "Versions of arms, which of them is in production, and how it came there."
+HELP = "The registry: versions of arms, which one is in production, and the history."
 AliasOption = Annotated[str, typer.Option("--alias", metavar="NAME", help="The alias: production, candidate, any.")]
-WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept.")]
-ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it; the user of this machine.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, or an alias that names one.")]
 
 
 def register(
     arm: Annotated[
-        str | None, typer.Argument(metavar="[ARM]", help="The winner of the newest study unless given.")
+        str | None, typer.Argument(metavar="[ARM]", help="The arm; by default the winner of the newest study.")
     ] = None,
     task: TaskOption = DEFAULT_TASK,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")
+        str | None, typer.Option("--run", metavar="ID", help="Use the weights of this training run or study.")
     ] = None,
     parent: Annotated[
-        int | None, typer.Option("--parent", metavar="N", help="The version that it follows; the one in production.")
+        int | None,
+        typer.Option("--parent", metavar="N", help="The version that it follows; by default the one in production."),
     ] = None,
     by: ByOption = None,
     dry_run: DryRunOption = False,
@@ -43,7 +52,7 @@ def register(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a version of an arm, as it was measured: its bundle, asked back first, and all that it was made from.
+    """Register a version of a measured arm: its bundle, which is verified first, and everything it was made from.
 
     A version never changes. No alias names it until it is promoted.
 
@@ -52,9 +61,9 @@ def register(
       trimtab registry register
       trimtab registry register lora+rag --run 20261124T101500Z-3f2a9b
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts, make=not dry_run) as own:
-        made = own.register(arm, run=run, parent=parent, by=by, allow=allow or (), dry_run=dry_run)
-        output.show(made, lambda console: _line(console, made.headline))
+    with Output(as_json) as output, _open_registry(task, registry, artifacts, make=not dry_run) as own:
+        version_record = own.register(arm, run=run, parent=parent, by=by, allow=allow or (), dry_run=dry_run)
+        output.show(version_record, lambda console: _line(console, version_record.headline))
 
 
 def promote(
@@ -72,16 +81,16 @@ def promote(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have an alias name a version. A server of that alias takes it over without a restart.
+    """Point an alias to a version. A server of that alias switches without a restart.
 
-    Every file of the version is read and checked before. Exits 1 where the gate of --evidence was not passed.
+    Every file of the version is verified first. Exits 1 if the gate of --evidence was not passed.
 
     \b
     Example:
       trimtab registry promote 4 --why "better on new questions"
       trimtab registry promote candidate --alias production --why "the gate was passed" --evidence gate.json
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+    with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
         number = own.show(version).number or 0
         moved = own.promote(number, alias, why=why, evidence=_gate(evidence), by=by, dry_run=dry_run)
         output.show(moved, lambda console: _line(console, moved.headline))
@@ -97,19 +106,19 @@ def rollback(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have an alias name again what it named before its last promotion; a second time, the one before that.
+    """Point an alias back to the version before its last promotion; a second time, to the one before that.
 
     \b
     Example:
       trimtab registry rollback --why "it invents prices"
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
+    with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
         moved = own.rollback(alias, why=why, by=by, dry_run=dry_run)
         output.show(moved, lambda console: _line(console, moved.headline))
 
 
 def history(
-    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="One alias; all unless given.")] = None,
+    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="One alias; by default all.")] = None,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     as_json: JsonOption = False,
@@ -120,7 +129,7 @@ def history(
     Example:
       trimtab registry history production
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
+    with Output(as_json) as output, _open_registry(task, registry) as own:
         output.rows("moves", own.history(alias))
 
 
@@ -130,29 +139,29 @@ def show(
     registry: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a version: what it is, what it was made from, and what was measured of it.
+    """Show a version: its arm, its origins, and its measured figures.
 
     \b
     Example:
       trimtab registry show production
       trimtab registry show 4 --json
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
+    with Output(as_json) as output, _open_registry(task, registry) as own:
         output.record(own.show(version))
 
 
-def listed(
+def list_versions(
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions of a task, the newest first, with the aliases that name them now.
+    """List the versions of a task, the newest first, with their present aliases.
 
     \b
     Example:
       trimtab registry list
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
+    with Output(as_json) as output, _open_registry(task, registry) as own:
         output.rows("versions", own.list())
 
 
@@ -164,21 +173,26 @@ def lineage(
     registry: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow rows and judgements to the versions that were made from them, and these to the aliases that named them.
+    """Show the lineage: from rows and feedback to the versions made from them, and to the aliases that named these.
 
     \b
     Example:
       trimtab registry lineage --page lineage.html
     """
-    with Output(as_json) as output, _opened(task, registry) as own:
-        drawn = own.lineage(page)
-        output.show(drawn, lambda console: _draw(console, drawn))
+    with Output(as_json) as output, _open_registry(task, registry) as own:
+        lineage_record = own.lineage(page)
+        output.show(lineage_record, lambda console: _draw(console, lineage_record))
 
 
 def gc(
     keep: Annotated[
         int,
-        typer.Option("--keep", metavar="N", min=1, help="Last moves of each alias, and newest versions, that stay."),
+        typer.Option(
+            "--keep",
+            metavar="N",
+            min=1,
+            help="Keep the versions of the last N moves of each alias, and the N newest versions.",
+        ),
     ] = 5,
     task: TaskOption = DEFAULT_TASK,
     by: ByOption = None,
@@ -187,22 +201,22 @@ def gc(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the files of versions that are no longer needed; their records stay.
+    """Delete the files of versions that are no longer needed; their records stay.
 
-    Never of a version that an alias names, that one of its last N moves went to or came from, or that is among the N newest.
+    Files are kept for versions that an alias names, that one of its last N moves involved, and for the N newest.
 
     \b
     Example:
       trimtab registry gc --keep 3 --dry-run
     """
-    with Output(as_json) as output, _opened(task, registry, artifacts) as own:
-        taken = own.gc(keep, dry_run=dry_run, by=by)
-        output.show(taken, lambda console: _line(console, taken.headline))
+    with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
+        collected = own.gc(keep, dry_run=dry_run, by=by)
+        output.show(collected, lambda console: _line(console, collected.headline))
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "register": register,
-    "list": listed,
+    "list": list_versions,
     "show": show,
     "promote": promote,
     "rollback": rollback,
@@ -212,15 +226,15 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
 }
 
 
-def _opened(task: Path, address: str | None, artifacts: str | None = None, *, make: bool = False) -> Registry:
-    own = found(task, None)
+def _open_registry(task: Path, address: str | None, artifacts: str | None = None, *, make: bool = False) -> Registry:
+    own = existing_task(task, None)
     from trimtab.upkeep.registry import registry
 
     return registry(own, address, artifacts=artifacts, make=make)
 
 
 def _gate(file: Path | None) -> GateRecord | None:
-    """What a gate found, out of its file."""
+    """Return the record of a gate from its file, None without a file."""
     if file is None:
         return None
     from trimtab.base.codec import from_plain
@@ -240,9 +254,9 @@ def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _draw(console: Console, drawn: Lineage) -> None:
+def _draw(console: Console, lineage_record: Lineage) -> None:
     from trimtab.base.show import text_table
 
-    _line(console, f"{drawn.headline}\n{text_table(drawn.screen())}")
-    if drawn.page:
-        _line(console, f"\nPage: {drawn.page}")
+    _line(console, f"{lineage_record.headline}\n{text_table(lineage_record.screen())}")
+    if lineage_record.page:
+        _line(console, f"\nPage: {lineage_record.page}")

@@ -1,8 +1,8 @@
-"""`trimtab runs`."""
+"""The command `trimtab runs`."""
 
 from __future__ import annotations
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, found
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, existing_task
 from trimtab.cli.output import Output
 
 
@@ -15,7 +15,7 @@ def command(source: SourceArgument = None, task: TaskOption = DEFAULT_TASK, as_j
       trimtab runs tickets/ --json
     """
     with Output(as_json) as output:
-        own = found(task, source)
+        own = existing_task(task, source)
         from trimtab.studies.runs import runs
 
         output.rows("runs", runs(own))

@@ -1,4 +1,4 @@
-"""`trimtab serve`."""
+"""The command `trimtab serve`."""
 
 from __future__ import annotations
 
@@ -25,61 +25,69 @@ from trimtab.cli.options import (
     JsonOption,
     SignedByOption,
     TaskOption,
-    loaded_unless,
     split_source,
+    task_unless_bundle,
 )
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
     from trimtab.base.task import Task
-    from trimtab.serving.follow import CanarySource, Follow
-    from trimtab.serving.serve import Serving
+    from trimtab.serving.follow import CanarySource, FollowAlias
+    from trimtab.serving.serve import RunningServer
 
 ArmsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH] [ARM]...",
-        help="A task file or its folder, if not the one here; arms: the winner of the newest study unless given, all for every arm of it.",
+        help=(
+            "A task file or its folder, by default the one here; arms, by default the winner of the newest "
+            "study; all for all its arms."
+        ),
     ),
 ]
-RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Weights of this training run or study.")]
-HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
-PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", metavar="ID", help="Use the weights of this training run or study.")
+]
+HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")]
+PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="The port; 0 takes a free one.")]
 KeysOption = Annotated[
     Path | None,
-    typer.Option("--keys", metavar="FILE", help="Hashes of the keys that open it, in place of a start token."),
+    typer.Option("--keys", metavar="FILE", help="A file of key hashes, instead of a start token."),
 ]
 NewKeyOption = Annotated[
-    str | None, typer.Option("--new-key", metavar="NAME", help="Add a key to FILE, print it once, and end.")
+    str | None,
+    typer.Option("--new-key", metavar="NAME", help="Add a key to the file of --keys, print it once, and exit."),
 ]
 NamesOption = Annotated[
-    list[str] | None, typer.Option("--name", metavar="HOST", help="A further host name that it goes by.")
+    list[str] | None, typer.Option("--name", metavar="HOST", help="An additional host name of the server.")
 ]
 CertificateOption = Annotated[
-    Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file, for https; --private-key beside it.")
+    Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file for https; needs --private-key.")
 ]
 PrivateKeyOption = Annotated[
     Path | None, typer.Option("--private-key", metavar="FILE", help="PEM file of the certificate's key.")
 ]
-MostOption = Annotated[
+MaxRequestsOption = Annotated[
     int,
     typer.Option(
-        "--most", metavar="N", min=1, help="Requests that may run or wait at most; a slow machine takes fewer."
+        "--most", metavar="N", min=1, help="Most requests that may run or wait; a slow machine accepts fewer."
     ),
 ]
-UnequalOption = Annotated[
-    bool, typer.Option("--unequal", help="Serve even where answers do not come out as they were measured.")
-]
+UnequalOption = Annotated[bool, typer.Option("--unequal", help="Serve even if answers differ from the measured ones.")]
 LogTextsOption = Annotated[bool, typer.Option("--log-texts", help="Write questions and answers into the log.")]
-StoreOption = Annotated[
+FeedbackStoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", metavar="URL", help="Judgements: a file, or postgresql://USER@HOST/DATABASE; .trimtab/feedback.db."
+        "--store",
+        metavar="URL",
+        help="The feedback store: a file, or postgresql://USER@HOST/DATABASE; by default .trimtab/feedback.db.",
     ),
 ]
-AliasOption = Annotated[
+FollowAliasOption = Annotated[
     str | None,
-    typer.Option("--alias", metavar="NAME", help="What this alias of the registry names, now and from then on."),
+    typer.Option(
+        "--alias", metavar="NAME", help="Serve the version that this registry alias names, and follow the alias."
+    ),
 ]
 
 
@@ -96,24 +104,24 @@ def command(
     names: NamesOption = None,
     certificate: CertificateOption = None,
     private_key: PrivateKeyOption = None,
-    most: MostOption = 128,
+    most: MaxRequestsOption = 128,
     unequal: UnequalOption = False,
     eight_bit: EightBitOption = False,
     log_texts: LogTextsOption = False,
-    store: StoreOption = None,
-    alias: AliasOption = None,
+    store: FeedbackStoreOption = None,
+    alias: FollowAliasOption = None,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve arms behind an OpenAI-compatible API, with a page to try and judge them.
+    """Serve arms behind an OpenAI-compatible API, with a page to try them and give feedback.
 
-    With --eight-bit arms answer in 8 bits, once eval --eight-bit has measured on test what that costs them.
-    With --alias the server follows an alias of the registry: another version that it comes to name is loaded beside,
-    tried, and takes over between two requests; where that fails the old one goes on. With --alias production a canary's
-    candidate answers its share of the users.
-    With --json standard output is the server's address, token and arms, once it answers.
+    With --eight-bit arms answer with 8-bit weights, once eval --eight-bit has measured the loss on test.
+    With --alias the server follows an alias of the registry: a new version is loaded beside the old one, checked, and
+    takes over between two requests; if that fails the old one goes on. With --alias production a canary's candidate
+    answers its share of the users.
+    With --json the server's address, token and arms are printed once it answers.
 
     \b
     Example:
@@ -128,16 +136,16 @@ def command(
     if new_key is not None:
         _print_new_key(keys, new_key, as_json=as_json)
         return
-    secured = _pair(certificate, private_key)
+    certificate_pair = _certificate_pair(certificate, private_key)
     source, arms = split_source(words or ())
-    own = loaded_unless(bundle, signed_by, task, source)
+    own = task_unless_bundle(bundle, signed_by, task, source)
     try:
         from trimtab.serving.serve import serve
-        from trimtab.serving.worker import ROOM
+        from trimtab.serving.worker import THREAD_NAME
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 
-    with Output(as_json) as output, _followed(own, alias, registry, artifacts, store) as (follow, canaries):
+    with Output(as_json) as output, _open_followed(own, alias, registry, artifacts, store) as (follow, canaries):
         serve(
             arms,
             task=own,
@@ -150,40 +158,40 @@ def command(
             port=port,
             keys=keys,
             names=names or (),
-            certificate=secured,
+            certificate=certificate_pair,
             most=most,
             unequal=unequal,
             eight_bit=eight_bit,
             log_texts=log_texts,
             store=store,
             allow=allow or (),
-            on_ready=output.record if as_json else _tell,
+            on_ready=output.record if as_json else _print_ready,
         )
-    _end(ROOM)
+    _exit_if_hanging(THREAD_NAME)
 
 
 @contextmanager
-def _followed(
+def _open_followed(
     task: Task | Path, alias: str | None, address: str | None, artifacts: str | None, store: str | None
-) -> Iterator[tuple[Follow | None, CanarySource | None]]:
-    """Open the registry whose alias is to be followed, if any; and its canaries, if the alias is production."""
+) -> Iterator[tuple[FollowAlias | None, CanarySource | None]]:
+    """Context manager: the registry whose alias is followed, if any, and its canaries if the alias is production."""
     if alias is None:
         if address is not None or artifacts is not None:
             raise InputError("a registry, and no alias of it", "name it with --alias", field="--alias")
         yield None, None
         return
-    from trimtab.cli.canary import opened
+    from trimtab.cli.canary_functions import open_canaries
     from trimtab.upkeep.registry import PRODUCTION, registry
 
     with registry(task, address, artifacts=artifacts, make=False) as versions:
         if alias != PRODUCTION:
             yield versions.follow(alias), None
             return
-        with opened(versions.task, address, artifacts, store) as canaries:
+        with open_canaries(versions.task, address, artifacts, store) as canaries:
             yield versions.follow(alias), canaries
 
 
-def _pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Path] | None:
+def _certificate_pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Path] | None:
     if certificate and private_key:
         return certificate, private_key
     if certificate or private_key:
@@ -191,9 +199,10 @@ def _pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Pat
     return None
 
 
-def _end(room: str) -> None:
-    """End the process where a room is still at work: an endpoint that hangs holds connections, and Python would wait for them."""
-    if any(one.name == room for one in threading.enumerate()):
+def _exit_if_hanging(thread_name: str) -> None:
+    """End the process if a worker thread still runs: a hanging endpoint holds connections, for which Python would
+    wait."""
+    if any(one.name == thread_name for one in threading.enumerate()):
         sys.stderr.flush()
         os._exit(0)
 
@@ -207,16 +216,18 @@ def _print_new_key(keys: Path | None, name: str, *, as_json: bool) -> None:
     typer.echo(json.dumps({"name": name, "key": key}) if as_json else key)
 
 
-def _tell(serving: Serving) -> None:
-    """Say what answers, how like what was measured, and where."""
+def _print_ready(serving: RunningServer) -> None:
+    """Print the models, their self-check, and the address."""
     if serving.release:
         typer.echo(f"{serving.release.alias} names version {serving.release.version}", err=True)
     for model, (arm, share) in zip(serving.models, serving.equal.items(), strict=True):
-        same = "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
+        equal_text = (
+            "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
+        )
         if arm in serving.silent:
-            same = f"does not answer now: {visible(serving.silent[arm])}"
+            equal_text = f"does not answer now: {visible(serving.silent[arm])}"
         cost = serving.eight_bit.get(arm)
-        typer.echo(f"{model:<24} {same}{'; ' + cost.sentence if cost else ''}", err=True)
+        typer.echo(f"{model:<24} {equal_text}{'; ' + cost.sentence if cost else ''}", err=True)
     token = serving.token
     typer.echo(f"Page: {serving.url}/" + (f"?token={token}" if token else ""), err=True)
     typer.echo(f"API:  {serving.url}/v1" + (f"   key: {token}" if token else ""), err=True)

@@ -1,4 +1,4 @@
-"""`trimtab study`."""
+"""The command `trimtab study`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trimtab.cli.options import (
     SourceArgument,
     TaskOption,
     TrackOption,
-    loaded,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -44,12 +44,12 @@ def command(
             "--budget",
             metavar="TIME|AMOUNT",
             callback=_checked_budget,
-            help="For example 90s, 30m, 2h, or '20 USD' where the task file has prices; instead of the task's.",
+            help="For example 90s, 30m, 2h, or '20 USD' if the task file has prices; instead of the task's.",
         ),
     ] = None,
     arms: Annotated[
         str | None,
-        typer.Option("--arms", metavar="A,B", help="These arms only, for example prompt,rag; instead of the task's."),
+        typer.Option("--arms", metavar="A,B", help="Run these arms, for example prompt,rag; instead of the task's."),
     ] = None,
     rows: RowsOption = None,
     input: InputOption = None,
@@ -58,10 +58,11 @@ def command(
     track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every arm, tell the verdict, write the report.
+    """Run every arm, print the verdict, write the report.
 
-    Given a file or a folder without a task file, it looks at the data, writes trimtab.toml beside them, says what it took
-    for what, and goes on. All arms answer the same questions. Exits 1 when the data cannot show a winner; the report then says what would settle it.
+    Given a file or a folder without a task file, it inspects the data, writes trimtab.toml beside them, prints what it
+    inferred, and goes on. All arms answer the same questions. Exits 1 if the data cannot show a winner; the report then
+    says what would settle it.
 
     \b
     Example:
@@ -73,7 +74,7 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as out:
-        own = loaded(task, source, input=input, label=label, output=output)
+        own = resolve_task(task, source, input=input, label=label, output=output)
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]

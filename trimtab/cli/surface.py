@@ -1,4 +1,4 @@
-"""`trimtab surface`: one command a function."""
+"""The command `trimtab surface audit`, and helpers of the surface commands."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from trimtab.base.progress import Progress
     from trimtab.base.surface import SurfaceAudit
 
-HELP = "What a site publishes: can assistants read, find and cite it?"
+HELP = "Published sites: can assistants read, find and cite them?"
 DEFAULT_CACHE = Path(".trimtab") / "surface"
 
 
-def audit(
+def audit_site(
     source: Annotated[
         str, typer.Argument(metavar="SITE", help="An address that begins with https://, or a folder as it is served.")
     ],
@@ -33,15 +33,15 @@ def audit(
     ] = 20,
     rate: Annotated[float, typer.Option("--rate", metavar="N", help="At most N requests a second.")] = 5.0,
     base: Annotated[
-        str | None, typer.Option("--base", metavar="URL", help="The address that a folder's pages have when served.")
+        str | None, typer.Option("--base", metavar="URL", help="The URL of a folder's pages when they are served.")
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="The host may have an address of a private network.")
+        bool, typer.Option("--private", help="Allow hosts with addresses of a private network.")
     ] = False,
     render: Annotated[
         int,
         typer.Option(
-            "--render", metavar="N", min=0, help="Render N pages with scripts in Chromium, for what is missing without."
+            "--render", metavar="N", min=0, help="Render N pages in Chromium, to find content that needs scripts."
         ),
     ] = 0,
     as_agents: Annotated[
@@ -53,7 +53,7 @@ def audit(
     logs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--logs", metavar="FILE", help="Access logs: which assistants' agents came. Several may be given."
+            "--logs", metavar="FILE", help="Access logs, to count visits of assistants' agents. Several may be given."
         ),
     ] = None,
     ranges: Annotated[
@@ -66,10 +66,10 @@ def audit(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="FILE", help="What --json printed before: tell what has changed."),
+        typer.Option("--against", metavar="FILE", help="An earlier result of --json, to list changes."),
     ] = None,
     cache: Annotated[
-        Path, typer.Option("--cache", metavar="FOLDER", help="Where fetched pages are kept.")
+        Path, typer.Option("--cache", metavar="FOLDER", help="The folder for fetched pages.")
     ] = DEFAULT_CACHE,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -78,7 +78,7 @@ def audit(
 ) -> None:
     """Find what keeps assistants from reading, finding and citing a site: facts by severity, no total score.
 
-    robots.txt is obeyed, and the crawl is slow by default. Exits 1 where something blocks.
+    robots.txt is obeyed, and the crawl is slow by default. Exits 1 if something blocks assistants.
 
     \b
     Example:
@@ -106,17 +106,17 @@ def audit(
                 cache=cache,
                 progress=progress,
             )
-        output.show(result, lambda console: draw_audit(console, result))
+        output.show(result, lambda console: draw_site_audit(console, result))
     if result.blocks:
         raise typer.Exit(EXIT_NO)
 
 
-COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit}
+COMMANDS: Mapping[str, Callable[..., None]] = {"audit": audit_site}
 
 
 @contextmanager
 def progress_display() -> Iterator[Progress]:
-    """Inside, progress is shown on the terminal; its line is ended on leaving."""
+    """Context manager: shows progress on the terminal; the progress line is ended at the exit."""
     from trimtab.base.display import Display
     from trimtab.base.progress import Progress
 
@@ -128,12 +128,12 @@ def progress_display() -> Iterator[Progress]:
 
 
 def print_plain(console: Console, text: str) -> None:
-    """Print text as it is: no markup, no line breaks of our own."""
+    """Print text without markup and without wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def draw_audit(console: Console, result: SurfaceAudit) -> None:
-    """Print an audit for people: each kind of finding with an example, then what holds of the whole site."""
+def draw_site_audit(console: Console, result: SurfaceAudit) -> None:
+    """Print an audit for people: each kind of finding with an example, then findings on the whole site."""
     from trimtab.base.show import text_table
 
     print_plain(console, f"{result.headline}\n{text_table(result.screen())}")

@@ -1,4 +1,4 @@
-"""`trimtab surface coverage`, `plan` and `try`: one command a function."""
+"""The commands `trimtab surface coverage`, `plan` and `try`, one function each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trimtab.base.surface import SurfaceCoverage, SurfacePlan, SurfaceQuestion, SurfaceTrial
     from trimtab.base.task import Task
 
-SourceArgument = Annotated[
+SiteArgument = Annotated[
     str,
     typer.Argument(metavar="SITE", help="Your pages: an https address, or a folder of HTML, Markdown, text or PDF."),
 ]
@@ -28,7 +28,10 @@ QuestionsOption = Annotated[
     typer.Option(
         "--questions",
         metavar="FILE",
-        help="Questions: one a line, or a table such as Search Console's Queries.csv, Bing's, site search, tickets. Several may be given.",
+        help=(
+            "Questions: one a line, or a table such as Search Console's Queries.csv, Bing's, site search, "
+            "tickets. Several may be given."
+        ),
     ),
 ]
 TrafficOption = Annotated[
@@ -57,11 +60,11 @@ TaskFileOption = Annotated[
     Path | None,
     typer.Option("--task", "-t", metavar="PATH", help="A task file, for its embedding, re-ranker and endpoints."),
 ]
-MostOption = Annotated[
+MaxQuestionsOption = Annotated[
     int, typer.Option("--most", metavar="N", min=1, help="Ask at most N questions, the most asked first.")
 ]
 CacheOption = Annotated[
-    Path, typer.Option("--cache", metavar="FOLDER", help="Where fetched pages and vectors are kept.")
+    Path, typer.Option("--cache", metavar="FOLDER", help="The folder for fetched pages and vectors.")
 ]
 PageOption = Annotated[
     Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -72,12 +75,12 @@ MarkdownOption = Annotated[
 
 
 def coverage(
-    source: SourceArgument,
+    source: SiteArgument,
     questions: QuestionsOption = None,
     competitor: CompetitorOption = None,
     traffic: TrafficOption = None,
     engine: EngineOption = "extract",
-    most: MostOption = 1_000,
+    most: MaxQuestionsOption = 1_000,
     observed: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +90,7 @@ def coverage(
         ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON): tell what has changed.")
+        Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON), to list changes.")
     ] = None,
     task: TaskFileOption = None,
     cache: CacheOption = DEFAULT_CACHE,
@@ -105,13 +108,13 @@ def coverage(
     """
     with Output(as_json) as output:
         own = _task(task)
-        asked = _asked(questions, traffic)
+        questions_asked = _collect_questions(questions, traffic)
         from trimtab.publishing.coverage import surface_coverage
 
         with progress_display() as progress:
             result = surface_coverage(
                 source,
-                asked,
+                questions_asked,
                 competitors=competitor or (),
                 engine=engine,
                 task=own,
@@ -126,7 +129,7 @@ def coverage(
 
 
 def plan(
-    source: SourceArgument,
+    source: SiteArgument,
     questions: QuestionsOption = None,
     documents: Annotated[
         list[Path] | None,
@@ -139,7 +142,7 @@ def plan(
     competitor: CompetitorOption = None,
     traffic: TrafficOption = None,
     engine: EngineOption = "extract",
-    most: MostOption = 1_000,
+    most: MaxQuestionsOption = 1_000,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write a table to this file.")] = None,
     markdown: MarkdownOption = None,
     task: TaskFileOption = None,
@@ -147,9 +150,10 @@ def plan(
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan which questions to answer next: by demand, by what is not answered, by the facts at hand, with a brief for each group.
+    """Plan which questions to answer next, by demand, coverage gap and available facts, with a brief for each group.
 
-    A brief quotes what your pages and documents say, with its place. No text is written for publication, no figure is made up.
+    A brief quotes your pages and documents with their locations. No text is written for publication, no figure is
+    invented.
 
     \b
     Example:
@@ -158,13 +162,13 @@ def plan(
     """
     with Output(as_json) as output:
         own = _task(task)
-        asked = _asked(questions, traffic)
+        questions_asked = _collect_questions(questions, traffic)
         from trimtab.publishing.plan import surface_plan
 
         with progress_display() as progress:
             result = surface_plan(
                 source,
-                asked,
+                questions_asked,
                 documents=documents or (),
                 competitors=competitor or (),
                 engine=engine,
@@ -181,7 +185,7 @@ def plan(
 
 def try_edit(
     edit: Annotated[str, typer.Argument(metavar="EDIT", help="The edited page, or a folder of edited pages.")],
-    source: SourceArgument,
+    source: SiteArgument,
     questions: QuestionsOption = None,
     competitor: CompetitorOption = None,
     traffic: TrafficOption = None,
@@ -189,14 +193,17 @@ def try_edit(
     seeds: Annotated[
         int,
         typer.Option(
-            "--seeds", metavar="N", min=1, help="Simulated assistants, which cut and search pages in other ways."
+            "--seeds",
+            metavar="N",
+            min=1,
+            help="Number of simulated assistants, which chunk and search pages in different ways.",
         ),
     ] = 3,
     margin: Annotated[
         float,
-        typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="How much worse still counts as not worse."),
+        typer.Option("--margin", metavar="SHARE", min=0.0, max=1.0, help="The loss that still counts as not worse."),
     ] = 0.02,
-    most: MostOption = 300,
+    most: MaxQuestionsOption = 300,
     markdown: MarkdownOption = None,
     task: TaskFileOption = None,
     cache: CacheOption = DEFAULT_CACHE,
@@ -205,8 +212,9 @@ def try_edit(
 ) -> None:
     """Try an edit before it is published: is it better, not worse, or is nothing shown?
 
-    The same questions are asked with the present and with the edited page, beside a placebo, and while competitors say the same.
-    Exits 0 where the edit is better or not worse, 1 where it is worse or nothing is shown: a check of a pull request.
+    The same questions are asked with the present and the edited page, with a placebo, and with competitors that adopt
+    the edit. Exits 0 if the edit is better or not worse, 1 if it is worse or nothing is shown: a check for pull
+    requests.
 
     \b
     Example:
@@ -214,14 +222,14 @@ def try_edit(
     """
     with Output(as_json) as output:
         own = _task(task)
-        asked = _asked(questions, traffic)
+        questions_asked = _collect_questions(questions, traffic)
         from trimtab.publishing.trial import surface_try
 
         with progress_display() as progress:
             result = surface_try(
                 edit,
                 source,
-                asked,
+                questions_asked,
                 competitors=competitor or (),
                 engine=engine,
                 task=own,
@@ -244,29 +252,29 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"coverage": coverage, "plan": pla
 def _task(path: Path | None) -> Task | None:
     if path is None:
         return None
-    from trimtab.cli.options import loaded
+    from trimtab.cli.options import resolve_task
 
-    return loaded(path)
+    return resolve_task(path)
 
 
-def _asked(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
-    """Collect the questions that the options name: files, and what was asked of a server."""
+def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
+    """Collect the questions that the options name: files, and questions asked of a server."""
     asked: list[str | Path | SurfaceQuestion] = [*(files or [])]
     if traffic is not None:
-        asked += _served(traffic)
+        asked += _questions_of_server(traffic)
     return asked
 
 
-def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
-    """Read the questions that were asked of `trimtab serve`: its traffic, and those whose answers users judged."""
+def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
+    """Read the questions asked of `trimtab serve`: its recorded traffic, and those whose answers users judged."""
     from trimtab.base.errors import MissingError
-    from trimtab.cli.options import loaded
+    from trimtab.cli.options import resolve_task
 
-    task = loaded(path)
+    task = resolve_task(path)
     from trimtab.arms.traffic import traffic_of
     from trimtab.base.surface import SurfaceQuestion
     from trimtab.publishing.questions import questions_of_traffic
-    from trimtab.serving.feedback import store_of
+    from trimtab.serving.feedback import open_feedback_store
 
     found: list[SurfaceQuestion] = []
     missing: list[MissingError] = []
@@ -276,7 +284,7 @@ def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
     except MissingError as error:
         missing.append(error)
     try:
-        with store_of(task, make=False) as judgements:
+        with open_feedback_store(task, make=False) as judgements:
             asked = ([turn.content for turn in one.messages if turn.role == "user"] for one in judgements)
             found += [SurfaceQuestion(text=turns[-1], source="judgements") for turns in asked if turns]
     except MissingError as error:
@@ -287,7 +295,7 @@ def _served(path: Path) -> tuple[SurfaceQuestion, ...]:
 
 
 def draw_coverage(console: Console, result: SurfaceCoverage | SurfacePlan | SurfaceTrial) -> None:
-    """Print a coverage, a plan or a trial for people; what the simulation cannot say comes first."""
+    """Print a coverage, a plan or a trial for people; the limits of the simulation come first."""
     from trimtab.base.show import text_table
 
     for text in result.limits:

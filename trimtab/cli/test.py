@@ -1,4 +1,4 @@
-"""`trimtab test`."""
+"""The command `trimtab test`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, found
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, existing_task
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ def command(
     source: SourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Draw a new test set first; the old test rows are trained on.")
+        bool, typer.Option("--fresh", help="Draw a new test set first; the old test rows become training rows.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how many studies have opened the test questions, or draw new ones.
+    """Report how many studies have used the test questions, or draw new ones.
 
-    Each study of the same questions is tested more strictly than the one before it. A fresh test set is drawn from training
-    rows that no study has tested on.
+    Each further study on the same questions is tested more strictly. A fresh test set is drawn from training rows that
+    no study has tested on.
 
     \b
     Example:
@@ -34,7 +34,7 @@ def command(
       trimtab test --fresh
     """
     with Output(as_json) as output:
-        own = found(task, source)
+        own = existing_task(task, source)
         from trimtab.studies.held_out import held_out
 
         result = held_out(own, fresh=fresh)

@@ -1,4 +1,4 @@
-"""`trimtab traffic forget`."""
+"""The command `trimtab traffic forget`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO, MissingError
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, loaded
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, resolve_task
 from trimtab.cli.output import Output
 
-HELP = "The answers that serve keeps where the task file has [upkeep] traffic."
+HELP = "The answers that serve records if the task file has [upkeep] traffic."
 
 
 def forget(
@@ -22,9 +22,9 @@ def forget(
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete what a user asked and was answered, its labels, and the user's judgements.
+    """Delete a user's questions and answers, their labels, and the user's feedback.
 
-    Exits 1 where there is nothing of this user.
+    Exits 1 if there is nothing of this user.
 
     \b
     Example:
@@ -32,19 +32,19 @@ def forget(
       trimtab traffic forget --user 5f0c…9ab1 --store postgresql://trimtab@db.example/feedback
     """
     with Output(as_json) as output:
-        own = loaded(task)
+        own = resolve_task(task)
         from trimtab.arms.traffic import traffic_of
-        from trimtab.serving.feedback import store_of
+        from trimtab.serving.feedback import open_feedback_store
 
-        gone = {"answers": 0, "judgements": 0}
+        deleted = {"answers": 0, "judgements": 0}
         with suppress(MissingError), traffic_of(own, store, make=False) as traffic:
-            gone["answers"] = traffic.forget(user)
-        with suppress(MissingError), store_of(own, store, make=False) as judgements:
-            gone["judgements"] = judgements.forget(user)
-        output.show(gone, lambda console: console.print(_said(gone), markup=False, highlight=False))
-    if not any(gone.values()):
+            deleted["answers"] = traffic.forget(user)
+        with suppress(MissingError), open_feedback_store(own, store, make=False) as judgements:
+            deleted["judgements"] = judgements.forget(user)
+        output.show(deleted, lambda console: console.print(_sentence(deleted), markup=False, highlight=False))
+    if not any(deleted.values()):
         raise typer.Exit(EXIT_NO)
 
 
-def _said(gone: dict[str, int]) -> str:
-    return f"deleted {gone['answers']:,} answers with their labels, and {gone['judgements']:,} judgements"
+def _sentence(deleted: dict[str, int]) -> str:
+    return f"deleted {deleted['answers']:,} answers with their labels, and {deleted['judgements']:,} judgements"

@@ -1,4 +1,4 @@
-"""`trimtab train`."""
+"""The command `trimtab train`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trimtab.cli.options import (
     ResumeOption,
     TaskOption,
     TrackOption,
-    loaded,
-    one_arm,
+    required_arm,
+    resolve_task,
 )
 from trimtab.cli.output import Output
 
@@ -24,14 +24,16 @@ from trimtab.cli.output import Output
 def command(
     words: ArmArgument,
     task: TaskOption = DEFAULT_TASK,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides initial values and order of the rows.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="The seed of the initial values and the order of the rows.")
+    ] = 0,
     resume: ResumeOption = None,
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one arm's weights and keep them as a run.
+    """Train one arm's weights and store them as a run.
 
     \b
     Example:
@@ -41,8 +43,8 @@ def command(
       trimtab train lora --track tensorboard
     """
     with Output(as_json) as output:
-        source, arm = one_arm(words)
-        own = loaded(task, source)
+        source, arm = required_arm(words)
+        own = resolve_task(task, source)
         from trimtab.studies.train import train
 
         output.record(

@@ -1,4 +1,5 @@
-"""`trimtab demo upkeep`: an arm in production, documents that change, a refresh, and two canaries, played with the commands one would type."""
+"""The demo `trimtab demo upkeep`: an arm in production, changed documents, a refresh and two canaries, run by real
+commands."""
 
 from __future__ import annotations
 
@@ -28,15 +29,15 @@ from trimtab.base.show import Shown
 
 TASK = "upkeep.toml"
 USERS = 80
-ASKED = 6  # questions of each user, each judged by the right answer
-SHARE = 0.5  # of the users who get a candidate: few users are to show much
-WAIT = 120.0  # seconds for a server to be there, and for a candidate to answer beside it
+QUESTIONS_PER_USER = 6  # questions of each user, judged against the right answer
+SHARE = 0.5  # share of users who get a candidate; large, as there are few users
+WAIT_SECONDS = 120.0  # seconds for a server to start, and for a candidate to answer beside it
 PAGE = "upkeep.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryStep:
-    """One step: what happens, the command that was run (empty for what users or the world did), and what it printed."""
+    """One step: what happens, the command that was run (empty for events), and its output."""
 
     title: str
     command: str
@@ -47,7 +48,8 @@ class StoryStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class UpkeepStory(Shown):
-    """The story as it was played. `same_answers`: whether what was served after the bad candidate was byte for byte what was served before."""
+    """The story as it was run. `same_answers`: True if the answers after the bad candidate equal those before it, byte
+    for byte."""
 
     folder: str
     page: str
@@ -60,33 +62,37 @@ class UpkeepStory(Shown):
     def headline(self) -> str:
         """How it ended."""
         if self.promoted and self.rolled_back and self.same_answers:
-            return "The new version came into production, the bad one was taken back, and the answers are those of before, byte for byte."
+            return (
+                "The new version came into production, the bad one was taken back, and the answers are those of "
+                "before, byte for byte."
+            )
         return "The story did not end as it should; its page says at which step."
 
 
 def play(folder: Path) -> UpkeepStory:
-    """Play the story in a folder, which holds a copy of the handbook afterwards; raises InputError where it holds something else."""
+    """Run the story in a folder, into which the handbook is copied; raises InputError if the folder holds something
+    else."""
     from trimtab.base.task import load_task
-    from trimtab.studies.demo import bring, lay_out, lay_out_update
+    from trimtab.studies.demo import copy_demo, fetch_model, update_demo
 
     for package in ("fastapi", "uvicorn", "sqlalchemy", "alembic"):
         if find_spec(package) is None:
             raise PackageError(package, "serve", "trimtab demo upkeep")
-    lay_out("handbook", folder, cut=False)
+    copy_demo("handbook", folder, cut=False)
     file = folder / TASK
     task = load_task(file)
     for model in (task.base.model, task.base.embedding):
-        bring(model, folder)
+        fetch_model(model, folder)
     story = _Story(file)
     rows = _rows(folder / "questions.jsonl")
     story.run("A study measures the arm", "study")
     story.run("It becomes version 1", "registry", "register", "extract")
     story.run("Version 1 goes into production", "registry", "promote", "1", "--why", "first")
     with story.serving() as server:
-        server.used("80 users ask six questions each, and judge the answers", rows, seed=1)
+        server.simulate_users("80 users ask six questions each, and judge the answers", rows, seed=1)
         story.run("Has anything changed?", "drift")
-        changed = lay_out_update("handbook", folder)
-        story.told("The handbook's next edition comes out", f"changed, new or gone: {', '.join(changed)}")
+        changed = update_demo("handbook", folder)
+        story.add_event("The handbook's next edition comes out", f"changed, new or gone: {', '.join(changed)}")
         rows = _rows(folder / "questions.jsonl")
         new = _rows(folder / "questions-2026-10.jsonl")
         story.run("Has anything changed?", "drift", "--page", str(folder / "drift.html"))
@@ -95,46 +101,52 @@ def play(folder: Path) -> UpkeepStory:
         story.run("It answers half of the users", "canary", "start", "--share", str(SHARE), "--days", "1")
         promoted = server.canary(new, seed=2)
         before = server.answers(new)
-        number = story.poisoned(folder)
+        number = story.register_bad_version(folder)
         story.run(
             "Somebody tries it, past the gate",
             *("canary", "start", "--version", number, "--share", str(SHARE), "--days", "1", "--why", "by hand"),
         )
         rolled_back = not server.canary(rows, seed=3)
         same = server.answers(new) == before
-        story.told("What is served now", "byte for byte the answers of before" if same else "other answers than before")
+        story.add_event(
+            "What is served now", "byte for byte the answers of before" if same else "other answers than before"
+        )
     story.run("What happened", "registry", "history")
     story.run("From data to versions", "registry", "lineage", "--page", str(folder / "lineage.html"))
-    return story.ended(promoted=promoted, rolled_back=rolled_back, same=same)
+    return story.finish(promoted=promoted, rolled_back=rolled_back, same=same)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """Questions with the answers that are right."""
+    """Return questions with their right answers."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass
 class _Story:
-    """The steps so far; each is told as it comes."""
+    """The steps so far; each is printed as it comes."""
 
     file: Path
     steps: list[StoryStep] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     def run(self, title: str, *words: str, file: Path | None = None) -> StoryStep:
-        """Run a command as one would type it."""
-        given = [*words, "--task", str(file or self.file)]
+        """Run a command as a user would type it."""
+        arguments = [*words, "--task", str(file or self.file)]
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "trimtab", *given], capture_output=True, text=True, env=_environment(), check=False
+            [sys.executable, "-m", "trimtab", *arguments],
+            capture_output=True,
+            text=True,
+            env=_environment(),
+            check=False,
         )
         output = done.stdout.strip() or (done.stderr.strip().splitlines() or [""])[-1]
         if done.returncode not in (0, EXIT_NO):
             raise RemoteError(f"trimtab {words[0]} ended with {done.returncode}: {output}")
-        return self._add(title, shlex.join(["trimtab", *given]), output, done.returncode, began)
+        return self._add(title, shlex.join(["trimtab", *arguments]), output, done.returncode, began)
 
-    def told(self, title: str, output: str, began: float | None = None) -> StoryStep:
-        """Add what users or the world did."""
+    def add_event(self, title: str, output: str, began: float | None = None) -> StoryStep:
+        """Add a step that is no command: what users or the world did."""
         return self._add(title, "", output, 0, time.monotonic() if began is None else began)
 
     def _add(self, title: str, command: str, output: str, code: int, began: float) -> StoryStep:
@@ -148,30 +160,30 @@ class _Story:
         sys.stderr.write("".join(f"    {line}\n" for line in output.splitlines()))
         return step
 
-    def poisoned(self, folder: Path) -> str:
-        """A version whose documents say wrong numbers, measured and registered as any other; its number."""
+    def register_bad_version(self, folder: Path) -> str:
+        """Measure and register a version whose documents have wrong numbers; return its number."""
         with tempfile.TemporaryDirectory(dir=folder, prefix="poisoned-") as scratch:
-            place = Path(scratch)
+            copy = Path(scratch)
             for item in ("documents", "questions.jsonl", TASK):
                 source = folder / item
-                (shutil.copytree if source.is_dir() else shutil.copyfile)(source, place / item)
-            shutil.copytree(folder / ".trimtab", place / ".trimtab", ignore=shutil.ignore_patterns("*.db*", "served"))
-            for document in (place / "documents").iterdir():
+                (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy / item)
+            shutil.copytree(folder / ".trimtab", copy / ".trimtab", ignore=shutil.ignore_patterns("*.db*", "served"))
+            for document in (copy / "documents").iterdir():
                 text = document.read_text(encoding="utf-8")
                 document.write_text(re.sub(r"\d", lambda digit: str((int(digit[0]) + 3) % 10), text), encoding="utf-8")
-            file = place / TASK
+            file = copy / TASK
             self.run("A bad version: in its documents every figure is wrong", "study", file=file)
             home = (folder / ".trimtab").absolute()
-            made = self.run(
+            registered = self.run(
                 "It is registered",
                 *("registry", "register", "extract", "--registry", str(home / "registry.db")),
                 file=file,
             )
-        return made.output.partition(":")[0].removeprefix("version ")
+        return registered.output.partition(":")[0].removeprefix("version ")
 
     @contextmanager
     def serving(self) -> Iterator[_Server]:
-        """A server that follows production, until the block ends."""
+        """Context manager: a server that follows production."""
         words = ["serve", "--alias", "production", "--port", "0", "--json", "--task", str(self.file)]
         began = time.monotonic()
         with (
@@ -185,14 +197,14 @@ class _Story:
             ) as process,
         ):
             try:
-                told = _first_object(process.stdout)
-                if told is None or "url" not in told:
+                add_event = _first_object(process.stdout)
+                if add_event is None or "url" not in add_event:
                     log.seek(0)
-                    why = (told or {}).get("error") or log.read().strip()[-300:]
+                    why = (add_event or {}).get("error") or log.read().strip()[-300:]
                     raise RemoteError(f"the server of the story did not begin: {why}")
-                self._add("A server follows production", shlex.join(["trimtab", *words]), told["url"], 0, began)
-                headers = {"Authorization": f"Bearer {told['token']}"}
-                with httpx.Client(base_url=told["url"], headers=headers, timeout=60) as client:
+                self._add("A server follows production", shlex.join(["trimtab", *words]), add_event["url"], 0, began)
+                headers = {"Authorization": f"Bearer {add_event['token']}"}
+                with httpx.Client(base_url=add_event["url"], headers=headers, timeout=60) as client:
                     yield _Server(self, client)
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -201,9 +213,9 @@ class _Story:
                 except subprocess.TimeoutExpired:
                     process.kill()
 
-    def ended(self, *, promoted: bool, rolled_back: bool, same: bool) -> UpkeepStory:
-        """The whole story, with its page."""
-        from trimtab.reports.story import render
+    def finish(self, *, promoted: bool, rolled_back: bool, same: bool) -> UpkeepStory:
+        """Return the whole story, and write its page."""
+        from trimtab.reports.story import render_story
 
         page = self.file.parent / PAGE
         done = UpkeepStory(
@@ -214,51 +226,51 @@ class _Story:
             rolled_back=rolled_back,
             same_answers=same,
         )
-        told = [(one.title, one.command, one.output, one.seconds) for one in self.steps]
-        write_atomic(page, render("Upkeep of the handbook", done.headline, told))
+        add_event = [(one.title, one.command, one.output, one.seconds) for one in self.steps]
+        write_atomic(page, render_story("Upkeep of the handbook", done.headline, add_event))
         return done
 
 
 @dataclass(frozen=True)
 class _Server:
-    """The server, and users who ask it and say by the right answer whether they like what they got."""
+    """The server, and simulated users who ask and judge its answers against the right ones."""
 
     story: _Story
     client: httpx.Client
 
-    def used(self, title: str, rows: Sequence[dict[str, Any]], *, seed: int) -> None:
-        """Have every user ask."""
+    def simulate_users(self, title: str, rows: Sequence[dict[str, Any]], *, seed: int) -> None:
+        """Let every user ask questions and judge the answers."""
         began = time.monotonic()
         draw = random.Random(seed)
         counts: dict[int, list[bool]] = {}
         for user in range(USERS):
-            for row in draw.sample(rows, min(ASKED, len(rows))):
-                version, right = self._asked(f"user-{user}", row)
+            for row in draw.sample(rows, min(QUESTIONS_PER_USER, len(rows))):
+                version, right = self._ask_and_judge(f"user-{user}", row)
                 counts.setdefault(version, []).append(right)
         said = "; ".join(
             f"version {version} answered {len(given)}, {sum(given) / len(given):.0%} of them right"
             for version, given in sorted(counts.items())
         )
-        self.story.told(title, said, began)
+        self.story.add_event(title, said, began)
 
     def canary(self, rows: Sequence[dict[str, Any]], *, seed: int) -> bool:
-        """Have users ask until the canary has ended; True where its candidate was promoted."""
+        """Let users ask until the canary has ended; return True if its candidate was promoted."""
         self._wait_for_candidate()
         for turn in range(5):
-            self.used("Users ask, half of them the candidate, and judge", rows, seed=seed + 10 * turn)
+            self.simulate_users("Users ask, half of them the candidate, and judge", rows, seed=seed + 10 * turn)
             step = self.story.run("What do they say?", "canary", "status")
             if "goes on" not in step.output and "open for" not in step.output:
                 return step.code == 0
         return False
 
     def answers(self, rows: Sequence[dict[str, Any]]) -> list[str]:
-        """What nobody in particular is answered, which is what production answers."""
+        """Return the answers to requests without a user, which production gives."""
         return [json.dumps(self._ask(None, row)["choices"], sort_keys=True) for row in rows[:20]]
 
     def _wait_for_candidate(self) -> None:
         """Wait until the candidate answers some users."""
         row = {"question": "Who may work from home?"}
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < until:
             seen = {self._ask(f"user-{user}", row)["trimtab"]["release"]["version"] for user in range(12)}
             if len(seen) > 1:
@@ -266,8 +278,8 @@ class _Server:
             time.sleep(1)
         raise RemoteError("the candidate of the story did not answer beside production")
 
-    def _asked(self, user: str, row: dict[str, Any]) -> tuple[int, bool]:
-        """Ask a question as a user, and judge the answer: the version that gave it, and whether it was right."""
+    def _ask_and_judge(self, user: str, row: dict[str, Any]) -> tuple[int, bool]:
+        """Ask a question as a user and judge the answer; return the version that gave it, and whether it was right."""
         from trimtab.measurement.metrics import score_answer
 
         reply = self._ask(user, row)
@@ -293,7 +305,7 @@ class _Server:
 
 
 def _first_object(lines: IO[str] | None) -> dict[str, Any] | None:
-    """The first JSON object that a process prints; None where it ends without one."""
+    """Return the first JSON object that a process prints; None if it ends without one."""
     text = ""
     for line in lines or ():
         text += line
@@ -304,5 +316,5 @@ def _first_object(lines: IO[str] | None) -> dict[str, Any] | None:
 
 
 def _environment() -> dict[str, str]:
-    """Of this process, so that its package is found however it was begun; no colours, and no width but the usual."""
+    """Return this process's environment with its import path, without colours, and with a fixed width."""
     return {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

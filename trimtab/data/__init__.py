@@ -1,1 +1,1 @@
-"""Files in, clean and split examples out; the one place where a prompt and its loss mask are built."""
+"""Reads files into clean and split examples, and builds every prompt with its loss mask."""

@@ -1,4 +1,5 @@
-"""Conversations as rows: roles and their order, tool calls, text parts; the last assistant turn is the reference."""
+"""Parses conversations in rows: roles and their order, tool calls, text parts; the last assistant turn is the
+reference."""
 
 from __future__ import annotations
 
@@ -20,21 +21,22 @@ SPEAKERS: Mapping[str, Role] = {
     "tool": "tool",
     "observation": "tool",
 }
-"""What `from` may say in the layout conversations."""
+"""The values of `from` in the layout conversations."""
 
 
 class SkipRow(Exception):  # noqa: N818  not an error: the row goes to the ledger and reading goes on
-    """A row that cannot be used and does not stop the reading."""
+    """A row that cannot be used, but does not stop the reading."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
         self.reason, self.remedy = reason, remedy
 
 
-def read_turns(row: RawRow, field: str, *, speaker: bool) -> tuple[tuple[Message, ...], str]:
-    """The turns up to the last answer, and that answer. `speaker`: turns are from/value, else role/content.
+def read_turns(row: RawRow, field: str, *, is_from_value: bool) -> tuple[tuple[Message, ...], str]:
+    """Return the turns up to the last answer, and that answer; with `is_from_value` turns have from/value, else
+    role/content.
 
-    Raises SkipRow for a row without a usable answer, InputError for a conversation that is not one.
+    Raises SkipRow for a row without a usable answer, InputError for a malformed conversation.
     """
     turns = row.fields[field]
     if not isinstance(turns, list) or not turns:
@@ -43,18 +45,18 @@ def read_turns(row: RawRow, field: str, *, speaker: bool) -> tuple[tuple[Message
         )
     messages: list[Message] = []
     roles: list[Role] = []
-    open_calls: set[str] | None = None  # ids of the calls that tool turns may answer; None: no calls were made
+    open_call_ids: set[str] | None = None  # ids of the calls that tool turns may answer; None: no calls were made
     for index, turn in enumerate(turns):
         where = f"{field}[{index}]"
         if not isinstance(turn, dict):
             raise row.error(f"is {type_name(turn)}, not an object", "write role and content", where)
-        role = _role(row, turn, where, speaker)
-        _check_order(row, roles, role, open_calls, turn, where)
+        role = _role(row, turn, where, is_from_value)
+        _check_order(row, roles, role, open_call_ids, turn, where)
         roles.append(role)
-        content = _content(row, turn, "value" if speaker else "content", where)
+        content = _content(row, turn, "value" if is_from_value else "content", where)
         if role == "assistant":
             calls = _tool_calls(row, turn, where)
-            open_calls = {str(call["id"]) for call in turn["tool_calls"] if call.get("id")} if calls else None
+            open_call_ids = {str(call["id"]) for call in turn["tool_calls"] if call.get("id")} if calls else None
             content = "\n".join(part for part in (content, *calls) if part.strip())
             if not content:
                 raise SkipRow(f"turn {index + 1} of the assistant is empty", "write the answer, or leave the row out")
@@ -80,31 +82,36 @@ def _role(row: RawRow, turn: dict[str, Any], where: str, speaker: bool) -> Role:
 
 
 def _check_order(
-    row: RawRow, before: Sequence[Role], role: Role, calls: set[str] | None, turn: dict[str, Any], where: str
+    row: RawRow,
+    roles_before: Sequence[Role],
+    role: Role,
+    open_call_ids: set[str] | None,
+    turn: dict[str, Any],
+    where: str,
 ) -> None:
-    """A system turn only first; then user and assistant in turns; tool results only after calls."""
-    last = before[-1] if before else None
+    """Require the system turn first, user and assistant alternating, and tool results only after calls."""
+    last = roles_before[-1] if roles_before else None
     if role == "system":
-        if before and before[0] == "system":
+        if roles_before and roles_before[0] == "system":
             raise row.error("a second system turn", "join the two into one", where)
-        if before:
+        if roles_before:
             raise row.error("the system turn is not the first", "move it to the front", where)
         return
     if role == "tool":
-        if calls is None or last not in ("assistant", "tool"):
+        if open_call_ids is None or last not in ("assistant", "tool"):
             raise row.error("a tool result with no tool call before it", "add the call, or remove the result", where)
         answered = turn.get("tool_call_id")
-        if answered is not None and calls and str(answered) not in calls:
+        if answered is not None and open_call_ids and str(answered) not in open_call_ids:
             raise row.error(f"answers the tool call {answered!r}, which was not made", "mend tool_call_id", where)
         return
-    fits = (None, "system", "assistant") if role == "user" else ("user", "tool")
-    if last not in fits:
-        after = f"follows {last}" if last else "comes first"
-        raise row.error(f"a turn of {role} {after}", "turns must alternate: user, assistant, user …", where)
+    allowed = (None, "system", "assistant") if role == "user" else ("user", "tool")
+    if last not in allowed:
+        where_it_stands = f"follows {last}" if last else "comes first"
+        raise row.error(f"a turn of {role} {where_it_stands}", "turns must alternate: user, assistant, user …", where)
 
 
 def _content(row: RawRow, turn: dict[str, Any], key: str, where: str) -> str:
-    """The text of a turn: text as it is, text parts joined; null only beside tool calls."""
+    """Return the text of a turn, with text parts joined; null is allowed only beside tool calls."""
     content = turn.get(key)
     if isinstance(content, str):
         return content
@@ -124,13 +131,13 @@ def _content(row: RawRow, turn: dict[str, Any], key: str, where: str) -> str:
 
 
 def _tool_calls(row: RawRow, turn: dict[str, Any], where: str) -> list[str]:
-    """Each call as the text `<tool_call>{"name": …, "arguments": …}</tool_call>`, so that nothing is lost."""
+    """Return each call as the text `<tool_call>{"name": …, "arguments": …}</tool_call>`, so that nothing is lost."""
     calls = turn.get("tool_calls")
     if not calls:
         return []
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise row.error("is not a list of calls", 'write [{"function": {"name", "arguments"}}]', f"{where}.tool_calls")
-    written = []
+    calls_text = []
     for index, call in enumerate(calls):
         place = f"{where}.tool_calls[{index}]"
         function = call.get("function", call)
@@ -145,8 +152,8 @@ def _tool_calls(row: RawRow, turn: dict[str, Any], where: str) -> list[str]:
                 f"tool arguments are {type_name(arguments)}, not an object", "write a JSON object", f"{place}.arguments"
             )
         body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-        written.append(f"<tool_call>{body}</tool_call>")
-    return written
+        calls_text.append(f"<tool_call>{body}</tool_call>")
+    return calls_text
 
 
 def _parsed_arguments(row: RawRow, text: str, field: str) -> Any:

@@ -1,4 +1,4 @@
-"""What the rows can and cannot show: remarks on a split data set, made before time is spent on it."""
+"""Remarks on a split data set: what its rows can and cannot show, reported before time is spent on training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
-from trimtab.data.duplicates import Pair, PairKind, place, plain_words, short
+from trimtab.data.duplicates import DuplicatePair, PairKind, ellipsize, normalise_text, row_location
 from trimtab.data.split import SPLITS
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
-FEW_OF_CLASS, SHOWN_CLASSES = 5, 8  # rows of a class, all splits together; so many such classes are named
-DOMINANT = 0.8  # share of one answer from which its mere repetition scores well
-REPEATED = 0.1  # share of rows that repeat another from which it is a warning
+FEW_OF_CLASS, SHOWN_CLASSES = 5, 8  # fewest rows of a class in all splits; number of such classes that are named
+DOMINANT = 0.8  # share of one answer from which a constant answer scores well
+REPEATED = 0.1  # share of repeated rows from which the remark is a warning
 MANY_CLASSES = 1000
 BURST = 10  # near-identical rows with one answer that look like a flood
-_MOST_TERMS = 50_000  # words and pairs of words that the linear arm looks at
-_BYTES_A_WEIGHT = 300  # while it is fitted, measured: the solver keeps many copies
+_MOST_TERMS = 50_000  # features (words and bigrams) of the linear arm
+_BYTES_A_WEIGHT = 300  # during fitting, measured: the solver keeps many copies
 
-_ALIKE: tuple[tuple[PairKind, str], ...] = (
+_PAIR_WORDS: tuple[tuple[PairKind, str], ...] = (
     ("exact", "word for word"),
     ("normalised", "but for case and punctuation"),
     ("near", "nearly"),
@@ -41,15 +41,15 @@ Level = Literal["stop", "warn", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One sentence on the data: `stop` bars a study, `warn` is to be read, `note` is good to know."""
+    """One sentence on the data: `stop` prevents a study, `warn` needs attention, `note` is information."""
 
     level: Level
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Data:
-    """The facts, and the rows of train, dev and test in this order, each with its number in them."""
+class _CheckInput:
+    """The facts, and the rows of train, dev and test in this order, each with its number in the facts."""
 
     audit: Audit
     splits: Mapping[Split, Sequence[Example]]
@@ -57,21 +57,22 @@ class _Data:
     numbers: tuple[int, ...]
     task: Task
 
-    def of(self, split: Split) -> Sequence[Example]:
+    def rows_of(self, split: Split) -> Sequence[Example]:
         return self.splits.get(split, ())
 
 
 def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task: Task) -> tuple[Remark, ...]:
-    """What the facts mean for these splits and settings, those that stop a study first; not how many rows there are (`check_size`).
+    """Return remarks on these splits and settings, those that stop a study first; the number of rows is checked by
+    `check_size`.
 
-    Overlap between splits is `find_overlaps`' part.
+    Overlaps between splits are found by `find_overlaps`.
     """
-    numbers = audit.numbers(splits)
+    numbers = audit.row_numbers(splits)
     rows = tuple(row for name in SPLITS for row in splits.get(name, ()))
     if not rows:
         return ()
-    data = _Data(audit, splits, rows, tuple(number for name in SPLITS for number in numbers.get(name, ())), task)
-    checks: list[Callable[[_Data], Iterator[Remark]]] = [_weights]
+    data = _CheckInput(audit, splits, rows, tuple(number for name in SPLITS for number in numbers.get(name, ())), task)
+    checks: list[Callable[[_CheckInput], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
         checks += [_classes, _rare_classes, _label_forms, _label_sides]
     checks += [_dominance, _contradictions, _invisible, _special, _repetition, _estimated, _quotes]
@@ -79,64 +80,79 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
 
 
 def by_level(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
-    """The remarks, those that stop a study first."""
+    """Return the remarks, those that stop a study first."""
     return tuple(sorted(remarks, key=lambda remark: get_args(Level).index(remark.level)))
 
 
 def half_width(n: int, share: float = 0.8) -> float:
-    """Half the width of the 95% Wilson interval of a share seen on `n` items."""
+    """Return half the width of the 95% Wilson interval of a share observed on `n` items."""
     z = 1.96
     return z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
 
 
 def check_size(splits: Mapping[Split, Sequence[Example]]) -> Iterator[Remark]:
-    """Remarks on too few rows."""
+    """Yield remarks on too few rows."""
     rows = [row for part in splits.values() for row in part]
     if len(rows) == 1:
-        yield Remark("stop", f"There is one usable row ({place(rows[0])}): nothing can be compared; add rows.")
+        yield Remark("stop", f"There is one usable row ({row_location(rows[0])}): nothing can be compared; add rows.")
         return
     train, test = len(splits.get("train", ())), len(splits.get("test", ()))
     if 0 < train < FEW_TO_TRAIN:
-        text = f"Train has {train} rows: tuning on so few learns them by heart; add rows (50 are a start) or leave tuned arms out."
+        text = (
+            f"Train has {train} rows: tuning on so few learns them by heart; add rows (50 are a start) or leave "
+            "tuned arms out."
+        )
         yield Remark("warn", text)
     if 0 < test < FEW_TO_TEST:
         points = 100 * half_width(test)
-        text = f"Test has {test} rows: a score of 80% would be known to about ±{points:.0f} points only, so that arms can hardly be told apart; add rows."
+        text = (
+            f"Test has {test} rows: a score of 80% would be known to about ±{points:.0f} points only, so that "
+            "arms can hardly be told apart; add rows."
+        )
         yield Remark("warn", text)
 
 
-def _weights(data: _Data) -> Iterator[Remark]:
-    if data.of("train") and sum(row.weight for row in data.of("train")) == 0:
+def _weights(data: _CheckInput) -> Iterator[Remark]:
+    if data.rows_of("train") and sum(row.weight for row in data.rows_of("train")) == 0:
         yield Remark(
             "stop", "All weights of the training rows are 0, so nothing would be learnt; mend the weight column."
         )
 
 
-def _classes(data: _Data) -> Iterator[Remark]:
+def _classes(data: _CheckInput) -> Iterator[Remark]:
     first = _first_by_label(data.rows)
     if len(first) == 1:
         label = next(iter(first))
-        text = f"All {len(data.rows)} rows have the label {label!r}: there is nothing to tell apart; add rows of other labels."
+        text = (
+            f"All {len(data.rows)} rows have the label {label!r}: there is nothing to tell apart; add rows of "
+            "other labels."
+        )
         yield Remark("stop", text)
     if len(first) >= MANY_CLASSES:
-        memory = linear_memory_mb([row.input for row in data.of("train")], len(first))
-        text = f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone needs about {memory:,.0f} MB for them; check that the label column is the right one."
+        memory = linear_memory_mb([row.input for row in data.rows_of("train")], len(first))
+        text = (
+            f"There are {len(first):,} labels: every one is scored for every question, and the linear arm alone "
+            f"needs about {memory:,.0f} MB for them; check that the label column is the right one."
+        )
         yield Remark("warn", text)
 
 
-def _rare_classes(data: _Data) -> Iterator[Remark]:
-    """The labels of few rows by name, each with its count in all splits together."""
+def _rare_classes(data: _CheckInput) -> Iterator[Remark]:
+    """Yield a remark that names the labels of few rows, with their counts over all splits."""
     counts = Counter(row.references[0] for row in data.rows)
     few = sorted((label for label in counts if counts[label] < FEW_OF_CLASS), key=lambda label: (counts[label], label))
     if few and len(counts) > 1:
-        named = ", ".join(f"{short(label)!r} {counts[label]}" for label in few[:SHOWN_CLASSES])
+        named = ", ".join(f"{ellipsize(label)!r} {counts[label]}" for label in few[:SHOWN_CLASSES])
         more = f" and {len(few) - SHOWN_CLASSES:,} more" if len(few) > SHOWN_CLASSES else ""
-        text = f"{_how_many(few, 'label')} of fewer than {FEW_OF_CLASS} rows ({named}{more}), too few to say how well they are told; add rows, or join them with others (labels.merge)."
+        text = (
+            f"{_count_are(few, 'label')} of fewer than {FEW_OF_CLASS} rows ({named}{more}), too few to say how "
+            "well they are told; add rows, or join them with others (labels.merge)."
+        )
         yield Remark("note", text)
 
 
 def linear_memory_mb(texts: Iterable[str], labels: int) -> float:
-    """Predicted memory in MB that fitting the linear arm takes: weights of every label for the words and pairs of words."""
+    """Predict the memory (MB) for fitting the linear arm: weights of every label for words and bigrams."""
     terms: set[str | tuple[str, str]] = set()
     for text in texts:
         words = _WORD.findall(text.lower())
@@ -146,160 +162,210 @@ def linear_memory_mb(texts: Iterable[str], labels: int) -> float:
     return labels * min(len(terms), _MOST_TERMS) * _BYTES_A_WEIGHT / 1e6
 
 
-def _label_forms(data: _Data) -> Iterator[Remark]:
+def _label_forms(data: _CheckInput) -> Iterator[Remark]:
     first = _first_by_label(data.rows)
     numbers = [label for label in first if _NUMBER.fullmatch(label.strip())]
     words = [label for label in first if not _NUMBER.fullmatch(label.strip())]
     if numbers and words and not data.task.task.labels:
         number, word = numbers[0], words[0]
-        text = f"Labels mix numbers ({number!r} at {place(first[number])}) with words ({word!r} at {place(first[word])}); use one kind, or list them all in task.labels if they are meant."
+        text = (
+            f"Labels mix numbers ({number!r} at {row_location(first[number])}) with words ({word!r} at "
+            f"{row_location(first[word])}); use one kind, or list them all in task.labels if they are meant."
+        )
         yield Remark("stop", text)
     forms: dict[str, list[str]] = defaultdict(list)
     for label in first:
         forms[_folded(label)].append(label)
-    variants = [same for same in forms.values() if len(same) > 1]
+    variants = [spellings for spellings in forms.values() if len(spellings) > 1]
     if variants:
         one, other = variants[0][:2]
         count = f"{len(variants)} label{'s are' if len(variants) > 1 else ' is'}"
-        text = f"{count} written in several ways ({one!r} at {place(first[one])}, {other!r} at {place(first[other])}) and counted as different; to join them write under [labels]: {_merge_line(variants, data)}"
+        text = (
+            f"{count} written in several ways ({one!r} at {row_location(first[one])}, {other!r} at "
+            f"{row_location(first[other])}) and counted as different; to join them write under [labels]: "
+            f"{_merge_line(variants, data)}"
+        )
         yield Remark("warn", text)
 
 
 def _folded(label: str) -> str:
-    """A label without what only spelling varies: case, blanks, accents."""
+    """Return a label without spelling variants: case, white space, accents."""
     letters = unicodedata.normalize("NFKD", label).casefold()
     return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
 
 
-def _merge_line(variants: Sequence[Sequence[str]], data: _Data) -> str:
-    """The line of the task file that reads every spelling as the most frequent one of its label."""
+def _merge_line(variants: Sequence[Sequence[str]], data: _CheckInput) -> str:
+    """Return the line of the task file that maps every spelling to the most frequent one of its label."""
     counts = Counter(row.references[0] for row in data.rows)
     pairs: list[str] = []
-    for same in variants:
-        usual = max(same, key=lambda label: (label in data.task.task.labels, counts[label], label))
-        pairs += [f"{toml_string(label)} = {toml_string(usual)}" for label in same if label != usual]
+    for spellings in variants:
+        usual = max(spellings, key=lambda label: (label in data.task.task.labels, counts[label], label))
+        pairs += [f"{toml_string(label)} = {toml_string(usual)}" for label in spellings if label != usual]
     return f"merge = {{ {', '.join(pairs)} }}"
 
 
-def _label_sides(data: _Data) -> Iterator[Remark]:
-    never = sorted(set(data.task.task.labels) - {row.references[0] for row in data.rows})
-    if never:
-        text = f"{_how_many(never, 'label')} in task.labels and in no row ({never[0]!r}), so no arm can learn it; mend the spelling, or take it out."
+def _label_sides(data: _CheckInput) -> Iterator[Remark]:
+    unseen_labels = sorted(set(data.task.task.labels) - {row.references[0] for row in data.rows})
+    if unseen_labels:
+        text = (
+            f"{_count_are(unseen_labels, 'label')} in task.labels and in no row ({unseen_labels[0]!r}), so no arm "
+            "can learn it; mend the spelling, or take it out."
+        )
         yield Remark("warn", text)
-    trained = {row.references[0] for row in data.of("train")}
+    trained = {row.references[0] for row in data.rows_of("train")}
     sides: tuple[tuple[Split, Level], ...] = (("test", "stop"), ("dev", "warn"))
     for split, level in sides:
-        unseen = _first_by_label([row for row in data.of(split) if row.references[0] not in trained])
+        unseen = _first_by_label([row for row in data.rows_of(split) if row.references[0] not in trained])
         if unseen and trained:
             label, row = next(iter(unseen.items()))
-            text = f"{_how_many(unseen, 'label')} in {split} and never in train ({label!r} at {place(row)}), so no arm can learn it; add training rows of it, or take it out."
+            text = (
+                f"{_count_are(unseen, 'label')} in {split} and never in train ({label!r} at {row_location(row)}), "
+                "so no arm can learn it; add training rows of it, or take it out."
+            )
             yield Remark(level, text)
 
 
-def _dominance(data: _Data) -> Iterator[Remark]:
+def _dominance(data: _CheckInput) -> Iterator[Remark]:
     counts = Counter(row.references[0] for row in data.rows)
     answer, count = counts.most_common(1)[0]
     share = count / len(data.rows)
     if DOMINANT < share < 1 or (share == 1 and data.task.task.kind != "classify" and len(data.rows) > 1):
-        text = f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {short(answer)!r}, so that always giving it scores as much; add rows of the others"
+        text = (
+            f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {ellipsize(answer)!r}, so that "
+            "always giving it scores as much; add rows of the others"
+        )
         advice = ', or set metric = "macro_f1".' if data.task.metric == "accuracy" else "."
         yield Remark("warn", text + advice)
 
 
-def _contradictions(data: _Data) -> Iterator[Remark]:
-    asked: dict[str, list[Example]] = defaultdict(list)
+def _contradictions(data: _CheckInput) -> Iterator[Remark]:
+    by_question: dict[str, list[Example]] = defaultdict(list)
     for row, number in zip(data.rows, data.numbers, strict=True):
-        asked[data.audit.rows.plain[number]].append(row)
-    torn: list[tuple[Example, Example]] = []
-    for same in asked.values():
-        answers = {plain_words(reference) for reference in same[0].references}
-        other = next((row for row in same if answers.isdisjoint(map(plain_words, row.references))), None)
+        by_question[data.audit.rows.normalised[number]].append(row)
+    contradictions: list[tuple[Example, Example]] = []
+    for rows_of_question in by_question.values():
+        answers = {normalise_text(reference) for reference in rows_of_question[0].references}
+        other = next((row for row in rows_of_question if answers.isdisjoint(map(normalise_text, row.references))), None)
         if other is not None:
-            torn.append((same[0], other))
-    if torn:
-        one, two = torn[0]
-        count = f"{len(torn)} question{'s have' if len(torn) > 1 else ' has'}"
-        this, that = _apart(one.references[0], two.references[0])
-        text = f"{count} different answers in different rows ({short(one.input)!r}: {this!r} at {place(one)}, {that!r} at {place(two)}); keep one, or give both as references of one row."
+            contradictions.append((rows_of_question[0], other))
+    if contradictions:
+        one, two = contradictions[0]
+        count = f"{len(contradictions)} question{'s have' if len(contradictions) > 1 else ' has'}"
+        this, that = _shorten_pair(one.references[0], two.references[0])
+        text = (
+            f"{count} different answers in different rows ({ellipsize(one.input)!r}: {this!r} at "
+            f"{row_location(one)}, {that!r} at {row_location(two)}); keep one, or give both as references of one "
+            "row."
+        )
         yield Remark("warn", text)
 
 
-def _apart(one: str, two: str) -> tuple[str, str]:
-    """Two texts in short, from where they differ on if that is further in."""
+def _shorten_pair(one: str, two: str) -> tuple[str, str]:
+    """Return two texts shortened, from where they begin to differ if that is further in."""
     same = common_prefix_length(one, two)
     start = one.rfind(" ", 0, same) if same > 30 else 0
-    return (short(one), short(two)) if start <= 0 else (f"…{short(one[start:])}", f"…{short(two[start:])}")
+    return (
+        (ellipsize(one), ellipsize(two)) if start <= 0 else (f"…{ellipsize(one[start:])}", f"…{ellipsize(two[start:])}")
+    )
 
 
-def _invisible(data: _Data) -> Iterator[Remark]:
+def _invisible(data: _CheckInput) -> Iterator[Remark]:
     found = _matches(data, data.audit.invisible)
     if found:
         row, character = found[0]
         name = unicodedata.name(character, "").lower() or "tag"
-        text = f"{_rows(len(found))} invisible characters (U+{ord(character):04X}, {name}, at {place(row)}), which can hide instructions or split words; remove them unless they are meant."
+        text = (
+            f"{_rows_have(len(found))} invisible characters (U+{ord(character):04X}, {name}, at "
+            f"{row_location(row)}), which can hide instructions or split words; remove them unless they are meant."
+        )
         yield Remark("warn", text)
 
 
-def _special(data: _Data) -> Iterator[Remark]:
+def _special(data: _CheckInput) -> Iterator[Remark]:
     found = _matches(data, data.audit.special)
     if found:
         row, token = found[0]
-        text = f"{_rows(len(found))} text that looks like a special token ({token!r} at {place(row)}); it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
+        text = (
+            f"{_rows_have(len(found))} text that looks like a special token ({token!r} at {row_location(row)}); "
+            "it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
+        )
         yield Remark("warn", text)
 
 
-def _matches(data: _Data, found: Mapping[int, str]) -> list[tuple[Example, str]]:
-    """The rows for which something was found, each with that."""
+def _matches(data: _CheckInput, found: Mapping[int, str]) -> list[tuple[Example, str]]:
+    """Return the rows with a finding, each with its finding."""
     return [(row, found[number]) for row, number in zip(data.rows, data.numbers, strict=True) if number in found]
 
 
-def _repetition(data: _Data) -> Iterator[Remark]:
+def _repetition(data: _CheckInput) -> Iterator[Remark]:
     pairs = data.audit.rows.pairs(data.numbers)
     if not pairs:
         return
     kinds = Counter(pair.kind for pair in pairs)
     total, left = len(data.rows), len(data.rows) - len(pairs)
     first = pairs[0]
-    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _ALIKE if kinds[kind])
-    text = f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; {place(data.rows[first.b])} repeats {place(data.rows[first.a])}), so that they weigh as {left} independent rows; remove what is not meant."
+    parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in _PAIR_WORDS if kinds[kind])
+    text = (
+        f"{len(pairs)} of {total} rows repeat{'s' * (len(pairs) == 1)} another ({parts}; "
+        f"{row_location(data.rows[first.b])} repeats {row_location(data.rows[first.a])}), so that they weigh as "
+        f"{left} independent rows; remove what is not meant."
+    )
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
     yield from _bursts(data, pairs)
 
 
-def _estimated(data: _Data) -> Iterator[Remark]:
-    """Said where near duplicates were looked for by MinHash."""
+def _estimated(data: _CheckInput) -> Iterator[Remark]:
+    """Yield a note if near duplicates were found by MinHash."""
     if not data.audit.rows.exact:
-        text = f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats word for word is all found."
+        text = (
+            f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike "
+            "in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very "
+            "many are alike. What repeats word for word is all found."
+        )
         yield Remark("note", text)
 
 
-def _bursts(data: _Data, pairs: Sequence[Pair]) -> Iterator[Remark]:
-    """Many rows that nearly say the same and have one answer: a flood, by mistake or meant to poison."""
-    part: dict[int, list[int]] = {}
-    for pair in pairs:  # a forest: joining two lists whole is enough
-        joined = part.get(pair.a, [pair.a]) + part.get(pair.b, [pair.b])
-        for i in joined:
-            part[i] = joined
+def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remark]:
+    """Yield a warning on many near-identical rows with one answer: a mistake, or data poisoning."""
+    component_of: dict[int, list[int]] = {}
+    for pair in pairs:  # the pairs are a forest, so whole components are merged
+        members = component_of.get(pair.a, [pair.a]) + component_of.get(pair.b, [pair.b])
+        for i in members:
+            component_of[i] = members
     bursts: dict[int, list[Example]] = {}
-    for joined in part.values():
-        rows = [data.rows[i] for i in sorted(joined)]
-        if len(rows) >= BURST and len({plain_words(row.references[0]) for row in rows}) == 1:
-            bursts[min(joined)] = rows
+    for members in component_of.values():
+        rows = [data.rows[i] for i in sorted(members)]
+        if len(rows) >= BURST and len({normalise_text(row.references[0]) for row in rows}) == 1:
+            bursts[min(members)] = rows
     if bursts:
         rows = max(bursts.values(), key=len)
-        count = f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with one answer"
-        text = f"{count}: the largest has {len(rows)} rows ({short(rows[0].input)!r}: {short(rows[0].references[0])!r}, from {place(rows[0])} on); make sure that nobody planted them, and keep one of each."
+        count = (
+            f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with "
+            "one answer"
+        )
+        text = (
+            f"{count}: the largest has {len(rows)} rows ({ellipsize(rows[0].input)!r}: "
+            f"{ellipsize(rows[0].references[0])!r}, from {row_location(rows[0])} on); make sure that nobody "
+            "planted them, and keep one of each."
+        )
         yield Remark("warn", text)
 
 
-def _quotes(data: _Data) -> Iterator[Remark]:
-    """Questions of dev and test that stand in the documents stop a study unless `data.leakage` is "report"."""
-    held_out = {number: n for n, number in enumerate(data.numbers) if n >= len(data.of("train"))}
+def _quotes(data: _CheckInput) -> Iterator[Remark]:
+    """Yield a remark on dev and test questions in the documents; it stops a study unless `data.leakage` is "report"."""
+    held_out = {number: n for n, number in enumerate(data.numbers) if n >= len(data.rows_of("train"))}
     found = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
     if found:
         _, row, first = found[0]
-        count = f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test stand{'s' if len(found) == 1 else ''}"
-        text = f'{count} word for word in the documents ({place(data.rows[row])} in {first.document}), which favours retrieval; reword, or, if users ask just so (a list of frequent questions), set data.leakage = "report".'
+        count = (
+            f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test "
+            f"stand{'s' if len(found) == 1 else ''}"
+        )
+        text = (
+            f"{count} word for word in the documents ({row_location(data.rows[row])} in {first.document}), which "
+            "favours retrieval; reword, or, if users ask just so (a list of frequent questions), set "
+            'data.leakage = "report".'
+        )
         yield Remark("stop" if data.task.data.leakage == "stop" else "warn", text)
 
 
@@ -310,9 +376,9 @@ def _first_by_label(rows: Sequence[Example]) -> dict[str, Example]:
     return first
 
 
-def _rows(count: int) -> str:
+def _rows_have(count: int) -> str:
     return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
-def _how_many(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
+def _count_are(items: Sequence[str] | Mapping[str, Example], noun: str) -> str:
     return f"1 {noun} is" if len(items) == 1 else f"{len(items)} {noun}s are"

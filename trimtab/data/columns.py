@@ -1,4 +1,4 @@
-"""Columns of a file: which field is the question and which the answer, seen from the fields or guessed from the values."""
+"""Finds the columns of question and answer in a file, by the names of the fields or by their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.data.readers import PAIR, RawRow
-from trimtab.data.values import Values, last_word
+from trimtab.data.values import ColumnValues, last_word
 
 LAYOUTS = (
     "messages",
@@ -36,9 +36,10 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tests": (),
     "time": (),
 }
-"""Roles that any row may fill beside its question and answer, and the names under which they are looked for; tests and time where named."""
+"""Optional roles beside question and answer, with the field names that are recognised; tests and time only if the task
+file names them."""
 
-# Layouts that are recognised by the names of two fields: those of the question, those of the answer; the first that fits is taken.
+# Layouts recognised by two field names: those of the question and those of the answer; the first match is taken.
 PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prompt-completion": (("prompt",), ("completion",)),
     "instruction": (("instruction",), ("output",)),
@@ -65,16 +66,16 @@ _LABEL_NAMES = ("label", "category", "class", "intent", "target", "sentiment", "
 _OUTPUT_NAMES = ("output", "answer", "completion", "response", "reply", "target", "solution", "summary")
 
 
-AskedColumns = str | tuple[str, ...]
-"""What a task file says of a role: a column; of `input` also several, or a template that names them in braces."""
+RequestedColumns = str | tuple[str, ...]
+"""The column that a task file names for a role; for `input` also several, or a template with columns in braces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Where the parts of an example stand in the rows of one file. `guessed`: from the values, not from known names.
+    """The columns of one file by role. `guessed`: found by their values, not by known names.
 
-    `input`: the columns of the question in their order, with a blank line between them, or with the texts of `template` before,
-    between and behind them. `context` is the one of them that may be empty.
+    `input`: the columns of the question in order, joined by blank lines, or by the texts of `template` before, between
+    and after them. `context` is the one that may be empty.
     """
 
     layout: str
@@ -87,22 +88,23 @@ class Columns:
 
     @property
     def used(self) -> frozenset[str]:
-        """Every field that is read."""
+        """All fields that are read."""
         return frozenset((*self.input, self.output, *self.extras.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the task file says about columns, all of it optional; and which splits are read of a file that has them."""
+class ColumnRequest:
+    """What the task file says about columns, all of it optional; and the splits to read from a file that has splits."""
 
     layout: str = ""
-    columns: Mapping[str, AskedColumns] = field(default_factory=dict)
+    columns: Mapping[str, RequestedColumns] = field(default_factory=dict)
     kind: Kind | None = None
     splits: tuple[Split, ...] = ("train", "dev", "test")
 
 
 class ColumnsError(InputError):
-    """The columns of a file cannot be told, or only guessed: `fields` are those it has, `input` and `output` the guess, if any."""
+    """The columns of a file cannot be found, or only guessed: `fields` are its fields, `input` and `output` the
+    guess."""
 
     def __init__(
         self,
@@ -119,25 +121,28 @@ class ColumnsError(InputError):
         self.fields, self.input, self.output = tuple(fields), input, output
 
 
-def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
-    """The columns of a file from its first rows (at least one). Raises InputError naming the fields when they cannot be told."""
+def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
+    """Return the columns of a file from its first rows (at least one); raises InputError with the fields if they cannot
+    be found."""
     names = list(dict.fromkeys(name for row in sample for name in row.fields))
     first = sample[0]
-    source, template = _asked_input(wish.columns.get("input", ()), names)
-    asked = {role: column for role, column in wish.columns.items() if isinstance(column, str) and role != "input"}
-    for role, column in (*(("input", column) for column in source), *asked.items()):
+    source, template = _requested_input(request.columns.get("input", ()), names)
+    requested = {
+        role: column for role, column in request.columns.items() if isinstance(column, str) and role != "input"
+    }
+    for role, column in (*(("input", column) for column in source), *requested.items()):
         if column not in names:
-            near = difflib.get_close_matches(column, names, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"the fields here are: {', '.join(names)}"
+            close = difflib.get_close_matches(column, names, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"the fields here are: {', '.join(names)}"
             raise first.error(f"no field {column!r}, which data names as {role}", remedy, role)
     extras = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
-    extras |= {role: column for role, column in asked.items() if role in EXTRAS}
+    extras |= {role: column for role, column in requested.items() if role in EXTRAS}
     extras = {role: column for role, column in extras.items() if column}
-    target = asked.get("output") or asked.get("label")
+    target = requested.get("output") or requested.get("label")
     known = {name for sources, targets in PAIRS.values() for name in (*sources, *targets)}
-    filled = [name for name in names if name not in known or Values(sample, name).filled]
+    filled = [name for name in names if name not in known or ColumnValues(sample, name).filled]
     filled = filled if len(filled) > 1 else names
-    layout = wish.layout or _known_layout(filled, bool(source or target))
+    layout = request.layout or _known_layout(filled, bool(source or target))
     if layout in ("messages", "conversations"):
         column = source[0] if source else layout
         if column not in names:
@@ -153,12 +158,12 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
                 raise first.error(f"no field {column!r} for the layout {layout}", "set data.columns", column)
     else:
         layout = "table"
-        source, target, guessed = _guess(sample, names, source, target, wish.kind, extras)
+        source, target, guessed = _guess(sample, names, source, target, request.kind, extras)
     context = None
-    if "input" not in wish.columns:
-        taken = {*source, target, *(asked.values())}
-        context = _context(layout, sample, [name for name in names if name not in taken])
-    if context:  # the context of a question stands before it; what an instruction is about stands after it
+    if "input" not in request.columns:
+        used_columns = {*source, target, *(requested.values())}
+        context = _context(layout, sample, [name for name in names if name not in used_columns])
+    if context:  # a question's context stands before it, an instruction's input after it
         source = (*source, context) if layout == "instruction" else (context, *source)
     elif len(source) > 1:
         context = next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
@@ -174,18 +179,18 @@ def find_columns(sample: Sequence[RawRow], wish: Wish) -> Columns:
     )
 
 
-def _asked_input(asked: AskedColumns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that make the input, and the texts around them where it is a template."""
-    if not isinstance(asked, str):
-        return asked, ()
-    pieces = SLOT.split(asked)
-    if asked in names or len(pieces) == 1:
-        return (asked,), ()
+def _requested_input(requested: RequestedColumns, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of the input, and the texts around them if the task file gives a template."""
+    if not isinstance(requested, str):
+        return requested, ()
+    pieces = SLOT.split(requested)
+    if requested in names or len(pieces) == 1:
+        return (requested,), ()
     return tuple(pieces[1::2]), tuple(pieces[::2])
 
 
 def _context(layout: str, sample: Sequence[RawRow], free: Sequence[str]) -> str | None:
-    """The column of what a row's question is about, where one is called so and holds text."""
+    """Return the context column of a question, if a column has such a name and holds text."""
     wanted = ("input",) if layout == "instruction" else _CONTEXT_NAMES
     name = next((name for name in free if name.lower() in wanted), None)
     values = [row.fields.get(name) for row in sample] if name else []
@@ -193,16 +198,16 @@ def _context(layout: str, sample: Sequence[RawRow], free: Sequence[str]) -> str 
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is text, a list of texts, or nothing."""
+    """True if a value is text, a list of texts, or None."""
     return isinstance(value, str | None) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
-def _known_layout(names: Sequence[str], asked: bool) -> str:
+def _known_layout(names: Sequence[str], requested: bool) -> str:
     if "messages" in names:
         return "messages"
     if "conversations" in names:
         return "conversations"
-    if not asked:
+    if not requested:
         for layout, (sources, targets) in PAIRS.items():
             if any(name in names for name in sources) and any(name in names for name in targets):
                 return layout
@@ -217,37 +222,40 @@ def _guess(
     kind: Kind | None,
     extras: Mapping[str, str],
 ) -> tuple[tuple[str, ...], str, bool]:
-    """Question and answer, and whether their values had to tell.
+    """Return the question and answer columns, and whether they were found by their values.
 
-    First by their names; else the answer is (classify) the column of the fewest values that come back, else the one other column,
-    and the question is the longest text beside a label, else the first. Never a column that is empty, or numbers the rows, or says the same in all of them.
+    Names come first. Else the answer is (classify) the column with the fewest repeated values, or the only other
+    column; the question is the longest text beside a label, else the first text. Empty, constant and id columns are
+    excluded.
     """
-    values = {name: Values(sample, name) for name in names if name not in (*extras.values(), *source, target)}
-    free = [name for name, seen in values.items() if seen.filled and not seen.is_id]
-    labels = [name for name in free if values[name].groups]
+    values = {name: ColumnValues(sample, name) for name in names if name not in (*extras.values(), *source, target)}
+    candidates = [name for name, seen in values.items() if seen.filled and not seen.is_id]
+    labels = [name for name in candidates if values[name].groups]
     guessed = False
     if target is None:
         wanted = {"classify": _LABEL_NAMES, None: _LABEL_NAMES + _OUTPUT_NAMES}.get(kind, _OUTPUT_NAMES + _LABEL_NAMES)
-        target = _named(wanted, free)
+        target = _match_name(wanted, candidates)
     if not source:
-        found = _named(_INPUT_NAMES, [name for name in free if name != target])
-        texts = [name for name in free if name != target and values[name].is_text]
-        if found is None:
+        input_column = _match_name(_INPUT_NAMES, [name for name in candidates if name != target])
+        texts = [name for name in candidates if name != target and values[name].is_text]
+        if input_column is None:
             guessed = True
             beside_label = kind in ("classify", None) and (target is not None or labels)
             by_length = sorted(texts, key=lambda name: -values[name].mean_length)
             ordered = by_length if beside_label else sorted(texts, key=lambda name: values[name].groups)
-            found = next(iter(ordered), None)
-        source = (found,) if found else ()
+            input_column = next(iter(ordered), None)
+        source = (input_column,) if input_column else ()
     if target is None and source:
         guessed = True
-        others = [name for name in free if name not in source and not (values[name].constant or values[name].is_date)]
-        repeated = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
-        by_value = kind in ("classify", None) and repeated
-        target = next(iter(repeated if by_value else others if len(others) == 1 else ()), None)
+        others = [
+            name for name in candidates if name not in source and not (values[name].constant or values[name].is_date)
+        ]
+        repeated_labels = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
+        by_value = kind in ("classify", None) and repeated_labels
+        target = next(iter(repeated_labels if by_value else others if len(others) == 1 else ()), None)
     if not source or target is None:
-        if source and all(name in source or values[name].constant or values[name].is_date for name in free):
-            raise _text_alone(sample[0], source)
+        if source and all(name in source or values[name].constant or values[name].is_date for name in candidates):
+            raise _only_text_error(sample[0], source)
         missing = "answer" if source else "question"
         role = "input" if not source else "label" if kind == "classify" else "output"
         fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
@@ -271,17 +279,19 @@ def _guess(
     return source, target, guessed
 
 
-def _text_alone(row: RawRow, source: Sequence[str]) -> InputError:
-    """What is missing where rows are questions or texts alone, and the two ways on."""
+def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
+    """Return the error for rows that have questions or texts only, with two ways on."""
     return row.error(
         f"there is text ({', '.join(source)}) and no column of labels or answers",
-        "label some: copy about 100 of the rows to a file of their own and add a column `label` (or `answer`); or, to ask about "
+        "label some: copy about 100 of the rows to a file of their own and add a column `label` (or "
+        "`answer`); or, to ask about "
         'these texts, save them as documents and draft about 100 lines of {"question": "…", "answer": "…"}',
     )
 
 
-def _named(wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column whose name, else the last word of it (`final_decision`, `longAnswer`), comes first in `wanted`."""
+def _match_name(names_wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the column whose name, or its last word (`final_decision`, `longAnswer`), comes first in
+    `names_wanted`."""
     whole = {name.lower(): name for name in reversed(names)}
     last = {last_word(name): name for name in reversed(names)}
-    return next((found[word] for found in (whole, last) for word in wanted if word in found), None)
+    return next((found[word] for found in (whole, last) for word in names_wanted if word in found), None)

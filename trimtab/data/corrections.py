@@ -1,4 +1,4 @@
-"""Answers that people corrected, as rows in the columns of a task's own files."""
+"""Writes answers that people corrected as rows in the columns of the task's own files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
-from trimtab.data.columns import AskedColumns, Wish, find_columns
+from trimtab.data.columns import ColumnRequest, RequestedColumns, find_columns
 from trimtab.data.formats import SAMPLE
 from trimtab.data.readers import RawRow
-from trimtab.data.rows import Reader
+from trimtab.data.rows import RowReader
 
 CorrectedRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """A question with the answer that a person calls right, as an example would be."""
+    """A question with its corrected answer, as an example would have them."""
 
     id: str
     messages: tuple[Message, ...]
@@ -29,29 +29,36 @@ class Correction:
 
 
 def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """A conversation as rows have it."""
+    """Return a conversation in the format of rows."""
     return [asdict(message) for message in messages]
 
 
 def correction_rows(corrected: Sequence[Correction], task: Task, source: str) -> list[tuple[Correction, CorrectedRow]]:
-    """Rows that name `source`, in the first shape that the task's own reader reads back as what was meant; its columns hold for every file of examples."""
-    named: dict[str, AskedColumns] = {"group": task.data.group, "slice": task.data.slice}
-    asked: dict[str, AskedColumns] = {**task.data.columns, **{role: name for role, name in named.items() if name}}
-    wish = Wish(layout=task.data.layout, columns=asked, kind=task.task.kind)
+    """Return corrections as rows of `source`, in the first layout that the task's own reader reads back unchanged.
+
+    Every file of examples has the same columns.
+    """
+    named: dict[str, RequestedColumns] = {"group": task.data.group, "slice": task.data.slice}
+    requested: dict[str, RequestedColumns] = {
+        **task.data.columns,
+        **{role: name for role, name in named.items() if name},
+    }
+    request = ColumnRequest(layout=task.data.layout, columns=requested, kind=task.task.kind)
     for shape in (_conversation, _question_and_answer) if corrected else ():
-        made: list[tuple[Correction, CorrectedRow]] = [
-            (one, {**_extras(one, asked, source), **shape(one, task)}) for one in corrected
+        rows: list[tuple[Correction, CorrectedRow]] = [
+            (one, {**_extra_columns(one, requested, source), **shape(one, task)}) for one in corrected
         ]
-        kept = [pair for pair, same in zip(made, _read_back(made, wish), strict=True) if same]
-        if kept:
-            return kept
+        readable = [pair for pair, matches in zip(rows, _read_back(rows, request), strict=True) if matches]
+        if readable:
+            return readable
     return []
 
 
-def _extras(one: Correction, asked: Mapping[str, AskedColumns], source: str) -> dict[str, Any]:
-    """What a row carries beside question and answer: every column that the task file names must be there, if only empty."""
+def _extra_columns(one: Correction, requested: Mapping[str, RequestedColumns], source: str) -> dict[str, Any]:
+    """Return the columns of a row beside question and answer; every column that the task file names must exist, even if
+    empty."""
     known = {"id": one.id, "source": source, "group": one.group, "output": one.answer, "label": one.answer}
-    roles = {"id": "id", "source": "source"} | {role: name for role, name in asked.items() if isinstance(name, str)}
+    roles = {"id": "id", "source": "source"} | {role: name for role, name in requested.items() if isinstance(name, str)}
     return {name: known.get(role) for role, name in roles.items() if role != "input"}
 
 
@@ -71,17 +78,17 @@ def _question_and_answer(one: Correction, task: Task) -> dict[str, Any]:
     return {str(columns.get("input", question)): one.messages[-1].content, answer: one.answer}
 
 
-def _read_back(made: Sequence[tuple[Correction, CorrectedRow]], wish: Wish) -> list[bool]:
-    """Whether each row says, to the task's own reader, what it was made of."""
-    raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(made, 1)]
+def _read_back(rows: Sequence[tuple[Correction, CorrectedRow]], request: ColumnRequest) -> list[bool]:
+    """Return, for each row, whether the task's own reader reads what it was built from."""
+    raws = [RawRow("examples.jsonl", number, row) for number, (_, row) in enumerate(rows, 1)]
     try:
-        reader = Reader(find_columns(raws[:SAMPLE], wish), wish.kind)
-        return [_says(reader, raw, one) for raw, (one, _) in zip(raws, made, strict=True)]
+        reader = RowReader(find_columns(raws[:SAMPLE], request), request.kind)
+        return [_reads_back(reader, raw, one) for raw, (one, _) in zip(raws, rows, strict=True)]
     except InputError:
-        return [False] * len(made)
+        return [False] * len(rows)
 
 
-def _says(reader: Reader, raw: RawRow, one: Correction) -> bool:
+def _reads_back(reader: RowReader, raw: RawRow, one: Correction) -> bool:
     try:
         content = reader.content(raw)
     except SkipRow:

@@ -1,6 +1,6 @@
-"""The process that extracts text from HTML, PDF and Office files: a line of JSON and the file's bytes in, a line of JSON out.
+"""Worker process that extracts text from HTML, PDF and Office files: a line of JSON and the file's bytes in, JSON out.
 
-Files come from wherever they come from: the limits of this process keep a small one that unfolds into much from taking the machine.
+Files are untrusted: the limits of this process stop small files that unpack to huge ones.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from trimtab.base.worker import answer_requests
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.office import (
-    Extracted,
+    DecompressionBombError,
+    ExtractedText,
     NoSheetError,
-    PackedError,
-    read_excel,
     read_excel_rows,
+    read_excel_sections,
     read_powerpoint,
     read_word,
     refuse_bomb,
@@ -25,59 +25,59 @@ from trimtab.data.office import (
 
 
 class _EncryptedError(Exception):
-    """A PDF that wants a password."""
+    """A PDF that needs a password."""
 
 
-def _answer(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """What was asked for, or why there is none."""
+def _answer(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
+    """Return the result of a request, or the reason why there is none."""
     try:
-        if asked["kind"] not in ("HTML", "PDF"):
+        if request["kind"] not in ("HTML", "PDF"):
             refuse_bomb(data)
-        return (_rows if asked["what"] == "rows" else _document)(asked, data)
-    except PackedError as error:
+        return (_rows if request["what"] == "rows" else _document)(request, data)
+    except DecompressionBombError as error:
         return {"over": str(error)}
     except NoSheetError as error:
-        return {"no_sheet": [_whole(name) for name in error.args]}
+        return {"no_sheet": [_join_surrogates(name) for name in error.args]}
     except _EncryptedError:
         return {"encrypted": True}
     except MemoryError:
-        return {"over": f"takes more than {asked['megabytes']:,} MB of memory"}
+        return {"over": f"takes more than {request['megabytes']:,} MB of memory"}
     except Exception as error:  # noqa: BLE001 - the libraries let many kinds through on a damaged file
-        return {"error": _whole(str(error)[:500]) or type(error).__name__}
+        return {"error": _join_surrogates(str(error)[:500]) or type(error).__name__}
 
 
-def _document(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """Title and sections."""
-    title, found = _READERS[asked["kind"]](data, asked["title"])
-    sections, left = [], asked["letters"]
+def _document(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
+    """Return title and sections of a document."""
+    title, found = _READERS[request["kind"]](data, request["title"])
+    sections, letters_left = [], request["letters"]
     for headings, text in found:
-        left -= len(text)
-        if left < 0:
-            raise _too_long(asked, data)
+        letters_left -= len(text)
+        if letters_left < 0:
+            raise _too_long(request, data)
         if text:
-            sections.append((tuple(map(_whole, headings)), _whole(text)))
-    return {"title": _whole(title), "sections": sections}
+            sections.append((tuple(map(_join_surrogates, headings)), _join_surrogates(text)))
+    return {"title": _join_surrogates(title), "sections": sections}
 
 
-def _rows(asked: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    """The sheets of a workbook: name, and the number and cells of every row."""
-    sheets, left = [], asked["letters"]
-    for name, rows in read_excel_rows(data, asked["sheet"]):
-        kept = []
+def _rows(request: Mapping[str, Any], data: bytes) -> dict[str, Any]:
+    """Return the sheets of a workbook: name, and number and cells of every row."""
+    sheets, letters_left = [], request["letters"]
+    for name, rows in read_excel_rows(data, request["sheet"]):
+        kept_rows = []
         for number, cells in rows:
-            left -= sum(map(len, cells)) + len(cells)
-            if left < 0:
-                raise _too_long(asked, data)
-            kept.append((number, list(map(_whole, cells))))
-        sheets.append((_whole(name), kept))
+            letters_left -= sum(map(len, cells)) + len(cells)
+            if letters_left < 0:
+                raise _too_long(request, data)
+            kept_rows.append((number, list(map(_join_surrogates, cells))))
+        sheets.append((_join_surrogates(name), kept_rows))
     return {"sheets": sheets}
 
 
-def _too_long(asked: Mapping[str, Any], data: bytes) -> PackedError:
-    return PackedError(f"{len(data):,} bytes give more than {asked['letters']:,} letters")
+def _too_long(request: Mapping[str, Any], data: bytes) -> DecompressionBombError:
+    return DecompressionBombError(f"{len(data):,} bytes give more than {request['letters']:,} letters")
 
 
-def _html(data: bytes, title: str) -> Extracted:
+def _html(data: bytes, title: str) -> ExtractedText:
     import trafilatura
 
     whole = data if b"<html" in data[:4096].lower() else b"<html><body>" + data + b"</body></html>"
@@ -89,30 +89,32 @@ def _html(data: bytes, title: str) -> Extracted:
     return title, ((section.path, section.text) for section in sections)
 
 
-def _pdf(data: bytes, title: str) -> Extracted:
+def _pdf(data: bytes, title: str) -> ExtractedText:
     import pypdf
 
     reader = pypdf.PdfReader(io.BytesIO(data))
     if reader.is_encrypted and not reader.decrypt(""):
         raise _EncryptedError
-    named = str(reader.metadata.title or "").strip() if reader.metadata else ""
+    metadata_title = str(reader.metadata.title or "").strip() if reader.metadata else ""
     pages = enumerate(reader.pages, start=1)
-    return named or title, (((f"page {number}",), (page.extract_text() or "").strip()) for number, page in pages)
+    return metadata_title or title, (
+        ((f"page {number}",), (page.extract_text() or "").strip()) for number, page in pages
+    )
 
 
-_READERS: Mapping[str, Callable[[bytes, str], Extracted]] = {
+_READERS: Mapping[str, Callable[[bytes, str], ExtractedText]] = {
     "HTML": _html,
     "PDF": _pdf,
     "Word": read_word,
-    "Excel": read_excel,
+    "Excel": read_excel_sections,
     "PowerPoint": read_powerpoint,
 }
 
 
-def _whole(text: str) -> str:
-    """The two halves of a character outside the first plane joined; half a character, which no file can hold, as U+FFFD."""
+def _join_surrogates(text: str) -> str:
+    """Join surrogate pairs to characters; a lone surrogate, which no file can hold, becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 if __name__ == "__main__":
-    answer_requests(lambda asked, data: json.dumps(_answer(asked, data), ensure_ascii=False))
+    answer_requests(lambda request, data: json.dumps(_answer(request, data), ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Documents in: Markdown, text, HTML, PDF, Word, Excel, PowerPoint and SQuAD JSON as titled sections with their heading path."""
+"""Reads documents (Markdown, text, HTML, PDF, Word, Excel, PowerPoint, SQuAD JSON) into sections with heading paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.data import readers, signatures
 from trimtab.data.markdown import parse_markdown
-from trimtab.data.sources import MB, files_below, read_bytes, read_text, resolve
+from trimtab.data.sources import MB, files_below, read_bytes, read_text, resolve_pattern
 from trimtab.data.squad import read_paragraphs
 from trimtab.data.text_extraction import PACKAGES, extract_content
 
@@ -25,24 +25,25 @@ MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm"
 PDF, SQUAD = (".pdf",), (".json", ".json.gz")
 OFFICE: Mapping[str, str] = {".docx": "Word", ".xlsx": "Excel", ".pptx": "PowerPoint"}
 SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF, *OFFICE)
-"""What is read from a listed folder; SQuAD JSON only when listed itself, since folders hold other JSON too."""
+"""File types read from a listed folder; SQuAD JSON only if the file itself is listed, as folders hold other JSON too.
+"""
 
 MOST_ATTRIBUTES = 5000  # of one HTML tag
-PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its bytes of memory, and some seconds a MB
-Stamps = tuple[tuple[str, int, int], ...]
-"""Path, time of change (ns) and size of files."""
+PAGE_CAP = 16 * MB  # of HTML: parsing takes about 50 times its size in memory, and some seconds per MB
+FileStamps = tuple[tuple[str, int, int], ...]
+"""Path, modification time (ns) and size of files."""
 
 
 def read_documents(task: Task) -> tuple[Document, ...]:
-    """Every document of task.data.documents, in the order listed, folders sorted by path.
+    """Read every document of task.data.documents in the listed order; folders are sorted by path.
 
-    A document's id is its path below the listed folder, or its name when it was listed itself; a SQuAD paragraph's is
-    `{file stem}/{article}/{n}`. Raises DocumentsError with every file that cannot be read, holds no text, or shares an
-    id, and InputError where a listed file or folder is not there.
+    A document's id is its path below the listed folder, or its name if the file was listed; a SQuAD paragraph's is
+    `{file stem}/{article}/{n}`. Raises DocumentsError with every file that is unreadable, empty, or shares an id, and
+    InputError if a listed file or folder does not exist.
     """
     documents: dict[str, Document] = {}
     errors: list[InputError] = []
-    for path, root in _files(task):
+    for path, root in _document_files(task):
         try:
             _add(path, root, task, documents)
         except InputError as error:
@@ -53,13 +54,13 @@ def read_documents(task: Task) -> tuple[Document, ...]:
 
 
 def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, ...], tuple[InputError, ...]]:
-    """Every document below a folder, or of one file, without a task; and why each other one could not be read.
+    """Read every document below a folder, or one file, without a task; also return the errors of unreadable files.
 
-    Ids are paths below the folder. Raises InputError where there is no file that could be one.
+    Ids are paths below the folder. Raises InputError if no file could be a document.
     """
     documents: list[Document] = []
     errors: list[InputError] = []
-    for path, root in resolve(Path(), str(folder), SUFFIXES, "folder"):
+    for path, root in resolve_pattern(Path(), str(folder), SUFFIXES, "folder"):
         try:
             documents += _read(path, path.relative_to(root).as_posix(), encoding)
         except InputError as error:
@@ -68,11 +69,11 @@ def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, .
 
 
 def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> None:
-    """Read the documents of one file into `documents`, by their ids."""
-    # Relative to the task file, so that a source kept in an index holds from whichever folder it is read.
+    """Read the documents of one file into `documents` by id."""
+    # Relative to the task file, so that sources in an index do not depend on the working directory.
     source = path.relative_to(task.folder) if path.is_relative_to(task.folder) else path
-    for read in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
-        document = replace(read, source=source.as_posix())
+    for content in _read(path, path.relative_to(root).as_posix(), task.data.encoding):
+        document = replace(content, source=source.as_posix())
         other = documents.setdefault(document.id, document)
         if other is not document and other.source != document.source:
             raise InputError(
@@ -83,32 +84,33 @@ def _add(path: Path, root: Path, task: Task, documents: dict[str, Document]) -> 
             )
 
 
-def document_stamps(task: Task) -> Stamps:
-    """Path, time of change and size of every file that `read_documents` would read: another value says that one has changed."""
-    states = ((path, path.stat()) for path, _ in _files(task))
-    return tuple((str(path), now.st_mtime_ns, now.st_size) for path, now in states)
+def document_stamps(task: Task) -> FileStamps:
+    """Return path, modification time and size of every file that `read_documents` would read, to detect changes."""
+    states = ((path, path.stat()) for path, _ in _document_files(task))
+    return tuple((str(path), status.st_mtime_ns, status.st_size) for path, status in states)
 
 
 def unread_files(task: Task) -> tuple[Refusal, ...]:
-    """Every file of the folders in task.data.documents that is no document, with the reason; not what begins with a dot."""
-    rows, read = _row_files(task), {path.resolve() for path, _ in _files(task)}
+    """Return every file in the folders of task.data.documents that is no document, with the reason; hidden files
+    excluded."""
+    rows, read = _row_files(task), {path.resolve() for path, _ in _document_files(task)}
     folders = (folder for pattern in task.data.documents if (folder := task.folder / pattern).is_dir())
     unread = dict.fromkeys(path for folder in folders for path in files_below(folder))
     return tuple(
         Refusal(file=str(path), line=0, reason=printable(reason), remedy=remedy)
         for path in unread
         if path.resolve() not in read | rows | {task.file and task.file.resolve()}
-        for reason, remedy in [_why_unread(path)]
+        for reason, remedy in [_unread_reason(path)]
     )
 
 
-def _why_unread(path: Path) -> tuple[str, str]:
+def _unread_reason(path: Path) -> tuple[str, str]:
     kind = path.suffix.lower()
-    remedy = _CONVERTED.get(kind, f"to be read it must be one of: {', '.join(SUFFIXES)}")
+    remedy = _REMEDIES.get(kind, f"to be read it must be one of: {', '.join(SUFFIXES)}")
     return f"a {kind} file is no document" if kind else "a file without an ending is no document", remedy
 
 
-_CONVERTED: Mapping[str, str] = {
+_REMEDIES: Mapping[str, str] = {
     ".doc": "save it as .docx",
     ".odt": "save it as .docx",
     ".rtf": "save it as .docx",
@@ -126,24 +128,25 @@ _CONVERTED: Mapping[str, str] = {
 }
 
 
-def _files(task: Task) -> Iterator[tuple[Path, Path]]:
-    """Every document's file and the folder it was listed by; a file of rows only where it is listed itself."""
+def _document_files(task: Task) -> Iterator[tuple[Path, Path]]:
+    """Yield every document file and the folder it was listed by; a file of rows only if it is listed itself."""
     rows = _row_files(task)
     for pattern in task.data.documents:
-        listed = (task.folder / pattern).is_dir()
-        for path, root in resolve(task.folder, pattern, SUFFIXES, "data.documents"):
-            if not (listed and path.resolve() in rows):
+        is_folder = (task.folder / pattern).is_dir()
+        for path, root in resolve_pattern(task.folder, pattern, SUFFIXES, "data.documents"):
+            if not (is_folder and path.resolve() in rows):
                 yield path, root
 
 
 def _row_files(task: Task) -> set[Path]:
-    """The files of rows, whose answers are not to be found in the documents."""
+    """Return the files of rows, whose answers must not be found in the documents."""
     data = task.data
     found: set[Path] = set()
     for pattern in (*data.examples, *data.test, *data.preferences):
-        with suppress(InputError):  # a dataset of the hub; what is missing is told by who reads it
+        with suppress(InputError):  # a dataset of the hub; missing files are reported by their reader
             found |= {
-                split_sheet(path)[0].resolve() for path, _ in resolve(task.folder, pattern, readers.SUFFIXES, "data")
+                split_sheet(path)[0].resolve()
+                for path, _ in resolve_pattern(task.folder, pattern, readers.SUFFIXES, "data")
             }
     return found
 
@@ -158,13 +161,13 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
     data = read_bytes(path)
     stem = path.stem.replace("_", " ").replace("-", " ").strip()
     title = stem[:1].upper() + stem[1:]
-    kind = signatures.kind_of_bytes(data)
+    kind = signatures.file_kind_of_bytes(data)
     if kind == "PDF" or lower.endswith(PDF):
         title, sections = _extracted("PDF", path, data, title)
     elif kind in PACKAGES:
         title, sections = _extracted(kind, path, data, title)
     elif kind:
-        raise InputError(*signatures.refusal(kind), file=path, field="data.documents")
+        raise InputError(*signatures.kind_refusal(kind), file=path, field="data.documents")
     elif lower.endswith(tuple(OFFICE)):
         what = OFFICE[Path(lower).suffix]
         problem, remedy = f"is no file of {what}, whatever its name says", "save it again, or leave it out"
@@ -183,13 +186,14 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
 
 
 def _html(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
-    """The main text of a page, without menus and footers, headings kept; the whole text when no main text is found."""
+    """Extract the main text of a page with its headings, without menus and footers; the whole text if there is no main
+    text."""
     _refuse_odd_page(path, data)
     return _extracted("HTML", path, data, title)
 
 
 def _refuse_odd_page(path: Path, data: bytes) -> None:
-    """Refuse what is no page or a huge one, and a tag of so many attributes that a parser, which compares them all, would hang."""
+    """Refuse binary or huge pages, and tags with so many attributes that the parser would take quadratic time."""
     if len(data) > PAGE_CAP:
         raise InputError(
             f"is a page of more than {PAGE_CAP // MB} MB",
@@ -200,14 +204,14 @@ def _refuse_odd_page(path: Path, data: bytes) -> None:
     if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError("holds a NUL byte", "is this a page? leave it out", file=path, field="data.documents")
     for tag in re.finditer(rb"<[^<>]{%d,}" % MOST_ATTRIBUTES, data):
-        named = re.sub(rb"\"[^\"]*\"|'[^']*'", b"", tag[0])
-        if len(re.findall(rb"[\s/=]+", named)) > MOST_ATTRIBUTES:
+        without_values = re.sub(rb"\"[^\"]*\"|'[^']*'", b"", tag[0])
+        if len(re.findall(rb"[\s/=]+", without_values)) > MOST_ATTRIBUTES:
             problem = f"holds a tag with more than {MOST_ATTRIBUTES:,} attributes"
             raise InputError(problem, "leave the page out", file=path, field="data.documents")
 
 
 def _extracted(kind: str, path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:
-    """Title and sections of a file, extracted by the worker process."""
+    """Return title and sections of a file, extracted by the worker process."""
     answer = extract_content(kind, path, data, title)
     return answer["title"], tuple(Section(path=tuple(headings), text=text) for headings, text in answer["sections"])
 

@@ -1,4 +1,5 @@
-"""Which encoding text files are in: UTF-8 where it fits, else the code page under which their bytes are the likeliest text."""
+"""Detects the encoding of text files: UTF-8 if it decodes, else the code page under which the bytes are the likeliest
+text."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ from functools import cache
 from math import inf, log
 from pathlib import Path
 
-from trimtab.data.sources import open_checked, wide_encoding
+from trimtab.data.sources import open_checked, utf16_or_32
 
-PLAIN, USUAL = "ascii", "utf-8"
+ASCII, UTF8 = "ascii", "utf-8"
 _BLOCK = 256 * 1024
 _SAMPLE = 16 * 1024
-"""Bytes that a guess is made from."""
-_ODD_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
+"""Bytes that a guess is based on."""
+_NON_ASCII_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
 
-# The letters beyond ASCII of each language, roughly from the most to the least frequent in running text.
+# The non-ASCII letters of each language, roughly from the most to the least frequent in running text.
 _LATIN: Mapping[str, str] = {
     "English": "éèñçöïüêáâ",
     "French": "éàèêçôîùâûœëïüæÿ",
@@ -75,7 +76,7 @@ _KOREAN = (
 )
 _MARKS = "’£“”–…‘—€§°«»„‚·•´®©™²½×¼³¾±¥¢¡¿ªº†‰‹›\u00a0"
 _WIDE_MARKS = "，。、！？：；（）「」“”…《》—·・『』【】～＂"
-"""Signs beside letters, roughly from the most to the least frequent; those of East Asia."""
+"""Punctuation of Western and of East Asian texts, roughly from the most to the least frequent."""
 
 _COMMON: Mapping[str, str] = {
     "Chinese": _CHINESE,
@@ -84,7 +85,7 @@ _COMMON: Mapping[str, str] = {
     "Korean": _KOREAN,
 }
 
-# Encodings by how often files are in them; where two read the same text, the first. Each with the languages written in it.
+# Encodings with their prior (how often files use them) and the languages written in them; ties go to the first.
 _CANDIDATES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "cp1252": (
         1.0,
@@ -116,23 +117,24 @@ _CANDIDATES: Mapping[str, tuple[float, tuple[str, ...]]] = {
     "koi8_u": (0.01, ("Ukrainian",)),
     "euc_jp": (0.01, ("Japanese",)),
 }
-_RARE, _ODD, _CAPITALS = log(1e-6), log(0.01), 0.1
-"""Of a character that the language does not have; what one that stands oddly loses; share of capital letters."""
+_UNLISTED, _ODD_PENALTY, _CAPITALS = log(1e-6), log(0.01), 0.1
+"""Log-probability of an unlisted character, penalty of one in an unusual position; share of capital letters."""
 _LETTERS = frozenset(letter for letters in _LATIN.values() for letter in letters + letters.upper())
 _WORDS = frozenset("àéèóáíýÀÉÈÓÁÍöå")
-"""Letters that are words."""
+"""Letters that are words by themselves."""
 _WITHIN_WORDS = frozenset("’‘´·—–…")
 
 
-def encoding_of(path: Path) -> str:
-    """The encoding of a text file: `ascii`, `utf-8`, UTF-16 or UTF-32, else the likeliest code page.
+def detect_encoding(path: Path) -> str:
+    """Return the encoding of a text file: `ascii`, `utf-8`, UTF-16 or UTF-32, else the likeliest code page.
 
-    `utf-8` too where nothing fits: reading the file then says at which byte. Raises InputError for one that cannot be opened.
+    `utf-8` also if nothing fits: reading the file then reports the first invalid byte. Raises InputError if the file
+    cannot be opened.
     """
-    decoder, plain = codecs.getincrementaldecoder(USUAL)("strict"), True
+    decoder, plain = codecs.getincrementaldecoder(UTF8)("strict"), True
     with open_checked(path) as file:
         block = file.read(_BLOCK)
-        wide = wide_encoding(block)
+        wide = utf16_or_32(block)
         if wide is not None:
             return wide
         try:
@@ -143,12 +145,12 @@ def encoding_of(path: Path) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             sample = _sample(path)
-            return likeliest(sample, cut=len(sample) == _SAMPLE)
-    return PLAIN if plain else USUAL
+            return guess_encoding(sample, is_truncated=len(sample) == _SAMPLE)
+    return ASCII if plain else UTF8
 
 
 def _sample(path: Path) -> bytes:
-    """The first lines that hold bytes beyond ASCII, whole but for the last."""
+    """Return the first lines with non-ASCII bytes, complete but for the last."""
     sample = b""
     with open_checked(path) as file:
         while len(sample) < _SAMPLE and (line := file.readline(_SAMPLE)):
@@ -157,28 +159,31 @@ def _sample(path: Path) -> bytes:
     return sample[:_SAMPLE]
 
 
-def likeliest(sample: bytes, *, cut: bool = False) -> str:
-    """The encoding under which the characters beyond ASCII are likeliest, in whichever of its languages; `utf-8` where none reads them.
+def guess_encoding(sample: bytes, *, is_truncated: bool = False) -> str:
+    """Return the encoding with the likeliest non-ASCII characters in any of its languages; `utf-8` if none decodes the
+    sample.
 
-    A character's probability is that of its rank among the letters of the language (Zipf), less where it stands oddly: a letter
-    beside a digit, a sign inside a word. ASCII is the same in all of them and no evidence. `cut`: the sample may end within a
-    character.
+    A character's probability is that of its rank among the language's letters (Zipf), reduced in unusual positions: a
+    letter beside a digit, a sign inside a word. ASCII is the same in all encodings and no evidence. With `is_truncated`
+    the sample may end within a character.
     """
-    best, chosen = -inf, USUAL
+    best_score, best_name = -inf, UTF8
     for name, (prior, languages) in _CANDIDATES.items():
         try:
-            text = codecs.getincrementaldecoder(name)("strict").decode(sample, final=not cut)
+            text = codecs.getincrementaldecoder(name)("strict").decode(sample, final=not is_truncated)
         except UnicodeDecodeError:
             continue
-        seen, oddities = _beyond_ascii(text)
-        found = max(_log_likelihood(seen, language) for language in languages) + oddities * _ODD + log(prior)
-        if found > best:
-            best, chosen = found, name
-    return chosen
+        counts, odd_count = _beyond_ascii(text)
+        log_likelihood = (
+            max(_log_likelihood(counts, language) for language in languages) + odd_count * _ODD_PENALTY + log(prior)
+        )
+        if log_likelihood > best_score:
+            best_score, best_name = log_likelihood, name
+    return best_name
 
 
 def _beyond_ascii(text: str) -> tuple[Counter[str], int]:
-    """How often each character beyond ASCII comes, and how many of them stand where such a character does not."""
+    """Return the counts of non-ASCII characters, and the number of those in unusual positions."""
     seen, odd = Counter[str](), 0
     for i, character in enumerate(text):
         if character.isascii():
@@ -196,18 +201,21 @@ def _beyond_ascii(text: str) -> tuple[Counter[str], int]:
 
 
 def _log_likelihood(seen: Mapping[str, int], language: str) -> float:
-    known, rest = _model(language)
-    return sum(count * known.get(character, _rest_of(character, rest)) for character, count in seen.items())
+    known, rest = _language_model(language)
+    return sum(
+        count * known.get(character, _unlisted_log_probability(character, rest)) for character, count in seen.items()
+    )
 
 
-def _rest_of(character: str, ideograph: float) -> float:
-    """Of a character that is not in the model: ideographs and syllables are too many to be listed."""
-    return ideograph if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else _RARE
+def _unlisted_log_probability(character: str, ideograph: float) -> float:
+    """Return the log-probability of a character outside the model; ideographs and syllables are too many to list."""
+    return ideograph if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else _UNLISTED
 
 
 @cache
-def _model(language: str) -> tuple[dict[str, float], float]:
-    """The log-probability of each character beyond ASCII in a language, and of an ideograph that is not listed."""
+def _language_model(language: str) -> tuple[dict[str, float], float]:
+    """Return the log-probability of each listed non-ASCII character of a language, and that of an unlisted
+    ideograph."""
     if language in _COMMON:
         letters, marks, shares = _COMMON[language], _WIDE_MARKS, (0.55, 0.15)
     else:
@@ -221,19 +229,20 @@ def _model(language: str) -> tuple[dict[str, float], float]:
             known.setdefault(character, log(share / total / (rank + 1)))
     for character in letters:
         known.setdefault(character.upper(), known[character] + log(_CAPITALS))
-    return known, log(0.3 / 6000) if language in _COMMON else _RARE
+    return known, log(0.3 / 6000) if language in _COMMON else _UNLISTED
 
 
-def fits(own: str, encoding: str) -> bool:
-    """Whether a file in the encoding `own` is read right in `encoding`: plain letters are the same in all but the wide ones."""
-    return own == encoding or (own == PLAIN and not encoding.startswith(("utf-16", "utf-32")))
+def reads_correctly(file_encoding: str, encoding: str) -> bool:
+    """True if a file in `file_encoding` is read correctly as `encoding`: ASCII is the same in all but UTF-16 and
+    UTF-32."""
+    return file_encoding == encoding or (file_encoding == ASCII and not encoding.startswith(("utf-16", "utf-32")))
 
 
-def odd_words(lines: Iterable[str], most: int = 3) -> tuple[str, ...]:
-    """The first words that hold letters beyond ASCII: what a reader sees a wrong guess by."""
-    found: dict[str, None] = {}
+def non_ascii_words(lines: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+    """Return the first words with non-ASCII letters, by which a reader recognises a wrong guess."""
+    words: dict[str, None] = {}
     for line in lines:
-        found.update(dict.fromkeys(_ODD_WORD.findall(line)))
-        if len(found) >= most:
+        words.update(dict.fromkeys(_NON_ASCII_WORD.findall(line)))
+        if len(words) >= limit:
             break
-    return tuple(found)[:most]
+    return tuple(words)[:limit]

@@ -1,4 +1,5 @@
-"""Files in, examples out: finds the files, tells their layout, reads every row, and says what was inferred, skipped or odd."""
+"""Reads example files: finds the files, detects their layout, converts every row, and reports what was inferred or
+skipped."""
 
 from __future__ import annotations
 
@@ -16,24 +17,24 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.base.times import is_number
 from trimtab.data.chat import SkipRow
-from trimtab.data.columns import LAYOUTS, AskedColumns, Columns, Wish, find_columns
+from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
-from trimtab.data.readers import SUFFIXES, RawRow, Rows, read_hub, read_rows
-from trimtab.data.rows import Content, Reader
-from trimtab.data.sources import resolve
+from trimtab.data.readers import SUFFIXES, RawRow, RawRows, read_hub, read_raw_rows
+from trimtab.data.rows import RowContent, RowReader
+from trimtab.data.sources import resolve_pattern
 from trimtab.data.split import SPLITS
 from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
-from trimtab.data.strict_json import HALF_PAIR, holds_half_pair
-from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, Values
+from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate
+from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, ColumnValues
 
-__all__ = ["LAYOUTS", "Detected", "ReadRows", "detect", "read_examples"]
+__all__ = ["LAYOUTS", "DetectedFormat", "ReadRows", "detect", "read_examples"]
 
-NO_WISH = Wish()
+NO_REQUEST = ColumnRequest()
 SAMPLE = 500
-"""Rows from which the columns of a file are told."""
+"""Rows by which the columns of a file are detected."""
 DETECT_SAMPLE = 20_000
-LONG_TEXT = 20  # characters on average from which a column could be the question
+LONG_TEXT = 20  # mean characters from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
 
 _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
@@ -41,7 +42,7 @@ _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRows:
-    """What a set of files gave: usable examples, rows left out with the reason, and remarks for the user."""
+    """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user."""
 
     examples: tuple[Example, ...]
     refusals: tuple[Refusal, ...]
@@ -49,16 +50,16 @@ class ReadRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detected:
-    """What a file seems to be: its layout, the column of each role, a guess of the kind of task, and what was seen.
+class DetectedFormat:
+    """The detected format of a file: its layout, the column of each role, a guess of the task kind, and notes.
 
-    `labels` (classify) are those of the rows looked at, `unused` the fields that play no role, `grouping` those of them whose values
-    part the rows. `splits`: those that the file has itself. `rivals`:
-    fields that might be meant instead, where question or answer are told from the values alone.
+    `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
+    whose values group the rows. `splits`: the splits of the file itself. `rivals`: fields that might be meant instead,
+    if question or answer were found by their values only.
     """
 
     layout: str
-    columns: Mapping[str, AskedColumns]
+    columns: Mapping[str, RequestedColumns]
     kind: Kind
     rows: int
     notes: tuple[str, ...]
@@ -70,8 +71,8 @@ class Detected:
 
 
 @dataclass(slots=True)
-class _Found:
-    """What has been read so far."""
+class _RowsSoFar:
+    """The rows read so far."""
 
     examples: list[Example] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -79,68 +80,68 @@ class _Found:
 
 
 def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
-    """The examples of the files that `patterns` name (task.data.examples or task.data.test).
+    """Read the examples of the files that `patterns` name (task.data.examples or task.data.test).
 
-    A row without an id gets one from its content, so that it stays when rows are re-ordered; identical rows are counted (`-2`).
-    A dataset of the hub gives its split `test` for task.data.test, else `train`; of a file that is a dictionary of splits its `test`
-    is read for task.data.test, and left out where other files are that.
-    Rows that cannot be used and harm nothing are refused one by one. Raises InputError for everything that would mislead:
-    unreadable files, broken conversations, duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
+    A row without an id gets a hash of its content, so that ids survive reordering; identical rows are numbered (`-2`).
+    A dataset of the hub gives its split `test` for task.data.test, else `train`; a file that is a dictionary of splits
+    gives its `test` for task.data.test, and omits it if other files are the test set. Harmless unusable rows are
+    refused one by one. Raises InputError for everything misleading: unreadable files, malformed conversations,
+    duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
-    found = _Found()
-    testing = bool(task.data.test) and patterns is task.data.test
-    splits: tuple[Split, ...] = ("test",) if testing else ("train", "dev") if task.data.test else SPLITS
-    wish = Wish(layout=_layout(task), columns=_asked(task), kind=task.task.kind, splits=splits)
+    found = _RowsSoFar()
+    is_test = bool(task.data.test) and patterns is task.data.test
+    splits: tuple[Split, ...] = ("test",) if is_test else ("train", "dev") if task.data.test else SPLITS
+    request = ColumnRequest(layout=_layout(task), columns=_requested_columns(task), kind=task.task.kind, splits=splits)
     for name, path in _files(task, patterns):
         if path is None:
-            _read_file(read_hub(name, splits[0]), name, wish, found)
-        elif wish.layout == "squad" or (not wish.layout and looks_like_squad(path)):
+            _read_file(read_hub(name, splits[0]), name, request, found)
+        elif request.layout == "squad" or (not request.layout and looks_like_squad(path)):
             _read_squad(path, task, found)
         else:
-            _read_file(read_rows(path, task.data.encoding), str(path), wish, found)
-    examples = _merged(tuple(_identified(found.examples)), task.labels.merge, found.notes)
+            _read_file(read_raw_rows(path, task.data.encoding), str(path), request, found)
+    examples = _merge_labels(tuple(_with_ids(found.examples)), task.labels.merge, found.notes)
     _check_labels(examples, task)
     _check_times(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
     return ReadRows(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
 
 
-def detect(path: Path, encoding: str = "utf-8", wish: Wish = NO_WISH) -> Detected:
-    """What a file of rows seems to hold, from its first rows; `wish`: what is known of it already.
+def detect(path: Path, encoding: str = "utf-8", request: ColumnRequest = NO_REQUEST) -> DetectedFormat:
+    """Detect the format of a file from its first rows; `request`: what is known already.
 
-    Raises InputError when that cannot be told.
+    Raises InputError if the format cannot be detected.
     """
     if looks_like_squad(path):
         paragraphs = list(read_paragraphs(path, encoding))
         count = sum(len(paragraph.questions) for paragraph in paragraphs)
         note = squad_note(path, count, len({paragraph.article for paragraph in paragraphs}))
-        return Detected(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
-    return _detected(path.name, path, read_rows(path, encoding), wish)
+        return DetectedFormat(layout="squad", columns={}, kind="answer", rows=count, notes=(note,))
+    return _detect_rows(path.name, path, read_raw_rows(path, encoding), request)
 
 
-def detect_hub(name: str, wish: Wish = NO_WISH) -> Detected:
-    """What a Hugging Face dataset seems to hold, as `detect` tells it of a file."""
-    return _detected(name, name, read_hub(name, "train"), wish)
+def detect_hub(name: str, request: ColumnRequest = NO_REQUEST) -> DetectedFormat:
+    """Detect the format of a Hugging Face dataset, as `detect` does for a file."""
+    return _detect_rows(name, name, read_hub(name, "train"), request)
 
 
-def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
+def _detect_rows(name: str, location: str | Path, read: RawRows, request: ColumnRequest) -> DetectedFormat:
     files: list[Refusal] = []
 
-    def reading() -> Iterator[RawRow]:
+    def readable_rows() -> Iterator[RawRow]:
         for row in read:
             if isinstance(row, RawRow):
                 yield row
             elif row.is_file:
                 files.append(row)
 
-    left = reading()
-    rows = list(itertools.islice(left, DETECT_SAMPLE))
-    if rows and rows[0].part:  # the splits stand one behind the other
-        rows += left
+    remaining = readable_rows()
+    rows = list(itertools.islice(remaining, DETECT_SAMPLE))
+    if rows and rows[0].part:  # the splits follow each other
+        rows += remaining
     if not rows:
-        raise InputError("no row that can be read", "put rows in it, or leave it out", file=place)
-    columns = find_columns(rows[:SAMPLE], wish)
-    reader = Reader(columns, None)
+        raise InputError("no row that can be read", "put rows in it, or leave it out", file=location)
+    columns = find_columns(rows[:SAMPLE], request)
+    reader = RowReader(columns, None)
     references: list[str] = []
     for row in rows:
         try:
@@ -148,8 +149,8 @@ def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
         except SkipRow:
             continue
     source = columns.input[0] if len(columns.input) == 1 else columns.input
-    roles: dict[str, AskedColumns] = {"input": source, "output": columns.output, **columns.extras}
-    kind = wish.kind or _guess_kind(columns, references)
+    roles: dict[str, RequestedColumns] = {"input": source, "output": columns.output, **columns.extras}
+    kind = request.kind or _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     notes = [columns_note(name, columns, kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
@@ -158,7 +159,7 @@ def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
     notes += [parts_note(name, parts)] if parts else []
     notes += [f"{name}: {one.reason}; {one.remedy}" for one in files]
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
-    return Detected(
+    return DetectedFormat(
         layout=columns.layout,
         columns={role: column for role, column in roles.items() if column},
         kind=kind,
@@ -166,14 +167,14 @@ def _detected(name: str, place: str | Path, read: Rows, wish: Wish) -> Detected:
         notes=tuple(notes),
         labels=labels,
         unused=tuple(unused),
-        grouping=tuple(name for name in unused if Values(rows, name).groups),
+        grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
-        rivals=tuple(name for name in unused if columns.guessed and _may_be_meant(Values(rows, name))),
+        rivals=tuple(name for name in unused if columns.guessed and _is_plausible(ColumnValues(rows, name))),
     )
 
 
-def _may_be_meant(values: Values) -> bool:
-    """True if a column could be the question or the answer by its values."""
+def _is_plausible(values: ColumnValues) -> bool:
+    """True if a column could be the question or the answer, by its values."""
     return (
         values.filled
         and not values.is_id
@@ -183,63 +184,64 @@ def _may_be_meant(values: Values) -> bool:
 
 
 def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
-    """classify: labels by their name, or few short answers that come back; answer: mostly up to eight words; else generate."""
+    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
+    generate."""
     if not references:
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
     distinct, rows = len(set(references)), len(references)
     if columns.layout == "input-label" and distinct < NEARLY_UNIQUE * max(rows, 2 * FEW_VALUES):
         return "classify"
-    few = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
-    if few and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
+    few_labels = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
+    if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
     return "answer" if lengths[rows // 2] <= 8 else "generate"
 
 
 def _layout(task: Task) -> str:
     if task.data.layout and task.data.layout not in LAYOUTS:
-        near = difflib.get_close_matches(task.data.layout, LAYOUTS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(LAYOUTS)}"
+        close = difflib.get_close_matches(task.data.layout, LAYOUTS, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"use one of: {', '.join(LAYOUTS)}"
         raise InputError(f"unknown layout {task.data.layout!r}", remedy, file=task.file, field="data.layout")
     return task.data.layout
 
 
-def _asked(task: Task) -> dict[str, AskedColumns]:
-    """The columns that the task file names, by role."""
+def _requested_columns(task: Task) -> dict[str, RequestedColumns]:
+    """Return the columns that the task file names, by role."""
     named = {"group": task.data.group, "slice": task.data.slice}
     return {**task.data.columns, **{role: column for role, column in named.items() if column}}
 
 
 def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
-    """Each file once; None for a dataset of the hub."""
+    """Yield each file once; None for a dataset of the hub."""
     seen: set[Path] = set()
     for pattern in patterns:
         exists = (task.folder / pattern).exists()
         if not exists and is_dataset_id(pattern):
             yield pattern, None
             continue
-        for path, _ in resolve(task.folder, pattern, SUFFIXES, "data"):
+        for path, _ in resolve_pattern(task.folder, pattern, SUFFIXES, "data"):
             if path not in seen:
                 seen.add(path)
                 yield str(path), path
 
 
-def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
-    head = list(itertools.islice(rows, SAMPLE))
-    sample = [row for row in head if isinstance(row, RawRow)]
+def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoFar) -> None:
+    first_rows = list(itertools.islice(rows, SAMPLE))
+    sample = [row for row in first_rows if isinstance(row, RawRow)]
     if not sample:
-        found.refusals += [row for row in head if isinstance(row, Refusal)]
+        found.refusals += [row for row in first_rows if isinstance(row, Refusal)]
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=name, line=1)
-    columns = find_columns(sample, wish)
-    reader = Reader(columns, wish.kind)
-    before, left = len(found.examples), list[str]()
+    columns = find_columns(sample, request)
+    reader = RowReader(columns, request.kind)
+    already_read, left_out = len(found.examples), list[str]()
     unused, parts = Counter[str](), Counter[str]()
-    for row in itertools.chain(head, rows):
+    for row in itertools.chain(first_rows, rows):
         if isinstance(row, Refusal):
             found.refusals.append(row)
             continue
-        if row.part and split_of(row.part) not in wish.splits:
-            left.append(row.part)
+        if row.part and split_of(row.part) not in request.splits:
+            left_out.append(row.part)
             continue
         unused.update(row.fields.keys() - columns.used)
         try:
@@ -249,17 +251,17 @@ def _read_file(rows: Rows, name: str, wish: Wish, found: _Found) -> None:
             continue
         found.examples.append(_example(row, content, reader))
         parts[row.part] += 1
-    examples = found.examples[before:]
-    labels = {example.references[0] for example in examples} if wish.kind == "classify" else set()
-    found.notes.append(columns_note(Path(name).name, columns, wish.kind, len(examples), labels))
+    examples = found.examples[already_read:]
+    labels = {example.references[0] for example in examples} if request.kind == "classify" else set()
+    found.notes.append(columns_note(Path(name).name, columns, request.kind, len(examples), labels))
     if set(parts) - {""}:
-        found.notes.append(parts_note(Path(name).name, parts, left))
+        found.notes.append(parts_note(Path(name).name, parts, left_out))
     if unused:
         listed = ", ".join(sorted(unused)[:20])
         found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
 
 
-def _example(row: RawRow, content: Content, reader: Reader) -> Example:
+def _example(row: RawRow, content: RowContent, reader: RowReader) -> Example:
     return Example(
         id=reader.text_of(row, "id") or "",
         messages=content.messages,
@@ -278,13 +280,13 @@ def _example(row: RawRow, content: Content, reader: Reader) -> Example:
     )
 
 
-def _read_squad(path: Path, task: Task, found: _Found) -> None:
-    before, articles = len(found.examples), set()
+def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
+    already_read, articles = len(found.examples), set()
     for paragraph in read_paragraphs(path, task.data.encoding):
         articles.add(paragraph.article)
         for row in paragraph.questions:
-            if holds_half_pair(row.fields):
-                found.refusals.append(row.refusal(*HALF_PAIR))
+            if has_lone_surrogate(row.fields):
+                found.refusals.append(row.refusal(*LONE_SURROGATE))
                 continue
             question = row.fields.get("question")
             if not isinstance(question, str) or not question.strip():
@@ -301,17 +303,17 @@ def _read_squad(path: Path, task: Task, found: _Found) -> None:
                     line=row.line,
                 )
             )
-    count = len(found.examples) - before
+    count = len(found.examples) - already_read
     found.notes.append(squad_note(path, count, len(articles)))
 
 
-def _identified(examples: Sequence[Example]) -> Iterator[Example]:
-    """Every example with a unique id: its own, or a hash of its content."""
-    given: dict[str, Example] = {}
+def _with_ids(examples: Sequence[Example]) -> Iterator[Example]:
+    """Yield every example with a unique id: its own, or a hash of its content."""
+    by_id: dict[str, Example] = {}
     for example in examples:
         if not example.id:
             continue
-        other = given.setdefault(example.id, example)
+        other = by_id.setdefault(example.id, example)
         if other is not example:
             raise InputError(
                 f"the id {example.id[:80]!r} stands already at {other.file}:{other.line}",
@@ -320,7 +322,7 @@ def _identified(examples: Sequence[Example]) -> Iterator[Example]:
                 line=example.line,
                 field="id",
             )
-    counts: Counter[str] = Counter(given.keys())
+    counts: Counter[str] = Counter(by_id.keys())
     for example in examples:
         if example.id:
             yield example
@@ -331,13 +333,13 @@ def _identified(examples: Sequence[Example]) -> Iterator[Example]:
         yield replace(example, id=base if counts[base] == 1 else f"{base}-{counts[base]}")
 
 
-def _merged(examples: tuple[Example, ...], merge: Mapping[str, str], notes: list[str]) -> tuple[Example, ...]:
-    """The examples with the labels that the task file joins; their ids stay, so that no row moves to another split."""
+def _merge_labels(examples: tuple[Example, ...], merge: Mapping[str, str], notes: list[str]) -> tuple[Example, ...]:
+    """Return the examples with merged labels; ids stay, so that no row moves to another split."""
     counts = Counter(row.references[0] for row in examples if row.references[0] in merge)
     if not merge:
         return examples
-    told = (f"{label!r} {counts[label]:,}" if counts[label] else f"{label!r} is in no row" for label in merge)
-    notes.append(printable(f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(told)})"))
+    counts_text = (f"{label!r} {counts[label]:,}" if counts[label] else f"{label!r} is in no row" for label in merge)
+    notes.append(printable(f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(counts_text)})"))
     return tuple(
         replace(row, references=(merge[row.references[0]],)) if row.references[0] in merge else row for row in examples
     )
@@ -351,8 +353,8 @@ def _check_labels(examples: Sequence[Example], task: Task) -> None:
     for example in examples:
         label = example.references[0]
         if label not in known:
-            near = difflib.get_close_matches(label, labels, n=1)
-            remedy = f"did you mean {near[0]!r}? mend it" if near else "mend it, or add it to task.labels"
+            close = difflib.get_close_matches(label, labels, n=1)
+            remedy = f"did you mean {close[0]!r}? mend it" if close else "mend it, or add it to task.labels"
             raise InputError(
                 f"the label {label[:60]!r} is not in task.labels",
                 remedy,
@@ -363,7 +365,7 @@ def _check_labels(examples: Sequence[Example], task: Task) -> None:
 
 
 def _check_times(examples: Sequence[Example], task: Task) -> None:
-    """Refuse rows without a time where the task file names a column of times, and files whose times are of two kinds."""
+    """Refuse rows without a time if the task file names a time column, and mixtures of dates and numbers."""
     if "time" not in task.data.columns or not examples:
         return
     first = examples[0]
@@ -380,8 +382,8 @@ def _check_times(examples: Sequence[Example], task: Task) -> None:
         raise InputError(problem, remedy, file=row.file, line=row.line, field="time")
 
 
-def too_many(refused: int, rows: int) -> bool:
-    """Whether so many rows cannot be used that going on without them would mislead."""
+def too_many_refused(refused: int, rows: int) -> bool:
+    """True if so many rows are unusable that going on would mislead."""
     return refused > REFUSED_ROWS and refused > REFUSED_SHARE * rows
 
 
@@ -391,7 +393,7 @@ def _check_enough(
     total = len(examples) + len(refusals)
     if refusals:
         first = refusals[0]
-        if len(examples) < 2 or too_many(len(refusals), total):
+        if len(examples) < 2 or too_many_refused(len(refusals), total):
             raise InputError(
                 f"{len(refusals):,} of {total:,} rows cannot be used; the first: {first.reason}",
                 first.remedy,

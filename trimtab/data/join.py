@@ -1,6 +1,6 @@
-"""The similarity join: pairs of near texts, found exactly as long as that is fast, else by MinHash.
+"""Similarity join: finds the pairs of near texts, exactly if that is fast, else by MinHash.
 
-Either way the similarity of every pair that is reported was computed, and is at least `NEAR`.
+In both cases the similarity of every reported pair was computed, and is at least `NEAR`.
 """
 
 from __future__ import annotations
@@ -11,68 +11,75 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.data.shingles import Shingles, common_needed, least_size, sparse
+from trimtab.data.shingles import Shingles, min_features, min_shared, sparse
 
 if TYPE_CHECKING:
     from trimtab.data.shingles import Ints
 
 Edge = tuple[int, int, float]
 
-# The exact join counts common features by a sparse product, and is taken up to so many products for each feature of the texts, where it
-# takes about twice as long as MinHash, or so many in all, about a second.
+# The exact join counts common features by a sparse product. It is used up to so many products per feature of the texts,
+# where it takes about twice as long as MinHash, or so many products in all, about a second.
 PRODUCTS_A_FEATURE, FEW_PRODUCTS = 20, 20_000_000
-_BLOCK, _CHUNK = 512, 16_384  # rows compared at once with how many others; bounds memory at their product of candidates
+_BLOCK, _CHUNK = (
+    512,
+    16_384,
+)  # rows compared at once, and others compared with them; their product bounds the candidates in memory
 
-_KEYS, _HASHES = 24, 6  # sorted lists of keys, and hashes of 8 bits in a key
-_AGREE = 4  # first hashes that two keys must have in common
-_NEXT = 6  # neighbours compared on each side in a list
+_KEY_LISTS, _HASHES = 24, 6  # number of sorted key lists, and of 8-bit hashes in a key
+_MATCHING_HASHES = 4  # leading hashes that two keys must share
+_NEIGHBOURS = 6  # neighbours compared on each side in a list
 _HASHED = 500_000  # features hashed at once
 
 
 def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
-    """A spanning forest (a < b, similarity) of the near texts, and whether it is exact; its pairs below `head` are one of the texts below `head`."""
-    exactly = _PrefixFilter(shingles)
-    method = exactly if exactly.is_fast else _MinHash(shingles)
+    """Return a spanning forest (a < b, similarity) of the near texts, and whether it is exact.
+
+    Its pairs below `head` are a spanning forest of the texts below `head`.
+    """
+    prefix_filter = _PrefixFilter(shingles)
+    method = prefix_filter if prefix_filter.is_fast else _MinHash(shingles)
     forest = _Forest(len(shingles.size))
     first, rest = np.arange(head), np.arange(head, len(shingles.size))
     for rows, others in ((first, first), (rest, first), (rest, rest)):
         for a, b in method.candidates(rows, others):
-            apart = forest.part[a] != forest.part[b]
-            forest.add(*shingles.near(a[apart], b[apart]))
-    return forest.edges, exactly.is_fast
+            unconnected = forest.part[a] != forest.part[b]
+            forest.add(*shingles.near_pairs(a[unconnected], b[unconnected]))
+    return forest.edges, prefix_filter.is_fast
 
 
 def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
-    """For each text from `left` on that has a near one below `left`: its most alike there, its own number from `left`, the similarity.
+    """Yield, for each text from `left` on with a near one below `left`, its most similar one, its number from `left`,
+    and the similarity.
 
-    Without `exact`, by MinHash where that is faster.
+    Without `exact` MinHash is used if that is faster.
     """
-    exactly = _PrefixFilter(shingles)
-    method = exactly if exact or exactly.is_fast else _MinHash(shingles)
+    prefix_filter = _PrefixFilter(shingles)
+    method = prefix_filter if exact or prefix_filter.is_fast else _MinHash(shingles)
     best = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for b, a in method.candidates(np.arange(left, len(shingles.size)), np.arange(left)):
-        best.append(_best(*shingles.near(a, b)))
-    for a, b, similarity in zip(*_best(*map(np.concatenate, zip(*best, strict=True))), strict=True):
+        best.append(_best_per_right(*shingles.near_pairs(a, b)))
+    for a, b, similarity in zip(*_best_per_right(*map(np.concatenate, zip(*best, strict=True))), strict=True):
         yield int(a), int(b) - left, float(similarity)
 
 
-def _best(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]:
-    """For each `b` its most alike `a`, the first of these."""
+def _best_per_right(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]:
+    """Return, for each `b`, its most similar `a`, the first of equals."""
     order = np.lexsort((a, -similarity, b))
     _, first = np.unique(b[order], return_index=True)
-    kept = order[first]
-    return a[kept], b[kept], similarity[kept]
+    best = order[first]
+    return a[best], b[best], similarity[best]
 
 
 class _Forest:
-    """Texts joined into parts by their most alike pairs first."""
+    """Connected components of texts, joined by their most similar pairs first."""
 
     def __init__(self, count: int) -> None:
         self.part = np.arange(count)
         self.edges: list[Edge] = []
 
     def add(self, a: Ints, b: Ints, similarity: Any) -> None:
-        """Keep those pairs that a maximum spanning tree of the parts needs, and join the parts."""
+        """Keep the pairs that a maximum spanning forest of the components needs, and join these."""
         from scipy.sparse import csr_matrix
         from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
@@ -82,14 +89,14 @@ class _Forest:
         low, high = np.sort([self.part[a], self.part[b]], axis=0)
         order = np.lexsort((b, a, -similarity, high, low))
         _, first = np.unique(low[order] * len(self.part) + high[order], return_index=True)
-        best = order[first]  # of the pairs of two parts
-        a, b, similarity, low, high = (of[best] for of in (a, b, similarity, low, high))
+        best = order[first]  # of the pairs between two components
+        a, b, similarity, low, high = (values[best] for values in (a, b, similarity, low, high))
         parts, ends = np.unique([low, high], return_inverse=True)
         low, high = ends.reshape(2, -1)
         graph = csr_matrix((2.0 - similarity, (low, high)), shape=(len(parts), len(parts)))
         tree = minimum_spanning_tree(graph).tocoo()
-        at = np.searchsorted(low * len(parts) + high, tree.row.astype(np.int64) * len(parts) + tree.col)
-        self.edges += zip(a[at].tolist(), b[at].tolist(), similarity[at].tolist(), strict=True)
+        positions = np.searchsorted(low * len(parts) + high, tree.row.astype(np.int64) * len(parts) + tree.col)
+        self.edges += zip(a[positions].tolist(), b[positions].tolist(), similarity[positions].tolist(), strict=True)
         joined = connected_components(graph, directed=False)[1]
         _, first = np.unique(joined, return_index=True)
         label = np.arange(len(self.part))
@@ -98,82 +105,85 @@ class _Forest:
 
 
 class _PrefixFilter:
-    """The exact join: near texts have some of their rarest features in common.
+    """The exact join: near texts share some of their rarest features.
 
-    Prefix filtering (Chaudhuri et al. 2006, Bayardo et al. 2007), with how many they have in common (Wang et al. 2012).
+    Prefix filtering (Chaudhuri et al. 2006, Bayardo et al. 2007) with the number of shared features (Wang et al. 2012).
     """
 
     def __init__(self, shingles: Shingles) -> None:
         self._size = shingles.size
-        length = self._size - least_size(self._size) + 1
+        length = self._size - min_features(self._size) + 1
         row = np.repeat(np.arange(len(length)), length)
         place = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-        column = shingles.all.indices[shingles.all.indptr[row] + place]
+        column = shingles.matrix.indices[shingles.matrix.indptr[row] + place]
         frequency = np.bincount(column)
         products = float(np.square(frequency, dtype=float).sum()) / 2
-        self.is_fast = products <= max(PRODUCTS_A_FEATURE * len(shingles.all.indices), FEW_PRODUCTS)
+        self.is_fast = products <= max(PRODUCTS_A_FEATURE * len(shingles.matrix.indices), FEW_PRODUCTS)
         shared = frequency > 1
         keep = shared[column]
         size = np.bincount(row[keep], minlength=len(length))
         self._rare = sparse((np.cumsum(shared) - 1)[column[keep]], size, int(shared.sum()))
 
     def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Each pair of a row with one of `others` that may be near, once where these are the rows themselves."""
+        """Yield pairs of a row with one of `others` that may be near; each pair once if these are the same rows."""
         same = rows is others
-        rows, others = (of[np.argsort(self._size[of], kind="stable")] for of in (rows, others))
+        rows, others = (values[np.argsort(self._size[values], kind="stable")] for values in (rows, others))
         for start in range(0, len(others), _CHUNK):
             chunk = others[start : start + _CHUNK]
-            texts_of = self._rare[chunk].T.tocsr()
+            by_feature = self._rare[chunk].T.tocsr()
             for first in range(start if same else 0, len(rows), _BLOCK):
                 block = rows[first : first + _BLOCK]
-                i, j = self._tile(block, chunk, texts_of)
+                i, j = self._candidate_tile(block, chunk, by_feature)
                 later = i + first > j + start if same else slice(None)
                 yield block[i[later]], chunk[j[later]]
 
-    def _tile(self, block: Ints, chunk: Ints, texts_of: Any) -> tuple[Ints, Ints]:
-        """The pairs of a row of `block` and one of `chunk` (by their places in these) with enough common features, given the sizes."""
+    def _candidate_tile(self, block: Ints, chunk: Ints, by_feature: Any) -> tuple[Ints, Ints]:
+        """Return the pairs of `block` and `chunk` (as positions) with enough shared features for their sizes."""
         one, other = self._size[block], self._size[chunk]  # ascending
-        if one[-1] < least_size(other[0]) or other[-1] < least_size(one[0]):
+        if one[-1] < min_features(other[0]) or other[-1] < min_features(one[0]):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        found = self._rare[block] @ texts_of
+        found = self._rare[block] @ by_feature
         most = np.maximum(one[-1], other[-1])
-        some = np.flatnonzero(found.data >= common_needed(one[0] + other[0]) - least_size(most) + 1)
-        i, j = np.searchsorted(found.indptr, some, side="right") - 1, found.indices[some]
+        promising = np.flatnonzero(found.data >= min_shared(one[0] + other[0]) - min_features(most) + 1)
+        i, j = np.searchsorted(found.indptr, promising, side="right") - 1, found.indices[promising]
         small, large = np.minimum(one[i], other[j]), np.maximum(one[i], other[j])
-        needed = common_needed(small + large) - least_size(large) + 1
-        keep = (small >= least_size(large)) & (found.data[some] >= needed)
+        needed = min_shared(small + large) - min_features(large) + 1
+        keep = (small >= min_features(large)) & (found.data[promising] >= needed)
         return i[keep], j[keep]
 
 
 class _MinHash:
-    """Texts have the same least hash with a probability of their Jaccard similarity (Broder 1997).
+    """Two texts have the same minimum hash with a probability equal to their Jaccard similarity (Broder 1997).
 
-    Sorted lists of keys, each of several hashes, bring near texts next to each other (Bawa et al. 2005). Two texts at `NEAR` have one
-    of their keys in common with a probability of 99.9%, and are compared unless many others have it too.
+    Sorted lists of keys, each of several hashes, bring near texts next to each other (Bawa et al. 2005). Two texts at
+    `NEAR` share a key with a probability of 99.9%, and are compared unless many others have it too.
     """
 
     def __init__(self, shingles: Shingles) -> None:
         draw = np.random.default_rng(0)
-        count, width = shingles.all.shape
-        column, starts = shingles.all.indices, shingles.all.indptr
+        count, width = shingles.matrix.shape
+        column, starts = shingles.matrix.indices, shingles.matrix.indptr
         edges = [0, *(np.flatnonzero(np.diff(starts // _HASHED)) + 1), count]
-        stretches = [(a, b) for a, b in pairwise(edges) if a < b]
-        self._keys = np.zeros((_KEYS, count), np.uint64)
+        ranges = [(a, b) for a, b in pairwise(edges) if a < b]
+        self._keys = np.zeros((_KEY_LISTS, count), np.uint64)
         for key in self._keys:
             for _ in range(_HASHES):
                 hashes = draw.integers(2**32, size=width, dtype=np.uint32)
                 key <<= np.uint64(8)
-                for a, b in stretches:
+                for a, b in ranges:
                     hashed = hashes[column[starts[a] : starts[b]]]
                     key[a:b] |= np.minimum.reduceat(hashed, starts[a:b] - starts[a]) & np.uint32(255)
 
     def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Each row with those of `others` whose keys stand next to its own in one of the lists and begin alike."""
+        """Yield each row with those of `others` whose keys are its neighbours in a list and share the leading
+        hashes."""
         for key in self._keys if len(others) else ():
             ordered = others[np.argsort(key[others])]
             own, sorted_keys = key[rows], key[ordered]
             at = np.searchsorted(sorted_keys, own)
-            for step in range(-_NEXT, _NEXT):
+            for step in range(-_NEIGHBOURS, _NEIGHBOURS):
                 place = np.clip(at + step, 0, len(ordered) - 1)
-                alike = np.flatnonzero((own ^ sorted_keys[place]) >> np.uint64(8 * (_HASHES - _AGREE)) == 0)
-                yield rows[alike], ordered[place[alike]]
+                matching = np.flatnonzero(
+                    (own ^ sorted_keys[place]) >> np.uint64(8 * (_HASHES - _MATCHING_HASHES)) == 0
+                )
+                yield rows[matching], ordered[place[matching]]

@@ -1,4 +1,4 @@
-"""JSON files of many rows: where each stands in an array, in a dictionary by id, or in one of splits."""
+"""Finds the rows of a JSON file: in an array, in a dictionary by id or class, or in a dictionary of splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trimtab.base.records import Split
 from trimtab.data.strict_json import parse_json, trailing_comma
 
 BLANKS = " \t\r\n"
-_WORDS: Mapping[str, Split] = {
+_SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
     "training": "train",
     "dev": "dev",
@@ -25,20 +25,20 @@ _WORDS: Mapping[str, Split] = {
 }
 
 
-_ALL_ROWS = frozenset(("data", "rows", "examples", "items", "records", "questions"))
-_FIELDS = _ALL_ROWS | frozenset(
+_ROW_LIST_KEYS = frozenset(("data", "rows", "examples", "items", "records", "questions"))
+_FIELD_NAMES = _ROW_LIST_KEYS | frozenset(
     ("messages", "conversations", "text", "input", "question", "prompt", "label", "output", "answer", "answers")
 )
-"""Keys that are no classes."""
+"""Keys that are not class names."""
 
 
 def split_of(part: str) -> Split | None:
-    """The split that a part of a file is by its name (`val`, `oos_test`); None for a name that says none."""
-    return next((_WORDS[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _WORDS), None)
+    """Return the split that a part's name stands for (`val`, `oos_test`), None if there is none."""
+    return next((_SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part.lower()) if word in _SPLIT_NAMES), None)
 
 
 def is_by_split(value: Any) -> bool:
-    """Whether a JSON value is a dictionary of splits: lists of rows, or rows by id, under their names."""
+    """True if a JSON value is a dictionary of splits, each a list of rows or rows by id."""
     if not isinstance(value, dict):
         return False
     named = [part for name, part in value.items() if split_of(name)]
@@ -46,8 +46,8 @@ def is_by_split(value: Any) -> bool:
 
 
 def is_by_class(value: Any) -> bool:
-    """Whether a JSON value is a dictionary of lists of rows, or of texts, under the names of their classes."""
-    if not isinstance(value, dict) or not value or not _FIELDS.isdisjoint(name.lower() for name in value):
+    """True if a JSON value is a dictionary of classes, each a list of rows or of texts."""
+    if not isinstance(value, dict) or not value or not _FIELD_NAMES.isdisjoint(name.lower() for name in value):
         return False
     return all(
         isinstance(part, list) and part and all(isinstance(row, (dict, str)) for row in part) for part in value.values()
@@ -55,15 +55,15 @@ def is_by_class(value: Any) -> bool:
 
 
 def is_one_list(value: Any) -> bool:
-    """Whether a JSON value is an object with one list of rows under a word such as `data`."""
+    """True if a JSON value is an object with one list of rows under a key such as `data`."""
     if not isinstance(value, dict) or len(value) != 1:
         return False
     ((name, part),) = value.items()
-    return name.lower() in _ALL_ROWS and _is_list_of_rows(part)
+    return name.lower() in _ROW_LIST_KEYS and _is_list_of_rows(part)
 
 
 def with_text(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose text stands in pieces (`data: [{"text": …}, …]`, as Snips has it) with the whole of it as `text`."""
+    """Return a row whose text is in pieces (`data: [{"text": …}, …]`, as in Snips) with the joined text as `text`."""
     pieces = row.get("data")
     if "text" in row or not isinstance(pieces, list) or not pieces:
         return row
@@ -74,7 +74,7 @@ def with_text(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_by_id(value: Any) -> bool:
-    """Whether a JSON value is a dictionary of nothing but objects: rows under their ids."""
+    """True if a JSON value is a dictionary of objects, which are rows by id."""
     return isinstance(value, dict) and bool(value) and all(isinstance(row, dict) for row in value.values())
 
 
@@ -84,7 +84,7 @@ def _is_list_of_rows(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A value of a JSON array or object: its key ("" in an array), and where it stands in the text."""
+    """A value of a JSON array or object: its key ("" in an array), and its position in the text."""
 
     key: str
     value: Any
@@ -94,15 +94,15 @@ class Member:
 
 
 def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
-    """The values of the array or object that opens at `at`, on `line`.
+    """Yield the values of the array or object that opens at `at`, on `line`.
 
-    Only an array is looked at for the first time here, so only one can be broken: InputError names the line.
+    Objects were parsed before, so only an array can be malformed; InputError names the line.
     """
-    keyed, nested, counted = text[at] == "{", bool(text[:at].strip(BLANKS)), at
+    keyed, nested, counted_to = text[at] == "{", bool(text[:at].strip(BLANKS)), at
     at, first = at + 1, True
     while True:
         at = skip_blanks(text, at)
-        line, counted = line + text.count("\n", counted, at), at
+        line, counted_to = line + text.count("\n", counted_to, at), at
         if text[at : at + 1] == ("}" if keyed else "]"):
             break
         if not first:
@@ -112,7 +112,7 @@ def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
             comma, at = at, skip_blanks(text, at + 1)
             if text[at : at + 1] == "]":
                 raise trailing_comma(text, comma, path, line)
-            line, counted = line + text.count("\n", counted, at), at
+            line, counted_to = line + text.count("\n", counted_to, at), at
         key = ""
         if keyed:
             key, at = parse_json(text, path, line, at)
@@ -125,7 +125,7 @@ def members(text: str, at: int, path: Path, line: int) -> Iterator[Member]:
 
 
 def skip_blanks(text: str, at: int) -> int:
-    """The first place from `at` on that is no blank of JSON."""
+    """Return the first position from `at` on that is not JSON white space."""
     while at < len(text) and text[at] in BLANKS:
         at += 1
     return at

@@ -1,4 +1,4 @@
-"""What was made of a file of rows, each in one line for the user."""
+"""Notes for the user on how a file was read, one line each."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from trimtab.data.columns import Columns
 from trimtab.data.nested import split_of
 
 
-def _count(number: int, what: str) -> str:
-    plural = "es" if what.endswith("s") else "s"
-    return f"{number:,} {what}{'' if number == 1 else plural}"
+def _count(number: int, description: str) -> str:
+    plural = "es" if description.endswith("s") else "s"
+    return f"{number:,} {description}{'' if number == 1 else plural}"
 
 
 def squad_note(path: Path, questions: int, articles: int) -> str:
-    """What a SQuAD file gave."""
+    """Return the note on a SQuAD file."""
     return (
         f"{path.name}: {_count(questions, 'question')} on {_count(articles, 'article')} (SQuAD), an article is a group"
     )
 
 
 def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labels: Iterable[str]) -> str:
-    """What the columns of a file were taken for, and how much it gave."""
+    """Return the note on the columns of a file and the number of its rows."""
     if columns.layout in ("messages", "conversations"):
-        what = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
+        description = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
     else:
         answer = "label" if kind == "classify" else "answer"
         guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
         if columns.layout == "pair":
-            what = f"of each pair the first is the input, the second the {answer}"
+            description = f"of each pair the first is the input, the second the {answer}"
         else:
             *others, last = (f"`{name}`" for name in columns.input)
             source = f"columns {', '.join(others)} and {last} are" if others else f"column {last} is"
-            what = f"{source} the input, `{columns.output}` the {answer}{guess}"
+            description = f"{source} the input, `{columns.output}` the {answer}{guess}"
     named = (f"`{column}`" + (f" ({role})" if column != role else "") for role, column in columns.extras.items())
     extras = ", ".join(named)
     classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
-    return printable(f"{name}: {what}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
+    return printable(f"{name}: {description}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
 
 
-def parts_note(name: str, parts: Mapping[str, int], left: Sequence[str] = ()) -> str:
-    """Which parts of a file became which split, with their rows, and which were left out for the files of data.test."""
-    into: dict[str, list[str]] = {}
+def parts_note(name: str, parts: Mapping[str, int], left_out: Sequence[str] = ()) -> str:
+    """Return the note on the parts of a file, their splits and rows, and the parts left out because of data.test."""
+    parts_by_split: dict[str, list[str]] = {}
     for part in parts:
-        into.setdefault(split_of(part) or "", []).append(part)
-    told = (
+        parts_by_split.setdefault(split_of(part) or "", []).append(part)
+    phrases = (
         f"{split} {sum(parts[part] for part in own):,} ({', '.join(own)})"
         if own != [split]
         else f"{split} {parts[split]:,}"
-        for split, own in into.items()
+        for split, own in parts_by_split.items()
     )
-    without = f" ({', '.join(dict.fromkeys(left))} left out, as data.test is given)" if left else ""
-    return printable(f"{name}: its parts are the splits: {'; '.join(told)}{without}")
+    left_out_text = f" ({', '.join(dict.fromkeys(left_out))} left out, as data.test is given)" if left_out else ""
+    return printable(f"{name}: its parts are the splits: {'; '.join(phrases)}{left_out_text}")

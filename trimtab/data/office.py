@@ -1,4 +1,5 @@
-"""Text of Word, Excel and PowerPoint files, for the worker process: headings become heading paths, tables lines."""
+"""Extracts text from Word, Excel and PowerPoint files, for the worker process; headings become paths, table rows
+lines."""
 
 from __future__ import annotations
 
@@ -10,27 +11,27 @@ from typing import Any
 
 from trimtab.data.sources import is_bomb
 
-Extracted = tuple[str, Iterator[tuple[tuple[str, ...], str]]]
+ExtractedText = tuple[str, Iterator[tuple[tuple[str, ...], str]]]
 
 
-class PackedError(Exception):
+class DecompressionBombError(Exception):
     """A file that unpacks to far more than any text would."""
 
 
 class NoSheetError(Exception):
-    """A workbook without the sheet that was asked for; `args` are those it has."""
+    """A workbook without the requested sheet; `args` are its sheets."""
 
 
 def refuse_bomb(data: bytes) -> None:
-    """Raise PackedError where the parts of an Office file are, by their own record, far larger than the file."""
+    """Raise DecompressionBombError if the declared sizes of an Office file's parts are far larger than the file."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
     if is_bomb(unpacked, len(data)):
-        raise PackedError(f"{len(data):,} bytes unpack to {unpacked:,}: a decompression bomb")
+        raise DecompressionBombError(f"{len(data):,} bytes unpack to {unpacked:,}: a decompression bomb")
 
 
-def read_word(data: bytes, title: str) -> Extracted:
-    """Paragraphs under their headings; the rows of a table with ` | ` between the cells."""
+def read_word(data: bytes, title: str) -> ExtractedText:
+    """Return paragraphs under their headings; the cells of table rows are joined by ` | `."""
     import docx
 
     document = docx.Document(io.BytesIO(data))
@@ -44,7 +45,7 @@ def _word_sections(document: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     text = ""
     for block in document.iter_inner_content():
         if isinstance(block, Table):
-            # A cell that spans several columns is listed for each of them, as the same object.
+            # A merged cell is listed for each of its columns, as the same object.
             rows = ([cell.text for cell in dict.fromkeys(row.cells)] for row in block.rows)
             text += "\n\n" + "\n".join(filter(None, map(_line, rows)))
             continue
@@ -62,8 +63,8 @@ def _word_sections(document: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     yield tuple(name for _, name in path), text.strip()
 
 
-def read_powerpoint(data: bytes, title: str) -> Extracted:
-    """One section a slide, its path `slide N` and the slide's title; the speaker's notes at its end."""
+def read_powerpoint(data: bytes, title: str) -> ExtractedText:
+    """Return one section per slide with the path `slide N` and the slide's title; speaker notes at the end."""
     import pptx
 
     deck = pptx.Presentation(io.BytesIO(data))
@@ -73,13 +74,13 @@ def read_powerpoint(data: bytes, title: str) -> Extracted:
 def _slides(deck: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     for number, slide in enumerate(deck.slides, start=1):
         heading = slide.shapes.title
-        named = " ".join(heading.text_frame.text.split()) if heading is not None else ""
+        slide_title = " ".join(heading.text_frame.text.split()) if heading is not None else ""
         shapes = (shape for shape in slide.shapes if heading is None or shape.shape_id != heading.shape_id)
         texts = [text for shape in shapes for text in _shape_texts(shape)]
         notes = slide.notes_slide.notes_text_frame if slide.has_notes_slide else None
         texts += [notes.text] if notes is not None else []
         text = "\n\n".join(stripped for text in texts if (stripped := text.replace("\v", "\n").strip()))
-        yield (f"slide {number}", *filter(None, [named])), text or named  # a slide may be its title alone
+        yield (f"slide {number}", *filter(None, [slide_title])), text or slide_title  # a slide may have only a title
 
 
 def _shape_texts(shape: Any) -> Iterator[str]:
@@ -91,28 +92,29 @@ def _shape_texts(shape: Any) -> Iterator[str]:
         yield shape.text_frame.text
 
 
-def read_excel(data: bytes, title: str) -> Extracted:
-    """One section a sheet, its path the sheet's name; a line for each row, as `column: value; column: value`."""
-    return title, ((((name,), "\n".join(_labelled(rows)))) for name, rows in _sheets(data))
+def read_excel_sections(data: bytes, title: str) -> ExtractedText:
+    """Return one section per sheet, named by the sheet; each row is a line `column: value; column: value`."""
+    return title, ((((name,), "\n".join(_lines_with_headers(rows)))) for name, rows in _sheets(data))
 
 
-def _labelled(rows: Iterator[tuple[int, list[str]]]) -> Iterator[str]:
-    """Each row with the names of its columns, so that a line says all by itself; rows before a header stand as they are."""
+def _lines_with_headers(rows: Iterator[tuple[int, list[str]]]) -> Iterator[str]:
+    """Yield each row with its column names, so that a line is complete by itself; rows before the header stay as they
+    are."""
     header: list[str] = []
     for _, cells in rows:
         if not header and len(cells) > 1 and all(cells):
             header = cells
         elif header and len(cells) <= len(header):
-            named = zip(header, cells, strict=False)
-            yield "; ".join(f"{name}: {cell}" for name, cell in named if cell)
+            pairs = zip(header, cells, strict=False)
+            yield "; ".join(f"{name}: {cell}" for name, cell in pairs if cell)
         else:
             yield _line(cells)
 
 
 def read_excel_rows(data: bytes, sheet: str = "") -> Iterator[tuple[str, Iterator[tuple[int, list[str]]]]]:
-    """The visible sheets, or the one named so: name, and the number and cells of each row that is not empty.
+    """Yield the visible sheets, or the named one: name, and number and cells of each non-empty row.
 
-    Raises NoSheetError where none is named so.
+    Raises NoSheetError if there is no sheet of that name.
     """
     names: list[str] = []
     for name, rows in _sheets(data):
@@ -124,13 +126,13 @@ def read_excel_rows(data: bytes, sheet: str = "") -> Iterator[tuple[str, Iterato
 
 
 def _sheets(data: bytes) -> Iterator[tuple[str, Iterator[tuple[int, list[str]]]]]:
-    """The visible sheets: name, and the number and cells of each row that is not empty; values of formulas as last saved."""
+    """Yield the visible sheets: name, and number and cells of each non-empty row; formulas by their saved values."""
     import openpyxl
 
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     for sheet in book.worksheets:
         if sheet.sheet_state == "visible":
-            sheet.reset_dimensions()  # what other programs write there is often wrong
+            sheet.reset_dimensions()  # the dimensions that other programs write are often wrong
             yield sheet.title, _rows(sheet)
 
 
@@ -144,7 +146,7 @@ def _rows(sheet: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _cell(value: Any) -> str:
-    """A cell as text: whole numbers without a point, dates as ISO 8601 has them."""
+    """Return a cell as text: whole numbers without a decimal point, dates in ISO 8601."""
     if value is None:
         return ""
     if isinstance(value, bool):

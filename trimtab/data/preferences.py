@@ -1,4 +1,4 @@
-"""Judged answers from files: of two answers to a prompt the better one, or one answer and whether it is good."""
+"""Reads preference data: pairs of a better and a worse answer, or single answers with a verdict."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Message, Preference, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow, read_turns
-from trimtab.data.duplicates import compare, compared_text
-from trimtab.data.readers import SUFFIXES, RawRow, read_rows
+from trimtab.data.duplicates import dedup_text, find_duplicates
+from trimtab.data.readers import SUFFIXES, RawRow, read_raw_rows
 from trimtab.data.rows import TEXT_CAP
-from trimtab.data.sources import resolve
-from trimtab.data.split import SPLITS, LedgerRow, by_hash, read_ledger, write_ledger
+from trimtab.data.sources import resolve_pattern
+from trimtab.data.split import SPLITS, LedgerRow, hash_split, read_ledger, write_ledger
 
 CHOSEN, REJECTED = "chosen", "rejected"
 _PROMPTS = ("prompt", "question", "input")
 _ANSWERS, _GOOD = ("answer", "completion", "output", "response"), ("good", "label")
-_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # how the HH rows write a conversation as one text
-_STRATUM = "preference"  # of judgements, in the ledger
-_WRITERS: Mapping[str, str] = {"Human": "user", "Assistant": "assistant"}
-_AS_PAIR = 'write {"prompt": …, "chosen": …, "rejected": …}, or {"prompt": …, "answer": …, "good": true}'
+_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # a conversation as one text, as in the HH data
+_STRATUM = "preference"  # of preferences, in the ledger
+_TRANSCRIPT_ROLES: Mapping[str, str] = {"Human": "user", "Assistant": "assistant"}
+_REMEDY = 'write {"prompt": …, "chosen": …, "rejected": …}, or {"prompt": …, "answer": …, "good": true}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPreferences:
-    """What the files gave: usable judgements, rows left out with the reason, and a remark a file."""
+    """The contents of the files: usable preferences, refused rows with reasons, and a note per file."""
 
     preferences: tuple[Preference, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -40,18 +40,17 @@ class ReadPreferences:
 
 
 def read_preferences(task: Task) -> ReadPreferences:
-    """The judgements of `task.data.preferences`, in the order of the files; an id is a hash of the content where none is given.
+    """Read the preferences of `task.data.preferences` in file order; without an id a row gets a hash of its content.
 
-    A row that cannot be used is refused. Raises InputError for files that cannot be read, for an id that stands twice and where
-    no row is left.
+    Unusable rows are refused. Raises InputError for unreadable files, duplicate ids, and if no row is left.
     """
     found: list[Preference] = []
     refusals: list[Refusal] = []
     notes: list[str] = []
     for pattern in task.data.preferences:
-        for path, _ in resolve(task.folder, pattern, SUFFIXES, "data.preferences"):
-            before, gone = len(found), len(refusals)
-            for row in read_rows(path, task.data.encoding):
+        for path, _ in resolve_pattern(task.folder, pattern, SUFFIXES, "data.preferences"):
+            before, refused_before = len(found), len(refusals)
+            for row in read_raw_rows(path, task.data.encoding):
                 if isinstance(row, Refusal):
                     refusals.append(row)
                     continue
@@ -62,11 +61,11 @@ def read_preferences(task: Task) -> ReadPreferences:
             own = found[before:]
             pairs = sum(one.is_pair for one in own)
             if not own:
-                first = refusals[gone] if len(refusals) > gone else None
-                said = f"; the first: {first.reason}" if first else ""
-                raise InputError(f"no preference that can be used{said}", _AS_PAIR, file=path, line=1)
+                first = refusals[refused_before] if len(refusals) > refused_before else None
+                first_reason = f"; the first: {first.reason}" if first else ""
+                raise InputError(f"no preference that can be used{first_reason}", _REMEDY, file=path, line=1)
             notes.append(f"{path.name}: {pairs:,} pairs of answers, {len(own) - pairs:,} answers judged alone")
-    return ReadPreferences(preferences=tuple(_identified(found)), refusals=tuple(refusals), notes=tuple(notes))
+    return ReadPreferences(preferences=tuple(_with_ids(found)), refusals=tuple(refusals), notes=tuple(notes))
 
 
 def split_preferences(
@@ -76,68 +75,68 @@ def split_preferences(
     ledger: Path,
     groups: Mapping[str, str | None] | None = None,
 ) -> dict[Split, tuple[Preference, ...]]:
-    """Put every judgement where its prompt belongs, and keep that in the ledger.
+    """Put every preference into the split of its prompt, and record that in the ledger.
 
-    One whose prompt repeats an example's (exactly, normalised or nearly), or shares its group, stands where that stands: with the test
-    rows before dev and train, so that nothing is trained on what is asked there. Others stay where the ledger has them, new ones
-    are placed by hash; judgements of one group, or of prompts that repeat each other, stay together. What stood in test once stays there.
-    `groups`: what the data call the group of each row, by its id, where rows of several are one group in `splits`.
+    A prompt that repeats an example (exactly, normalised or nearly) or shares its group joins that example's split;
+    test takes precedence over dev and train, so that no test question is trained on. Others keep their split in the
+    ledger, new ones are placed by hash; preferences of one group or with duplicate prompts stay together. What was in
+    test stays there. `groups`: the original group of each row by id, if several were merged in `splits`.
     """
     parts: dict[Split, list[Preference]] = {name: [] for name in SPLITS}
     if not preferences:
         return dict.fromkeys(SPLITS, ())
     known = read_ledger(ledger)
     rows = [(row, name) for name in SPLITS for row in splits[name]]
-    asked = [one.asked for one in preferences]
-    likeness = compare([compared_text(row) for row in (*(row for row, _ in rows), *asked)]).parts
-    sides: dict[object, set[Split]] = defaultdict(set)
-    for (row, name), part in zip(rows, likeness, strict=False):
-        sides[part].add(name)
+    questions = [one.as_example for one in preferences]
+    duplicates = find_duplicates([dedup_text(row) for row in (*(row for row, _ in rows), *questions)]).components
+    splits_of: dict[object, set[Split]] = defaultdict(set)
+    for (row, name), part in zip(rows, duplicates, strict=False):
+        splits_of[part].add(name)
         for group in {row.group, (groups or {}).get(row.id)} - {None}:
-            sides[group].add(name)
-    units = _together(asked, likeness[len(rows) :])
+            splits_of[group].add(name)
+    units = _group_units(questions, duplicates[len(rows) :])
     placed: dict[str, LedgerRow] = {}
     for unit, (members, keys) in units.items():
-        examples = {name for key in keys for name in sides.get(key, ())}
-        before = {known[preferences[at].id].split for at in members if preferences[at].id in known}
-        may_be = (examples or before) | before.intersection({"test"})  # what is asked there is not learnt later
-        goal = next((name for name in reversed(SPLITS) if name in may_be), None) or by_hash(
+        examples = {name for key in keys for name in splits_of.get(key, ())}
+        before = {known[preferences[index].id].split for index in members if preferences[index].id in known}
+        possible = (examples or before) | before.intersection({"test"})  # a test prompt is never trained on later
+        target = next((name for name in reversed(SPLITS) if name in possible), None) or hash_split(
             _STRATUM, unit, {"dev": split.dev, "test": split.test}, split.seed
         )
-        for at in members:
-            parts[goal].append(preferences[at])
-            former = known.get(preferences[at].id)
-            if former is None or (former.stratum == _STRATUM and former.split != goal):
-                placed[preferences[at].id] = LedgerRow(preferences[at].id, unit, _STRATUM, goal)
+        for index in members:
+            parts[target].append(preferences[index])
+            ledger_row = known.get(preferences[index].id)
+            if ledger_row is None or (ledger_row.stratum == _STRATUM and ledger_row.split != target):
+                placed[preferences[index].id] = LedgerRow(preferences[index].id, unit, _STRATUM, target)
     if placed:
         write_ledger(ledger, {**known, **placed}.values())
-    order = {one.id: at for at, one in enumerate(preferences)}
+    order = {one.id: index for index, one in enumerate(preferences)}
     return {name: tuple(sorted(part, key=lambda one: order[one.id])) for name, part in parts.items()}
 
 
-def _together(asked: Sequence[Example], likeness: Sequence[int]) -> dict[str, tuple[list[int], set[object]]]:
-    """The judgements that must stay together, by a name of theirs: their numbers, and the likenesses and groups that hold them."""
+def _group_units(questions: Sequence[Example], duplicates: Sequence[int]) -> dict[str, tuple[list[int], set[object]]]:
+    """Return the units that must stay together by name: their indices, and the components and groups they share."""
     unit_of: dict[object, int] = {}
     units: dict[int, tuple[list[int], set[object]]] = {}
-    for at, (row, part) in enumerate(zip(asked, likeness, strict=True)):
+    for index, (row, part) in enumerate(zip(questions, duplicates, strict=True)):
         keys: set[object] = {part} | ({row.group} if row.group is not None else set())
         joined = sorted({unit_of[key] for key in keys if key in unit_of})
-        members, held = [at], keys
+        members, keys_held = [index], keys
         for number in joined:
             more, others = units.pop(number)
-            members, held = [*more, *members], held | others
-        units[at] = members, held
-        unit_of |= dict.fromkeys(held, at)
-    return {min(asked[at].id for at in members): (sorted(members), keys) for members, keys in units.values()}
+            members, keys_held = [*more, *members], keys_held | others
+        units[index] = members, keys_held
+        unit_of |= dict.fromkeys(keys_held, index)
+    return {min(questions[index].id for index in members): (sorted(members), keys) for members, keys in units.values()}
 
 
 def read_preference(row: RawRow) -> Preference:
-    """One row. Raises SkipRow for one that cannot be used, InputError for a conversation that is not one."""
+    """Return one preference; raises SkipRow for an unusable row, InputError for a malformed conversation."""
     fields = row.fields
     chosen: str | None
     rejected: str | None
     name = next((name for name in _PROMPTS if name in fields), None)
-    prompt = _turns(row, name) if name else ()
+    prompt = _read_prompt(row, name) if name else ()
     if CHOSEN in fields or REJECTED in fields:
         sides = [_conversation(row, side, prompt) for side in (CHOSEN, REJECTED)]
         if sides[0][0] != sides[1][0]:
@@ -146,12 +145,12 @@ def read_preference(row: RawRow) -> Preference:
         if chosen == rejected:
             raise SkipRow("chosen and rejected are the same text", "leave the row out")
     else:
-        said = next((key for key in _ANSWERS if key in fields), None)
+        answer_key = next((key for key in _ANSWERS if key in fields), None)
         good = next((key for key in _GOOD if key in fields), None)
-        if name is None or said is None or good is None:
-            raise row.error(f"no preference; the fields here are: {', '.join(fields)}", _AS_PAIR)
-        messages, text = _conversation(row, said, prompt)
-        chosen, rejected = (text, None) if _truth(row, good) else (None, text)
+        if name is None or answer_key is None or good is None:
+            raise row.error(f"no preference; the fields here are: {', '.join(fields)}", _REMEDY)
+        messages, text = _conversation(row, answer_key, prompt)
+        chosen, rejected = (text, None) if _read_bool(row, good) else (None, text)
     length = sum(len(message.content) for message in messages) + len(chosen or "") + len(rejected or "")
     if length > TEXT_CAP:
         raise SkipRow(f"{length:,} characters, and {TEXT_CAP:,} are the most that is read", "leave the row out")
@@ -169,39 +168,39 @@ def read_preference(row: RawRow) -> Preference:
     )
 
 
-def _turns(row: RawRow, name: str) -> tuple[Message, ...]:
-    """A prompt: text, a conversation written as one text, or turns."""
+def _read_prompt(row: RawRow, name: str) -> tuple[Message, ...]:
+    """Return the turns of a prompt: a text, a transcript, or a list of turns."""
     value = row.fields[name]
     if isinstance(value, str):
-        turns = _written(value)
+        turns = _parse_transcript(value)
         if turns:
-            asked = turns[:-1] if turns[-1]["role"] == "assistant" else turns
-            return _read_written(row, name, [*asked, {"role": "assistant", "content": "-"}])[0]
+            prompt_turns = turns[:-1] if turns[-1]["role"] == "assistant" else turns
+            return _read_transcript(row, name, [*prompt_turns, {"role": "assistant", "content": "-"}])[0]
         if not value.strip():
             raise SkipRow(f"no text in {name}", "fill it, or leave the row out")
         return (Message(role="user", content=value),)
     if isinstance(value, list):
-        closed = RawRow(row.file, row.line, {name: [*value, {_role_key(value): "assistant", _text_key(value): "-"}]})
-        return read_turns(closed, name, speaker=_role_key(value) == "from")[0]
+        completed = RawRow(row.file, row.line, {name: [*value, {_role_key(value): "assistant", _text_key(value): "-"}]})
+        return read_turns(completed, name, is_from_value=_role_key(value) == "from")[0]
     raise SkipRow(f"no text in {name}", "write text, or a list of turns")
 
 
 def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
-    """The turns before an answer, and the answer: where `prompt` is empty the field holds the whole conversation."""
+    """Return the turns before an answer, and the answer; without `prompt` the field holds the whole conversation."""
     value = row.fields.get(name)
     if isinstance(value, str):
-        turns = _written(value)
+        turns = _parse_transcript(value)
         if turns and not prompt:
             if turns[-1]["role"] != "assistant" or len(turns) < 2:
                 raise SkipRow(f"{name} does not end with an answer to a turn", "mend it, or leave the row out")
-            messages, answer = _read_written(row, name, turns)
+            messages, answer = _read_transcript(row, name, turns)
         else:
             messages, answer = prompt, value
     elif isinstance(value, list) and value:
         speaker = _role_key(value) == "from"
         if prompt and len(value) == 1:
             value = [_as_turn(turn, value) for turn in prompt] + value
-        messages, answer = read_turns(RawRow(row.file, row.line, {name: value}), name, speaker=speaker)
+        messages, answer = read_turns(RawRow(row.file, row.line, {name: value}), name, is_from_value=speaker)
         if prompt and messages != prompt:
             raise SkipRow(f"{name} begins with other turns than prompt", "mend it, or leave prompt out")
     else:
@@ -213,22 +212,22 @@ def _conversation(row: RawRow, name: str, prompt: tuple[Message, ...]) -> tuple[
     return messages, answer.strip()
 
 
-def _written(text: str) -> list[dict[str, str]]:
-    """A conversation that is written as one text, turn by turn; nothing where it is not."""
+def _parse_transcript(text: str) -> list[dict[str, str]]:
+    """Return the turns of a conversation written as one text; empty if it is none."""
     pieces = _TURN.split(text)
     if len(pieces) < 3 or pieces[0].strip():
         return []
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return [{"role": _WRITERS[who], "content": said.strip()} for who, said in turns]
+    return [{"role": _TRANSCRIPT_ROLES[who], "content": content.strip()} for who, content in turns]
 
 
-def _read_written(row: RawRow, name: str, turns: Sequence[dict[str, str]]) -> tuple[tuple[Message, ...], str]:
-    """The turns of such a text, read as any turns; where they are no conversation the row is left out, as the text may hold anything."""
+def _read_transcript(row: RawRow, name: str, turns: Sequence[dict[str, str]]) -> tuple[tuple[Message, ...], str]:
+    """Return the turns of a transcript and the answer; a malformed one is skipped, as the text may hold anything."""
     for number, turn in enumerate(turns, 1):
         if not turn["content"]:
             raise SkipRow(f"turn {number} in {name} is empty", "write it, or leave the row out")
     try:
-        return read_turns(RawRow(row.file, row.line, {name: list(turns)}), name, speaker=False)
+        return read_turns(RawRow(row.file, row.line, {name: list(turns)}), name, is_from_value=False)
     except InputError as error:
         raise SkipRow(f"{error.field}: {error.problem}", error.remedy) from None
 
@@ -241,13 +240,13 @@ def _text_key(turns: Sequence[Any]) -> str:
     return "value" if _role_key(turns) == "from" else "content"
 
 
-def _as_turn(message: Message, like: Sequence[Any]) -> dict[str, str]:
-    speaker = _role_key(like) == "from"
-    said = {"user": "human", "assistant": "gpt"}.get(message.role, message.role) if speaker else message.role
-    return {_role_key(like): said, _text_key(like): message.content}
+def _as_turn(message: Message, turns_like: Sequence[Any]) -> dict[str, str]:
+    speaker = _role_key(turns_like) == "from"
+    role_name = {"user": "human", "assistant": "gpt"}.get(message.role, message.role) if speaker else message.role
+    return {_role_key(turns_like): role_name, _text_key(turns_like): message.content}
 
 
-def _truth(row: RawRow, name: str) -> bool:
+def _read_bool(row: RawRow, name: str) -> bool:
     value = row.fields[name]
     known = {
         True: True,
@@ -257,10 +256,10 @@ def _truth(row: RawRow, name: str) -> bool:
         "1": True,
         "0": False,
     }  # and so the numbers 1 and 0
-    asked = value.strip().lower() if isinstance(value, str) else value
-    if not isinstance(asked, bool | int | str) or asked not in known:
+    normalised = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(normalised, bool | int | str) or normalised not in known:
         raise SkipRow(f"{name} is neither true nor false", "write true for a good answer, false for a bad one")
-    return known[asked]
+    return known[normalised]
 
 
 def _text(row: RawRow, name: str) -> str:
@@ -279,10 +278,10 @@ def _weight(row: RawRow) -> float:
     return weight
 
 
-def _identified(found: Sequence[Preference]) -> list[Preference]:
-    """Every judgement with an id of its own."""
+def _with_ids(found: Sequence[Preference]) -> list[Preference]:
+    """Return every preference with a unique id."""
     seen: dict[str, Preference] = {}
-    named: list[Preference] = []
+    with_ids: list[Preference] = []
     for one in found:
         turns = (part for message in one.messages for part in (message.role, message.content))
         base = one.id or f"preference-{sha256_text(*turns, one.chosen or '', '', one.rejected or '')[:16]}"
@@ -297,7 +296,7 @@ def _identified(found: Sequence[Preference]) -> list[Preference]:
                     line=one.line,
                     field="id",
                 )
-            name = f"{base}-{len(named) + 1}"
+            name = f"{base}-{len(with_ids) + 1}"
         seen[name] = one
-        named.append(replace(one, id=name))
-    return named
+        with_ids.append(replace(one, id=name))
+    return with_ids

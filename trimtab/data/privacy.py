@@ -1,4 +1,4 @@
-"""Private data in the rows: counted before anything is trained, each kind validated so that ordinary numbers do not count."""
+"""Detects private data in the rows before training; each kind is validated, so that ordinary numbers do not count."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import lru_cache
 from typing import Literal
 
 from trimtab.base.records import Example
-from trimtab.data.duplicates import place
+from trimtab.data.duplicates import row_location
 
 FindingKind = Literal["email", "iban", "card", "us_ssn", "ipv4", "phone"]
 _SHOWN = 5
-_DIGITS = 9  # shorter phone numbers look like times, years and prices
-_HINT = re.compile(r"[\d@]")  # every kind holds one of these
+_MIN_PHONE_DIGITS = 9  # shorter phone numbers look like times, years and prices
+_ANY_DIGIT_OR_AT = re.compile(r"[\d@]")  # every kind holds one of these
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)\b")
@@ -38,12 +38,12 @@ _ISSUERS = re.compile(  # Visa, Mastercard, American Express, Discover, Diners C
 )
 _EUROPE = ("GB", "DE", "FR", "IT", "ES", "NL", "BE", "AT", "CH", "SE", "TR")
 _REGIONS = (*_EUROPE, "AU", "JP", "KR", "CN", "IN", "ID", "ZA", "BR", "MX")
-"""Whose numbers are looked for where no country code is written, besides North America's."""
+"""Regions whose phone numbers are recognised without a country code, besides North America."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How many texts of one kind were found, in how many rows, and where the first rows are (file:line)."""
+    """The private data of one kind: number of matches, number of rows, and the first rows (file:line)."""
 
     kind: FindingKind
     count: int
@@ -52,19 +52,19 @@ class Finding:
 
 
 def private_kinds(texts: Iterable[str]) -> tuple[FindingKind, ...]:
-    """The kind of each stretch of private data in the texts. The matches themselves are not kept."""
+    """Return the kind of each piece of private data in the texts; the matches themselves are not kept."""
     return tuple(kind for text in texts for kind, _ in find_private(text))
 
 
 def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tuple[Finding, ...]:
-    """How much of each kind there is, of rows with the kinds that were found in them."""
+    """Count the private data of each kind, over rows with the kinds found in them."""
     counts: dict[FindingKind, int] = {}
     places: dict[FindingKind, list[str]] = {}
     for example, found in rows:
         for kind in found:
             counts[kind] = counts.get(kind, 0) + 1
         for kind in sorted(set(found)):
-            places.setdefault(kind, []).append(place(example))
+            places.setdefault(kind, []).append(row_location(example))
     return tuple(
         Finding(kind, counts[kind], len(places[kind]), tuple(places[kind][:_SHOWN]))
         for kind, _, _ in _KINDS
@@ -73,20 +73,21 @@ def count_private(rows: Iterable[tuple[Example, Sequence[FindingKind]]]) -> tupl
 
 
 def find_private(text: str) -> list[tuple[FindingKind, str]]:
-    """The private data in one text with its kind; a stretch of text counts once."""
+    """Return the private data in a text with its kind; each stretch of text counts once."""
     found: list[tuple[FindingKind, str]] = []
-    for kind, pattern, valid in _KINDS if _HINT.search(text) else ():
-        own = [match for match in pattern.finditer(text) if valid(match.group())]
-        found += [(kind, match.group()) for match in own]
-        edges = [0, *(edge for match in own for edge in match.span()), len(text)]
-        kept = (text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
-        text = "\0".join(kept) if own else text  # put together once: text by text would take quadratic time
+    for kind, pattern, valid in _KINDS if _ANY_DIGIT_OR_AT.search(text) else ():
+        matches = [match for match in pattern.finditer(text) if valid(match.group())]
+        found += [(kind, match.group()) for match in matches]
+        edges = [0, *(edge for match in matches for edge in match.span()), len(text)]
+        rest = (text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+        text = "\0".join(rest) if matches else text  # joined once, as joining match by match would take quadratic time
     return found
 
 
-def masked(text: str) -> str:
-    """The text with its kind, as in `[email]`, in place of each stretch of private data. Names and addresses are not recognised."""
-    for kind, pattern, valid in _KINDS if _HINT.search(text) else ():
+def mask_private(text: str) -> str:
+    """Return the text with each piece of private data replaced by its kind, as in `[email]`. Names and addresses
+    stay."""
+    for kind, pattern, valid in _KINDS if _ANY_DIGIT_OR_AT.search(text) else ():
         text = pattern.sub(_replacement(kind, valid), text)
     return text
 
@@ -103,14 +104,15 @@ def _is_card(text: str) -> bool:
 
 
 def _is_iban(text: str) -> bool:
-    """By check digits, and length and structure of its country; without national rules, for which code would be loaded by name."""
+    """True if check digits, length and structure fit the country; national rules, whose code is loaded by name, are not
+    used."""
     from stdnum import iban
 
-    return any(iban.is_valid(head, check_country=False) for head in _heads(text))
+    return any(iban.is_valid(head, check_country=False) for head in _prefixes(text))
 
 
-def _heads(text: str) -> Iterator[str]:
-    """The text, and what is left as its last blocks are taken off: a word in capitals may follow an IBAN."""
+def _prefixes(text: str) -> Iterator[str]:
+    """Yield the text, and the text with trailing blocks removed: a word in capitals may follow an IBAN."""
     while len(text.replace(" ", "")) >= 15:
         yield text
         text = text.rpartition(" ")[0]
@@ -125,24 +127,26 @@ def _is_public(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_phone(text: str) -> bool:
-    """By the numbering plans: with + that of its country; without, as no country is known, North America's or any of a list.
+    """True if the numbering plan of the country code accepts it; without one that of North America or of a listed
+    region.
 
-    With + and in North America a number need only be possible: made-up ones (555) are no plan's, and stand for real ones.
+    With a country code and in North America a number must only be possible: fictional numbers (555) stand for real
+    ones.
     """
-    if sum(character.isdigit() for character in text) < _DIGITS:
+    if sum(character.isdigit() for character in text) < _MIN_PHONE_DIGITS:
         return False
     import phonenumbers
 
-    def fits(region: str | None, accepts: Callable[[phonenumbers.PhoneNumber], bool]) -> bool:
+    def parses(region: str | None, accepts: Callable[[phonenumbers.PhoneNumber], bool]) -> bool:
         try:
             return accepts(phonenumbers.parse(text, region))
         except phonenumbers.NumberParseException:
             return False
 
     if text.startswith("+"):
-        return fits(None, phonenumbers.is_possible_number)
-    return fits("US", phonenumbers.is_possible_number) or any(
-        fits(region, phonenumbers.is_valid_number) for region in _REGIONS
+        return parses(None, phonenumbers.is_possible_number)
+    return parses("US", phonenumbers.is_possible_number) or any(
+        parses(region, phonenumbers.is_valid_number) for region in _REGIONS
     )
 
 

@@ -1,7 +1,7 @@
-"""The one place where a prompt and its loss mask are built: for training, evaluation and asking alike.
+"""Builds every prompt and its loss mask, for training, evaluation and inference alike.
 
-Text of rows and documents is encoded apart from the chat template, so no special token can come out of it, and the prompt's
-ids are by construction a prefix of the ids that are trained on.
+Text of rows and documents is encoded apart from the chat template, so it cannot produce special tokens, and the ids of
+the prompt are a prefix of the ids that are trained on.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
 from trimtab.base.sanitize import one_line
-from trimtab.data.template import render
+from trimtab.data.template import render_template
 
 Shot = tuple[str, str]
 
-_PRINTED = {
+_PRINTABLE_BYTES = {
     *range(0x21, 0x7F),
     *range(0xA1, 0xAD),
     *range(0xAE, 0x100),
 }  # bytes that byte-level BPE writes as themselves
-_OTHERS = [byte for byte in range(256) if byte not in _PRINTED]
-_BYTE_LETTERS = [chr(byte if byte in _PRINTED else 256 + _OTHERS.index(byte)) for byte in range(256)]
-MOST_FRAMES = 512  # what a template puts around turns, kept for so many orders of roles
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE_BYTES]
+_BYTE_TO_LETTER = [chr(byte if byte in _PRINTABLE_BYTES else 256 + _OTHERS.index(byte)) for byte in range(256)]
+MOST_FRAMES = 512  # cached sequences of roles
 _PLAIN_TEMPLATE = (
     "{{ bos }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] }}"
     "{{ eos if m['role'] == 'assistant' else '' }}{{ '\\n\\n' }}{% endfor %}"
@@ -34,10 +34,10 @@ _PLAIN_TEMPLATE = (
 )
 
 
-def compose(example: Example, instruction: str, shots: Sequence[Shot] = (), hits: Sequence[Hit] = ()) -> Prompt:
-    """What the model is asked: instruction, worked examples as earlier turns, passages before the question.
+def build_prompt(example: Example, instruction: str, shots: Sequence[Shot] = (), hits: Sequence[Hit] = ()) -> Prompt:
+    """Return the prompt: instruction, shots as earlier turns, and passages before the question.
 
-    A row that brings its own system turn keeps it in place of the instruction.
+    A row with a system turn of its own keeps it in place of the instruction.
     """
     messages = list(example.messages)
     if messages[0].role != "system" and instruction:
@@ -46,20 +46,20 @@ def compose(example: Example, instruction: str, shots: Sequence[Shot] = (), hits
     start = 1 if messages[0].role == "system" else 0
     messages[start:start] = turns
     if hits:
-        messages[-1] = Message(role=messages[-1].role, content=under_passages(messages[-1].content, hits))
+        messages[-1] = Message(role=messages[-1].role, content=with_passages(messages[-1].content, hits))
     return Prompt(id=example.id, messages=tuple(messages), hits=tuple(hits))
 
 
-def under_passages(question: str, hits: Sequence[Hit]) -> str:
-    """A question below the passages that were found for it."""
+def with_passages(question: str, hits: Sequence[Hit]) -> str:
+    """Return a question below its retrieved passages."""
     return f"{passages_text(hits)}\n\nQuestion: {question}"
 
 
 def passages_text(hits: Sequence[Hit]) -> str:
-    """Passages as the model reads them: numbered, each under its title and headings."""
+    """Return passages as the model reads them: numbered, each below its title and headings."""
     blocks = []
     for number, hit in enumerate(hits, 1):
-        # The first heading is often the title itself; it is shown once.
+        # The first heading is often the title itself, which is shown once.
         headings = [hit.passage.title, *(part for part in hit.passage.path if part != hit.passage.title)]
         blocks.append(f"[{number}] {' › '.join(headings)}\n{hit.passage.text}")
     return "Passages:\n" + "\n\n".join(blocks)
@@ -70,8 +70,9 @@ def _as_turns(shot: Shot) -> tuple[Message, Message]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """Ids that the template puts between two contents, and the blank (or nothing) that belongs to the next content's first token."""
+class TemplateFrame:
+    """The ids that the template puts between two contents, and the leading blank (if any) of the next content's first
+    token."""
 
     ids: tuple[int, ...]
     lead: str
@@ -79,7 +80,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TokenLimits:
-    """How much text one token stands for at most, blanks not counted; `blanks` beside ASCII's, `unknown` bytes that no token has."""
+    """The most bytes and words that one token can stand for; `blanks` beside ASCII white space, `unknown` bytes without
+    a token."""
 
     blanks: str
     unknown: bytes
@@ -88,14 +90,14 @@ class _TokenLimits:
 
 
 class ChatEncoder:
-    """Turns conversations into token ids with a tokenizer's chat template, or a plain one where it has none.
+    """Encodes conversations to token ids with a tokenizer's chat template, or a plain template if it has none.
 
     `stop_ids` are the tokens that end an answer. Raises InputError for a tokenizer without an end token.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
-        self._plain_ids = _without_added_tokens(tokenizer)
+        self._encode_text = _without_added_tokens(tokenizer)
         ends = {*stop_ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
         if not ends:
             raise InputError(
@@ -104,40 +106,41 @@ class ChatEncoder:
                 field="base.model",
             )
         self.stop_ids = frozenset(ends)
-        self._end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)
-        self._plain = None if tokenizer.chat_template else _PLAIN_TEMPLATE
+        self._end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)
+        self._plain_template = None if tokenizer.chat_template else _PLAIN_TEMPLATE
         first = tokenizer("a")["input_ids"][:1]
-        self._begin = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
-        self._frames: dict[tuple[tuple[str, ...], bool], tuple[Frame, ...]] = {}
-        self._strips = " probe " not in self._render(["user"], [" probe "], True)
-        self._system = self._takes_system()
+        self._bos_ids = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
+        self._frames: dict[tuple[tuple[str, ...], bool], tuple[TemplateFrame, ...]] = {}
+        self._strips_blanks = " probe " not in self._render(["user"], [" probe "], True)
+        self._has_system_role = self._keeps_system_first()
 
     @property
     def chat_template(self) -> str:
-        """The template that prompts are built by, as transformers and llama.cpp read one; a plain one says its own tokens."""
-        if self._plain is None:
+        """The template of the prompts, in the form that transformers and llama.cpp read; a plain one contains its own
+        tokens."""
+        if self._plain_template is None:
             template: str = self.tokenizer.get_chat_template()
             return template
-        begin, end = self.tokenizer.bos_token if self._begin else "", self.tokenizer.eos_token or ""
-        return f"{{% set bos = {json.dumps(begin)} %}}{{% set eos = {json.dumps(end)} %}}{self._plain}"
+        begin, end = self.tokenizer.bos_token if self._bos_ids else "", self.tokenizer.eos_token or ""
+        return f"{{% set bos = {json.dumps(begin)} %}}{{% set eos = {json.dumps(end)} %}}{self._plain_template}"
 
     @property
     def takes_system(self) -> bool:
-        """Whether the template has a system turn."""
-        return self._system
+        """True if the template supports a system turn."""
+        return self._has_system_role
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """The turns as the template takes them, which is how another program has to hand them to it."""
+        """Return the turns as the template expects them, and as another program has to pass them."""
         return [{"role": role, "content": text} for role, text in zip(*self._prepare(messages), strict=True)]
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Ids up to where the answer begins."""
-        return self._asked(messages)[0]
+        """Return the ids up to the beginning of the answer."""
+        return self._encode_prompt(messages)[0]
 
     def fewest_tokens(self, messages: Sequence[Message]) -> int:
-        """A lower bound of the tokens that these contents take, by their words and bytes alone: nothing is tokenized.
+        """Return a lower bound of the tokens of these contents, by their words and bytes, without tokenizing.
 
-        0 for a tokenizer that may read any unknown word as one token, or as none.
+        0 if the tokenizer may read any unknown word as one token or none.
         """
         limits = self._token_limits
         if limits is None:
@@ -150,13 +153,13 @@ class ChatEncoder:
 
     @cached_property
     def _token_limits(self) -> _TokenLimits | None:
-        """None where one token may stand for any text."""
+        """The limits of a token; None if one token may stand for any text."""
         vocabulary = self.tokenizer.get_vocab()
         if not self.tokenizer.is_fast:
             return None
         if "ByteLevel" in repr(self.tokenizer.backend_tokenizer.pre_tokenizer):
-            blanks, written = "", "".join(_BYTE_LETTERS[byte] for byte in b" \t\n\v\f\r")
-            unknown = bytes(byte for byte, letter in enumerate(_BYTE_LETTERS) if letter not in vocabulary)
+            blanks, written = "", "".join(_BYTE_TO_LETTER[byte] for byte in b" \t\n\v\f\r")
+            unknown = bytes(byte for byte, letter in enumerate(_BYTE_TO_LETTER) if letter not in vocabulary)
         elif "<0xFF>" in vocabulary:
             blanks, written, unknown = "▁", "▁", b""  # U+2581, SentencePiece's blank
         else:
@@ -166,82 +169,87 @@ class ChatEncoder:
         return _TokenLimits(blanks=blanks, unknown=unknown, most_bytes=most_bytes, most_words=most_words)
 
     def answer(self, text: str) -> tuple[int, ...]:
-        """Ids of an answer with its end token: what is trained on, and what a label is scored by."""
-        return (*self.text(text), *self._ending())
+        """Return the ids of an answer with its end token, which are trained on, or scored for a label."""
+        return (*self.text(text), *self._end_ids())
 
     def conversation(self, messages: Sequence[Message], answer: str, *, train_on: str = "last") -> Encoded:
-        """A prompt and its answer with the loss mask: answer text and end token, of the last turn or of `all` assistant turns."""
-        ids, earlier = self._asked(messages)
+        """Encode a prompt and its answer with the loss mask: the last answer, or `all` assistant turns, with end
+        tokens."""
+        ids, earlier = self._encode_prompt(messages)
         closing = self.answer(answer)
         before = earlier if train_on == "all" else (False,) * len(ids)
         return Encoded(ids=(*ids, *closing), trained=(*before, *(True,) * len(closing)))
 
     def document(self, document: Document) -> Encoded:
-        """A whole document as running text, every token trained on, closed by the end token."""
+        """Encode a whole document as running text with its end token; every token is trained on."""
         parts = [document.title] if document.title else []
         for section in document.sections:
             heading = " › ".join(part for part in section.path if part != document.title)
             parts += [part for part in (heading, section.text) if part]
-        ids = (*self._begin, *self.text("\n\n".join(parts)), self._end)
+        ids = (*self._bos_ids, *self.text("\n\n".join(parts)), self._end_id)
         return Encoded(ids=ids, trained=(True,) * len(ids))
 
     def text(self, text: str, lead: str = "") -> tuple[int, ...]:
-        """Ids of plain text after the blank `lead`; `<|im_start|>` or `<think>` typed by a user stays the characters that it is."""
-        clean = lead + (text.strip() if self._strips else text)
-        return tuple(self._plain_ids(clean)) if clean else ()
+        """Return the ids of plain text after the blank `lead`; `<|im_start|>` or `<think>` in a text stay ordinary
+        characters."""
+        clean = lead + (text.strip() if self._strips_blanks else text)
+        return tuple(self._encode_text(clean)) if clean else ()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of an answer's ids, its end token and surrounding blanks left out."""
+        """Return the text of an answer's ids, without end token and surrounding white space."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
-    def _ending(self) -> tuple[int, ...]:
-        """The template's ids after an answer, up to and including the end token."""
-        piece = self._template(("user", "assistant"), False)[-1].ids
+    def _end_ids(self) -> tuple[int, ...]:
+        """Return the template's ids after an answer, up to and including the end token."""
+        piece = self._template_frames(("user", "assistant"), False)[-1].ids
         for position, token in enumerate(piece):
             if token in self.stop_ids:
                 return piece[: position + 1]
-        return (self._end,)
+        return (self._end_id,)
 
-    def _asked(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-        """Ids up to where the answer begins, and for each whether it belongs to an earlier answer or its end."""
+    def _encode_prompt(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Return the ids up to the beginning of the answer, and for each whether it belongs to an earlier answer or its
+        end."""
         roles, contents = self._prepare(messages)
-        first, *frames = self._template(roles, True)
-        ids, answered, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._ending()
+        first, *frames = self._template_frames(roles, True)
+        ids, in_answer, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._end_ids()
         for role, content, frame in zip(roles, contents, frames, strict=True):
-            own = self.text(content, lead)
-            closed = len(ending) if frame.ids[: len(ending)] == ending else 0
-            counted = len(own) + closed if role == "assistant" else 0
-            ids += [*own, *frame.ids]
-            answered += [place < counted for place in range(len(own) + len(frame.ids))]
+            content_ids = self.text(content, lead)
+            end_length = len(ending) if frame.ids[: len(ending)] == ending else 0
+            answer_length = len(content_ids) + end_length if role == "assistant" else 0
+            ids += [*content_ids, *frame.ids]
+            in_answer += [place < answer_length for place in range(len(content_ids) + len(frame.ids))]
             lead = frame.lead
-        return tuple(ids), tuple(answered)
+        return tuple(ids), tuple(in_answer)
 
     def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Roles and contents as the template takes them: without system turns, theirs goes before the next user turn."""
-        if not self._system and messages[0].role == "system":
+        """Return roles and contents for the template; without support for system turns they go before the next user
+        turn."""
+        if not self._has_system_role and messages[0].role == "system":
             system, first, *rest = messages
             messages = [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
         return tuple(message.role for message in messages), tuple(message.content for message in messages)
 
-    def _template(self, roles: tuple[str, ...], ask: bool) -> tuple[Frame, ...]:
-        """What the template puts before, between and after the contents of turns with these roles."""
-        if (roles, ask) not in self._frames:
-            pieces = self.pieces(roles, ask)
-            # The blank of "[INST] " is part of the first word's token; the one where the answer begins stays.
+    def _template_frames(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[TemplateFrame, ...]:
+        """Return what the template puts before, between and after the contents of turns with these roles."""
+        if (roles, add_generation_prompt) not in self._frames:
+            pieces = self.pieces(roles, add_generation_prompt)
+            # The blank of "[INST] " belongs to the first word's token; the one before the answer stays.
             leads = [" " if piece.endswith(" ") else "" for piece in pieces[:-1]] + [""]
             if len(self._frames) >= MOST_FRAMES:
-                self._frames.clear()  # a server's clients choose the roles
-            self._frames[roles, ask] = tuple(
-                Frame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
+                self._frames.clear()  # clients of a server choose the roles, so the cache must be bounded
+            self._frames[roles, add_generation_prompt] = tuple(
+                TemplateFrame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
                 for piece, lead in zip(pieces, leads, strict=True)
             )
-        return self._frames[roles, ask]
+        return self._frames[roles, add_generation_prompt]
 
-    def pieces(self, roles: Sequence[str], ask: bool) -> tuple[str, ...]:
-        """The text before, between and after the contents of turns with these roles; raises InputError where a turn is dropped."""
+    def pieces(self, roles: Sequence[str], add_generation_prompt: bool) -> tuple[str, ...]:
+        """Return the text before, between and after the contents of turns with these roles; raises InputError for a
+        dropped turn."""
         marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
-        rest, pieces = self._render(roles, marks, ask), []
+        rest, pieces = self._render(roles, marks, add_generation_prompt), []
         for mark in marks:
             piece, found, rest = rest.partition(mark)
             if not found:
@@ -255,15 +263,20 @@ class ChatEncoder:
     def _ids(self, piece: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str], ask: bool) -> str:
+    def _render(self, roles: Sequence[str], contents: Sequence[str], add_generation_prompt: bool) -> str:
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         tokens = self.tokenizer.special_tokens_map
-        if self._plain:
-            tokens = {"bos": self.tokenizer.bos_token if self._begin else "", "eos": self.tokenizer.eos_token or ""}
-        variables = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": ask}
+        if self._plain_template:
+            tokens = {"bos": self.tokenizer.bos_token if self._bos_ids else "", "eos": self.tokenizer.eos_token or ""}
+        variables = {
+            "messages": turns,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
         try:
-            template = self._plain or self.tokenizer.get_chat_template()
-            return render(template, {**tokens, **variables})
+            template = self._plain_template or self.tokenizer.get_chat_template()
+            return render_template(template, {**tokens, **variables})
         except InputError:
             raise
         except ValueError as error:
@@ -272,26 +285,28 @@ class ChatEncoder:
                 "mend the row's roles",
             ) from error
 
-    def _takes_system(self) -> bool:
-        """Whether the template keeps a system turn, and keeps it first: some put it before the last user turn."""
+    def _keeps_system_first(self) -> bool:
+        """True if the template keeps a system turn, and keeps it first; some move it before the last user turn."""
         try:
-            return bool(self._template(("system", "user", "assistant", "user"), True))
+            return bool(self._template_frames(("system", "user", "assistant", "user"), True))
         except InputError:
             return False
 
 
 def _words(text: str, blanks: str, left_out: bytes = b"") -> list[bytes]:
-    """The parts of a text between blanks of ASCII and further ones; some bytes are left out."""
+    """Return the parts of a text between ASCII white space and further blanks; bytes in `left_out` are removed."""
     return text.translate(dict.fromkeys(map(ord, blanks), " ")).encode().translate(None, left_out).split()
 
 
 def _without_added_tokens(tokenizer: Any) -> Callable[[str], Sequence[int]]:
-    """Ids of text in which no added token is seen; runs of blanks, which some tokenizers add for code, are text too.
+    """Return a function that encodes text without recognising added tokens; runs of blanks, added for code, count as
+    text.
 
-    A tokenizer can be told to see no special tokens, but not to see no others that were added (`<think>`): those are taken out of a copy.
+    A tokenizer can be told to ignore special tokens, but not other added tokens (`<think>`), which are therefore
+    removed from a copy.
     """
-    others = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
-    if not others or not tokenizer.is_fast:
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
+    if not added or not tokenizer.is_fast:
         return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     parts |= {"truncation": None, "padding": None}

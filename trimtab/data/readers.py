@@ -1,4 +1,4 @@
-"""From a file to raw rows with their line numbers: JSON lines, JSON, CSV, TSV, Parquet, Excel, a dataset of the hub."""
+"""Reads files as raw rows with line numbers: JSON lines, JSON, CSV, TSV, Parquet, Excel, and datasets of the hub."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ from trimtab.data.nested import (
     split_of,
     with_text,
 )
-from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_lines, read_text
-from trimtab.data.strict_json import HALF_PAIR, first_twice, holds_half_pair, parse_json, type_name
+from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_text, read_text_lines
+from trimtab.data.strict_json import LONE_SURROGATE, first_duplicate, has_lone_surrogate, parse_json, type_name
 
-TEXTS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-SUFFIXES = (*TEXTS, ".parquet", ".xlsx")
+TEXT_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
-"""Most values in a JSON file that is read whole, by its commas and brackets: each takes some 60 bytes of memory."""
+"""Most values in a JSON file that is read whole, counted by commas and brackets; each takes about 60 bytes of memory.
+"""
 PAIR = ("first", "second")
-"""The fields of a row that is written as a pair."""
+"""The field names of a row that is written as a pair."""
 
 _BINARY = (".parquet", ".xlsx")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as it stands in the file. `line` is that of its beginning; its number from 1 in Parquet, of the hub, and in a JSON file
-    that is one line: there in its list.
+    """One row as it is in the file.
 
-    `part`: the name of the split that it stands under, where the file is a dictionary of splits.
+    `line` is its first line; in Parquet, datasets of the hub and one-line JSON files its number from 1. `part`: the
+    name of its split, if the file is a dictionary of splits.
     """
 
     file: str
@@ -51,24 +52,24 @@ class RawRow:
     part: str = ""
 
     def error(self, problem: str, remedy: str, field: str | None = None) -> InputError:
-        """An InputError at this row, on one printable line whatever the file holds."""
+        """Return an InputError at this row, on one printable line."""
         return InputError(
             printable(problem), printable(remedy), file=self.file, line=self.line, field=field and printable(field, 80)
         )
 
     def refusal(self, reason: str, remedy: str) -> Refusal:
-        """A line for the ledger about this row."""
+        """Return the ledger line about this row."""
         return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
 
 
-Rows = Iterator[RawRow | Refusal]
+RawRows = Iterator[RawRow | Refusal]
 
 
-def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
-    """The rows of a file, by its suffix, lazily. A row that must be skipped comes as a Refusal.
+def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
+    """Yield the rows of a file by its suffix; a row to skip comes as a Refusal.
 
-    Parquet and Excel are read under any suffix: they are told by their first bytes. `book.xlsx#Sheet` is one sheet of a workbook.
-    Raises InputError with file, line and remedy for what cannot be read.
+    Parquet and Excel are recognised by their first bytes under any suffix. `book.xlsx#Sheet` is one sheet of a
+    workbook. Raises InputError with file, line and remedy for unreadable content.
     """
     file, _ = split_sheet(path)
     name = file.name.lower().removesuffix(".gz")
@@ -86,7 +87,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Rows:
     if name.endswith(".json"):
         return _json(path, encoding)
     if name.endswith((".csv", ".tsv")):
-        return _table(path, encoding, "\t" if name.endswith(".tsv") else ",")
+        return _csv_rows(path, encoding, "\t" if name.endswith(".tsv") else ",")
     raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
 
 
@@ -96,11 +97,11 @@ def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow
             f"the row is {type_name(value)}, not an object", 'write {"field": value, …}', file=path, line=line
         )
     row = RawRow(str(path), line, value, part)
-    return row.refusal(*HALF_PAIR) if _SURROGATE.search(text) and holds_half_pair(value) else row
+    return row.refusal(*LONE_SURROGATE) if _SURROGATE_ESCAPE.search(text) and has_lone_surrogate(value) else row
 
 
-def _json_lines(path: Path, encoding: str) -> Rows:
-    for number, line in enumerate(read_lines(path, encoding), start=1):
+def _json_lines(path: Path, encoding: str) -> RawRows:
+    for number, line in enumerate(read_text_lines(path, encoding), start=1):
         text = line.strip(" \t\r\n")
         if not text:
             continue
@@ -143,7 +144,7 @@ def _json_text(path: Path, encoding: str) -> str:
 
 
 def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
-    """The one JSON value of a file, with the text it was read from."""
+    """Return the single JSON value of a file, and the text it was read from."""
     text = _json_text(path, encoding)
     start = skip_blanks(text, 0)
     value, end = parse_json(text, path, 1 + text.count("\n", 0, start), start)
@@ -154,15 +155,16 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
     return value, text
 
 
-def _json(path: Path, encoding: str) -> Rows:
-    """An array of rows, a dictionary of them by id, by class or by split; JSON lines under a .json name are read as such; one object is one row."""
+def _json(path: Path, encoding: str) -> RawRows:
+    """Yield the rows of an array, of a dictionary by id, class or split, or of JSON lines named .json; one object is
+    one row."""
     text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
     if at == len(text):
         raise InputError("the file holds nothing but space", "put rows in it, or leave it out", file=path)
     line = 1 + text.count("\n", 0, at)
     if text[at] == "[":
-        yield from _rows_in(text, at, path, line)
+        yield from _rows_at(text, at, path, line)
         return
     value, end = parse_json(text, path, line, at)
     if skip_blanks(text, end) < len(text):
@@ -170,26 +172,27 @@ def _json(path: Path, encoding: str) -> Rows:
     elif is_by_split(value):
         for part in members(text, at, path, line):
             if split_of(part.key):
-                yield from _rows_in(text, part.start, path, part.line, part.key)
+                yield from _rows_at(text, part.start, path, part.line, part.key)
             else:
                 reason = printable(f"the part {part.key!r} is no split by its name")
                 yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
     elif is_one_list(value):
         for part in members(text, at, path, line):
-            yield from _rows_in(text, part.start, path, part.line)
+            yield from _rows_at(text, part.start, path, part.line)
     elif is_by_class(value):
         for part in members(text, at, path, line):
-            yield from _rows_in(text, part.start, path, part.line, label=part.key)
+            yield from _rows_at(text, part.start, path, part.line, label=part.key)
     elif is_by_id(value):
-        yield from _rows_in(text, at, path, line)
+        yield from _rows_at(text, at, path, line)
     else:
         yield _row(value, text, path, line)
 
 
-def _rows_in(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> Rows:
-    """The rows of the array or object that opens at `at`: objects, and in an array pairs too; a key is the row's id.
+def _rows_at(text: str, at: int, path: Path, line: int, part: str = "", label: str = "") -> RawRows:
+    """Yield the rows of the array or object that opens at `at`: objects, and in an array also pairs; a key is the row's
+    id.
 
-    `label`: the class of all of them, where a list is a class; its rows may be texts.
+    `label`: the class of all rows of a list, which may then be texts.
     """
     one_line = "\n" not in text.strip()
     for number, member in enumerate(members(text, at, path, line), start=1):
@@ -207,19 +210,19 @@ def _rows_in(text: str, at: int, path: Path, line: int, part: str = "", label: s
         yield _row(value, text[member.start : member.end], path, number if one_line else member.line, part)
 
 
-def _table(path: Path, encoding: str, delimiter: str) -> Rows:
-    """CSV or TSV with a header; quotes and line breaks inside fields as RFC 4180 has them."""
+def _csv_rows(path: Path, encoding: str, delimiter: str) -> RawRows:
+    """Yield the rows of CSV or TSV with a header; quotes and line breaks inside fields follow RFC 4180."""
     csv.field_size_limit(LINE_CAP)
-    lines = read_lines(path, encoding)
+    lines = read_text_lines(path, encoding)
     first = next(lines, "")
     if delimiter == "," and "," not in first:
         delimiter = next((other for other in (";", "\t") if other in first), ",")
 
-    def rejoined() -> Iterator[str]:
+    def all_lines() -> Iterator[str]:
         yield first
         yield from lines
 
-    reader = csv.reader(rejoined(), delimiter=delimiter, strict=True)
+    reader = csv.reader(all_lines(), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         start = reader.line_num + 1
@@ -232,7 +235,7 @@ def _table(path: Path, encoding: str, delimiter: str) -> Rows:
         if not cells:
             continue
         if not header:
-            header = header_of(cells, path, start)
+            header = column_names(cells, path, start)
             continue
         if len(cells) != len(header):
             raise InputError(
@@ -259,12 +262,12 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
 
 
-def header_of(cells: Sequence[str], path: Path, line: int) -> list[str]:
-    """The names of the columns, `column N` for one without; raises InputError for two of one name."""
+def column_names(cells: Sequence[str], path: Path, line: int) -> list[str]:
+    """Return the names of the columns, `column N` for an empty one; raises InputError for duplicates."""
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    twice = first_twice(header)
-    if twice is not None:
-        raise InputError(f"two columns are called {twice[:80]!r}", "rename one", file=path, line=line)
+    duplicate = first_duplicate(header)
+    if duplicate is not None:
+        raise InputError(f"two columns are called {duplicate[:80]!r}", "rename one", file=path, line=line)
     return header
 
 
@@ -275,8 +278,9 @@ def has_hub_test(name: str) -> bool:
     return "test" in datasets.get_dataset_split_names(name)
 
 
-def read_hub(name: str, split: str) -> Rows:
-    """Rows of a Hugging Face dataset; class numbers become class names. Needs the optional package `datasets`."""
+def read_hub(name: str, split: str) -> RawRows:
+    """Yield the rows of a Hugging Face dataset; class numbers become class names. Needs the optional package
+    `datasets`."""
     try:
         import datasets
     except ImportError:

@@ -1,4 +1,4 @@
-"""From the raw rows of a file to questions and answers, checked value by value."""
+"""Converts the raw rows of a file to questions and answers, with every value checked."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from trimtab.data.readers import RawRow
 from trimtab.data.strict_json import type_name
 
 TEXT_CAP = 1_000_000
-"""Longest row, in characters: beyond what any model here reads, and what comparing rows for duplicates can bear."""
+"""Longest row in characters; more than any model reads, and the limit for comparing rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What a row says: the turns up to the answer, and the answers that count."""
+class RowContent:
+    """The content of a row: the turns up to the answer, and the accepted answers."""
 
     messages: tuple[Message, ...]
     references: tuple[str, ...]
 
 
-class Reader:
-    """Turns raw rows of one file into Content and extras, and refuses a field whose type changes on the way."""
+class RowReader:
+    """Converts raw rows of one file to content and optional fields; refuses a field whose type changes between rows."""
 
     def __init__(self, columns: Columns, kind: Kind | None) -> None:
         self.columns = columns
         self._classify = kind == "classify"
         self._types: dict[str, tuple[str, int]] = {}
-        self._number_times: tuple[bool, int] | None = None  # whether times are numbers, and from which line on
+        self._time_kind: tuple[bool, int] | None = None  # whether times are numbers, and since which line
 
-    def content(self, row: RawRow) -> Content:
-        """Question and answers of a row. Raises SkipRow for a row to leave out, InputError for one that stops the reading."""
+    def content(self, row: RawRow) -> RowContent:
+        """Return question and answers of a row; raises SkipRow for a row to leave out, InputError for one that stops
+        the reading."""
         content = self._content(row)
         length = sum(map(len, (*(message.content for message in content.messages), *content.references)))
         if length > TEXT_CAP:
@@ -45,31 +46,31 @@ class Reader:
             )
         return content
 
-    def _content(self, row: RawRow) -> Content:
+    def _content(self, row: RawRow) -> RowContent:
         columns = self.columns
         if columns.layout in ("messages", "conversations"):
             if row.fields.get(columns.input[0]) is None:
                 raise SkipRow(f"no {columns.input[0]}", "add them, or leave the row out")
-            messages, answer = read_turns(row, columns.input[0], speaker=columns.layout == "conversations")
-            return Content(messages=messages, references=(answer,))
-        return Content(messages=self._question(row), references=self._references(row))
+            messages, answer = read_turns(row, columns.input[0], is_from_value=columns.layout == "conversations")
+            return RowContent(messages=messages, references=(answer,))
+        return RowContent(messages=self._question(row), references=self._references(row))
 
     def _question(self, row: RawRow) -> tuple[Message, ...]:
         columns, template = self.columns.input, self.columns.template
         value = row.fields.get(columns[0])
         if self.columns.layout == "prompt-completion" and isinstance(value, list) and len(columns) == 1:
             return _as_messages(row, columns[0], value)
-        several = len(columns) > 1 or bool(template)
-        texts = {name: self._texts(row, name) if several else self._text(row, name) for name in columns}
+        has_several_columns = len(columns) > 1 or bool(template)
+        texts = {name: self._texts(row, name) if has_several_columns else self._text(row, name) for name in columns}
         for name, text in texts.items():
             if not text.strip() and name != self.columns.context:
                 raise SkipRow(f"no text in {name}", "fill it, or leave the row out")
         if template:
             pairs = zip((*(texts[name] for name in columns), ""), template, strict=True)
-            whole = "".join(before + text for text, before in pairs)
+            text_of_question = "".join(before + text for text, before in pairs)
         else:
-            whole = "\n\n".join(texts[name] for name in columns if texts[name].strip())
-        return (Message(role="user", content=whole),)
+            text_of_question = "\n\n".join(texts[name] for name in columns if texts[name].strip())
+        return (Message(role="user", content=text_of_question),)
 
     def _references(self, row: RawRow) -> tuple[str, ...]:
         name = self.columns.output
@@ -86,7 +87,7 @@ class Reader:
         if isinstance(value, list):
             if not all(isinstance(item, str) for item in value):
                 raise row.error("a list of answers that are not all text", "write text", name)
-            self._same_type(row, name, "text")
+            self._require_same_type(row, name, "text")
             texts = [str(item) for item in value]
         else:
             texts = [self._text(row, name)]
@@ -100,7 +101,7 @@ class Reader:
         return tuple(texts)
 
     def _text(self, row: RawRow, name: str) -> str:
-        """A value as text: numbers and truth values as JSON writes them; null is empty."""
+        """Return a value as text: numbers and booleans as in JSON; null is empty."""
         value = row.fields.get(name)
         if value is None:
             return ""
@@ -109,36 +110,37 @@ class Reader:
             raise row.error(f"is {kind}, not text", "write text", name)
         if isinstance(value, float) and not math.isfinite(value):
             raise row.error(f"the number {value} is not finite", "write text, or leave it out", name)
-        self._same_type(row, name, kind)
+        self._require_same_type(row, name, kind)
         return value if isinstance(value, str) else json.dumps(value)
 
     def _texts(self, row: RawRow, name: str) -> str:
-        """Like `_text`; the paragraphs of a list of texts one a line."""
+        """Return a value as text as `_text` does; the items of a list are joined by line breaks."""
         value = row.fields.get(name)
         if not isinstance(value, list) or not is_text(value):
             return self._text(row, name)
-        self._same_type(row, name, "a list")
+        self._require_same_type(row, name, "a list")
         return "\n".join(value)
 
-    def _same_type(self, row: RawRow, name: str, kind: str) -> None:
+    def _require_same_type(self, row: RawRow, name: str, kind: str) -> None:
         before, line = self._types.setdefault(name, (kind, row.line))
         if before != kind:
             raise row.error(f"is {kind}; it was {before} from line {line} on", "use one type in all rows", name)
 
     def text_of(self, row: RawRow, role: str) -> str | None:
-        """The text of an optional role (id, group, slice, source, licence), None when there is none."""
+        """Return the text of an optional role (id, group, slice, source, licence), None if there is none."""
         column = self.columns.extras.get(role)
         if column is None:
             return None
         return self._text(row, column).strip() or None
 
     def tests(self, row: RawRow) -> str:
-        """The code that an answer is tested by: a text, or a list of texts that follow each other; empty when none is given."""
+        """Return the code that tests an answer: a text, or a list of texts in sequence; empty if there is none."""
         column = self.columns.extras.get("tests")
         return self._texts(row, column) if column else ""
 
     def time(self, row: RawRow) -> str | None:
-        """When the row is from, None where no column says it; none, or one that cannot be read, is refused, and so are dates beside numbers."""
+        """Return the time of a row, None without a time column; raises for missing or unreadable times, and for dates
+        mixed with numbers."""
         column = self.columns.extras.get("time")
         if column is None:
             return None
@@ -152,16 +154,16 @@ class Reader:
             moment(text)
         except ValueError:
             raise row.error(f"the time {text[:40]!r} is neither an ISO date nor a number", remedy, column) from None
-        kind, before = is_number(text), self._number_times
+        kind, before = is_number(text), self._time_kind
         if before is not None and before[0] != kind:
             named = ("a date", "a number")
             problem = f"the time is {named[kind]}; it was {named[not kind]} from line {before[1]} on"
             raise row.error(problem, remedy, column)
-        self._number_times = before or (kind, row.line)
+        self._time_kind = before or (kind, row.line)
         return text
 
     def weight(self, row: RawRow) -> float:
-        """The weight of a row: 1 when none is given; negative, infinite or not a number is refused."""
+        """Return the weight of a row, 1 by default; raises if it is negative, infinite or not a number."""
         column = self.columns.extras.get("weight")
         value = row.fields.get(column) if column else None
         if column is None or value is None or value == "":
@@ -177,7 +179,7 @@ class Reader:
         return weight
 
     def passages(self, row: RawRow) -> tuple[str, ...]:
-        """The documents or passages that hold the answer: one name, or a list of them."""
+        """Return the documents or passages that hold the answer: one name, or a list of names."""
         column = self.columns.extras.get("passage")
         value = row.fields.get(column) if column else None
         if column is None or value is None or value == "":
@@ -189,8 +191,9 @@ class Reader:
 
 
 def _as_messages(row: RawRow, name: str, turns: list[Any], *, answer: bool = False) -> tuple[Message, ...]:
-    """Turns inside `prompt` or `completion`, checked as a conversation by putting the missing side beside them."""
-    stub = {"role": "user", "content": "-"} if answer else {"role": "assistant", "content": "-"}
-    whole = [stub, *turns] if answer else [*turns, stub]
-    messages, last = read_turns(RawRow(row.file, row.line, {name: whole}), name, speaker=False)
+    """Return the turns of `prompt` or `completion`, checked as a conversation with a placeholder for the missing
+    side."""
+    missing_side = {"role": "user", "content": "-"} if answer else {"role": "assistant", "content": "-"}
+    turns_with_stub = [missing_side, *turns] if answer else [*turns, missing_side]
+    messages, last = read_turns(RawRow(row.file, row.line, {name: turns_with_stub}), name, is_from_value=False)
     return (Message(role="assistant", content=last),) if answer else messages

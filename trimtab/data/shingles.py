@@ -1,4 +1,4 @@
-"""Texts as sets of character 4-grams and words, and the Jaccard similarity of two such sets."""
+"""Represents texts as sets of character 4-grams and words, and computes the Jaccard similarity of such sets."""
 
 from __future__ import annotations
 
@@ -16,66 +16,67 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-NEAR = 0.8  # least Jaccard similarity of near duplicates
+NEAR = 0.8  # smallest Jaccard similarity of near duplicates
 _GRAM = 4
-_BITS = 1024  # of a text's bitmap, which tells most dissimilar texts apart without reading their features
-_COMPARED = 50_000  # bitmaps made or compared at once
-_VERIFIED = 5_000_000  # features of candidate pairs read at once
-_CHARACTERS = 1_000_000  # text taken apart at once, at about 100 bytes a character
-_TEMPLATE_TEXTS = 20  # from so many texts on, what all begin or end with is a template and not compared
+_BITS = 1024  # of a text's bitmap, which excludes most dissimilar pairs without reading their features
+_BITMAP_BATCH = 50_000  # bitmaps built or compared at once
+_FEATURE_BATCH = 5_000_000  # features of candidate pairs read at once
+_CHARACTERS = 1_000_000  # characters processed at once, at about 100 bytes each
+_TEMPLATE_TEXTS = 20  # fewest texts for which a common beginning or end counts as a template
 
 
 class Shingles:
-    """Each of N distinct texts as a set of features: a sparse matrix `all` [N, V], the rarest feature first, and their number `size` [N]."""
+    """N distinct texts as feature sets: a sparse matrix `matrix` [N, V], rarest features first, and their sizes `size`
+    [N]."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         row, column, width = _features(texts)
         self.size = np.bincount(row, minlength=len(texts))
-        self.all = sparse(column, self.size, width)
+        self.matrix = sparse(column, self.size, width)
         self._bitmaps = _bitmaps(row, column, len(texts))
 
-    def near(self, a: Ints, b: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
-        """Those of the pairs of rows `a` and `b` that are near, and their Jaccard similarity."""
+    def near_pairs(self, a: Ints, b: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
+        """Return the pairs of rows `a` and `b` that are near, and their Jaccard similarity."""
         total = self.size[a] + self.size[b]
-        keep = self._differing(a, b) <= total - 2 * common_needed(total)
+        keep = self._bit_differences(a, b) <= total - 2 * min_shared(total)
         a, b, total = a[keep], b[keep], total[keep]
-        common = self._common(a, b, total)
-        keep = common >= common_needed(total)
+        common = self._shared_features(a, b, total)
+        keep = common >= min_shared(total)
         a, b, total, common = a[keep], b[keep], total[keep], common[keep]
         return a, b, common / (total - common)
 
-    def _differing(self, a: Ints, b: Ints) -> Ints:
-        """How many bits of two bitmaps differ: at most as many as there are features that only one of the two texts has."""
+    def _bit_differences(self, a: Ints, b: Ints) -> Ints:
+        """Return the differing bits of two bitmaps, a lower bound of the features that only one of the texts has."""
         parts = [np.zeros(0, np.int64)]
-        for start in range(0, len(a), _COMPARED):
-            some = slice(start, start + _COMPARED)
-            parts.append(np.bitwise_count(self._bitmaps[a[some]] ^ self._bitmaps[b[some]]).sum(axis=1, dtype=np.int64))
+        for start in range(0, len(a), _BITMAP_BATCH):
+            part = slice(start, start + _BITMAP_BATCH)
+            parts.append(np.bitwise_count(self._bitmaps[a[part]] ^ self._bitmaps[b[part]]).sum(axis=1, dtype=np.int64))
         return np.concatenate(parts)
 
-    def _common(self, a: Ints, b: Ints, total: Ints) -> Ints:
-        """How many features each two rows have in common."""
+    def _shared_features(self, a: Ints, b: Ints, total: Ints) -> Ints:
+        """Return the number of features that each pair of rows shares."""
         parts = [np.zeros(0, np.int64)]
-        edges = np.flatnonzero(np.diff(np.cumsum(total) // _VERIFIED)) + 1
+        edges = np.flatnonzero(np.diff(np.cumsum(total) // _FEATURE_BATCH)) + 1
         for start, end in pairwise([0, *edges, len(a)]):
-            shared = self.all[a[start:end]].multiply(self.all[b[start:end]])
+            shared = self.matrix[a[start:end]].multiply(self.matrix[b[start:end]])
             parts.append(np.asarray(shared.sum(axis=1)).ravel())
         return np.concatenate(parts)
 
 
-def least_size(size: Ints) -> Ints:
-    """The fewest features of a text that can be near one of `size` features, and the fewest that they have in common."""
+def min_features(size: Ints) -> Ints:
+    """Return the fewest features of a text that can be near one of `size` features, and the fewest that both share."""
     least: Ints = np.ceil(NEAR * size - 1e-9).astype(np.int64)
     return least
 
 
-def common_needed(total: Ints) -> Ints:
-    """The fewest common features of two near texts that have `total` features together."""
+def min_shared(total: Ints) -> Ints:
+    """Return the fewest shared features of two near texts with `total` features together."""
     needed: Ints = np.ceil(NEAR / (1 + NEAR) * total - 1e-9).astype(np.int64)
     return needed
 
 
 def without_template(texts: list[str]) -> list[str]:
-    """The texts without the words that all of them begin or end with, where there are enough (20) to tell."""
+    """Return the texts without the words that all of them begin or end with, if there are at least 20 texts."""
     if len(texts) < _TEMPLATE_TEXTS:
         return texts
     start = _shared_start(texts)
@@ -85,7 +86,7 @@ def without_template(texts: list[str]) -> list[str]:
 
 
 def sparse(column: NDArray[Any], size: Ints, width: int) -> Any:
-    """A sparse matrix (CSR) of ones: the columns of each row, one row behind the other, with how many each has."""
+    """Return a sparse matrix (CSR) of ones from the columns of each row, in sequence, and the row sizes."""
     from scipy.sparse import csr_matrix
 
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
@@ -93,20 +94,20 @@ def sparse(column: NDArray[Any], size: Ints, width: int) -> Any:
 
 
 def _shared_start(texts: list[str]) -> int:
-    """Length of the whole words that all texts begin with."""
+    """Return the length of the whole words that all texts begin with."""
     low, high = min(texts), max(texts)
     return low[: common_prefix_length(low, high)].rfind(" ") + 1
 
 
 def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """Row and column of every character 4-gram and word, each once a row and the rarest first, and the number of columns."""
+    """Return row and column of every 4-gram and word, each once per row and rarest first, and the number of columns."""
     alphabet = np.array(sorted(map(ord, {" "}.union(*texts))), np.uint32)
-    stretches = list(_stretches(texts))
-    grams = [_grams(texts[start:end], alphabet) for start, end in stretches]
+    ranges = list(_text_ranges(texts))
+    grams = [_grams(texts[start:end], alphabet) for start, end in ranges]
     known = np.unique(np.concatenate([np.zeros(0, np.uint64), *(names for _, names, _ in grams)]))
     words: dict[str, int] = {}
     rows, numbers = [], []
-    for (start, end), (gram_row, names, gram) in zip(stretches, grams, strict=True):
+    for (start, end), (gram_row, names, gram) in zip(ranges, grams, strict=True):
         split = [text.split() for text in texts[start:end]]
         word = array("q", (words.setdefault(name, len(words)) for name in chain.from_iterable(split)))
         word_row = np.repeat(np.arange(end - start), [len(own) for own in split])
@@ -125,8 +126,8 @@ def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
     return np.concatenate([none, *rows]), np.concatenate([none, *numbers]), width
 
 
-def _stretches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Start and end of runs of texts of about _CHARACTERS together, so that long ones take no more memory than many."""
+def _text_ranges(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of runs of texts with about _CHARACTERS characters, to bound memory."""
     start = length = 0
     for i, text in enumerate(texts):
         length += len(text)
@@ -136,9 +137,9 @@ def _stretches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _grams(texts: Sequence[str], alphabet: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The row of each 4-gram, the distinct ones, and which of these each is.
+    """Return the row of each 4-gram, the distinct ones, and the index of each among these.
 
-    A 4-gram is one number, which is exact for alphabets of up to 65,536 characters.
+    A 4-gram is encoded as one number, which is exact for alphabets of up to 65,536 characters.
     """
     padded = [f" {text} ".ljust(_GRAM) for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -153,12 +154,12 @@ def _grams(texts: Sequence[str], alphabet: NDArray[Any]) -> tuple[NDArray[Any], 
 
 
 def _bitmaps(row: NDArray[Any], column: NDArray[Any], count: int) -> NDArray[np.uint64]:
-    """Bitmaps [N, _BITS / 64]: a bit for each feature of a text, which it shares with others."""
+    """Return bitmaps [N, _BITS / 64]; each feature of a text sets a bit, which other features may share."""
     bitmaps = np.zeros((count, _BITS // 64), np.uint64)
-    for start in range(0, count, _COMPARED):
-        end = min(start + _COMPARED, count)
-        some = slice(*np.searchsorted(row, [start, end]))
+    for start in range(0, count, _BITMAP_BATCH):
+        end = min(start + _BITMAP_BATCH, count)
+        part = slice(*np.searchsorted(row, [start, end]))
         bits = np.zeros((end - start, _BITS), bool)
-        bits[row[some] - start, column[some] % _BITS] = True
+        bits[row[part] - start, column[part] % _BITS] = True
         bitmaps[start:end] = np.packbits(bits, axis=1).view(np.uint64)
     return bitmaps

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""Recognises file types by their first bytes, whatever their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 HEAD = 264
-"""Bytes that a kind is told from."""
+"""Bytes needed to recognise a file type."""
 
 _FIRST: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "PDF"),
@@ -39,8 +39,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def kind_of(head: bytes, whole: BinaryIO | None = None) -> str:
-    """The kind of a file from its first HEAD bytes, "" for what may be text; `whole` tells Office files from other archives."""
+def file_kind(head: bytes, whole: BinaryIO | None = None) -> str:
+    """Return the type of a file from its first HEAD bytes, "" for possible text; `whole` distinguishes Office files
+    from archives."""
     kind = next((name for first, name in _FIRST if head.startswith(first)), "")
     if head[257:262] == b"ustar":
         return "tar"
@@ -54,13 +55,13 @@ def kind_of(head: bytes, whole: BinaryIO | None = None) -> str:
     return kind
 
 
-def kind_of_bytes(data: bytes) -> str:
-    """The kind of a file from all of its bytes."""
-    return kind_of(data[:HEAD], io.BytesIO(data))
+def file_kind_of_bytes(data: bytes) -> str:
+    """Return the type of a file from all of its bytes."""
+    return file_kind(data[:HEAD], io.BytesIO(data))
 
 
-def refusal(kind: str) -> tuple[str, str]:
-    """What is wrong with a file of this kind where text stands, and what to do."""
+def kind_refusal(kind: str) -> tuple[str, str]:
+    """Return what is wrong with a file of this type in place of text, and what to do."""
     if kind in _WORDS:
         return _WORDS[kind]
     if kind in _ARCHIVES:

@@ -1,4 +1,5 @@
-"""From a path or pattern to checked text: regular files only, bounded memory, one encoding, gzip that is not a bomb."""
+"""Resolves paths and patterns, and reads text safely: regular files only, bounded memory, one encoding, no gzip
+bombs."""
 
 from __future__ import annotations
 
@@ -20,17 +21,18 @@ from trimtab.data import signatures
 
 MB = 1024 * 1024
 LINE_CAP = 8 * MB
-"""Longest line or field, in characters."""
+"""Most characters of a line or field."""
 WHOLE_CAP = 256 * MB
-"""Largest file that is read as one value (.json, documents), in bytes."""
+"""Most bytes of a file that is read as one value (.json, documents)."""
 TOTAL_CAP = 16 * 1024 * MB
-"""Most bytes that come out of one compressed file."""
+"""Most unpacked bytes of one compressed file."""
 BOMB_FLOOR, BOMB_RATIO = 2 * MB, 100
-"""A packed file is a bomb when it gives more than BOMB_FLOOR bytes and more than BOMB_RATIO times what was read of it; text gives 3 to 20 times."""
+"""A file is a decompression bomb if it unpacks to more than BOMB_FLOOR bytes and BOMB_RATIO times its size; text gives
+3 to 20."""
 
 _BLOCK = 256 * 1024
-_SIP = 8 * 1024
-_MARKS = (
+_SMALL_READ = 8 * 1024
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -45,11 +47,12 @@ _KINDS = (
 )
 
 
-def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> tuple[tuple[Path, Path], ...]:
-    """The files that `pattern` (a file, a folder, a glob; relative to `folder`) stands for, sorted, each with its root.
+def resolve_pattern(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> tuple[tuple[Path, Path], ...]:
+    """Return the files that `pattern` (a file, folder or glob, relative to `folder`) stands for, sorted, each with its
+    root.
 
-    The root is the folder that was listed (for a single file or a glob match: its parent). In folders only `suffixes` count, and what begins
-    with a dot is left out. Raises InputError when nothing is found.
+    The root is the listed folder, or the parent of a single file or glob match. In folders only `suffixes` count, and
+    hidden files are left out. Raises InputError if nothing is found.
     """
     path = folder / pattern
     if path.is_dir():
@@ -59,9 +62,11 @@ def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> 
         return tuple(found)
     if os.path.lexists(split_sheet(path)[0]):
         return ((path, path.parent),)
-    given = Path(pattern)  # the folder's own name may hold what a pattern would read, such as [2026]
+    path_given = Path(pattern)  # the folder's own name may contain glob characters, such as [2026]
     start, rest = (
-        (Path(given.anchor), str(given.relative_to(given.anchor))) if given.is_absolute() else (folder, pattern)
+        (Path(path_given.anchor), str(path_given.relative_to(path_given.anchor)))
+        if path_given.is_absolute()
+        else (folder, pattern)
     )
     matches = sorted(item for item in matching(start, rest) if not item.is_dir())
     if not matches:
@@ -70,7 +75,8 @@ def resolve(folder: Path, pattern: str, suffixes: Sequence[str], field: str) -> 
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below `folder`, sorted, without what begins with a dot; links to folders are not followed, so a loop cannot be entered."""
+    """Return every file below `folder`, sorted, without hidden ones; links to folders are not followed, which avoids
+    loops."""
     found = sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
@@ -96,53 +102,53 @@ def _open(path: Path) -> io.BufferedReader:
 
 @contextmanager
 def open_checked(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; gzip is seen by its first bytes and unpacked on the way.
+    """Context manager: a regular file opened for reading; gzip is recognised by its first bytes and unpacked.
 
-    Raises InputError for a FIFO, device, folder, link that leads to itself, unreadable file, or empty file.
+    Raises InputError for a FIFO, device, folder, link to itself, unreadable or empty file.
     """
     file = _open(path)
     with file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise InputError("the file is empty", "fill it, or leave it out", file=path)
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
-        if not packed and path.suffix == ".gz":
+        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+        if not is_gzip and path.suffix == ".gz":
             raise InputError("is called .gz and is not gzip", "rename or compress it", file=path)
-        yield io.BufferedReader(_Gunzip(file, path), _BLOCK) if packed else file
+        yield io.BufferedReader(_Gunzip(file, path), _BLOCK) if is_gzip else file
 
 
 def kind_of_file(path: Path) -> str:
-    """The kind of a file by its first bytes (`signatures.kind_of`), "" for what may be text."""
+    """Return the type of a file by its first bytes (`signatures.file_kind`), "" for possible text."""
     with open_checked(path) as file:
-        return signatures.kind_of(file.read(signatures.HEAD), file if file.seekable() else None)
+        return signatures.file_kind(file.read(signatures.HEAD), file if file.seekable() else None)
 
 
 def is_bomb(unpacked: int, packed: int) -> bool:
-    """Whether so few packed bytes give more than any text would."""
+    """True if the unpacked size is implausibly large for the packed one."""
     return unpacked > max(BOMB_FLOOR, BOMB_RATIO * packed)
 
 
-class _Sips(io.RawIOBase):
-    """A file read in small pieces, so that what came out of it can be compared with what went in."""
+class _SmallReads(io.RawIOBase):
+    """A file that is read in small pieces, so that unpacked and packed bytes can be compared."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.taken = 0
+        self.bytes_read = 0
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(_SIP if size < 0 else min(size, _SIP))
-        self.taken += len(data)
+        data = self._file.read(_SMALL_READ if size < 0 else min(size, _SMALL_READ))
+        self.bytes_read += len(data)
         return data
 
 
 class _Gunzip(io.RawIOBase):
-    """Unpacked bytes of a gzip file, counted, with its errors turned into InputError."""
+    """The unpacked bytes of a gzip file, counted, with errors converted to InputError."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._packed = _Sips(file)
+        self._packed = _SmallReads(file)
         self._unpacked = gzip.GzipFile(fileobj=self._packed, mode="rb")
         self._path, self._total = path, 0
 
@@ -157,9 +163,12 @@ class _Gunzip(io.RawIOBase):
         except (gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"the gzip file is damaged ({error})", "copy it again", file=self._path) from None
         self._total += len(data)
-        if self._total > TOTAL_CAP or is_bomb(self._total, self._packed.taken):
+        if self._total > TOTAL_CAP or is_bomb(self._total, self._packed.bytes_read):
             raise InputError(
-                f"{self._packed.taken:,} compressed bytes unpack to more than {self._total:,}: a decompression bomb",
+                (
+                    f"{self._packed.bytes_read:,} compressed bytes unpack to more than {self._total:,}: a "
+                    "decompression bomb"
+                ),
                 "unpack it yourself if you trust it",
                 file=self._path,
             )
@@ -168,7 +177,7 @@ class _Gunzip(io.RawIOBase):
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file, up to WHOLE_CAP."""
+    """Return the whole file, up to WHOLE_CAP bytes."""
     with open_checked(path) as file:
         data = file.read(WHOLE_CAP + 1)
     if len(data) > WHOLE_CAP:
@@ -177,12 +186,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """The whole file as text, up to WHOLE_CAP bytes; a byte order mark is left out."""
+    """Return the whole file as text, up to WHOLE_CAP bytes, without a byte order mark."""
     return "".join(_blocks(io.BytesIO(read_bytes(path)), path, encoding))
 
 
-def read_lines(path: Path, encoding: str) -> Iterator[str]:
-    r"""Lines of a text file, each with its "\n" (U+2028 and the like end no line); at most LINE_CAP characters a line."""
+def read_text_lines(path: Path, encoding: str) -> Iterator[str]:
+    r"""Yield the lines of a text file, each with its "\n" (U+2028 and the like end no line).
+
+    A line has at most LINE_CAP characters; a longer one raises InputError.
+    """
     with open_checked(path) as file:
         pending: list[str] = []
         length, number = 0, 1
@@ -206,21 +218,23 @@ def read_lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
-    """Decoded text in pieces; a byte that does not fit the encoding, or a NUL, is refused with its line and offset."""
+    """Yield decoded text in pieces; invalid bytes and NULs are refused with line and offset."""
     decoder = _decoder(path, encoding)
     offset, line, first = 0, 1, True
     while True:
         data = file.read(_BLOCK)
         if first:
             _refuse_binary(data, path)
-            _refuse_wide(data, path, encoding)
-        held = len(decoder.getstate()[0])
+            _refuse_undeclared_utf16(data, path, encoding)
+        undecoded = len(decoder.getstate()[0])
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeError as error:
             seen = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
             byte = error.object[error.start :][:1] if isinstance(error, UnicodeDecodeError) else b""
-            raise _not_decodable(path, encoding, line + seen.count(b"\n"), offset - held + len(seen), byte) from None
+            raise _not_decodable(
+                path, encoding, line + seen.count(b"\n"), offset - undecoded + len(seen), byte
+            ) from None
         if first and text:
             text, first = text.removeprefix("\ufeff"), False
         if "\0" in text:
@@ -236,7 +250,7 @@ def _blocks(file: BinaryIO, path: Path, encoding: str) -> Iterator[str]:
 
 def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
     try:
-        " ".encode(encoding)  # refuses what is no text encoding, such as base64
+        " ".encode(encoding)  # fails for codecs that are no text encodings, such as base64
         return codecs.getincrementaldecoder(encoding)("strict")
     except (LookupError, UnicodeError, ValueError):
         raise InputError(
@@ -245,19 +259,19 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
 
 
 def _refuse_binary(data: bytes, path: Path) -> None:
-    """Refuse what is no text by its first bytes."""
-    kind = signatures.kind_of(data[: signatures.HEAD])
+    """Refuse non-text files by their first bytes."""
+    kind = signatures.file_kind(data[: signatures.HEAD])
     if kind == "ZIP":
         kind = kind_of_file(path)
     if kind:
-        raise InputError(*signatures.refusal(kind), file=path)
+        raise InputError(*signatures.kind_refusal(kind), file=path)
 
 
-def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:
-    """Refuse UTF-16 and UTF-32 that was not announced: by its mark, or by NULs in every second place."""
+def _refuse_undeclared_utf16(data: bytes, path: Path, encoding: str) -> None:
+    """Refuse undeclared UTF-16 and UTF-32, recognised by the byte order mark, or by NULs in every second byte."""
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
         return
-    found = wide_encoding(data)
+    found = utf16_or_32(data)
     if found:
         raise InputError(
             f"is {found.upper()}, not {encoding.upper()}",
@@ -267,9 +281,9 @@ def _refuse_wide(data: bytes, path: Path, encoding: str) -> None:
         )
 
 
-def wide_encoding(data: bytes) -> str | None:
-    """UTF-16 or UTF-32, told from the first bytes of a file; None for anything else."""
-    found = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+def utf16_or_32(data: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 if the first bytes of a file show it, else None."""
+    found = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
     head = data[:512]
     if found is None and len(head) >= 8:
         halves = head[0::2], head[1::2]

@@ -1,4 +1,5 @@
-"""Train, dev and test: cut by group, stratified, and kept in `splits.parquet` so that a row never moves."""
+"""Splits examples into train, dev and test: by group, stratified, and recorded in `splits.parquet`, so that no row ever
+moves."""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.times import moment
-from trimtab.data.duplicates import Likeness, compare, compared_text, place, plain_words
+from trimtab.data.duplicates import DuplicateIndex, dedup_text, find_duplicates, normalise_text, row_location
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """The group (with what duplicates it), the stratum and the split of an example."""
+    """An example's group (with its duplicates), stratum and split."""
 
     id: str
     group: str
@@ -50,54 +51,55 @@ def assign_splits(
     kind: Kind,
     *,
     unknown: str = "",
-    likeness: Likeness | None = None,
+    duplicates: DuplicateIndex | None = None,
     test_parts: Sequence[int] | None = None,
 ) -> dict[Split, tuple[Example, ...]]:
-    """Put every example into train, dev or test, as the ledger says where it is known, and write new ones to the ledger.
+    """Put every example into train, dev or test, as the ledger says if it is known there, and add new ones to the
+    ledger.
 
-    Rows of one `group`, and rows that are duplicates (exact, normalised or near), stay together, and are one group from here on:
-    they are no independent questions. Rows with times are split by them (`_split_by_time`): the newest are the test set, those before
-    them dev. Else the first split is stratified: by
-    label (classify), else by slice, else by whether the answer is `unknown`; each split gets its share to within one group. Later
-    rows follow their group, or are placed by a hash within their stratum. `fixed_test` is the test set as it is; then `examples`
-    give train and dev only, and a test row whose id an example has gets `-test` behind it. Rows whose data say that they are dev
-    are that, and nothing else is cut for it. The order of rows is that of the input.
-    `likeness`: what repeats what among the examples, where it is known already, and `test_parts` among the fixed test rows: a
-    number for each, the same for what repeats.
+    Rows of one `group` and duplicates (exact, normalised or near) stay together and count as one group, as they are no
+    independent questions. Rows with times are split by time (`_split_by_time`): the newest are test, those before them
+    dev. Otherwise the first split is stratified by label (classify), slice, or whether the answer is `unknown`; each
+    split gets its share to within one group. Later rows follow their group, or are placed by hash.
 
-    Raises InputError for an id used twice, a class with a single group, a group on two sides, or a split that stays empty.
+    `fixed_test` is a given test set; then `examples` give train and dev only, and a test row that shares an example's
+    id gets the suffix `-test`. Rows declared as dev by the data are dev, and no others. The order of rows is kept.
+    `duplicates`: the index of the examples, if it is known; `test_parts`: the components of the fixed test rows.
+
+    Raises InputError for a duplicate id, a class with a single group, a group in two splits, or an empty split.
     """
     known = read_ledger(ledger)
-    fixed_test = _with_own_ids(fixed_test, examples, known)
+    fixed_test = _rename_test_ids(fixed_test, examples, known)
     _refuse_same_ids([*examples, *fixed_test])
-    timed = bool(examples) and all(row.time is not None for row in examples)
-    told = next(iter((*fixed_test, *(row for row in examples if row.split == "dev"))), None)
-    if timed and told is not None:
+    has_times = bool(examples) and all(row.time is not None for row in examples)
+    declared = next(iter((*fixed_test, *(row for row in examples if row.split == "dev"))), None)
+    if has_times and declared is not None:
         problem = (
-            f"the data say themselves what is tested on ({place(told)}), and columns.time makes it the newest rows"
+            f"the data say themselves what is tested on ({row_location(declared)}), and columns.time makes it the "
+            "newest rows"
         )
         raise InputError(problem, "take one of the two out", field="data.columns.time")
     if test_parts is None:
-        test_parts = compare([compared_text(row) for row in fixed_test]).parts if fixed_test else ()
+        test_parts = find_duplicates([dedup_text(row) for row in fixed_test]).components if fixed_test else ()
     test_units = _units(fixed_test, test_parts, kind, unknown)
     if not examples:
         return _as_groups({"train": (), "dev": (), "test": tuple(fixed_test)}, test_units)
     if fixed_test:
         _refuse_old_test(examples, known, ledger)
-    likeness = likeness or compare([compared_text(row) for row in examples])
-    units = _units(examples, likeness.parts, kind, unknown)
+    duplicates = duplicates or find_duplicates([dedup_text(row) for row in examples])
+    units = _units(examples, duplicates.components, kind, unknown)
     if kind == "classify" and not fixed_test:
         _refuse_small_classes(units)
-    given = {row.id: row.split for row in examples if row.split == "dev"}
-    held = {"dev": 0.0 if given else split.dev, "test": 0.0 if fixed_test else split.test}
-    shares = {"train": 1 - sum(held.values()), **held}
+    declared_dev = {row.id: row.split for row in examples if row.split == "dev"}
+    held_out = {"dev": 0.0 if declared_dev else split.dev, "test": 0.0 if fixed_test else split.test}
+    shares = {"train": 1 - sum(held_out.values()), **held_out}
     groups = {old.group for old in known.values()}
-    seen = any(row.id in known or _group_name(row) in groups for row in examples)
-    if timed:
-        chosen = _split_by_time(units, shares, split.seed, known, kind, ledger) | given
+    is_later = any(row.id in known or _group_name(row) in groups for row in examples)
+    if has_times:
+        chosen = _split_by_time(units, shares, split.seed, known, kind, ledger) | declared_dev
     else:
-        assign = _later_split if seen else _first_split
-        chosen = assign(units, shares, split.seed, known, kind) | given
+        assign = _later_split if is_later else _first_split
+        chosen = assign(units, shares, split.seed, known, kind) | declared_dev
     rows = [
         LedgerRow(row.id, unit.name, unit.stratum, chosen[row.id])
         for unit in units
@@ -107,7 +109,7 @@ def assign_splits(
     rows += [LedgerRow(row.id, _group_name(row), "", "test") for row in fixed_test if row.id not in known]
     parts = {name: tuple(row for row in examples if chosen[row.id] == name) for name in SPLITS}
     parts["test"] += tuple(fixed_test)
-    _refuse_torn_groups(parts, ledger)
+    _refuse_groups_in_two_splits(parts, ledger)
     _refuse_empty(parts, len(units))
     if rows:
         write_ledger(ledger, [*known.values(), *rows])
@@ -115,7 +117,7 @@ def assign_splits(
 
 
 def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
-    """The ledger's rows by example id; empty where there is none yet. Raises InputError when it is damaged."""
+    """Return the ledger's rows by example id, empty if it does not exist; raises InputError if it is damaged."""
     if not ledger.exists():
         return {}
     import pyarrow
@@ -127,9 +129,11 @@ def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
         rows = table.select(["id", "group", "stratum", "split"]).to_pylist()
     except (pyarrow.ArrowInvalid, KeyError, OSError) as error:
         raise InputError(f"the split ledger cannot be read ({error})", remedy, file=ledger) from None
-    strange = {row["split"] for row in rows} - set(SPLITS)
-    if strange:
-        raise InputError(f"the split ledger names unknown splits: {sorted(map(str, strange))}", remedy, file=ledger)
+    unknown_splits = {row["split"] for row in rows} - set(SPLITS)
+    if unknown_splits:
+        raise InputError(
+            f"the split ledger names unknown splits: {sorted(map(str, unknown_splits))}", remedy, file=ledger
+        )
     return {row["id"]: LedgerRow(**row) for row in rows}
 
 
@@ -150,7 +154,7 @@ def _group_name(row: Example) -> str:
 
 
 def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit]) -> dict[Split, tuple[Example, ...]]:
-    """The rows with the group that they stand together in, where that is more than one row."""
+    """Return the rows with the name of their unit as group, if it has more than one row."""
     group = {row.id: unit.name for unit in units if len(unit.rows) > 1 for row in unit.rows}
     return {
         name: tuple(replace(row, group=group[row.id]) if row.id in group else row for row in part)
@@ -159,7 +163,7 @@ def _as_groups(parts: Mapping[Split, Sequence[Example]], units: Sequence[_Unit])
 
 
 def _units(examples: Sequence[Example], parts: Sequence[int], kind: Kind, unknown: str) -> list[_Unit]:
-    """The connected components of: same group, same part (which duplicate texts share). Sorted by name."""
+    """Return the connected components of equal group or equal component of duplicates, sorted by name."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -186,14 +190,14 @@ def _units(examples: Sequence[Example], parts: Sequence[int], kind: Kind, unknow
 
 
 def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
-    """The most common stratum of the rows."""
+    """Return the most common stratum of the rows."""
 
     def one(row: Example) -> str:
         if kind == "classify":
             return row.references[0]
         if row.slice is not None:
             return row.slice
-        return "unknown" if unknown and plain_words(row.references[0]) == plain_words(unknown) else ""
+        return "unknown" if unknown and normalise_text(row.references[0]) == normalise_text(unknown) else ""
 
     counts = Counter(one(row) for row in rows)
     return min(counts, key=lambda name: (-counts[name], name))
@@ -202,27 +206,27 @@ def _stratum(rows: Sequence[Example], kind: Kind, unknown: str) -> str:
 def _first_split(
     units: Sequence[_Unit], shares: Mapping[str, float], seed: int, _known: Mapping[str, LedgerRow], kind: Kind
 ) -> dict[str, Split]:
-    """Largest remainders within each stratum, its rounding error carried on to the next, so that totals hold too.
+    """Split by largest remainders within each stratum; the rounding error carries over, so that totals hold too.
 
-    A unit goes to the split that lacks most rows. With single rows that is the largest-remainder rule; with groups every total
-    stays within one group of its share. A class begins in train.
+    A unit goes to the split that lacks most rows. With single rows this is the largest-remainder rule; with groups
+    every total stays within one group of its share. Each class begins in train.
     """
     strata: dict[str, list[_Unit]] = defaultdict(list)
     for unit in units:
         strata[unit.stratum].append(unit)
     draw = random.Random(seed)
-    lacking = dict.fromkeys(SPLITS, 0.0)
+    rows_missing = dict.fromkeys(SPLITS, 0.0)
     chosen: dict[str, Split] = {}
     for members in strata.values():
         draw.shuffle(members)
         size = sum(len(unit.rows) for unit in members)
         for name in SPLITS:
-            lacking[name] += shares[name] * size
+            rows_missing[name] += shares[name] * size
         for i, unit in enumerate(members):
             first_of_class = kind == "classify" and i == 0
-            goal: Split = "train" if first_of_class else max(SPLITS, key=lambda name: lacking[name])
-            lacking[goal] -= len(unit.rows)
-            chosen.update(dict.fromkeys((row.id for row in unit.rows), goal))
+            target: Split = "train" if first_of_class else max(SPLITS, key=lambda name: rows_missing[name])
+            rows_missing[target] -= len(unit.rows)
+            chosen.update(dict.fromkeys((row.id for row in unit.rows), target))
     return chosen
 
 
@@ -238,36 +242,37 @@ def _split_by_time(
     kind: Kind,
     ledger: Path,
 ) -> dict[str, Split]:
-    """The newest rows are the test set, those before them dev, the rest train; a group goes by its newest row, a class begins in train.
+    """Split by time: the newest rows are test, those before them dev; a group counts by its newest row, a class begins
+    in train.
 
-    The first split cuts where the shares are met most nearly, rows of one time in a drawn order. Later rows are of the period that their
-    time falls into: what is as new as the oldest group of the test set, or newer, is of the test set.
+    The first split cuts where the shares are met most closely; rows of equal time are in random order. Later rows join
+    the period of their time: those as new as the oldest test group, or newer, are test.
     """
     ordered = sorted(units, key=lambda unit: (_newest(unit), sha256_text(str(seed), unit.name)))
-    places: dict[str, Split] = {}
+    split_of_unit: dict[str, Split] = {}
     if any(row.id in known for unit in units for row in unit.rows):
-        dev_from, test_from = (_began(ordered, name, known) for name in SPLITS[1:])
+        dev_from, test_from = (_first_time(ordered, name, known) for name in SPLITS[1:])
         _refuse_other_ledger(ordered, test_from, known, kind, ledger)
         for unit in ordered:
             newest = _newest(unit)
-            places[unit.name] = "test" if newest >= test_from else "dev" if newest >= dev_from else "train"
+            split_of_unit[unit.name] = "test" if newest >= test_from else "dev" if newest >= dev_from else "train"
     else:
-        test_at = _cut(ordered, shares["test"])
-        dev_at = min(_cut(ordered, 1 - shares["train"]), test_at - 1)
+        test_at = _cut_position(ordered, shares["test"])
+        dev_at = min(_cut_position(ordered, 1 - shares["train"]), test_at - 1)
         for at, unit in enumerate(ordered):
-            places[unit.name] = "test" if at >= test_at else "dev" if at >= dev_at else "train"
-    return _later_split(ordered, shares, seed, known, kind, places)
+            split_of_unit[unit.name] = "test" if at >= test_at else "dev" if at >= dev_at else "train"
+    return _later_split(ordered, shares, seed, known, kind, split_of_unit)
 
 
-def _cut(ordered: Sequence[_Unit], share: float) -> int:
-    """From which place on the units hold this share of the rows most nearly, at least one."""
+def _cut_position(ordered: Sequence[_Unit], share: float) -> int:
+    """Return the position from which the units hold this share of the rows most closely, at least 1."""
     before = list(accumulate(len(unit.rows) for unit in ordered))
     wanted = (1 - share) * before[-1]
     return min(range(1, len(before)), key=lambda at: (abs(before[at - 1] - wanted), at), default=0)
 
 
-def _began(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerRow]) -> float:
-    """The time from which on rows are of this split: that of its oldest group; never where it has none."""
+def _first_time(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerRow]) -> float:
+    """Return the time at which a split begins: that of its oldest group; infinity if it has none."""
     own = [unit for unit in units if any(row.id in known and known[row.id].split == name for row in unit.rows)]
     return min(map(_newest, own), default=math.inf)
 
@@ -275,7 +280,8 @@ def _began(units: Sequence[_Unit], name: Split, known: Mapping[str, LedgerRow]) 
 def _refuse_other_ledger(
     units: Sequence[_Unit], test_from: float, known: Mapping[str, LedgerRow], kind: Kind, ledger: Path
 ) -> None:
-    """Refuse a ledger that was not made by time: its training rows are as new as its test rows, but for one group of a class that began."""
+    """Refuse a ledger that was not split by time: some training rows are newer than test rows, apart from one new group
+    per class."""
     newer: Counter[str] = Counter()
     for unit in units:
         trained = any(row.id in known and known[row.id].split == "train" for row in unit.rows)
@@ -283,7 +289,10 @@ def _refuse_other_ledger(
             newer[unit.stratum if kind == "classify" else ""] += 1
     if any(count > (kind == "classify") for count in newer.values()):
         raise InputError(
-            f"the split ledger was made without columns.time: {newer.total():,} groups of training rows in it are newer than a test row",
+            (
+                f"the split ledger was made without columns.time: {newer.total():,} groups of training rows in it "
+                "are newer than a test row"
+            ),
             "delete it to split anew by time (earlier scores are then not comparable), or take columns.time out",
             file=ledger,
         )
@@ -295,30 +304,33 @@ def _later_split(
     seed: int,
     known: Mapping[str, LedgerRow],
     kind: Kind,
-    places: Mapping[str, Split] | None = None,
+    split_of_unit: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
-    """Known rows stay; new ones follow their group, or are placed by `places`, else by hash; a class that is new to train begins there."""
+    """Keep known rows; place new ones by their group, `split_of_unit`, or hash; a class that is new to train begins
+    there."""
     trained = {old.stratum for old in known.values() if old.split == "train"}
     of_group = {old.group: old.split for old in known.values() if shares[old.split] > 0}
     chosen: dict[str, Split] = {}
     for unit in units:
-        own = {_group_name(row): known[row.id].split for row in unit.rows if row.id in known}
-        sides = set(own.values()) or {of_group[name] for name in map(_group_name, unit.rows) if name in of_group}
-        if len(sides) == 1:
-            goal = sides.pop()
-        elif sides or (kind == "classify" and unit.stratum not in trained):
-            goal = "train"  # a bridge between sides: what it leaks is found by find_overlaps
+        known_own = {_group_name(row): known[row.id].split for row in unit.rows if row.id in known}
+        known_splits = set(known_own.values()) or {
+            of_group[name] for name in map(_group_name, unit.rows) if name in of_group
+        }
+        if len(known_splits) == 1:
+            target = known_splits.pop()
+        elif known_splits or (kind == "classify" and unit.stratum not in trained):
+            target = "train"  # it connects several splits; find_overlaps reports what it leaks
         else:
-            goal = places[unit.name] if places else by_hash(unit.stratum, unit.name, shares, seed)
-        if goal == "train":
+            target = split_of_unit[unit.name] if split_of_unit else hash_split(unit.stratum, unit.name, shares, seed)
+        if target == "train":
             trained.add(unit.stratum)
         for row in unit.rows:
-            chosen[row.id] = known[row.id].split if row.id in known else own.get(_group_name(row), goal)
+            chosen[row.id] = known[row.id].split if row.id in known else known_own.get(_group_name(row), target)
     return chosen
 
 
-def by_hash(stratum: str, name: str, shares: Mapping[str, float], seed: int) -> Split:
-    """Where a unit of rows falls by the hash of its name: `dev` and `test` get their shares, train the rest."""
+def hash_split(stratum: str, name: str, shares: Mapping[str, float], seed: int) -> Split:
+    """Return the split of a unit by the hash of its name: `dev` and `test` get their shares, train the rest."""
     point = int(sha256_text(str(seed), stratum, name)[:13], 16) / 16**13
     if point < shares["test"]:
         return "test"
@@ -331,7 +343,7 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
         first = seen.setdefault(row.id, row)
         if first is not row:
             raise InputError(
-                f"id {row.id!r} was used before, at {place(first)}",
+                f"id {row.id!r} was used before, at {row_location(first)}",
                 "give every row an id of its own, in all files",
                 file=row.file,
                 line=row.line,
@@ -339,27 +351,30 @@ def _refuse_same_ids(rows: Sequence[Example]) -> None:
             )
 
 
-def _with_own_ids(
+def _rename_test_ids(
     fixed_test: Sequence[Example], examples: Sequence[Example], known: Mapping[str, LedgerRow]
 ) -> tuple[Example, ...]:
-    """The test rows, renamed where an example has their id now or had it once: each file may count from 1, or repeat a row."""
-    taken = {row.id for row in examples} | {old.id for old in known.values() if old.split != "test"}
-    return tuple(replace(row, id=f"{row.id}-test") if row.id in taken else row for row in fixed_test)
+    """Return the test rows, renamed if an example has or had their id: each file may count from 1, or repeat a row."""
+    used_ids = {row.id for row in examples} | {old.id for old in known.values() if old.split != "test"}
+    return tuple(replace(row, id=f"{row.id}-test") if row.id in used_ids else row for row in fixed_test)
 
 
 def _refuse_old_test(examples: Sequence[Example], known: Mapping[str, LedgerRow], ledger: Path) -> None:
-    """With files as the test set, no example may have been a test row before: it would be trained on now."""
+    """Refuse an example that was a test row in the ledger: with a fixed test set it would now be trained on."""
     for row in examples:
         if row.id in known and known[row.id].split == "test":
             raise InputError(
-                f"the split ledger was made before there was a test set of its own: {place(row)} is a test row in it",
+                (
+                    f"the split ledger was made before there was a test set of its own: {row_location(row)} is a "
+                    "test row in it"
+                ),
                 "take that test set out again, or delete the ledger to split anew",
                 file=ledger,
             )
 
 
 def _refuse_small_classes(units: Sequence[_Unit]) -> None:
-    """Refuse a label whose rows all stay together: it would be either trained or tested."""
+    """Refuse a label whose rows form a single unit, which can only be trained on or tested."""
     rows: dict[str, list[Example]] = defaultdict(list)
     places: Counter[str] = Counter()
     for unit in units:
@@ -372,25 +387,25 @@ def _refuse_small_classes(units: Sequence[_Unit]) -> None:
         has = "has one row" if len(own) == 1 else f"has {len(own)} rows that are one group or repeat each other"
         others = ", ".join(f"{label!r} {len(rows[label])}" for label in small[1:6])
         more = f" and {len(small) - 6:,} more" if len(small) > 6 else ""
-        also = f" (nor can these, with their rows: {others}{more})" if others else ""
+        others_text = f" (nor can these, with their rows: {others}{more})" if others else ""
         raise InputError(
-            f"label {small[0]!r} {has}, so it cannot be both trained and tested{also}",
+            f"label {small[0]!r} {has}, so it cannot be both trained and tested{others_text}",
             "add rows of that label, join it with another (labels.merge), or take it out",
             file=own[0].file,
             line=own[0].line,
         )
 
 
-def _refuse_torn_groups(parts: Mapping[Split, Sequence[Example]], ledger: Path) -> None:
-    side: dict[str, tuple[Split, Example]] = {}
+def _refuse_groups_in_two_splits(parts: Mapping[Split, Sequence[Example]], ledger: Path) -> None:
+    first_seen: dict[str, tuple[Split, Example]] = {}
     for name in SPLITS:
         for row in parts[name]:
             if row.group is None:
                 continue
-            other, first = side.setdefault(row.group, (name, row))
+            other, first = first_seen.setdefault(row.group, (name, row))
             if other != name:
                 raise InputError(
-                    f"group {row.group!r} stands in {other} ({place(first)}) and in {name}",
+                    f"group {row.group!r} stands in {other} ({row_location(first)}) and in {name}",
                     f"take it off one side, or, if the `group` column is new, delete {ledger} to split anew",
                     file=row.file,
                     line=row.line,
@@ -409,10 +424,10 @@ def _refuse_empty(parts: Mapping[Split, Sequence[Example]], units: int) -> None:
 
 
 def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
-    """From when to when the rows of each split are, in one line; none where rows have no times."""
-    told = []
+    """Return one line with the time range of each split; none if rows have no times."""
+    declared = []
     for name in SPLITS:
         times = sorted((row.time for row in parts[name] if row.time is not None), key=moment)
-        told += [f"{name} {times[0]} to {times[-1]}"] if times else []
+        declared += [f"{name} {times[0]} to {times[-1]}"] if times else []
     rule = "split by time, the newest rows are the test set and a group goes by its newest row"
-    return [printable(f"{rule}: {', '.join(told)}")] if told else []
+    return [printable(f"{rule}: {', '.join(declared)}")] if declared else []

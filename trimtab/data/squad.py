@@ -1,4 +1,4 @@
-"""SQuAD JSON: articles of paragraphs with questions; one walk gives both the documents and the examples."""
+"""Reads SQuAD JSON: articles of paragraphs with questions, which give both the documents and the examples."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.data.readers import RawRow, read_json_value
-from trimtab.data.strict_json import HALF_PAIR, holds_half_pair, type_name
+from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate, type_name
 
 _ID = re.compile(r'"id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """One paragraph; `id` is `{file stem}/{article}/{n}` with n from 0, `questions` are as they stand in the file."""
+    """One paragraph; `id` is `{file stem}/{article}/{n}` with n from 0, `questions` are its raw rows."""
 
     id: str
     article: str
@@ -29,7 +29,7 @@ class Paragraph:
 
 
 def is_squad(value: Any) -> bool:
-    """Whether a JSON value has the shape of a SQuAD file."""
+    """True if a JSON value has the structure of a SQuAD file."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("data"), list)
@@ -38,7 +38,7 @@ def is_squad(value: Any) -> bool:
 
 
 def looks_like_squad(path: Path) -> bool:
-    """Whether the beginning of a file could be SQuAD; cheap, so that other JSON is not parsed twice."""
+    """True if the beginning of a file could be SQuAD; a cheap test, so that other JSON is not parsed twice."""
     if not path.name.lower().removesuffix(".gz").endswith(".json"):
         return False
     from trimtab.data.sources import open_checked
@@ -49,14 +49,14 @@ def looks_like_squad(path: Path) -> bool:
 
 
 def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
-    """Every paragraph of the file with its questions. Raises InputError with the place in the file."""
+    """Yield every paragraph of the file with its questions; raises InputError with the position in the file."""
     value, text = read_json_value(path, encoding)
     if not is_squad(value):
         raise InputError("is not SQuAD JSON", 'it needs {"data": [{"title", "paragraphs"}]}', file=path)
     stem = path.name.split(".json")[0]
     seen: dict[str, int] = {}
-    places = _id_places(text)
-    at = line = 0
+    positions = _id_positions(text)
+    offset = line = 0
     for index, article in enumerate(value["data"]):
         title = str(article.get("title") or f"article {index + 1}")
         paragraphs = article["paragraphs"]
@@ -66,34 +66,34 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
             where = f"data[{index}].paragraphs[{number}]"
             if not isinstance(paragraph, dict) or not isinstance(paragraph.get("context"), str):
                 raise _error(path, "has no text under context", where)
-            if holds_half_pair([title, paragraph["context"]]):
-                raise InputError(*HALF_PAIR, file=path, field=where)
+            if has_lone_surrogate([title, paragraph["context"]]):
+                raise InputError(*LONE_SURROGATE, file=path, field=where)
             questions = paragraph.get("qas", [])
             if not isinstance(questions, list) or not all(isinstance(item, dict) for item in questions):
                 raise _error(path, "is not a list of questions", f"{where}.qas")
             rows = []
             for question in questions:
-                own = places.get(str(question.get("id")))
-                found = own.popleft() if own else at
-                if found > at:
-                    line, at = line + text.count("\n", at, found), found
+                positions_of_id = positions.get(str(question.get("id")))
+                position = positions_of_id.popleft() if positions_of_id else offset
+                if position > offset:
+                    line, offset = line + text.count("\n", offset, position), position
                 rows.append(RawRow(str(path), line + 1, question))
-            position = seen.get(title, 0)
-            seen[title] = position + 1
-            yield Paragraph(f"{stem}/{title}/{position}", title, paragraph["context"], tuple(rows))
+            number_in_article = seen.get(title, 0)
+            seen[title] = number_in_article + 1
+            yield Paragraph(f"{stem}/{title}/{number_in_article}", title, paragraph["context"], tuple(rows))
 
 
-def _id_places(text: str) -> dict[str, deque[int]]:
-    """Where each id stands in the text, in one pass: looked for one by one, ids that are written otherwise take quadratic time."""
-    places: dict[str, deque[int]] = defaultdict(deque)
+def _id_positions(text: str) -> dict[str, deque[int]]:
+    """Return the positions of each id in the text, found in one pass; searching id by id could take quadratic time."""
+    positions: dict[str, deque[int]] = defaultdict(deque)
     for found in _ID.finditer(text):
         with suppress(ValueError):
-            places[str(json.loads(found[1]))].append(found.start())
-    return places
+            positions[str(json.loads(found[1]))].append(found.start())
+    return positions
 
 
 def answers_of(row: RawRow, unknown: str) -> tuple[str, ...]:
-    """The distinct answer texts of a question; `unknown` for one marked impossible."""
+    """Return the distinct answers of a question; `unknown` for an impossible one."""
     if row.fields.get("is_impossible") is True:
         return (unknown,)
     answers = row.fields.get("answers")

@@ -1,4 +1,4 @@
-"""JSON as strict as the formats: no key twice, no NaN, bounded depth and digits, and one line for what is refused."""
+"""Parses strict JSON: no duplicate keys, no NaN, bounded depth and digits, one-line errors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from trimtab.base.sanitize import printable
 
 DEPTH_CAP = 64
 DIGITS_CAP = 400
-"""Longest integer that is read, in digits."""
+"""Most digits of an integer."""
 
 
 class _StrictError(ValueError):
-    """JSON that Python would accept and that we do not; `remedy` says what to do."""
+    """JSON that Python accepts and we refuse; `remedy` says what to do."""
 
     def __init__(self, problem: str, remedy: str, field: str | None = None) -> None:
         super().__init__(problem)
         self.remedy, self.field = remedy, field
 
 
-def first_twice(names: Iterable[str]) -> str | None:
-    """The first of the names that comes a second time."""
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs a second time, None if there is none."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -35,9 +35,9 @@ def first_twice(names: Iterable[str]) -> str | None:
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    twice = first_twice(key for key, _ in pairs) if len(value) < len(pairs) else None
-    if twice is not None:
-        raise _StrictError(f"the key {twice[:80]!r} stands twice in one object", "keep one of them", twice)
+    duplicate = first_duplicate(key for key, _ in pairs) if len(value) < len(pairs) else None
+    if duplicate is not None:
+        raise _StrictError(f"the key {duplicate[:80]!r} stands twice in one object", "keep one of them", duplicate)
     return value
 
 
@@ -62,9 +62,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_integer, parse_
 
 
 def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[Any, int]:
-    """One strict JSON value that begins at `start` of `text`, and where it ends.
+    """Return the strict JSON value that begins at `start` of `text`, and its end.
 
-    Refused with InputError: NaN, numbers beyond a double, integers over DIGITS_CAP, a key twice, nesting beyond DEPTH_CAP.
+    Raises InputError for NaN, numbers beyond a double, integers over DIGITS_CAP, duplicate keys, and nesting beyond
+    DEPTH_CAP.
     """
     try:
         value, end = _DECODER.raw_decode(text, start)
@@ -88,18 +89,18 @@ def parse_json(text: str, file: Path | str, line: int, start: int = 0) -> tuple[
 
 
 def trailing_comma(text: str, at: int, file: Path | str, line: int) -> InputError:
-    """The comma at `at`, on `line`, stands before a closing bracket, which JSON does not allow."""
+    """Return the error for a comma at `at`, on `line`, before a closing bracket."""
     column = at - text.rfind("\n", 0, at)
     problem = f"a comma at column {column} with nothing behind it but the closing bracket"
     return InputError(problem, "take the comma out", file=file, line=line)
 
 
 def _trailing_comma(text: str, start: int, at: int) -> int | None:
-    """Where a comma before a closing bracket stands, when reading stopped at `at`: at the comma or at what is behind it."""
+    """Return the position of a comma before a closing bracket, if parsing stopped at `at` because of it."""
     before = len(text[start:at].rstrip(" \t\r\n")) + start - 1
     comma = at if text[at : at + 1] == "," else before
-    following = text[comma + 1 :].lstrip(" \t\r\n")[:1] if text[comma : comma + 1] == "," else ""
-    return comma if following in ("}", "]") and following else None
+    next_character = text[comma + 1 :].lstrip(" \t\r\n")[:1] if text[comma : comma + 1] == "," else ""
+    return comma if next_character in ("}", "]") and next_character else None
 
 
 def _too_deep(file: Path | str, line: int) -> InputError:
@@ -107,7 +108,7 @@ def _too_deep(file: Path | str, line: int) -> InputError:
 
 
 def _depth(value: Any) -> int:
-    """Levels of nesting, found level by level so that depth costs no stack."""
+    """Return the levels of nesting, counted level by level so that depth needs no stack."""
     level, depth = [value], 0
     while level := [item for item in level if isinstance(item, (dict, list))]:
         depth += 1
@@ -117,11 +118,11 @@ def _depth(value: Any) -> int:
     return depth
 
 
-HALF_PAIR = "holds half a surrogate pair", "remove or complete the \\ud… escape"
+LONE_SURROGATE = "holds half a surrogate pair", "remove or complete the \\ud… escape"
 
 
-def holds_half_pair(value: Any) -> bool:
-    """Whether a string in a JSON value holds half a surrogate pair, which no text file can."""
+def has_lone_surrogate(value: Any) -> bool:
+    """True if a string in a JSON value has a lone surrogate, which no text file can hold."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -130,6 +131,6 @@ def holds_half_pair(value: Any) -> bool:
 
 
 def type_name(value: Any) -> str:
-    """The JSON name of a value's type, with its article."""
+    """Return the JSON name of a value's type, with its article."""
     names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return "null" if value is None else names.get(type(value), f"of type {type(value).__name__}")

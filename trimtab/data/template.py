@@ -1,4 +1,4 @@
-"""A model's chat template, rendered in a process of its own that has little memory and little time."""
+"""Renders a model's chat template in a separate process with limited memory and time."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from trimtab.base.sanitize import visible
 from trimtab.base.worker import Worker
 
 MEGABYTES, SECONDS, LONGEST = 512, 5, 1_000_000
-"""What a template may take: memory, processor time, and letters that it gives."""
-WALL_SECONDS = 60.0  # until the process is ended whatever it waits for
+"""Limits of a template: memory (MB), processor time (s), and characters of its output."""
+WALL_SECONDS = 60.0  # until the process is killed
 _LONGEST_LINE = 8 * LONGEST  # of JSON, its escapes counted
-_OTHER = "choose another base model, or mend its chat template"
+_REMEDY = "choose another base model, or mend its chat template"
 
 
-def render(template: str, variables: Mapping[str, Any]) -> str:
-    """The text that `template` gives for `variables` (JSON values).
+def render_template(template: str, variables: Mapping[str, Any]) -> str:
+    """Return the text that `template` gives for `variables` (JSON values).
 
-    Raises InputError where the template takes more than the limits, and ValueError, in its own words, where it refuses or fails.
+    Raises InputError if the template exceeds the limits, and ValueError with its own message if it refuses or fails.
     """
-    return _rendered(json.dumps({"template": template, "variables": variables}))
+    return _render_cached(json.dumps({"template": template, "variables": variables}))
 
 
 @lru_cache(maxsize=4096)
-def _rendered(request: str) -> str:
+def _render_cached(request: str) -> str:
     answer = _renderer.ask(request)
     if answer is None:
         answer = {"over": f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"}
     if "error" in answer:
         raise ValueError(visible(" ".join(answer["error"].split())))
     if "over" in answer:
-        raise InputError(f"the chat template {answer['over']}", _OTHER, field="base.model")
+        raise InputError(f"the chat template {answer['over']}", _REMEDY, field="base.model")
     return str(answer["text"])
 
 
 def _worker() -> Worker:
-    """One process for all templates."""
+    """Return the process for all templates."""
     script = Path(__file__).with_name("template_worker.py")
     arguments = [str(MEGABYTES), str(SECONDS), str(LONGEST)]
     return Worker(script, arguments, seconds=WALL_SECONDS, longest=_LONGEST_LINE)

@@ -1,7 +1,6 @@
-"""The process that renders chat templates: a line of JSON in, a line of JSON out.
+"""Worker process that renders chat templates: a line of JSON in, a line of JSON out.
 
-Templates come with models, wherever they come from: Jinja's sandbox keeps them from Python's inside, the limits of this process from
-taking the machine.
+Templates are untrusted: Jinja's sandbox isolates them from Python, and the limits of this process protect the machine.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from trimtab.base.worker import limit_memory, limit_time
 
 
 class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}` marks what a model has said, for training by others; here it is its content."""
+    """`{% generation %}…{% endgeneration %}` marks assistant text for training; here it renders its content."""
 
-    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+    tags = {"generation"}  # noqa: RUF012 - as declared by Jinja
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
@@ -33,28 +32,33 @@ def _refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def _as_json(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **more)  # Jinja's own would escape it for HTML
+def _as_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)  # Jinja's own would escape it for HTML
 
 
-def environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as the templates of models expect it (the guide on chat templates of transformers)."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    made.filters["tojson"] = _as_json
-    made.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-    return made
+def jinja_environment() -> ImmutableSandboxedEnvironment:
+    """Return Jinja as chat templates expect it (transformers' guide on chat templates)."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _as_json
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    return environment
 
 
-def main(megabytes: int, seconds: int, longest: int) -> None:
-    """Render what standard input asks for; each template gets `seconds` of processor time, and the process so much memory."""
-    made = environment()
+def main(megabytes: int, seconds: int, max_letters: int) -> None:
+    """Render the requests of standard input; each template has `seconds` of processor time, the process `megabytes` of
+    memory."""
+    environment = jinja_environment()
     limit_memory(megabytes)
     for line in sys.stdin.buffer:
         limit_time(seconds)
         try:
-            asked = json.loads(line)
-            text = made.from_string(asked["template"]).render(asked["variables"])
-            answer = {"text": text} if len(text) <= longest else {"over": f"gives more than {longest:,} letters"}
+            request = json.loads(line)
+            text = environment.from_string(request["template"]).render(request["variables"])
+            answer = (
+                {"text": text} if len(text) <= max_letters else {"over": f"gives more than {max_letters:,} letters"}
+            )
         except MemoryError:
             answer = {"over": f"takes more than {megabytes:,} MB of memory"}
         except Exception as error:  # noqa: BLE001 - Jinja's own, and whatever a template raises by itself

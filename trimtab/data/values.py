@@ -1,4 +1,4 @@
-"""What the values of a column look like, so that no guess falls on one that is empty or numbers the rows."""
+"""Statistics of a column's values, so that no empty column or row id is mistaken for the question or the answer."""
 
 from __future__ import annotations
 
@@ -8,74 +8,74 @@ from collections.abc import Hashable, Sequence
 from trimtab.data.readers import RawRow
 
 NEARLY_UNIQUE = 0.9
-"""Share of the filled values that differ from all others."""
-FEW_VALUES = 5  # fewer tell nothing about what a column is for
+"""Share of distinct values from which a column counts as nearly unique."""
+FEW_VALUES = 5  # fewer values show nothing about a column
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _ID_NAMES = frozenset(("id", "ids", "uuid", "guid", "key", "index", "nr", "number"))
-_CODE = re.compile(r"[\w.:/-]*\d[\w.:/-]*")
-"""One word with a digit in it: a code, a date, a path."""
+_CODE_PATTERN = re.compile(r"[\w.:/-]*\d[\w.:/-]*")
+"""One word with a digit: a code, a date, a path."""
 
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d\d)( .*)?")
 
 
-class Values:
-    """One column of some rows: how many values it has, and what they are like."""
+class ColumnValues:
+    """The values of one column in some rows, and their properties."""
 
     def __init__(self, rows: Sequence[RawRow], name: str) -> None:
         self._name, self._rows = name, len(rows)
-        self._all = [row.fields.get(name) for row in rows]
-        self._plain = [value for value in self._all if isinstance(value, Hashable) and value is not None]
-        filled = [str(value).strip() for value in self._plain]
+        self._values = [row.fields.get(name) for row in rows]
+        self._hashable = [value for value in self._values if isinstance(value, Hashable) and value is not None]
+        filled = [str(value).strip() for value in self._hashable]
         self._filled = [text for text in filled if text]
-        self.distinct = len(set(self._plain)) + (None in self._all)
+        self.distinct = len(set(self._hashable)) + (None in self._values)
 
     @property
     def filled(self) -> bool:
-        """Whether any row has a value here."""
-        return bool(self._filled) or any(self._all)
+        """True if any row has a value."""
+        return bool(self._filled) or any(self._values)
 
     @property
     def is_text(self) -> bool:
-        """Whether every value is text, or none."""
-        return all(isinstance(value, str | None) for value in self._all)
+        """True if every value is text or None."""
+        return all(isinstance(value, str | None) for value in self._values)
 
     @property
     def mean_length(self) -> float:
-        """Characters of a value, on average over all rows."""
-        return sum(len(str(value or "")) for value in self._all) / self._rows
+        """Mean characters of a value, over all rows."""
+        return sum(len(str(value or "")) for value in self._values) / self._rows
 
     @property
     def repeats(self) -> bool:
-        """Whether it holds few short values that come back: what a label does."""
-        plain = all(isinstance(value, Hashable) for value in self._all)
+        """True if the values are few, short and repeated, as labels are."""
+        plain = all(isinstance(value, Hashable) for value in self._values)
         return plain and self.distinct <= max(2, self._rows // 2) and self.mean_length < 60
 
     @property
     def groups(self) -> bool:
-        """Whether its values part the rows: at least two of them, each for two rows or more on average."""
+        """True if the values group the rows: at least two values, each in two rows or more on average."""
         return self.repeats and self.distinct > 1
 
     @property
     def constant(self) -> bool:
-        """Whether it says the same in all rows, and there are some."""
+        """True if all rows have the same value, and there are several rows."""
         return self.distinct == 1 and self._rows >= FEW_VALUES
 
     @property
     def nearly_unique(self) -> bool:
-        """Whether almost every row has a value of its own."""
+        """True if almost every row has a value of its own."""
         texts = self._filled
         return len(texts) >= FEW_VALUES and len(set(texts)) >= NEARLY_UNIQUE * len(texts)
 
     @property
     def is_date(self) -> bool:
-        """Whether every value is a day, or a time on one."""
+        """True if every value is a date, or a date with a time."""
         return bool(self._filled) and all(map(_DATE.fullmatch, self._filled))
 
     @property
     def is_id(self) -> bool:
-        """Whether it numbers or names the rows: nearly unique, and called so, counting up, or of codes and dates only."""
+        """True if the values identify rows: nearly unique, and called so, ascending, or codes and dates only."""
         if not self.nearly_unique:
             return False
         if last_word(self._name) in _ID_NAMES:
@@ -83,11 +83,12 @@ class Values:
         try:
             numbers = [float(text) for text in self._filled]
         except ValueError:
-            return all(_CODE.fullmatch(text) for text in self._filled)
+            return all(_CODE_PATTERN.fullmatch(text) for text in self._filled)
         return numbers == sorted(numbers)
 
 
 def last_word(name: str) -> str:
-    """The last word of a column's name, in small letters: `decision` of `final_decision`, `answer` of `longAnswer`."""
+    """Return the last word of a column's name in lower case: `decision` of `final_decision`, `answer` of
+    `longAnswer`."""
     words = _WORD.findall(name)
     return words[-1].lower() if words else name.lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trimtab.base.grammar import is_trained, named
+from trimtab.base.grammar import arm_from_name, is_trained
 from trimtab.base.results import ArmResult, Cost
 from trimtab.base.task import Task
 from trimtab.decision.cost import MACHINE_SECONDS
@@ -42,7 +42,7 @@ def _parts(arms: Sequence[ArmResult], task: Task) -> dict[str, int]:
     known = {arm.name: arm for arm in task.arms}
 
     def parts(name: str) -> int:
-        arm = known.get(name) or named(name)
+        arm = known.get(name) or arm_from_name(name)
         return 0 if arm is None else (len(arm.stages) or is_trained(arm)) + len(arm.parts)
 
     return {arm.arm: parts(arm.arm) for arm in arms}

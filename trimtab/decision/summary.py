@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import describe, joined, named
+from trimtab.base.grammar import arm_from_name, describe_arm, joined
 from trimtab.base.results import ArmResult, Cost, Estimate
 from trimtab.decision.cost import MACHINE_SECONDS
 from trimtab.decision.cost_order import alike
@@ -87,8 +87,8 @@ def reachable_target(study: Evidence, arm: str) -> float | None:
 
 def name_in_words(study: Evidence, name: str) -> str:
     """An arm's name with what it is in words."""
-    arm = {own.name: own for own in study.task.arms}.get(name) or named(name)
-    return name if arm is None else f"{name} ({describe(replace(arm, settings={}))})"
+    arm = {own.name: own for own in study.task.arms}.get(name) or arm_from_name(name)
+    return name if arm is None else f"{name} ({describe_arm(replace(arm, settings={}))})"
 
 
 def amount(cost: Cost) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, joined, method_of, named
+from trimtab.base.grammar import TRIVIAL, arm_from_name, joined, method_of
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
@@ -330,7 +330,7 @@ def _still_improving(study: Evidence) -> list[ArmResult]:
 def _speaks_of(study: Evidence) -> str:
     """With one seed a verdict is about the models that were built, with several about the way they are made."""
     known = {arm.name: arm for arm in study.task.arms}
-    arms = [(arm, known.get(arm.arm) or named(arm.arm)) for arm in study.done]
+    arms = [(arm, known.get(arm.arm) or arm_from_name(arm.arm)) for arm in study.done]
     trained = [result for result, arm in arms if arm is not None and method_of(arm).staged]
     several = [result for result in trained if result.seeds > 1]
     if not trained:

@@ -1,8 +1,9 @@
 """Constrained decoding of quotes: an answer can only be a span of given texts.
 
-The matcher keeps the positions in the texts at which the answer so far ends. A token is allowed if its bytes stand at one of these
-positions, however the tokenizer would split the text. An answer may end only where a word ends. Source: constrained decoding of copied
-spans as in De Cao et al. 2021 (arXiv 2010.00904), over all spans of a text instead of a list.
+The matcher keeps the positions in the texts at which the answer so far ends. A token is allowed if its bytes stand
+at one of these positions, however the tokenizer would split the text. An answer may end only where a word ends.
+Source: constrained decoding of copied spans as in De Cao et al. 2021 (arXiv 2010.00904), over all spans of a text
+instead of a list.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class QuoteMatcher:
 class _Text:
     """A text as bytes.
 
-    `needs`: for each position, the fewest tokens to the next position at which an answer may end. `first`: the tokens that may begin an
-    answer, with or without a leading blank, each with the position after it.
+    `needs`: for each position, the fewest tokens to the next position at which an answer may end. `first`: the
+    tokens that may begin an answer, with or without a leading blank, each with the position after it.
     """
 
     def __init__(self, text: str, tokens: TokenBytes, *, whole: bool) -> None:
@@ -112,7 +113,8 @@ class TokenBytes:
         self._text = lru_cache(maxsize=MAX_CACHED_TEXTS)(lambda text, whole: _Text(text, self, whole=whole))
 
     def at(self, text: bytes, place: int, lead: bytes = b"") -> Iterator[tuple[int, int]]:
-        """The tokens that spell `lead` and at least one byte of `text` from `place` on, each with the position after it."""
+        """The tokens that spell `lead` and at least one byte of `text` from `place` on, each with the position after
+        it."""
         first = (lead or text[place : place + 1])[:1]
         for length in self._lengths.get(first[0], ()) if first else ():
             end = place + length - len(lead)
@@ -171,7 +173,8 @@ def word_bounds(text: str) -> tuple[list[int], frozenset[int]]:
 
 
 def _within(text: str, place: int) -> bool:
-    """True if a position in a chunk lies within a word: before an invisible character, between two letters, or beside a sign that links two.
+    """True if a position in a chunk lies within a word: before an invisible character, between two letters, or
+    beside a sign that links two.
 
     In scripts without blanks between words every letter is a word.
     """

@@ -16,7 +16,7 @@ import httpx
 
 from trimtab.base.config import ApiTable
 from trimtab.base.errors import InputError, RemoteError
-from trimtab.base.files import append_line, read_lines, sha256_text
+from trimtab.base.files import append_line, read_json_lines, sha256_text
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.sanitize import visible
 from trimtab.inference.bounded_http import (
@@ -78,7 +78,7 @@ class RemoteModel:
                 field="api.key_env",
             )
         self._log_file, self._writing, self._stopped = log_file, threading.Lock(), threading.Event()
-        self._answers = {line["request"]: line for line in read_lines(log_file, "request")} if log_file else {}
+        self._answers = {line["request"]: line for line in read_json_lines(log_file, "request")} if log_file else {}
 
     def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
         """Answer all prompts, in their order, greedily; with `labels`, an answer that names one becomes it.
@@ -91,7 +91,8 @@ class RemoteModel:
             {"Authorization": f"Bearer {self._key}"} if self._key else {}
         )
         self._stopped.clear()
-        # The client is closed before the pool waits: a request that hangs in a server's headers ends with its connection.
+        # The client is closed before the pool waits: a request that hangs in a server's headers ends with its
+        # connection.
         with (
             ThreadPoolExecutor(max_workers=self.parallel) as pool,
             httpx.Client(headers=headers, timeout=self.timeout) as client,

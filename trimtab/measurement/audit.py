@@ -1,10 +1,12 @@
-"""An audit: people say of some answers whether they are right; from that the metric's errors by arm, and scores corrected for them.
+"""An audit: people say of some answers whether they are right; from that the metric's errors by arm, and scores
+corrected for them.
 
-Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same questions. Questions on
-which the arms' scores differ are drawn more often (a stratum of their own) and weighted back. The corrected mean is that of PPI++
-(Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) + mean(y − λ·f over the audited), f the metric's scores and y what
-people say, with the λ that leaves the least variance. Under `data.mix` every mean is the weighted one: a stratum counts as much as its
-questions weigh, and the judged ones stand for it in proportion to their weights (Hájek's ratio).
+Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same
+questions. Questions on which the arms' scores differ are drawn more often (a stratum of their own) and weighted
+back. The corrected mean is that of PPI++ (Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) +
+mean(y − λ·f over the audited), f the metric's scores and y what people say, with the λ that leaves the least
+variance. Under `data.mix` every mean is the weighted one: a stratum counts as much as its questions weigh, and the
+judged ones stand for it in proportion to their weights (Hájek's ratio).
 """
 
 from __future__ import annotations
@@ -69,8 +71,9 @@ def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[s
 def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem]:
     """The answers to be judged for an audit of `count` questions, in the order in which they are shown.
 
-    Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a stratum is that of
-    a hash, so that a larger draw goes on where a smaller one ended; equal answers are judged once.
+    Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a
+    stratum is that of a hash, so that a larger draw goes on where a smaller one ended; equal answers are judged
+    once.
     """
     own = audited_answers(answers)
     queues = [sorted(items, key=_hash) for items in _strata(own)]
@@ -102,7 +105,8 @@ def _hash(text: str) -> str:
 
 
 class Audited:
-    """What people said of a study's answers, beside what the metric said; `judged`: right or wrong, by question and answer."""
+    """What people said of a study's answers, beside what the metric said; `judged`: right or wrong, by question and
+    answer."""
 
     def __init__(
         self, answers: Mapping[str, Sequence[Answer]], judged: Mapping[tuple[str, str], bool], task: Task
@@ -143,8 +147,8 @@ class Audited:
     def effective(self) -> float | None:
         """How many judged questions that weigh alike would be as sure; None where all questions weigh the same.
 
-        Kish's number by stratum, but no larger a share of them than of all questions: where no question of a heavy slice is judged, those
-        that are weigh alike and know nothing of it.
+        Kish's number by stratum, but no larger a share of them than of all questions: where no question of a heavy
+        slice is judged, those that are weigh alike and know nothing of it.
         """
         if self._efficiency is None or not self.count:
             return None
@@ -196,7 +200,8 @@ class Audited:
         return found
 
     def score(self, arm: str) -> Estimate:
-        """The share of right answers by people, from the metric's scores of all questions and people's judgements of some."""
+        """The share of right answers by people, from the metric's scores of all questions and people's judgements of
+        some."""
         value, error, degrees = self._score(arm)
         reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
         count = len({row.item_id for row in self.answers[arm]})
@@ -226,7 +231,8 @@ class Audited:
         return lambda margin: float(stats.t.sf((value + margin) / error, degrees))
 
     def uneven(self, margin: float) -> tuple[str, str, float] | None:
-        """Two arms whose scores the metric is shown to err on differently, by more than the margin, and by how much; None where none.
+        """Two arms whose scores the metric is shown to err on differently, by more than the margin, and by how much;
+        None where none.
 
         Shown at .05 over all pairs of arms (Bonferroni).
         """
@@ -242,7 +248,8 @@ class Audited:
         return max(found, key=lambda pair: abs(pair[2]), default=None)
 
     def corrected_score(self, arm: str, value: float, error: float, times: float = 1.0) -> tuple[float, float, float]:
-        """The arm's score by people, its standard error and degrees of freedom, where the metric gives this value with this error.
+        """The arm's score by people, its standard error and degrees of freedom, where the metric gives this value
+        with this error.
 
         `times`: as many questions as those of this study are asked, of which the same ones were judged.
         """
@@ -280,7 +287,8 @@ class Audited:
         return share * plain + rest, math.sqrt(error**2 + variance), self._degrees
 
     def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
-        """λ: the slope of what people say on what the metric says, from 0 to 1; 1 where the metric says the same of all."""
+        """λ: the slope of what people say on what the metric says, from 0 to 1; 1 where the metric says the same of
+        all."""
         weights = self._weights
         centred = scored - np.average(scored, weights=weights)
         spread = float(np.average(centred**2, weights=weights))
@@ -289,9 +297,10 @@ class Audited:
     def _mean(self, values: Numbers, times: float = 1.0) -> tuple[float, float]:
         """The mean over all questions, `times` as many as there are, and its variance from those that were judged.
 
-        One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers without an error of the
-        metric do not show that it makes none. Of questions that weigh differently the larger of two variances is taken: that of the ratio,
-        and that of as many questions as they count for, each with the spread of all, since a few heavy ones may happen to agree.
+        One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers
+        without an error of the metric do not show that it makes none. Of questions that weigh differently the larger
+        of two variances is taken: that of the ratio, and that of as many questions as they count for, each with the
+        spread of all, since a few heavy ones may happen to agree.
         """
         mean = variance = 0.0
         known = [stratum for stratum in range(len(self._sizes)) if (self._stratum == stratum).any()]
@@ -329,7 +338,8 @@ def _share(values: Numbers, weights: Numbers) -> Estimate:
 
 
 def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None) -> Estimate:
-    """Cohen's κ (1960) of two who say right (1) or wrong (0) of the same answers, with its 95% interval at the agreement that chance gives."""
+    """Cohen's κ (1960) of two who say right (1) or wrong (0) of the same answers, with its 95% interval at the
+    agreement that chance gives."""
     weights = np.ones(len(first)) if weights is None else weights
     agreement = _share((first == second).astype(float), weights)
     shares = [float(np.average(values, weights=weights)) for values in (first, second)]
@@ -343,6 +353,7 @@ def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None)
 
 
 def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
-    """Judgements as they were written, by question and answer; a later one of the same answer counts, and null takes one back."""
+    """Judgements as they were written, by question and answer; a later one of the same answer counts, and null takes
+    one back."""
     said = {(str(row["item"]), str(row["answer"])): row["right"] for row in rows}
     return {key: bool(right) for key, right in said.items() if right is not None}

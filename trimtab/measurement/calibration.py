@@ -1,6 +1,7 @@
 """Scores of labels into probabilities that mean what they say: offsets, one temperature, and how far off they are.
 
-Shapes: N questions, M unlabelled inputs, L labels. Scores are logarithms: of a label's probability, up to a constant a question.
+Shapes: N questions, M unlabelled inputs, L labels. Scores are logarithms: of a label's probability, up to a constant
+a question.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Bin:
 
 
 def label_scores(sums_NL: Floats, lengths_L: Sequence[int], *, per_token: bool, offsets_L: Floats | None) -> Floats:
-    """Scores from summed log-probabilities: as they are or as means over the tokens of each label, less the labels' offsets."""
+    """Scores from summed log-probabilities: as they are or as means over the tokens of each label, less the labels'
+    offsets."""
     scores_NL = sums_NL / np.asarray(lengths_L, dtype=float) if per_token else sums_NL
     return scores_NL if offsets_L is None else scores_NL - offsets_L
 
@@ -42,8 +44,9 @@ def label_scores(sums_NL: Floats, lengths_L: Sequence[int], *, per_token: bool, 
 def mean_offsets(sums_ML: Floats) -> Floats:
     """Each label's mean log-probability over some inputs: what of its score is not about the question.
 
-    Over one content-free input this is the denominator of PMI (Holtzman et al. 2021, domain-conditional PMI; Zhao et al. 2021);
-    over a batch of unlabelled inputs it is batch calibration (after Zhou et al. 2024, with means of logarithms).
+    Over one content-free input this is the denominator of PMI (Holtzman et al. 2021, domain-conditional PMI; Zhao et
+    al. 2021); over a batch of unlabelled inputs it is batch calibration (after Zhou et al. 2024, with means of
+    logarithms).
     """
     return np.asarray(sums_ML.mean(axis=0))
 
@@ -60,7 +63,8 @@ def log_loss(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: 
 
 
 def fit_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> float:
-    """The temperature of the least log loss, from COLDEST to HOTTEST (temperature scaling; Guo et al. 2017, section 4.2).
+    """The temperature of the least log loss, from COLDEST to HOTTEST (temperature scaling; Guo et al. 2017, section
+    4.2).
 
     The loss is convex in the inverse temperature, so that the sign of its slope is bisected.
     """
@@ -97,7 +101,8 @@ def logarithms(probabilities_NL: Floats) -> Floats:
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> tuple[Bin, ...]:
-    """The bins of equal width that hold an answer, least probable first; open to the left, and the first one holds 0."""
+    """The bins of equal width that hold an answer, least probable first; open to the left, and the first one holds
+    0."""
     probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
     bin_N = _bins(probability_N, bins)
     return tuple(
@@ -111,7 +116,8 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int
 
 
 def expected_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
-    """Mean distance between probability and share of right answers over the bins, weighted by their items; NaN for no items.
+    """Mean distance between probability and share of right answers over the bins, weighted by their items; NaN for
+    no items.
 
     Guo et al. 2017, equation 3.
     """
@@ -120,10 +126,11 @@ def expected_calibration_error(probabilities: Sequence[float], right: Sequence[b
 
 
 def calibration_error_by_chance(probabilities: Sequence[float], bins: int = BINS) -> float:
-    """The calibration error that perfectly calibrated answers of these probabilities would show on average; NaN for no items.
+    """The calibration error that perfectly calibrated answers of these probabilities would show on average; NaN for
+    no items.
 
-    Each answer is drawn right with its own probability, 1,000 times, seeded. A measured error is to be read beside it: with few
-    answers chance alone makes it large.
+    Each answer is drawn right with its own probability, 1,000 times, seeded. A measured error is to be read beside
+    it: with few answers chance alone makes it large.
     """
     probability_N = np.asarray(probabilities, dtype=float)
     return _mean_error(probability_N, probability_N, bins) if len(probability_N) else math.nan
@@ -132,8 +139,8 @@ def calibration_error_by_chance(probabilities: Sequence[float], bins: int = BINS
 def debiased_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
     """The calibration error less what chance adds to it, at least 0; NaN for no items.
 
-    The shares of right answers are drawn again around those that were seen, and the mean rise of the error is taken off (Kumar et al.
-    2019, arXiv 1909.10155, section 5, with binomial draws in place of normal ones).
+    The shares of right answers are drawn again around those that were seen, and the mean rise of the error is taken
+    off (Kumar et al. 2019, arXiv 1909.10155, section 5, with binomial draws in place of normal ones).
     """
     probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
     if not len(probability_N):

@@ -15,9 +15,10 @@ FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is
 def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "") -> tuple[int, ...]:
     """Ranks of the passages with a sentence that holds the answer, else of the one with most of its content words.
 
-    In either case all its numbers, dates and names stand there, but for those of the question, and the words are looked for in
-    the sentences that hold one of them: a number that stands there for something else supports nothing. None for an
-    abstention or the question said over again, and none where no passage holds at least half of those words.
+    In either case all its numbers, dates and names stand there, but for those of the question, and the words are
+    looked for in the sentences that hold one of them: a number that stands there for something else supports
+    nothing. None for an abstention or the question said over again, and none where no passage holds at least half of
+    those words.
     """
     if not answer.strip() or has_abstained(answer, unknown) or squad_normalised(answer) == squad_normalised(question):
         return ()
@@ -35,7 +36,8 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "
 
 
 def used_sentences(answer: str, passage: str) -> tuple[str, ...]:
-    """Of a passage that is cited for an answer the sentences that hold it, else those with its facts and any of its content words."""
+    """Of a passage that is cited for an answer the sentences that hold it, else those with its facts and any of its
+    content words."""
     whole = tuple(one for one in sentences(passage) if stands_in(one, answer))
     if whole:
         return whole

@@ -29,7 +29,8 @@ def group_count(groups: ItemGroups) -> int | None:
 
 
 def effective_groups(codes: Indices, weights: Array | None = None) -> float:
-    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and Steigerwald 2017).
+    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and
+    Steigerwald 2017).
 
     `weights`: of each item; of items that are groups of their own this is Kish's (1965) effective number of items.
     """
@@ -38,16 +39,19 @@ def effective_groups(codes: Indices, weights: Array | None = None) -> float:
 
 
 def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
-    """Degrees of the t that an error by group is used with: the harmonic mean of G* - 1 and Satterthwaite's; 0 for one group.
+    """Degrees of the t that an error by group is used with: the harmonic mean of G* - 1 and Satterthwaite's; 0 for
+    one group.
 
-    Satterthwaite's (Bell and McCaffrey 2002): of the error's square as a sum over groups whose items all agree. G* - 1 claims too much
-    where groups are of very unequal sizes, Satterthwaite's next to nothing; the mean of their 1/degrees is ours, chosen by simulation.
-    Of groups of one size both are G - 1. `weights`: of each item; a group then counts as large as they sum to.
+    Satterthwaite's (Bell and McCaffrey 2002): of the error's square as a sum over groups whose items all agree. G* -
+    1 claims too much where groups are of very unequal sizes, Satterthwaite's next to nothing; the mean of their
+    1/degrees is ours, chosen by simulation. Of groups of one size both are G - 1. `weights`: of each item; a group
+    then counts as large as they sum to.
     """
     sizes = np.bincount(codes, weights).astype(np.float64)
     if len(sizes) < 2:
         return 0.0
-    # The covariance of the shifts in `clustered_error` is that of their weights times diag(v) - p v' - v p' + sum(v) p p'.
+    # The covariance of the shifts in `clustered_error` is that of their weights times diag(v) - p v' - v p' + sum(v) p
+    # p'.
     p, v, each = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
     own = -2 * p * v + v.sum() * p**2
     pp, pv, vv = float(each @ p**2), float(each @ (p * v)), float(each @ v**2)
@@ -66,12 +70,14 @@ def too_few_groups(groups: ItemGroups | None) -> int | None:
 
 
 def clustered_error(x: Array, codes: Indices, weights: Array | None = None) -> float:
-    """Standard error of a mean over clusters, from the means with each one left out, never below that of independent items.
+    """Standard error of a mean over clusters, from the means with each one left out, never below that of independent
+    items.
 
-    CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb 2023,
-    "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one size it is the
-    usual linearised error with G/(G - 1). The floor is ours. With `weights` it is that of the weighted mean, and the floor that of as many
-    items as they count for, each with the spread of all: a few heavy items that happen to agree do not make it sure.
+    CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb
+    2023, "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one
+    size it is the usual linearised error with G/(G - 1). The floor is ours. With `weights` it is that of the
+    weighted mean, and the floor that of as many items as they count for, each with the spread of all: a few heavy
+    items that happen to agree do not make it sure.
     """
     count, centred = int(codes.max()) + 1, x - np.average(x, weights=weights)
     if weights is not None:

@@ -1,4 +1,5 @@
-"""Code that a model wrote, tried against tests: each answer in a process of its own, with limits, in a folder that is then removed."""
+"""Code that a model wrote, tried against tests: each answer in a process of its own, with limits, in a folder that
+is then removed."""
 
 from __future__ import annotations
 
@@ -27,13 +28,14 @@ _WORKER = Path(__file__).with_name("code_worker.py")
 
 
 def passed(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether each answer passes its tests, given as pairs (answer, tests) of Python; an answer may stand in a fence of Markdown.
+    """Whether each answer passes its tests, given as pairs (answer, tests) of Python; an answer may stand in a fence
+    of Markdown.
 
-    Tests see the names of the answer. They pass where their top level runs through, and then each function `test…` of theirs.
-    An answer has 5 s of processor time (20 s on the clock), 1 GB, files up to 1 MB in an empty folder, and no output.
-    On Linux it can write nowhere else, and starts no process, no thread and no connection; elsewhere only what the system has
-    limits for is held. What is tested and what tests stand in one interpreter: code that is made to look for a way to claim
-    success finds one, as it does by answering what the tests ask and nothing else.
+    Tests see the names of the answer. They pass where their top level runs through, and then each function `test…`
+    of theirs. An answer has 5 s of processor time (20 s on the clock), 1 GB, files up to 1 MB in an empty folder,
+    and no output. On Linux it can write nowhere else, and starts no process, no thread and no connection; elsewhere
+    only what the system has limits for is held. What is tested and what tests stand in one interpreter: code that is
+    made to look for a way to claim success finds one, as it does by answering what the tests ask and nothing else.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda pair: _passes(*pair), pairs))
@@ -68,7 +70,8 @@ def _passes(answer: str, tests: str) -> bool:
 
 
 def _answer(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:
-    """What the process said, up to so many bytes and when it has ended by itself: what fills the pipe waits until it is ended."""
+    """What the process said, up to so many bytes and when it has ended by itself: what fills the pipe waits until it
+    is ended."""
     if process.stdin is None or process.stdout is None:
         return b""
     with suppress(BrokenPipeError), process.stdin as pipe:

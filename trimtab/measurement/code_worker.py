@@ -1,7 +1,9 @@
-"""The process that tests one answer: code and tests on standard input, a token back where they pass. It imports nothing of ours.
+"""The process that tests one answer: code and tests on standard input, a token back where they pass. It imports
+nothing of ours.
 
-The code is foreign. Before it runs, the process gives up what it can: processor time, memory, files and folders but its own, and on
-Linux (Landlock and seccomp; x86-64 and ARM64) other processes, programs and the network too. What a system lacks is left out.
+The code is foreign. Before it runs, the process gives up what it can: processor time, memory, files and folders but
+its own, and on Linux (Landlock and seccomp; x86-64 and ARM64) other processes, programs and the network too. What a
+system lacks is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from importlib.abc import InspectLoader
 from typing import Any
 
 SIZE_OF_FILE, OPEN_FILES = 1 << 20, 32
-# Calls that are refused, by their numbers on x86-64 and ARM64 (None: not there): network, processes and programs, signals to and
+# Calls that are refused, by their numbers on x86-64 and ARM64 (None: not there): network, processes and programs,
+# signals to and
 # the memory of others, rights of files, and io_uring, which would do all of these unseen.
 _REFUSED: tuple[tuple[int | None, int | None], ...] = (
     (41, 198),  # socket
@@ -82,7 +85,8 @@ def main(megabytes: int, seconds: int) -> None:
 
 
 def _passes(code: str, tests: str) -> bool:
-    """Whether the tests run through after the code: their top level, then their functions `test…`, which take nothing."""
+    """Whether the tests run through after the code: their top level, then their functions `test…`, which take
+    nothing."""
     try:
         names = {name: value for name, value in vars(_run("answer", code, {})).items() if not name.startswith("__")}
         asked = vars(_run("tests", tests, names))

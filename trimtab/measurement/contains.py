@@ -11,7 +11,7 @@ from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
-from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asks_for_former, negates
+from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asked_end, asks_for_former, negates
 from trimtab.measurement.tokens import Stance, TextToken
 
 TextTokens = Sequence[TextToken]
@@ -22,12 +22,22 @@ _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before wha
 _CORRECTS = frozenset(
     ("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes")
 )
+_ENDS = ("start", "stop")  # of a range
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
 _LONGEST_AMOUNT = 30  # digits; a longer number is not converted
 _DETERMINERS = frozenset(("the", "our", "a", "an", "its", "their", "my", "your"))
 _NO_ITEM = frozenset(
     words("i we you he she they it if when as with without not no so because which who also or and so")
 )
+_MOMENTS = ("date", "time")
+_BOUNDS = ("min", "max", "over", "under")
+_BEGINNING = 4  # letters by which words of an answer and a question are compared
+_ASKING_WORDS = PREPOSITIONS | set(
+    words(
+        "what which when where whom whose does much many have that this your they them their there will would should must"
+    )
+)
+_WORDS_BEFORE_NUMBER = 12  # that are looked at behind an "and"
 _ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; more words explain
 
 
@@ -37,28 +47,41 @@ def contains(answer: str, reference: str, question: str = "") -> bool:
 
 
 def match(answer: str, reference: str, question: str = "") -> Match:
-    """Whether the answer gives the fact of the reference and no other in its place; unsure where its words do not tell.
+    """Whether the answer gives the fact of the reference and no other in its place; unsure where its words do not
+    tell.
 
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
-       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference has must
-       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not less. Its
-       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound.
-    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as "of" and "at";
+       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference
+       has must
+       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not
+       less. Its
+       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it
+       ("under what
+       price"). Where the question asks when something starts, or until when, the first or last end of a range is meant.
+    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
+       "of" and "at";
        the parts of a list in any order, and nothing more beside them.
-    3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros", "everyone but
+    3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
+       "everyone but
        Ada". Nor does "Ada's deputy" give Ada.
-    4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no date or
-       time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112 euros",
-       "112 euros for 2 nights" does. Sentences after the one with the fact explain. A name after a preposition which does not
+    4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no
+       date or
+       time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112
+       euros",
+       "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part alone shares with
+       the question
+       tell which is meant. Sentences after the one with the fact explain. A name after a preposition which does not
        stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada Quill or to Idris Valcourt".
     5. Numbers, dates and names that the question holds may be repeated.
 
-    Unsure: another of the same kind in another clause, when the question's words do not tell which one is meant; other words for a
-    reference that is nothing but words; "yes" or "no" asked for and neither said; a bound that the answer leaves out.
-    Words of numbers, months and units are English; digits are read in any language.
+    Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is
+    meant; the other end of a range of dates or times; other words for a reference that is nothing but words; "yes"
+    or "no" asked for and neither said; a bound that the answer leaves out, or has and the reference does not. Words
+    of numbers, months and units are English; digits are read in any language.
     """
     asked = read(question)
-    given, wanted = _as_asked(read(answer), asked), _as_asked(read(reference), asked)
+    said, wanted = read(answer), _as_asked(read(reference), asked)
+    given = _as_asked(said if any(token.bound in _ENDS for token in wanted) else _end_meant(said, asked), asked)
     if not wanted:
         return "right" if answer.split() == reference.split() else "wrong"
     if [(one.kind, one.unit, _spoken(one)) for one in given] == [(one.kind, one.unit, _spoken(one)) for one in wanted]:
@@ -77,7 +100,8 @@ def match(answer: str, reference: str, question: str = "") -> Match:
 def disagrees(answer: str, references: Sequence[str], question: str = "") -> bool:
     """Whether the answer's numbers, dates or times are others than those of every reference.
 
-    Only where each reference has some and the answer gives some: an answer without any is silent, and does not disagree.
+    Only where each reference has some and the answer gives some: an answer without any is silent, and does not
+    disagree.
     """
     given, asked = read(answer), read(question)
     if not any(token.kind in MEASURED for token in given):
@@ -90,7 +114,8 @@ def disagrees(answer: str, references: Sequence[str], question: str = "") -> boo
 
 
 def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
-    """The tokens as the question makes them count: what is denied is given where it asks for that, what is former where it asks for that."""
+    """The tokens as the question makes them count: what is denied is given where it asks for that, what is former
+    where it asks for that."""
     changed: dict[Stance, Stance] = {}
     if negates(asked):
         changed["denied"] = "given"
@@ -107,6 +132,19 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
         )
         for token in tokens
         if token.value not in TITLES or len(tokens) == 1
+    )
+
+
+def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
+    """The answer with the one end of its ranges that the question asks for; as it is where the question does not say
+    which."""
+    end = asked_end(asked, said)
+    if not end:
+        return said
+    return tuple(
+        replace(token, bound="" if token.bound == end else token.bound)
+        for token in said
+        if token.bound not in _ENDS or token.bound == end
     )
 
 
@@ -131,7 +169,8 @@ def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
 
 
 def _explains(sentence: TextTokens) -> bool:
-    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further bare fact."""
+    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further
+    bare fact."""
     first = sentence[0]
     return (
         "?" not in first.mark
@@ -175,25 +214,82 @@ def _joined(given: TextTokens, place: int) -> bool:
 
 def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Whether a text that holds the reference gives nothing in its place."""
-    rivals = list(_others(given, wanted, asked))
-    values = {token.value for token in wanted if not token.link}
-    own = {token.clause for token in given if token.value in values and token.stance == wanted[0].stance}
+    rivals = set(_others(given, wanted, asked))
     if not rivals:
         return _alone_in_list(given, wanted, asked)
-    others = {token.clause for token in rivals}
+    values = {token.value for token in wanted if not token.link}
+    own = [place for place, one in enumerate(given) if one.value in values and one.stance == wanted[0].stance]
+    others = [place for place, one in enumerate(given) if one in rivals]
     opening = {token.clause: token.value for token in reversed(given)}
-    if others & own or any(opening[clause] in ("or", "and") for clause in others):
+    if any(opening[given[place].clause] in ("or", "and") for place in others):
         return "wrong"
-    here, there = (_shared_with(given, asked, clauses, values) for clauses in (own, others))
-    if bool(here) == bool(there):
+    clauses = [token.clause for token in given]
+    if not _share(clauses, own, others):
+        return _meant(given, asked, values, clauses, own, others)
+    if all(one.bound in _ENDS and one.kind in _MOMENTS for one in rivals):
+        return "unsure"  # the other end of a range
+    parts = _parts_of_clauses(given)
+    if any(one.kind == "word" for one in rivals) or _share(parts, own, others):
+        return "wrong"
+    return _meant(given, asked, values, parts, own, others)
+
+
+def _share(parts: Sequence[int], own: Sequence[int], others: Sequence[int]) -> bool:
+    """Whether any of the reference's facts and of what stands in its place stand in one part."""
+    return not {parts[place] for place in own}.isdisjoint(parts[place] for place in others)
+
+
+def _parts_of_clauses(given: TextTokens) -> list[int]:
+    """For each token the number of its part: a clause, or what "and" joins where it has words of its own before its
+    numbers.
+
+    "opens at 6:10 | and closes at 21:00", but "112 and 158 euros" are one.
+    """
+    numbers: list[int] = []
+    number = 0
+    for place, token in enumerate(given):
+        if place and (token.clause != given[place - 1].clause or _begins_part(given, place)):
+            number += 1
+        numbers.append(number)
+    return numbers
+
+
+def _begins_part(given: TextTokens, place: int) -> bool:
+    if given[place].value != "and":
+        return False
+    for token in given[place + 1 : place + 1 + _WORDS_BEFORE_NUMBER]:
+        if token.kind not in ("word", "weekday"):
+            return False
+        if not token.link and token.value not in PREPOSITIONS:
+            return True
+    return False
+
+
+def _meant(
+    given: TextTokens, asked: TextTokens, but: set[str], parts: Sequence[int], own: Sequence[int], others: Sequence[int]
+) -> Match:
+    """Which parts the question means: those that alone share a word with it; unsure where both do, or neither."""
+    here, there = (_shared_with(given, asked, but, parts, places) for places in (own, others))
+    if bool(here - there) == bool(there - here):
         return "unsure"
-    return "right" if here else "wrong"
+    return "right" if here - there else "wrong"
 
 
-def _shared_with(given: TextTokens, asked: TextTokens, clauses: set[int], but: set[str]) -> set[str]:
-    """The beginnings of words that some clauses of an answer share with the question."""
-    stems = {token.value[:4] for token in asked if token.kind == "word" and len(token.value) > 3}
-    return stems & {token.value[:4] for token in given if token.clause in clauses and token.value not in but}
+def _shared_with(
+    given: TextTokens, asked: TextTokens, but: set[str], parts: Sequence[int], places: Sequence[int]
+) -> set[str]:
+    """The beginnings of words that the parts of these places share with the question."""
+    chosen = {parts[place] for place in places}
+    said = {one.value for one, part in zip(given, parts, strict=True) if part in chosen and one.value not in but}
+    return _beginnings_of(asked) & {value[:_BEGINNING] for value in said}
+
+
+def _beginnings_of(asked: TextTokens) -> set[str]:
+    return {
+        token.value[:_BEGINNING]
+        for token in asked
+        if token.kind in ("word", "weekday") and len(token.value) >= _BEGINNING and token.value not in _ASKING_WORDS
+    }
 
 
 def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
@@ -201,6 +297,13 @@ def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     loose = [replace(token, bound="") for token in wanted]
     if loose != list(wanted) and not any(token.bound for token in given) and _holds(given, loose, asked):
         return "unsure"  # the reference's bound is left out
+    unbound = [replace(token, bound="") if token.bound in _BOUNDS else token for token in given]
+    if unbound != list(given) and _holds(unbound, loose, asked) and _alone(unbound, loose, asked) != "wrong":
+        return "unsure"  # the answer bounds what the reference gives
+    for end in _ENDS:
+        one_end = [replace(one, bound="") if one.kind in _MOMENTS and one.bound == end else one for one in given]
+        if one_end != list(given) and _holds(one_end, wanted, asked) and _alone(one_end, wanted, asked) != "wrong":
+            return "unsure"  # the question does not say which end of a range
     said = [token for token in given if token.kind not in MEASURED and not token.link]
     if any(_run(part, said) for part in _parts(wanted)) and len(_parts(wanted)) > 1:
         return "wrong"  # a part of a list is missing
@@ -295,7 +398,8 @@ def _spoken(token: TextToken) -> str:
 
 
 def _run(wanted: TextTokens, given: TextTokens) -> bool:
-    """Whether the words stand one after the other, and not only as what something else belongs to; a name also surname first."""
+    """Whether the words stand one after the other, and not only as what something else belongs to; a name also
+    surname first."""
     if not wanted:
         return True
     if any(_whole(given[end - 1]) or not _whole(wanted[-1]) for end in _ends(wanted, given)):
@@ -407,16 +511,20 @@ def _describes(given: TextTokens, place: int, end: int, own: set[str]) -> bool:
 
 
 def _alone_in_list(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or yellow"."""
+    """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or
+    yellow"."""
     said = [token for token in given if token.kind not in MEASURED and (not token.link or token.value in _COORDINATORS)]
     parts = _parts(wanted)
     own = {_spoken(token) for token in (*wanted, *asked)}
     listed = len(parts) > 1
     for part in parts:
+        if all(token.value.isdigit() for token in part):
+            continue  # a number such as 0800 4471: only another number stands in its place
         for end in _ends(part, said):
+            names = part[0].capital and not any(token.capital for token in said[end : end + 1 + _ITEM])
             joiner = _joiner(said, end, listed)
             if joiner and _one_more(said[end + (joiner != ",") :], own):
-                return "wrong" if listed or joiner == "or" else "unsure"
+                return "wrong" if listed or (joiner == "or" and not names) else "unsure"
             start = end - len(part)
             if (
                 start > 1
@@ -465,18 +573,21 @@ def _is_name(words: TextTokens, after: TextTokens) -> bool:
 
 
 def stands_in(text: str, statement: str) -> bool:
-    """Whether a text holds a statement: its numbers and dates wherever, its other words as one run; what else it says is free."""
+    """Whether a text holds a statement: its numbers and dates wherever, its other words as one run; what else it
+    says is free."""
     wanted = _plain(read(statement))
     return _holds(_plain(read(text)), wanted, ()) if wanted else statement.strip() in text
 
 
 def _plain(tokens: TextTokens) -> list[TextToken]:
-    """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement gives."""
+    """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement
+    gives."""
     return [replace(token, stance="denied" if token.denied else "given", bound="") for token in tokens]
 
 
 def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
-    """Whether every number, date, time, code, weekday and name of a statement stands in a text, but for those of the question."""
+    """Whether every number, date, time, code, weekday and name of a statement stands in a text, but for those of the
+    question."""
     given, asked = read(text), read(question)
     known = {token.value for token in asked}
     words = {token.value for token in (*given, *asked)}
@@ -499,7 +610,8 @@ def sentences(text: str) -> list[str]:
 
 
 def sentences_for(text: str, statement: str) -> list[str]:
-    """The sentences of a text that hold any of a statement's facts (numbers, dates, names); all where it states none."""
+    """The sentences of a text that hold any of a statement's facts (numbers, dates, names); all where it states
+    none."""
     facts = _facts(statement)
     return [one for one in sentences(text) if not facts or facts & {(token.kind, token.value) for token in read(one)}]
 

@@ -13,15 +13,16 @@ EDGE = 1e-12
 
 
 def mean_above(x: Array, worst: float, weights: Array | None = None) -> Curve:
-    """p-value of "the mean is at most `null`", as a function of `null`, for independent scores that are at least `worst`.
+    """p-value of "the mean is at most `null`", as a function of `null`, for independent scores that are at least
+    `worst`.
 
-    p = P(D_0 worst + sum D_i x_i <= null), D uniform on the simplex (Gaffke 2005; Learned-Miller and Thomas 2020). On right/wrong
-    scores it is the exact binomial p (Clopper and Pearson 1934). That it holds its level for every distribution is a conjecture,
-    well tried and not proven.
+    p = P(D_0 worst + sum D_i x_i <= null), D uniform on the simplex (Gaffke 2005; Learned-Miller and Thomas 2020).
+    On right/wrong scores it is the exact binomial p (Clopper and Pearson 1934). That it holds its level for every
+    distribution is a conjecture, well tried and not proven.
 
-    `weights`: of each score, where the mean is a weighted one. D_i is then that of exponential variables times the weights, and the item
-    that was not drawn has the largest weight (as Fay and Feuer 1997 have it for directly standardised rates). That it holds its level then
-    is measured (benchmarks/verdict_simulation.py).
+    `weights`: of each score, where the mean is a weighted one. D_i is then that of exponential variables times the
+    weights, and the item that was not drawn has the largest weight (as Fay and Feuer 1997 have it for directly
+    standardised rates). That it holds its level then is measured (benchmarks/verdict_simulation.py).
     """
     values, scales = np.append(x, worst), np.ones(1)
     if weights is None:
@@ -48,7 +49,8 @@ def mean_floor(x: Array, worst: float, level: float, weights: Array | None = Non
 
 
 def lowered_limit(limit: float, x: Array, worst: float, level: float) -> float:
-    """The lower limit of an interval, or the floor of `mean_floor` where that is lower; one evaluation where it is not."""
+    """The lower limit of an interval, or the floor of `mean_floor` where that is lower; one evaluation where it is
+    not."""
     p = mean_above(x, worst)
     if limit <= worst or p(limit) <= level:
         return limit
@@ -59,8 +61,9 @@ def lowered_limit(limit: float, x: Array, worst: float, level: float) -> float:
 def _below_zero(weights: Array, counts: Array) -> float:
     """P(sum of weight times a sum of `count` exponential variables <= 0): D is these variables divided by their sum.
 
-    The inversion integral of the moment generating function prod (1 - weight z)^-count, along the vertical through its saddle point
-    (Daniels 1987, "Tail probability approximations"), so that small p-values are as exact as large ones. Needs weights of both signs.
+    The inversion integral of the moment generating function prod (1 - weight z)^-count, along the vertical through
+    its saddle point (Daniels 1987, "Tail probability approximations"), so that small p-values are as exact as large
+    ones. Needs weights of both signs.
     """
     if counts @ weights < 0:  # the other tail is the small one
         return 1 - _below_zero(-weights, counts)

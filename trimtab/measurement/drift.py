@@ -1,11 +1,13 @@
-"""Tests whether a window of answers in use differs from a reference, in any of several signals, at one stated rate of false alarms.
+"""Tests whether a window of answers in use differs from a reference, in any of several signals, at one stated rate
+of false alarms.
 
-Every signal is compared under the same random permutations of the pooled answers, and the least p-value of all is compared with the
-least of each permutation (Westfall & Young 1993): without drift the family p is at most α with probability at most α, however the
-signals depend on each other. While the reference grows by the windows that were tested, these p-values are independent, as the ranks of
-a sequence are; once it is fixed, windows without drift are independent given it, so the number up to the first alarm is geometric with a
-rate π whose mean is at most α, and by Jensen's inequality its expectation E[1/π] is at least 1/α. Where windows depend on each other,
-P(alarm within k windows) ≤ kα still gives an expectation of at least 1/(2α).
+Every signal is compared under the same random permutations of the pooled answers, and the least p-value of all is
+compared with the least of each permutation (Westfall & Young 1993): without drift the family p is at most α with
+probability at most α, however the signals depend on each other. While the reference grows by the windows that were
+tested, these p-values are independent, as the ranks of a sequence are; once it is fixed, windows without drift are
+independent given it, so the number up to the first alarm is geometric with a rate π whose mean is at most α, and by
+Jensen's inequality its expectation E[1/π] is at least 1/α. Where windows depend on each other, P(alarm within k
+windows) ≤ kα still gives an expectation of at least 1/(2α).
 """
 
 from __future__ import annotations
@@ -18,12 +20,16 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-# The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among ten.
+# The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among
+# ten.
 PERMUTATIONS = 20
-# Of a statistic: beyond these it is rounding errors, which the column that is not permuted has in another order than the others.
+# Of a statistic: beyond these it is rounding errors, which the column that is not permuted has in another order than
+# the others.
 DECIMALS = 5
 LEAST_VARIANCE = 1e-3  # of vectors, in shares of their squared length: below it they are equal but for rounding errors
-RIDGE = 0.1  # of the classifier, in shares of the whole variance of the pooled vectors; a weak one sees less (docs/log.md, 2026-11-30)
+# of the classifier, in shares of the whole variance of the pooled vectors; a weak one sees less (docs/log.md,
+# 2026-11-30)
+RIDGE = 0.1
 Vectors = NDArray[np.float32]
 # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted.
 Members = NDArray[np.float32]
@@ -34,7 +40,8 @@ Name = TypeVar("Name", bound=str)  # of a signal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalTest:
-    """One signal of a window: its statistic, its own permutation p-value, and `adjusted`, the one that counts for the whole family."""
+    """One signal of a window: its statistic, its own permutation p-value, and `adjusted`, the one that counts for
+    the whole family."""
 
     statistic: float
     p: float
@@ -52,10 +59,11 @@ class DriftTest(Generic[Name]):
 def drift_test(
     signals: Mapping[Name, Statistic], reference: int, window: int, *, alarm_free: int, seed: int = 0
 ) -> DriftTest[Name]:
-    """Test whether the last `window` of the pooled answers differ from the first `reference`; alarm where p ≤ 1 / alarm_free.
+    """Test whether the last `window` of the pooled answers differ from the first `reference`; alarm where p ≤ 1 /
+    alarm_free.
 
-    `signals`: statistics of the pooled answers, in that order, greater the more the two differ. `alarm_free`: the promised expected number
-    of windows without a false alarm. Raises ValueError for an empty side or no signal.
+    `signals`: statistics of the pooled answers, in that order, greater the more the two differ. `alarm_free`: the
+    promised expected number of windows without a false alarm. Raises ValueError for an empty side or no signal.
     """
     if not signals or min(reference, window) < 2:
         raise ValueError("give at least one signal, and two answers on each side")
@@ -77,7 +85,8 @@ def drift_test(
 
 
 def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
-    """Return the unbiased MMD² of two samples of vectors (Gretton et al. 2012, eq. 3), with the kernel of `gaussian_kernel`."""
+    """Return the unbiased MMD² of two samples of vectors (Gretton et al. 2012, eq. 3), with the kernel of
+    `gaussian_kernel`."""
     kernel_NN = gaussian_kernel(vectors_ND)
     np.fill_diagonal(kernel_NN, 0.0)
     rows_N, whole = kernel_NN.sum(1), float(kernel_NN.sum())
@@ -96,7 +105,8 @@ def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
 
 
 def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
-    """Compute exp(-d²/2σ²) of every pair [N, N]; σ² is the median of the squared distances d² of all pairs of two vectors."""
+    """Compute exp(-d²/2σ²) of every pair [N, N]; σ² is the median of the squared distances d² of all pairs of two
+    vectors."""
     norms_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
     squared_NN = np.maximum(norms_N[:, None] + norms_N - 2 * (vectors_ND @ vectors_ND.T), 0.0)
     apart = squared_NN[np.triu_indices(len(vectors_ND), 1)]
@@ -106,10 +116,11 @@ def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
 
 
 def classifier_margin(vectors_ND: Vectors) -> Statistic:
-    """Return the mean margin of a linear classifier of the two samples, on answers that it was not fitted to: ±1 times its prediction.
+    """Return the mean margin of a linear classifier of the two samples, on answers that it was not fitted to: ±1
+    times its prediction.
 
-    A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression on ±1: its leave-one-out predictions are linear in the labels,
-    so that it is fitted anew for every permutation.
+    A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression on ±1: its leave-one-out predictions
+    are linear in the labels, so that it is fitted anew for every permutation.
     """
     predicted = _left_out(vectors_ND)
 
@@ -156,7 +167,8 @@ def label_mix(labels_N: Sequence[str]) -> Statistic:
 
 
 def distribution_gap(values_N: Sequence[float]) -> Statistic:
-    """Return the Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their shares."""
+    """Return the Kolmogorov-Smirnov statistic of two samples of numbers; of flags it is the difference of their
+    shares."""
     own_N = np.asarray(values_N, dtype=float)
     order_N = np.argsort(own_N, kind="stable")
     # Where each of the V values begins among the sorted answers: the gap counts behind all that share one.

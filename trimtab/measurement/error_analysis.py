@@ -1,4 +1,5 @@
-"""Answers that are worth a look: how many came out how, what is mistaken for what, and the questions on which arms differ most."""
+"""Answers that are worth a look: how many came out how, what is mistaken for what, and the questions on which arms
+differ most."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def failure_counts(answers: Sequence[Answer]) -> Counter[Failure]:
 def failure_examples(
     by_arm: Mapping[str, Sequence[Answer]], kind: Failure, most: int = 3
 ) -> tuple[tuple[str, Answer], ...]:
-    """Up to `most` answers that failed so, each with its arm, of different questions and groups; the first arms' first."""
+    """Up to `most` answers that failed so, each with its arm, of different questions and groups; the first arms'
+    first."""
     found: list[tuple[str, Answer]] = []
     seen: set[str] = set()
     for arm, answers in by_arm.items():
@@ -86,7 +88,8 @@ def _varied(
 
 
 def of_hundred(answers: Sequence[Answer]) -> Mapping[AnswerOutcome, int]:
-    """Of 100 answers how many came out how, whole numbers that add up to 100 (largest remainders first); empty for no answers."""
+    """Of 100 answers how many came out how, whole numbers that add up to 100 (largest remainders first); empty for
+    no answers."""
     counts = Counter(map(outcome, answers))
     shares = {kind: 100 * counts[kind] for kind in get_args(AnswerOutcome)}
     whole = {kind: share // len(answers) for kind, share in shares.items()} if answers else {}
@@ -106,7 +109,8 @@ def outcome(answer: Answer) -> AnswerOutcome:
 
 
 def quartiles(answers: Sequence[Answer]) -> tuple[float, float, float]:
-    """The scores that a quarter, half and three quarters of the answers do not exceed; raises ValueError for no answers."""
+    """The scores that a quarter, half and three quarters of the answers do not exceed; raises ValueError for no
+    answers."""
     scores = sorted(answer.score for answer in answers)
     if not scores:
         raise ValueError("no answers have no quartiles")

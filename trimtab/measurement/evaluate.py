@@ -16,7 +16,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.measurement.contains import stands_in
 from trimtab.measurement.format_check import format_checker
-from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, score_answer, score_one
+from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, is_undecided, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
 
@@ -36,9 +36,9 @@ def evaluate(
 ) -> tuple[Answer, ...]:
     """Ask every prompt, score every answer; `prompts[i]` belongs to `examples[i]`.
 
-    In tasks of kind `answer`, an item whose reference is `task.unknown` scores 1 for abstaining and 0 for anything else, and
-    abstaining from any other item scores 0: words shared with "I don't know" earn nothing. `scorer` is used for the
-    metric `scorer` alone. Raises InputError when prompts or generations do not match the examples.
+    In tasks of kind `answer`, an item whose reference is `task.unknown` scores 1 for abstaining and 0 for anything
+    else, and abstaining from any other item scores 0: words shared with "I don't know" earn nothing. `scorer` is
+    used for the metric `scorer` alone. Raises InputError when prompts or generations do not match the examples.
     """
     generations = {item.id: item for item in generate(prompts)}
     names = [example.id for example in examples]
@@ -91,6 +91,7 @@ def _answer(
             format_ok=format_ok,
             abstained=abstained,
             hits=prompt.hits,
+            undecided=_undecided(example, generation.text, task),
         ),
         plain_right=None if generation.plain_text is None else score_text(example, generation.plain_text, task) == 1.0,
         plain_probability=generation.plain_probability,
@@ -99,7 +100,8 @@ def _answer(
 
 
 def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
-    """The score of each text as an answer to its row, by the task's metric; `scorer` is used for the metric `scorer` alone."""
+    """The score of each text as an answer to its row, by the task's metric; `scorer` is used for the metric `scorer`
+    alone."""
     if task.metric != "scorer":
         return [score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
     if scorer is None:
@@ -110,7 +112,8 @@ def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, sco
 
 
 def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str], whose: str) -> list[float]:
-    """What a program, or a function that errors call `whose`, makes of each text; of several references the best counts.
+    """What a program, or a function that errors call `whose`, makes of each text; of several references the best
+    counts.
 
     Raises InputError where it gives anything but a number from 0 to 1 for each, and where the function raises.
     """
@@ -153,7 +156,8 @@ def score_text(example: Example, text: str, task: Task, metric: str = "") -> flo
 def is_right(example: Example, text: str, score: float, task: Task) -> bool | None:
     """Whether an answer is right: by the metric where it tells, else by `contains` where references are facts.
 
-    None where a metric is graded and references are free text: how near an answer comes to one does not say whether it is right.
+    None where a metric is graded and references are free text: how near an answer comes to one does not say whether
+    it is right.
     """
     if task.metric in RIGHT_OR_WRONG:
         return score == 1.0
@@ -169,15 +173,23 @@ def _should_abstain(example: Example, task: Task) -> bool:
 
 
 def classify_failure(
-    example: Example, task: Task, *, right: bool | None, format_ok: bool, abstained: bool, hits: Sequence[Hit]
+    example: Example,
+    task: Task,
+    *,
+    right: bool | None,
+    format_ok: bool,
+    abstained: bool,
+    hits: Sequence[Hit],
+    undecided: bool = False,
 ) -> Failure:
     """The first cause that explains a wrong answer, in this order.
 
-    none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were passages,
-    and none was the right one (where the data names none: in tasks of kind `answer`, none contains a reference); it
-    comes before abstained_wrongly, because abstaining is then what the passages call for. format: the answer does not
-    fit. misread: the right passage was there. wrong: nothing more is known.
-    Where nothing tells right from wrong, an answer that does not fit the format fails by it, and no other fails.
+    none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were
+    passages, and none was the right one (where the data names none: in tasks of kind `answer`, none contains a
+    reference); it comes before abstained_wrongly, because abstaining is then what the passages call for. format: the
+    answer does not fit. undecided: `contains` cannot tell whether it is right. misread: the right passage was there.
+    wrong: nothing more is known. Where nothing tells right from wrong, an answer that does not fit the format fails
+    by it, and no other fails.
     """
     if right is None:
         return "none" if format_ok else "format"
@@ -192,7 +204,16 @@ def classify_failure(
         return "abstained_wrongly"
     if not format_ok:
         return "format"
+    if undecided:
+        return "undecided"
     return "misread" if found else "wrong"
+
+
+def _undecided(example: Example, text: str, task: Task) -> bool:
+    """Whether `contains` decides about this answer (see `is_right`), and cannot."""
+    if task.task.kind != "answer" or (task.metric in RIGHT_OR_WRONG and task.metric != "contains"):
+        return False
+    return is_undecided(text, example.references, example.input, task.task.unknown)
 
 
 def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 
 
 def exposures(canaries: Sequence[float], controls: Sequence[float]) -> list[float]:
-    """For each canary's loss its exposure in bits: log2 of the number of controls plus 1, less log2 of its rank among them.
+    """For each canary's loss its exposure in bits: log2 of the number of controls plus 1, less log2 of its rank
+    among them.
 
-    The rank is 1 where no control has a loss as low: of equals the canary stands last, so that none looks remembered by chance. Of a
-    canary that was never trained on every rank is as likely, and the mean comes near log2(e) = 1.44 bits. Departs from the paper in
-    its controls: other made rows with other random digits, not other digits in the same row.
+    The rank is 1 where no control has a loss as low: of equals the canary stands last, so that none looks remembered
+    by chance. Of a canary that was never trained on every rank is as likely, and the mean comes near log2(e) = 1.44
+    bits. Departs from the paper in its controls: other made rows with other random digits, not other digits in the
+    same row.
     """
     most = math.log2(len(controls) + 1)
     return [most - math.log2(1 + sum(control <= canary for control in controls)) for canary in canaries]
 
 
 def highest_by_chance(canaries: int, controls: int) -> float:
-    """The highest exposure among so many canaries that one expects where nothing is remembered: every rank is as likely.
+    """The highest exposure among so many canaries that one expects where nothing is remembered: every rank is as
+    likely.
 
     The mean of log2(controls + 1) - log2(lowest rank), exactly.
     """

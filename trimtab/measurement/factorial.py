@@ -16,10 +16,11 @@ from trimtab.measurement.statistics import t_quantile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factorial:
-    """Effects in the mean item score: `first` and `second` of one factor alone and `both` of the two, against neither.
+    """Effects in the mean item score: `first` and `second` of one factor alone and `both` of the two, against
+    neither.
 
-    `interaction` = both − first − second + neither: what the two give beyond the sum of theirs. `groups` is the number of
-    groups of questions that the intervals were worked out by, None where no group repeats.
+    `interaction` = both − first − second + neither: what the two give beyond the sum of theirs. `groups` is the
+    number of groups of questions that the intervals were worked out by, None where no group repeats.
     """
 
     first: Estimate
@@ -32,7 +33,8 @@ class Factorial:
 def factorial(
     neither: Sequence[Answer], first: Sequence[Answer], second: Sequence[Answer], both: Sequence[Answer]
 ) -> Factorial | None:
-    """The effects over the items that all four answered, with 95% t intervals of the mean contrast, by group where groups repeat.
+    """The effects over the items that all four answered, with 95% t intervals of the mean contrast, by group where
+    groups repeat.
 
     By group as in comparisons: leave-one-group-out errors (CR3) with t of `degrees_of_freedom`.
     Several seeds of an item count as their mean. None for fewer than two items or groups, which have no spread.

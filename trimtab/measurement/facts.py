@@ -1,7 +1,8 @@
-"""A text read into what it states: numbers with units, ordinals, dates, times of day, names, and the words between them.
+"""A text read into what it states: numbers with units, ordinals, dates, times of day, names, and the words between
+them.
 
-Digits and dates in digits are read in any language; numbers, months and weekdays in words, and units, in English only.
-Everything is linear in the length of the text, and no text raises.
+Digits and dates in digits are read in any language; numbers, months and weekdays in words, and units, in English
+only. Everything is linear in the length of the text, and no text raises.
 """
 
 from __future__ import annotations
@@ -169,7 +170,8 @@ class _Reader:
         return value
 
     def _spelled(self, one: Lexeme) -> bool:
-        """A number in words: cardinals up to millions, ordinals up to 99th, "and a half", "half past two", "half an hour"."""
+        """A number in words: cardinals up to millions, ordinals up to 99th, "and a half", "half past two", "half an
+        hour"."""
         if one.low in ("half", "quarter") and self._parts(one.low):
             return True
         if one.low in ORDINALS:

@@ -115,7 +115,8 @@ def _figures(scores: Scores, task: Task) -> list[MacroF1] | None:
 
 
 def set_figure(scores: Scores, task: Task) -> _Sum | None:
-    """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a mean over items."""
+    """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a
+    mean over items."""
     figures = _figures(scores, task)
     if figures is None:
         return None
@@ -163,8 +164,8 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
 def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate:
     """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it.
 
-    The interval reaches over that of the plain score, too: where the arm is highest because it is the best, nothing has to be corrected,
-    and the measured scores hardly tell which of the two it is.
+    The interval reaches over that of the plain score, too: where the arm is highest because it is the best, nothing
+    has to be corrected, and the measured scores hardly tell which of the two it is.
     """
     scores = [_scores(own, task) for own in answers]
     figures, items, groups = [set_figure(own, task) for own in scores], len(scores[0].items), scores[0].clusters
@@ -180,11 +181,14 @@ def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate
 
 
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
-    """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric counts classes.
+    """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric
+    counts classes.
 
-    Under a mix of slices the number is the effective one, rounded down. Of the labels that the task states one may have no test question.
+    Under a mix of slices the number is the effective one, rounded down. Of the labels that the task states one may
+    have no test question.
 
-    Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows how sure its part is.
+    Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows
+    how sure its part is.
     """
     if task.metric != "macro_f1":
         return None
@@ -268,7 +272,8 @@ def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
 
 
 def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> float:
-    """Share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16 rounds otherwise."""
+    """Share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16 rounds
+    otherwise."""
     given = {answer.item_id: answer.answer for answer in together}
     return float(np.mean([one.text == given[one.id] for one in alone if one.id in given]))
 
@@ -291,14 +296,16 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
 
 
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
-    """The metrics that do not decide, a classifier's calibration, and how well retrieval found the document that the data names.
+    """The metrics that do not decide, a classifier's calibration, and how well retrieval found the document that the
+    data names.
 
-    `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration, `ece_by_chance` what
-    calibrated probabilities would show on as many answers, `ece_debiased` the error less what chance adds to it.
+    `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration,
+    `ece_by_chance` what calibrated probabilities would show on as many answers, `ece_debiased` the error less what
+    chance adds to it.
 
-    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong.
-    Under token_f1 also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts `answer_words`: the
-    mean number of words of an answer that does not abstain.
+    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong. Under token_f1
+    also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts
+    `answer_words`: the mean number of words of an answer that does not abstain.
     """
     figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
     lengths = [len(answer.answer.split()) for answer in answers if not answer.abstained]

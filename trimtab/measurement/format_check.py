@@ -15,10 +15,11 @@ from trimtab.base.sanitize import one_line
 
 
 def linear_pattern(pattern: str, *, whole: bool) -> Callable[[str], bool]:
-    """Whether a text matches `pattern` (`whole`: from end to end), in time linear in the text whatever the pattern is.
+    """Whether a text matches `pattern` (`whole`: from end to end), in time linear in the text whatever the pattern
+    is.
 
-    The engine is that of Rust, which pydantic brings; it has no look-around and no back-references. Python must read the pattern too,
-    and as it is meant there. Raises ValueError saying what is not supported.
+    The engine is that of Rust, which pydantic brings; it has no look-around and no back-references. Python must read
+    the pattern too, and as it is meant there. Raises ValueError saying what is not supported.
     """
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
@@ -40,7 +41,8 @@ def linear_pattern(pattern: str, *, whole: bool) -> Callable[[str], bool]:
 
 
 def format_checker(format: str, folder: Path) -> Callable[[str], bool]:
-    """A check of an answer against a JSON schema file (a path that ends in .json) or a regular expression it must match whole.
+    """A check of an answer against a JSON schema file (a path that ends in .json) or a regular expression it must
+    match whole.
 
     No format fits every answer. Raises InputError for a schema or an expression that cannot be used; a schema never
     fetches another one from the network.
@@ -95,7 +97,8 @@ def _schema_checker(path: Path) -> Callable[[str], bool]:
 
 
 def _patterns(schema: Any) -> Iterator[str]:
-    """Every pattern of a schema; raises ValueError for patterns of names, which the library looks for without a limit of time."""
+    """Every pattern of a schema; raises ValueError for patterns of names, which the library looks for without a
+    limit of time."""
     left = [schema]
     while left:
         part = left.pop()

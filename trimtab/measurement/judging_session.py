@@ -54,7 +54,8 @@ class Judgements(Protocol):
 
 
 class Judging:
-    """Goes through what is pending; `correct` keeps right answers, where these are taken. It ends with the last answer, or where somebody stops."""
+    """Goes through what is pending; `correct` keeps right answers, where these are taken. It ends with the last
+    answer, or where somebody stops."""
 
     def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._session, self._correct = session, correct
@@ -67,7 +68,8 @@ class Judging:
         return None if self._stopped or self.place >= self.count else self._session.pending[self.place]
 
     def take(self, said: str, correction: str = "") -> None:
-        """Keep what is said of the present answer and go on; what is no choice, and a right answer that is empty, changes nothing."""
+        """Keep what is said of the present answer and go on; what is no choice, and a right answer that is empty,
+        changes nothing."""
         asked = self.asked
         if asked is None or said not in {choice.value for choice in self.choices}:
             return

@@ -12,7 +12,8 @@ from trimtab.base.errors import InputError
 from trimtab.measurement.statistics import LEVEL
 
 MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th percentile
-PASSES = 3  # in which questions are timed where a limit is stated, the arms in turn: timings that follow one another are alike
+# in which questions are timed where a limit is stated, the arms in turn: timings that follow one another are alike
+PASSES = 3
 MORE_PASSES = 3  # at most, where the timings of an arm resemble the ones before them
 TAIL = 0.95  # the percentile that a latency limit is about
 
@@ -26,16 +27,19 @@ def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
 
 
 def latencies_needed(arms: int) -> int:
-    """Timings of each of so many arms, the least of which the largest bounds the 95th percentile: 72, 80, 90, 99 for 2, 3, 5, 8."""
+    """Timings of each of so many arms, the least of which the largest bounds the 95th percentile: 72, 80, 90, 99 for
+    2, 3, 5, 8."""
     return max(MIN_LATENCIES, math.ceil(math.log(LEVEL / max(1, arms)) / math.log(TAIL)))
 
 
 def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
-    """Upper bound of the 95th percentile in milliseconds, for any distribution; None where there are too few answers.
+    """Upper bound of the 95th percentile in milliseconds, for any distribution; None where there are too few
+    answers.
 
-    `seconds` in the order in which they were timed: where each is like the one before it, they count as fewer (`independent_timings`).
-    One-sided at .05 / arms (Bonferroni), since any of the `arms` that are held against the limit may be the one that is chosen. The order
-    statistic r with P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
+    `seconds` in the order in which they were timed: where each is like the one before it, they count as fewer
+    (`independent_timings`). One-sided at .05 / arms (Bonferroni), since any of the `arms` that are held against the
+    limit may be the one that is chosen. The order statistic r with P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn
+    and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
     """
     if not seconds:
         return None
@@ -45,10 +49,12 @@ def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
 
 
 def independent_timings(seconds: Sequence[float]) -> int:
-    """Effective number of timings: how many independent ones bound the 95th percentile as well as these correlated ones.
+    """Effective number of timings: how many independent ones bound the 95th percentile as well as these correlated
+    ones.
 
-    n ln P(X2 < u | X1 < u) / ln P(X < u), u the 95th percentile of a Gaussian series whose neighbours are as correlated as the ranks show,
-    and one standard error (1 / sqrt(n)) more; all n where the ranks show no more than one standard error. About 2/3 of n at .6.
+    n ln P(X2 < u | X1 < u) / ln P(X < u), u the 95th percentile of a Gaussian series whose neighbours are as
+    correlated as the ranks show, and one standard error (1 / sqrt(n)) more; all n where the ranks show no more than
+    one standard error. About 2/3 of n at .6.
     """
     n, ranks = len(seconds), stats.rankdata(seconds)
     z = stats.norm.ppf((ranks - 0.5) / n)

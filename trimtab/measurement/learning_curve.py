@@ -20,10 +20,11 @@ RUN_SD = 0.03  # assumed standard deviation of a score from one training run to 
 def gain_of_more(rows: Sequence[int], scores: Sequence[ArrayLike], more: int, groups: ItemGroups) -> Estimate:
     """What `more` labelled rows beyond the last number would add to the mean score, with its 95% interval.
 
-    `scores[k]` are those of the same questions after training on `rows[k]` rows, each in one run. The score follows a power law,
-    top - b * rows^-c (Hestness et al. 2017, arXiv 1712.00409). Few points do not tell c, so the gain is averaged over the exponents,
-    each with the likelihood of its least-squares fit, and their spread is in the interval beside the error from question to question
-    (by group where groups repeat) and from run to run (RUN_SD). It holds for the mean over runs, not for the next run.
+    `scores[k]` are those of the same questions after training on `rows[k]` rows, each in one run. The score follows
+    a power law, top - b * rows^-c (Hestness et al. 2017, arXiv 1712.00409). Few points do not tell c, so the gain is
+    averaged over the exponents, each with the likelihood of its least-squares fit, and their spread is in the
+    interval beside the error from question to question (by group where groups repeat) and from run to run (RUN_SD).
+    It holds for the mean over runs, not for the next run.
     """
     table_KN = np.array([np.asarray(one, dtype=float) for one in scores])
     codes, count = group_codes(groups), table_KN.shape[1]

@@ -29,8 +29,9 @@ _CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
 def squad_normalised(text: str) -> str:
     """Text as SQuAD compares it: lower case, without punctuation, articles and extra whitespace.
 
-    Departs from SQuAD in three ways: every Unicode punctuation mark counts, after NFKC; a decimal point stays, so that 1.5
-    is not 15; and a text of nothing but punctuation or articles keeps them, so that the answer "A" is not the empty answer.
+    Departs from SQuAD in three ways: every Unicode punctuation mark counts, after NFKC; a decimal point stays, so
+    that 1.5 is not 15; and a text of nothing but punctuation or articles keeps them, so that the answer "A" is not
+    the empty answer.
     """
     folded = unicodedata.normalize("NFKC", text).lower()
     points = {match.start() for match in _DECIMAL_POINT.finditer(folded)}
@@ -51,10 +52,10 @@ def fold_label(label: str) -> str:
 def score_one(metric: str, answer: str, references: Sequence[str], question: str = "") -> float:
     """Score of one answer in 0..1, the best over the references.
 
-    contains is 1 or 0 by the rule of `contains`, which is the one to look at `question`; token_f1 and exact_match as in SQuAD
-    (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without stemming; chrf is sacrebleu's sentence chrF2
-    divided by 100; accuracy and macro_f1 are right or wrong per item.
-    Raises InputError for a metric that is not one of these.
+    contains is 1 or 0 by the rule of `contains`, which is the one to look at `question`; token_f1 and exact_match as
+    in SQuAD (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without stemming; chrf is
+    sacrebleu's sentence chrF2 divided by 100; accuracy and macro_f1 are right or wrong per item. Raises InputError
+    for a metric that is not one of these.
     """
     if metric == "contains":
         return float(any(contains(answer, reference, question) for reference in references))
@@ -64,7 +65,8 @@ def score_one(metric: str, answer: str, references: Sequence[str], question: str
 
 
 def score_answer(metric: str, answer: str, references: Sequence[str], question: str, unknown: str) -> float:
-    """Score of a short answer that may abstain: 1 for abstaining where that is due, 0 where it is not or something else is said."""
+    """Score of a short answer that may abstain: 1 for abstaining where that is due, 0 where it is not or something
+    else is said."""
     due = any(has_abstained(reference, unknown) for reference in references)
     abstained = has_abstained(answer, unknown)
     if due or abstained:
@@ -73,7 +75,8 @@ def score_answer(metric: str, answer: str, references: Sequence[str], question: 
 
 
 def is_undecided(answer: str, references: Sequence[str], question: str, unknown: str) -> bool:
-    """Whether `contains` cannot tell if a short answer is right: no reference is met, and of one it is unsure. It scores 0."""
+    """Whether `contains` cannot tell if a short answer is right: no reference is met, and of one it is unsure. It
+    scores 0."""
     if has_abstained(answer, unknown) or any(has_abstained(reference, unknown) for reference in references):
         return False
     found = {match(answer, reference, question) for reference in references}
@@ -150,7 +153,8 @@ def aggregate(
 def label_codes(
     answers: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each item's class and the class that was answered, as numbers from 0; an answer that is no class has the number after the last."""
+    """Each item's class and the class that was answered, as numbers from 0; an answer that is no class has the
+    number after the last."""
     names: dict[str, int] = {}
     true_N = np.array([names.setdefault(fold_label(item[0]), len(names)) for item in references], dtype=np.int64)
     return true_N, np.array([names.get(fold_label(answer), len(names)) for answer in answers], dtype=np.int64)
@@ -212,14 +216,16 @@ def macro_f1_statistic(
 ) -> MacroF1:
     """Macro-F1 as a function of item indices, for resampling.
 
-    The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score` with
-    `labels` set to those, and `sample_weight` to `weights_N`): an answer that is no class costs its item, but does not add a class.
+    The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score`
+    with `labels` set to those, and `sample_weight` to `weights_N`): an answer that is no class costs its item, but
+    does not add a class.
     """
     return MacroF1(*label_codes(answers, references), weights_N)
 
 
 def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
-    """Precision, recall and F1 of every class among the references, the most frequent first (scikit-learn's figures)."""
+    """Precision, recall and F1 of every class among the references, the most frequent first (scikit-learn's
+    figures)."""
     if not answers:
         return ()
     from sklearn.metrics import precision_recall_fscore_support  # here: scikit-learn takes a second to import
@@ -238,7 +244,8 @@ def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
 
 
 def selective_accuracy(probabilities: Sequence[float], right: Sequence[bool]) -> dict[float, float]:
-    """Accuracy on the surest half, 70%, 80%, 90% and all of the answers: what is gained where unsure ones go to a person.
+    """Accuracy on the surest half, 70%, 80%, 90% and all of the answers: what is gained where unsure ones go to a
+    person.
 
     El-Yaniv & Wiener 2010, the risk-coverage curve; equal probabilities keep the order given. Empty for no items.
     """

@@ -1,4 +1,5 @@
-"""The mix of slices in traffic: what each test question weighs so that the slices have their shares of the whole (post-stratification)."""
+"""The mix of slices in traffic: what each test question weighs so that the slices have their shares of the whole
+(post-stratification)."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ from trimtab.measurement.resampling import Array
 
 
 def mix_weights(slices: Sequence[str | None], mix: Mapping[str, float]) -> Array | None:
-    """The weight of each item: its slice's share in traffic / its slice's share of the items, 1 on average (Holt and Smith 1979).
+    """The weight of each item: its slice's share in traffic / its slice's share of the items, 1 on average (Holt and
+    Smith 1979).
 
-    Slices that no item is of take no part. None without a mix, and where all items weigh the same. Raises InputError for an item of a
-    slice that the mix does not name.
+    Slices that no item is of take no part. None without a mix, and where all items weigh the same. Raises InputError
+    for an item of a slice that the mix does not name.
     """
     if not mix:
         return None

@@ -109,10 +109,11 @@ def shifted(number: str, power: int) -> str:
 
 
 def numbers_in(digits: str) -> list[str]:
-    """What a run of digits and marks says, as canonical numbers: `1,350` is 1350, `1.5` and `1,5` are 1.5, `7,8,9` are three.
+    """What a run of digits and marks says, as canonical numbers: `1,350` is 1350, `1.5` and `1,5` are 1.5, `7,8,9`
+    are three.
 
-    Where English and continental writing differ, English is meant: `1.500` is 1.5. A number that begins with a zero and has no
-    point keeps it (`0800`). Empty for what is no number, such as `1.2.3`.
+    Where English and continental writing differ, English is meant: `1.500` is 1.5. A number that begins with a zero
+    and has no point keeps it (`0800`). Empty for what is no number, such as `1.2.3`.
     """
     if digits.isdigit():
         return [digits]

@@ -31,8 +31,8 @@ PowerSource = Literal["assumed", "dev answers", "test answers"]
 class Variation:
     """How the difference of two arms varies from question to question, and where that is known from.
 
-    `discordance`: its mean square. `effect`: by how many times questions of one group, which differ alike, raise the variance
-    of a mean over questions (the design effect, Kish 1965).
+    `discordance`: its mean square. `effect`: by how many times questions of one group, which differ alike, raise the
+    variance of a mean over questions (the design effect, Kish 1965).
     """
 
     discordance: float
@@ -41,7 +41,8 @@ class Variation:
 
 
 def assumed(groups: ItemGroups | None = None) -> Variation:
-    """What is taken for likely before there are answers: effect = 1 + (m - 1) rho, m the size of the group of a question on average."""
+    """What is taken for likely before there are answers: effect = 1 + (m - 1) rho, m the size of the group of a
+    question on average."""
     codes = None if groups is None else group_codes(groups)
     sizes = np.ones(1) if codes is None else np.bincount(codes)
     effect = 1 + (float(sizes @ sizes) / float(sizes.sum()) - 1) * GUESSED_CORRELATION
@@ -49,7 +50,8 @@ def assumed(groups: ItemGroups | None = None) -> Variation:
 
 
 def observed(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -> Variation:
-    """That of the two arms that are hardest to tell apart by number of questions; `scores`: each arm's, of the same items.
+    """That of the two arms that are hardest to tell apart by number of questions; `scores`: each arm's, of the same
+    items.
 
     Without two arms, or with questions of a single group, what is assumed.
     """
@@ -73,9 +75,11 @@ def discordance(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
-    """Items that show `difference` with 80% power, two-sided at .03 / comparisons (Miettinen 1968, for McNemar's test).
+    """Items that show `difference` with 80% power, two-sided at .03 / comparisons (Miettinen 1968, for McNemar's
+    test).
 
-    n = (z(1 - .03/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised to it.
+    n = (z(1 - .03/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised
+    to it.
     """
     delta = abs(difference)
     if not 0 < delta <= 1:
@@ -94,8 +98,8 @@ def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
 def smallest_difference(n: float, variation: Variation, comparisons: int, groups: ItemGroups | None = None) -> float:
     """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
 
-    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with `degrees_of_freedom`, and fewer
-    groups than `groups_needed` show nothing.
+    `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with
+    `degrees_of_freedom`, and fewer groups than `groups_needed` show nothing.
     """
     codes, degrees = None if groups is None else group_codes(groups), math.inf
     if codes is not None:

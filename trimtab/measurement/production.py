@@ -1,14 +1,16 @@
-"""The quality of an arm in use from labels of a few of its answers: by these alone, and with the arm's own confidence in all of them.
+"""The quality of an arm in use from labels of a few of its answers: by these alone, and with the arm's own
+confidence in all of them.
 
-Answers are drawn in the order of uᵢ/sᵢ, with uᵢ a uniform number made of the answer's id and sᵢ its size: 1 for a random draw, greater
-where the arm is unsure for active sampling. The first of them that are not labelled gives the threshold τ, and min(1, τ·sᵢ) is the
-probability with which an answer was drawn (priority sampling; Duffield, Lund & Thorup 2007): whoever stops early, or goes on another day,
-leaves estimates unbiased. From these probabilities π the share of right answers y is
+Answers are drawn in the order of uᵢ/sᵢ, with uᵢ a uniform number made of the answer's id and sᵢ its size: 1 for a
+random draw, greater where the arm is unsure for active sampling. The first of them that are not labelled gives the
+threshold τ, and min(1, τ·sᵢ) is the probability with which an answer was drawn (priority sampling; Duffield, Lund &
+Thorup 2007): whoever stops early, or goes on another day, leaves estimates unbiased. From these probabilities π the
+share of right answers y is
 
     θ = mean(λ·f) + mean over the drawn, weighted by 1/π, of (y - λ·f)
 
-(PPI++: Angelopoulos, Duchi & Zrnic 2023; with active sampling: Zrnic & Candès 2024), f being the arm's probability that its answer is
-right, with the λ that leaves the least variance; λ = 0 is the plain estimate.
+(PPI++: Angelopoulos, Duchi & Zrnic 2023; with active sampling: Zrnic & Candès 2024), f being the arm's probability
+that its answer is right, with the λ that leaves the least variance; λ = 0 is the plain estimate.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductionQuality:
-    """The share of right answers. `plain`: by the labels alone; `powered`: with the arm's confidence, None where it gives none.
+    """The share of right answers. `plain`: by the labels alone; `powered`: with the arm's confidence, None where it
+    gives none.
 
-    `confidence_weight`: λ, how much the confidence says of what people say; `labels_saved`: so many more labels the plain estimate
-    would have needed for the same interval.
+    `confidence_weight`: λ, how much the confidence says of what people say; `labels_saved`: so many more labels the
+    plain estimate would have needed for the same interval.
     """
 
     answers: int
@@ -53,7 +56,8 @@ def uniform(name: str) -> float:
 
 
 def sizes_by_uncertainty(probabilities: Sequence[float | None]) -> Numbers:
-    """For active sampling: the standard deviation of being right by the arm's own probability; as unsure where it gives none."""
+    """For active sampling: the standard deviation of being right by the arm's own probability; as unsure where it
+    gives none."""
     sure_N = np.array([0.5 if one is None else one for one in probabilities])
     size_N: Numbers = np.maximum(np.sqrt(sure_N * (1 - sure_N)), LEAST_SIZE)
     return size_N
@@ -72,8 +76,9 @@ def production_quality(
 ) -> ProductionQuality | None:
     """The share of right answers of N, from those that were drawn and labelled; None for fewer than FEWEST labels.
 
-    `right_N`: what people say, from 0 to 1, nan where they said nothing or cannot tell; `confidence_N`: the arm's probabilities, nan where
-    it gives none; `inclusion_N`: nan for what was not drawn; `weight_N`: how many requests each answer stands for.
+    `right_N`: what people say, from 0 to 1, nan where they said nothing or cannot tell; `confidence_N`: the arm's
+    probabilities, nan where it gives none; `inclusion_N`: nan for what was not drawn; `weight_N`: how many requests
+    each answer stands for.
     """
     drawn_N = ~np.isnan(inclusion_N)
     told_N = drawn_N & ~np.isnan(right_N)
@@ -117,7 +122,8 @@ class _Part:
 def _variance(influence_N: Numbers, labelled: _Part) -> float:
     """Of a mean with these influences.
 
-    One more deviation of a whole point to each side is counted, as in an audit: fifty right answers do not show that none is wrong.
+    One more deviation of a whole point to each side is counted, as in an audit: fifty right answers do not show that
+    none is wrong.
     """
     count, effective = len(influence_N), labelled.effective
     more = 2 * (count / effective) ** 2

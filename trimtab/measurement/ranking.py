@@ -1,4 +1,5 @@
-"""How well retrieval ranks: recall@k, mean reciprocal rank, nDCG, and which hit holds what the data calls the right passage."""
+"""How well retrieval ranks: recall@k, mean reciprocal rank, nDCG, and which hit holds what the data calls the right
+passage."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def recall_at_k(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection
 
 
 def mrr(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection[str]]) -> float:
-    """Mean of 1 / rank of the first relevant name, 0 where there is none; questions with no relevant name are left out."""
+    """Mean of 1 / rank of the first relevant name, 0 where there is none; questions with no relevant name are left
+    out."""
     values = [
         next((1 / rank for rank, name in enumerate(ranking, 1) if name in names), 0.0)
         for ranking, names in zip(rankings, relevant, strict=True)

@@ -1,7 +1,8 @@
-"""Studies of any size made from one study's own answers, items or whole groups drawn with replacement (bootstrap), and their tests.
+"""Studies of any size made from one study's own answers, items or whole groups drawn with replacement (bootstrap),
+and their tests.
 
-The tests are those of `figures` where these are quick. For macro-F1, scores corrected by an audit, and sign flips, whose bootstrap would
-be drawn anew for every replicate, they are the normal or t approximations that those tend to.
+The tests are those of `figures` where these are quick. For macro-F1, scores corrected by an audit, and sign flips,
+whose bootstrap would be drawn anew for every replicate, they are the normal or t approximations that those tend to.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class StudyScores:
     def drawn(self, size: int, draw: int, assumed: Assumed | None = None) -> Replicate:
         """The `draw`-th study of about `size` items; a larger one of the same number begins with the same items.
 
-        `assumed`: items are drawn so that this is the arm's true score, those on which it does well more often (exponential tilting).
-        Under `data.mix` items are drawn as traffic has them, and so many that these are as sure as `size` weighted ones (`efficiency`).
+        `assumed`: items are drawn so that this is the arm's true score, those on which it does well more often
+        (exponential tilting). Under `data.mix` items are drawn as traffic has them, and so many that these are as
+        sure as `size` weighted ones (`efficiency`).
         """
         count = max(1, round(size * self.efficiency * len(self._sizes_U) / self.items))
         chance = np.random.default_rng((0, draw)).random(count)
@@ -138,7 +140,8 @@ class StudyScores:
 
 
 class Replicate:
-    """One drawn study: every arm's figure, and the tests that the decision makes. `chosen`: the items, by place; `codes`: their groups."""
+    """One drawn study: every arm's figure, and the tests that the decision makes. `chosen`: the items, by place;
+    `codes`: their groups."""
 
     def __init__(self, study: StudyScores, items: Indices, codes: Indices | None) -> None:
         self._study, self.chosen, self.codes = study, items, codes
@@ -189,7 +192,8 @@ class Replicate:
         return raised(p, gap + margin, runs)
 
     def difference(self, arm: str, other: str) -> Difference:
-        """The arm minus the other one, and the two-sided p of "no difference"; without an interval, which decides nothing."""
+        """The arm minus the other one, and the two-sided p of "no difference"; without an interval, which decides
+        nothing."""
         (one_N, one_runs), (other_N, other_runs) = self._arm(arm), self._arm(other)
         gaps_N, runs = one_N - other_N, of_both(one_runs, other_runs)
         gap = float(gaps_N.mean())

@@ -35,7 +35,8 @@ def bca_mean(x: Array, seed: int) -> tuple[float, float]:
 
 
 def bias_and_acceleration(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
-    """The two constants of BCa from the draws and from the values with one unit left out (Efron 1987, sections 3, 6)."""
+    """The two constants of BCa from the draws and from the values with one unit left out (Efron 1987, sections 3,
+    6)."""
     below = np.count_nonzero(boots < value - 1e-12) + 0.5 * np.count_nonzero(np.abs(boots - value) <= 1e-12)
     bias = float(stats.norm.ppf(min(max(below, 0.5), len(boots) - 0.5) / len(boots)))
     influence = left_out.mean() - left_out

@@ -1,4 +1,5 @@
-"""What an answer earns where a model learns from rewards: parts in 0..1, each by a rule that can be read here, and their weighted sum."""
+"""What an answer earns where a model learns from rewards: parts in 0..1, each by a rule that can be read here, and
+their weighted sum."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _LONG = 60  # digits from which on numbers are compared as they are written
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One answer to be rewarded, to a row of the data. `finished`: it ended by itself; `hits`: the passages that were shown with the question."""
+    """One answer to be rewarded, to a row of the data. `finished`: it ended by itself; `hits`: the passages that
+    were shown with the question."""
 
     example: Example
     text: str
@@ -83,7 +85,8 @@ class WeightedReward:
     parts: Mapping[str, RewardPart]
 
     def __call__(self, items: Sequence[Answered]) -> list[Rewarded]:
-        """Reward the answers; raises InputError where a program or function of the user gives anything but numbers from 0 to 1."""
+        """Reward the answers; raises InputError where a program or function of the user gives anything but numbers
+        from 0 to 1."""
         values = [part(items) for part in self.parts.values()]
         rows = [dict(zip(self.parts, row, strict=True)) for _, *row in zip(items, *values, strict=True)]
         return [
@@ -101,12 +104,14 @@ def reward_of(
     program: Scorer | None = None,
     model: RewardPart | None = None,
 ) -> Reward:
-    """The reward that a task file's table `[reward]` describes, for answers to these rows; the task's own metric without one.
+    """The reward that a task file's table `[reward]` describes, for answers to these rows; the task's own metric
+    without one.
 
-    `scorer` is that of the metric `scorer`. `program` is the running program of the table, or a function
-    `(input, reference, answer) -> 0..1` in its place: with a table that names no program it weighs 1, without a table it is the
-    whole reward. `model` scores answers by the trained reward model of the table, as logits. The caller asks for consent first
-    where a program or tests are run. Raises InputError, in one line, for a part that has nothing to look at in these rows.
+    `scorer` is that of the metric `scorer`. `program` is the running program of the table, or a function `(input,
+    reference, answer) -> 0..1` in its place: with a table that names no program it weighs 1, without a table it is
+    the whole reward. `model` scores answers by the trained reward model of the table, as logits. The caller asks for
+    consent first where a program or tests are run. Raises InputError, in one line, for a part that has nothing to
+    look at in these rows.
     """
     weights = task.reward.weights
     if program is not None and "program" not in weights:
@@ -123,7 +128,8 @@ def _metric(given: _Given) -> RewardPart:
 
 
 def _apart(items: Sequence[Answered]) -> list[Example]:
-    """The row of each answer, with an id of its own for a program to answer by: several answers to a row are `id`, `id#2` …"""
+    """The row of each answer, with an id of its own for a program to answer by: several answers to a row are `id`,
+    `id#2` …"""
     seen: set[str] = set()
     rows = []
     for item in items:
@@ -137,7 +143,8 @@ def _apart(items: Sequence[Answered]) -> list[Example]:
 
 
 def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
-    """exact_match and token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references; abstaining as in `evaluate`."""
+    """exact_match and token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references; abstaining as
+    in `evaluate`."""
 
     def part(given: _Given) -> RewardPart:
         return lambda items: [score_text(item.example, item.text, given.task, metric) for item in items]
@@ -146,7 +153,8 @@ def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
 
 
 def _number(given: _Given) -> RewardPart:
-    """1 where the answer's last number is the last one of a reference, else 0; of a row whose references hold none, the exact match.
+    """1 where the answer's last number is the last one of a reference, else 0; of a row whose references hold none,
+    the exact match.
 
     The answer form of GSM8K (Cobbe et al. 2021): what is written before the result is free.
     """
@@ -163,9 +171,11 @@ def _number(given: _Given) -> RewardPart:
 
 
 def last_number(text: str) -> str | Fraction | None:
-    """The last number of a text, in digits, with its sign, as `numerals` reads it; `3/4` is a fraction. None where there is none.
+    """The last number of a text, in digits, with its sign, as `numerals` reads it; `3/4` is a fraction. None where
+    there is none.
 
-    A sign counts where no letter, digit or bracket stands before it (`17-5` ends in 5). A percentage is the number before its sign.
+    A sign counts where no letter, digit or bracket stands before it (`17-5` ends in 5). A percentage is the number
+    before its sign.
     """
     text = text.replace("−", "-")
     last, value, before, over = None, "", None, ""
@@ -197,7 +207,8 @@ def _format(given: _Given) -> RewardPart:
 def _tests(given: _Given) -> RewardPart:
     """1 where the answer, which is code, passes the tests of its row, else 0: see `code_tests.passed`.
 
-    Of the first rows with tests one reference at least must pass and the empty answer fail: else the column holds no tests.
+    Of the first rows with tests one reference at least must pass and the empty answer fail: else the column holds no
+    tests.
     """
     rows = [example for example in given.examples if example.tests][:TRIED]
     if not rows:
@@ -217,10 +228,12 @@ def _tests(given: _Given) -> RewardPart:
 
 
 def _length(given: _Given) -> RewardPart:
-    """1 up to F tokens, then falling in a straight line to 0 at the limit M; 0 for an answer that did not end by itself.
+    """1 up to F tokens, then falling in a straight line to 0 at the limit M; 0 for an answer that did not end by
+    itself.
 
-    With L the longest reference, F = min(L + 8, (L + M) / 2): some room beyond what was seen, and always a slope. Where M is not
-    above L, every answer that ended earns 1. After the soft overlong punishment of DAPO (Yu et al. 2025, section 3.4), as a part in 0..1.
+    With L the longest reference, F = min(L + 8, (L + M) / 2): some room beyond what was seen, and always a slope.
+    Where M is not above L, every answer that ended earns 1. After the soft overlong punishment of DAPO (Yu et al.
+    2025, section 3.4), as a part in 0..1.
     """
     longest, limit = given.tokens.longest, given.tokens.limit
     free = min(longest + MARGIN, (longest + limit) / 2)
@@ -236,7 +249,8 @@ def _length(given: _Given) -> RewardPart:
 
 
 def _citation(given: _Given) -> RewardPart:
-    """1 where a passage that was shown supports the answer, by the rule with which `ask` cites (`support.supporting`), else 0.
+    """1 where a passage that was shown supports the answer, by the rule with which `ask` cites
+    (`support.supporting`), else 0.
 
     Abstaining says nothing that could be supported: it earns 1 where the row's reference abstains, and 0 elsewhere.
     """
@@ -261,7 +275,8 @@ def _program(given: _Given) -> RewardPart:
 
 
 def _model(given: _Given) -> RewardPart:
-    """The logistic of the trained reward model's score: the chance that an answer of score 0 would be judged worse (Bradley & Terry 1952)."""
+    """The logistic of the trained reward model's score: the chance that an answer of score 0 would be judged worse
+    (Bradley & Terry 1952)."""
     if given.model is None:
         raise InputError("the reward model is not loaded", "load it first", field="reward.model")
     score = given.model

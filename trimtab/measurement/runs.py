@@ -22,8 +22,8 @@ class RunError(NamedTuple):
 def run_error(figures: Sequence[float]) -> RunError:
     """From each run's figure; of a single run nothing is known, and what is said is about that run alone.
 
-    The items' error that it is added to holds the part of single answers that changes from run to run already, so that part
-    counts twice: a little on the safe side.
+    The items' error that it is added to holds the part of single answers that changes from run to run already, so
+    that part counts twice: a little on the safe side.
     """
     if len(figures) < 2:
         return RunError(0.0, math.inf)
@@ -59,6 +59,7 @@ def raised_curve(curve: Curve, value: float, runs: RunError) -> Curve:
 
 
 def _together(items: float, runs: RunError) -> tuple[float, float]:
-    """Standard error of items and runs, and its degrees of freedom (Satterthwaite 1946), those of the items not counted."""
+    """Standard error of items and runs, and its degrees of freedom (Satterthwaite 1946), those of the items not
+    counted."""
     variance = items**2 + runs.variance
     return math.sqrt(variance), variance**2 / (runs.variance**2 / runs.degrees)

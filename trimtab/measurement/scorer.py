@@ -1,4 +1,5 @@
-"""Scorers of the user's own: a program that is started once and speaks JSON lines, or a Python function; consent comes first."""
+"""Scorers of the user's own: a program that is started once and speaks JSON lines, or a Python function; consent
+comes first."""
 
 from __future__ import annotations
 
@@ -34,12 +35,13 @@ def check_score(value: object, whose: str) -> float:
 
 
 class ScorerProgram:
-    """A program that reads lines `{"id", "input", "reference", "answer"}` and writes lines `{"id", "score"}`, in any order.
+    """A program that reads lines `{"id", "input", "reference", "answer"}` and writes lines `{"id", "score"}`, in any
+    order.
 
     It runs in `folder`, without a shell, and stays up between calls of `score`, so it must flush every line (Python
-    programs are started unbuffered); after a fault the next call starts it anew. `reference` is text, or a list where several count. `seconds` limits each call.
-    `what` it is called in messages, and `field` the key of the task file that names it.
-    The caller asks for consent first: see `studies/consent.py`.
+    programs are started unbuffered); after a fault the next call starts it anew. `reference` is text, or a list
+    where several count. `seconds` limits each call. `what` it is called in messages, and `field` the key of the task
+    file that names it. The caller asks for consent first: see `studies/consent.py`.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class ScorerProgram:
     def score(self, rows: Sequence[ScorerRow]) -> dict[str, float]:
         """Scores by id, one for every row.
 
-        Raises InputError that names the program when it exits, writes anything else, answers an id that was not asked or
-        twice, gives a score outside 0..1, or takes longer than its limit; it is stopped then, and started anew by the next call.
+        Raises InputError that names the program when it exits, writes anything else, answers an id that was not
+        asked or twice, gives a score outside 0..1, or takes longer than its limit; it is stopped then, and started
+        anew by the next call.
         """
         if not self._open:
             raise InputError(f"{self._name} is not running", "use it in a with statement")

@@ -14,12 +14,14 @@ DRAWS = 1_000
 
 
 def corrected_for_picking(values_A: Array, draws_BA: Array, items: int) -> Estimate:
-    """The highest of the arms' figures, less what the highest of so many is too high on average, with a 95% interval.
+    """The highest of the arms' figures, less what the highest of so many is too high on average, with a 95%
+    interval.
 
-    `values_A`: each arm's figure; `draws_BA`: of bootstrap samples of the items, each the same for all arms. In each draw the error of the
-    arm that comes out highest is noted; over the draws their mean and quantiles are what is taken off. The arms' true figures are
-    taken to lie nearer to their mean than the measured ones, by the share of the spread that is chance (James and Stein 1961): of
-    equal arms all of it is, of a clear winner nothing, which then is not corrected.
+    `values_A`: each arm's figure; `draws_BA`: of bootstrap samples of the items, each the same for all arms. In each
+    draw the error of the arm that comes out highest is noted; over the draws their mean and quantiles are what is
+    taken off. The arms' true figures are taken to lie nearer to their mean than the measured ones, by the share of
+    the spread that is chance (James and Stein 1961): of equal arms all of it is, of a clear winner nothing, which
+    then is not corrected.
     """
     errors_BA, spread = draws_BA - values_A, float(values_A.var(ddof=1))
     apart_BA = errors_BA - errors_BA.mean(1, keepdims=True)

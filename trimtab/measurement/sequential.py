@@ -1,4 +1,5 @@
-"""Bounds that hold at every look: a monitor that looks after each batch raises a false alarm, ever, with probability at most δ."""
+"""Bounds that hold at every look: a monitor that looks after each batch raises a false alarm, ever, with probability
+at most δ."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ LEAST_SPREAD = 0.05  # of one label, so that a threshold near 0 or 1 does not ma
 
 
 def mixture_boundary(variance_sum: float, delta: float, rho_squared: float) -> float:
-    """Compute the bound that a sum of independent, centred errors stays below at all steps, with probability at least 1 - delta.
+    """Compute the bound that a sum of independent, centred errors stays below at all steps, with probability at
+    least 1 - delta.
 
-    The one-sided normal-mixture boundary √(2(νρ²+1)/ρ² · ln(1 + √(νρ²+1)/(2δ))) (Robbins 1970; Waudby-Smith et al. 2024, "Time-uniform
-    central limit theory and asymptotic confidence sequences"). Exact for Gaussian or sub-Gaussian errors with these variances, and in the
-    limit of many for others. `variance_sum`: ν, the sum of the variances so far; `rho_squared`: ρ², see `mixture_rho_squared`. For a
-    mean of t errors, divide by t.
+    The one-sided normal-mixture boundary √(2(νρ²+1)/ρ² · ln(1 + √(νρ²+1)/(2δ))) (Robbins 1970; Waudby-Smith et al.
+    2024, "Time-uniform central limit theory and asymptotic confidence sequences"). Exact for Gaussian or
+    sub-Gaussian errors with these variances, and in the limit of many for others. `variance_sum`: ν, the sum of the
+    variances so far; `rho_squared`: ρ², see `mixture_rho_squared`. For a mean of t errors, divide by t.
     """
     _require_share("delta", delta)
     if not rho_squared > 0 or not variance_sum >= 0:
@@ -26,7 +28,8 @@ def mixture_boundary(variance_sum: float, delta: float, rho_squared: float) -> f
 
 
 def mixture_rho_squared(variance_sum: float, delta: float) -> float:
-    """Compute the ρ² with the tightest `mixture_boundary` where the variances add up to `variance_sum`: (-2 ln 2δ + ln(1 - 2 ln 2δ))/ν."""
+    """Compute the ρ² with the tightest `mixture_boundary` where the variances add up to `variance_sum`: (-2 ln 2δ +
+    ln(1 - 2 ln 2δ))/ν."""
     _require_share("delta", delta)
     if not variance_sum > 0:
         raise ValueError("variance_sum must be above 0")
@@ -36,7 +39,8 @@ def mixture_rho_squared(variance_sum: float, delta: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskBatch:
-    """A batch of labelled answers: the share that is wrong, the variance of this estimate, and the effective number of labels."""
+    """A batch of labelled answers: the share that is wrong, the variance of this estimate, and the effective number
+    of labels."""
 
     risk: float
     variance: float
@@ -45,19 +49,22 @@ class RiskBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskBound:
-    """A lower bound of the true mean risk of the batches from number `since` to this one; `since` is the start with the highest bound."""
+    """A lower bound of the true mean risk of the batches from number `since` to this one; `since` is the start with
+    the highest bound."""
 
     low: float
     since: int
 
 
 def risk_bounds(batches: Sequence[RiskBatch], threshold: float, delta: float) -> list[RiskBound]:
-    """Compute lower bounds of the risk after every batch; one above `threshold` is an alarm, ever false with probability at most delta.
+    """Compute lower bounds of the risk after every batch; one above `threshold` is an alarm, ever false with
+    probability at most delta.
 
-    A mean over all batches is slow to follow a change, so one is begun at every batch, number s from 0 with its share
-    delta / ((s + 1)(s + 2)) of the probability; these shares add up to delta. Each mean has the bound R - `mixture_boundary` / t over its t
-    batches, with ρ² for `HORIZON` batches like the first at a risk of `threshold` (Podkopaev & Ramdas 2022, "Tracking the risk of a
-    deployed model", with the asymptotic bound). Raises ValueError for a threshold outside 0 to 1.
+    A mean over all batches is slow to follow a change, so one is begun at every batch, number s from 0 with its
+    share delta / ((s + 1)(s + 2)) of the probability; these shares add up to delta. Each mean has the bound R -
+    `mixture_boundary` / t over its t batches, with ρ² for `HORIZON` batches like the first at a risk of `threshold`
+    (Podkopaev & Ramdas 2022, "Tracking the risk of a deployed model", with the asymptotic bound). Raises ValueError
+    for a threshold outside 0 to 1.
     """
     if not 0 <= threshold <= 1:
         raise ValueError("threshold must lie between 0 and 1")

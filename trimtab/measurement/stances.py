@@ -1,7 +1,9 @@
-"""How a text stands to what it states: it gives it, denies it, tells it as former, or tells of what belongs to it; and bounds of numbers.
+"""How a text stands to what it states: it gives it, denies it, tells it as former, or tells of what belongs to it;
+and bounds of numbers.
 
-A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation denies all that it
-states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of the text.
+A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation
+denies all that it states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of
+the text.
 """
 
 from __future__ import annotations
@@ -111,16 +113,38 @@ _AFTER: Mapping[tuple[str, ...], Bound] = {
 }
 _AMOUNT_APART = frozenset((*_COMPARED["over"], *_COMPARED["under"]))
 _MORE = frozenset(("another", "further", "extra", "additional"))
+_UP: tuple[Bound, ...] = ("min", "over")
+_DOWN: tuple[Bound, ...] = ("max", "under")
 _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
     **dict.fromkeys(
         words(
-            "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest limit limited"
+            "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest"
         ),
         ("min", "max"),
     ),
+    **dict.fromkeys(words("limit limited threshold"), (*_UP, *_DOWN)),
     **dict.fromkeys(words("may can allowed permitted"), ("max",)),
-    **dict.fromkeys(words("must need needed required"), ("min",)),
+    **dict.fromkeys(words("must need needed required demand demands demanded"), ("min",)),
+    "deadline": ("under",),
 }
+_ASKING = frozenset(words("what which how when"))
+# Directly before one of these a question states a bound itself: "under what price", "more than how many".
+_STATES_BOUND: Mapping[tuple[str, ...], tuple[Bound, ...]] = {
+    **{said: _UP if bound in _UP else _DOWN for said, bound in _BEFORE.items() if bound in (*_UP, *_DOWN)},
+    **dict.fromkeys((("after",), ("from",), ("beyond",)), _UP),
+    **dict.fromkeys((("before",), ("until",), ("till",), ("within",)), _DOWN),
+}
+_LAST = frozenset(words("moment minute hour time day date"))  # "the last moment" is a deadline, "last year" is none
+_ENDS: Mapping[tuple[str, ...], Bound] = {
+    ("from",): "start",
+    ("until",): "stop",
+    ("till",): "stop",
+    ("up", "to"): "stop",
+}
+_STARTS = frozenset(words("start starts begin begins earliest"))
+_STOPS = frozenset(words("ends finish finishes latest"))
+_OPENS, _CLOSES = frozenset(words("open opens")), frozenset(words("close closes"))
+_SHUT = ("clos", "shut")  # what is told to be closed from one time to another opens at the second
 _ASKS_FORMER = frozenset(words("before previously formerly originally previous former old initially initial"))
 
 
@@ -130,9 +154,64 @@ def negates(tokens: Sequence[TextToken]) -> bool:
 
 
 def asked_bounds(question: Sequence[TextToken]) -> set[Bound]:
-    """The bounds that a question asks for: in answer to "how much may I spend" up to 75 euros are 75 euros."""
+    """The bounds that a question asks for, or states itself.
+
+    In answer to "how much may I spend" up to 75 euros are 75 euros, and in answer to "under what price" under 270
+    euros are 270 euros.
+    """
     said = {"may" if token.soft and token.kind == "date" else token.value for token in question}
-    return {bound for word in said for bound in _ASKS_BOUND.get(word, ())}
+    found = {bound for word in said for bound in _ASKS_BOUND.get(word, ())}
+    for place, token in enumerate(question):
+        if token.value in _ASKING and not token.fresh:
+            found.update(
+                next((_STATES_BOUND[one] for one in _words_before(question, place) if one in _STATES_BOUND), ())
+            )
+        elif token.value in _LAST and place and question[place - 1].value == "last":
+            found.add("under")
+    return found
+
+
+def asked_end(question: Sequence[TextToken], answer: Sequence[TextToken]) -> Bound:
+    """Which end of a range a question asks for, `start` or `stop`; empty where it does not say.
+
+    "From when" and "until when" say it, else verbs such as "start"; "open" and "close" do not where the answer tells
+    of closing.
+    """
+    stated = {
+        _ENDS[before]
+        for place, token in enumerate(question)
+        if token.value in _ASKING and not token.fresh
+        for before in _words_before(question, place)
+        if before in _ENDS
+    }
+    if not stated:
+        shut = any(token.value.startswith(_SHUT) for token in answer)
+        values = {token.value for token in question}
+        if values & (_STARTS if shut else _STARTS | _OPENS):
+            stated.add("start")
+        if values & (_STOPS if shut else _STOPS | _CLOSES) or _ends_as_verb(question):
+            stated.add("stop")
+    return stated.pop() if len(stated) == 1 else ""
+
+
+def _words_before(tokens: Sequence[TextToken], place: int) -> Iterator[tuple[str, ...]]:
+    """The last three, two and one words before a token, where no punctuation parts them."""
+    for length in (3, 2, 1):
+        before = tokens[place - length : place] if place >= length else ()
+        if before and not any(one.fresh for one in before[1:]):
+            yield tuple(one.value for one in before)
+
+
+def _ends_as_verb(question: Sequence[TextToken]) -> bool:
+    """Whether something is said to end, as in "when does it end"; "at the end of the year" tells of no such thing."""
+    return any(
+        token.value == "end"
+        and (place + 1 == len(question) or question[place + 1].value != "of")
+        and (
+            place == 0 or question[place - 1].value not in ("the", "at", "in", "each", "every", "year", "month", "week")
+        )
+        for place, token in enumerate(question)
+    )
 
 
 def asks_for_former(question: Sequence[TextToken]) -> bool:
@@ -141,7 +220,8 @@ def asks_for_former(question: Sequence[TextToken]) -> bool:
 
 
 def with_stances(tokens: list[TextToken]) -> list[TextToken]:
-    """The tokens with clause, stance and bound of each; words that only bound a number, or leave something out, are taken away."""
+    """The tokens with clause, stance and bound of each; words that only bound a number, or leave something out, are
+    taken away."""
     return _belonging(_of_clauses(_bounded(tokens)))
 
 
@@ -208,7 +288,8 @@ def _apart(tokens: Sequence[TextToken], place: int, token: TextToken) -> TextTok
 
 
 def _range(found: list[TextToken]) -> None:
-    """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", where nothing changes from one to the other."""
+    """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", where nothing changes from
+    one to the other."""
     last = found[-1]
     if len(found) < 2 or last.fresh:
         return
@@ -229,7 +310,8 @@ def _range(found: list[TextToken]) -> None:
 
 
 def _of_clauses(tokens: list[TextToken]) -> list[TextToken]:
-    """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give them."""
+    """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give
+    them."""
     found: list[TextToken] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
         denials = [said for place in range(len(clause)) if (said := _negation(clause, place)) is not None]

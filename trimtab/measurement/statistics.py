@@ -1,9 +1,10 @@
 """How sure a score or a difference of scores is: intervals and tests.
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
-items of one group are not independent and everything is computed by group. `reaching` and `behind` also take an array of group
-numbers from 0, for scores that are known to be in order. `weights` of the items (None: all count alike) make every mean a weighted one,
-and each item then counts as a group as large as its weight, unless it is said otherwise.
+items of one group are not independent and everything is computed by group. `reaching` and `behind` also take an
+array of group numbers from 0, for scores that are known to be in order. `weights` of the items (None: all count
+alike) make every mean a weighted one, and each item then counts as a group as large as its weight, unless it is said
+otherwise.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ def estimate(
 ) -> Estimate:
     """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
 
-    Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg 2015), and
-    widened to Gaffke's bounds, since a sample without a failure knows of none.
-    Groups that repeat and weights, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
-    error (CR3), with t of `degrees_of_freedom`. Fewer than 10 scores unlike the rest: Wilson,
-    which is wide enough for any scores in [0, 1]. A `statistic` of items that are not grouped knows their weights itself.
+    Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg
+    2015), and widened to Gaffke's bounds, since a sample without a failure knows of none. Groups that repeat and
+    weights, for either: Wilson at the effective number of items (Dean and Pagano 2015) by the leave-one-group-out
+    error (CR3), with t of `degrees_of_freedom`. Fewer than 10 scores unlike the rest: Wilson, which is wide enough
+    for any scores in [0, 1]. A `statistic` of items that are not grouped knows their weights itself.
     """
     x, codes = _checked(scores, groups)
     value = _mean(x, weights, statistic)
@@ -105,7 +106,8 @@ def p_reaches(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """One-sided p-value of "the true score is at most `target`": small where the target is reached (`reaching` at one target)."""
+    """One-sided p-value of "the true score is at most `target`": small where the target is reached (`reaching` at
+    one target)."""
     return reaching(scores, groups, weights=weights, statistic=statistic, seed=seed)(target)
 
 
@@ -119,9 +121,9 @@ def reaching(
 ) -> Curve:
     """The one-sided p-value of "the true score is at most the target", as a function of the target.
 
-    Right/wrong: exact binomial. Graded, and weighted: Gaffke's bound with 0 as the worst score, which on right/wrong scores is the exact
-    binomial. By group: t of the score statistic at the effective number of items. `statistic`: BCa limit
-    solved for its level.
+    Right/wrong: exact binomial. Graded, and weighted: Gaffke's bound with 0 as the worst score, which on right/wrong
+    scores is the exact binomial. By group: t of the score statistic at the effective number of items. `statistic`:
+    BCa limit solved for its level.
     """
     x, codes = _checked(scores, groups)
     if codes is not None:
@@ -174,11 +176,10 @@ def compare(
     """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
-    differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole groups, t interval
-    with the leave-one-group-out error (CR3); for a `statistic` by group, and weighted, the test is that t too. Fewer than 10 items (or
-    groups) that differ: Tango's interval at
-    the sums of gains and losses (at G* pairs), conservative.
-    Where test and interval disagree at the edge, the test decides.
+    differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole
+    groups, t interval with the leave-one-group-out error (CR3); for a `statistic` by group, and weighted, the test
+    is that t too. Fewer than 10 items (or groups) that differ: Tango's interval at the sums of gains and losses (at
+    G* pairs), conservative. Where test and interval disagree at the edge, the test decides.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
@@ -205,7 +206,8 @@ def p_noninferior(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be (`behind` at one margin)."""
+    """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be (`behind` at
+    one margin)."""
     return behind(a, b, groups, weights=weights, statistic=statistic, seed=seed)(margin)
 
 
@@ -218,11 +220,12 @@ def behind(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Curve:
-    """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a is not ahead by more".
+    """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a
+    is not ahead by more".
 
-    Right/wrong: Tango's (1998) score test at -margin. Graded: Gaffke's bound of the paired differences, -1 as the worst. By
-    group, and right/wrong weighted: t with the leave-one-group-out error; with fewer than 10 groups that differ Tango's test at the
-    sums of gains and losses, at G* pairs.
+    Right/wrong: Tango's (1998) score test at -margin. Graded: Gaffke's bound of the paired differences, -1 as the
+    worst. By group, and right/wrong weighted: t with the leave-one-group-out error; with fewer than 10 groups that
+    differ Tango's test at the sums of gains and losses, at G* pairs.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
@@ -240,7 +243,8 @@ def behind(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of any false finding in the family is held (Holm 1979), in the given order."""
+    """p-values adjusted so that the chance of any false finding in the family is held (Holm 1979), in the given
+    order."""
     adjusted, running = [0.0] * len(p), 0.0
     for done, place in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
         running = max(running, min(1.0, (len(p) - done) * p[place]))
@@ -249,7 +253,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def look_level(look: int) -> float:
-    """The level of the tests of the `look`-th study of the same questions: .05 * 6 / (pi^2 look^2), over all looks .05."""
+    """The level of the tests of the `look`-th study of the same questions: .05 * 6 / (pi^2 look^2), over all looks
+    .05."""
     return LEVEL * 6 / (math.pi * look) ** 2
 
 
@@ -305,7 +310,8 @@ def _few(x: Array) -> bool:
 
 
 def _graded_interval(x: Array, worst: float, best: float, seed: int) -> tuple[float, float]:
-    """BCa interval of a mean, widened to Gaffke's bounds for values from `worst` to `best`, by which claims are tested."""
+    """BCa interval of a mean, widened to Gaffke's bounds for values from `worst` to `best`, by which claims are
+    tested."""
     low, high = bca_mean(x, seed)
     if len(x) > MOST_WIDENED:
         return low, high
@@ -337,7 +343,8 @@ def _by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statis
 
 
 def _effective_items(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> float:
-    """Independent right/wrong items that would be as sure as these; the effective number of groups where too few differ."""
+    """Independent right/wrong items that would be as sure as these; the effective number of groups where too few
+    differ."""
     values, counts = np.unique(x, return_counts=True)
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
     if differing >= FEW:
@@ -404,7 +411,8 @@ def _statistic_floor(statistic: Statistic, n: int, weights: Array | None, seed: 
 
 
 def _p_all_alike(value: float, null: float, units: float) -> float:
-    """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a difference."""
+    """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a
+    difference."""
     if null >= 0:
         return float(null**units)
     return float(stats.norm.sf(tango(max(value, 0.0) * units, max(-value, 0.0) * units, units, null)))

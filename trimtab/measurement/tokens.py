@@ -1,4 +1,5 @@
-"""A text cut into lexemes (dates and clocks in digits, codes, runs of digits, words, signs), and the tokens that these become."""
+"""A text cut into lexemes (dates and clocks in digits, codes, runs of digits, words, signs), and the tokens that
+these become."""
 
 from __future__ import annotations
 
@@ -36,12 +37,12 @@ STOP = re.compile(r"[.!?;:\n\r\u2028\u2029…•]")
 class TextToken:
     """One thing that a text states; two are the same where kind, value, stance and bound are.
 
-    value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as minutes of the half
-    day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people"). `stance`: how the text stands to it
-    (stances.py); `related`: only something of it is told, as in "NAME's deputy"; `apart`: a number of how far two things are
-    apart. `bound`: what words say of a number: at least, more than, the first of a range. `clause`: the number of its clause.
-    `capital`, `start`: how it was written, at the start of a sentence or not. `mark`: the punctuation before it; `fresh`: there is
-    some, other than a hyphen.
+    value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as
+    minutes of the half day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people").
+    `stance`: how the text stands to it (stances.py); `related`: only something of it is told, as in "NAME's deputy";
+    `apart`: a number of how far two things are apart. `bound`: what words say of a number: at least, more than, the
+    first of a range. `clause`: the number of its clause. `capital`, `start`: how it was written, at the start of a
+    sentence or not. `mark`: the punctuation before it; `fresh`: there is some, other than a hyphen.
     """
 
     kind: TokenKind

@@ -1,11 +1,13 @@
-"""Compares two versions by what their users say, after any number of looks; a user counts once, however many answers it has judged.
+"""Compares two versions by what their users say, after any number of looks; a user counts once, however many answers
+it has judged.
 
-Users are divided at random, and the answers of one user resemble each other: users are the unit, not answers. Each user has a value from 0
-to 1, the share of its answers that were right. The difference of the means of n₁ and n₀ users has the variance s²(1/n₁ + 1/n₀); s² is the
-larger of the two sides' variances, each with one more user at 0 and one at 1, so that a few users who are all content do not look certain.
-With the information I = 1/variance the difference is off by mixture_boundary(I)/I at most at all looks together
-(`measurement/sequential.py`; Waudby-Smith et al. 2024). That holds in the limit of many users, so that nothing is said of fewer than
-LEAST_USERS on a side; `benchmarks/canary_simulation.py` measures how often it fails.
+Users are divided at random, and the answers of one user resemble each other: users are the unit, not answers. Each
+user has a value from 0 to 1, the share of its answers that were right. The difference of the means of n₁ and n₀
+users has the variance s²(1/n₁ + 1/n₀); s² is the larger of the two sides' variances, each with one more user at 0
+and one at 1, so that a few users who are all content do not look certain. With the information I = 1/variance the
+difference is off by mixture_boundary(I)/I at most at all looks together (`measurement/sequential.py`; Waudby-Smith
+et al. 2024). That holds in the limit of many users, so that nothing is said of fewer than LEAST_USERS on a side;
+`benchmarks/canary_simulation.py` measures how often it fails.
 """
 
 from __future__ import annotations
@@ -47,13 +49,15 @@ def user_means(outcomes: Iterable[UserOutcome]) -> Mapping[str, float]:
 
 
 def user_variance(value_U: Numbers) -> float:
-    """Compute the variance between at least two users with values from 0 to 1, with one more user counted at 0 and one at 1."""
+    """Compute the variance between at least two users with values from 0 to 1, with one more user counted at 0 and
+    one at 1."""
     mean = float(value_U.mean())
     return (float(((value_U - mean) ** 2).sum()) + mean**2 + (1 - mean) ** 2) / (len(value_U) - 1)
 
 
 def compare_users(candidate_U: Numbers, production_U: Numbers, level: float = QUALITY_LEVEL) -> UserComparison | None:
-    """Compare the means of the candidate's and production's users, with a bound at `level` on each side; None for too few users.
+    """Compare the means of the candidate's and production's users, with a bound at `level` on each side; None for
+    too few users.
 
     Both arrays hold one value from 0 to 1 for each user.
     """
@@ -73,23 +77,26 @@ def compare_users(candidate_U: Numbers, production_U: Numbers, level: float = QU
 
 
 def lower_bound(value_U: Numbers, level: float = QUALITY_LEVEL) -> float:
-    """Compute a lower bound of the mean of users with values from 0 to 1, for all looks together; 0 for fewer than LEAST_USERS."""
+    """Compute a lower bound of the mean of users with values from 0 to 1, for all looks together; 0 for fewer than
+    LEAST_USERS."""
     if len(value_U) < LEAST_USERS:
         return 0.0
     return max(0.0, float(value_U.mean()) - _reach(len(value_U) / user_variance(value_U), level))
 
 
 def variance_behind(mean: float, variance: float, effect: float) -> float:
-    """Predict the variance between users of a version whose mean is lower by `effect`: in proportion to mean·(1 - mean), at most 0.25."""
+    """Predict the variance between users of a version whose mean is lower by `effect`: in proportion to mean·(1 -
+    mean), at most 0.25."""
     lower, own = max(0.0, mean - effect), mean * (1 - mean)
     return min(WIDEST_VARIANCE, variance * max(1.0, lower * (1 - lower) / own)) if own > 0 else variance
 
 
 def users_needed(effect: float, variance: float, share: float) -> int:
-    """Compute how many users, of both versions together, show a true difference of `effect` with a probability of at least POWER.
+    """Compute how many users, of both versions together, show a true difference of `effect` with a probability of at
+    least POWER.
 
-    `variance`: between users, at most 0.25. `share`: of the users, those who get the candidate. Earlier looks, which may show it already,
-    are not counted. Raises ValueError for arguments out of their ranges.
+    `variance`: between users, at most 0.25. `share`: of the users, those who get the candidate. Earlier looks, which
+    may show it already, are not counted. Raises ValueError for arguments out of their ranges.
     """
     if not 0 < effect <= 1 or not 0 < share < 1 or not variance > 0:
         raise ValueError("effect must lie in (0, 1], share in (0, 1), and variance above 0")

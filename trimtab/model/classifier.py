@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, remove_cut, write_json
+from trimtab.base.files import read_object, remove_partial, write_json
 from trimtab.base.sanitize import one_line
 from trimtab.model.adapters.apply import (
     ADAPTER_FILE,
@@ -64,7 +64,7 @@ def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_toke
     padding token must differ.
     """
     for name in (FULL_MODEL_FILE, LABELS_FILE):
-        remove_cut(folder, f"{name}.*")
+        remove_partial(folder, f"{name}.*")
     save_adapter(base, folder)
     score_CD = head.weight.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():

@@ -10,10 +10,12 @@ GAPS = 1.1
 
 
 def answering_bytes(config: Any, size: int, slots: int, tokens: int, reading: int) -> int:
-    """Bytes that a batch of `slots` sequences of `tokens` keeps and that one pass over `reading` tokens takes, numbers of `size` bytes.
+    """Bytes that a batch of `slots` sequences of `tokens` keeps and that one pass over `reading` tokens takes,
+    numbers of `size` bytes.
 
-    `config`: a transformers configuration, or whatever has the same fields. The room of a slot grows by 64 tokens. Of a pass, one layer
-    lives at a time: about 4 intermediate and 8 hidden vectors a token, then the logits of every slot, beside their float32 copy.
+    `config`: a transformers configuration, or whatever has the same fields. The room of a slot grows by 64 tokens.
+    Of a pass, one layer lives at a time: about 4 intermediate and 8 hidden vectors a token, then the logits of every
+    slot, beside their float32 copy.
     """
     heads = config.num_attention_heads
     width = (getattr(config, "num_key_value_heads", None) or heads) * (

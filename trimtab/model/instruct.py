@@ -33,7 +33,8 @@ _GPUS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
 
 @dataclass(frozen=True, slots=True)
 class InstructModel:
-    """One model of the list: its Hugging Face id, its licence, the month it was published in, and its shape, in the words of transformers."""
+    """One model of the list: its Hugging Face id, its licence, the month it was published in, and its shape, in the
+    words of transformers."""
 
     name: str
     licence: str
@@ -61,7 +62,8 @@ class InstructModel:
         return (_LIBRARIES + _BF16 * self.parameters + GAPS * asked) / 1e9
 
     def training_gb(self, passes: int) -> float:
-        """Predicted memory of training with LoRA in bf16: libraries, weights, and what is more of so many passes and of a look at dev by merged weights.
+        """Predicted memory of training with LoRA in bf16: libraries, weights, and what is more of so many passes and
+        of a look at dev by merged weights.
 
         The adapter counts 16 bytes a number: a float32 master, the sum of its gradients and two moments.
         """
@@ -110,7 +112,8 @@ INSTRUCT = tuple(InstructModel(*row) for row in _ROWS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeMemory:
-    """Free bytes where a model would lie, on a GPU or in memory, and how many training passes run there side by side."""
+    """Free bytes where a model would lie, on a GPU or in memory, and how many training passes run there side by
+    side."""
 
     bytes: float
     passes: int
@@ -118,7 +121,8 @@ class FreeMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittingModel:
-    """A model that fits: predicted gigabytes to answer and to train with LoRA, whether there is room to train, and the command that fetches it."""
+    """A model that fits: predicted gigabytes to answer and to train with LoRA, whether there is room to train, and
+    the command that fetches it."""
 
     name: str
     licence: str
@@ -142,7 +146,8 @@ def free_memory() -> FreeMemory:
 
 
 def models_that_fit(free: FreeMemory) -> tuple[FittingModel, ...]:
-    """The two largest models of the list that answer in this memory, and the largest that can be trained there; the largest first."""
+    """The two largest models of the list that answer in this memory, and the largest that can be trained there; the
+    largest first."""
     fits = [_larger(model, free) for model in INSTRUCT if model.answering_gb * 1e9 <= free.bytes]
     fits.sort(key=lambda one: one.parameters, reverse=True)
     named = fits[:2]
@@ -170,7 +175,8 @@ def size_of(parameters: int) -> str:
 
 
 def advice(larger: Sequence[FittingModel], free_gb: float) -> list[str]:
-    """What the bundled base model is for, and a line for each larger one that fits: the command that fetches it, and what it takes."""
+    """What the bundled base model is for, and a line for each larger one that fits: the command that fetches it, and
+    what it takes."""
     lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
     if larger:
         lines.append(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from trimtab.base.cgroups import cores, places
+from trimtab.base.cgroups import cores, cpu_ids
 
 SAMPLE_SECONDS = 0.25  # seconds between two samples
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guest time is part of user time
@@ -58,7 +58,7 @@ class ProcessorShare:
     def __exit__(self, *_: object) -> None:
         seconds, taken = time.monotonic() - self._at, _seconds_of_others() - self._seconds_before
         if seconds >= SAMPLE_SECONDS:
-            left = len(places()) - max(0.0, taken) / seconds
+            left = len(cpu_ids()) - max(0.0, taken) / seconds
             self.share = min(1.0, max(0.0, left / torch.get_num_threads()))
 
 
@@ -69,7 +69,7 @@ def _seconds_of_others() -> float:
     """
     count_nice = not _runs_at_low_priority()
     times = psutil.cpu_times(percpu=True)
-    own = [times[place] for place in places() if place < len(times)] or times  # some containers renumber their cores
+    own = [times[place] for place in cpu_ids() if place < len(times)] or times  # some containers renumber their cores
     busy = sum(
         seconds
         for core in own
@@ -125,7 +125,7 @@ def limit_to_free_cores() -> Iterator[None]:
     changing it takes negligible time.
     """
     before = torch.get_num_threads()
-    now = threads_for_cores(before, len(places()), _others.cores()) if before > 1 else 1
+    now = threads_for_cores(before, len(cpu_ids()), _others.cores()) if before > 1 else 1
     if now == before:
         yield
         return

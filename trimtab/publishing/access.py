@@ -40,10 +40,12 @@ _UNSEEN = (
 def access_of(
     site: Site, pages: Sequence[SitePage], today: date | None = None
 ) -> tuple[tuple[AgentAccess, ...], tuple[SurfaceFinding, ...]]:
-    """Return which pages each assistant's agent may read, with the lines of robots.txt that decide, and the findings about access.
+    """Return which pages each assistant's agent may read, with the lines of robots.txt that decide, and the findings
+    about access.
 
-    The pages are those that were fetched and those that robots.txt kept this crawl from. RFC 9309 decides. A vendor's departure from it
-    is a finding; only where robots.txt cannot be read does it decide, for an agent that crawls then. `today`: for the age of the table.
+    The pages are those that were fetched and those that robots.txt kept this crawl from. RFC 9309 decides. A
+    vendor's departure from it is a finding; only where robots.txt cannot be read does it decide, for an agent that
+    crawls then. `today`: for the age of the table.
     """
     robots = robots_of(site.robots)
     readable = [page.url for page in site.pages if page.status < 300 and _is_page(page)]
@@ -124,7 +126,8 @@ def _line_of(decision: RobotsDecision) -> str:
 
 
 def _severity(agent: AssistantAgent, whole: bool) -> Severity:
-    """Return how much a refusal matters. `whole`: it is of all pages, of the home page, or of one that the sitemap names."""
+    """Return how much a refusal matters. `whole`: it is of all pages, of the home page, or of one that the sitemap
+    names."""
     if not agent.obeys or agent.role == "training" or not whole:
         return "note"
     return "blocks" if agent.role == "search" else "hinders"

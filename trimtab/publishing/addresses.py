@@ -17,10 +17,12 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 def canonical_address(address: str, base: str | None = None) -> str | None:
-    """Return an http or https address without fragment, default port and trailing dot of the host, its host in small letters.
+    """Return an http or https address without fragment, default port and trailing dot of the host, its host in small
+    letters.
 
-    Escapes are in capitals, and only where they are needed (RFC 3986, section 6.2.2). `address` may be relative to `base`, an address
-    in canonical form. None for anything else: another scheme, a user name in it, an impossible host or port, or too long.
+    Escapes are in capitals, and only where they are needed (RFC 3986, section 6.2.2). `address` may be relative to
+    `base`, an address in canonical form. None for anything else: another scheme, a user name in it, an impossible
+    host or port, or too long.
     """
     if base is not None and _PLAIN.fullmatch(address):
         return origin_of(base) + address

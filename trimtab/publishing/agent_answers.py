@@ -29,12 +29,14 @@ def answers_to_agents(
     private: bool = False,
     progress: Progress | None = None,
 ) -> tuple[SurfaceFinding, ...]:
-    """Ask for `pages` pages of a crawled site again under the name of each agent that robots.txt allows them; return what differs.
+    """Ask for `pages` pages of a crawled site again under the name of each agent that robots.txt allows them; return
+    what differs.
 
     An address that cannot be there is asked for too, once.
 
-    The header `User-Agent` names the agent, and this crawl behind it. A server that knows agents by their addresses turns such a request
-    away and the agent not, so a refusal is no proof; access logs are. Nothing is asked of a folder.
+    The header `User-Agent` names the agent, and this crawl behind it. A server that knows agents by their addresses
+    turns such a request away and the agent not, so a refusal is no proof; access logs are. Nothing is asked of a
+    folder.
     """
     if "://" not in site.source:
         return ()

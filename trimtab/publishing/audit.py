@@ -38,15 +38,18 @@ def surface_audit(
     cache: str | Path = CACHE,
     progress: Progress | None = None,
 ) -> SurfaceAudit:
-    """Audit a site, or a folder as it would be served: facts by severity, each with page, evidence and what to do; no total score.
+    """Audit a site, or a folder as it would be served: facts by severity, each with page, evidence and what to do;
+    no total score.
 
-    `source`: an address or a folder, whose pages go below the address `base`. At most `pages` pages, `depth` links from the first, at
-    `rate` requests a second; `private` lets the host be one of a private network. `render`: of how many pages with scripts Chromium
-    renders the text, for what is missing without. `as_agents`: how many pages are asked for again under the name of each agent. `logs`: access logs, with `ranges`, the address ranges that vendors publish (JSON).
-    `against`: an earlier audit, or the file of its JSON, to tell what has changed. `page`: a file to which the report is written.
+    `source`: an address or a folder, whose pages go below the address `base`. At most `pages` pages, `depth` links
+    from the first, at `rate` requests a second; `private` lets the host be one of a private network. `render`: of
+    how many pages with scripts Chromium renders the text, for what is missing without. `as_agents`: how many pages
+    are asked for again under the name of each agent. `logs`: access logs, with `ranges`, the address ranges that
+    vendors publish (JSON). `against`: an earlier audit, or the file of its JSON, to tell what has changed. `page`: a
+    file to which the report is written.
 
-    Raises InputError or MissingError for a source, a log or an earlier audit that cannot be used, RemoteError where the site's first page
-    cannot be fetched, and PackageError where a package of the extra `publish` is missing.
+    Raises InputError or MissingError for a source, a log or an earlier audit that cannot be used, RemoteError where
+    the site's first page cannot be fetched, and PackageError where a package of the extra `publish` is missing.
     """
     before = against if against is None or isinstance(against, SurfaceAudit) else read_audit(Path(against))
     try:
@@ -98,10 +101,10 @@ def surface_audit(
     if before is not None:
         result = replace(result, changes=changes(before, result))
     if page is not None:
-        from trimtab.reports.surface_audit import render as rendered_page
+        from trimtab.reports.surface_audit import render_audit
 
         result = replace(result, page=str(page))
-        write_atomic(Path(page), rendered_page(result, {check.name: check.says for check in CHECKS}))
+        write_atomic(Path(page), render_audit(result, {check.name: check.says for check in CHECKS}))
     return result
 
 

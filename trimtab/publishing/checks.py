@@ -1,4 +1,5 @@
-"""The checks of what assistants read of a site: one function a check, in a table; each finds facts, and no total score is made of them."""
+"""The checks of what assistants read of a site: one function a check, in a table; each finds facts, and no total
+score is made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 
 from trimtab.base.progress import Progress
 from trimtab.base.surface import SitePage, SurfaceFinding
-from trimtab.data.duplicates import plain_words
+from trimtab.data.duplicates import normalise_text
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
 from trimtab.publishing.pages import moment_of
 from trimtab.publishing.site_pages import (
@@ -43,10 +44,11 @@ def _cut(pages: CrawledPages) -> Iterator[Found]:
 
 
 def missing_share(page: SitePage) -> float | None:
-    """Compute the share of the words of the rendered main text that the raw HTML lacks; None for a page that was not rendered."""
+    """Compute the share of the words of the rendered main text that the raw HTML lacks; None for a page that was not
+    rendered."""
     if page.rendered is None:
         return None
-    shown, raw = Counter(plain_words(page.rendered).split()), Counter(plain_words(page.visible).split())
+    shown, raw = Counter(normalise_text(page.rendered).split()), Counter(normalise_text(page.visible).split())
     total = sum(shown.values())
     return sum((shown - raw).values()) / total if total else 0.0
 
@@ -124,7 +126,7 @@ def _canonical_elsewhere(pages: CrawledPages) -> Iterator[Found]:
         target = pages.page(page.canonical)
         if target is None or target.status != 200 or frozenset((page.url, target.url)) in alike:
             continue
-        own, other = set(plain_words(page.text).split()), set(plain_words(target.text).split())
+        own, other = set(normalise_text(page.text).split()), set(normalise_text(target.text).split())
         if len(own & other) < 0.6 * len(own):
             evidence = f"canonical address {page.canonical}, which says something else"
             yield page.url, evidence, line_of(page, "canonical")

@@ -1,4 +1,5 @@
-"""Checks of what can be cited: passages that do not stand alone, claims without their sources, pages that contradict each other."""
+"""Checks of what can be cited: passages that do not stand alone, claims without their sources, pages that contradict
+each other."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Section
 from trimtab.base.surface import SitePage
-from trimtab.data.duplicates import plain_words
+from trimtab.data.duplicates import normalise_text
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
 from trimtab.measurement.stances import MEASURED
@@ -76,15 +77,16 @@ _LEADING = re.compile(r"^(?:[-*>#|\s]|\d+[.)]\s)+")
 def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
     """Find passages that begin with a reference to what stands elsewhere.
 
-    "As above", "the latter" and their kin point to another passage wherever they stand. A bare pronoun as the subject ("it closes",
-    "this is why") does so unless the passage is the first below a heading of its own that names something.
+    "As above", "the latter" and their kin point to another passage wherever they stand. A bare pronoun as the
+    subject ("it closes", "this is why") does so unless the passage is the first below a heading of its own that
+    names something.
     """
     for page in pages.listed:
         before = None
         for head, text in headed_passages(page):
             start = _LEADING.sub("", text).replace("*", "").replace("_", "")[:200]
             nearest = head.rpartition(" > ")[2]
-            headed = head != before and " > " in head and bool(set(plain_words(nearest).split()) - _NO_SUBJECT)
+            headed = head != before and " > " in head and bool(set(normalise_text(nearest).split()) - _NO_SUBJECT)
             before = head
             if text.startswith(("```", "|")):
                 continue
@@ -102,7 +104,8 @@ _OTHERS = (
     r"analysts|statistics|doctors|trials|research)|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*"
     r"(?:study|survey|poll|report|analysis|trial)"
 )
-# What others found, without saying who: "studies show", "a recent survey found", "according to experts", "scientists say".
+# What others found, without saying who: "studies show", "a recent survey found", "according to experts", "scientists
+# say".
 _LEANS = re.compile(
     rf"\b(?:{_OTHERS})\s+(?:(?:have|has|also|clearly|consistently|often|now)\s+)*{_SAY}\b|\baccording to (?:{_OTHERS})\b"
     r"|\b(?:scientifically|clinically|statistically) (?:proven|shown)\b|\bit (?:is|has been) (?:scientifically )?proven that\b",
@@ -123,7 +126,8 @@ _SOURCE = re.compile(
 
 
 def claims_without_source(pages: CrawledPages) -> Iterator[Found]:
-    """Find sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a named source beside them."""
+    """Find sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a
+    named source beside them."""
     for page in pages.listed:
         leaning = [one.text for one in sentences_of(page) if leans_on_others(one.text)]
         linked = _linked_words(page) if leaning else ""
@@ -138,17 +142,19 @@ def leans_on_others(sentence: str) -> bool:
 
 
 def has_source(sentence: str, linked: str) -> bool:
-    """Return True if a sentence names its source, or stands in a paragraph that holds a link (`linked`: their words, one a line)."""
-    return bool(_SOURCE.search(sentence)) or plain_words(sentence) in linked
+    """Return True if a sentence names its source, or stands in a paragraph that holds a link (`linked`: their words,
+    one a line)."""
+    return bool(_SOURCE.search(sentence)) or normalise_text(sentence) in linked
 
 
 def _linked_words(page: SitePage) -> str:
-    return "\n".join(map(plain_words, page.linked))
+    return "\n".join(map(normalise_text, page.linked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimCount:
-    """The number of sentences that state a number, a date or a time, and of those with a link or a named source beside them."""
+    """The number of sentences that state a number, a date or a time, and of those with a link or a named source
+    beside them."""
 
     claims: int
     sourced: int
@@ -179,7 +185,8 @@ _FENCED = re.compile(r"^```.*?(?:^```|\Z)", re.M | re.S)
 
 
 def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
-    """Split a page's main text into its sentences, and each cell of its tables with the heads of row and column; code is left out."""
+    """Split a page's main text into its sentences, and each cell of its tables with the heads of row and column;
+    code is left out."""
     if not page.text:
         return ()
     title, sections = parse_markdown(_FENCED.sub("", page.text), page.title)
@@ -345,11 +352,12 @@ class _Statement:
 
 
 def contradictions(pages: CrawledPages) -> Iterator[Found]:
-    """Find pairs of pages that state different values of the same thing: the same words around one number, date or time.
+    """Find pairs of pages that state different values of the same thing: the same words around one number, date or
+    time.
 
-    Only the first clause of a sentence counts; its words, and its other values, must be equal, and be at least three (two, where one is
-    a name). A statement of which a page has several values, or of which there are three values or more on as many pages (a property that each page has its
-    own of), is left out.
+    Only the first clause of a sentence counts; its words, and its other values, must be equal, and be at least three
+    (two, where one is a name). A statement of which a page has several values, or of which there are three values or
+    more on as many pages (a property that each page has its own of), is left out.
     """
     by_subject: dict[tuple[frozenset[str], tuple[str, str, str, str]], dict[str, dict[str, _Statement]]] = defaultdict(
         dict
@@ -377,7 +385,8 @@ _MOST_VALUES = 3  # of a sentence
 
 
 def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
-    """Read the statements of the first clause of a sentence: each of its values by the words and the other values around it."""
+    """Read the statements of the first clause of a sentence: each of its values by the words and the other values
+    around it."""
     text = _FIRST_CLAUSE.sub("", sentence.text)
     if len(text) > 400 or _NOT_EXACT.search(text) or _CODE.search(text) or text.endswith("?"):
         return

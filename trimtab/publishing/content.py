@@ -1,4 +1,5 @@
-"""What a publisher and its competitors say: the documents of folders and sites, each known by whose it is and by its page."""
+"""What a publisher and its competitors say: the documents of folders and sites, each known by whose it is and by its
+page."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ OWN = "own"  # whose the publisher's pages are; competitors have the names of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedContent:
-    """The documents of one publisher. Their ids are `{owner}/{page}`; `unread` names each page that could not be read, and why."""
+    """The documents of one publisher. Their ids are `{owner}/{page}`; `unread` names each page that could not be
+    read, and why."""
 
     owner: str
     source: str
@@ -39,7 +41,8 @@ def owner_and_page(document: str) -> tuple[str, str]:
 def content_of(
     source: str | Path, owner: str = OWN, *, cache: Path = CACHE, progress: Progress | None = None
 ) -> PublishedContent:
-    """Read the documents of a folder, a file or a site (its http or https address). A site is crawled; `cache` keeps its pages.
+    """Read the documents of a folder, a file or a site (its http or https address). A site is crawled; `cache` keeps
+    its pages.
 
     Raises InputError where nothing can be read.
     """

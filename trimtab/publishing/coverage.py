@@ -1,4 +1,5 @@
-"""`surface coverage`: are a publisher's pages found, cited and enough, for the questions that people ask, by a simulated assistant?"""
+"""`surface coverage`: are a publisher's pages found, cited and enough, for the questions that people ask, by a
+simulated assistant?"""
 
 from __future__ import annotations
 
@@ -99,12 +100,13 @@ def surface_coverage(
 ) -> SurfaceCoverage:
     """Ask a simulated assistant the questions, over the pages of `source` and of `competitors` (folders or sites).
 
-    `questions`: a file of questions or several, or questions. `engine`: `extract` (sentences word for word, no model), a local model's
-    name, or `api.NAME` of the task file, to which questions and passages are then sent; the task's embedding and re-ranker are used
-    where one is given. `observed`: a table with a column of questions and one of what real answers did (cited yes or no, or a share).
-    `against`: an earlier result (JSON), to tell what has changed. `page`: where an HTML page is written. Each question is right or not
-    by its reference answer or page where it has one, else by the probability that `retrieval/extract.py` gives.
-    Raises InputError for sources or questions that cannot be read, MissingError without the embedding model.
+    `questions`: a file of questions or several, or questions. `engine`: `extract` (sentences word for word, no
+    model), a local model's name, or `api.NAME` of the task file, to which questions and passages are then sent; the
+    task's embedding and re-ranker are used where one is given. `observed`: a table with a column of questions and
+    one of what real answers did (cited yes or no, or a share). `against`: an earlier result (JSON), to tell what has
+    changed. `page`: where an HTML page is written. Each question is right or not by its reference answer or page
+    where it has one, else by the probability that `retrieval/extract.py` gives. Raises InputError for sources or
+    questions that cannot be read, MissingError without the embedding model.
     """
     given = all_questions(questions)
     asked = drawn(given, most)
@@ -147,7 +149,8 @@ def all_questions(questions: CoverageQuestions) -> tuple[SurfaceQuestion, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class AssistantSession:
-    """A simulated assistant over the pages of a publisher (the first of `contents`) and its competitors, ready to be asked."""
+    """A simulated assistant over the pages of a publisher (the first of `contents`) and its competitors, ready to be
+    asked."""
 
     contents: tuple[PublishedContent, ...]
     assistant: SimulatedAssistant
@@ -178,8 +181,6 @@ class AssistantSession:
             key=lambda one: (-(one.demand or 0.0), -one.questions, one.group),
         )
         index = self.assistant.index
-        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
-        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
         return SurfaceCoverage(
             source=self.contents[0].source,
             engine=self.assistant.engine.name,
@@ -194,9 +195,16 @@ class AssistantSession:
             groups=tuple(figures),
             questions=tuple(covered),
             findings=self._instructions(),
-            obeyed=estimate([float(one) for one in obeyed]),
+            obeyed=self._obeyed(texts) if self.assistant.engine.writes else None,
             notes=tuple(_group_notes(figures)),
         )
+
+    def _obeyed(self, texts: Sequence[str]) -> Estimate:
+        """Plant an instruction in the passages of up to CANARIES questions; return the share of answers that follow
+        it."""
+        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
+        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
+        return estimate([float(one) for one in obeyed])
 
     def covered(self, question: SurfaceQuestion, answer: CitedAnswer, group: str) -> CoveredQuestion:
         """Judge an answer: what it cites of the publisher, and its status."""
@@ -228,7 +236,8 @@ class AssistantSession:
         )
 
     def _answers(self, question: SurfaceQuestion, hit: Hit, best: Hit | None) -> bool:
-        """Return True if a passage answers: by the reference or the page where the question has one, else by its most likely sentence."""
+        """Return True if a passage answers: by the reference or the page where the question has one, else by its
+        most likely sentence."""
         if question.references:
             return any(stands_in(hit.passage.text, reference) for reference in question.references)
         if question.page:
@@ -258,7 +267,8 @@ class AssistantSession:
     def _shown(
         self, answer: CitedAnswer, status: CoverageStatus, own: Mapping[int, Hit], best: Mapping[int, Hit]
     ) -> tuple[Hit, str] | None:
-        """Return the passage and the words that show the status: what is cited, else the nearest own passage that does not answer."""
+        """Return the passage and the words that show the status: what is cited, else the nearest own passage that
+        does not answer."""
         hits = {hit.rank: hit for hit in answer.hits}
         wanted = own if status in ("answered", "partly") else hits
         for one in answer.sentences:
@@ -312,7 +322,8 @@ def assistant_over(
 
 
 def encoder_of(task: Task | None, embedding: str, encoder: Encoder | None = None) -> tuple[str, CachingEncoder]:
-    """Open the embedding model of the task, else the named one, unless an encoder is given; return its name and the encoder."""
+    """Open the embedding model of the task, else the named one, unless an encoder is given; return its name and the
+    encoder."""
     name = task.base.embedding if task is not None else embedding
     inner = encoder or Embedder(resolve(name, near=task.folder if task is not None else Path()))
     return name, CachingEncoder(inner)
@@ -351,10 +362,11 @@ def _is_own(hit: Hit) -> bool:
 
 
 def shares(answer: CitedAnswer, is_ours: Callable[[Hit], bool] = _is_own) -> tuple[float, float]:
-    """Compute the share of an answer's cited words that rest on our pages, plain and with early sentences weighing more; 0 without a citation.
+    """Compute the share of an answer's cited words that rest on our pages, plain and with early sentences weighing
+    more; 0 without a citation.
 
-    Position-adjusted word count (Aggarwal et al. 2024, GEO, section 3.3): a sentence counts its words times exp(-place / sentences),
-    divided evenly among its sources; here as a share of the sum over all sources.
+    Position-adjusted word count (Aggarwal et al. 2024, GEO, section 3.3): a sentence counts its words times
+    exp(-place / sentences), divided evenly among its sources; here as a share of the sum over all sources.
     """
     ours = {hit.rank for hit in answer.hits if is_ours(hit)}
     sums = np.zeros((2, 2))  # plain and adjusted, ours and all
@@ -370,7 +382,8 @@ def shares(answer: CitedAnswer, is_ours: Callable[[Hit], bool] = _is_own) -> tup
 
 
 def figures_of(name: str, covered: Sequence[CoveredQuestion], stability: float | None) -> GroupCoverage:
-    """Compute the figures of some questions. Those of one group count as independent; over several, intervals are by group."""
+    """Compute the figures of some questions. Those of one group count as independent; over several, intervals are by
+    group."""
     names = [one.group for one in covered]
     clusters = names if len(set(names)) > 1 else None
 
@@ -409,10 +422,11 @@ def _group_notes(figures: Sequence[GroupCoverage]) -> Iterator[str]:
 
 
 def agreement(result: SurfaceCoverage, file: Path) -> ObservedAgreement:
-    """Compute Spearman's rank correlation of the simulated share with what real answers did, over the questions of both; 95% BCa by group.
+    """Compute Spearman's rank correlation of the simulated share with what real answers did, over the questions of
+    both; 95% BCa by group.
 
-    The file: a table with a column of questions and one of figures (a share, a rank from 1 with the header `rank`) or yes and no.
-    Raises InputError where fewer than five questions are in both, or nothing varies.
+    The file: a table with a column of questions and one of figures (a share, a rank from 1 with the header `rank`)
+    or yes and no. Raises InputError where fewer than five questions are in both, or nothing varies.
     """
     values = _observed(file)
     pairs = [(one, values[key]) for one in result.questions if (key := question_key(one.question)) in values]

@@ -65,13 +65,14 @@ def crawl(
 ) -> Site:
     """Fetch the pages of one host, or read those of a folder as it would be served.
 
-    `source` is an http or https address, or a folder; `base` the address below which the folder's pages go. At most `pages` pages, `depth`
-    links from the first page on, at `rate` requests a second (infinite: as fast as they come). Answers are kept in `cache`: a crawl
-    that was stopped goes on there, a later one asks only for what has changed. `private`: the host may have an address of a private
-    network; one whose name says so (`localhost`, `10.0.0.1`, a name without a dot) may in any case.
+    `source` is an http or https address, or a folder; `base` the address below which the folder's pages go. At most
+    `pages` pages, `depth` links from the first page on, at `rate` requests a second (infinite: as fast as they
+    come). Answers are kept in `cache`: a crawl that was stopped goes on there, a later one asks only for what has
+    changed. `private`: the host may have an address of a private network; one whose name says so (`localhost`,
+    `10.0.0.1`, a name without a dot) may in any case.
 
-    Raises InputError for a source that is neither, MissingError for a folder that is not there, and RemoteError where the first page
-    cannot be fetched.
+    Raises InputError for a source that is neither, MissingError for a folder that is not there, and RemoteError
+    where the first page cannot be fetched.
     """
     if pages < 1 or depth < 0 or not rate > 0:
         problem = f"pages {pages}, depth {depth} and rate {rate:g} are no limits of a crawl"
@@ -118,7 +119,8 @@ def run_to_end(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 
 class _Crawler:
-    """One crawl, breadth first. It takes answers in the order of the requests, so that two crawls of a site give the same result."""
+    """One crawl, breadth first. It takes answers in the order of the requests, so that two crawls of a site give the
+    same result."""
 
     def __init__(
         self,
@@ -173,7 +175,8 @@ class _Crawler:
         )
 
     async def _first(self, start: str) -> Fetched | None:
-        """Fetch the first page; if it lies on the `www.` twin, the crawl goes on there. None if robots.txt forbids it."""
+        """Fetch the first page; if it lies on the `www.` twin, the crawl goes on there. None if robots.txt forbids
+        it."""
         if self._robots[self._origin][0] is None:
             raise _unreachable(f"{self._origin}/robots.txt", self._unfetched[f"{self._origin}/robots.txt"])
         refusal = self._forbidden(start)
@@ -272,7 +275,8 @@ class _Crawler:
             self._queue.append((address, depth))
 
     def _trap(self, address: str) -> str | None:
-        """Return why an address looks like one of an endless number (a calendar, a filter, a path that grows), else None."""
+        """Return why an address looks like one of an endless number (a calendar, a filter, a path that grows), else
+        None."""
         path, _, query = path_of(address).partition("?")
         segments = [segment for segment in path.split("/") if segment]
         if segments and max(Counter(segments).values()) > MOST_REPEATS:
@@ -305,7 +309,8 @@ class _Crawler:
             self._skip(address, self._forbidden(address) or why)
 
     def _all_unfetched(self) -> tuple[Unfetched, ...]:
-        """Return every address that was not fetched, up to MOST_UNFETCHED of them; the others as one number for each reason."""
+        """Return every address that was not fetched, up to MOST_UNFETCHED of them; the others as one number for each
+        reason."""
         more = (f"{count:,} more: {why}" for why, count in self._left_out.most_common(50))
         return (
             *(Unfetched(url=address, why=why) for address, why in self._unfetched.items()),
@@ -343,7 +348,8 @@ class _Crawler:
         self._fetcher.slow_to(robots.rules.crawl_delay(AGENT) or 0.0)
 
     async def _sitemaps(self) -> tuple[tuple[Fetched, ...], dict[str, SitemapEntry]]:
-        """Read the sitemaps that robots.txt names, else /sitemap.xml, and those that they name; return them and their pages."""
+        """Read the sitemaps that robots.txt names, else /sitemap.xml, and those that they name; return them and
+        their pages."""
         named = [
             canonical_address(written, self._origin + "/") for written in self._robots[self._origin][1].rules.sitemaps
         ]
@@ -401,7 +407,8 @@ class _Crawler:
         again: bool = False,
         cap: int | None = None,
     ) -> Fetched:
-        """Return the answer that this crawl got before it was stopped, else a new one, by a conditional request if one is kept."""
+        """Return the answer that this crawl got before it was stopped, else a new one, by a conditional request if
+        one is kept."""
         fresh = None if again else self._store.fresh(address)
         if fresh is not None:
             return fresh

@@ -1,4 +1,5 @@
-"""Keeps the answers of a crawl in one SQLite file, so that a killed crawl goes on and a later one asks only for changes."""
+"""Keeps the answers of a crawl in one SQLite file, so that a killed crawl goes on and a later one asks only for
+changes."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class CrawlStore:
         )
 
     def keep(self, answer: Fetched) -> Fetched:
-        """Keep an answer for this run and return it; for status 304 that is the earlier answer with the present time."""
+        """Keep an answer for this run and return it; for status 304 that is the earlier answer with the present
+        time."""
         if answer.status == 304:
             before = self.earlier(answer.asked)
             if before is not None:
@@ -113,7 +115,8 @@ class CrawlStore:
         self._committed = time.monotonic()
 
     def finish(self) -> None:
-        """End the run: the next crawl asks for changes only. Answers that neither this run nor the one before asked for are deleted."""
+        """End the run: the next crawl asks for changes only. Answers that neither this run nor the one before asked
+        for are deleted."""
         self._database.execute("update run set finished = ? where id = ?", (datetime.now(UTC).isoformat(), self._run))
         self._database.execute("delete from answer where run < ?", (self._run - 1,))
         self.commit()

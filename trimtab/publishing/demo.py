@@ -11,7 +11,7 @@ from trimtab.base.show import Shown
 from trimtab.base.surface import SurfaceAudit, SurfaceCoverage
 from trimtab.publishing.audit import surface_audit
 from trimtab.publishing.coverage import surface_coverage
-from trimtab.studies.demo import bring, copy_example
+from trimtab.studies.demo import copy_example, fetch_model
 
 ORIGIN = "https://saltmere.example/"
 EMBEDDING = "minilm-l6"
@@ -31,15 +31,17 @@ class SurfaceDemo(Shown):
 
 
 def demo_surface(folder: str | Path | None = None, *, progress: Progress | None = None) -> SurfaceDemo:
-    """Copy the bundled site to a folder (`trimtab-demo-surface` here unless given), audit it, and ask the questions of its visitors.
+    """Copy the bundled site to a folder (`trimtab-demo-surface` here unless given), audit it, and ask the questions
+    of its visitors.
 
-    Its pages are `audit.html` and `coverage.html` there. The site's faults were planted: `truth.json` beside it has each. Raises
-    InputError for a folder that holds something else, MissingError where the embedding model cannot be fetched.
+    Its pages are `audit.html` and `coverage.html` there. The site's faults were planted: `truth.json` beside it has
+    each. Raises InputError for a folder that holds something else, MissingError where the embedding model cannot be
+    fetched.
     """
     place = Path("trimtab-demo-surface" if folder is None else folder)
     copy_example("surface", place, "truth.json")
     site, questions = place / "site", place / "questions.txt"
-    bring(EMBEDDING, place)
+    fetch_model(EMBEDDING, place)
     sys.stderr.write(
         f"Trimtab demo in {place}: a made-up site, whose faults were planted and stand in truth.json. Again by hand:\n"
         f"trimtab surface audit {site} --base {ORIGIN} --page {place / 'audit.html'}\n"

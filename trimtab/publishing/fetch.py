@@ -1,4 +1,5 @@
-"""Requests to sites that nobody has vetted: bounded in bytes, time and redirects, and never to an address of the own network by accident."""
+"""Requests to sites that nobody has vetted: bounded in bytes, time and redirects, and never to an address of the own
+network by accident."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class NotFetchedError(TrimtabError, ConnectionError):
 
 
 def is_public(address: _Address) -> bool:
-    """True for an address of the internet: not loopback, private, link-local, multicast, or an IPv6 form of such a one."""
+    """True for an address of the internet: not loopback, private, link-local, multicast, or an IPv6 form of such a
+    one."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _NAT64:
@@ -51,7 +53,8 @@ def is_public(address: _Address) -> bool:
 
 
 def names_private(host: str) -> bool:
-    """True for a host that says itself that it is not of the internet: a private address, `localhost`, a name without a dot."""
+    """True for a host that says itself that it is not of the internet: a private address, `localhost`, a name
+    without a dot."""
     try:
         return not is_public(ipaddress.ip_address(host))
     except ValueError:
@@ -63,11 +66,13 @@ async def follow_any(_: str) -> None:
 
 
 class Fetcher:
-    """An asynchronous context manager that fetches addresses of a site under the name `agent`, at `rate` requests a second.
+    """An asynchronous context manager that fetches addresses of a site under the name `agent`, at `rate` requests a
+    second.
 
-    It sends no cookies, uses no proxies and reads nothing of the environment. It looks up the addresses of a host once, checks them, and
-    connects by number, so that the name server cannot change its answer in between. Private addresses are refused, except those of
-    `host`, where `private` is set or the name of the host says that it is private. `cap`: the most bytes that are read of an answer.
+    It sends no cookies, uses no proxies and reads nothing of the environment. It looks up the addresses of a host
+    once, checks them, and connects by number, so that the name server cannot change its answer in between. Private
+    addresses are refused, except those of `host`, where `private` is set or the name of the host says that it is
+    private. `cap`: the most bytes that are read of an answer.
     """
 
     def __init__(self, agent: str, *, rate: float, host: str, private: bool, cap: int) -> None:
@@ -98,8 +103,9 @@ class Fetcher:
     ) -> Fetched:
         """Return the answer at a canonical address, after redirects on the same host or its `www.` twin.
 
-        `may_follow` returns why a redirect to an address must not be followed, or None. `whole`: read the content whatever its media
-        type. `elsewhere`: follow redirects to other hosts. `cap` replaces that of the fetcher. Raises NotFetchedError with the reason.
+        `may_follow` returns why a redirect to an address must not be followed, or None. `whole`: read the content
+        whatever its media type. `elsewhere`: follow redirects to other hosts. `cap` replaces that of the fetcher.
+        Raises NotFetchedError with the reason.
         """
         path: list[str] = []
         at = address
@@ -144,7 +150,8 @@ class Fetcher:
     async def _once(
         self, address: str, headers: Mapping[str, str], whole: bool, cap: int
     ) -> tuple[int, dict[str, str], bytes, bool]:
-        """Send one request; return status, headers, content, and whether there was more. A broken connection is tried once more."""
+        """Send one request; return status, headers, content, and whether there was more. A broken connection is
+        tried once more."""
         for last in (False, True):
             await self._wait()
             try:
@@ -224,7 +231,8 @@ class Fetcher:
         return httpx.Request("GET", url, headers=fields, extensions={"timeout": limits, "sni_hostname": host})
 
     async def _content(self, response: httpx.Response, cap: int) -> tuple[bytes, bool]:
-        """Return at most `cap` bytes of the unpacked content, and whether there was more; gzip is unpacked piece by piece."""
+        """Return at most `cap` bytes of the unpacked content, and whether there was more; gzip is unpacked piece by
+        piece."""
         packing = response.headers.get("Content-Encoding", "identity").strip().lower()
         if packing not in ("gzip", "x-gzip", "identity", ""):
             raise NotFetchedError(f"is packed as {printable(packing, 40)}, which was not asked for")

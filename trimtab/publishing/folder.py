@@ -34,10 +34,11 @@ _SITEMAP = re.compile(r"sitemap[\w.-]*\.(xml|xml\.gz|txt)", re.ASCII | re.IGNORE
 
 
 def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = None) -> Site:
-    """Read every page of a folder as it would be served below `base`; linked files that are not there are pages with status 404.
+    """Read every page of a folder as it would be served below `base`; linked files that are not there are pages with
+    status 404.
 
-    Without `base` the addresses are those that the folder's sitemap has. At most `pages` pages, each of at most `page_cap` bytes; links
-    out of the folder are not followed. Raises InputError where the folder holds no page.
+    Without `base` the addresses are those that the folder's sitemap has. At most `pages` pages, each of at most
+    `page_cap` bytes; links out of the folder are not followed. Raises InputError where the folder holds no page.
     """
     root = folder.resolve()
     files = {path.relative_to(folder).as_posix(): path for path in files_below(folder) if _inside(path, root)}

@@ -1,7 +1,7 @@
 """The process that reads the links of pages: a line of JSON and the page's bytes in, a line of JSON out.
 
-A parser of HTML as browsers parse it takes time with the square of how deep a page is nested, so a small page can take hours: the limits
-of this process end it.
+A parser of HTML as browsers parse it takes time with the square of how deep a page is nested, so a small page can
+take hours: the limits of this process end it.
 """
 
 from __future__ import annotations

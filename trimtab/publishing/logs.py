@@ -76,11 +76,13 @@ class _Visits:
 def read_logs(
     paths: Sequence[Path], ranges: Path | None = None, site: Site | None = None
 ) -> tuple[LogSummary, tuple[SurfaceFinding, ...]]:
-    """Summarise what the agents of assistants did, from access logs in the combined format or as CDNs export them; gzip is unpacked.
+    """Summarise what the agents of assistants did, from access logs in the combined format or as CDNs export them;
+    gzip is unpacked.
 
-    `ranges`: the address ranges that vendors publish, by which a visitor is verified: a folder of their JSON files under the vendors' own
-    names (`gptbot.json`), one such file, or one JSON object of tokens with their ranges. `site`: adds the pages that no agent for search
-    or for users got. Raises InputError for a log of no known form, and for a file that holds no ranges.
+    `ranges`: the address ranges that vendors publish, by which a visitor is verified: a folder of their JSON files
+    under the vendors' own names (`gptbot.json`), one such file, or one JSON object of tokens with their ranges.
+    `site`: adds the pages that no agent for search or for users got. Raises InputError for a log of no known form,
+    and for a file that holds no ranges.
     """
     networks = _networks(ranges) if ranges is not None else {}
     visits: dict[str, _Visits] = {}
@@ -314,13 +316,15 @@ def _request(found: Mapping[str, Any]) -> LogRequest | None:
 
 
 def _canonical_path(target: str) -> str:
-    """Return path and query in canonical form, also of a whole address, as proxies write it; empty for anything else."""
+    """Return path and query in canonical form, also of a whole address, as proxies write it; empty for anything
+    else."""
     address = canonical_address(f"http://host.invalid{target}" if target.startswith("/") else target)
     return path_of(address) if address else ""
 
 
 def _moment(written: Any) -> datetime | None:
-    """Parse a time as logs write it: `30/Nov/2026:21:04:03 +0000`, ISO 8601, or seconds, milliseconds or nanoseconds since 1970."""
+    """Parse a time as logs write it: `30/Nov/2026:21:04:03 +0000`, ISO 8601, or seconds, milliseconds or nanoseconds
+    since 1970."""
     try:
         if isinstance(written, int | float) or (
             isinstance(written, str) and re.fullmatch(r"\d{9,19}(\.\d+)?", written)
@@ -379,7 +383,8 @@ def _networks(path: Path) -> dict[str, tuple[_Network, ...]]:
 
 
 def _prefixes(value: Any, file: Path) -> tuple[_Network, ...]:
-    """Parse networks of `{"prefixes": [{"ipv4Prefix": …}]}`, as OpenAI, Google and others publish them, or of a list of them."""
+    """Parse networks of `{"prefixes": [{"ipv4Prefix": …}]}`, as OpenAI, Google and others publish them, or of a list
+    of them."""
     rows = value.get("prefixes") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         raise InputError("holds no list of prefixes", "give address ranges as their vendors publish them", file=file)

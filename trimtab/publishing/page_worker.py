@@ -1,7 +1,7 @@
 """The process that parses HTML pages: a line of JSON and the page's bytes in, a line of JSON out.
 
-Pages come from strangers, and a browser's algorithm takes quadratic time on deep nesting and on many attributes: the limits of this
-process end it.
+Pages come from strangers, and a browser's algorithm takes quadratic time on deep nesting and on many attributes: the
+limits of this process end it.
 """
 
 from __future__ import annotations
@@ -155,8 +155,9 @@ def parse(html: str, url: str) -> dict[str, Any]:
 def main_text(html: str, tree: LexborHTMLParser) -> str:
     """Return the main text as Markdown in blocks, without menus and footers; empty without one.
 
-    It is what trafilatura finds. Where that is less than LEAST_OF of the words in the page's `article` or `main`, or more than
-    MOST_BEYOND times them (it takes the menus of pages of few words), it is the text of `article` or `main`.
+    It is what trafilatura finds. Where that is less than LEAST_OF of the words in the page's `article` or `main`, or
+    more than MOST_BEYOND times them (it takes the menus of pages of few words), it is the text of `article` or
+    `main`.
     """
     import trafilatura
 
@@ -174,7 +175,8 @@ def main_text(html: str, tree: LexborHTMLParser) -> str:
 
 
 def visible_text(body: LexborNode, without: frozenset[str] = frozenset()) -> str:
-    """Return the text that a browser shows without scripts, a line for each block; elements hidden by an attribute are left out.
+    """Return the text that a browser shows without scripts, a line for each block; elements hidden by an attribute
+    are left out.
 
     With elements to leave out (`without`) it is for reading: headings and list items have the marks of Markdown.
     """
@@ -220,7 +222,8 @@ class _Lines:
                 self._lines.setdefault(name.lower(), []).append(bisect_right(ends, found.start()) + 1)
 
     def of(self, tag: str, place: int) -> int:
-        """Return the line of the start tag with `place` others of its name before it; of the last one where there are fewer."""
+        """Return the line of the start tag with `place` others of its name before it; of the last one where there
+        are fewer."""
         found = self._lines.get(tag, [1])
         return found[min(place, len(found) - 1)]
 
@@ -308,7 +311,8 @@ def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[st
 
 
 def _linked(tree: LexborHTMLParser) -> list[str]:
-    """Return the texts of paragraphs, list items, cells and quotations of the main content in which a link or a note stands."""
+    """Return the texts of paragraphs, list items, cells and quotations of the main content in which a link or a note
+    stands."""
     found: dict[int, str] = {}
     for link in tree.css("a[href], sup, cite"):
         above = link.parent

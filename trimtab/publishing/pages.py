@@ -1,4 +1,5 @@
-"""Pages as they read: structure, main text, dates, author, JSON-LD and directives of an HTML page, and the text of a PDF."""
+"""Pages as they read: structure, main text, dates, author, JSON-LD and directives of an HTML page, and the text of a
+PDF."""
 
 from __future__ import annotations
 
@@ -56,8 +57,8 @@ _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([\w-]+)""", re.I)
 def read_page(fetched: Fetched) -> SitePage:
     """Read an answer of a site as a page: HTML and PDF as what they hold, everything else as text where it is text.
 
-    Parsing happens in a process with limits; a page beyond them comes back with `unread` set and no text. Never raises for what a
-    page holds.
+    Parsing happens in a process with limits; a page beyond them comes back with `unread` set and no text. Never
+    raises for what a page holds.
     """
     return _read(fetched, _reader)
 
@@ -93,7 +94,8 @@ def kind_of(fetched: Fetched) -> Literal["html", "pdf", "other"]:
 
 
 def decoded(fetched: Fetched) -> str:
-    """Decode an answer by the charset of its header, its byte order mark or its `meta`, else UTF-8, else Windows-1252."""
+    """Decode an answer by the charset of its header, its byte order mark or its `meta`, else UTF-8, else
+    Windows-1252."""
     content = fetched.content
     for mark, name in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if content.startswith(mark):
@@ -234,7 +236,8 @@ def canonical_of_header(fetched: Fetched) -> str | None:
 def _directives(
     fetched: Fetched, metas: Sequence[tuple[str, str]], *, not_quoted: int
 ) -> Mapping[str, tuple[str, ...]]:
-    """Collect the directives for each agent from `meta` (a name whose whole content is directives is an agent) and X-Robots-Tag."""
+    """Collect the directives for each agent from `meta` (a name whose whole content is directives is an agent) and
+    X-Robots-Tag."""
     found: dict[str, list[str]] = {}
     for name, content in metas:
         parts = _split_directives(content)
@@ -261,7 +264,8 @@ def _is_directive(part: str) -> bool:
 
 
 def _json_ld(blocks: Sequence[str]) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
-    """Parse blocks of JSON-LD into objects, those of lists and of `@graph` each by itself; return them and the blocks that do not parse."""
+    """Parse blocks of JSON-LD into objects, those of lists and of `@graph` each by itself; return them and the
+    blocks that do not parse."""
     objects: list[Mapping[str, Any]] = []
     broken: list[str] = []
     for block in blocks:
@@ -358,7 +362,8 @@ def dates_in(text: str) -> tuple[datetime, ...]:
 
 
 def moment_of(written: str) -> datetime | None:
-    """Read a date as pages, JSON-LD and headers write it, as a time in UTC; None for no date, or one that could be two (03/04/2026)."""
+    """Read a date as pages, JSON-LD and headers write it, as a time in UTC; None for no date, or one that could be
+    two (03/04/2026)."""
     text = " ".join(written.split()).strip()
     found: datetime | None
     try:

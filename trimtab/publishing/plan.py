@@ -1,4 +1,5 @@
-"""`surface plan`: which questions to answer next, and for each group what is at hand. No text is written for publication."""
+"""`surface plan`: which questions to answer next, and for each group what is at hand. No text is written for
+publication."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from trimtab.base.surface import (
     SurfacePlan,
 )
 from trimtab.base.task import Task
-from trimtab.data.duplicates import short
+from trimtab.data.duplicates import ellipsize
 from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
 from trimtab.publishing.assistant import SOURCES, THRESHOLD, SentenceJudge, open_index
@@ -36,7 +37,7 @@ from trimtab.publishing.coverage import (
 )
 from trimtab.publishing.questions import MOST, drawn
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
-from trimtab.retrieval.extract import answer_type, gives
+from trimtab.retrieval.extract import answer_type, matches_answer_type
 from trimtab.retrieval.search import search
 
 DOCUMENTS = "documents"  # whose the files are that are not published
@@ -70,10 +71,11 @@ def surface_plan(
     embedding: str = EMBEDDING,
     progress: Progress | None = None,
 ) -> SurfacePlan:
-    """Write a brief for each group of questions that own pages do not answer, in the order of demand × gap × evidence at hand.
+    """Write a brief for each group of questions that own pages do not answer, in the order of demand × gap ×
+    evidence at hand.
 
-    `documents`: folders of files that are not published and may be quoted as evidence. `csv`, `markdown`, `page`: where the plan is
-    written as such. The other arguments are those of `surface_coverage`, and so are the errors.
+    `documents`: folders of files that are not published and may be quoted as evidence. `csv`, `markdown`, `page`:
+    where the plan is written as such. The other arguments are those of `surface_coverage`, and so are the errors.
     """
     given = all_questions(questions)
     asked = drawn(given, most)
@@ -159,7 +161,8 @@ class UnansweredQuestion:
     judge: SentenceJudge
 
     def facts(self) -> tuple[QuotedFact, ...]:
-        """Quote the sentences at hand that answer with at least the threshold's probability, but for the one that was cited already."""
+        """Quote the sentences at hand that answer with at least the threshold's probability, but for the one that
+        was cited already."""
         shown = _squeezed(self.question.span or "")
         return tuple(
             QuotedFact(
@@ -174,7 +177,8 @@ class UnansweredQuestion:
         )[:FACTS]
 
     def near(self) -> Iterator[tuple[str, float]]:
-        """Find own pages about the question: the one that is cited with weight 1, others with the reciprocal rank of their best passage."""
+        """Find own pages about the question: the one that is cited with weight 1, others with the reciprocal rank of
+        their best passage."""
         seen: set[str] = set()
         if self.question.cited and self.question.owner == OWN and self.question.page:
             seen.add(self.question.page)
@@ -193,7 +197,7 @@ class UnansweredQuestion:
             for other in range(place):
                 pages = {owner_and_page(hit.passage.document)[1] for hit in (one, own[other])}
                 if len(pages) == 2 and float(vectors[place] @ vectors[other]) >= ALIKE:
-                    yield f"{' and '.join(sorted(pages))} say the same (“{short(one.passage.text, 80)}”): keep it in one place"
+                    yield f"{' and '.join(sorted(pages))} say the same (“{ellipsize(one.passage.text, 80)}”): keep it in one place"
 
 
 def _brief(
@@ -245,7 +249,8 @@ def _gap(covered: SurfaceCoverage, group: str) -> float:
 
 
 def _lacks(one: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) -> Iterator[str]:
-    """Name what a question asks for and its page does not say: words that stand nowhere on it, and the kind of fact that is asked for."""
+    """Name what a question asks for and its page does not say: words that stand nowhere on it, and the kind of fact
+    that is asked for."""
     asked = one.question.question
     if page is None:
         yield f"“{asked}”: no own page is about it"
@@ -258,7 +263,7 @@ def _lacks(one: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) 
     best = one.judge.best(asked, [hit for hit in one.hits if owner_and_page(hit.passage.document) == (OWN, page)], k=1)
     known = {token.value for token in read(asked)}
     said = [token for _, hit in best for token in read(hit.passage.text) if token.value not in known]
-    if _WANTED[kind] and not gives(kind, said):
+    if _WANTED[kind] and not matches_answer_type(kind, said):
         yield f"“{asked}”: its nearest sentence gives no answer that is {_WANTED[kind]}"
 
 

@@ -1,4 +1,5 @@
-"""Questions that people ask, from the publisher's own sources: lists, exports of search consoles, site search, tickets, traffic."""
+"""Questions that people ask, from the publisher's own sources: lists, exports of search consoles, site search,
+tickets, traffic."""
 
 from __future__ import annotations
 
@@ -17,11 +18,12 @@ from trimtab.arms.traffic import ServedAnswer
 from trimtab.base.errors import InputError
 from trimtab.base.surface import SurfaceQuestion
 from trimtab.data import readers
-from trimtab.data.sources import read_bytes, read_text, wide_encoding
+from trimtab.data.sources import read_bytes, read_text, utf16_or_32
 from trimtab.measurement.numerals import words
 
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
-DISTANCE = 0.4  # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
+# cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
+DISTANCE = 0.4
 RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
 UNSTABLE = 0.6  # mean Jaccard index below which a group is none (Hennig 2007)
 _LONGEST = 1_000  # characters of a question; a ticket is cut there
@@ -54,9 +56,11 @@ _SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionGroup:
-    """A group of questions that mean alike. `name`: the one nearest to their middle. `members`: places in the list that was grouped.
+    """A group of questions that mean alike. `name`: the one nearest to their middle. `members`: places in the list
+    that was grouped.
 
-    `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one question alone.
+    `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one
+    question alone.
     """
 
     name: str
@@ -65,11 +69,12 @@ class QuestionGroup:
 
 
 def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion, ...]:
-    """Read the questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a column of questions.
+    """Read the questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a
+    column of questions.
 
-    Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search), else by their
-    figures: clicks / impressions = click-through rate holds in every language. Demand is impressions or searches where a column has
-    them, and is never estimated. Raises InputError for a file without questions.
+    Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search), else by
+    their figures: clicks / impressions = click-through rate holds in every language. Demand is impressions or
+    searches where a column has them, and is never estimated. Raises InputError for a file without questions.
     """
     if path.suffix.lower() in (".txt", ".text", ".md"):
         lines = (line.strip().lstrip("-*").strip() for line in read_text(path, encoding).splitlines())
@@ -82,7 +87,8 @@ def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion
 
 
 def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestion, ...]:
-    """Take the last question of each conversation with a served arm. Demand: how often it was kept, over the share that is kept."""
+    """Take the last question of each conversation with a served arm. Demand: how often it was kept, over the share
+    that is kept."""
     asked = (
         (turns[-1].content.strip(), one.share)
         for one in served
@@ -98,7 +104,8 @@ def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestio
 
 
 def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuestion, ...]:
-    """Merge equal questions, whatever their case and blanks, in the order of first mention; their demands are added up."""
+    """Merge equal questions, whatever their case and blanks, in the order of first mention; their demands are added
+    up."""
     found: dict[str, SurfaceQuestion] = {}
     for one in questions:
         key = question_key(one.text)
@@ -124,7 +131,8 @@ def question_key(text: str) -> str:
 
 
 def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0) -> tuple[SurfaceQuestion, ...]:
-    """Choose at most `most` questions: those with the greatest demand, then a seeded draw of those without any. Their order stays."""
+    """Choose at most `most` questions: those with the greatest demand, then a seeded draw of those without any.
+    Their order stays."""
     if len(questions) <= most:
         return tuple(questions)
     chance = np.random.default_rng(seed).permutation(len(questions))
@@ -135,9 +143,11 @@ def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0)
 def grouped(
     texts: Sequence[str], vectors_ND: NDArray[np.float32], *, distance: float = DISTANCE, seed: int = 0
 ) -> tuple[QuestionGroup, ...]:
-    """Group questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the largest first.
+    """Group questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the
+    largest first.
 
-    `vectors_ND`: of length 1. Stability: in each of 20 resamples a fifth of the questions is left out and the rest grouped anew.
+    `vectors_ND`: of length 1. Stability: in each of 20 resamples a fifth of the questions is left out and the rest
+    grouped anew.
     """
     if not texts:
         return ()
@@ -166,7 +176,8 @@ def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp
 def _stabilities(
     members: Sequence[NDArray[np.intp]], vectors_ND: NDArray[np.float32], distance: float, seed: int
 ) -> list[float | None]:
-    """Compute for each group the mean over resamples of the largest Jaccard index with a group there, among the questions that were drawn."""
+    """Compute for each group the mean over resamples of the largest Jaccard index with a group there, among the
+    questions that were drawn."""
     n, random = len(vectors_ND), np.random.default_rng(seed)
     sums, counts = np.zeros(len(members)), np.zeros(len(members))
     for _ in range(RESAMPLES if n > 2 else 0):
@@ -198,7 +209,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> Table:
     if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         return list(_csv(path, encoding))
     found: Table = []
-    for row in readers.read_rows(path, encoding):
+    for row in readers.read_raw_rows(path, encoding):
         if not isinstance(row, readers.RawRow):
             raise InputError(row.reason, row.remedy, file=row.file, line=row.line)
         found.append((row.line, {name: _cell(value) for name, value in row.fields.items()}))
@@ -212,8 +223,9 @@ def _cell(value: object) -> str | list[str]:
 
 
 def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[str]]]]:
-    """Read a table in text: in UTF-16 and parted by tabs or semicolons too, with lines of comment, and totals that no question stands before."""
-    wide = wide_encoding(read_bytes(path)[:4096])
+    """Read a table in text: in UTF-16 and parted by tabs or semicolons too, with lines of comment, and totals that
+    no question stands before."""
+    wide = utf16_or_32(read_bytes(path)[:4096])
     text = read_text(path, wide or encoding)
     head = next((line for line in io.StringIO(text) if line.strip() and not _COMMENT.match(line)), "")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t;,", key=head.count))
@@ -311,7 +323,8 @@ def _is_text(cells: Sequence[str]) -> bool:
 
 
 def _demand_column(columns: Mapping[str, Sequence[str]]) -> str | None:
-    """Find the column of impressions or searches: by its header, else by what must hold: clicks / impressions = the column of percentages."""
+    """Find the column of impressions or searches: by its header, else by what must hold: clicks / impressions = the
+    column of percentages."""
     named = column_named(columns, _DEMAND)
     if named is not None:
         return named
@@ -341,7 +354,8 @@ def _counts(cells: Sequence[str]) -> list[float] | None:
 
 
 def count(text: str) -> float | None:
-    """Read a whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None for anything else."""
+    """Read a whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None
+    for anything else."""
     plain = _SPACES.sub("", text)
     if re.fullmatch(r"\d+", plain):
         return float(plain)

@@ -39,9 +39,10 @@ def with_rendered(
 ) -> tuple[SitePage, ...]:
     """Return the pages, at most `most` of those with scripts with the main text that Chromium shows.
 
-    The emptiest pages come first, since scripts most likely bring their text. Chromium itself reaches no host: it gets the pages as they
-    were fetched, files of a folder, and answers to GET of the site's own host, which are fetched as the crawl fetches (`private` as there).
-    Raises PackageError without playwright, MissingError without a browser that starts.
+    The emptiest pages come first, since scripts most likely bring their text. Chromium itself reaches no host: it
+    gets the pages as they were fetched, files of a folder, and answers to GET of the site's own host, which are
+    fetched as the crawl fetches (`private` as there). Raises PackageError without playwright, MissingError without a
+    browser that starts.
     """
     try:
         from playwright.sync_api import Error, sync_playwright
@@ -83,7 +84,8 @@ def with_rendered(
 
 
 def _started(playwright: Playwright) -> Browser:
-    """Start the system's Chromium without a way to any host; raises MissingError where there is none or it does not start."""
+    """Start the system's Chromium without a way to any host; raises MissingError where there is none or it does not
+    start."""
     from playwright.sync_api import Error
 
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -128,7 +130,8 @@ def _fetching(site: Site, private: bool) -> Iterator[_Fetching]:
 
 
 class _Gate:
-    """Answers each request of a page: pages as they were fetched, files of a folder, others of the own host; no other host."""
+    """Answers each request of a page: pages as they were fetched, files of a folder, others of the own host; no
+    other host."""
 
     def __init__(self, site: Site, answers: Mapping[str, Fetched], fetching: _Fetching) -> None:
         self._site, self._answers, self._fetching = site, answers, fetching

@@ -1,4 +1,5 @@
-"""Reads robots.txt by RFC 9309, and gives the line that decides on an address (https://www.rfc-editor.org/rfc/rfc9309.html)."""
+"""Reads robots.txt by RFC 9309, and gives the line that decides on an address
+(https://www.rfc-editor.org/rfc/rfc9309.html)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotsRule:
-    """A line `Allow` or `Disallow`: its number from 1, its text, and its length in octets, by which the longest match is found.
+    """A line `Allow` or `Disallow`: its number from 1, its text, and its length in octets, by which the longest
+    match is found.
 
     `parts`: what stands between its wildcards. `anchored`: it ends with `$`.
     """
@@ -83,7 +85,8 @@ class _Group:
 class Robots:
     """A parsed robots.txt. Groups of one agent are merged.
 
-    `sitemaps`: the values of its Sitemap lines. `unknown`: number and text of lines that are no rule. `cut`: it had more than MOST_BYTES.
+    `sitemaps`: the values of its Sitemap lines. `unknown`: number and text of lines that are no rule. `cut`: it had
+    more than MOST_BYTES.
     """
 
     def __init__(self, content: bytes = b"") -> None:
@@ -137,7 +140,8 @@ class Robots:
         return RobotsDecision(allowed=rule.allows, rule=rule)
 
     def crawl_delay(self, agent: str) -> float | None:
-        """Return the Crawl-delay of an agent's group in seconds, None without one; RFC 9309 does not know it, some agents obey it."""
+        """Return the Crawl-delay of an agent's group in seconds, None without one; RFC 9309 does not know it, some
+        agents obey it."""
         token = self.group_of(agent)
         return None if token is None else self._groups[token].delay
 
@@ -151,7 +155,8 @@ class Robots:
 class RobotsAnswer:
     """The answer to a request for robots.txt.
 
-    `everything`: None if it was read; else True if everything is allowed, False if everything is forbidden, for the reason `why`.
+    `everything`: None if it was read; else True if everything is allowed, False if everything is forbidden, for the
+    reason `why`.
     """
 
     rules: Robots
@@ -168,7 +173,8 @@ class RobotsAnswer:
 
 
 def robots_of(answer: Fetched | None) -> RobotsAnswer:
-    """Read the answer to a request for robots.txt: 2xx is read, 4xx allows everything, 5xx and no answer forbid it (sections 2.3.1.3, 2.3.1.4)."""
+    """Read the answer to a request for robots.txt: 2xx is read, 4xx allows everything, 5xx and no answer forbid it
+    (sections 2.3.1.3, 2.3.1.4)."""
     if answer is None:
         return RobotsAnswer(
             rules=Robots(), everything=False, why="robots.txt could not be fetched, which forbids everything"
@@ -183,7 +189,8 @@ def robots_of(answer: Fetched | None) -> RobotsAnswer:
 
 
 def comparable(path: str) -> str:
-    """Return a path in the form in which two spellings compare as equal: escaped where an escape is needed only (section 2.2.2)."""
+    """Return a path in the form in which two spellings compare as equal: escaped where an escape is needed only
+    (section 2.2.2)."""
     if _PLAIN.fullmatch(path):
         return path
     decoded = _ESCAPE.sub(_decoded, path.encode("utf-8", "surrogateescape"))
@@ -196,7 +203,8 @@ def _decoded(escape: re.Match[bytes]) -> bytes:
 
 
 def _tokens(value: str) -> Sequence[str]:
-    """Return the product token of a User-agent line in small letters, without version; `*` for all, nothing without one."""
+    """Return the product token of a User-agent line in small letters, without version; `*` for all, nothing without
+    one."""
     if value == "*" or re.match(r"\*\s", value):
         return ("*",)
     found = _TOKEN.match(value)

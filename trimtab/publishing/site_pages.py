@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 
 from trimtab.base.surface import ElementKind, Severity, Site, SitePage, SurfaceFinding
-from trimtab.data.duplicates import Pair, compare, short
+from trimtab.data.duplicates import DuplicatePair, ellipsize, find_duplicates
 from trimtab.publishing.pages import moment_of
 
 Found = tuple[str, str, int | None]
@@ -81,10 +81,10 @@ class CrawledPages:
         return {plain_address(one): url for one, url in asked.items() if plain_address(one) != plain_address(url)}
 
     @cached_property
-    def alike(self) -> tuple[tuple[SitePage, SitePage, Pair], ...]:
+    def alike(self) -> tuple[tuple[SitePage, SitePage, DuplicatePair], ...]:
         """Find the pages whose main texts are equal or nearly so, as few pairs as connect all that belong together."""
         pages = [page for page in self.read if len(page.text.split()) >= 20]
-        pairs = compare([page.text for page in pages]).pairs()
+        pairs = find_duplicates([page.text for page in pages]).pairs()
         return tuple((pages[pair.a], pages[pair.b], pair) for pair in pairs)
 
     @property
@@ -134,7 +134,7 @@ def forbids_listing(page: SitePage) -> bool:
 
 def quoted(text: str) -> str:
     """Quote evidence as it stands on the page, on one line, long text cut."""
-    return f"“{short(text, MOST_EVIDENCE)}”"
+    return f"“{ellipsize(text, MOST_EVIDENCE)}”"
 
 
 def words_of(text: str) -> int:
@@ -143,7 +143,8 @@ def words_of(text: str) -> int:
 
 
 def plain_address(address: str) -> str:
-    """Return an address without its fragment and without the endings that static hosts add (`/index.html`, `.html`, `/`)."""
+    """Return an address without its fragment and without the endings that static hosts add (`/index.html`, `.html`,
+    `/`)."""
     address = address.partition("#")[0]
     head, query, rest = address.partition("?")
     for ending in ("/index.html", "/index.htm", ".html", ".htm", "/"):

@@ -16,7 +16,8 @@ _LONGEST_VALUE = 4_000  # characters of an address or a date
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sitemap:
-    """A parsed sitemap: the pages that it names, or for an index its sitemaps. `problem`: what is wrong with it, in words."""
+    """A parsed sitemap: the pages that it names, or for an index its sitemaps. `problem`: what is wrong with it, in
+    words."""
 
     entries: tuple[SitemapEntry, ...] = ()
     sitemaps: tuple[str, ...] = ()

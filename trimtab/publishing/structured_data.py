@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.base.surface import SitePage
-from trimtab.data.duplicates import plain_words
+from trimtab.data.duplicates import normalise_text
 from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
 from trimtab.publishing.site_pages import CrawledPages, Found, line_of, quoted
 
@@ -45,7 +45,7 @@ def invalid(pages: CrawledPages) -> Iterator[Found]:
 def disagreeing(pages: CrawledPages) -> Iterator[Found]:
     """Find what JSON-LD says and the visible text does not."""
     for page in pages.read:
-        shown = f" {plain_words(f'{page.title} {page.visible}')} "
+        shown = f" {normalise_text(f'{page.title} {page.visible}')} "
         for item in _objects(page):
             kinds = set(types_of(item))
             for said in _differences(page, item, kinds, shown):
@@ -63,7 +63,7 @@ def _differences(page: SitePage, item: Mapping[str, Any], kinds: set[str], shown
         if isinstance(headline, str) and not _stands_in(headline, shown):
             yield f"headline {quoted(headline)} is not on the page"
         byline = byline_of(page.visible)
-        if author and byline and plain_words(author) != plain_words(byline) and not _stands_in(author, shown):
+        if author and byline and normalise_text(author) != normalise_text(byline) and not _stands_in(author, shown):
             yield f"author {quoted(author)}, and the page says {quoted(byline)}"
     if kinds & {"Product", "Event", "Course", "Recipe", "HowTo", "SoftwareApplication"}:
         name = item.get("name")
@@ -87,12 +87,12 @@ def _differences(page: SitePage, item: Mapping[str, Any], kinds: set[str], shown
 
 
 def _stands_in(words: str, shown: str) -> bool:
-    return f" {plain_words(words)} " in shown
+    return f" {normalise_text(words)} " in shown
 
 
 def _mostly_in(words: str, shown: str) -> bool:
     """Return True if four fifths of the words stand in the text, whatever their order."""
-    own = plain_words(words).split()
+    own = normalise_text(words).split()
     known = set(shown.split())
     return sum(word in known for word in own) >= 0.8 * len(own)
 
@@ -135,7 +135,8 @@ def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
 
 
 def _line(page: SitePage) -> int | None:
-    """Return the line of the page's JSON-LD; None where it has several blocks, as objects do not say which they are of."""
+    """Return the line of the page's JSON-LD; None where it has several blocks, as objects do not say which they are
+    of."""
     several = sum(one.kind == "json-ld" for one in page.elements) > 1
     return None if several else line_of(page, "json-ld")
 
@@ -198,7 +199,8 @@ _ARTICLE = (
     _Rule("dateModified", _is_date, "ISO 8601 date", needed=False),
     _Rule("author", _is_named, "person or organisation with a name", needed=False),
 )
-# Types and properties by schema.org; what is needed by developers.google.com/search/docs/appearance/structured-data (2026-11).
+# Types and properties by schema.org; what is needed by developers.google.com/search/docs/appearance/structured-data
+# (2026-11).
 _RULES: Mapping[str, tuple[_Rule, ...]] = {
     **dict.fromkeys(_ARTICLES, _ARTICLE),
     **dict.fromkeys(_EVENTS, (_NAME, _Rule("startDate", _is_date, "ISO 8601 date"))),

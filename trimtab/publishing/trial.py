@@ -1,4 +1,5 @@
-"""`surface try`: an edited page against the present one, paired by question, with a placebo and competitors who follow."""
+"""`surface try`: an edited page against the present one, paired by question, with a placebo and competitors who
+follow."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ from trimtab.publishing.coverage import (
 from trimtab.publishing.questions import drawn, grouped
 from trimtab.reports.coverage import render_trial, trial_markdown
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.search import EVEN
+from trimtab.retrieval.search import EQUAL_WEIGHT
 
 SEEDS = 3
 MARGIN = 0.02
@@ -50,7 +51,8 @@ Array = NDArray[np.float64]
 class AssistantSettings:
     """The settings of one simulated assistant.
 
-    `words`: of a passage. `vector_weight`: of the two searches. `shuffle`: the seed of the order in which passages are read, None as ranked.
+    `words`: of a passage. `vector_weight`: of the two searches. `shuffle`: the seed of the order in which passages
+    are read, None as ranked.
     """
 
     words: int
@@ -61,7 +63,7 @@ class AssistantSettings:
 def settings_of(seed: int) -> AssistantSettings:
     """Draw the settings of a seed; seed 0 has the usual ones."""
     if seed == 0:
-        return AssistantSettings(words=WORDS, vector_weight=EVEN, shuffle=None)
+        return AssistantSettings(words=WORDS, vector_weight=EQUAL_WEIGHT, shuffle=None)
     random = np.random.default_rng(seed)
     return AssistantSettings(
         words=int(random.choice(CHUNKS)), vector_weight=float(random.choice(WEIGHTS)), shuffle=seed
@@ -85,12 +87,14 @@ def surface_try(
     embedding: str = EMBEDDING,
     progress: Progress | None = None,
 ) -> SurfaceTrial:
-    """Put an edited page (a file, or a folder of them) in the place of the present one, and ask the same questions of both states.
+    """Put an edited page (a file, or a folder of them) in the place of the present one, and ask the same questions
+    of both states.
 
-    An edited file takes the place of the page with its path or name; without one it is a new page. `seeds`: simulated assistants, which
-    differ in how they cut pages, weigh their two searches and order passages; each question's figures are means over them. The
-    placebo is the present page under these seeds against other ones. With competitors the trial is repeated while half and all of the
-    competing pages say what the edit adds. `margin`: how much worse still counts as not worse. Raises as `surface_coverage`.
+    An edited file takes the place of the page with its path or name; without one it is a new page. `seeds`:
+    simulated assistants, which differ in how they cut pages, weigh their two searches and order passages; each
+    question's figures are means over them. The placebo is the present page under these seeds against other ones.
+    With competitors the trial is repeated while half and all of the competing pages say what the edit adds.
+    `margin`: how much worse still counts as not worse. Raises as `surface_coverage`.
     """
     if seeds < 1:
         raise InputError(f"{seeds} seeds", "give one or more", field="--seeds")
@@ -134,7 +138,8 @@ def surface_try(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateFigures:
-    """The figures of one state of the pages under one seed: OUTCOMES by question [O, Q], and the documents retrieved for each question."""
+    """The figures of one state of the pages under one seed: OUTCOMES by question [O, Q], and the documents retrieved
+    for each question."""
 
     figures_OQ: Array
     documents: tuple[frozenset[str], ...]
@@ -154,7 +159,8 @@ def run_trial(
     seeds: int,
     margin: float,
 ) -> SurfaceTrial:
-    """Run the trial. `ask` asks the questions of a state of all pages under a seed; `groups` has the group of each question."""
+    """Run the trial. `ask` asks the questions of a state of all pages under a seed; `groups` has the group of each
+    question."""
     drawn_seeds, others = range(seeds), range(seeds, 2 * seeds)
     first = [ask([*present, *theirs], seed) for seed in drawn_seeds]
     second = [ask([*edited, *theirs], seed) for seed in drawn_seeds]
@@ -211,7 +217,8 @@ def run_trial(
 def outcomes_of(
     pairs: Sequence[tuple[float, Array, Array]], groups: Sequence[str], margin: float
 ) -> tuple[TrialOutcome, ...]:
-    """Test each outcome at each adoption: differences clustered by group, Holm over all of them. Pairs: adoption, present and edited [O, Q]."""
+    """Test each outcome at each adoption: differences clustered by group, Holm over all of them. Pairs: adoption,
+    present and edited [O, Q]."""
     tested = [
         (adoption, place, present_OQ[place], edited_OQ[place])
         for adoption, present_OQ, edited_OQ in pairs
@@ -245,7 +252,8 @@ def outcomes_of(
 
 
 def with_edits(present: Sequence[Document], edits: Sequence[Document]) -> tuple[tuple[Document, ...], tuple[str, ...]]:
-    """Put each edited page in the place of the page with its path, else its name; return all pages, and the names of those edited.
+    """Put each edited page in the place of the page with its path, else its name; return all pages, and the names of
+    those edited.
 
     Raises InputError where several pages have the name, or nothing differs.
     """
@@ -280,7 +288,8 @@ def added_text(present: Sequence[Document], edited: Sequence[Document]) -> str:
 def adopting(
     theirs: Sequence[Document], rivals: Sequence[str], added: str, share: float, seed: int
 ) -> tuple[Document, ...]:
-    """Return the competitors' pages; a share of `rivals`, drawn by the seed, has the added text in a section at the end."""
+    """Return the competitors' pages; a share of `rivals`, drawn by the seed, has the added text in a section at the
+    end."""
     order = np.random.default_rng(seed).permutation(len(rivals))
     chosen = {rivals[place] for place in order[: round(share * len(rivals))]}
     return tuple(

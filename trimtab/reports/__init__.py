@@ -1,1 +1,1 @@
-"""The records of a study in, one page out."""
+"""Turns the records of a study into a report: one HTML page, and Markdown."""

@@ -1,4 +1,4 @@
-"""Every answer of a study, to be looked through on the page: by arm, kind of failure, slice and words."""
+"""The section with every answer of a study, searchable on the page by arm, kind of failure, slice and words."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 from jinja2.utils import htmlsafe_json_dumps
 
 from trimtab.base.records import Answer, Arm
-from trimtab.reports.components import Heading, label
-from trimtab.reports.failures import shown
+from trimtab.reports.components import Heading, arm_label
+from trimtab.reports.failures import question_view
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.formatting import clean
+from trimtab.reports.formatting import replace_unprintable
 from trimtab.reports.labels import FAILURES, GRADED
-from trimtab.reports.view import EveryAnswer, ShownQuestion
+from trimtab.reports.view import AllAnswers, QuestionView
 
-MOST_BYTES = 2_000_000  # of answers in one page, so that it opens at once and can be sent on
-NUMBERS = 24  # bytes at most, of the numbers that an answer or a question takes beside its texts
+MOST_BYTES = 2_000_000  # of answers in one page, so that it opens fast and can be sent by mail
+NUMBERS = 24  # most bytes of an answer's or a question's numbers, beside its texts
 PLACE = "arms/NAME/answers.parquet of the study"
 
 
-def every_answer(study: StudyFolder) -> EveryAnswer | None:
-    """The answers of all arms to each question, of so many questions as fit; None where no answers lie in the folder."""
+def all_answers_section(study: StudyFolder) -> AllAnswers | None:
+    """Return the answers of all arms to each question, for as many questions as fit; None if the folder has no
+    answers."""
     by_item: dict[str, list[tuple[Arm, Answer]]] = {}
     for entry in study.done:
         for answer in entry.answers:
@@ -32,77 +33,93 @@ def every_answer(study: StudyFolder) -> EveryAnswer | None:
         return None
     answers = [answer for pairs in by_item.values() for _, answer in pairs]
     seeds = len({answer.seed for answer in answers}) > 1
-    fitting = _fitting({item: shown(pairs, study.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())})
+    questions = _sample_that_fits(
+        {item: question_view(pairs, study.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())}
+    )
     failed = {answer.failure for answer in answers}
     right = () if study.metric in GRADED or "none" not in failed else ("right",)
     kinds = (*right, *(name for kind, (name, _) in FAILURES.items() if kind in failed))
-    left = f"This page holds {len(fitting):,} of {len(by_item):,} questions, drawn at random, so that it stays small; all lie in {PLACE}."
-    return EveryAnswer(
+    left_out = (
+        f"This page holds {len(questions):,} of {len(by_item):,} questions, drawn at random, so that it stays "
+        f"small; all lie in {PLACE}."
+    )
+    return AllAnswers(
         heading=Heading(
             id="every",
             link="Every answer",
             title="Every answer",
-            lead=f"Any answer to the test questions, lowest score first. Long texts are cut; whole they lie in {PLACE}.",
+            lead=(
+                f"Any answer to the test questions, lowest score first. Long texts are cut; whole they lie in {PLACE}."
+            ),
         ),
-        arms=tuple(label(entry.arm, study.verdict.arm) for entry in study.done if entry.answers),
-        kinds=_choice(kinds),
-        slices=_choice(sorted({answer.slice for answer in answers if answer.slice})),
-        questions=fitting,
+        arms=tuple(arm_label(entry.arm, study.verdict.arm) for entry in study.done if entry.answers),
+        kinds=_options(kinds),
+        slices=_options(sorted({answer.slice for answer in answers if answer.slice})),
+        questions=questions,
         without="Where this page may run its script, the answers can be looked through here.",
-        left_out=left if len(fitting) < len(by_item) else "",
+        left_out=left_out if len(questions) < len(by_item) else "",
     )
 
 
-def _choice(names: Any) -> tuple[str, ...]:
-    """What can be chosen from: of one there is no choice."""
+def _options(names: Any) -> tuple[str, ...]:
+    """Return the options of a filter; none if there is only one."""
     return tuple(names) if len(names) > 1 else ()
 
 
-def _fitting(questions: Mapping[str, ShownQuestion]) -> tuple[ShownQuestion, ...]:
-    """Those that fit, drawn by the hash of their ids where not all do, in the order given."""
+def _sample_that_fits(questions: Mapping[str, QuestionView]) -> tuple[QuestionView, ...]:
+    """Return the questions that fit, in the given order; if not all do, a sample drawn by the hash of their ids."""
     seen: set[str] = set()
-    kept, left = set(), MOST_BYTES
+    chosen, bytes_left = set(), MOST_BYTES
     for item in sorted(questions, key=lambda item: hashlib.sha256(item.encode()).digest()):
-        fresh = set(_texts(questions[item])) - seen
-        left -= sum(len(_written(text).encode()) for text in fresh) + NUMBERS * (1 + len(questions[item].answers))
-        if left < 0:
+        new_texts = set(_texts(questions[item])) - seen
+        bytes_left -= sum(len(_to_script_json(text).encode()) for text in new_texts) + NUMBERS * (
+            1 + len(questions[item].answers)
+        )
+        if bytes_left < 0:
             break
-        seen |= fresh
-        kept.add(item)
-    return tuple(question for item, question in questions.items() if item in kept)
+        seen |= new_texts
+        chosen.add(item)
+    return tuple(question for item, question in questions.items() if item in chosen)
 
 
-def _texts(question: ShownQuestion) -> Iterator[str]:
+def _texts(question: QuestionView) -> Iterator[str]:
     yield from (question.question, question.reference, question.slice)
     for one in question.answers:
         yield from (one.score, one.failure, one.text, one.passages, one.seed)
 
 
-def packed(every: EveryAnswer) -> str:
-    """The answers as JSON that may stand in a script element: each text once, then by its number.
+def answers_json(every: AllAnswers) -> str:
+    """Return the answers as JSON for a script element; each text is stored once and referred to by its index.
 
-    `questions`: question, reference, slice, answers; an answer: its arm's place, score, failure, text, passages, seed.
+    `questions`: question, reference, slice, answers; an answer: index of its arm, score, failure, text, passages, seed.
     """
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     arms = {arm.name: place for place, arm in enumerate(every.arms)}
 
-    def at(text: str) -> int:
-        return places.setdefault(clean(text), len(places))
+    def text_index(text: str) -> int:
+        return indices.setdefault(replace_unprintable(text), len(indices))
 
     questions = [
         [
-            *(at(one.question), at(one.reference), at(one.slice)),
+            *(text_index(one.question), text_index(one.reference), text_index(one.slice)),
             [
-                [arms[a.arm.name], at(a.score), at(a.failure), at(a.text), at(a.passages), at(a.seed)]
+                [
+                    arms[a.arm.name],
+                    text_index(a.score),
+                    text_index(a.failure),
+                    text_index(a.text),
+                    text_index(a.passages),
+                    text_index(a.seed),
+                ]
                 for a in one.answers
             ],
         ]
         for one in every.questions
     ]
-    return _written({"texts": list(places), "questions": questions})
+    return _to_script_json({"texts": list(indices), "questions": questions})
 
 
-def _written(value: object) -> str:
-    """JSON in which nothing can end the element that it stands in."""
+def _to_script_json(value: object) -> str:
+    """Encode JSON in which nothing can end the script element."""
     compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
     return str(htmlsafe_json_dumps(value, dumps=lambda given, **_: compact.encode(given)))

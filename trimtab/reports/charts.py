@@ -1,6 +1,8 @@
-"""Charts as inline SVG: dots with whiskers, scatter with labels that keep clear of each other, training curves.
+"""Charts as inline SVG: dots with whiskers, scatter plots whose labels do not overlap, training curves, reliability
+diagrams.
 
-Each chart is drawn at a given width in CSS pixels, so that its text keeps its size on a phone; colours are CSS classes.
+Each chart is drawn for a given width in CSS pixels, so that its text keeps its size on a phone; colours are CSS
+classes.
 """
 
 from __future__ import annotations
@@ -11,32 +13,32 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from trimtab.reports.components import Curves, Dot, Reliability, Scatter, Series, Whiskers
-from trimtab.reports.formatting import middle
+from trimtab.reports.components import Curves, Dot, ReliabilityDiagram, Scatter, Series, Whiskers
+from trimtab.reports.formatting import elide_middle
 from trimtab.reports.labels import Shape
-from trimtab.reports.svg import el, join
+from trimtab.reports.svg import element, join
 
-CHARACTER = (
-    6.9  # mean advance of a 12 px system font, in px; generous, so that boxes are too large rather than too small
+CHARACTER_WIDTH = (
+    6.9  # mean width of a character of a 12 px system font, in px; generous, so that label boxes are rather too large
 )
-WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, one of two beside each other, a phone
+WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, half of it, a phone
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in the drawing."""
+    """A rectangle in the drawing, in px."""
 
     left: float
     top: float
     right: float
     bottom: float
 
-    def gap(self, x: float, y: float) -> float:
-        """How far a point lies from the rectangle, 0 inside."""
+    def distance(self, x: float, y: float) -> float:
+        """Return the distance of a point from the rectangle, 0 inside."""
         return math.hypot(x - min(max(x, self.left), self.right), y - min(max(y, self.top), self.bottom))
 
     def overlap(self, other: Box) -> float:
-        """The area that both cover."""
+        """Return the area that both rectangles cover."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return width * height if width > 0 and height > 0 else 0.0
@@ -44,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a value to a place: linear, or logarithmic."""
+    """Maps values to pixels, linearly or logarithmically."""
 
     low: float
     high: float
@@ -53,14 +55,14 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Where `value` lies, in px."""
+        """Return the position of `value`, in px."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         at = math.log(value) if self.log else value
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
 
-def drawn(chart: Whiskers | Scatter | Curves | Reliability) -> Markup:
-    """The chart drawn for a desktop and for a phone; the style sheet shows one of them."""
+def chart_svg(chart: Whiskers | Scatter | Curves | ReliabilityDiagram) -> Markup:
+    """Draw a chart for a desktop and for a phone; the style sheet shows one of them."""
 
     def at(width: int) -> Markup:
         match chart:
@@ -70,23 +72,23 @@ def drawn(chart: Whiskers | Scatter | Curves | Reliability) -> Markup:
                 return scatter(chart, width)
             case Curves():
                 return curves(chart, width)
-            case Reliability():
-                return reliability(chart, width)
+            case ReliabilityDiagram():
+                return reliability_diagram(chart, width)
 
     wide = WIDE if isinstance(chart, Whiskers) else HALF
-    return join(el("div", at(wide), class_="wide"), el("div", at(NARROW), class_="narrow"))
+    return join(element("div", at(wide), class_="wide"), element("div", at(NARROW), class_="narrow"))
 
 
 def icon(shape: Shape, family: str) -> Markup:
-    """The mark of an arm as it stands in text."""
-    return el(
+    """Return the mark of an arm for use in text."""
+    return element(
         "svg", mark_shape(shape, 8, 8, family), viewBox="0 0 16 16", width=14, height=14, aria_hidden="true",
         class_="icon",
     )  # fmt: skip
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from at or below `low` to at or above `high`."""
+    """Return round tick values from at or below `low` to at or above `high`."""
     if high <= low:
         low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
     raw = (high - low) / about
@@ -100,7 +102,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten that enclose the range, thinned to powers of ten where they are many."""
+    """Return 1, 2, 5 times powers of ten that enclose the range; only powers of ten if those are too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     below = max((tick for tick in every if tick <= low), default=every[0])
@@ -114,69 +116,79 @@ def _is_power(value: float) -> bool:
 
 
 def tick_text(value: float) -> str:
-    """A tick's label: short, without a tail of zeros."""
+    """Return the label of a tick, without trailing zeros."""
     text = f"{value:,.10f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:,.4f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text.replace("-", "−")
 
 
 def text_width(text: str) -> float:
-    """About how wide `text` is at 12 px."""
-    return len(text) * CHARACTER
+    """Estimate the width of `text` at 12 px, in px."""
+    return len(text) * CHARACTER_WIDTH
 
 
 def mark_shape(shape: Shape, x: float, y: float, family: str, *, strong: bool = False) -> Markup:
-    """The mark of an arm: circle (instruction), square (shots), diamond (passages), triangle (both)."""
+    """Return the mark of an arm: circle (instruction), square (shots), diamond (passages), triangle (both)."""
     r = 6.0 if strong else 5.0
     kind = f"dot {family}"
     if shape == "square":
-        return el("rect", x=_n(x - r + 0.5), y=_n(y - r + 0.5), width=2 * r - 1, height=2 * r - 1, class_=kind)
+        return element("rect", x=_px(x - r + 0.5), y=_px(y - r + 0.5), width=2 * r - 1, height=2 * r - 1, class_=kind)
     if shape == "diamond":
         d = r + 1.5
-        return el(
-            "path", d=f"M{_n(x)} {_n(y - d)}L{_n(x + d)} {_n(y)}L{_n(x)} {_n(y + d)}L{_n(x - d)} {_n(y)}Z", class_=kind
+        return element(
+            "path",
+            d=f"M{_px(x)} {_px(y - d)}L{_px(x + d)} {_px(y)}L{_px(x)} {_px(y + d)}L{_px(x - d)} {_px(y)}Z",
+            class_=kind,
         )
     if shape == "triangle":
         w, up, down = r + 1, r + 1, r
-        return el(
-            "path", d=f"M{_n(x)} {_n(y - up)}L{_n(x + w)} {_n(y + down)}L{_n(x - w)} {_n(y + down)}Z", class_=kind
+        return element(
+            "path", d=f"M{_px(x)} {_px(y - up)}L{_px(x + w)} {_px(y + down)}L{_px(x - w)} {_px(y + down)}Z", class_=kind
         )
-    return el("circle", cx=_n(x), cy=_n(y), r=r, class_=kind)
+    return element("circle", cx=_px(x), cy=_px(y), r=r, class_=kind)
 
 
 def dot_whisker(chart: Whiskers, width: int) -> Markup:
-    """One row an arm: its score as a dot, its interval as a whisker, the target as a line; its value at the right."""
+    """Draw one row per arm: the score as a dot, its interval as a whisker, the target as a line, the value at the
+    right."""
     dots, target, values = chart.dots, chart.target, chart.values if width > 500 else chart.short_values
     longest = 24 if width > 500 else 18
-    labels = max((text_width(middle(dot.label, longest)) for dot in dots), default=0) + 16
+    labels = max((text_width(elide_middle(dot.label, longest)) for dot in dots), default=0) + 16
     right = max((text_width(value) for value in values), default=0) + 16
     top, row = (26, 34)
     height = top + row * len(dots) + 34
     ends = [dot.low for dot in dots] + [dot.high for dot in dots] + ([target] if target is not None else [])
-    marks = _inside(ticks(min(ends), max(ends), 6 if width > 500 else 3), ends)
+    marks = _clamp_ticks(ticks(min(ends), max(ends), 6 if width > 500 else 3), ends)
     x = Scale(marks[0], marks[-1], labels + 6, width - right - 8)
     base = top + row * len(dots)
     parts = [_vertical_grid(x, marks, top - 6, base)]
     if target is not None:
-        parts.append(el("line", x1=_n(x(target)), x2=_n(x(target)), y1=top - 6, y2=base, class_="target"))
+        parts.append(element("line", x1=_px(x(target)), x2=_px(x(target)), y1=top - 6, y2=base, class_="target"))
         parts.append(_text(f"target {tick_text(target)}", x(target), top - 12, "middle", "target-text", width))
     for index, (dot, value) in enumerate(zip(dots, values, strict=True)):
         y = top + row * (index + 0.5)
         emphasis = "strong" if dot.strong else None
         parts.append(
-            el(
+            element(
                 "g",
-                el("title", dot.title or dot.label),
-                el("text", middle(dot.label, longest), x=0, y=_n(y + 4), class_=emphasis),
-                el("line", x1=_n(x(dot.low)), x2=_n(x(dot.high)), y1=_n(y), y2=_n(y), class_=f"whisker {dot.family}"),
+                element("title", dot.title or dot.label),
+                element("text", elide_middle(dot.label, longest), x=0, y=_px(y + 4), class_=emphasis),
+                element(
+                    "line",
+                    x1=_px(x(dot.low)),
+                    x2=_px(x(dot.high)),
+                    y1=_px(y),
+                    y2=_px(y),
+                    class_=f"whisker {dot.family}",
+                ),
                 mark_shape(dot.shape, x(dot.y), y, dot.family, strong=dot.strong),
-                el("text", value, x=width, y=_n(y + 4), text_anchor="end", class_=emphasis),
+                element("text", value, x=width, y=_px(y + 4), text_anchor="end", class_=emphasis),
             )
         )
     return _svg(chart.title, width, height, parts)
 
 
 def scatter(chart: Scatter, width: int) -> Markup:
-    """Score (up) against time or cost (right); a `limit` on x and a `target` on y are dashed lines."""
+    """Draw score (y) against time or cost (x); a `limit` on x and a `target` on y are dashed lines."""
     dots, target, limit = chart.dots, chart.target, chart.limit
     height = 330
     left, right, top, bottom = 46, 20, 26, 46
@@ -185,7 +197,7 @@ def scatter(chart: Scatter, width: int) -> Markup:
     log = min(xs) > 0 and max(xs) / min(xs) > 8
     x_marks = log_ticks(min(xs) * 0.85, max(xs) * 1.15) if log else _from_zero(xs, 4 if width > 400 else 3)
     ends = [dot.low for dot in dots] + [dot.high for dot in dots] + ([target] if target is not None else [])
-    y_marks = _inside(ticks(min(ends), max(ends), 5), ends)
+    y_marks = _clamp_ticks(ticks(min(ends), max(ends), 5), ends)
     x = Scale(x_marks[0], x_marks[-1], left, width - right, log)
     y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
     shown = x_marks if len(x_marks) * 44 < width else x_marks[:: 2 if len(x_marks) % 2 else len(x_marks) - 1]
@@ -193,70 +205,84 @@ def scatter(chart: Scatter, width: int) -> Markup:
     parts.append(
         _text(chart.x_title + (" (log scale)" if log else ""), width - right, height - 8, "end", "axis-title", width)
     )
-    parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    parts.append(element("text", chart.y_title, x=0, y=12, class_="axis-title"))
     if target is not None:
-        parts.append(el("line", x1=left, x2=width - right, y1=_n(y(target)), y2=_n(y(target)), class_="target"))
+        parts.append(element("line", x1=left, x2=width - right, y1=_px(y(target)), y2=_px(y(target)), class_="target"))
     if limit is not None:
-        parts.append(el("line", x1=_n(x(limit)), x2=_n(x(limit)), y1=top, y2=height - bottom, class_="target"))
+        parts.append(element("line", x1=_px(x(limit)), x2=_px(x(limit)), y1=top, y2=height - bottom, class_="target"))
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
-    tails = [x(dot.x if dot.x_high is None else dot.x_high) for dot in dots]
-    stems += [Box(px, py - 5, tail + 3, py + 5) for (px, py), tail in zip(places, tails, strict=True) if tail > px]
-    named = [replace(dot, label=middle(dot.label)) for dot in dots]
-    boxes = place_labels(places, [dot.label for dot in named], Box(left, top - 8, width, height - bottom + 4), stems)
-    for dot, (px, py), tail, box in zip(named, places, tails, boxes, strict=True):
-        parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), tail, box))
+    bounds_x = [x(dot.x if dot.x_high is None else dot.x_high) for dot in dots]
+    stems += [
+        Box(px, py - 5, bound_x + 3, py + 5) for (px, py), bound_x in zip(places, bounds_x, strict=True) if bound_x > px
+    ]
+    shortened = [replace(dot, label=elide_middle(dot.label)) for dot in dots]
+    boxes = place_labels(
+        places, [dot.label for dot in shortened], Box(left, top - 8, width, height - bottom + 4), stems
+    )
+    for dot, (px, py), bound_x, box in zip(shortened, places, bounds_x, boxes, strict=True):
+        parts.append(_scatter_mark(dot, px, py, y(dot.low), y(dot.high), bound_x, box))
     return _svg(chart.title, width, height, parts)
 
 
-def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, tail: float, box: Box) -> Markup:
-    """The mark with its interval, a line to the upper bound of x (`tail`) with an end of its own, and its name."""
+def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, bound_x: float, box: Box) -> Markup:
+    """Draw a mark with its interval, a line to the upper bound of x (`bound_x`), and its label."""
     near_x, near_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
     far = bool(dot.label) and math.hypot(near_x - x, near_y - y) > 16
-    return el(
+    return element(
         "g",
-        el("title", dot.title or dot.label),
-        el("line", x1=_n(x), x2=_n(x), y1=_n(low), y2=_n(high), class_=f"whisker thin {dot.family}"),
-        el("path", d=f"M{_n(x)} {_n(y)}H{_n(tail)}m0 -4v8", class_=f"whisker bound {dot.family}") if tail > x else None,
-        el("line", x1=_n(x), y1=_n(y), x2=_n(near_x), y2=_n(near_y), class_="leader") if far else None,
+        element("title", dot.title or dot.label),
+        element("line", x1=_px(x), x2=_px(x), y1=_px(low), y2=_px(high), class_=f"whisker thin {dot.family}"),
+        element("path", d=f"M{_px(x)} {_px(y)}H{_px(bound_x)}m0 -4v8", class_=f"whisker bound {dot.family}")
+        if bound_x > x
+        else None,
+        element("line", x1=_px(x), y1=_px(y), x2=_px(near_x), y2=_px(near_y), class_="leader") if far else None,
         mark_shape(dot.shape, x, y, dot.family, strong=dot.strong),
-        el("text", dot.label, x=_n(box.left + 2), y=_n(box.bottom - 4), class_="strong halo" if dot.strong else "halo")
+        element(
+            "text",
+            dot.label,
+            x=_px(box.left + 2),
+            y=_px(box.bottom - 4),
+            class_="strong halo" if dot.strong else "halo",
+        )
         if dot.label
         else None,
     )
 
 
 def place_labels(
-    places: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, stems: Sequence[Box] = ()
+    points: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, stems: Sequence[Box] = ()
 ) -> list[Box]:
-    """A box for each label, near its point, clear of the other labels and marks and inside the drawing.
+    """Return a box for each label, near its point, inside the drawing, and with little overlap.
 
-    Greedy: the most crowded point first; each takes the place that overlaps least, then one that is not nearer to another
-    mark, whose name it would seem, then the nearest.
+    Greedy: the most crowded point comes first; each label takes the place that overlaps least, then one that is not
+    closer to another mark, then the nearest.
     """
-    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in places]
-    crowd = [sum(math.hypot(x - u, y - v) < 90 for u, v in places) for x, y in places]
+    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in points]
+    crowd = [sum(math.hypot(x - u, y - v) < 90 for u, v in points) for x, y in points]
     boxes: dict[int, Box] = {}
-    for index in sorted(range(len(places)), key=lambda i: (-crowd[i], i)):
+    for index in sorted(range(len(points)), key=lambda i: (-crowd[i], i)):
         best: tuple[float, Box] | None = None
-        for distance, box in _candidates(*places[index], text_width(labels[index]) + 4):
+        for distance, box in _candidates(*points[index], text_width(labels[index]) + 4):
             outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(inside)
             cost = (1000 + 8 * outside if outside > 1e-6 else 0) + distance
             touched = [area for other in boxes.values() if (area := box.overlap(other)) > 0]
             cost += sum(1000 + 8 * area for area in touched) + sum(4 * box.overlap(mark) for mark in marks)
             cost += sum(1.0 * box.overlap(stem) for stem in stems)
             cost += sum(
-                60 for place in places if place != places[index] and box.gap(*place) < box.gap(*places[index]) + 4
+                60
+                for place in points
+                if place != points[index] and box.distance(*place) < box.distance(*points[index]) + 4
             )
             if best is None or cost < best[0]:
                 best = (cost, box)
         if best is not None:
             boxes[index] = best[1]
-    return [boxes[index] for index in range(len(places))]
+    return [boxes[index] for index in range(len(points))]
 
 
 def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
-    """Places for a label around a point: distance, box."""
+    """Return places for a label around a point, as distance and box."""
     tall, found = 17.0, []
     for gap in (9, 20, 34, 50, 68, 90, 116, 146, 180, 220):
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1)):
@@ -269,7 +295,7 @@ def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
 
 
 def curves(chart: Curves, width: int) -> Markup:
-    """Lines over optimizer steps; the dev lines carry a dot at each measurement."""
+    """Draw lines over optimizer steps; dev lines have a dot at each measurement."""
     series = chart.series
     height, left, right, top, bottom = 210, 46, 12, 26, 40
     xs = [x for line in series for x, _ in line.points]
@@ -282,59 +308,66 @@ def curves(chart: Curves, width: int) -> Markup:
     parts = [_horizontal_grid(y, y_marks, left, width - right)]
     parts += [_text(tick_text(mark), x(mark), height - bottom + 17, "middle", "tick", width) for mark in x_marks]
     parts.append(_text(chart.x_title, width - right, height - 6, "end", "axis-title", width))
-    parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    parts.append(element("text", chart.y_title, x=0, y=12, class_="axis-title"))
     for line in series:
-        points = _thin(line.points)
-        path = "M" + "L".join(f"{_n(x(a))} {_n(y(b))}" for a, b in points)
+        points = _downsample(line.points)
+        path = "M" + "L".join(f"{_px(x(a))} {_px(y(b))}" for a, b in points)
         dots = [
-            el("circle", cx=_n(x(a)), cy=_n(y(b)), r=4 if a == line.kept else 2.5, class_=_point(line, a))
+            element("circle", cx=_px(x(a)), cy=_px(y(b)), r=4 if a == line.kept_step else 2.5, class_=_point(line, a))
             for a, b in points
         ]
         parts.append(
-            el(
+            element(
                 "g",
-                el("title", line.name),
-                el("path", d=path, class_=f"line {line.style}"),
+                element("title", line.name),
+                element("path", d=path, class_=f"line {line.style}"),
                 dots if line.style != "train" else None,
             )
         )
     return _svg(chart.title, width, height, parts)
 
 
-def reliability(chart: Reliability, width: int) -> Markup:
-    """Share right (up) over probability (right), one point a bin with the number of its answers above; the diagonal is what is said."""
+def reliability_diagram(chart: ReliabilityDiagram, width: int) -> Markup:
+    """Draw the accuracy (y) of the answers of each probability bin (x), with their number above; the diagonal is
+    perfect calibration."""
     height, left, right, top, bottom = 230, 46, 12, 40, 46
     x, y = Scale(0, 1, left, width - right), Scale(0, 1, height - bottom, top)
     marks = ticks(0, 1, 5)
     parts = [_vertical_grid(x, marks, top, height - bottom), _horizontal_grid(y, marks, left, width - right)]
     parts.append(_text("probability of the answer", width - right, height - 8, "end", "axis-title", width))
-    parts.append(el("text", chart.y_title, x=0, y=12, class_="axis-title"))
-    parts.append(el("line", x1=_n(x(0)), y1=_n(y(0)), x2=_n(x(1)), y2=_n(y(1)), class_="target"))
-    path = "M" + "L".join(f"{_n(x(said))} {_n(y(share))}" for _, said, share in chart.bins)
-    parts.append(el("path", d=path, class_=f"line {chart.family}") if len(chart.bins) > 1 else Markup())
-    for count, said, share in chart.bins:
-        title = el("title", f"{count:,} answers, probability {said:.2f}, right {share:.2f}")
-        parts.append(el("g", title, el("circle", cx=_n(x(said)), cy=_n(y(share)), r=4, class_=f"dot {chart.family}")))
-        middle_of_bin = (max(1, math.ceil(said * 10 - 1e-9)) - 0.5) / 10
+    parts.append(element("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    parts.append(element("line", x1=_px(x(0)), y1=_px(y(0)), x2=_px(x(1)), y2=_px(y(1)), class_="target"))
+    path = "M" + "L".join(f"{_px(x(probability))} {_px(y(share))}" for _, probability, share in chart.bins)
+    parts.append(element("path", d=path, class_=f"line {chart.family}") if len(chart.bins) > 1 else Markup())
+    for count, probability, share in chart.bins:
+        title = element("title", f"{count:,} answers, probability {probability:.2f}, right {share:.2f}")
+        parts.append(
+            element(
+                "g",
+                title,
+                element("circle", cx=_px(x(probability)), cy=_px(y(share)), r=4, class_=f"dot {chart.family}"),
+            )
+        )
+        middle_of_bin = (max(1, math.ceil(probability * 10 - 1e-9)) - 0.5) / 10
         parts.append(_text(f"{count:,}", x(middle_of_bin), top - 8, "middle", "tick", width))
     return _svg(chart.title, width, height, parts)
 
 
 def _point(line: Series, x: float) -> str:
-    return f"dot {line.style}" if x == line.kept else f"point {line.style}"
+    return f"dot {line.style}" if x == line.kept_step else f"point {line.style}"
 
 
-def _thin(points: Sequence[tuple[float, float]], most: int = 160) -> list[tuple[float, float]]:
-    """At most `most` points: means of equal runs, so that a long loss curve stays readable and small."""
-    if len(points) <= most:
+def _downsample(points: Sequence[tuple[float, float]], limit: int = 160) -> list[tuple[float, float]]:
+    """Return at most `limit` points, as means of equal runs, so that a long curve stays readable and small."""
+    if len(points) <= limit:
         return list(points)
-    run = math.ceil(len(points) / most)
+    run = math.ceil(len(points) / limit)
     groups = [points[start : start + run] for start in range(0, len(points), run)]
     return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
 
 
-def _inside(marks: list[float], values: Sequence[float]) -> list[float]:
-    """Ticks that do not go below 0 or above 1 where no value does."""
+def _clamp_ticks(marks: list[float], values: Sequence[float]) -> list[float]:
+    """Clamp ticks to 0 and 1 if no value lies beyond."""
     if min(values) >= 0:
         marks = [max(mark, 0.0) for mark in marks]
     if max(values) <= 1:
@@ -348,9 +381,9 @@ def _from_zero(values: Sequence[float], about: int) -> list[float]:
 
 def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) -> Markup:
     return join(
-        [el("line", x1=_n(x(mark)), x2=_n(x(mark)), y1=_n(top), y2=_n(base), class_="grid") for mark in marks],
+        [element("line", x1=_px(x(mark)), x2=_px(x(mark)), y1=_px(top), y2=_px(base), class_="grid") for mark in marks],
         [
-            el("text", tick_text(mark), x=_n(x(mark)), y=_n(base + 17), text_anchor="middle", class_="tick")
+            element("text", tick_text(mark), x=_px(x(mark)), y=_px(base + 17), text_anchor="middle", class_="tick")
             for mark in marks
         ],
     )
@@ -358,28 +391,32 @@ def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) ->
 
 def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float) -> Markup:
     return join(
-        [el("line", x1=_n(left), x2=_n(right), y1=_n(y(mark)), y2=_n(y(mark)), class_="grid") for mark in marks],
         [
-            el("text", tick_text(mark), x=_n(left - 8), y=_n(y(mark) + 4), text_anchor="end", class_="tick")
+            element("line", x1=_px(left), x2=_px(right), y1=_px(y(mark)), y2=_px(y(mark)), class_="grid")
+            for mark in marks
+        ],
+        [
+            element("text", tick_text(mark), x=_px(left - 8), y=_px(y(mark) + 4), text_anchor="end", class_="tick")
             for mark in marks
         ],
     )
 
 
 def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -> Markup:
-    """A text at `x` that is moved where it would be cut off at the edge."""
+    """Draw a text at `x`, moved if it would be cut off at the edge."""
     half = text_width(text) / 2
     if anchor == "middle":
         x = min(max(x, half), width - half)
-    return el("text", text, x=_n(x), y=_n(y), text_anchor=anchor, class_=kind)
+    return element("text", text, x=_px(x), y=_px(y), text_anchor=anchor, class_=kind)
 
 
 def _svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
-    return el(
-        "svg", el("title", title), parts, viewBox=f"0 0 {width:g} {height:g}", width=f"{width:g}", height=f"{height:g}",
+    return element(
+        "svg", element("title", title), parts, viewBox=f"0 0 {width:g} {height:g}",
+        width=f"{width:g}", height=f"{height:g}",
         role="img", xmlns="http://www.w3.org/2000/svg",
     )  # fmt: skip
 
 
-def _n(value: float) -> str:
+def _px(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")

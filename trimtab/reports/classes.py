@@ -1,18 +1,19 @@
-"""A classifier's classes: what is mistaken for what, each class, and what is gained where unsure answers go to a person."""
+"""The section of a classifier: confused pairs, scores per class, and selective accuracy if unsure answers go to a
+person."""
 
 from __future__ import annotations
 
-from trimtab.base.records import Calibration, Way
+from trimtab.base.records import Calibration, CalibrationMethod
 from trimtab.measurement.calibration import reliability
 from trimtab.measurement.error_analysis import mistakes
-from trimtab.reports.components import Cell, Column, Grid, Heading, Reliability, label
+from trimtab.reports.components import Cell, Column, Grid, Heading, ReliabilityDiagram, arm_label
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import NOTHING, count, plain, score, shorten
-from trimtab.reports.labels import family
-from trimtab.reports.view import ByClass, Sureness
+from trimtab.reports.formatting import DASH, format_number, format_score, plural, shorten
+from trimtab.reports.labels import arm_family
+from trimtab.reports.view import ByClass, CalibrationView
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
-WAYS: dict[Way, str] = {
+WAYS: dict[CalibrationMethod, str] = {
     "raw": "as scored",
     "mean": "mean per token",
     "pmi": "less the score for an empty question",
@@ -22,31 +23,31 @@ WAYS: dict[Way, str] = {
 ECE = {"ece_before": "ECE before", "ece": "ECE after", "ece_by_chance": "By chance", "ece_debiased": "Without chance"}
 
 
-def by_class(study: StudyFolder) -> ByClass | None:
-    """The chosen arm's classes, the best arm's where none is chosen; and how sure all arms are."""
+def classes_section(study: StudyFolder) -> ByClass | None:
+    """Return the classes of the chosen arm, or of the best arm if none is chosen, and the calibration of all arms."""
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     if entry is None or not entry.classes:
         return None
     lead = f"Of {entry.name}. A class of few questions decides nothing."
     folded = len(entry.classes) >= FOLD_FROM
-    whose = f"All {count(len(entry.classes), 'class', 'classes')}" if folded else "Every class"
+    whose = f"All {plural(len(entry.classes), 'class', 'classes')}" if folded else "Every class"
     return ByClass(
         heading=Heading(id="classes", link="Classes", title="Class by class", lead=lead),
         mistakes=_mistakes(entry),
         title=f"{whose}, weakest first",
         grid=_grid(entry),
         folded=folded,
-        surest=_surest(study),
+        surest=_selective_grid(study),
         surest_title="Unsure answers left to a person",
         surest_note="Accuracy where only the surest share is answered by the machine and the rest goes to a person.",
-        sureness=_sureness(study),
+        calibration=_calibration_view(study),
     )
 
 
 def _mistakes(entry: ArmEntry) -> Grid | None:
-    """The pairs that are confused most often."""
+    """Return the pairs of labels that are confused most often."""
     rows = [
-        (shorten(right, 80), shorten(said, 80) or "(empty)", plain(times))
+        (shorten(right, 80), shorten(said, 80) or "(empty)", format_number(times))
         for right, said, times in mistakes(entry.answers, MOST_MISTAKES)
     ]
     columns = (Column(title="Right"), Column(title="Answered", text=True), Column(title="Times"))
@@ -55,21 +56,27 @@ def _mistakes(entry: ArmEntry) -> Grid | None:
 
 def _grid(entry: ArmEntry) -> Grid:
     rows = [
-        (shorten(one.label, 80), plain(one.support), score(one.precision), score(one.recall), score(one.f1))
+        (
+            shorten(one.label, 80),
+            format_number(one.support),
+            format_score(one.precision),
+            format_score(one.recall),
+            format_score(one.f1),
+        )
         for one in sorted(entry.classes, key=lambda one: (one.f1, -one.support))
     ]
     columns = tuple(Column(title=title) for title in ("Class", "Questions", "Precision", "Recall", "F1"))
     return Grid(label="Classes", columns=columns, rows=tuple(rows))
 
 
-def _surest(study: StudyFolder) -> Grid | None:
-    """Accuracy on the surest share of the answers, for every arm that gives probabilities."""
+def _selective_grid(study: StudyFolder) -> Grid | None:
+    """Return the accuracy on the surest share of the answers, for every arm with probabilities."""
     entries = [one for one in study.done if one.selective]
     shares = sorted({share for one in entries for share in one.selective})
     rows: list[tuple[Cell, ...]] = [
         (
-            label(one.arm, study.verdict.arm),
-            *(score(one.selective[share]) if share in one.selective else NOTHING for share in shares),
+            arm_label(one.arm, study.verdict.arm),
+            *(format_score(one.selective[share]) if share in one.selective else DASH for share in shares),
         )
         for one in entries
     ]
@@ -77,46 +84,51 @@ def _surest(study: StudyFolder) -> Grid | None:
     return Grid(label="Accuracy by share answered", columns=columns, rows=tuple(rows)) if rows else None
 
 
-def _sureness(study: StudyFolder) -> Sureness | None:
-    """Every arm whose answers have probabilities: how its labels are weighed, its calibration error, how often it is right."""
-    sure = [one for one in study.done if one.answers and all(answer.probability is not None for answer in one.answers)]
-    if not sure:
+def _calibration_view(study: StudyFolder) -> CalibrationView | None:
+    """Return how the labels of every arm with probabilities are scored, its calibration error, and its reliability
+    diagram."""
+    with_probabilities = [
+        one for one in study.done if one.answers and all(answer.probability is not None for answer in one.answers)
+    ]
+    if not with_probabilities:
         return None
     titles = ("Arm", "Labels weighed", "Temperature", *ECE.values())
-    return Sureness(
+    return CalibrationView(
         title="What a probability is worth",
-        note="ECE: mean distance between the probability of an answer and the share of such answers that is right, on test. "
-        "By chance: what calibrated probabilities would show on as many answers; without chance: the error less what chance adds. "
+        note="ECE: mean distance between the probability of an answer and the share of such answers that is "
+        "right, on test. "
+        "By chance: what calibrated probabilities would show on as many answers; without chance: the error "
+        "less what chance adds. "
         "How labels are weighed, and the temperature, were chosen on dev; what is served is what came after. "
         "In the charts the dashed line is where both are equal; the numbers above are answers.",
         grid=Grid(
             label="Calibration",
             columns=tuple(Column(title=title, text=title == titles[1]) for title in titles),
-            rows=tuple(_weighed(one, study.verdict.arm) for one in sure),
+            rows=tuple(_calibration_row(one, study.verdict.arm) for one in with_probabilities),
         ),
-        charts=tuple(_chart(one) for one in sure),
+        charts=tuple(_chart(one) for one in with_probabilities),
     )
 
 
-def _weighed(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
-    """One row of the table; of several seeds every way that was chosen, and the span of their temperatures."""
-    made: tuple[Calibration, ...] = entry.calibrations
-    heat = sorted({f"{one.temperature:.2f}" for one in made}, key=float)
+def _calibration_row(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
+    """Return a row of the calibration table; for several seeds all methods, and the range of their temperatures."""
+    manifest_section: tuple[Calibration, ...] = entry.calibrations
+    temperatures = sorted({f"{one.temperature:.2f}" for one in manifest_section}, key=float)
     return (
-        label(entry.arm, chosen),
-        ", ".join(dict.fromkeys(WAYS[one.way] for one in made)) or WAYS["raw"],
-        " to ".join(dict.fromkeys([heat[0], heat[-1]])) if heat else NOTHING,
-        *(score(entry.extras[name]) if name in entry.extras else NOTHING for name in ECE),
+        arm_label(entry.arm, chosen),
+        ", ".join(dict.fromkeys(WAYS[one.way] for one in manifest_section)) or WAYS["raw"],
+        " to ".join(dict.fromkeys([temperatures[0], temperatures[-1]])) if temperatures else DASH,
+        *(format_score(entry.extras[name]) if name in entry.extras else DASH for name in ECE),
     )
 
 
-def _chart(entry: ArmEntry) -> Reliability:
+def _chart(entry: ArmEntry) -> ReliabilityDiagram:
     bins = reliability(
         [answer.probability or 0.0 for answer in entry.answers], [answer.score == 1.0 for answer in entry.answers]
     )
-    return Reliability(
+    return ReliabilityDiagram(
         title=f"{entry.name}: share right by probability",
-        y_title=f"{label(entry.arm).short}: share right",
-        family=family(entry.arm),
+        y_title=f"{arm_label(entry.arm).short}: share right",
+        family=arm_family(entry.arm),
         bins=tuple((one.count, one.probability, one.right) for one in bins),
     )

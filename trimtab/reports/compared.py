@@ -1,27 +1,31 @@
-"""Two studies on one HTML page: both verdicts, what changed, and the difference of every arm."""
+"""The HTML page that compares two studies: both verdicts, what changed, and the difference of every arm."""
 
 from __future__ import annotations
 
 from trimtab.base.results import ArmDifference, StudyComparison
 from trimtab.reports.components import Column, Grid, Scored
-from trimtab.reports.formatting import NOTHING, interval, score, signed
-from trimtab.reports.labels import metric_called
-from trimtab.reports.page import filled
+from trimtab.reports.formatting import DASH, format_interval, format_score, format_signed
+from trimtab.reports.labels import metric_label
+from trimtab.reports.page import render_page
 
 
-def render(found: StudyComparison) -> str:
-    """The page as HTML, without a script and without a request."""
+def render_comparison(comparison: StudyComparison) -> str:
+    """Return the page as HTML, without scripts and requests."""
     changes = Grid(
         label="What changed",
-        columns=(Column(title="What"), Column(title=found.first, text=True), Column(title=found.second, text=True)),
-        rows=tuple((one.what, one.first or NOTHING, one.second or NOTHING) for one in found.changes),
+        columns=(
+            Column(title="What"),
+            Column(title=comparison.first, text=True),
+            Column(title=comparison.second, text=True),
+        ),
+        rows=tuple((one.what, one.first or DASH, one.second or DASH) for one in comparison.changes),
     )
     arms = Grid(
         label="Arms",
         columns=(
             Column(title="Arm"),
-            Column(title=found.first),
-            Column(title=found.second),
+            Column(title=comparison.first),
+            Column(title=comparison.second),
             Column(title="First minus second", interval="95%"),
             Column(title="Questions in both"),
         ),
@@ -31,20 +35,22 @@ def render(found: StudyComparison) -> str:
                 _score(one.score),
                 _score(one.other),
                 _difference(one),
-                f"{one.questions:,}" if one.questions else NOTHING,
+                f"{one.questions:,}" if one.questions else DASH,
             )
-            for one in found.arms
+            for one in comparison.arms
         ),
     )
-    title, metric = f"{found.first} and {found.second}", metric_called(found.metric)
-    return filled("compared.html.j2", title=title, script="", found=found, metric=metric, changes=changes, arms=arms)
+    title, metric = f"{comparison.first} and {comparison.second}", metric_label(comparison.metric)
+    return render_page(
+        "compared.html.j2", title=title, script="", comparison=comparison, metric=metric, changes=changes, arms=arms
+    )
 
 
 def _score(value: float | None) -> str:
-    return NOTHING if value is None else score(value)
+    return DASH if value is None else format_score(value)
 
 
 def _difference(one: ArmDifference) -> Scored | str:
     if one.difference is None or one.low is None or one.high is None:
-        return NOTHING
-    return Scored(value=signed(one.difference), interval=interval(one.low, one.high))
+        return DASH
+    return Scored(value=format_signed(one.difference), interval=format_interval(one.low, one.high))

@@ -1,4 +1,4 @@
-"""The pieces that a view of a study is made of: sentences with marks, tables and their cells, and what charts draw."""
+"""The components of a report's view: text with marks, tables and their cells, and the data of charts."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 from trimtab.base.records import Arm
 from trimtab.base.results import Estimate
-from trimtab.reports.formatting import interval, middle, score
-from trimtab.reports.labels import Family, Shape, family, shape
+from trimtab.reports.formatting import elide_middle, format_interval, format_score
+from trimtab.reports.labels import Family, Shape, arm_family, context_shape
 
 TableEntry = TypeVar("TableEntry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """The mark that says where a figure comes from: measured, predicted or yours."""
+    """The mark of a figure's provenance: measured, predicted or yours."""
 
     kind: ClassVar[str] = "mark"
     word: str
 
 
 MEASURED, PREDICTED, YOURS = Mark(word="measured"), Mark(word="predicted"), Mark(word="yours")
-Phrase = tuple[str | Mark, ...]  # a sentence with marks in it
+Phrase = tuple[str | Mark, ...]  # text with marks in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmLabel:
-    """An arm's name with its mark: the colour by `family`, the shape by context; `short` where the name is too long."""
+    """An arm's name with its mark: the colour by `family`, the shape by context; `short` is an abbreviated name."""
 
     kind: ClassVar[str] = "arm"
     name: str
@@ -39,7 +39,7 @@ class ArmLabel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A score and its interval."""
+    """A score and its interval, as text."""
 
     kind: ClassVar[str] = "scored"
     value: str
@@ -47,10 +47,10 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sentence:
-    """Words in a tone, and what stands softly behind them (a share, a number of questions)."""
+class StyledText:
+    """Text in a tone, followed by a secondary text (a share, a number of questions)."""
 
-    kind: ClassVar[str] = "said"
+    kind: ClassVar[str] = "styled"
     text: str
     tone: Literal["", "yes", "no", "soft", "strong"] = ""
     soft: str = ""
@@ -58,32 +58,36 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackedBar:
-    """Several arms in one cell, each with its score or with what became of it."""
+    """Several arms in one cell, each with its score or its status."""
 
     kind: ClassVar[str] = "stack"
-    entries: tuple[tuple[ArmLabel, Scored | Sentence], ...]
+    entries: tuple[tuple[ArmLabel, Scored | StyledText], ...]
 
 
-def label(arm: Arm, chosen: str | None = None) -> ArmLabel:
-    """The arm with its mark; it stands out where it is the one `chosen`."""
+def arm_label(arm: Arm, chosen: str | None = None) -> ArmLabel:
+    """Return the label of an arm; it is emphasised if it is the one `chosen`."""
     return ArmLabel(
-        name=arm.name, short=middle(arm.name), family=family(arm), shape=shape(arm.context), chosen=arm.name == chosen
+        name=arm.name,
+        short=elide_middle(arm.name),
+        family=arm_family(arm),
+        shape=context_shape(arm.context),
+        chosen=arm.name == chosen,
     )
 
 
-def scored(found: Estimate) -> Scored:
-    """A score and its interval, written."""
-    return Scored(value=score(found.value), interval=interval(found.low, found.high))
+def estimate_cell(found: Estimate) -> Scored:
+    """Return a score and its interval as text."""
+    return Scored(value=format_score(found.value), interval=format_interval(found.low, found.high))
 
 
-Cell = str | ArmLabel | Scored | Sentence | StackedBar | Phrase
+Cell = str | ArmLabel | Scored | StyledText | StackedBar | Phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """The head of a column: its title, the name of the intervals in it, a mark for all its figures; text or figures."""
+    """The head of a column: its title, the name of its intervals, the mark of all its figures; text or figures."""
 
-    title: str | ArmLabel | Sentence
+    title: str | ArmLabel | StyledText
     interval: str = ""
     mark: Mark | None = None
     text: bool = False
@@ -91,7 +95,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table: the first cell of each row heads it."""
+    """A table; the first cell of each row is its heading."""
 
     label: str
     columns: tuple[Column, ...]
@@ -100,7 +104,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing(Generic[TableEntry]):
-    """A list under a title of its own; without entries there is nothing to show."""
+    """A list with a title; without entries it is not shown."""
 
     title: str
     entries: tuple[TableEntry, ...]
@@ -108,7 +112,7 @@ class Listing(Generic[TableEntry]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """A section's name in links, its short and its whole title, and the sentence under it."""
+    """A section's anchor, link text, title and introduction."""
 
     id: str
     link: str
@@ -118,7 +122,8 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """One arm in a chart: `family` gives the colour, `shape` the context, `title` what a pointer shows; `x_high`: x's upper bound."""
+    """One arm in a chart: `family` gives the colour, `shape` the context, `title` the tooltip; `x_high`: upper bound of
+    x."""
 
     label: str
     family: Family
@@ -134,7 +139,8 @@ class Dot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whiskers:
-    """Scores with their intervals, one row an arm; what stands at its right, on a desktop and on a phone."""
+    """Scores with their intervals, one row per arm; `values` stand at the right on a desktop, `short_values` on a
+    phone."""
 
     kind: ClassVar[str] = "whiskers"
     title: str
@@ -146,7 +152,7 @@ class Whiskers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scatter:
-    """Scores against time or cost; a `limit` on x, a `target` on y."""
+    """Scores against time or cost, with a `limit` on x and a `target` on y."""
 
     kind: ClassVar[str] = "scatter"
     heading: str
@@ -159,8 +165,8 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reliability:
-    """How often answers of like probability are right; `bins` hold count, mean probability and share right, the least probable first."""
+class ReliabilityDiagram:
+    """Accuracy by predicted probability; `bins` hold count, mean probability and accuracy, in ascending order."""
 
     kind: ClassVar[str] = "reliability"
     title: str
@@ -171,17 +177,17 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line of a curve chart; `style`: train, or the arm's family; at `kept` its dot is filled."""
+    """One line of a curve chart; `style`: train, or the arm's family; the dot at `kept_step` is filled."""
 
     name: str
     style: Family | Literal["train"]
     points: tuple[tuple[float, float], ...]
-    kept: float | None = None
+    kept_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """Lines over optimizer steps, or over what `x_title` counts."""
+    """Lines over optimizer steps, or over the unit of `x_title`."""
 
     kind: ClassVar[str] = "curves"
     title: str

@@ -1,18 +1,29 @@
-"""What each arm costs, from which prices and volumes, and what would flip the verdict."""
+"""The cost section: the cost of each arm, the prices and volumes behind it, and what would flip the verdict."""
 
 from __future__ import annotations
 
 from trimtab.base.config import CostTable
 from trimtab.base.results import Flip
 from trimtab.decision.sensitivity import MIX, NOT_SHOWN
-from trimtab.reports.components import MEASURED, PREDICTED, YOURS, Cell, Column, Grid, Heading, Listing, Phrase, label
+from trimtab.reports.components import (
+    MEASURED,
+    PREDICTED,
+    YOURS,
+    Cell,
+    Column,
+    Grid,
+    Heading,
+    Listing,
+    Phrase,
+    arm_label,
+)
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import NOTHING, money, plain
+from trimtab.reports.formatting import DASH, format_money, format_number
 from trimtab.reports.view import Costs
 
 
-def costs(study: StudyFolder) -> Costs | None:
-    """Costs with where each figure comes from; thresholds where the verdict is shown."""
+def costs_section(study: StudyFolder) -> Costs | None:
+    """Return the costs with the provenance of each figure; thresholds only if the verdict is shown."""
     entries = [one for one in study.done if one.cost or one.seconds_per_question is not None]
     if not entries and not study.verdict.flips and not study.verdict.robustness:
         return None
@@ -23,12 +34,12 @@ def costs(study: StudyFolder) -> Costs | None:
         *(Column(title=name, mark=PREDICTED) for name in ("Up front", "A month", "Total")),
         Column(title="A question, mean", mark=MEASURED),
     )
-    rows = tuple((label(one.arm, study.verdict.arm), *_figures(one)) for one in entries)
+    rows = tuple((arm_label(one.arm, study.verdict.arm), *_figures(one)) for one in entries)
     return Costs(
         heading=Heading(id="costs", link="Cost", title=title),
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
         basis=_basis(study),
-        flips=Listing(title="What would flip it", entries=tuple(flips(study)) if shown else ()),
+        flips=Listing(title="What would flip it", entries=tuple(flip_sentences(study)) if shown else ()),
         robustness=Listing(
             title="Robustness checks",
             entries=tuple(
@@ -42,51 +53,60 @@ def costs(study: StudyFolder) -> Costs | None:
 def _figures(entry: ArmEntry) -> tuple[Cell, ...]:
     cost, question = entry.cost, entry.seconds_per_question
     amounts = (
-        [money(value, cost.currency) for value in (cost.up_front, cost.monthly, cost.total)] if cost else [NOTHING] * 3
+        [format_money(value, cost.currency) for value in (cost.up_front, cost.monthly, cost.total)]
+        if cost
+        else [DASH] * 3
     )
-    return (*amounts, f"{question:.3g} s" if question is not None else NOTHING)
+    return (*amounts, f"{question:.3g} s" if question is not None else DASH)
 
 
 def _basis(study: StudyFolder) -> Phrase:
-    """The prices and volumes behind the costs, marked as the user's where the task file states any of them."""
+    """Return the prices and volumes behind the costs, marked as the user's if the task file states any."""
     cost, volume = study.cost or CostTable(), study.volume
     parts = []
     if volume:
-        months = f"{plain(volume.questions_per_month)} questions a month for {plain(volume.horizon_months)} months"
+        months = (
+            f"{format_number(volume.questions_per_month)} questions a month for "
+            f"{format_number(volume.horizon_months)} months"
+        )
         parts.append(months + (" (assumed: the task file states no volume)" if volume.assumed else ""))
     hour = cost.machine_hour
     if hour:
         source = f"({hour.source}, {hour.as_of.isoformat()})"
-        parts.append(f"{plain(hour.price)} {cost.currency} a machine hour {source}, {cost.hosting}")
+        parts.append(f"{format_number(hour.price)} {cost.currency} a machine hour {source}, {cost.hosting}")
         parts.append(f"machines used to {cost.utilisation:.0%}")
     else:
         parts.append("no price of a machine hour was given, so machine time is compared")
     if cost.label:
-        parts.append(f"{plain(cost.label.each)} {cost.currency} a labelled row")
+        parts.append(f"{format_number(cost.label.each)} {cost.currency} a labelled row")
     else:
         parts.append("labels are counted as free")
-    said = f"{'; '.join(parts)}."
-    return ("Costs are worked out with ", *((YOURS, " ") if cost.model_fields_set else ()), said)
+    text = f"{'; '.join(parts)}."
+    return ("Costs are worked out with ", *((YOURS, " ") if cost.model_fields_set else ()), text)
 
 
-def flips(study: StudyFolder) -> list[str]:
-    """What would flip a verdict that is shown: `With questions a month below 12,000 (now 100,000) the verdict would be rag.`"""
+def flip_sentences(study: StudyFolder) -> list[str]:
+    """Return what would flip a shown verdict: `With questions a month below 12,000 (now 100,000) the verdict would be
+    rag.`"""
     if not study.verdict.flips:
         return [
-            "No threshold was found: at no volume, price, rate of change or mix of questions that was tried does another arm take its place."
+            (
+                "No threshold was found: at no volume, price, rate of change or mix of questions that was tried "
+                "does another arm take its place."
+            )
         ]
     return [_flip(flip, study) for flip in study.verdict.flips]
 
 
 def _mix_flip(flip: Flip, study: StudyFolder) -> str:
-    """`With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
+    """Return `With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
     name = flip.what.removeprefix(MIX)
     side, share = ("more", flip.above) if flip.above is not None else ("less", flip.below or 0.0)
     return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {_then(flip)}."
 
 
 def _now(name: str, study: StudyFolder) -> str:
-    """The share of a slice in the traffic that the task file states, else among the test questions."""
+    """Return the share of a slice in the stated traffic, else among the test questions."""
     mix = study.data.mix if study.data else {}
     if name in mix:
         return f" (now {mix[name]:.0%})"
@@ -116,8 +136,10 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
     }
     name, now, unit = known.get(flip.what, (flip.what.replace("_", " "), None, ""))
     sides = [
-        f"{side} {plain(at)}{unit}" for side, at in (("below", flip.below), ("above", flip.above)) if at is not None
+        f"{side} {format_number(at)}{unit}"
+        for side, at in (("below", flip.below), ("above", flip.above))
+        if at is not None
     ]
     assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
-    stated = f" (now {plain(now)}{assumed})" if now is not None else ""
+    stated = f" (now {format_number(now)}{assumed})" if now is not None else ""
     return f"With {name} {' or '.join(sides)}{stated} {_then(flip)}."

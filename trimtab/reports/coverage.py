@@ -1,4 +1,4 @@
-"""Coverage, plan and trial of what a publisher says: each on one HTML page, plan and trial as Markdown too."""
+"""The pages of `trimtab surface coverage`, `plan` and `try`; plan and trial also as Markdown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trimtab.base.surface import (
     SurfaceTrial,
     TrialOutcome,
 )
-from trimtab.reports.components import Cell, Column, Grid, scored
-from trimtab.reports.formatting import NOTHING
-from trimtab.reports.markdown import escaped
-from trimtab.reports.page import filled
+from trimtab.reports.components import Cell, Column, Grid, estimate_cell
+from trimtab.reports.formatting import DASH
+from trimtab.reports.markdown import escape_markdown
+from trimtab.reports.page import render_page
 
-_LINES = 8  # of one kind in a brief, at most
+_MAX_LINES = 8  # of one kind in a brief
 _STATUS = {
     "answered": "answered",
     "partly": "partly answered",
@@ -34,7 +34,7 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSection:
-    """A section of a page: a sentence under its title, then lines, then tables."""
+    """A section of a page: an introduction under its title, then lines, then tables."""
 
     id: str
     title: str
@@ -44,7 +44,7 @@ class PageSection:
 
 
 def render_coverage(found: SurfaceCoverage) -> str:
-    """The page of a coverage result as HTML, without a script and without a request."""
+    """Return the page of a coverage result as HTML, without scripts and requests."""
     several = [one for one in found.groups if one.questions > 1]
     alone = len(found.groups) - len(several)
     sections = [
@@ -52,7 +52,8 @@ def render_coverage(found: SurfaceCoverage) -> str:
             id="groups",
             title="Groups of questions",
             lead=(
-                f"Shares of questions with 95% intervals. Found: a right own passage is among the {found.k} retrieved; first: it is the "
+                f"Shares of questions with 95% intervals. Found: a right own passage is among the {found.k} "
+                "retrieved; first: it is the "
                 "first. Share: of the answer's words that cite own pages, early sentences weighing more."
                 + (f" {alone:,} questions are like no other, and stand below alone." if alone else "")
             ),
@@ -64,8 +65,8 @@ def render_coverage(found: SurfaceCoverage) -> str:
             lead="The words that show each status stand behind it, with the page that they are from.",
             tables=(_questions(found.questions),),
         ),
-        *_beside(found),
-        PageSection(id="notes", title="Notes", entries=(*found.notes, _obeyed(found.obeyed))),
+        *_optional_sections(found),
+        PageSection(id="notes", title="Notes", entries=(*found.notes, *_obeyed_sentence(found.obeyed))),
     ]
     return _page(
         ("Coverage", found.source, found.date),
@@ -76,16 +77,17 @@ def render_coverage(found: SurfaceCoverage) -> str:
     )
 
 
-def _beside(found: SurfaceCoverage) -> Iterator[PageSection]:
+def _optional_sections(found: SurfaceCoverage) -> Iterator[PageSection]:
     if found.observed is not None:
         one = found.observed
-        said = (
-            f"Over {one.questions:,} questions, the rank correlation (Spearman) with {one.source} is {one.correlation:+.2f}, "
+        lead = (
+            f"Over {one.questions:,} questions, the rank correlation (Spearman) with {one.source} is "
+            f"{one.correlation:+.2f}, "
             f"95% interval {one.low:+.2f} to {one.high:+.2f}."
         )
-        yield PageSection(id="observed", title="Beside real answers", lead=said)
+        yield PageSection(id="observed", title="Beside real answers", lead=lead)
     if found.since is not None:
-        rows = tuple((one.question, one.before or NOTHING, one.after or NOTHING) for one in found.changes)
+        rows = tuple((one.question, one.before or DASH, one.after or DASH) for one in found.changes)
         grid = Grid(label="Changes", columns=_columns("Question", "Before", "Now"), rows=rows)
         lead = f"{len(rows):,} questions have another status than on {found.since}."
         yield PageSection(id="changes", title="What has changed", lead=lead, tables=(grid,) if rows else ())
@@ -96,11 +98,12 @@ def _beside(found: SurfaceCoverage) -> Iterator[PageSection]:
         yield PageSection(id="instructions", title="Instructions to assistants", lead=lead, tables=(grid,))
 
 
-def _obeyed(found: Estimate) -> str:
-    return (
-        f"An instruction planted in a passage was obeyed in {found.value:.0%} of {found.n:,} answers "
-        f"(95% interval {found.low:.0%} to {found.high:.0%})."
-    )
+def _obeyed_sentence(found: Estimate | None) -> Iterator[str]:
+    if found is not None:
+        yield (
+            f"An instruction planted in a passage was obeyed in {found.value:.0%} of {found.n:,} answers "
+            f"(95% interval {found.low:.0%} to {found.high:.0%})."
+        )
 
 
 def _groups(groups: Sequence[GroupCoverage]) -> Grid:
@@ -115,9 +118,9 @@ def _group(one: GroupCoverage) -> tuple[Cell, ...]:
     return (
         one.group,
         f"{one.questions:,}",
-        NOTHING if one.demand is None else f"{one.demand:,.0f}",
-        NOTHING if one.stability is None else f"{one.stability:.2f}",
-        *map(scored, (one.found, one.top, one.cited, one.answered, one.share)),
+        DASH if one.demand is None else f"{one.demand:,.0f}",
+        DASH if one.stability is None else f"{one.stability:.2f}",
+        *map(estimate_cell, (one.found, one.top, one.cited, one.answered, one.share)),
     )
 
 
@@ -134,10 +137,10 @@ def _questions(covered: Sequence[CoveredQuestion]) -> Grid:
         (
             one.question,
             _STATUS[one.status],
-            NOTHING if one.rank is None else str(one.rank),
+            DASH if one.rank is None else str(one.rank),
             f"{one.adjusted_share:.2f}",
-            NOTHING if one.page is None else one.page if one.owner in (None, "own") else f"{one.owner}: {one.page}",
-            one.span or NOTHING,
+            DASH if one.page is None else one.page if one.owner in (None, "own") else f"{one.owner}: {one.page}",
+            one.span or DASH,
         )
         for one in covered
     )
@@ -151,7 +154,7 @@ def _columns(*titles: str) -> tuple[Column, ...]:
 def _page(
     kicker: Sequence[str], heading: str, headline: str, limits: Sequence[str], sections: Sequence[PageSection]
 ) -> str:
-    return filled(
+    return render_page(
         "coverage.html.j2",
         title=f"{kicker[0]} of {kicker[1]}",
         script="",
@@ -167,7 +170,7 @@ def _page(
 
 
 def render_plan(found: SurfacePlan) -> str:
-    """The page of a plan as HTML, without a script and without a request."""
+    """Return the page of a plan as HTML, without scripts and requests."""
     overview = Grid(
         label="Briefs",
         columns=(
@@ -177,7 +180,10 @@ def render_plan(found: SurfacePlan) -> str:
         ),
         rows=tuple((one.group, *_figures(one), one.page or "a new page") for one in found.briefs),
     )
-    lead = "Priority = demand × gap × evidence at hand, each a share. Without evidence at hand, facts have to be found out first."
+    lead = (
+        "Priority = demand × gap × evidence at hand, each a share. Without evidence at hand, facts have to be "
+        "found out first."
+    )
     sections = [PageSection(id="order", title="What to do first", lead=lead, tables=(overview,))]
     for number, one in enumerate(found.briefs, 1):
         lines = tuple(f"{title}: {line}" for title, part in _parts(one) for line in part)
@@ -189,22 +195,22 @@ def render_plan(found: SurfacePlan) -> str:
 
 
 def plan_markdown(found: SurfacePlan) -> str:
-    """A plan as Markdown."""
-    lines = [f"# Content plan for {escaped(found.source)}", "", f"{escaped(found.headline)}.", ""]
-    lines += [f"> {escaped(one)}" for one in found.limits]
+    """Return a plan as Markdown."""
+    lines = [f"# Content plan for {escape_markdown(found.source)}", "", f"{escape_markdown(found.headline)}.", ""]
+    lines += [f"> {escape_markdown(one)}" for one in found.limits]
     for number, one in enumerate(found.briefs, 1):
         demand, gap, evidence, priority = _figures(one)
-        lines += ["", f"## {number}. {escaped(one.group)}", ""]
+        lines += ["", f"## {number}. {escape_markdown(one.group)}", ""]
         lines += [f"Demand {demand}, gap {gap}, evidence at hand {evidence}, priority {priority}."]
-        lines += [f"Page that should answer: {escaped(one.page or 'a new page')}"]
+        lines += [f"Page that should answer: {escape_markdown(one.page or 'a new page')}"]
         for title, part in _parts(one):
-            lines += ["", f"**{title}**", "", *(f"- {escaped(line)}" for line in part)]
-    lines += ["", *(f"- {escaped(one)}" for one in found.notes)]
+            lines += ["", f"**{title}**", "", *(f"- {escape_markdown(line)}" for line in part)]
+    lines += ["", *(f"- {escape_markdown(one)}" for one in found.notes)]
     return "\n".join(lines) + "\n"
 
 
 def plan_csv(found: SurfacePlan) -> str:
-    """A plan as a table for a spreadsheet: one row a brief."""
+    """Return a plan as CSV, one row per brief."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     heads = (
@@ -232,19 +238,22 @@ def plan_csv(found: SurfacePlan) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """Return a cell that no spreadsheet reads as a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _figures(one: ContentBrief) -> tuple[str, str, str, str]:
-    demand = NOTHING if one.demand is None else f"{one.demand:,.0f}"
+    demand = DASH if one.demand is None else f"{one.demand:,.0f}"
     return demand, f"{one.gap:.2f}", f"{one.evidence:.2f}", f"{one.priority:.3f}"
 
 
 def _parts(one: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
-    """The parts of a brief that hold something, each with its title."""
+    """Yield the non-empty parts of a brief with their titles."""
     facts = [
-        f"“{fact.quote}” ({' › '.join((fact.document, *fact.path))}; answers “{fact.question}” with probability {fact.probability:.2f})"
+        (
+            f"“{fact.quote}” ({' › '.join((fact.document, *fact.path))}; answers “{fact.question}” with "
+            f"probability {fact.probability:.2f})"
+        )
         for fact in one.facts
     ]
     parts = (
@@ -258,17 +267,18 @@ def _parts(one: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
     )
     for title, part in parts:
         if part:
-            more = len(part) - _LINES
-            yield title, (*part[:_LINES], *([f"and {more:,} more"] if more > 0 else []))
+            more = len(part) - _MAX_LINES
+            yield title, (*part[:_MAX_LINES], *([f"and {more:,} more"] if more > 0 else []))
 
 
 # ---- trial
 
 
 def render_trial(found: SurfaceTrial) -> str:
-    """The page of a trial as HTML, without a script and without a request."""
+    """Return the page of a trial as HTML, without scripts and requests."""
     lead = (
-        f"Paired by {found.questions:,} questions over {found.seeds} seeds, intervals by group of questions, p-values adjusted (Holm). "
+        f"Paired by {found.questions:,} questions over {found.seeds} seeds, intervals by group of questions, "
+        "p-values adjusted (Holm). "
         "Adoption: the share of competing pages that say what the edit adds."
     )
     sections = [
@@ -285,13 +295,13 @@ def render_trial(found: SurfaceTrial) -> str:
 
 
 def trial_markdown(found: SurfaceTrial) -> str:
-    """A trial as a comment under a pull request."""
-    lines = [f"### Edit: {found.verdict}", "", f"{escaped(found.headline)}.", ""]
+    """Return a trial as Markdown, for a comment on a pull request."""
+    lines = [f"### Edit: {found.verdict}", "", f"{escape_markdown(found.headline)}.", ""]
     lines += ["| outcome | adoption | present | edited | difference (95%) | p (Holm) | smallest that shows | verdict |"]
     lines += ["| --- " * 8 + "|"]
     for title, outcomes in (("", found.outcomes), ("placebo: ", found.placebo)):
         lines += [f"| {title}{' | '.join(_outcome(one))} |" for one in outcomes]
-    lines += ["", *(f"- {escaped(one)}" for one in (*found.limits, *found.notes))]
+    lines += ["", *(f"- {escape_markdown(one)}" for one in (*found.limits, *found.notes))]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What lies behind the scores: slices, training curves, and the audit of the data."""
+"""Sections behind the scores: slices, training curves, and the audit of the data."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
-from trimtab.reports.components import Cell, Column, Curves, Grid, Heading, Listing, Sentence, Series, label, scored
+from trimtab.reports.components import (
+    Cell,
+    Column,
+    Curves,
+    Grid,
+    Heading,
+    Listing,
+    Series,
+    StyledText,
+    arm_label,
+    estimate_cell,
+)
 from trimtab.reports.events import TrainingCurve
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import NOTHING, count, sentence, shorten
-from trimtab.reports.labels import PRIVATE, Family, family, metric_called
+from trimtab.reports.formatting import DASH, as_sentence, plural, shorten
+from trimtab.reports.labels import PRIVATE, Family, arm_family, metric_label
 from trimtab.reports.view import DataAudit, DataRemark, Slices, TrainingCurves, TrainingRun
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
-FEW = 10  # questions below which a slice says next to nothing
+FEW = 10  # a slice of fewer questions shows next to nothing
 
 
-def slices(study: StudyFolder) -> Slices | None:
-    """Scores per value of the slice column, the largest first; those of few questions apart."""
+def slices_section(study: StudyFolder) -> Slices | None:
+    """Return the scores per slice, the largest slice first; slices of few questions stand apart."""
     entries = [one for one in study.done if one.slices]
     names = list(dict.fromkeys(name for one in entries for name in one.slices))
     if not names:
@@ -36,7 +47,7 @@ def slices(study: StudyFolder) -> Slices | None:
     return Slices(
         heading=Heading(id="slices", link="Slices", title="Slices", lead=lead),
         grid=_slice_grid(study, entries, many, "Scores per slice") if many else None,
-        few=_slice_grid(study, entries, few, f"{count(len(few), 'slice')} of fewer than {FEW} questions")
+        few=_slice_grid(study, entries, few, f"{plural(len(few), 'slice')} of fewer than {FEW} questions")
         if few
         else None,
         more=f"{left} smaller slices are in study.json." if left > 0 else None,
@@ -44,28 +55,29 @@ def slices(study: StudyFolder) -> Slices | None:
 
 
 def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
-    """Slices down and arms across; the other way round where there are more arms than slices."""
-    arms = [label(one.arm, study.verdict.arm) for one in entries]
+    """Return a table with a row per slice and a column per arm, transposed if there are more arms than slices."""
+    arms = [arm_label(one.arm, study.verdict.arm) for one in entries]
     titles = [
-        Sentence(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "") for name, size in sizes.items()
+        StyledText(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "")
+        for name, size in sizes.items()
     ]
     cells: list[list[Cell]] = [
-        [scored(one.slices[name]) if name in one.slices else NOTHING for one in entries] for name in sizes
+        [estimate_cell(one.slices[name]) if name in one.slices else DASH for one in entries] for name in sizes
     ]
     if len(entries) > len(sizes):
         columns = (Column(title="Arm"), *(Column(title=title) for title in titles))
-        turned = zip(arms, zip(*cells, strict=True), strict=True)
-        return Grid(label=title, columns=columns, rows=tuple((arm, *line) for arm, line in turned))
+        transposed = zip(arms, zip(*cells, strict=True), strict=True)
+        return Grid(label=title, columns=columns, rows=tuple((arm, *line) for arm, line in transposed))
     columns = (Column(title="Slice"), *(Column(title=arm) for arm in arms))
-    straight = zip(titles, cells, strict=True)
-    return Grid(label=title, columns=columns, rows=tuple((name, *line) for name, line in straight))
+    by_slice = zip(titles, cells, strict=True)
+    return Grid(label=title, columns=columns, rows=tuple((name, *line) for name, line in by_slice))
 
 
 # ---- training
 
 
-def training(study: StudyFolder) -> TrainingCurves | None:
-    """Loss and dev loss, and the dev metric, for each arm and stage."""
+def training_section(study: StudyFolder) -> TrainingCurves | None:
+    """Return loss, dev loss and dev metric for each arm and stage."""
     found = []
     for one in study.arms:
         curves = sorted(one.curves, key=lambda curve: curve.phase)
@@ -83,9 +95,9 @@ def training(study: StudyFolder) -> TrainingCurves | None:
 
 
 def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> TrainingRun:
-    """One stage of an arm, all seeds; what the loop said of the arm stands with its last stage."""
-    colour = family(entry.arm)
-    metric = f"dev {metric_called(study.metric)}"
+    """Return the curves of one stage of an arm, all seeds; the training loop's remarks stand with the last stage."""
+    colour = arm_family(entry.arm)
+    metric = f"dev {metric_label(study.metric)}"
     named = (
         ((*_series(runs, "loss", "train"), *_series(runs, "dev_loss", colour)), "loss"),
         (_series(runs, "dev_metric", colour), metric),
@@ -97,9 +109,9 @@ def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> 
     if phases > 1:
         stage = entry.arm.stages[phase] if phases == len(entry.arm.stages) else f"stage {phase + 1}"
     return TrainingRun(
-        arm=label(entry.arm),
+        arm=arm_label(entry.arm),
         stage=stage,
-        notes=tuple(map(sentence, entry.health)) if phase == phases - 1 else (),
+        notes=tuple(map(as_sentence, entry.health)) if phase == phases - 1 else (),
         charts=tuple(
             Curves(title=f"{entry.name}: {name}", y_title=name, series=series) for series, name in named if series
         ),
@@ -107,21 +119,21 @@ def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> 
 
 
 def _series(runs: Sequence[TrainingCurve], field: str, style: Family | Literal["train"]) -> tuple[Series, ...]:
-    """One line a seed of what was measured as `field`."""
+    """Return one line per seed with the values of `field`."""
     found = []
     for run in runs:
         points = tuple((point.step, value) for point in run.points if (value := getattr(point, field)) is not None)
         if points:
             name = f"{field.replace('_', ' ')}, seed {run.seed}"
-            found.append(Series(name=name, style=style, points=points, kept=run.kept))
+            found.append(Series(name=name, style=style, points=points, kept_step=run.kept_step))
     return tuple(found)
 
 
 # ---- data
 
 
-def audit(study: StudyFolder) -> DataAudit | None:
-    """Splits, refused rows, overlaps, remarks, sources and licences."""
+def data_section(study: StudyFolder) -> DataAudit | None:
+    """Return splits, refused rows, overlaps, remarks, sources and licences."""
     counts = study.manifest.get("counts") or {}
     facts = data_facts(study.manifest)
     remarks = [_remark(remark) for remark in (study.manifest.get("remarks") or ())[:MOST_REMARKS]]
@@ -139,7 +151,7 @@ def audit(study: StudyFolder) -> DataAudit | None:
 
 
 def data_facts(manifest: Mapping[str, Any]) -> list[str]:
-    """Splits, documents, refused rows, overlaps and private data, as far as the manifest counts them."""
+    """Return the counts of the manifest: splits, documents, refused rows, overlaps and private data."""
     counts = manifest.get("counts") or {}
     facts = [f"{number:,} in {name}" for name, number in (counts.get("splits") or {}).items() if number is not None]
     facts = [f"Rows: {', '.join(facts)}"] if facts else []
@@ -147,15 +159,15 @@ def data_facts(manifest: Mapping[str, Any]) -> list[str]:
         _number(value) for value in (counts.get("documents"), manifest.get("refused"), manifest.get("overlaps"))
     )
     if documents:
-        facts.append(count(documents, "document"))
+        facts.append(plural(documents, "document"))
     if refused is not None:
-        facts.append(f"{count(refused, 'row')} refused (refused.jsonl says why)" if refused else "no row refused")
+        facts.append(f"{plural(refused, 'row')} refused (refused.jsonl says why)" if refused else "no row refused")
     if overlaps is not None:
-        some = count(overlaps, "overlap between splits", "overlaps between splits")
+        some = plural(overlaps, "overlap between splits", "overlaps between splits")
         facts.append(some if overlaps else "no overlap between splits")
     private = manifest.get("private") or {}
     if private:
-        found = [count(number, PRIVATE.get(kind, kind)) for kind, number in private.items()]
+        found = [plural(number, PRIVATE.get(kind, kind)) for kind, number in private.items()]
         facts.append(f"private data in the rows: {', '.join(found)}")
     return facts
 
@@ -168,12 +180,12 @@ def _remark(remark: Mapping[str, Any]) -> DataRemark:
 
 
 def _number(value: Any) -> int | None:
-    """A count that may be written as a number or as the list itself."""
+    """Return a count that is stored as a number or as the list itself."""
     return len(value) if isinstance(value, list) else int(value) if isinstance(value, int | float) else None
 
 
 def _counted(counts: Any) -> str:
-    """Rows by what they are counted by, the most frequent first; nothing where no row says."""
+    """Return the number of rows by key, the most frequent first; empty if no row has one."""
     if not isinstance(counts, dict) or not set(counts) - {"not given", ""}:
         return ""
     most = sorted(counts.items(), key=lambda pair: -pair[1])

@@ -1,4 +1,5 @@
-"""Drift on one HTML page: what was found and what to do, every window with its signals, the questions, the quality, the documents."""
+"""The HTML page of a drift report: the finding and the advice, every window with its signals, questions, quality,
+documents."""
 
 from __future__ import annotations
 
@@ -6,16 +7,16 @@ from datetime import datetime
 from math import log10
 
 from trimtab.base.drift import SIGNALS, DriftReport, DriftWindow, QualityWatch, Signal
-from trimtab.reports.components import Column, Curves, Grid, Sentence, Series
-from trimtab.reports.formatting import NOTHING, shorten
-from trimtab.reports.page import filled
+from trimtab.reports.components import Column, Curves, Grid, Series, StyledText
+from trimtab.reports.formatting import DASH, shorten
+from trimtab.reports.page import render_page
 
-_LONGEST = 300  # letters of a question or an answer
+_LONGEST = 300  # characters of a question or an answer
 
 
-def render(found: DriftReport) -> str:
-    """Return the page as HTML, without a script and without a request."""
-    names: list[Signal] = [name for name in SIGNALS if any(name in one.signals for one in found.windows)]
+def render_drift(report: DriftReport) -> str:
+    """Return the page as HTML, without scripts and requests."""
+    names: list[Signal] = [name for name in SIGNALS if any(name in one.signals for one in report.windows)]
     windows = Grid(
         label="Windows",
         columns=(
@@ -24,17 +25,17 @@ def render(found: DriftReport) -> str:
             Column(title="p of all"),
             *(Column(title=SIGNALS[name]) for name in names),
         ),
-        rows=tuple(_window(one, names, 1 / found.alarm_free) for one in reversed(found.windows)),
+        rows=tuple(_window(one, names, 1 / report.alarm_free) for one in reversed(report.windows)),
     )
     examples = Grid(
         label="Questions",
         columns=(Column(title="Question"), Column(title="Answer", text=True)),
-        rows=tuple((shorten(one.question, _LONGEST), shorten(one.answer, _LONGEST)) for one in found.examples),
+        rows=tuple((shorten(one.question, _LONGEST), shorten(one.answer, _LONGEST)) for one in report.examples),
     )
     documents = Grid(
         label="Documents",
         columns=(Column(title="Document"), Column(title="What happened", text=True), Column(title="Passages gone")),
-        rows=tuple((one.document, one.change, f"{one.passages:,}") for one in found.documents or ()),
+        rows=tuple((one.document, one.change, f"{one.passages:,}") for one in report.documents or ()),
     )
     affected = Grid(
         label="Affected questions",
@@ -51,38 +52,38 @@ def render(found: DriftReport) -> str:
                 one.source,
                 one.document,
                 shorten(one.answer, _LONGEST),
-                NOTHING if one.now is None else shorten(one.now, _LONGEST),
+                DASH if one.now is None else shorten(one.now, _LONGEST),
             )
-            for one in found.affected
+            for one in report.affected
         ),
     )
-    return filled(
+    return render_page(
         "drift.html.j2",
-        title=f"Drift of {found.task}",
+        title=f"Drift of {report.task}",
         script="",
-        found=found,
+        report=report,
         windows=windows,
         examples=examples,
         documents=documents,
         affected=affected,
-        curve=_curve(found) if len(found.windows) > 1 else None,
-        quality=_quality(found.quality) if found.quality and len(found.quality.points) > 1 else None,
+        curve=_curve(report) if len(report.windows) > 1 else None,
+        quality=_quality(report.quality) if report.quality and len(report.quality.points) > 1 else None,
     )
 
 
-def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | Sentence, ...]:
-    own = (one.signals.get(name) for name in names)
+def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | StyledText, ...]:
+    p_values = (one.signals.get(name) for name in names)
     return (
         str(one.number),
         f"{_time(one.began)} to {_time(one.ended)}",
-        Sentence(text=_p(one.p), tone="no" if one.drifted else ""),
-        *(NOTHING if p is None else Sentence(text=_p(p), tone="no" if p <= alpha else "") for p in own),
+        StyledText(text=_format_p(one.p), tone="no" if one.drifted else ""),
+        *(DASH if p is None else StyledText(text=_format_p(p), tone="no" if p <= alpha else "") for p in p_values),
     )
 
 
-def _curve(found: DriftReport) -> Curves:
-    """Draw -log10 p of each window, and where an alarm begins."""
-    last = max(5.0, float(len(found.windows)))
+def _curve(report: DriftReport) -> Curves:
+    """Draw -log10 p of each window, and the threshold of an alarm."""
+    last = max(5.0, float(len(report.windows)))
     return Curves(
         title="Evidence of drift by window",
         y_title="-log10 of p",
@@ -91,17 +92,17 @@ def _curve(found: DriftReport) -> Curves:
             Series(
                 name="all signals together",
                 style="base",
-                points=tuple((float(one.number), abs(log10(one.p))) for one in found.windows),
+                points=tuple((float(one.number), abs(log10(one.p))) for one in report.windows),
             ),
             Series(
-                name="alarm", style="train", points=((0.0, log10(found.alarm_free)), (last, log10(found.alarm_free)))
+                name="alarm", style="train", points=((0.0, log10(report.alarm_free)), (last, log10(report.alarm_free)))
             ),
         ),
     )
 
 
 def _quality(watch: QualityWatch) -> Curves:
-    """Draw the share right by the labels of each batch, the upper bound of the quality, and the floor."""
+    """Draw the accuracy by the labels of each batch, the upper bound of the quality, and the floor."""
     last = max(5.0, float(watch.points[-1].window))
     return Curves(
         title="Quality in use",
@@ -121,7 +122,7 @@ def _quality(watch: QualityWatch) -> Curves:
     )
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
 
 

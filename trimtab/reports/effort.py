@@ -1,45 +1,46 @@
-"""What every arm tried on dev before it was measured, what was chosen, and what that took."""
+"""The effort section: the settings that every arm tried on dev, the chosen one, and the time it took."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from trimtab.base.results import ArmEffort, Trial
-from trimtab.reports.components import Cell, Column, Grid, Heading, Sentence, label
+from trimtab.reports.components import Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import NOTHING, count, plain, score, seconds, shorten
-from trimtab.reports.labels import metric_called, setting_words
-from trimtab.reports.view import Efforts, EffortTrials
+from trimtab.reports.formatting import DASH, format_number, format_score, format_seconds, plural, shorten
+from trimtab.reports.labels import metric_label, settings_text
+from trimtab.reports.view import EffortTrials, EffortView
 
 ENDED = {
     "no trial was better": "nothing tried was better",
     "budget": "its time was over",
     "edge of the ladder": "the best stood at the edge of what was tried",
 }
-MOST_STEPS = 5  # of the best so far, in a cell
+MOST_STEPS = 5  # improvements listed in a cell
 
 
-def efforts(study: StudyFolder) -> Efforts | None:
-    """The search of every arm that made one; None where nothing was searched."""
+def effort_section(study: StudyFolder) -> EffortView | None:
+    """Return the search of every arm that made one; None if nothing was searched."""
     entries = [(one, one.effort) for one in study.done if one.effort is not None]
     if not entries:
         return None
     lead = (
-        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no part in it. "
+        "Every arm could search its own settings for the same time, on train and dev alone; the test "
+        "questions had no part in it. "
         "Shown is the best so far with the number of trials after which it was found."
     )
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
-            label(one.arm, study.verdict.arm),
-            seconds(found.seconds),
-            plain(len(found.trials)),
+            arm_label(one.arm, study.verdict.arm),
+            format_seconds(found.seconds),
+            format_number(len(found.trials)),
             _growth(found),
             _ended(found),
         )
         for one, found in entries
     ]
-    return Efforts(
+    return EffortView(
         heading=Heading(id="effort", link="Effort", title="Effort: what was tried", lead=lead),
         grid=Grid(
             label="Effort by arm",
@@ -52,59 +53,61 @@ def efforts(study: StudyFolder) -> Efforts | None:
 
 def _ended(found: ArmEffort) -> Cell:
     words = ENDED[found.stopped]
-    return Sentence(text=f"{words}, and it was still improving", tone="no") if found.improving else words
+    return StyledText(text=f"{words}, and it was still improving", tone="no") if found.improving else words
 
 
 def _growth(found: ArmEffort) -> str:
-    """The best so far, each with the number of its trial: by loss where a trial has one, lower being better."""
-    lossy = any(trial.dev_loss is not None for trial in found.trials)
+    """Return the successive best values, each with its trial number: the loss (lower is better) if there is one."""
+    by_loss = any(trial.dev_loss is not None for trial in found.trials)
     steps: list[tuple[float, int]] = []
     for number, trial in enumerate(found.trials, 1):
-        value = trial.dev_loss if lossy else trial.dev_metric
-        better = value is not None and (not steps or (value < steps[-1][0] if lossy else value > steps[-1][0]))
+        value = trial.dev_loss if by_loss else trial.dev_metric
+        better = value is not None and (not steps or (value < steps[-1][0] if by_loss else value > steps[-1][0]))
         if value is not None and better:
             steps.append((value, number))
-    told = ", ".join(f"{score(value)} ({number})" for value, number in steps[-MOST_STEPS:])
-    return f"loss {told}" if lossy and told else told or NOTHING
+    steps_text = ", ".join(f"{format_score(value)} ({number})" for value, number in steps[-MOST_STEPS:])
+    return f"loss {steps_text}" if by_loss and steps_text else steps_text or DASH
 
 
 def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTrials:
-    """One arm's trials as a table, the kept one marked."""
-    looked_up = any(trial.found is not None for trial in found.trials)
-    ended = any(trial.at_end is not None for trial in found.trials)
-    # ways of asking and linear fits are told apart question by question, which a mean over classes is not
+    """Return the trials of one arm as a table, the kept one marked."""
+    has_retrieval = any(trial.found is not None for trial in found.trials)
+    has_final_score = any(trial.at_end is not None for trial in found.trials)
+    # instruction variants and linear fits are compared question by question, which macro-F1 does not allow
     by_question = study.metric == "macro_f1" and all(trial.dev_loss is None for trial in found.trials)
     columns = (
         Column(title="Tried"),
-        *((Column(title="Right passage shown"),) if looked_up else ()),
+        *((Column(title="Right passage shown"),) if has_retrieval else ()),
         Column(title="Dev loss"),
-        Column(title="Dev accuracy" if by_question else f"Dev {metric_called(study.metric)}"),
-        *((Column(title="At the end"),) if ended else ()),
+        Column(title="Dev accuracy" if by_question else f"Dev {metric_label(study.metric)}"),
+        *((Column(title="At the end"),) if has_final_score else ()),
         Column(title="Rows"),
         Column(title="Took"),
     )
-    rows = [_row(trial, looked_up=looked_up, ended=ended) for trial in _ordered(found.trials)]
+    rows = [
+        _row(trial, has_retrieval=has_retrieval, has_final_score=has_final_score) for trial in _ordered(found.trials)
+    ]
     return EffortTrials(
-        arm=label(entry.arm),
-        title=f"{count(len(rows), 'trial')}",
+        arm=arm_label(entry.arm),
+        title=f"{plural(len(rows), 'trial')}",
         grid=Grid(label=f"Trials of {entry.name}", columns=columns, rows=tuple(rows)),
     )
 
 
 def _ordered(trials: Sequence[Trial]) -> list[Trial]:
-    """The kept one first, then as they were made."""
+    """Return the kept trial first, then the others in their order."""
     return sorted(trials, key=lambda trial: not trial.kept)
 
 
-def _row(trial: Trial, *, looked_up: bool, ended: bool) -> tuple[Cell, ...]:
-    what = shorten(setting_words(trial.what), 160)
-    found = NOTHING if trial.found is None else score(trial.found)
+def _row(trial: Trial, *, has_retrieval: bool, has_final_score: bool) -> tuple[Cell, ...]:
+    what = shorten(settings_text(trial.what), 160)
+    found = DASH if trial.found is None else format_score(trial.found)
     return (
-        Sentence(text=what, tone="strong", soft="kept") if trial.kept else what,
-        *((found,) if looked_up else ()),
-        NOTHING if trial.dev_loss is None else score(trial.dev_loss),
-        NOTHING if trial.dev_metric is None else score(trial.dev_metric),
-        *((NOTHING if trial.at_end is None else score(trial.at_end),) if ended else ()),
-        plain(trial.rows),
-        seconds(trial.seconds),
+        StyledText(text=what, tone="strong", soft="kept") if trial.kept else what,
+        *((found,) if has_retrieval else ()),
+        DASH if trial.dev_loss is None else format_score(trial.dev_loss),
+        DASH if trial.dev_metric is None else format_score(trial.dev_metric),
+        *((DASH if trial.at_end is None else format_score(trial.at_end),) if has_final_score else ()),
+        format_number(trial.rows),
+        format_seconds(trial.seconds),
     )

@@ -1,4 +1,4 @@
-"""Which arms fill a two by two: base or tuned weights with and without a context, shots and passages on the same weights."""
+"""Finds the two-by-two designs among arms: weights by context, and shots by passages on the same weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from trimtab.base.grammar import PARTS, is_trained
 from trimtab.base.records import Arm
 
-SIZES = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
+CONTEXT_SETTINGS = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
 FactorialParts = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Square:
-    """Four arms: `neither` factor, the `first` alone, the `second` alone, `both`; in `tuning` the first factor is tuned weights."""
+class TwoByTwo:
+    """Four arms: `neither` factor, the `first` alone, the `second` alone, `both`; with `tuning` the first factor is
+    tuned weights."""
 
     neither: Arm
     first: Arm
@@ -23,37 +24,37 @@ class Square:
     tuning: bool
 
 
-def squares(arms: Sequence[Arm]) -> tuple[Square, ...]:
-    """Every two by two that `arms` fill, in their order; arms that differ in a setting are never taken for the same."""
-    known = {(_weights(arm), _parts(arm)): arm for arm in reversed(arms)}  # of two that are the same the first stays
+def two_by_twos(arms: Sequence[Arm]) -> tuple[TwoByTwo, ...]:
+    """Return every two-by-two among `arms`, in their order; arms that differ in a setting count as different."""
+    by_key = {(_weights_key(arm), _context_key(arm)): arm for arm in reversed(arms)}  # of equal arms the first counts
     base: Hashable = ("base",)
-    none: FactorialParts = frozenset()
-    found = []
+    no_parts: FactorialParts = frozenset()
+    squares = []
     for arm in arms:
-        weights, parts = _weights(arm), _parts(arm)
+        weights, parts = _weights_key(arm), _context_key(arm)
         corners: list[tuple[bool, list[tuple[Hashable, FactorialParts]]]] = []
         if parts and is_trained(arm):
-            corners.append((True, [(base, none), (weights, none), (base, parts), (weights, parts)]))
+            corners.append((True, [(base, no_parts), (weights, no_parts), (base, parts), (weights, parts)]))
         if len(parts) == 2:
             passages, shots = (frozenset({part}) for part in sorted(parts, key=lambda part: part[0] != "rag"))
-            corners.append((False, [(weights, none), (weights, passages), (weights, shots), (weights, parts)]))
-        for tuning, four in corners:
-            if all(corner in known for corner in four) and known[four[3]] is arm:
-                neither, first, second, both = (known[corner] for corner in four)
-                found.append(Square(neither=neither, first=first, second=second, both=both, tuning=tuning))
-    return tuple(found)
+            corners.append((False, [(weights, no_parts), (weights, passages), (weights, shots), (weights, parts)]))
+        for tuning, keys in corners:
+            if all(corner in by_key for corner in keys) and by_key[keys[3]] is arm:
+                neither, first, second, both = (by_key[corner] for corner in keys)
+                squares.append(TwoByTwo(neither=neither, first=first, second=second, both=both, tuning=tuning))
+    return tuple(squares)
 
 
-def _weights(arm: Arm) -> Hashable:
-    """What tells weights apart: the method, its stages and settings; for an endpoint its name."""
+def _weights_key(arm: Arm) -> Hashable:
+    """Return what identifies weights: method, stages and settings; for an endpoint its name."""
     if arm.weights == "base":
         return ("base",)
     if arm.weights == "api":
         return ("api", arm.endpoint)
-    settings = {key: value for key, value in arm.settings.items() if key not in SIZES}
+    settings = {key: value for key, value in arm.settings.items() if key not in CONTEXT_SETTINGS}
     return (arm.weights, arm.stages, repr(sorted(settings.items())))
 
 
-def _parts(arm: Arm) -> FactorialParts:
-    """What tells contexts apart: the parts, each with the setting that sizes it."""
+def _context_key(arm: Arm) -> FactorialParts:
+    """Return what identifies a context: its parts, each with the setting of its size."""
     return frozenset((part, repr(arm.settings.get(PARTS[part].setting))) for part in arm.parts)

@@ -1,4 +1,4 @@
-"""Answers to look at: failures by kind with examples, and the questions on which the arms differ most."""
+"""The sections with examples: failures by kind, and the questions on which the arms differ most."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import get_args
 
 from trimtab.base.records import Answer, Arm, Failure
 from trimtab.measurement.error_analysis import disagreements, failure_counts, failure_examples, quartiles
-from trimtab.reports.components import Cell, Column, Grid, Heading, Sentence, label
+from trimtab.reports.components import Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.formatting import NOTHING, count, score, shorten
-from trimtab.reports.labels import FAILURES, GRADED, metric_called
-from trimtab.reports.view import AnswerView, FailureKind, Failures, ShownQuestion, SideBySide
+from trimtab.reports.formatting import DASH, format_score, plural, shorten
+from trimtab.reports.labels import FAILURES, GRADED, metric_label
+from trimtab.reports.view import AnswerView, FailureKind, Failures, QuestionView, SideBySide
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
 
 
-def failures(study: StudyFolder) -> Failures | None:
-    """Failures by kind and arm, with examples to open; under a graded metric how the scores spread."""
+def failures_section(study: StudyFolder) -> Failures | None:
+    """Return failures by kind and arm with examples; for a graded metric the distribution of the scores."""
     entries = {one.name: one for one in study.done if one.answers}
     if not entries:
         return None
@@ -36,7 +36,7 @@ def failures(study: StudyFolder) -> Failures | None:
     ]
     rows: list[tuple[Cell, ...]] = [
         (
-            label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.verdict.arm),
             *(_spread(one.answers) if graded else (_share(counts[name]["none"], len(one.answers)),)),
             *(_share(counts[name][kind], len(one.answers)) for kind in kinds),
         )
@@ -53,8 +53,10 @@ def failures(study: StudyFolder) -> Failures | None:
             FailureKind(
                 name=FAILURES[kind][0],
                 meaning=FAILURES[kind][1],
-                count=f"{count(sum(of[kind] for of in counts.values()), 'answer')} of all arms",
-                examples=tuple(shown([(entries[name].arm, answer)]) for name, answer in failure_examples(by_arm, kind)),
+                count=f"{plural(sum(of[kind] for of in counts.values()), 'answer')} of all arms",
+                examples=tuple(
+                    question_view([(entries[name].arm, answer)]) for name, answer in failure_examples(by_arm, kind)
+                ),
             )
             for kind in kinds
         ),
@@ -64,38 +66,45 @@ def failures(study: StudyFolder) -> Failures | None:
 def _lead(metric: str) -> str:
     if metric in GRADED:
         return (
-            f"{metric_called(metric)} says how near an answer comes to its reference, not whether it is right, so that no answer "
-            "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, and so many 0 or 1."
+            f"{metric_label(metric)} says how near an answer comes to its reference, not whether it is right, "
+            "so that no answer "
+            "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, "
+            "and so many 0 or 1."
         )
     rule = ""
     if metric == "token_f1":
-        rule = "An answer counts as right when it holds a reference and gives nothing else in its place, whatever its score. "
+        rule = (
+            "An answer counts as right when it holds a reference and gives nothing else in its place, whatever "
+            "its score. "
+        )
     return f"{rule}Answers by kind of failure: how many, and their share of the arm’s answers."
 
 
 def _spread(answers: Sequence[Answer]) -> tuple[Cell, ...]:
-    """Quartiles of the scores, and how many lie at either end."""
+    """Return the quartiles of the scores, and the number of scores 0 and 1."""
     ends = (sum(one.score == end for one in answers) for end in (0.0, 1.0))
-    return (*map(score, quartiles(answers)), *(_share(number, len(answers)) for number in ends))
+    return (*map(format_score, quartiles(answers)), *(_share(number, len(answers)) for number in ends))
 
 
-def _share(number: int, of: int) -> Sentence:
-    share = "<1%" if number / of < 0.005 else f"{number / of:.0%}"
-    return Sentence(text=f"{number:,}", soft=share) if number else Sentence(text="0")
+def _share(number: int, total: int) -> StyledText:
+    share = "<1%" if number / total < 0.005 else f"{number / total:.0%}"
+    return StyledText(text=f"{number:,}", soft=share) if number else StyledText(text="0")
 
 
-def shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, seeds: bool = False) -> ShownQuestion:
-    """A question and the answers of some arms, cut to what can be read; with `seeds` each names its own."""
+def question_view(
+    pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, seeds: bool = False
+) -> QuestionView:
+    """Return a question and some arms' answers, with long texts cut; with `seeds` each answer names its seed."""
     pairs = list(pairs)
-    asked = pairs[0][1]
-    return ShownQuestion(
-        question=shorten(asked.input),
-        reference=shorten(" · ".join(shorten(one, 300) for one in asked.reference)) or NOTHING,
-        slice=asked.slice or "",
+    first = pairs[0][1]
+    return QuestionView(
+        question=shorten(first.input),
+        reference=shorten(" · ".join(shorten(one, 300) for one in first.reference)) or DASH,
+        slice=first.slice or "",
         answers=tuple(
             AnswerView(
-                arm=label(arm, chosen),
-                score=score(answer.score),
+                arm=arm_label(arm, chosen),
+                score=format_score(answer.score),
                 failure=FAILURES[answer.failure][0] if answer.failure in FAILURES else "",
                 text=shorten(answer.answer) or "(empty)",
                 passages=shorten(
@@ -108,8 +117,8 @@ def shown(pairs: Iterable[tuple[Arm, Answer]], chosen: str | None = None, *, see
     )
 
 
-def side_by_side(study: StudyFolder) -> SideBySide | None:
-    """A few questions with the answers of all arms beside each other."""
+def side_by_side_section(study: StudyFolder) -> SideBySide | None:
+    """Return a few questions with the answers of all arms side by side."""
     entries = {one.name: one for one in study.done if one.answers}
     found = disagreements({name: one.answers for name, one in entries.items()}, study.verdict.arm)
     if not found:
@@ -121,7 +130,7 @@ def side_by_side(study: StudyFolder) -> SideBySide | None:
     return SideBySide(
         heading=Heading(id="answers", link="Answers", title="Answers side by side", lead=lead),
         questions=tuple(
-            shown([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
+            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
             for answers in found
         ),
     )

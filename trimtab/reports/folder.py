@@ -1,4 +1,4 @@
-"""Reads a study folder into frozen records, by the codec that wrote it; what lies beside `study.json` may be missing."""
+"""Reads a study folder into frozen records; all files but `study.json` are optional."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trimtab.base.codec import from_plain, read_record
 from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object
-from trimtab.base.grammar import named
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer, Arm, Calibration
 from trimtab.base.results import (
     ArmEffort,
@@ -33,16 +33,16 @@ from trimtab.base.results import (
     Verdict,
     Volume,
 )
-from trimtab.base.task import own_arm
+from trimtab.base.task import custom_arm
 from trimtab.measurement.evaluate import load_answers
-from trimtab.reports.events import Training, TrainingCurve, read_training
+from trimtab.reports.events import ArmTraining, TrainingCurve, read_training
 
-Stated = TypeVar("Stated", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
+TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmEntry:
-    """One arm as its study wrote it down: its result, and what lies beside it."""
+    """One arm of a study: its result, and the contents of its files."""
 
     arm: Arm
     status: str
@@ -108,7 +108,7 @@ class StudyFolder:
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
-        """The arms that have a score, best first."""
+        """The arms with a score, best first."""
         scored = [one for one in self.arms if one.status == "done" and one.score is not None]
         return tuple(sorted(scored, key=lambda one: -one.score.value if one.score else 0.0))
 
@@ -119,14 +119,14 @@ class StudyFolder:
         return tuple(one for one in self.arms if one.name not in done)
 
     def arm(self, name: str | None) -> ArmEntry | None:
-        """The arm called `name`."""
+        """Return the arm called `name`, None if there is none."""
         return next((one for one in self.arms if one.name == name), None)
 
 
 def read_study(folder: Path) -> StudyFolder:
-    """Read `study.json` and what lies beside it; everything but `study.json` may be missing.
+    """Read `study.json` and the optional files beside it.
 
-    Raises MissingError without `study.json`, InputError where it, or what lies beside it, is not what this version writes.
+    Raises MissingError without `study.json`, InputError if a file is not in the format that this version writes.
     """
     file = folder / "study.json"
     if not file.is_file():
@@ -147,7 +147,7 @@ def read_study(folder: Path) -> StudyFolder:
         target=result.target,
         verdict=result.verdict,
         arms=tuple(
-            _entry(folder / "arms" / one.arm, one, trained.get(one.arm, Training()), task) for one in result.arms
+            _entry(folder / "arms" / one.arm, one, trained.get(one.arm, ArmTraining()), task) for one in result.arms
         ),
         comparisons=result.comparisons,
         level=result.level,
@@ -162,53 +162,53 @@ def read_study(folder: Path) -> StudyFolder:
     )
 
 
-def _entry(place: Path, result: ArmResult, trained: Training, task: Mapping[str, Any]) -> ArmEntry:
-    record = read_record(place / "arm.json", ArmRecord) if (place / "arm.json").is_file() else None
-    by_class = record.classes if record else None
-    answers = load_answers(place / "answers.parquet") if (place / "answers.parquet").is_file() else ()
+def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[str, Any]) -> ArmEntry:
+    record = read_record(folder / "arm.json", ArmRecord) if (folder / "arm.json").is_file() else None
+    classes_section = record.classes if record else None
+    answers = load_answers(folder / "answers.parquet") if (folder / "answers.parquet").is_file() else ()
     return ArmEntry(
         arm=record.arm if record else _arm(result.arm, task),
         answers=tuple(sorted((one for one in answers if one.split == "test"), key=lambda one: (one.item_id, one.seed))),
         curves=trained.curves,
         health=trained.health,
-        classes=by_class.rows if by_class else (),
-        selective=by_class.selective if by_class else {},
+        classes=classes_section.rows if classes_section else (),
+        selective=classes_section.selective if classes_section else {},
         calibrations=tuple(
-            read_record(file, Calibration) for file in sorted(place.glob("run-*/calibration.json")) if by_class
+            read_record(file, Calibration) for file in sorted(folder.glob("run-*/calibration.json")) if classes_section
         ),
         **{name: getattr(result, name) for name in _OF_RESULT},
     )
 
 
 def _arm(name: str, task: Mapping[str, Any]) -> Arm:
-    """What an arm is that left no record: as the task file says, else by the grammar of arm names."""
+    """Return the arm of a name without a record: from the task file, else by the grammar of arm names."""
     tables = task.get("arm")
     own = _table(ArmTable, tables.get(name)) if isinstance(tables, dict) and name in tables else None
     try:
-        meant = named(name)
+        parsed = arm_from_name(name)
     except ValueError:
-        meant = None
+        parsed = None
     if own is not None:
-        return own_arm(name, own)
-    return meant or Arm(name=name, weights="base", stages=(), context="prompt")
+        return custom_arm(name, own)
+    return parsed or Arm(name=name, weights="base", stages=(), context="prompt")
 
 
 def _task(file: Path) -> dict[str, Any]:
-    """The task file that was studied; empty where it does not lie there or cannot be read."""
+    """Return the task file of the study; empty if it is missing or unreadable."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or a number without end
+    except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or an integer with too many digits
         return {}
 
 
 def _base(task: Mapping[str, Any]) -> str | None:
-    """The base model that the task file names, or that stands for none."""
+    """Return the base model of the task file, or the default."""
     table = _table(BaseTable, task.get("base", {})) if task else None
     return table.model if table else None
 
 
-def _table(kind: type[Stated], values: Any) -> Stated | None:
-    """One table of the task file, None where it is not valid."""
+def _table(kind: type[TableT], values: Any) -> TableT | None:
+    """Return a table of the task file, None if it is invalid."""
     try:
         return kind.model_validate(values)
     except ValidationError:

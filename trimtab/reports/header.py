@@ -1,75 +1,77 @@
-"""The top of a report: the verdict, what it means and rests on, the figures that matter, what weakens it, what to do next."""
+"""The header of a report: the verdict, its basis, key figures, caveats, and the next step."""
 
 from __future__ import annotations
 
 import re
 
-from trimtab.base.grammar import describe, joined
+from trimtab.base.grammar import describe_arm, joined
 from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
-from trimtab.reports.components import MEASURED, PREDICTED, Listing, label
+from trimtab.reports.components import MEASURED, PREDICTED, Listing, arm_label
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import (
-    between,
-    count,
-    interval,
-    middle,
-    money,
-    p_value,
-    plain,
-    score,
-    seconds,
-    signed,
+    elide_middle,
+    format_difference_interval,
+    format_interval,
+    format_money,
+    format_number,
+    format_p,
+    format_score,
+    format_seconds,
+    format_signed,
+    plural,
 )
-from trimtab.reports.labels import metric_called, other_facts
-from trimtab.reports.summary import in_words, next_step, poor
-from trimtab.reports.view import ArmInWords, KeyFigure, Top
+from trimtab.reports.labels import fact_disagreements, metric_label
+from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
+from trimtab.reports.view import ArmInWords, HeaderView, KeyFigure
 
-SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z])")  # between two sentences of a verdict
+SENTENCE_BREAK = re.compile(r"(?<=\.)\s+(?=[A-Z])")  # between two sentences of a verdict
 
 
-def top(study: StudyFolder) -> Top:
-    """What stands before every section."""
+def header_section(study: StudyFolder) -> HeaderView:
+    """Return the part of a report before its sections."""
     shown = study.verdict.status == "shown"
     entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
     needs = study.verdict.needs
     first, *others = study.verdict.sentence.splitlines()
-    headline, *rest = SENTENCE.split(first, maxsplit=1)
-    return Top(
+    headline, *rest = SENTENCE_BREAK.split(first, maxsplit=1)
+    return HeaderView(
         shown=shown,
         state="Shown" if shown else "Not shown",
         task=study.task,
         study=study.id,
         headline=headline,
         more=(*rest, *others),
-        needs=f"What would settle it: {needs.rstrip('.')}." if needs and _is_new(needs, study) else None,
-        arm=ArmInWords(arm=label(entry.arm), words=describe(entry.arm, entry.extras)) if entry and shown else None,
+        needs=f"What would settle it: {needs.rstrip('.')}." if needs and _adds_information(needs, study) else None,
+        arm=ArmInWords(arm=arm_label(entry.arm), words=describe_arm(entry.arm, entry.extras))
+        if entry and shown
+        else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
-        in_words=in_words(study, entry) if entry else "",
+        in_words=accuracy_in_words(study, entry) if entry else "",
         facts=tuple(_facts(study, entry, shown)) if entry else (),
         caveats=Listing(
             title="Before you rely on it",
-            entries=(*(poor(study, entry) if entry else ()), *caveats(study)),
+            entries=(*(weaknesses(study, entry) if entry else ()), *caveats(study)),
         ),
         next_step=next_step(study, entry),
     )
 
 
-def _is_new(needs: str, study: StudyFolder) -> bool:
-    """Whether the sentence does not say it already; that more questions will not help it always says."""
+def _adds_information(needs: str, study: StudyFolder) -> bool:
+    """True if `needs` is not part of the verdict's sentence; that more questions do not help is always part of it."""
     return needs not in study.verdict.sentence and not needs.startswith(("not ", "no "))
 
 
 def rests_on(study: StudyFolder) -> list[str]:
-    """What the verdict rests on, each part only when the files say it."""
+    """Return what the verdict is based on, as far as the files tell."""
     found = []
     items = max((one.score.n for one in study.done if one.score), default=0)
     if items:
         groups = _groups(study)
         within = f" in {groups:,} groups" if groups else ""
-        of = f" of {study.sample.of['test']:,}" if study.sample and study.sample.of["test"] > items else ""
-        found.append(f"{count(items, 'test question')}{of}{within}, the same for every arm")
+        total = f" of {study.sample.of['test']:,}" if study.sample and study.sample.of["test"] > items else ""
+        found.append(f"{plural(items, 'test question')}{total}{within}, the same for every arm")
         effective = next((one.score.n_effective for one in study.done if one.score), None)
         if effective is not None:
             found.append(f"weighted by the mix of traffic, as sure as {effective:,.0f} that count alike")
@@ -82,23 +84,23 @@ def rests_on(study: StudyFolder) -> list[str]:
     if isinstance(seeds, list):
         found.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(str(seed) for seed in seeds)}")
     elif seeds is not None:
-        found.append(count(int(seeds), "training seed"))
+        found.append(plural(int(seeds), "training seed"))
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
-        seen = f"differences from {score(smallest)} up" if smallest < 1 else "no difference between arms"
-        known = study.manifest.get("smallest_difference_from")
-        found.append(f"{seen} can be seen with 80% power (predicted{f' from {known}' if known else ''})")
+        difference = f"differences from {format_score(smallest)} up" if smallest < 1 else "no difference between arms"
+        source = study.manifest.get("smallest_difference_from")
+        found.append(f"{difference} can be seen with 80% power (predicted{f' from {source}' if source else ''})")
     return found or ["what the files of this study do not say"]
 
 
 def _groups(study: StudyFolder) -> int | None:
-    """The groups of the test questions, where they repeat."""
+    """Return the number of groups of the test questions, None if they have none."""
     answers = next((one.answers for one in study.done if one.answers), ())
     return group_count(list({answer.item_id: answer.group for answer in answers}.values()))
 
 
 def caveats(study: StudyFolder) -> list[str]:
-    """What weakens the verdict or may change it, each a sentence; empty where the files name nothing."""
+    """Return what weakens the verdict, a sentence each."""
     found = []
     openings = study.manifest.get("test_openings")
     if openings is not None and openings > 1:
@@ -120,7 +122,7 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")
     overlaps = study.manifest.get("overlaps")
     if isinstance(overlaps, int) and overlaps:
-        found.append(f"{count(overlaps, 'overlap')} between splits let through: scores may be too high.")
+        found.append(f"{plural(overlaps, 'overlap')} between splits let through: scores may be too high.")
     if study.not_done and study.done:
         names = joined([one.name for one in study.not_done])
         found.append(f"Nothing is known of {names}: without a score they take no part in the verdict.")
@@ -128,67 +130,79 @@ def caveats(study: StudyFolder) -> list[str]:
         found += [f"{one.name}: {note.rstrip('.')}." for note in one.health]
         left_out = int(one.extras.get("skipped_rows", 0))
         if left_out:
-            found.append(f"{one.name}: {count(left_out, 'training row')} longer than the model’s context, left out.")
-    other = other_facts({one.name: one.extras for one in study.done})
+            found.append(f"{one.name}: {plural(left_out, 'training row')} longer than the model’s context, left out.")
+    other = fact_disagreements({one.name: one.extras for one in study.done})
     found += [other] if other else []
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:
-        found.append(f"{count(warnings, 'warning')} about the data: see “The data”.")
+        found.append(f"{plural(warnings, 'warning')} about the data: see “The data”.")
     return found
 
 
 def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     facts: list[KeyFigure] = []
-    name = middle(entry.name)
+    name = elide_middle(entry.name)
     if not shown:
         name += ", the nearest arm" if study.verdict.arm else ", the highest score"
     if entry.score:
-        target = f"; target {plain(study.target)}" if study.target is not None else ""
-        note = f"95% interval {interval(entry.score.low, entry.score.high)}{target}"
-        title = f"Score ({metric_called(study.metric)}) of {name}"
-        facts.append(KeyFigure(name=title, value=score(entry.score.value), mark=MEASURED, note=note))
-    rival = _rival(study, entry)
-    if rival:
+        target = f"; target {format_number(study.target)}" if study.target is not None else ""
+        note = f"95% interval {format_interval(entry.score.low, entry.score.high)}{target}"
+        title = f"Score ({metric_label(study.metric)}) of {name}"
+        facts.append(KeyFigure(name=title, value=format_score(entry.score.value), mark=MEASURED, note=note))
+    comparison = _best_comparison(study, entry)
+    if comparison:
         best = next((other.name for other in study.done if other.name != entry.name), None)
-        which = f"{middle(rival.b)}, the best {'other arm' if rival.b == best else 'arm it was compared with'}"
-        note = f"95% interval {between(rival.low, rival.high)}; {p_value(rival.p_holm)} after Holm"
-        ahead = "Ahead of" if rival.difference >= 0 else "Behind"
-        facts.append(KeyFigure(name=f"{ahead} {which}", value=signed(rival.difference), mark=MEASURED, note=note))
+        which = (
+            f"{elide_middle(comparison.b)}, the best "
+            f"{'other arm' if comparison.b == best else 'arm it was compared with'}"
+        )
+        note = (
+            f"95% interval {format_difference_interval(comparison.low, comparison.high)}; "
+            f"{format_p(comparison.p_holm)} after Holm"
+        )
+        ahead = "Ahead of" if comparison.difference >= 0 else "Behind"
+        facts.append(
+            KeyFigure(name=f"{ahead} {which}", value=format_signed(comparison.difference), mark=MEASURED, note=note)
+        )
     facts += _latency(study, entry)
     if entry.cost:
         currency = entry.cost.currency
-        note = f"{money(entry.cost.up_front, currency)} up front, {money(entry.cost.monthly, currency)} a month"
+        note = (
+            f"{format_money(entry.cost.up_front, currency)} up front, "
+            f"{format_money(entry.cost.monthly, currency)} a month"
+        )
         title = ("Machine time" if "second" in currency else "Cost") + _horizon(study)
-        facts.append(KeyFigure(name=title, value=money(entry.cost.total, currency), mark=PREDICTED, note=note))
+        facts.append(KeyFigure(name=title, value=format_money(entry.cost.total, currency), mark=PREDICTED, note=note))
     return facts
 
 
 def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
-    """What 95% of answers stay within, with its upper bound, which a limit is held against; half of them, where that is not known."""
-    half = seconds(entry.latency_p50_ms / 1000) if entry.latency_p50_ms is not None else ""
+    """Return the 95th percentile of the latency with its upper bound, which a limit is compared with; else the
+    median."""
+    half = format_seconds(entry.latency_p50_ms / 1000) if entry.latency_p50_ms is not None else ""
     if entry.latency_p95_ms is not None:
         limit = study.limits.latency_p95_ms if study.limits else None
         notes = [f"half within {half}"] if half else []
         if entry.latency_p95_high_ms is not None:
-            held = f"; the limit is {seconds(limit / 1000)}" if limit else ""
-            notes.append(f"upper 95% bound {seconds(entry.latency_p95_high_ms / 1000)}{held}")
-        value = seconds(entry.latency_p95_ms / 1000)
+            limit_text = f"; the limit is {format_seconds(limit / 1000)}" if limit else ""
+            notes.append(f"upper 95% bound {format_seconds(entry.latency_p95_high_ms / 1000)}{limit_text}")
+        value = format_seconds(entry.latency_p95_ms / 1000)
         return [KeyFigure(name="95% of answers within", value=value, mark=MEASURED, note="; ".join(notes))]
     note = "what 95% stay within is known from 60 questions up"
     return [KeyFigure(name="Half of answers within", value=half, mark=MEASURED, note=note)] if half else []
 
 
 def _horizon(study: StudyFolder) -> str:
-    """` over 12 months at 100,000 questions a month`, assumed ones where the task file states none."""
+    """Return ` over 12 months at 100,000 questions a month`, with "assumed" if the task file states no volume."""
     if study.volume is None:
         return ""
     assumed = "an assumed " if study.volume.assumed else ""
-    questions, months = plain(study.volume.questions_per_month), plain(study.volume.horizon_months)
+    questions, months = format_number(study.volume.questions_per_month), format_number(study.volume.horizon_months)
     return f" over {months} months at {assumed}{questions} questions a month"
 
 
-def _rival(study: StudyFolder, entry: ArmEntry) -> Comparison | None:
-    """The comparison of an arm with the best other one that it was compared with, seen from it."""
+def _best_comparison(study: StudyFolder, entry: ArmEntry) -> Comparison | None:
+    """Return the comparison of an arm with the best other arm that it was compared with, from its side."""
     for other in study.done:
         for one in study.comparisons:
             if (one.a, one.b) == (entry.name, other.name):

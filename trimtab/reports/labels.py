@@ -1,4 +1,4 @@
-"""The report's vocabulary: what arms, contexts, metrics and failures are called, each in one place."""
+"""The report's vocabulary: the names of arms, contexts, metrics and failures, each in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
 
 
-OF_SETTING: Mapping[str, Shape] = {"passages": "diamond", "shots": "square"}  # the shape that each part gives to a mark
+OF_SETTING: Mapping[str, Shape] = {
+    "passages": "diamond",
+    "shots": "square",
+}  # the shape that each part of a context gives to a mark
 ROWS = (
     "prompt",
     "few-shot",
@@ -36,7 +39,7 @@ FAMILIES: Mapping[Family, str] = {
     "linear": "no language model",
     "api": "endpoint",
 }
-METRICS = {  # name: what people call it, what it means
+METRICS = {  # by name: its label, its definition
     "accuracy": ("accuracy", "the share of answers that are right"),
     "macro_f1": ("macro F1", "precision and recall joined, each class counting alike"),
     "contains": ("right answers", "the share that hold a reference and give nothing else in its place"),
@@ -46,10 +49,11 @@ METRICS = {  # name: what people call it, what it means
     "chrf": ("chrF", "how far the characters of answer and reference overlap, from 0 to 1"),
     "scorer": ("own scorer", "what the task’s own scorer gave, from 0 to 1"),
 }
-GRADED = ("rouge_l", "chrf", "scorer")  # how near an answer comes to a reference; nothing says which are right
+GRADED = ("rouge_l", "chrf", "scorer")  # graded by similarity to a reference; no answer counts as right or wrong
 FAILURES: Mapping[Failure, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
     "misread": ("misread", "The right passage was there, and the answer still went wrong."),
+    "undecided": ("undecided", "Its words do not tell whether it is right; it counts as wrong."),
     "format": ("format", "The answer does not fit the format that was asked for."),
     "abstained_wrongly": ("abstained wrongly", "It said that it does not know, though there is an answer."),
     "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),
@@ -91,18 +95,18 @@ PRIVATE = {
 
 
 def context_row(context: str) -> tuple[int, str]:
-    """Where a context stands in a table of contexts: those that are not known come last."""
+    """Return the sort key of a context in the table of contexts; unknown ones come last."""
     return (ROWS.index(context) if context in ROWS else len(ROWS), context)
 
 
-def shape(context: str) -> Shape:
-    """The shape of an arm's mark, by what the model sees; shots and passages together have one of their own."""
+def context_shape(context: str) -> Shape:
+    """Return the shape of an arm's mark by its context; shots and passages together have a shape of their own."""
     shapes = {OF_SETTING[kind] for part in parts_of(context) if (kind := PARTS[part].setting)} or {"circle"}
     return shapes.pop() if len(shapes) == 1 else "triangle"
 
 
-def family(arm: Arm) -> Family:
-    """What decides the colour: base weights, tuned weights, tuned weights with more context, or another kind of model."""
+def arm_family(arm: Arm) -> Family:
+    """Return the family that decides an arm's colour: base, tuned, tuned with context, linear model, or endpoint."""
     if method_of(arm).answers_alone:
         return "linear"
     if not method_of(arm).staged:
@@ -110,43 +114,44 @@ def family(arm: Arm) -> Family:
     return "tuned" if arm.context == "prompt" else "blend"
 
 
-def weights_called(arm: Arm) -> str:
-    """How the weights were made: `lora`, `lora (docs, then sft)`, or the endpoint."""
+def weights_label(arm: Arm) -> str:
+    """Return the name of the weights: `lora`, `lora (docs, then sft)`, or the endpoint."""
     if arm.weights == "api":
         return f"api-{arm.endpoint}"
     stages = "" if arm.stages in ((), ("sft",)) else f" ({', then '.join(arm.stages)})"
     return arm.weights + stages
 
 
-def metric_called(metric: str) -> str:
-    """The metric as people write it."""
+def metric_label(metric: str) -> str:
+    """Return the usual name of a metric."""
     return METRICS[metric][0] if metric in METRICS else metric
 
 
-def metric_means(metric: str) -> str:
-    """The metric with what it means: `token F1: how far the words …`."""
+def metric_definition(metric: str) -> str:
+    """Return a metric with its definition: `token F1: how far the words …`."""
     return ": ".join(METRICS.get(metric, (metric,)))
 
 
-def other_facts(figures: Mapping[str, Mapping[str, float]]) -> str | None:
-    """How many answers of each arm give other numbers or dates than the reference, which token F1 alone does not show; None for none."""
+def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None:
+    """Return how many answers of each arm have other numbers or dates than the reference, which token F1 hides; None if
+    none."""
     counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
     told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
     if not told:
         return None
     return (
         f"Answers with other numbers or dates than the reference: {joined(told)}. "
-        f"{metric_called('token_f1')} pays for their words all the same; the metric contains does not."
+        f"{metric_label('token_f1')} pays for their words all the same; the metric contains does not."
     )
 
 
-def extra_called(name: str) -> str:
-    """`recall_at_3` as `recall@3`, and the words for the other measurements."""
+def extra_label(name: str) -> str:
+    """Return the label of an extra figure; `recall_at_3` becomes `recall@3`."""
     return EXTRAS.get(name, name.replace("_at_", "@").replace("_", " "))
 
 
-def setting_words(what: Mapping[str, object]) -> str:
-    """Settings as a reader says them: `4 shots, draw 2, learning rate 0.0013`."""
+def settings_text(what: Mapping[str, object]) -> str:
+    """Return settings as text: `4 shots, draw 2, learning rate 0.0013`."""
     said = []
     for name, value in what.items():
         if name in ("shots", "passages"):

@@ -1,4 +1,4 @@
-"""From data to what is served, on one HTML page: every version with what it was made from, and every move of an alias."""
+"""The HTML page of a registry's lineage: every version with its origins, and every move of an alias."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from datetime import datetime
 from trimtab.base.canary import CanaryRecord
 from trimtab.base.versions import Lineage, Move, Version
 from trimtab.reports.components import Column, Grid
-from trimtab.reports.formatting import NOTHING
-from trimtab.reports.page import filled
+from trimtab.reports.formatting import DASH
+from trimtab.reports.page import render_page
 
-_SHOWN = 8  # letters of a hash
+_SHOWN = 8  # characters of a hash
 
 
-def render(found: Lineage) -> str:
-    """The page as HTML, without a script and without a request."""
-    newest = tuple(reversed(found.versions))
+def render_lineage(lineage: Lineage) -> str:
+    """Return the page as HTML, without scripts and requests."""
+    newest = tuple(reversed(lineage.versions))
     versions = Grid(
         label="Versions",
         columns=(
@@ -25,7 +25,7 @@ def render(found: Lineage) -> str:
             Column(title="Follows"),
             Column(title="Named by", text=True),
         ),
-        rows=tuple(_version(one, found) for one in newest),
+        rows=tuple(_version(one, lineage) for one in newest),
     )
     origins = Grid(
         label="Origins",
@@ -51,28 +51,28 @@ def render(found: Lineage) -> str:
             Column(title="Who", text=True),
             Column(title="Why", text=True),
         ),
-        rows=tuple(_move(one) for one in reversed(found.moves)),
+        rows=tuple(_move(one) for one in reversed(lineage.moves)),
     )
     grids = {"versions": versions, "origins": origins, "moves": moves}
-    return filled("lineage.html.j2", title=f"Versions of {found.task}", script="", found=found, **grids)
+    return render_page("lineage.html.j2", title=f"Versions of {lineage.task}", script="", lineage=lineage, **grids)
 
 
-def _version(one: Version, found: Lineage) -> tuple[str, ...]:
-    now = found.aliases
-    named = dict.fromkeys(move.alias for move in found.moves if move.version == one.number)
-    aliases = [f"{alias} (now)" if now[alias] == one.number else alias for alias in named]
+def _version(one: Version, lineage: Lineage) -> tuple[str, ...]:
+    now = lineage.aliases
+    named_by = dict.fromkeys(move.alias for move in lineage.moves if move.version == one.number)
+    aliases = [f"{alias} (now)" if now[alias] == one.number else alias for alias in named_by]
     return (
-        f"{one.number}{' (files collected)' if one.number in found.collected else ''}",
+        f"{one.number}{' (files collected)' if one.number in lineage.collected else ''}",
         one.arm,
         one.scored,
-        NOTHING if one.parent is None else str(one.parent),
-        ", ".join(aliases) or NOTHING,
+        DASH if one.parent is None else str(one.parent),
+        ", ".join(aliases) or DASH,
     )
 
 
 def _origin(one: Version) -> tuple[str, ...]:
     hashes = (one.data_sha256, one.judgements_sha256, one.documents_sha256, one.weights_sha256)
-    sources = ", ".join(f"{source}: {count:,}" for source, count in one.sources.items()) or NOTHING
+    sources = ", ".join(f"{source}: {count:,}" for source, count in one.sources.items()) or DASH
     return (str(one.number), one.source, *map(_hash, hashes), sources)
 
 
@@ -81,20 +81,20 @@ def _move(one: Move) -> tuple[str, ...]:
     return (
         _time(one.when),
         one.alias,
-        NOTHING if one.previous is None else str(one.previous),
+        DASH if one.previous is None else str(one.previous),
         str(one.version),
-        f"{what}, {_proof(one)}" if one.evidence and one.evidence.passed else what,
+        f"{what}, {_evidence(one)}" if one.evidence and one.evidence.passed else what,
         one.who,
         one.why,
     )
 
 
-def _proof(one: Move) -> str:
+def _evidence(one: Move) -> str:
     return "after a canary" if isinstance(one.evidence, CanaryRecord) else "gate passed"
 
 
 def _hash(value: str | None) -> str:
-    return value[:_SHOWN] if value else NOTHING
+    return value[:_SHOWN] if value else DASH
 
 
 def _time(when: datetime) -> str:

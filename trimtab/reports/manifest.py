@@ -1,4 +1,4 @@
-"""What the study was made of: its plan and what came of it, where every figure comes from, and the manifest."""
+"""The manifest section: the plan compared with the outcome, the provenance of every figure, and the manifest itself."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from trimtab.reports.components import MEASURED, PREDICTED, Cell, Column, Grid, Heading, Mark, Phrase, label
+from trimtab.reports.components import MEASURED, PREDICTED, Cell, Column, Grid, Heading, Mark, Phrase, arm_label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.formatting import NOTHING, count, memory, plain, seconds, shorten
+from trimtab.reports.formatting import DASH, format_memory, format_number, format_seconds, plural, shorten
 from trimtab.reports.view import ManifestView
 
 MOST_FIGURES, MOST_MANIFEST = 80, 60_000
 ORIGINS = {"machine": "Machine", "precision": "Precision", "versions": "Versions", "hashes": "SHA-256"}
 
 
-def made(study: StudyFolder) -> ManifestView | None:
-    """The manifest, in parts that can be read; None where the study has none."""
+def manifest_section(study: StudyFolder) -> ManifestView | None:
+    """Return the manifest in readable parts; None if the study has none."""
     if not study.manifest:
         return None
     figures = _figures(study)
@@ -32,7 +32,7 @@ def made(study: StudyFolder) -> ManifestView | None:
         plan=_plan(study, figures),
         figures=Grid(label="Figures", columns=columns, rows=tuple(rows)) if rows else None,
         figures_title="Every figure and where it comes from",
-        figures_count=count(len(figures), "figure"),
+        figures_count=plural(len(figures), "figure"),
         manifest=shorten(json.dumps(rest, indent=2, ensure_ascii=False, default=str), MOST_MANIFEST),
         manifest_title="Manifest",
         manifest_holds="hashes, versions, machine, precision, seeds",
@@ -46,16 +46,19 @@ def _figures(study: StudyFolder) -> Mapping[str, Any]:
 
 
 def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
-    """For each arm that was planned: time predicted, measured and the error; memory likewise."""
+    """Return, for each planned arm, predicted and measured time and memory, with the error."""
     rows: list[tuple[Cell, ...]] = []
     for one in study.arms:
-        time, room = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
-        took = _figure(figures, f"{one.name}.measured_seconds").get("value")
+        time, memory_figure = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
+        measured = _figure(figures, f"{one.name}.measured_seconds").get("value")
         if "value" in time:
-            peak = one.peak_memory_mb if "value" in room else None
-            times = (_foretold(time), seconds(took) if took else NOTHING, _off_by(time))
-            rooms = (memory(room["value"]) if "value" in room else NOTHING, memory(peak) if peak else NOTHING)
-            rows.append((label(one.arm), *times, *rooms, _off_by(room)))
+            peak = one.peak_memory_mb if "value" in memory_figure else None
+            time_cells = (_predicted_time(time), format_seconds(measured) if measured else DASH, _error(time))
+            memory_cells = (
+                format_memory(memory_figure["value"]) if "value" in memory_figure else DASH,
+                format_memory(peak) if peak else DASH,
+            )
+            rows.append((arm_label(one.arm), *time_cells, *memory_cells, _error(memory_figure)))
     compared = [
         Column(title=what if mark else "Off by", mark=mark)
         for what in ("Time", "Memory")
@@ -66,7 +69,7 @@ def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
 
 
 def _origins(manifest: Mapping[str, Any]) -> list[str]:
-    """Machine, precision, versions and hashes, a line each."""
+    """Return machine, precision, versions and hashes, one line each."""
     lines = []
     for key, name in ORIGINS.items():
         value = manifest.get(key)
@@ -77,26 +80,26 @@ def _origins(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A figure of the manifest; without `value` where it holds no number."""
+    """Return a figure of the manifest; without `value` if it is not a number."""
     found = figures.get(name)
     return found if isinstance(found, dict) and isinstance(found.get("value"), int | float) else {}
 
 
-def _foretold(time: Mapping[str, Any]) -> str:
-    """Predicted seconds; where dev ended the training of an arm, of what was trained, and of all."""
+def _predicted_time(time: Mapping[str, Any]) -> str:
+    """Return the predicted seconds; if dev stopped training early, also those of the full training."""
     whole = time.get("whole")
-    value = seconds(time["value"])
-    return f"{value} ({seconds(whole)}, had dev not ended it)" if isinstance(whole, int | float) else value
+    value = format_seconds(time["value"])
+    return f"{value} ({format_seconds(whole)}, had dev not ended it)" if isinstance(whole, int | float) else value
 
 
-def _off_by(figure: Mapping[str, Any]) -> str:
-    """How far a prediction was from what was measured: `−15%` was too low."""
+def _error(figure: Mapping[str, Any]) -> str:
+    """Return the relative error of a prediction: `−15%` was too low."""
     error = figure.get("error")
-    return f"{error:+.0%}".replace("-", "−") if isinstance(error, int | float) else NOTHING
+    return f"{error:+.0%}".replace("-", "−") if isinstance(error, int | float) else DASH
 
 
 def _provenance(entry: Mapping[str, Any]) -> Phrase:
-    """The mark of a figure, with the error of a prediction where it is known."""
+    """Return the mark of a figure, with the error of a prediction if it is known."""
     error, mark = entry.get("error"), Mark(word=str(entry.get("provenance", "not stated")))
     if not isinstance(error, int | float):
         return (mark,)
@@ -106,4 +109,4 @@ def _provenance(entry: Mapping[str, Any]) -> Phrase:
 def _value(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return shorten(str(value), 120)
-    return plain(value)
+    return format_number(value)

@@ -1,22 +1,24 @@
-"""How far trained weights remember rows word for word: the exposure of canaries."""
+"""The memorisation section: the exposure of canaries, which shows whether weights remember rows word for word."""
 
 from __future__ import annotations
 
 from trimtab.measurement.exposure import highest_by_chance
-from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, label
+from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.view import MemorisationView
 
 
-def remembered(study: StudyFolder) -> MemorisationView | None:
-    """The exposure of every arm that was trained on canaries."""
+def memorisation_section(study: StudyFolder) -> MemorisationView | None:
+    """Return the exposure of every arm that was trained on canaries."""
     entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
     if not entries:
         return None
     first = entries[0][1]
     lead = (
-        f"{first.canaries:,} made rows with random digits stood among the training rows. Exposure says in bits how far their losses stand "
-        f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average where nothing is remembered, "
+        f"{first.canaries:,} made rows with random digits stood among the training rows. Exposure says in "
+        "bits how far their losses stand "
+        f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average "
+        "where nothing is remembered, "
         f"{first.possible:g} where a row is likelier than all of these, as one that can be got out of the weights is. "
         f"What happens to such a row can happen to any rare row; ship weights that were trained without canaries."
     )
@@ -30,7 +32,7 @@ def remembered(study: StudyFolder) -> MemorisationView | None:
     by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
         (
-            label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.verdict.arm),
             f"{found.mean:.2f}",
             f"{found.highest:.2f}",
             by_chance,

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML page that needs nothing else, and the same in short as Markdown."""
+"""Writes the report of a study: one self-contained HTML page, and a short version as Markdown."""
 
 from __future__ import annotations
 
@@ -12,64 +12,64 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimtab.base.files import write_atomic
-from trimtab.reports.all_answers import packed
-from trimtab.reports.charts import drawn, icon
+from trimtab.reports.all_answers import answers_json
+from trimtab.reports.charts import chart_svg, icon
 from trimtab.reports.folder import read_study
-from trimtab.reports.formatting import clean
-from trimtab.reports.markdown import brief
-from trimtab.reports.study_view import view_of
+from trimtab.reports.formatting import replace_unprintable
+from trimtab.reports.markdown import study_markdown
+from trimtab.reports.study_view import build_view
 from trimtab.reports.view import StudyView
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` and `report.md` into a study folder from its `study.json` and what lies beside it.
+    """Write `report.html` and `report.md` into a study folder.
 
-    Raises MissingError when there is no `study.json`, InputError when it is not of the known shape.
+    Raises MissingError without `study.json`, InputError if it has an unknown format.
     """
-    view = view_of(read_study(folder))
-    write_atomic(folder / "report.md", brief(view))
+    view = build_view(read_study(folder))
+    write_atomic(folder / "report.md", study_markdown(view))
     page = folder / "report.html"
-    write_atomic(page, render(view))
+    write_atomic(page, render_study(view))
     return page
 
 
-def render(view: StudyView) -> str:
-    """The page as HTML: no request, no script but our own, and a policy that forbids every other."""
-    script = _own("every.js") if view.every else ""
-    answers = Markup(packed(view.every)) if view.every else ""  # noqa: S704 - made for such a place
-    return filled("page.html.j2", title=view.title, view=view, script=script, answers=answers)
+def render_study(view: StudyView) -> str:
+    """Return the page as HTML: no requests, and a content security policy that allows only our own script."""
+    script = _static_file("every.js") if view.all_answers else ""
+    answers = Markup(answers_json(view.all_answers)) if view.all_answers else ""  # noqa: S704 - made for such a place
+    return render_page("page.html.j2", title=view.title, view=view, script=script, answers=answers)
 
 
-def filled(template: str, **values: object) -> str:
-    """A page by one of the templates, with the style that all share; `title` and `script` (empty for none) are among the values."""
-    return _templates().get_template(template).render(style=_own("style.css"), **values) + "\n"
+def render_page(template: str, **values: object) -> str:
+    """Render a template with the shared style sheet; `title` and `script` (empty for none) are among the values."""
+    return _templates().get_template(template).render(style=_static_file("style.css"), **values) + "\n"
 
 
-def _own(name: str) -> Markup:
-    """A file of our own, to stand in the page as it is."""
+def _static_file(name: str) -> Markup:
+    """Return one of our own files, to be embedded unescaped."""
     return Markup(files("trimtab.reports").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
 
 
 def _digest(text: str) -> str:
-    """As a policy names a style sheet or a script that may stand in the page."""
+    """Return the hash of an embedded style sheet or script, as a content security policy writes it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @cache
 def _templates() -> Environment:
-    """The templates, in which every text is escaped and a name that does not exist is an error."""
+    """Return the template environment; texts are escaped, and unknown names raise an error."""
     templates = Environment(
         loader=PackageLoader("trimtab.reports"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_printable,
+        finalize=_replace_unprintable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"drawn": drawn, "icon": icon, "digest": _digest}
+    templates.filters |= {"chart_svg": chart_svg, "icon": icon, "digest": _digest}
     return templates
 
 
-def _printable(value: object) -> object:
-    """What a template writes: text without characters that no page may hold."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else clean(value)
+def _replace_unprintable(value: object) -> object:
+    """Replace characters of a text that HTML does not allow; markup stays as it is."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else replace_unprintable(value)

@@ -1,16 +1,16 @@
-"""A story of commands on one HTML page: what happened, what was typed, what it printed, and how long it took."""
+"""The HTML page of a sequence of commands: what happened, the command, its output, and its duration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.reports.page import filled
+from trimtab.reports.page import render_page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryLine:
-    """A step as the page shows it."""
+    """One step of the page."""
 
     title: str
     command: str
@@ -18,10 +18,10 @@ class StoryLine:
     seconds: str
 
 
-def render(title: str, headline: str, steps: Sequence[tuple[str, str, str, float]]) -> str:
-    """The page as HTML, without a script and without a request; of each step title, command, output and seconds."""
-    shown = tuple(
+def render_story(title: str, headline: str, steps: Sequence[tuple[str, str, str, float]]) -> str:
+    """Return the page as HTML, without scripts and requests; each step has title, command, output and seconds."""
+    lines = tuple(
         StoryLine(title=name, command=command, output=output, seconds=f"{seconds:,.0f} s" if seconds >= 1 else "")
         for name, command, output, seconds in steps
     )
-    return filled("story.html.j2", title=title, script="", headline=headline, steps=shown)
+    return render_page("story.html.j2", title=title, script="", headline=headline, steps=lines)

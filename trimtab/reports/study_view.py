@@ -1,48 +1,48 @@
-"""A study into everything that its report says, in the order in which it says it."""
+"""Builds the view of a study: everything that its report says, section by section."""
 
 from __future__ import annotations
 
-from trimtab.reports.all_answers import every_answer
-from trimtab.reports.classes import by_class
+from trimtab.reports.all_answers import all_answers_section
+from trimtab.reports.classes import classes_section
 from trimtab.reports.components import MEASURED, PREDICTED, YOURS
-from trimtab.reports.costs import costs
-from trimtab.reports.details import audit, slices, training
-from trimtab.reports.effects import comparisons, weights_by_context
-from trimtab.reports.effort import efforts
-from trimtab.reports.failures import failures, side_by_side
+from trimtab.reports.costs import costs_section
+from trimtab.reports.details import data_section, slices_section, training_section
+from trimtab.reports.effects import comparisons_section, factorial_section
+from trimtab.reports.effort import effort_section
+from trimtab.reports.failures import failures_section, side_by_side_section
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.header import top
-from trimtab.reports.learning import more_labels
-from trimtab.reports.manifest import made
-from trimtab.reports.memorisation import remembered
-from trimtab.reports.quality import quality, tradeoffs
+from trimtab.reports.header import header_section
+from trimtab.reports.learning import learning_section
+from trimtab.reports.manifest import manifest_section
+from trimtab.reports.memorisation import memorisation_section
+from trimtab.reports.quality import quality_section, tradeoffs_section
 from trimtab.reports.view import StudyView
 
 ABOUT = " This page is one file and loads nothing; the only script in it is the one that looks through the answers."
 
 
-def view_of(study: StudyFolder) -> StudyView:
-    """The view of a study from which page and Markdown are made."""
-    first = top(study)
+def build_view(study: StudyFolder) -> StudyView:
+    """Return the view from which the page and the Markdown are rendered."""
+    header = header_section(study)
     return StudyView(
-        title=f"{study.task}: {first.headline}",
-        top=first,
-        quality=quality(study),
-        tradeoffs=tradeoffs(study),
-        factorial=weights_by_context(study),
-        comparisons=comparisons(study),
-        costs=costs(study),
-        failures=failures(study),
-        classes=by_class(study),
-        answers=side_by_side(study),
-        every=every_answer(study),
-        slices=slices(study),
-        effort=efforts(study),
-        learning=more_labels(study),
-        remembered=remembered(study),
-        training=training(study),
-        data=audit(study),
-        manifest=made(study),
+        title=f"{study.task}: {header.headline}",
+        header=header,
+        quality=quality_section(study),
+        tradeoffs=tradeoffs_section(study),
+        factorial=factorial_section(study),
+        comparisons=comparisons_section(study),
+        costs=costs_section(study),
+        failures=failures_section(study),
+        classes=classes_section(study),
+        answers=side_by_side_section(study),
+        all_answers=all_answers_section(study),
+        slices=slices_section(study),
+        effort=effort_section(study),
+        learning=learning_section(study),
+        memorisation=memorisation_section(study),
+        training=training_section(study),
+        data=data_section(study),
+        manifest=manifest_section(study),
         footer=(
             *(MEASURED, " in this study; ", PREDICTED, " from measured figures; "),
             *(YOURS, f" as you gave it in the task file.{ABOUT}"),

@@ -1,4 +1,4 @@
-"""A study in plain words: of 100 questions so many right, what is poor about that, and what to do next."""
+"""A study in plain words: how many of 100 questions are right, what is weak about that, and what to do next."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections import Counter
 from trimtab.base.records import Failure
 from trimtab.measurement.error_analysis import AnswerOutcome, failure_counts, of_hundred, outcome, quartiles
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import middle, score
-from trimtab.reports.labels import GRADED, metric_called
+from trimtab.reports.formatting import elide_middle, format_score
+from trimtab.reports.labels import GRADED, metric_label
 
-POOR = 0.5  # a share of the questions from which on what goes wrong is told
+WARN_SHARE = 0.5  # a warning is given if at least this share of the questions goes wrong
 REMEDIES: dict[Failure, str] = {
     "retrieval_miss": "the passage was not found: mend the documents, or try more passages",
     "misread": "the passage was there and was misread: try a larger base model, or one tuned on passages",
+    "undecided": "their words do not tell whether they are right: judge them by hand, with trimtab audit",
     "format": "they do not fit the format: say it in the instruction",
-    "abstained_wrongly": "it says that it does not know: look at what the instruction says of that, or give it documents",
-    "should_have_abstained": "it answers what has no answer here: say in the instruction when to abstain, and give rows that do",
+    "abstained_wrongly": (
+        "it says that it does not know: look at what the instruction says of that, or give it documents"
+    ),
+    "should_have_abstained": (
+        "it answers what has no answer here: say in the instruction when to abstain, and give rows that do"
+    ),
     "wrong": "nothing tells why: try more training rows, documents, or a larger base model",
 }
 MISREAD_BY_TUNED = (
@@ -24,16 +29,17 @@ MISREAD_BY_TUNED = (
 )
 
 
-def in_words(study: StudyFolder, entry: ArmEntry) -> str:
-    """Of 100 questions so many right, wrong, wrongly abstained, wrongly answered; of a graded metric the quartiles."""
+def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
+    """Return how many of 100 questions are right, wrong, wrongly abstained from, wrongly answered; quartiles for a
+    graded metric."""
     if not entry.answers:
         return ""
-    name = middle(entry.name)
+    name = elide_middle(entry.name)
     if study.metric in GRADED:
-        lower, median, upper = map(score, quartiles(entry.answers))
+        lower, median, upper = map(format_score, quartiles(entry.answers))
         return (
             f"Of 100 answers of {name}, 25 score at most {lower}, 50 at most {median} and 75 at most {upper}; "
-            f"{metric_called(study.metric)} does not say which are right."
+            f"{metric_label(study.metric)} does not say which are right."
         )
     counts = of_hundred(entry.answers)
     parts = [f"gets {counts['right']} right and {counts['wrong']} wrong"]
@@ -45,59 +51,60 @@ def in_words(study: StudyFolder, entry: ArmEntry) -> str:
     return f"Of 100 questions, {name} {', '.join(first)}{', and ' if first else ''}{last}."
 
 
-def poor(study: StudyFolder, entry: ArmEntry) -> list[str]:
-    """What of that nobody should rely on, each a sentence; an arm shown to reach a target gets right as many as was asked for."""
-    name, metric = middle(entry.name), metric_called(study.metric)
-    above = max(
+def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
+    """Return what nobody should rely on, a sentence each; an arm that reaches a target is not blamed for its
+    accuracy."""
+    name, metric = elide_middle(entry.name), metric_label(study.metric)
+    trivial = max(
         (one for one in study.trivial if entry.name in one.not_beaten_by), key=lambda one: one.score.value, default=None
     )
-    told = (
-        [f"{name} is not shown to beat {above.arm}, which takes no model ({score(above.score.value)})."]
-        if above
+    warnings = (
+        [f"{name} is not shown to beat {trivial.arm}, which takes no model ({format_score(trivial.score.value)})."]
+        if trivial
         else []
     )
     if not entry.answers:
-        return told
+        return warnings
     if study.metric in GRADED:
         return [
-            *told,
+            *warnings,
             f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
         ]
     counts: Counter[AnswerOutcome] = Counter(map(outcome, entry.answers))
-    due = sum(one.abstained and one.failure == "none" for one in entry.answers)
+    right_abstentions = sum(one.abstained and one.failure == "none" for one in entry.answers)
     if _mostly_wrong(study, entry) and not entry.passes:
-        told.append(f"{name} gets fewer than half of the questions right.")
-    without, withheld = counts["answered_wrongly"], counts["abstained_wrongly"]
-    if without and without >= POOR * (without + due):
-        share = _share(without, without + due)
-        told.append(f"Of the questions that have no answer here, {name} answers {share} instead of saying so.")
-    answerable = len(entry.answers) - due - without
-    if withheld and withheld >= POOR * answerable:
-        share = _share(withheld, answerable)
-        told.append(f"Of the questions that have an answer, {name} says of {share} that it does not know.")
-    return told
+        warnings.append(f"{name} gets fewer than half of the questions right.")
+    answered_wrongly, abstained_wrongly = counts["answered_wrongly"], counts["abstained_wrongly"]
+    if answered_wrongly and answered_wrongly >= WARN_SHARE * (answered_wrongly + right_abstentions):
+        share = _share(answered_wrongly, answered_wrongly + right_abstentions)
+        warnings.append(f"Of the questions that have no answer here, {name} answers {share} instead of saying so.")
+    answerable = len(entry.answers) - right_abstentions - answered_wrongly
+    if abstained_wrongly and abstained_wrongly >= WARN_SHARE * answerable:
+        share = _share(abstained_wrongly, answerable)
+        warnings.append(f"Of the questions that have an answer, {name} says of {share} that it does not know.")
+    return warnings
 
 
-def _share(number: int, of: int) -> str:
-    return "all" if number == of else f"{number / of:.0%}"
+def _share(number: int, total: int) -> str:
+    return "all" if number == total else f"{number / total:.0%}"
 
 
 def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
-    """Whether fewer than half of the questions come out right, where that can be told."""
+    """True if fewer than half of the answers are right, as far as the metric tells."""
     if study.metric in GRADED or not entry.answers:
         return False
-    return sum(outcome(one) == "right" for one in entry.answers) < POOR * len(entry.answers)
+    return sum(outcome(one) == "right" for one in entry.answers) < WARN_SHARE * len(entry.answers)
 
 
 def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
-    """What to do after this study; `entry` is the arm that is shown, or the best one."""
+    """Return what to do after this study; `entry` is the shown arm, or the best one."""
     verdict = study.verdict
     if entry is None:
         if any(one.status == "failed" for one in study.arms):
             return "Next: mend what failed (see “Without a score”), then run trimtab study --resume."
         return "Next: give it more time, with trimtab study --resume --budget and more than it had."
-    if study.target is None and _mostly_wrong(study, entry):  # nor would more questions make it better
-        return _better(study, entry)
+    if study.target is None and _mostly_wrong(study, entry):  # more questions would not make it better
+        return _improvement(study, entry)
     if verdict.status == "shown":
         if study.target is None:
             return (
@@ -106,29 +113,36 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
             )
         return f"Next: put questions of your own to {entry.name} with trimtab ask."
     if verdict.needs and verdict.needs.startswith("about "):
-        return f"Next: {_more_time(study)}label {verdict.needs}, add them to the task’s examples, and run trimtab study again."
+        return (
+            f"Next: {_more_time(study)}label {verdict.needs}, add them to the task’s examples, and run trimtab "
+            "study again."
+        )
     if entry.passes:
         return "Next: take a lighter arm, a faster machine, or another limit: its score is not what is lacking."
-    return _better(study, entry)
+    return _improvement(study, entry)
 
 
 def _more_time(study: StudyFolder) -> str:
-    """What comes before all else where a budget cut the study: time costs less than labels."""
+    """Return the advice to add time if a budget cut the study, as time costs less than labels."""
     cut = study.manifest.get("cuts")
     return "give a new study more time, with trimtab study --budget, as this one was cut to fit; then " if cut else ""
 
 
-def _better(study: StudyFolder, entry: ArmEntry) -> str:
-    """What would most likely make the arm better: what mends its most frequent failure."""
+def _improvement(study: StudyFolder, entry: ArmEntry) -> str:
+    """Return what would most likely improve the arm: the remedy for its most frequent failure."""
     if entry.classes:
         return (
-            f"Next: {_more_time(study)}look at which classes {entry.name} takes for which (“Class by class”): label more rows of those, "
+            f"Next: {_more_time(study)}look at which classes {entry.name} takes for which (“Class by class”): "
+            "label more rows of those, "
             "or try a larger base model."
         )
     failed = failure_counts(entry.answers)
     del failed["none"]
     if study.metric in GRADED or not failed:
-        return f"Next: {_more_time(study)}read the answers of {entry.name} that score lowest, and change what they have in common."
+        return (
+            f"Next: {_more_time(study)}read the answers of {entry.name} that score lowest, and change what they "
+            "have in common."
+        )
     most = max(failed, key=lambda kind: failed[kind])
     remedy = MISREAD_BY_TUNED if most == "misread" and entry.arm.stages else REMEDIES[most]
     return f"Next: {_more_time(study)}read what {entry.name} got wrong. Most often {remedy}."

@@ -1,4 +1,4 @@
-"""The audit of a site on one HTML page: facts by severity, who may read it, what was found about the whole, what has changed."""
+"""The HTML page of a site audit: findings by severity, access of agents, findings on the whole site, and changes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from trimtab.base.surface import AgentAccess, SurfaceAudit, SurfaceChanges, SurfaceFinding
 from trimtab.reports.components import Column, Grid
-from trimtab.reports.formatting import NOTHING
-from trimtab.reports.page import filled
+from trimtab.reports.formatting import DASH
+from trimtab.reports.page import render_page
 
 MOST_SHOWN = 100  # findings of one check
 _TITLES = {
@@ -21,7 +21,7 @@ _ROLES = {"search": "search", "user": "on a user's behalf", "training": "trainin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckView:
-    """The findings of one check: its name, what it finds, what to do, and how many there are beyond those in the grid."""
+    """The findings of one check: its name, meaning and remedy, and the number of findings beyond those in the grid."""
 
     name: str
     says: str
@@ -34,7 +34,7 @@ class CheckView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeverityView:
-    """The findings of one severity, check by check."""
+    """The findings of one severity, by check."""
 
     id: str
     title: str
@@ -43,11 +43,11 @@ class SeverityView:
     checks: tuple[CheckView, ...]
 
 
-def render(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
-    """The page as HTML, without a script and without a request; `meanings`: what checks find, by their names, in a sentence."""
+def render_audit(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
+    """Return the page as HTML, without scripts and requests; `meanings`: a sentence for each check, by name."""
     severities = tuple(_severity(audit, severity, meanings) for severity in _TITLES)
     changed = audit.changes
-    return filled(
+    return render_page(
         "surface_audit.html.j2",
         title=f"Audit of {audit.origin}",
         script="",
@@ -57,8 +57,8 @@ def render(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
         sources=_sources(audit.agents),
         logs=_logs(audit),
         changes=changed,
-        new=_changed(changed.new, audit.origin, "New findings") if changed else None,
-        gone=_changed(changed.gone, audit.origin, "Findings that are gone") if changed else None,
+        new=_finding_grid(changed.new, audit.origin, "New findings") if changed else None,
+        gone=_finding_grid(changed.gone, audit.origin, "Findings that are gone") if changed else None,
         since=f"{changed.since:%Y-%m-%d}" if isinstance(changed, SurfaceChanges) else "",
         when=f"{audit.when:%Y-%m-%d %H:%M} UTC",
     )
@@ -76,19 +76,19 @@ def _severity(audit: SurfaceAudit, severity: str, meanings: Mapping[str, str]) -
 
 def _check(name: str, found: Sequence[SurfaceFinding], origin: str, says: str) -> CheckView:
     remedies = list(dict.fromkeys(one.remedy for one in found))
-    alone = len(remedies) == 1
+    one_remedy = len(remedies) == 1
     columns = [Column(title="Page"), Column(title="As it stands there", text=True)]
-    lined = any(one.line is not None for one in found)
-    if lined:
+    has_lines = any(one.line is not None for one in found)
+    if has_lines:
         columns.append(Column(title="Line"))
-    if not alone:
+    if not one_remedy:
         columns.append(Column(title="What to do", text=True))
     rows = []
     for one in found[:MOST_SHOWN]:
         row = [_place(one.page, origin), one.evidence]
-        if lined:
-            row.append(NOTHING if one.line is None else str(one.line))
-        if not alone:
+        if has_lines:
+            row.append(DASH if one.line is None else str(one.line))
+        if not one_remedy:
             row.append(one.remedy)
         rows.append(tuple(row))
     return CheckView(
@@ -96,7 +96,7 @@ def _check(name: str, found: Sequence[SurfaceFinding], origin: str, says: str) -
         says=says,
         count=len(found),
         pages=len({one.page for one in found}),
-        remedy=remedies[0] if alone else "",
+        remedy=remedies[0] if one_remedy else "",
         grid=Grid(label=name, columns=tuple(columns), rows=tuple(rows)),
         more=max(0, len(found) - MOST_SHOWN),
     )
@@ -114,7 +114,7 @@ def _agents(agents: Iterable[AgentAccess]) -> Grid:
             _ROLES[one.role],
             "yes" if one.obeys else "no",
             f"{one.allowed:,} of {one.pages:,}",
-            "; ".join(f"{line} ({count:,})" for line, count in one.decided_by.items()) or NOTHING,
+            "; ".join(f"{line} ({count:,})" for line, count in one.decided_by.items()) or DASH,
         )
         for one in agents
     )
@@ -131,7 +131,7 @@ def _agents(agents: Iterable[AgentAccess]) -> Grid:
 
 def _sources(agents: Iterable[AgentAccess]) -> Grid:
     columns = (Column(title="Agent"), Column(title="The vendor's page", text=True), Column(title="Seen on"))
-    rows = tuple((one.agent, one.source or NOTHING, one.checked) for one in agents)
+    rows = tuple((one.agent, one.source or DASH, one.checked) for one in agents)
     return Grid(label="Sources", columns=columns, rows=rows)
 
 
@@ -142,7 +142,7 @@ def _logs(audit: SurfaceAudit) -> Grid | None:
         (
             one.agent,
             f"{one.requests:,}",
-            NOTHING if one.verified is None else f"{one.verified:,}",
+            DASH if one.verified is None else f"{one.verified:,}",
             f"{one.pages:,}",
             ", ".join(f"{status}: {count:,}" for status, count in sorted(one.statuses.items())),
             f"{one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}",
@@ -160,7 +160,7 @@ def _logs(audit: SurfaceAudit) -> Grid | None:
     return Grid(label="Visits", columns=columns, rows=rows)
 
 
-def _changed(found: Sequence[SurfaceFinding], origin: str, label: str) -> Grid:
+def _finding_grid(found: Sequence[SurfaceFinding], origin: str, label: str) -> Grid:
     rows = tuple((_place(one.page, origin), one.severity, one.check, one.evidence) for one in found[:MOST_SHOWN])
     columns = (
         Column(title="Page"),

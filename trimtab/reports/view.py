@@ -1,4 +1,4 @@
-"""What a report says, in plain records without markup: the page and the Markdown are both made from this, and say nothing else."""
+"""The content of a report as plain records without markup, from which HTML and Markdown are rendered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trimtab.reports.components import (
     Listing,
     Mark,
     Phrase,
-    Reliability,
+    ReliabilityDiagram,
     Scatter,
     Whiskers,
 )
@@ -23,7 +23,7 @@ from trimtab.reports.labels import Family, Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyFigure:
-    """One of the figures that matter most."""
+    """One of the key figures."""
 
     name: str
     value: str
@@ -33,15 +33,15 @@ class KeyFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmInWords:
-    """An arm and what it is."""
+    """An arm and its description."""
 
     arm: ArmLabel
     words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Top:
-    """The verdict (its first sentence, then what stands beside it), what it means and rests on, the figures that matter, what weakens it, and what to do next."""
+class HeaderView:
+    """The header: the verdict, its basis, key figures, caveats, and the next step."""
 
     shown: bool
     state: str
@@ -60,7 +60,7 @@ class Top:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegendItem:
-    """What a colour (`outline`: any) or a shape means."""
+    """The meaning of a colour (`outline`: any) or of a shape."""
 
     family: Family | Literal["outline"]
     shape: Shape
@@ -69,7 +69,7 @@ class LegendItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """An arm without a score, and why."""
+    """An arm without a score, and the reason."""
 
     arm: ArmLabel
     status: str
@@ -78,7 +78,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Every arm with its figures; `empty` says so where no arm has a score."""
+    """Every arm with its figures; `empty` is the message if no arm has a score."""
 
     heading: Heading
     empty: str | None
@@ -101,7 +101,7 @@ class Tradeoffs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """One two by two: the interaction in words, the effects as a table, and what they were worked out from."""
+    """One two-by-two: the interaction in words, the effects as a table, and their basis."""
 
     sentence: str
     grid: Grid
@@ -110,7 +110,7 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsByContext:
-    """The table of weights and contexts, and every two by two in it."""
+    """The table of weights by contexts, and every two-by-two in it."""
 
     heading: Heading
     grid: Grid
@@ -127,7 +127,8 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What each arm costs, from what; nothing flips a verdict that is not shown. `robustness`: the decision with one thing changed."""
+    """The cost of each arm and its basis; `flips` only for a shown verdict. `robustness`: the verdict with one
+    assumption changed."""
 
     heading: Heading
     grid: Grid | None
@@ -138,7 +139,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerView:
-    """One arm's answer to a question: its score, how it failed, the passages that stood before it, its seed where there are several."""
+    """One arm's answer: its score, failure, retrieved passages, and its seed if there are several."""
 
     arm: ArmLabel
     score: str
@@ -149,8 +150,8 @@ class AnswerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownQuestion:
-    """A question with its reference, its slice where there is one, and the answers of some arms."""
+class QuestionView:
+    """A question with its reference, its slice if any, and the answers of some arms."""
 
     question: str
     reference: str
@@ -160,17 +161,18 @@ class ShownQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureKind:
-    """A kind of failure, how often it came, and examples."""
+    """A kind of failure, its count, and examples."""
 
     name: str
     meaning: str
     count: str
-    examples: tuple[ShownQuestion, ...]
+    examples: tuple[QuestionView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """Failures by kind and arm, under a graded metric how scores spread; `none` says so where there is none."""
+    """Failures by kind and arm, or the distribution of a graded metric's scores; `none` is the message without
+    failures."""
 
     heading: Heading
     none: str | None
@@ -180,18 +182,18 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sureness:
-    """What the probabilities of each arm are worth, before and after its calibration; a chart for each."""
+class CalibrationView:
+    """The calibration of each arm's probabilities, before and after, with a chart each."""
 
     title: str
     note: str
     grid: Grid
-    charts: tuple[Reliability, ...]
+    charts: tuple[ReliabilityDiagram, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByClass:
-    """One arm's classes, what is mistaken for what, how sure all arms are and how right they are to be; many classes are `folded`."""
+    """One arm's classes, its confusions, selective accuracy, and calibration; many classes are `folded`."""
 
     heading: Heading
     mistakes: Grid | None
@@ -201,7 +203,7 @@ class ByClass:
     surest: Grid | None
     surest_title: str
     surest_note: str
-    sureness: Sureness | None
+    calibration: CalibrationView | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,28 +211,28 @@ class SideBySide:
     """Questions on which the arms differ, with all their answers."""
 
     heading: Heading
-    questions: tuple[ShownQuestion, ...]
+    questions: tuple[QuestionView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EveryAnswer:
-    """All answers, to be looked through by arm, kind of failure, slice and words; a choice of one is none.
+class AllAnswers:
+    """All answers, to be filtered by arm, kind of failure, slice and words; a filter with one option is omitted.
 
-    `without` is said where no script runs, `left_out` where the answers are too many for one page.
+    `without` is shown if no script runs, `left_out` if the answers do not fit into one page.
     """
 
     heading: Heading
     arms: tuple[ArmLabel, ...]
     kinds: tuple[str, ...]
     slices: tuple[str, ...]
-    questions: tuple[ShownQuestion, ...]
+    questions: tuple[QuestionView, ...]
     without: str
     left_out: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slices:
-    """Scores for each value of the slice column, those of `few` questions apart; `more` tells of those that are left out."""
+    """Scores per slice, those of `few` questions apart; `more` tells how many slices are left out."""
 
     heading: Heading
     grid: Grid | None
@@ -240,7 +242,7 @@ class Slices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRun:
-    """One arm's stage of training: its curves, and what the loop said of it."""
+    """The training curves of one stage of an arm, and the loop's notes."""
 
     arm: ArmLabel
     stage: str
@@ -250,7 +252,7 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCurves:
-    """Every training run; the legend says what the lines and dots are: train, dev, kept."""
+    """Every training run; the legend explains the lines and dots: train, dev, kept."""
 
     heading: Heading
     legend: Mapping[Literal["train", "dev", "kept"], str]
@@ -259,7 +261,7 @@ class TrainingCurves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffortTrials:
-    """Everything that one arm tried."""
+    """Every trial of one arm."""
 
     arm: ArmLabel
     title: str
@@ -267,8 +269,8 @@ class EffortTrials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Efforts:
-    """What every arm spent on its search, and its trials one by one."""
+class EffortView:
+    """The search effort of every arm, and its trials."""
 
     heading: Heading
     grid: Grid
@@ -276,7 +278,7 @@ class Efforts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoreLabels:
+class LearningCurves:
     """The learning curves of trained arms."""
 
     heading: Heading
@@ -285,7 +287,7 @@ class MoreLabels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorisationView:
-    """The exposure of canaries, arm by arm."""
+    """The exposure of canaries by arm."""
 
     heading: Heading
     grid: Grid
@@ -293,7 +295,7 @@ class MemorisationView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRemark:
-    """What an audit of the data said: `level` is stop, warn or note, `word` how that is written."""
+    """A remark of the data audit: `level` is stop, warn or note, `word` its written form."""
 
     level: str
     word: str
@@ -302,7 +304,7 @@ class DataRemark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataAudit:
-    """Splits, refused rows, overlaps, remarks, sources and licences, and what was inferred while reading."""
+    """Splits, refused rows, overlaps, remarks, sources and licences, and inferences made while reading."""
 
     heading: Heading
     facts: str
@@ -313,7 +315,7 @@ class DataAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestView:
-    """What the study was made of: plan and outcome, every figure with its origin, the manifest whole and in short."""
+    """The manifest: plan and outcome, every figure with its origin, the manifest in full and in short."""
 
     heading: Heading
     plan: Grid | None
@@ -335,10 +337,10 @@ AnySection = (
     | Failures
     | ByClass
     | SideBySide
-    | EveryAnswer
+    | AllAnswers
     | Slices
-    | Efforts
-    | MoreLabels
+    | EffortView
+    | LearningCurves
     | MemorisationView
     | TrainingCurves
     | DataAudit
@@ -348,10 +350,10 @@ AnySection = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyView:
-    """Everything that a report says; a section for which there is nothing is None."""
+    """Everything that a report says; an empty section is None."""
 
     title: str
-    top: Top
+    header: HeaderView
     quality: Quality
     tradeoffs: Tradeoffs | None
     factorial: WeightsByContext | None
@@ -360,11 +362,11 @@ class StudyView:
     failures: Failures | None
     classes: ByClass | None
     answers: SideBySide | None
-    every: EveryAnswer | None
+    all_answers: AllAnswers | None
     slices: Slices | None
-    effort: Efforts | None
-    learning: MoreLabels | None
-    remembered: MemorisationView | None
+    effort: EffortView | None
+    learning: LearningCurves | None
+    memorisation: MemorisationView | None
     training: TrainingCurves | None
     data: DataAudit | None
     manifest: ManifestView | None
@@ -372,10 +374,18 @@ class StudyView:
 
     @property
     def sections(self) -> tuple[AnySection, ...]:
-        """The sections that there are, in the order of the page."""
+        """The sections that are not empty, in the order of the page."""
         every = (
             *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(self.answers, self.every, self.slices, self.effort, self.learning, self.remembered, self.training),
+            *(
+                self.answers,
+                self.all_answers,
+                self.slices,
+                self.effort,
+                self.learning,
+                self.memorisation,
+                self.training,
+            ),
             *(self.data, self.manifest),
         )
         return tuple(section for section in every if section is not None)

@@ -1,1 +1,1 @@
-"""Changes what the model sees."""
+"""Retrieval: chunking, embedding, indexing and search of documents, and extractive answers."""

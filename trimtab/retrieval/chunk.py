@@ -1,4 +1,4 @@
-"""Documents cut into passages: whole paragraphs where they fit, never across a heading, verbatim."""
+"""Cuts documents into passages: whole paragraphs if they fit, never across a heading, verbatim."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from trimtab.base.records import Document, Passage
 Span = tuple[int, int]
 
 WORDS = 120  # of a passage
-OVERLAP = 6  # a passage repeats at most its sixth of the one before
+OVERLAP_FRACTION = 6  # a passage repeats at most a sixth of its length from the one before
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-# A word is at most 40 characters, so that a long URL or a blob cannot make a passage of any size; where a script has no
-# spaces every character counts.
+# A word has at most 40 characters, so that a long URL or a blob cannot make a passage of any size; in scripts without
+# spaces every character counts as a word.
 _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,40}}")
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")
-# A full stop behind one of these, or behind an initial, ends no sentence; nor does a line that goes on in lower case.
+# A full stop after one of these or after an initial ends no sentence; neither does a line that continues in lower case.
 _ABBREVIATED = re.compile(
     r"\b(?:[A-Z]|(?i:dr|mr|mrs|ms|prof|st|mt|no|nos|vs|cf|eg|e\.g|ie|i\.e|approx|fig|inc|ltd|jr|sr|dept|u\.s|u\.k|a\.d|b\.c))\.$"
 )
 
 
 def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
-    """Passages of about `words` words, at most `words + overlap`, in reading order; their ids are `{document id}#{n}`, n from 0.
+    """Cut a document into passages of about `words` words, at most `words + overlap`, in reading order; ids are
+    `{document id}#{n}`.
 
-    Each lies inside one section and carries its heading path; short sections stay passages of their own, sections without
-    text give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only when they
-    are longer than a passage. A passage that goes on within a section repeats the last whole sentences of the one before it,
-    up to `overlap` words, a sixth of `words` where it is not given. With `words=SENTENCE` each sentence is a passage, cut only
-    where it has more than WORDS words.
+    Each passage lies inside one section and carries its heading path; short sections stay passages of their own, empty
+    ones give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only if they are
+    longer than a passage. A passage that continues a section repeats the last whole sentences of the one before it, up
+    to `overlap` words (default: a sixth of `words`). With `words=SENTENCE` each sentence is a passage, cut only if it
+    has more than WORDS words.
     """
-    overlap = usual_overlap(words) if overlap is None else overlap
+    overlap = default_overlap(words) if overlap is None else overlap
     passages: list[Passage] = []
     for section in document.sections:
         for start, end in _spans(section.text, words, overlap):
@@ -51,54 +52,56 @@ def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None)
     return tuple(passages)
 
 
-def usual_overlap(words: int) -> int:
-    """How many words a passage of `words` words may repeat of the one before it."""
-    return words // OVERLAP
+def default_overlap(words: int) -> int:
+    """Return the words that a passage of `words` words may repeat from the one before it."""
+    return words // OVERLAP_FRACTION
 
 
 def _spans(text: str, words: int, overlap: int) -> Iterator[Span]:
-    """The passages of one section as spans of its text, without outer whitespace."""
+    """Yield the passages of one section as spans of its text, without outer white space."""
     if words == SENTENCE:
         for sentence in _sentences(text, (0, len(text))):
-            yield from _runs(text, sentence, WORDS)
+            yield from _word_runs(text, sentence, WORDS)
         return
     first: int | None = None
-    last, held = 0, 0
+    last, words_held = 0, 0
     for start, end in _pieces(text, words):
-        count = _count(text[start:end])
-        if first is not None and held + count > words:
+        count = _count_words(text[start:end])
+        if first is not None and words_held + count > words:
             yield first, last
-            first, held = _overlap_start(text, (first, last), overlap, start), 0
+            first, words_held = _overlap_start(text, (first, last), overlap, start), 0
         first = start if first is None else first
-        last, held = end, held + count
+        last, words_held = end, words_held + count
     if first is not None:
         yield first, last
 
 
-def _overlap_start(text: str, span: Span, overlap: int, following: int) -> int:
-    """Where the next passage begins: at the earliest sentence of `span` from which at most `overlap` words are left."""
-    for start, _ in list(_cut(text, span, _SENTENCE_END))[1:]:
-        if _count(text[start : span[1]]) <= overlap:
+def _overlap_start(text: str, span: Span, overlap: int, next_start: int) -> int:
+    """Return the start of the next passage: the earliest sentence of `span` from which at most `overlap` words are
+    left."""
+    for start, _ in list(_split_span(text, span, _SENTENCE_END))[1:]:
+        if _count_words(text[start : span[1]]) <= overlap:
             return start
-    return following
+    return next_start
 
 
 def _pieces(text: str, words: int) -> Iterator[Span]:
-    """What is never cut further: paragraphs of up to `words` words, else sentences, else runs of words."""
-    for paragraph in _cut(text, (0, len(text)), _PARAGRAPH_END):
-        if _count(text[slice(*paragraph)]) <= words:
+    """Yield the units that are never cut further: paragraphs of up to `words` words, else sentences, else runs of
+    words."""
+    for paragraph in _split_span(text, (0, len(text)), _PARAGRAPH_END):
+        if _count_words(text[slice(*paragraph)]) <= words:
             yield paragraph
             continue
-        for sentence in _cut(text, paragraph, _SENTENCE_END):
-            yield from _runs(text, sentence, words)
+        for sentence in _split_span(text, paragraph, _SENTENCE_END):
+            yield from _word_runs(text, sentence, words)
 
 
 def _sentences(text: str, span: Span) -> Iterator[Span]:
     """Split a span into sentences. Abbreviations and wrapped lines end no sentence."""
     first: int | None = None
     last = 0
-    for start, end in _cut(text, span, _SENTENCE_END):
-        if first is not None and not _goes_on(text, last, start):
+    for start, end in _split_span(text, span, _SENTENCE_END):
+        if first is not None and not _continues(text, last, start):
             yield first, last
             first = None
         first, last = start if first is None else first, end
@@ -106,7 +109,7 @@ def _sentences(text: str, span: Span) -> Iterator[Span]:
         yield first, last
 
 
-def _goes_on(text: str, end: int, start: int) -> bool:
+def _continues(text: str, end: int, start: int) -> bool:
     """True if a sentence that was split at `end` continues at `start`."""
     between = text[end:start]
     if between.count("\n") > 1:
@@ -116,7 +119,7 @@ def _goes_on(text: str, end: int, start: int) -> bool:
     return bool(_ABBREVIATED.search(text, max(0, end - 12), end)) or (text[end - 1] == "." and text[start].islower())
 
 
-def _runs(text: str, span: Span, words: int) -> Iterator[Span]:
+def _word_runs(text: str, span: Span, words: int) -> Iterator[Span]:
     """Split a span into runs of at most `words` words."""
     found = list(_WORD.finditer(text, *span))
     for index in range(0, len(found), words):
@@ -124,8 +127,8 @@ def _runs(text: str, span: Span, words: int) -> Iterator[Span]:
         yield run[0].start(), run[-1].end()
 
 
-def _cut(text: str, span: Span, between: re.Pattern[str]) -> Iterator[Span]:
-    """The parts of `span` between matches, without outer whitespace, the empty ones left out; a match's own marks stay."""
+def _split_span(text: str, span: Span, between: re.Pattern[str]) -> Iterator[Span]:
+    """Yield the non-empty parts of `span` between matches, without outer white space; a match's own marks stay."""
     start = span[0]
     ends = [match.start() + len(match.group().rstrip()) for match in between.finditer(text, *span)]
     for end in (*ends, span[1]):
@@ -135,5 +138,5 @@ def _cut(text: str, span: Span, between: re.Pattern[str]) -> Iterator[Span]:
         start = end
 
 
-def _count(text: str) -> int:
+def _count_words(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))

@@ -1,4 +1,4 @@
-"""Texts to vectors with a sentence-transformers model from a local folder, on the CPU, without any network."""
+"""Embeds texts with a sentence-transformers model from a local folder, on the CPU, without network access."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weig
 from trimtab.model.load import build_config, raise_for_tensors, raw_config, require_tokenizer, wrap_library_errors
 from trimtab.model.threads import limit_to_free_cores
 
-# Modules that read nothing but configurations and weights, and whether they have weights. A router, for one, names classes to import.
-_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
-_PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the names that published folders use
+# Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes
+# to import.
+_MODULE_KINDS = {"Transformer": True, "Pooling": False, "Normalize": False, "Dense": True, "LayerNorm": True}
+_PASSAGE, _QUESTION = ("document", "passage", "corpus"), ("query",)  # the prompt names that published models use
 
 
 class Encoder(Protocol):
-    """What an index needs of an embedding model; `digest` changes whenever the vectors would."""
+    """The interface of an embedding model for an index; `digest` changes whenever the vectors would."""
 
     @property
     def digest(self) -> str:
@@ -31,16 +32,17 @@ class Encoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, of passages and of texts that are compared with each other."""
+        """Return unit vectors [N, D] of passages, or of texts that are compared with each other."""
         ...
 
     def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, of questions that passages are looked up for."""
+        """Return unit vectors [N, D] of questions for retrieval."""
         ...
 
 
 def embedded_text(passage: Passage) -> str:
-    """What is embedded and searched of a passage: title, headings, text; a piece of text alone often does not say what it is about."""
+    """Return the text of a passage that is embedded and searched: title, headings and text, as a text alone often lacks
+    its topic."""
     headings = [heading for heading in passage.path if heading != passage.title]
     return "\n".join(part for part in (passage.title, " > ".join(headings), passage.text) if part)
 
@@ -49,11 +51,11 @@ class Embedder:
     """A sentence-transformers model; the weights are loaded at the first `encode`."""
 
     def __init__(self, folder: Path, *, batch: int = 32) -> None:
-        """Raises MissingError without a model, InputError for a folder whose weights or modules are not safe to load."""
+        """Check the folder; raises MissingError without a model, InputError for unsafe weights or modules."""
         self.folder, self.batch = folder, batch
         if not (folder / "modules.json").is_file():
             raise MissingError(f"{folder} holds no sentence-transformers model; fetch one with: trimtab pull minilm-l6")
-        self._readers = [place for kind, place in _modules(folder) if kind == "Transformer"]
+        self._transformer_folders = [module_folder for kind, module_folder in _modules(folder) if kind == "Transformer"]
 
     @cached_property
     def digest(self) -> str:
@@ -69,8 +71,8 @@ class Embedder:
 
         limit_threads_to_quota()
         logging.disable_progress_bar()
-        for place in self._readers:
-            _require_reader(place)
+        for module_folder in self._transformer_folders:
+            _check_transformer(module_folder)
         with wrap_library_errors(self.folder, "the embedding model cannot be loaded", AGAIN):
             return SentenceTransformer(
                 str(self.folder),
@@ -81,21 +83,21 @@ class Embedder:
             )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1, float32; texts are batched by length, and cut at the model's longest input.
+        """Return unit vectors [N, D], float32; texts are batched by length, and truncated to the model's longest input.
 
-        What the model's folder wants before a passage (`prompts` of `config_sentence_transformers.json`) is put before each.
-        Raises InputError for a model that cannot be loaded, or gives no vectors.
+        The model's passage prompt (`prompts` of `config_sentence_transformers.json`) is put before each text. Raises
+        InputError for a model that cannot be loaded, or gives no vectors.
         """
         return self._encode(texts, _PASSAGE)
 
     def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As `encode`, with what the model's folder wants before a question that passages are looked up for."""
+        """Return unit vectors [N, D] as `encode` does, with the model's query prompt before each text."""
         return self._encode(texts, _QUESTION)
 
     def tokens(self, texts: Sequence[str]) -> int:
-        """How many tokens are read of texts, as far as the model reads them."""
-        asked = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
-        return sum(map(len, asked))
+        """Return the number of tokens that the model reads of the texts."""
+        ids = self._model.tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
+        return sum(map(len, ids))
 
     @limit_to_free_cores()
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
@@ -103,11 +105,11 @@ class Embedder:
         with wrap_library_errors(self.folder, "the embedding model gives no vectors", AGAIN):
             if not texts:
                 return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
-            wanted = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
+            prompt = next((model.prompts[name] for name in names if model.prompts.get(name)), "")
             vectors = np.asarray(
                 model.encode(
                     list(texts),
-                    prompt=wanted,  # empty: and not what the folder puts before any text
+                    prompt=prompt,  # empty, to override the model's default prompt
                     batch_size=self.batch,
                     normalize_embeddings=True,
                     show_progress_bar=False,
@@ -120,7 +122,8 @@ class Embedder:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The modules of a sentence-transformers folder and where each lies, all of a kind that runs no code from elsewhere."""
+    """Yield the modules of a sentence-transformers folder with their folders; raises for modules that could run other
+    code."""
     file = inside(folder, "modules.json")
     with wrap_library_errors(file, "is damaged", AGAIN):
         listed = read_json(file)
@@ -129,47 +132,49 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
     for module in listed:
         kind, path = str(module.get("type", "")), module.get("path", "")
         name = kind.rpartition(".")[2]
-        if not kind.startswith("sentence_transformers.") or name not in _KINDS:
+        if not kind.startswith("sentence_transformers.") or name not in _MODULE_KINDS:
             raise InputError(f"module {kind[:80]!r} is code from elsewhere", "use another model", file=folder)
         if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
             raise InputError(f"module {str(path)[:80]!r} lies outside the folder", "use another model", file=file)
-        place = folder / path
-        if (place / "pytorch_model.bin").exists() and not (place / SINGLE).exists():
-            raise InputError("the weights are a pickle", "convert them to safetensors", file=place)
-        if _KINDS[name]:
-            find_weights(place)
-        yield name, place
+        module_folder = folder / path
+        if (module_folder / "pytorch_model.bin").exists() and not (module_folder / SINGLE).exists():
+            raise InputError("the weights are a pickle", "convert them to safetensors", file=module_folder)
+        if _MODULE_KINDS[name]:
+            find_weights(module_folder)
+        yield name, module_folder
 
 
 def files_digest(folder: Path) -> str:
-    """SHA-256 over the hashes of a model's files; the note of when it was pulled is left out."""
+    """Return SHA-256 over the hashes of a model's files, without the note of when it was pulled."""
     return sha256_text(*(part for named in file_hashes(folder, below=True).items() for part in named))
 
 
-def _require_reader(place: Path) -> None:
+def _check_transformer(module_folder: Path) -> None:
     from transformers import AutoModel
 
-    require_whole(place, AutoModel, unread="pooler.")
+    require_complete_weights(module_folder, AutoModel, ignored="pooler.")
 
 
-def require_whole(place: Path, kind: Any, *, unread: str | None = None) -> Any:
-    """The configuration of a model that one of transformers' classes (`kind`) loads.
+def require_complete_weights(module_folder: Path, kind: Any, *, ignored: str | None = None) -> Any:
+    """Return the configuration of a model that a transformers class (`kind`) loads.
 
-    Raises InputError where the weights lack a tensor that is read, or have another shape: they would be drawn, without a word.
-    Tensors with `unread` in their names are not looked at.
+    Raises InputError if the weights lack a tensor or have another shape, which transformers would silently initialise
+    at random. Tensors with `ignored` in their names are not checked.
     """
-    config = build_config(raw_config(place), place, find_weights(place))
-    require_tokenizer(place)
-    with wrap_library_errors(place, "the weights cannot be loaded", AGAIN):
-        _, found = kind.from_pretrained(
-            place,
-            device_map="meta",  # names and shapes alone
+    config = build_config(raw_config(module_folder), module_folder, find_weights(module_folder))
+    require_tokenizer(module_folder)
+    with wrap_library_errors(module_folder, "the weights cannot be loaded", AGAIN):
+        _, info = kind.from_pretrained(
+            module_folder,
+            device_map="meta",  # names and shapes only
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    raise_for_tensors(place, "lack", (name for name in found["missing_keys"] if unread is None or unread not in name))
-    raise_for_tensors(place, "have another shape for", (name for name, *_ in found["mismatched_keys"]))
+    raise_for_tensors(
+        module_folder, "lack", (name for name in info["missing_keys"] if ignored is None or ignored not in name)
+    )
+    raise_for_tensors(module_folder, "have another shape for", (name for name, *_ in info["mismatched_keys"]))
     return config

@@ -1,9 +1,9 @@
-"""Extractive question answering without a language model: score every sentence that retrieval finds, return the best.
+"""Extractive question answering without a language model: score every retrieved sentence, return the best.
 
-A score is a weighted sum of five features: embedding similarity, overlap of terms weighted by their inverse document frequency (in the
-sentence, and in its neighbourhood), answer type, and numbers. The weights were fitted once, on public questions
-(`benchmarks/extract.py`), and are the same for all documents. Stop words, stemming and answer types are English; for other languages
-similarity, terms and numbers remain.
+A score is a weighted sum of five features: embedding similarity, term overlap weighted by inverse document frequency
+(in the sentence, and in its neighbourhood), answer type, and numbers. The weights were fitted once, on public questions
+(`benchmarks/extract.py`), and are the same for all documents. Stop words, stemming and answer types are English; for
+other languages similarity, terms and numbers remain.
 """
 
 from __future__ import annotations
@@ -29,15 +29,19 @@ AnswerType = Literal["number", "date", "name", "other"]
 DEPTH = 20  # sentences scored from each of the two searches
 FEATURES = ("cosine", "terms", "terms nearby", "answer type", "numbers")
 WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features
-# Logistic regression from score, cosine and the share of unknown names to the probability that a sentence answers: weights and intercept.
+# Logistic regression for the probability that a sentence answers: weights of score, cosine and share of unknown names;
+# intercept.
 CALIBRATION = (0.345, 3.41, -4.36, -8.53)
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")
-_STOP = frozenset(
+_STOP_WORDS = frozenset(
     words(
-        "a an the of in on at to for by with from as into than then about up out is are was were be been am do does did have "
-        "has had having i me my mine we us our you your he she it its they them their his her this that these those there here "
-        "and or not no nor if but so who whom whose what when where which why how many much long often old far can could may "
+        "a an the of in on at to for by with from as into than then about up out is are was were be been am "
+        "do does did have "
+        "has had having i me my mine we us our you your he she it its they them their his her this that "
+        "these those there here "
+        "and or not no nor if but so who whom whose what when where which why how many much long often old "
+        "far can could may "
         "might must should would will shall any some one s t"
     )
 )
@@ -67,97 +71,102 @@ _ANSWER_TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
 
 
 class SentenceScorer:
-    """Scores sentences (`chunk` with `words=SENTENCE`) as answers to a question; terms are weighted by how many of all sentences hold them."""
+    """Scores sentences (`chunk` with `words=SENTENCE`) as answers; terms are weighted by inverse document frequency."""
 
     def __init__(self, passages: Mapping[str, Passage]) -> None:
         self.passages = passages
-        # In how many sentences each stem occurs.
+        # The number of sentences with each stem.
         self._counts = Counter(word for one in passages.values() for word in stems(one.text) | stems(_headings(one)))
 
     def best(self, question: str, cosines: Mapping[str, float], k: int) -> tuple[Hit, ...]:
-        """Return the `k` sentences of `cosines` that most likely answer, best first. The score of a hit is the probability that it answers."""
+        """Return the `k` sentences of `cosines` that most likely answer, best first; the score of a hit is that
+        probability."""
         unknown = self.unknown_names(question)
         names, features_CF = self.features(question, cosines)
         scores_C = features_CF @ np.array(WEIGHTS)
-        order = sorted(range(len(names)), key=lambda place: (-scores_C[place], names[place]))[:k]
+        order = sorted(range(len(names)), key=lambda index: (-scores_C[index], names[index]))[:k]
         return tuple(
             Hit(
-                passage=self.passages[names[place]],
+                passage=self.passages[names[index]],
                 rank=rank,
-                score=answer_probability(scores_C[place], features_CF[place, 0], unknown),
-                similarity=cosines[names[place]],
+                score=answer_probability(scores_C[index], features_CF[index, 0], unknown),
+                similarity=cosines[names[index]],
             )
-            for rank, place in enumerate(order, 1)
+            for rank, index in enumerate(order, 1)
         )
 
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
         """Compute the FEATURES of the candidate sentences; return their ids and the features [C, F].
 
-        `cosines`: of the sentences that the searches found, by id. A sentence that asks is no candidate: in a list of questions and answers the answer
-        is the next one.
+        `cosines`: of the retrieved sentences, by id. A question is no candidate: in a list of questions and answers the
+        answer follows it.
         """
         passages = self.passages
         names = [name for name in cosines if not passages[name].text.rstrip().endswith("?")]
-        wanted = self._wanted(question)
-        asked, kind = read(question), answer_type(question)
-        known = {token.value for token in asked}
-        numbers = {token.value for token in asked if token.kind in ("number", "code", "date", "time")}
+        question_terms = self._question_terms(question)
+        question_tokens, kind = read(question), answer_type(question)
+        question_values = {token.value for token in question_tokens}
+        numbers = {token.value for token in question_tokens if token.kind in ("number", "code", "date", "time")}
 
         rows = []
         for name in names:
             passage = passages[name]
-            own = stems(passage.text) | stems(_headings(passage))
-            said = read(passage.text)
-            values = {token.value for token in said} | set(_WORD.findall(_headings(passage).casefold()))
+            sentence_stems = stems(passage.text) | stems(_headings(passage))
+            tokens = read(passage.text)
+            values = {token.value for token in tokens} | set(_WORD.findall(_headings(passage).casefold()))
             rows.append(
                 (
                     cosines[name],
-                    _share(wanted, own),
-                    _share(wanted, own | self._nearby(passage)),
-                    float(gives(kind, [token for token in said if token.value not in known])),
+                    _share(question_terms, sentence_stems),
+                    _share(question_terms, sentence_stems | self._nearby(passage)),
+                    float(matches_answer_type(kind, [token for token in tokens if token.value not in question_values])),
                     len(numbers & values) / len(numbers) if numbers else 1.0,
                 )
             )
         return names, np.array(rows, dtype=float).reshape(len(names), len(FEATURES))
 
     def shared_terms(self, question: str, text: str) -> float:
-        """Compute the share of a question's content words, weighted by inverse document frequency, that a text holds; 0 to 1."""
-        return _share(self._wanted(question), stems(text))
+        """Compute the share of a question's content words, weighted by inverse document frequency, that a text holds; 0
+        to 1."""
+        return _share(self._question_terms(question), stems(text))
 
     def missing_terms(self, question: str, text: str) -> tuple[str, ...]:
-        """Return the content words of a question whose stems a text lacks, as the question writes them, the rarest in the documents first."""
-        held = stems(text)
-        lacking = {
-            word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in held
+        """Return the content words of a question whose stems a text lacks, as written, the rarest in the documents
+        first."""
+        present = stems(text)
+        rarity = {
+            word: self._idf(stem) for word in _WORD.findall(question) if (stem := _stem(word.casefold())) not in present
         }
         return tuple(
-            sorted((word for word in lacking if word.casefold() not in _STOP), key=lambda word: -lacking[word])
+            sorted((word for word in rarity if word.casefold() not in _STOP_WORDS), key=lambda word: -rarity[word])
         )
 
     def unknown_names(self, question: str) -> float:
         """Compute the share of the names in a question that occur in no document; 0 for a question without names."""
-        named = names_in(question)
-        return sum(not self._counts[name] for name in named) / len(named) if named else 0.0
+        names = names_in(question)
+        return sum(not self._counts[name] for name in names) / len(names) if names else 0.0
 
-    def _wanted(self, question: str) -> dict[str, float]:
+    def _question_terms(self, question: str) -> dict[str, float]:
         """Return the stems of a question's content words with their inverse document frequencies."""
-        return {word: self._idf(word) for word in content(question)}
+        return {word: self._idf(word) for word in content_stems(question)}
 
     def _idf(self, word: str) -> float:
-        """The inverse document frequency of a stem, as in BM25."""
+        """Return the inverse document frequency of a stem, as in BM25."""
         count, sentences = self._counts[word], len(self.passages)
         return math.log(1 + (sentences - count + 0.5) / (count + 0.5))
 
     def _nearby(self, passage: Passage) -> frozenset[str]:
-        """The stems of the previous and the next sentence under the same heading."""
+        """Return the stems of the previous and the next sentence under the same heading."""
         document, _, number = passage.id.rpartition("#")
-        beside = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
-        return frozenset().union(*(stems(one.text) for one in beside if one and one.path == passage.path))
+        neighbours = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
+        return frozenset().union(*(stems(one.text) for one in neighbours if one and one.path == passage.path))
 
 
-def _share(wanted: Mapping[str, float], held: frozenset[str]) -> float:
-    """Compute the share of the weights in `wanted` whose words are held; 0 without any."""
-    return sum(weight for word, weight in wanted.items() if word in held) / (sum(wanted.values()) or 1.0)
+def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> float:
+    """Compute the share of the weights in `question_terms` whose words are present; 0 without any."""
+    return sum(weight for word, weight in question_terms.items() if word in present) / (
+        sum(question_terms.values()) or 1.0
+    )
 
 
 class Extractor:
@@ -169,69 +178,71 @@ class Extractor:
 
     @property
     def scorer(self) -> SentenceScorer:
-        """Return the scorer of the index's present version; it is made once for each."""
+        """The scorer of the index's present version, built once for each version."""
         if self._scorer is None or self._scorer.passages is not self.index.passages:
             self._scorer = SentenceScorer(self.index.passages)
         return self._scorer
 
     def best(self, questions: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
-        """The `k` sentences that most likely answer each question, best first. The score of a hit is the probability that it answers."""
+        """Return the `k` sentences that most likely answer each question, best first; the score of a hit is that
+        probability."""
         found = candidates(self.index, questions, DEPTH)
         return [self.scorer.best(question, cosines, k) for question, cosines in zip(questions, found, strict=True)]
 
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
-        """As `SentenceScorer.features`."""
+        """Compute the features as `SentenceScorer.features` does."""
         return self.scorer.features(question, cosines)
 
 
 def answer_probability(score: float, cosine: float, unknown: float = 0.0) -> float:
-    """The probability that a sentence answers. `unknown`: the share of the question's names that occur in no document."""
-    of_score, of_cosine, of_unknown, offset = CALIBRATION
-    return 1 / (1 + math.exp(-(of_score * score + of_cosine * cosine + of_unknown * unknown + offset)))
+    """Return the probability that a sentence answers; `unknown`: share of the question's names that occur in no
+    document."""
+    score_weight, cosine_weight, unknown_weight, intercept = CALIBRATION
+    return 1 / (1 + math.exp(-(score_weight * score + cosine_weight * cosine + unknown_weight * unknown + intercept)))
 
 
 def names_in(question: str) -> frozenset[str]:
-    """The stems of the names in a question: words with a capital that begin no sentence."""
+    """Return the stems of the names in a question: capitalised words that begin no sentence."""
     read_words = (token.value for token in read(question) if token.kind == "word" and token.capital and not token.start)
-    return frozenset(_stem(word) for word in read_words if word not in _STOP)
+    return frozenset(_stem(word) for word in read_words if word not in _STOP_WORDS)
 
 
 def answer_type(question: str) -> AnswerType:
-    """The answer type of a question: a number, a date or time, a name, or something else."""
-    said = question.casefold()
-    return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(said)), "other")
+    """Return the answer type of a question: a number, a date or time, a name, or other."""
+    tokens = question.casefold()
+    return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(tokens)), "other")
 
 
-def gives(kind: AnswerType, said: Sequence[TextToken]) -> bool:
-    """True if the tokens of a sentence hold something of the answer type."""
+def matches_answer_type(kind: AnswerType, tokens: Sequence[TextToken]) -> bool:
+    """True if the tokens of a sentence contain something of the answer type."""
     if kind == "number":
-        return any(token.kind in ("number", "ordinal", "code") for token in said)
+        return any(token.kind in ("number", "ordinal", "code") for token in tokens)
     if kind == "date":
         return any(
             token.kind in ("date", "time", "weekday")
             or (token.kind == "number" and (token.unit or len(token.value) == 4))
-            for token in said
+            for token in tokens
         )
-    return kind == "name" and any(token.kind == "word" and token.capital and not token.start for token in said)
+    return kind == "name" and any(token.kind == "word" and token.capital and not token.start for token in tokens)
 
 
-def content(text: str) -> frozenset[str]:
-    """The stems of the words of a text without stop words; with them if there are no others."""
-    kept = [word for word in _WORD.findall(text.casefold()) if word not in _STOP]
+def content_stems(text: str) -> frozenset[str]:
+    """Return the stems of a text without stop words; with them if there are no others."""
+    kept = [word for word in _WORD.findall(text.casefold()) if word not in _STOP_WORDS]
     return frozenset(map(_stem, kept)) or stems(text)
 
 
 @lru_cache(maxsize=65536)
 def stems(text: str) -> frozenset[str]:
-    """The stems of the words of a text."""
+    """Return the stems of the words of a text."""
     return frozenset(map(_stem, _WORD.findall(text.casefold())))
 
 
 def _stem(word: str) -> str:
     """Strip an English ending, so that `applies`, `applied` and `apply` have one stem."""
-    for ending, instead in _ENDINGS.items():
+    for ending, replacement in _ENDINGS.items():
         if word.endswith(ending) and len(word) - len(ending) >= (4 if ending == "ly" else 3):
-            word = word[: -len(ending)] + instead
+            word = word[: -len(ending)] + replacement
             break
     return word.rstrip("e") if len(word) > 3 else word
 

@@ -1,4 +1,5 @@
-"""Passages put in order by a model that reads each together with the question (a cross-encoder), from a local folder, on the CPU."""
+"""Re-ranks passages with a cross-encoder, which reads question and passage together, from a local folder, on the
+CPU."""
 
 from __future__ import annotations
 
@@ -16,19 +17,19 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
 from trimtab.model.checkpoint_files import AGAIN, find_weights
 from trimtab.model.load import wrap_library_errors
-from trimtab.retrieval.embed import embedded_text, files_digest, require_whole
+from trimtab.retrieval.embed import embedded_text, files_digest, require_complete_weights
 
-RERANKED = 20  # of the best passages of a search; a right one that stands lower is not found this way
+RERANK_DEPTH = 20  # best passages of a search that are re-ranked; lower ones keep their rank
 
 
 class Reranker:
-    """A sequence classifier with one output, the higher the better a passage answers a question; loaded when first asked.
+    """A sequence classifier with one output, which is higher the better a passage answers; loaded at its first use.
 
     Source: Nogueira and Cho 2019 (arXiv 1901.04085).
     """
 
     def __init__(self, folder: Path, *, batch: int = 32) -> None:
-        """Raises InputError for a folder whose weights are damaged or lie elsewhere."""
+        """Check the folder; raises InputError if its weights are damaged or outside it."""
         self.folder, self.batch = folder, batch
         find_weights(folder)
 
@@ -41,7 +42,7 @@ class Reranker:
     def _model(self) -> tuple[Any, Any]:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        config = require_whole(self.folder, AutoModelForSequenceClassification)
+        config = require_complete_weights(self.folder, AutoModelForSequenceClassification)
         if config.num_labels != 1:
             problem = f"the re-ranking model has {config.num_labels} outputs, and one is wanted"
             raise InputError(problem, "use a cross-encoder for passages", file=self.folder, field="base.reranker")
@@ -51,41 +52,45 @@ class Reranker:
             return model.eval(), AutoTokenizer.from_pretrained(self.folder, **local)
 
     def scores(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """How well each text answers the question `[N]`; what is longer than the model reads is cut at the end of the text, and a question at half of it.
+        """Return how well each text answers the question [N]; long texts are truncated, and a question at half of the
+        model's length.
 
         Raises InputError for a model that cannot be loaded, or gives no numbers.
         """
         model, tokenizer = self._model
-        longest = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
-        asked = _beginning(tokenizer, question, longest // 2)  # a passage keeps at least half of the room
-        found: list[NDArray[np.float32]] = []
+        max_length = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
+        truncated_question = _truncate(
+            tokenizer, question, max_length // 2
+        )  # a passage gets at least half of the tokens
+        batches: list[NDArray[np.float32]] = []
         with wrap_library_errors(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
             for start in range(0, len(texts), self.batch):
                 part = list(texts[start : start + self.batch])
                 inputs = tokenizer(
-                    [asked] * len(part),
+                    [truncated_question] * len(part),
                     part,
                     padding=True,
                     truncation="only_second",
-                    max_length=longest,
+                    max_length=max_length,
                     return_tensors="pt",
                 )
-                found.append(model(**inputs).logits[:, 0].float().numpy())
-        scores = np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
+                batches.append(model(**inputs).logits[:, 0].float().numpy())
+        scores = np.concatenate(batches) if batches else np.zeros(0, dtype=np.float32)
         if not np.isfinite(scores).all():
             raise InputError("the re-ranking model gives scores that are no numbers", AGAIN, file=self.folder)
         return scores
 
     def rerank(self, question: str, hits: Sequence[Hit]) -> tuple[Hit, ...]:
-        """The hits with the first twenty in the order of this model's scores, which become theirs; equal ones stay as they stood."""
-        first = hits[:RERANKED]
+        """Return the hits with the first twenty in the order of this model's scores, which they take over; equal ones
+        keep their order."""
+        first = hits[:RERANK_DEPTH]
         scores = self.scores(question, [embedded_text(hit.passage) for hit in first])
         order = np.argsort(-scores, kind="stable")
-        ranked = (replace(first[place], score=float(scores[place])) for place in order)
-        return tuple(replace(hit, rank=rank) for rank, hit in enumerate([*ranked, *hits[RERANKED:]], 1))
+        ranked = (replace(first[index], score=float(scores[index])) for index in order)
+        return tuple(replace(hit, rank=rank) for rank, hit in enumerate([*ranked, *hits[RERANK_DEPTH:]], 1))
 
 
-def _beginning(tokenizer: Any, text: str, most: int) -> str:
-    """As much of a text as has at most so many tokens."""
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return text if len(places) <= most else text[: places[most - 1][1]]
+def _truncate(tokenizer: Any, text: str, max_tokens: int) -> str:
+    """Return the beginning of a text with at most `max_tokens` tokens."""
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(offsets) <= max_tokens else text[: offsets[max_tokens - 1][1]]

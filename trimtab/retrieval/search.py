@@ -1,4 +1,4 @@
-"""Questions to passages: exact vector search and BM25, fused by reciprocal rank."""
+"""Hybrid search: exact vector search and BM25, fused by reciprocal rank."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from trimtab.base.records import Hit
 from trimtab.retrieval.index import Index
 
 DEPTH = 50
-FUSION = 60  # Cormack et al. 2009: the score of a passage is the sum of 1 / (60 + rank) over the lists
-EVEN = 0.5  # both searches count the same
+RRF_CONSTANT = 60  # Cormack et al. 2009: the score of a passage is the sum of 1 / (60 + rank) over the lists
+EQUAL_WEIGHT = 0.5  # both searches have equal weight
 
 
-def search(index: Index, questions: Sequence[str], k: int, *, vector_weight: float = EVEN) -> list[tuple[Hit, ...]]:
-    """The best `k` passages for every question, from the newest state of the index.
+def search(
+    index: Index, questions: Sequence[str], k: int, *, vector_weight: float = EQUAL_WEIGHT
+) -> list[tuple[Hit, ...]]:
+    """Return the best `k` passages for every question, from the newest version of the index.
 
-    The best 50 by cosine (every vector is compared, nothing approximate) and the best 50 by BM25 over title, headings and
-    text are fused; equal scores are ordered by passage id. A question is only ever words: no character in it is syntax.
-    `vector_weight` is the share of the first list in a passage's score, from 0 to 1; a list without a share is not asked for.
-    Fewer than `k` come back when the index has no more. Raises InputError for a weight outside 0 to 1.
+    The best 50 by cosine (exact, not approximate) and the best 50 by BM25 over title, headings and text are fused;
+    equal scores are ordered by passage id. A question is only words: no character in it is query syntax.
+    `vector_weight` is the weight of the first list, 0 to 1; a list without weight is not searched. Fewer than `k` are
+    returned if the index has no more. Raises InputError for a weight outside 0 to 1.
     """
     if not 0 <= vector_weight <= 1:
         raise InputError(
@@ -32,39 +34,41 @@ def search(index: Index, questions: Sequence[str], k: int, *, vector_weight: flo
     index.refresh()
     if not index.passages or not questions:
         return [() for _ in questions]
-    questions = list(map(_whole, questions))
+    questions = list(map(_replace_surrogates, questions))
     depth = max(DEPTH, k)
-    none: list[list[str]] = [[] for _ in questions]
+    no_ids: list[list[str]] = [[] for _ in questions]
     cosines = _by_vector(index, questions, depth) if vector_weight > 0 else [{} for _ in questions]
-    worded = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else none
-    shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 where both count the same
+    bm25_ids = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else no_ids
+    shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 if both have equal weight
     return [
         _fuse(index, ((shares[0], list(found)), (shares[1], words)), k, found)
-        for found, words in zip(cosines, worded, strict=True)
+        for found, words in zip(cosines, bm25_ids, strict=True)
     ]
 
 
 def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[str, float]]:
-    """For every question the ids of the best `depth` passages of each search, with their cosine to the question, in no order.
+    """Return, for every question, the ids of the best `depth` passages of each search with their cosines, in no order.
 
-    Searches the newest state of the index.
+    Searches the newest version of the index.
     """
     index.refresh()
     if not index.passages or not questions:
         return [{} for _ in questions]
-    questions = list(map(_whole, questions))
+    questions = list(map(_replace_surrogates, questions))
     vectors = index.encoder.encode_questions(questions)
     found = _by_vector(index, questions, depth, vectors)
-    worded = [_by_text(index, question, depth) for question in questions]
-    lacking = sorted({name for names, alike in zip(worded, found, strict=True) for name in names if name not in alike})
-    held = index.vectors(lacking)
+    bm25_ids = [_by_text(index, question, depth) for question in questions]
+    without_cosine = sorted(
+        {name for names, cosines_of in zip(bm25_ids, found, strict=True) for name in names if name not in cosines_of}
+    )
+    vectors_by_id = index.vectors(without_cosine)
     return [
-        alike | {name: float(held[name] @ vector) for name in names if name not in alike}
-        for names, alike, vector in zip(worded, found, vectors, strict=True)
+        cosines_of | {name: float(vectors_by_id[name] @ vector) for name in names if name not in cosines_of}
+        for names, cosines_of, vector in zip(bm25_ids, found, vectors, strict=True)
     ]
 
 
-def _whole(question: str) -> str:
+def _replace_surrogates(question: str) -> str:
     """Replace lone surrogates, which cannot be encoded."""
     return question.encode(errors="replace").decode()
 
@@ -75,7 +79,7 @@ def _fuse(
     scores: defaultdict[str, float] = defaultdict(float)
     for share, ranked in lists:
         for rank, name in enumerate(ranked, 1):
-            scores[name] += share / (FUSION + rank)
+            scores[name] += share / (RRF_CONSTANT + rank)
     best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
     return tuple(
         Hit(passage=index.passages[name], rank=rank, score=score, similarity=cosines.get(name))
@@ -86,12 +90,12 @@ def _fuse(
 def _by_vector(
     index: Index, questions: Sequence[str], depth: int, vectors: NDArray[np.float32] | None = None
 ) -> list[dict[str, float]]:
-    """The `depth` nearest passages of each question with their cosines, nearest first."""
+    """Return the `depth` nearest passages of each question with their cosines, nearest first."""
     vectors = index.encoder.encode_questions(questions) if vectors is None else vectors
     query = index.table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
     rows = query.to_arrow()
-    several = "query_index" in rows.column_names  # lancedb leaves it out for a single vector
-    numbers = rows["query_index"].to_pylist() if several else [0] * rows.num_rows
+    has_query_index = "query_index" in rows.column_names  # lancedb leaves it out for a single vector
+    numbers = rows["query_index"].to_pylist() if has_query_index else [0] * rows.num_rows
     found: list[list[tuple[float, str]]] = [[] for _ in questions]
     for number, distance, name in zip(numbers, rows["_distance"].to_pylist(), rows["id"].to_pylist(), strict=True):
         found[number].append((distance, name))

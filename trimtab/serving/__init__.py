@@ -1,1 +1,1 @@
-"""Measured arms behind an OpenAI-compatible API, with a page that collects judgements."""
+"""Serve measured arms behind an OpenAI-compatible API, with a page that collects feedback."""

@@ -1,4 +1,4 @@
-"""The server put together: routes behind the gate, what is ready and what is measured."""
+"""The ASGI application: all routes behind the middleware, with health checks, metrics and the page's files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 
 from trimtab.base.errors import TrimtabError
-from trimtab.serving.access import Hosts, Keys, cookie_name
+from trimtab.serving.access import AllowedHosts, ApiKeys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
-from trimtab.serving.dispatcher import Desk, LeftError, Served, refusal, unless_left
-from trimtab.serving.feedback import Store
-from trimtab.serving.feedback_routes import judging_routes
-from trimtab.serving.metrics import CONTENT_TYPE_LATEST, LEFT, Meters, RequestLog, Watch
-from trimtab.serving.middleware import App, Gate, Refused, RequestLimiter
+from trimtab.serving.dispatcher import ClientDisconnectedError, Dispatcher, ServedModel, refusal, unless_disconnected
+from trimtab.serving.feedback import FeedbackStore
+from trimtab.serving.feedback_routes import feedback_routes
+from trimtab.serving.metrics import CLIENT_CLOSED, CONTENT_TYPE_LATEST, Metrics, MetricsMiddleware, RequestLog
+from trimtab.serving.middleware import AccessMiddleware, App, Refused, RequestLimiter
 from trimtab.serving.schema import EmbeddingsRequest
 from trimtab.serving.traffic import Recorder
 
-PAGE = Path(__file__).parent / "page"
+PAGE_FOLDER = Path(__file__).parent / "page"
 PAGE_FILES = {
     "playground.js": "text/javascript",
     "asking.js": "text/javascript",
@@ -36,7 +36,7 @@ PAGE_FILES = {
     "playground.css": "text/css",
     "mark.svg": "image/svg+xml",
 }
-COUNTED = (
+LIMITED_PATHS = (
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/raw/completions",
@@ -45,45 +45,45 @@ COUNTED = (
     "/v1/systemone",
     "/v1/decisions",
 )
-# Where somebody configured OpenTelemetry, FastAPI would tell it addresses with their start tokens, and errors with their texts.
+# If OpenTelemetry is configured, FastAPI would report URLs with their start tokens, and errors with their texts.
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 Embed = Callable[[Sequence[str]], Awaitable[tuple[list[list[float]], int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppParts:
-    """What a server is made of; `traffic` keeps a sample of its answers, None where none is kept."""
+    """The components that a server is made of; `traffic` records a sample of its answers, None for none."""
 
-    desk: Desk
-    admission: RequestLimiter
-    hosts: Hosts
-    keys: Keys
-    meters: Meters
+    dispatcher: Dispatcher
+    limiter: RequestLimiter
+    hosts: AllowedHosts
+    keys: ApiKeys
+    metrics: Metrics
     log: RequestLog
     embedding: str
     embed: Embed
-    store: Store
+    store: FeedbackStore
     traffic: Recorder | None = None
 
 
-# The routes that ask or judge arms, each made from the parts of the server; the name is for who reads this.
+# The routers of the routes that answer or take feedback, each made from the parts; the names are only for readers.
 ROUTERS: Mapping[str, Callable[[AppParts], APIRouter]] = {
-    "chat": lambda parts: chat_routes(parts.desk),
-    "decisions": lambda parts: decision_routes(parts.desk),
-    "feedback": lambda parts: judging_routes(parts.desk, parts.store),
+    "chat": lambda parts: chat_routes(parts.dispatcher),
+    "decisions": lambda parts: decision_routes(parts.dispatcher),
+    "feedback": lambda parts: feedback_routes(parts.dispatcher, parts.store),
 }
 
 
 def build(parts: AppParts) -> App:
-    """The whole server as one ASGI application."""
+    """Return the whole server as one ASGI application."""
     app = routes(parts)
     known = {*app.openapi()["paths"], "/", "/session"}
-    gate = Gate(app, hosts=parts.hosts, keys=parts.keys, admission=parts.admission, counted=COUNTED)
-    return Watch(gate, parts.meters, parts.log, lambda path: path if path in known else "other")
+    guarded = AccessMiddleware(app, hosts=parts.hosts, keys=parts.keys, limiter=parts.limiter, limited=LIMITED_PATHS)
+    return MetricsMiddleware(guarded, parts.metrics, parts.log, lambda path: path if path in known else "other")
 
 
 def routes(parts: AppParts) -> FastAPI:
-    """Every route with its OpenAPI description, without the checks that stand before them."""
+    """Return every route with its OpenAPI description, without the middleware."""
     app = FastAPI(title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     for router in ROUTERS.values():
         app.include_router(router(parts))
@@ -100,21 +100,21 @@ def _models(app: FastAPI, parts: AppParts) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The arms that are served, the first of them the one that is meant by the task's name."""
-        found = [card(one) for one in parts.desk.models.values()]
+        """List the arms that are served. The first is the one that the task's name stands for."""
+        found = [model_entry(one) for one in parts.dispatcher.models.values()]
         return {"object": "list", "data": [*found, embedding]}
 
     @app.get("/v1/models/{name:path}")  # an embedding model's name may hold slashes
     async def model(name: str) -> dict[str, Any]:
-        """One of them."""
-        return embedding if name == parts.embedding else card(parts.desk.found(name))
+        """Describe one model."""
+        return embedding if name == parts.embedding else model_entry(parts.dispatcher.find_model(name))
 
 
-def card(served: Served) -> dict[str, Any]:
-    """A model as clients list it, with what was measured of it."""
+def model_entry(served: ServedModel) -> dict[str, Any]:
+    """Return a model as `/v1/models` lists it, with its measured figures under `trimtab`."""
     result = served.result
-    look = {"family": served.family, "shape": served.shape}
-    known: dict[str, Any] = {"arm": served.arm, "version": served.version, "kind": served.kind, **look}
+    appearance = {"family": served.family, "shape": served.shape}
+    fields: dict[str, Any] = {"arm": served.arm, "version": served.version, "kind": served.kind, **appearance}
     measured: dict[str, Any] = {}
     if result is not None and result.score is not None:
         score = result.score
@@ -124,110 +124,115 @@ def card(served: Served) -> dict[str, Any]:
             "latency_p95_ms": result.latency_p95_ms,
             "calibration_error": result.extras.get("ece"),
         }
-        if result.cost is not None and served.questions:  # at no questions a month none has a cost
+        if result.cost is not None and served.questions:  # without questions there is no cost per question
             per_question = result.cost.total / served.questions
             measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
     if served.equal is not None:
         measured["equal_answers"] = served.equal
     if served.release is not None:
-        known["release"] = {"alias": served.release.alias, "version": served.release.version}
+        fields["release"] = {"alias": served.release.alias, "version": served.release.version}
     if served.labels:
-        known["labels"] = served.labels
+        fields["labels"] = served.labels
     return {
         "id": served.id,
         "object": "model",
         "created": served.created,
         "owned_by": "trimtab",
-        "trimtab": {**known, "measured": measured},
+        "trimtab": {**fields, "measured": measured},
     }
 
 
 def _embeddings(app: FastAPI, parts: AppParts) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingsRequest, request: Request) -> dict[str, Any]:
-        """Vectors of texts, by the embedding model of the task; those of a client that left in the line are never made."""
+        """Embed texts with the task's embedding model. A client that disconnects while it waits is skipped."""
         if body.model != parts.embedding:
             raise Refused(
                 404, f"no embedding model {body.model[:80]!r}; it is {parts.embedding}", code="model_not_found"
             )
         texts = [body.input] if isinstance(body.input, str) else body.input
-        vectors, tokens = await unless_left(request, parts.embed(texts))
+        vectors, tokens = await unless_disconnected(request, parts.embed(texts))
         data = [
             {
                 "object": "embedding",
-                "index": place,
-                "embedding": _packed(vector) if body.encoding_format == "base64" else vector,
+                "index": index,
+                "embedding": _to_base64(vector) if body.encoding_format == "base64" else vector,
             }
-            for place, vector in enumerate(vectors)
+            for index, vector in enumerate(vectors)
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "data": data, "model": parts.embedding, "usage": usage}
 
 
-def _packed(vector: Sequence[float]) -> str:
-    """Little-endian float32, as OpenAI's clients ask for by themselves."""
+def _to_base64(vector: Sequence[float]) -> str:
+    """Return a vector as base64 of little-endian float32, which is what OpenAI's clients request by default."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _health(app: FastAPI, parts: AppParts) -> None:
     @app.get("/health/live")
     async def live() -> Response:
-        """Whether the server can go on at all."""
-        fallen = any(not one.room.is_alive for one in parts.desk.models.values())
-        return JSONResponse({"status": "fallen" if fallen else "alive"}, 500 if fallen else 200)
+        """Report whether the server can go on at all; 500 once a worker thread has crashed."""
+        crashed = any(not one.worker.is_alive for one in parts.dispatcher.models.values())
+        return JSONResponse({"status": "fallen" if crashed else "alive"}, 500 if crashed else 200)
 
     @app.get("/health")
     @app.get("/health/ready")
     async def ready() -> Response:
-        """Whether it takes questions now, and the least share of an arm's stored answers that came out the same."""
-        status = parts.admission.status
-        least = min((one.equal for one in parts.desk.models.values() if one.equal is not None), default=None)
+        """Report whether the server accepts questions, and the smallest share of an arm's stored answers that it
+        reproduces."""
+        status = parts.limiter.status
+        least = min((one.equal for one in parts.dispatcher.models.values() if one.equal is not None), default=None)
         return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Figures for Prometheus."""
-        return Response(parts.meters.page(), media_type=CONTENT_TYPE_LATEST)
+        """Return the metrics in Prometheus' text format."""
+        return Response(parts.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _page(app: FastAPI, parts: AppParts) -> None:
     @app.get("/", include_in_schema=False)
     async def playground(request: Request) -> Response:
-        """The playground for who has a key; a key in the address becomes a cookie and leaves the address.
+        """Serve the playground to clients with a key; a key in the address is moved into a cookie.
 
-        Not one that another site's page brings: whoever follows its link would ask and judge under a key of that site's choice.
+        A key that a page of another site put into the address is ignored: its visitors would ask and judge under a
+        foreign key.
         """
         token = request.query_params.get("token", "")
         if token and parts.hosts.is_sent_by_another_site(request.headers):
             return RedirectResponse("/", 303)
         if token:
-            return _let_in(parts, token, RedirectResponse("/", 303), request)
+            return _set_session_cookie(parts, token, RedirectResponse("/", 303), request)
         known = request.scope["trimtab.key"] is not None
-        return FileResponse(PAGE / ("playground.html" if known else "door.html"), 200 if known else 401)
+        return FileResponse(PAGE_FOLDER / ("playground.html" if known else "door.html"), 200 if known else 401)
 
     @app.post("/session", include_in_schema=False)
     async def session(body: dict[str, Any], request: Request) -> Response:
-        """A key handed in by the page."""
-        return _let_in(parts, str(body.get("key", "")), JSONResponse({"status": "ok"}), request)
+        """Set the session cookie for a key that the page sends."""
+        return _set_session_cookie(parts, str(body.get("key", "")), JSONResponse({"status": "ok"}), request)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def page(name: str) -> Response:
-        """One of the page's own files, by its name in a list."""
+        """Serve one of the page's own files."""
         if name not in PAGE_FILES:
             raise Refused(404, "no such file", code="not_found")
-        return FileResponse(PAGE / name, media_type=PAGE_FILES[name])
+        return FileResponse(PAGE_FOLDER / name, media_type=PAGE_FILES[name])
 
 
-def _let_in(parts: AppParts, sent: str, response: Response, request: Request) -> Response:
-    if parts.keys.named(sent) is None:
+def _set_session_cookie(parts: AppParts, sent: str, response: Response, request: Request) -> Response:
+    if parts.keys.find(sent) is None:
         raise Refused(401, "this key is not known here", kind="authentication_error", code="invalid_api_key")
     secure = request.url.scheme == "https"
     response.set_cookie(cookie_name(request.scope), sent, httponly=True, samesite="strict", path="/", secure=secure)
     return response
 
 
-def _place(parts: Sequence[str | int], body: Any, *, lacks: bool) -> Iterator[str]:
-    """Where in a body an error is, without the library's words for the kinds that it tried; `lacks`: the last part is not there."""
+def _error_path(parts: Sequence[str | int], body: Any, *, lacks: bool) -> Iterator[str]:
+    """Yield the keys that lead to an error in a body, without pydantic's names of union members.
+
+    With `lacks` the last key is missing in the body.
+    """
     for number, part in enumerate(parts, 1):
         is_key = isinstance(body, dict) and part in body
         if is_key or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
@@ -243,24 +248,24 @@ def _errors(app: FastAPI) -> None:
         return JSONResponse(error.body, error.status, error.headers)
 
     @app.exception_handler(TrimtabError)
-    async def known(_: Request, error: TrimtabError) -> Response:
+    async def trimtab_error(_: Request, error: TrimtabError) -> Response:
         return await refused(_, refusal(error))
 
     @app.exception_handler(Exception)
-    async def fault(_: Request, error: Exception) -> Response:  # its traceback stands in the log
+    async def internal_error(_: Request, error: Exception) -> Response:  # the log has its traceback
         return await refused(_, refusal(error))
 
-    @app.exception_handler(LeftError)
-    async def left(_: Request, __: LeftError) -> Response:
-        return Response(status_code=LEFT)
+    @app.exception_handler(ClientDisconnectedError)
+    async def client_left(_: Request, __: ClientDisconnectedError) -> Response:
+        return Response(status_code=CLIENT_CLOSED)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union's the one that came furthest
-        place = ".".join(_place(first["loc"][1:], error.body, lacks=first["type"] == "missing"))
-        said = first["msg"].removeprefix("Value error, ")
-        body = Refused(400, f"{place}: {said}" if place else said).body
-        body["error"]["param"] = place or None
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of a union, the error that is nested deepest
+        path = ".".join(_error_path(first["loc"][1:], error.body, lacks=first["type"] == "missing"))
+        message = first["msg"].removeprefix("Value error, ")
+        body = Refused(400, f"{path}: {message}" if path else message).body
+        body["error"]["param"] = path or None
         return JSONResponse(body, 400)
 
     @app.exception_handler(HTTPException)

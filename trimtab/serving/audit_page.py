@@ -1,6 +1,7 @@
-"""The page of `trimtab audit --page` and `trimtab label --page`: one answer at a time, right or wrong, by mouse or by keys.
+"""The web page of `trimtab audit --page` and `trimtab label --page`: shows one answer at a time, to be marked right or
+wrong.
 
-It is served on this machine alone, with nothing but the standard library.
+It listens on this machine only, and needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from urllib.parse import parse_qs
 from trimtab.base.sanitize import visible
 from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging
 
-MOST_BODY = 1_000  # bytes of a judgement, beside the right answer
-MOST_CORRECTION = 100_000  # bytes of the right answer as a form sends it
-SECONDS = 10.0  # that a client has for a request: one at a time is served
+MOST_BODY = 1_000  # bytes of a posted form, without the correction
+MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
+SECONDS = 10.0  # timeout of a request; requests are served one at a time
 _STYLE = """
 body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
 dt { font-size: .85rem; opacity: .7; margin-top: 1rem } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere }
@@ -54,11 +55,14 @@ _HEADERS = {
 
 
 class AuditPage:
-    """Answers to be judged as a page at `address`, which holds a secret; `serve` answers until all are judged or "Stop here" is pressed."""
+    """A local web page for judging answers; its `address` holds a secret token.
+
+    `serve` returns once all answers are judged or "Stop here" is pressed.
+    """
 
     def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
-        self._judging, self._takes_answers = Judging(session, correct), correct is not None
-        self._most = MOST_BODY + MOST_CORRECTION * self._takes_answers
+        self._judging, self._accepts_corrections = Judging(session, correct), correct is not None
+        self._max_bytes = MOST_BODY + MOST_CORRECTION * self._accepts_corrections
         self._path = f"/{secrets.token_urlsafe(16)}"
         page = self
 
@@ -72,30 +76,30 @@ class AuditPage:
                 page._answer(self, posted=True)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Write nothing: the secret would stand in it."""
+                """Log nothing, as the path holds the secret token."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self._server.server_port}{self._path}"
 
-    def serve(self, say: Callable[[str], None]) -> None:
-        """Tell the address and answer until the end."""
-        say(f"judge {self._judging.count} answers at {self.address}")
+    def serve(self, report: Callable[[str], None]) -> None:
+        """Report the address, and serve the page until the end."""
+        report(f"judge {self._judging.count} answers at {self.address}")
         with self._server:
             while self._judging.asked is not None:
                 self._server.handle_request()
 
     def _answer(self, request: BaseHTTPRequestHandler, *, posted: bool) -> None:
-        # another host is a name that somebody pointed at this machine
-        own = request.headers.get("Host") == f"127.0.0.1:{self._server.server_port}"
-        if not own or not secrets.compare_digest(request.path.encode(), self._path.encode()):
+        # another Host header: a foreign name was pointed at this machine (DNS rebinding)
+        is_own_host = request.headers.get("Host") == f"127.0.0.1:{self._server.server_port}"
+        if not is_own_host or not secrets.compare_digest(request.path.encode(), self._path.encode()):
             request.send_error(404)
             return
         if posted:
             length = request.headers.get("Content-Length", "")
-            if not length.isascii() or not length.isdigit() or int(length) > self._most:
+            if not length.isascii() or not length.isdigit() or int(length) > self._max_bytes:
                 request.send_error(413)
                 return
-            self._take(parse_qs(request.rfile.read(int(length)).decode("utf-8", "replace")))
+            self._record(parse_qs(request.rfile.read(int(length)).decode("utf-8", "replace")))
         body = self._html().encode()
         request.send_response(200)
         for name, value in {**_HEADERS, "Content-Length": str(len(body))}.items():
@@ -103,8 +107,8 @@ class AuditPage:
         request.end_headers()
         request.wfile.write(body)
 
-    def _take(self, form: dict[str, list[str]]) -> None:
-        """Keep a judgement of the answer that is shown; one of another, as after going back, changes nothing."""
+    def _record(self, form: dict[str, list[str]]) -> None:
+        """Record a judgement of the answer that is shown; one of another answer, sent after going back, is ignored."""
         if form.get("place") == [str(self._judging.place)]:
             correction = form.get("correction", [""])[0].replace("\r\n", "\n")  # as forms send lines
             self._judging.take(form.get("said", [""])[0], correction)
@@ -112,19 +116,19 @@ class AuditPage:
     def _html(self) -> str:
         judging, asked = self._judging, self._judging.asked
         if asked is None:
-            inside = "<p>Thank you. This page is closed; the terminal shows what came of it.</p>"
+            content = "<p>Thank you. This page is closed; the terminal shows what came of it.</p>"
         else:
-            told = "".join(
+            parts = "".join(
                 f"<dt>{name}</dt><dd>{escape(visible(chr(10).join(texts)))}</dd>" for name, texts in asked.parts
             )
             buttons = "".join(_button(choice) for choice in judging.choices)
             place = f'<input type="hidden" name="place" value="{judging.place}">'
             count = f"{judging.place + 1} of {judging.count}"
-            field = _FIELD if self._takes_answers else ""
+            field = _FIELD if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
-            inside = f"<p>{count}: is the answer right?</p><dl>{told}</dl>{form}"
+            content = f"<p>{count}: is the answer right?</p><dl>{parts}</dl>{form}"
         head = f'<meta charset="utf-8"><title>Right or wrong?</title><style>{_STYLE}</style>'
-        return f'<!doctype html><html lang="en">{head}{inside}<script type="module">{_SCRIPT}</script></html>'
+        return f'<!doctype html><html lang="en">{head}{content}<script type="module">{_SCRIPT}</script></html>'
 
 
 def _button(choice: JudgementChoice) -> str:

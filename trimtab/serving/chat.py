@@ -1,4 +1,4 @@
-"""The routes that write: chat completions, plain and raw completions, responses; whole or as streams."""
+"""Generation routes: chat completions, plain and raw completions, and responses; whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -18,140 +18,143 @@ from trimtab.arms.online import AnswerPiece, OnlineQuestion, OnlineReply
 from trimtab.base.records import Message
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.sampling import Sampling
-from trimtab.serving.dispatcher import Desk, LeftError, Served, Told, new_id
+from trimtab.serving.dispatcher import ClientDisconnectedError, CompleteAnswer, Dispatcher, ServedModel, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import (
     DONE,
-    Call,
+    FunctionCall,
     annotations_of,
+    chat_logprobs,
     chat_reply,
-    chunk,
+    completion_logprobs,
     completion_reply,
     delta_of,
-    event,
-    finish_of,
-    known_of,
-    logprobs_of,
+    finish_reason,
+    first_delta,
     message_item,
-    opening_of,
-    plain_logprobs_of,
     response_reply,
+    sse_event,
+    stream_chunk,
     text_part,
+    trimtab_field,
     usage_of,
 )
 from trimtab.serving.schema import (
+    AnswerFormat,
     ChatRequest,
+    CompletionOptions,
     CompletionRequest,
     ConversationTurn,
-    Drawing,
     RawCompletionRequest,
     ResponsesRequest,
-    SchemaModel,
-    WrittenReply,
+    SamplingRequest,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """What a stream or a reply is of: `draws` answers to each prompt, as chat or plain; `call` the function that is called with them."""
+class _ReplyFormat:
+    """The shape of a reply: OpenAI's object name, chat or plain, `draws` answers to each prompt, and the forced
+    function."""
 
     object: str
     prefix: str
     chat: bool
     logprobs: bool = False
-    call: Call | None = None
+    call: FunctionCall | None = None
     draws: int = 1
 
 
-CHAT, PLAIN = _Kind("chat.completion.chunk", "chatcmpl", True), _Kind("text_completion", "cmpl", False)
+CHAT, PLAIN = _ReplyFormat("chat.completion.chunk", "chatcmpl", True), _ReplyFormat("text_completion", "cmpl", False)
 
 
-def chat_routes(desk: Desk) -> APIRouter:
-    """`/v1/chat/completions`, `/v1/completions`, `/v1/raw/completions` and `/v1/responses`."""
+def chat_routes(dispatcher: Dispatcher) -> APIRouter:
+    """Return the router of `/v1/chat/completions`, `/v1/completions`, `/v1/raw/completions` and `/v1/responses`."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with an arm."""
-        served, asked = await desk.chosen(body.model, request), _chat_questions(body)
-        kind = replace(CHAT, logprobs=bool(body.logprobs), call=_call(body), draws=body.n or 1)
+        served, questions = await dispatcher.route(body.model, request), _chat_questions(body)
+        kind = replace(CHAT, logprobs=bool(body.logprobs), call=_forced_call(body), draws=body.n or 1)
         if body.stream:
-            events = await _begun(desk, served, asked, request)
-            return _streamed(_stream(events, served, kind, usage=_wants_usage(body)))
-        told = await _all_told(desk, served, asked, request)
-        return JSONResponse(chat_reply(new_id("chatcmpl"), served, told, logprobs=kind.logprobs, call=kind.call))
+            events = await _start_events(dispatcher, served, questions, request)
+            return _event_stream(_sse_chunks(events, served, kind, usage=_wants_usage(body)))
+        answers = await _answer_all(dispatcher, served, questions, request)
+        return JSONResponse(chat_reply(new_id("chatcmpl"), served, answers, logprobs=kind.logprobs, call=kind.call))
 
     @router.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
-        """Answer each prompt as a question of its own."""
+        """Answer each prompt as a separate question."""
         return await completed(body, _completion_questions(body), request)
 
     @router.post("/v1/raw/completions")
     async def complete_raw(body: RawCompletionRequest, request: Request) -> Response:
-        """Go on from each prompt as it is: without template, instruction or passages, so not as the arm was measured."""
+        """Continue each prompt as it is, without template, instruction or passages; the arm was not measured this
+        way."""
         return await completed(body, _raw_questions(body), request)
 
     async def completed(
-        body: CompletionRequest | RawCompletionRequest, asked: Sequence[OnlineQuestion], request: Request
+        body: CompletionRequest | RawCompletionRequest, questions: Sequence[OnlineQuestion], request: Request
     ) -> Response:
-        served = await desk.chosen(body.model, request)
+        served = await dispatcher.route(body.model, request)
         kind = replace(PLAIN, logprobs=body.logprobs is not None, draws=body.n or 1)
         if body.stream:
-            events = await _begun(desk, served, asked, request)
-            return _streamed(_stream(events, served, kind, usage=_wants_usage(body)))
-        told = await _all_told(desk, served, asked, request)
-        return JSONResponse(completion_reply(new_id("cmpl"), served, told, draws=kind.draws, logprobs=kind.logprobs))
+            events = await _start_events(dispatcher, served, questions, request)
+            return _event_stream(_sse_chunks(events, served, kind, usage=_wants_usage(body)))
+        answers = await _answer_all(dispatcher, served, questions, request)
+        return JSONResponse(completion_reply(new_id("cmpl"), served, answers, draws=kind.draws, logprobs=kind.logprobs))
 
     @router.post("/v1/responses")
     async def respond(body: ResponsesRequest, request: Request) -> Response:
-        """Answer text or a conversation, in the shape of OpenAI's Responses."""
-        served, question = await desk.chosen(body.model, request), _response_question(body)
+        """Answer text or a conversation in the format of OpenAI's Responses API."""
+        served, question = await dispatcher.route(body.model, request), _response_question(body)
         if body.stream:
-            return _streamed(_response_stream(await _begun(desk, served, [question], request), served))
-        told = await desk.told(served, question, request)
-        return JSONResponse(response_reply(new_id("resp"), served, told, status=_status(told.reply)))
+            return _event_stream(_response_stream(await _start_events(dispatcher, served, [question], request), served))
+        answer = await dispatcher.answer(served, question, request)
+        return JSONResponse(response_reply(new_id("resp"), served, answer, status=_status(answer.reply)))
 
     return router
 
 
-def _streamed(parts: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(_with_its_end(parts), media_type="text/event-stream")
+def _event_stream(parts: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(_with_error_event(parts), media_type="text/event-stream")
 
 
-async def _with_its_end(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What fails once the stream has begun is its last event, in words that OpenAI's clients raise."""
+async def _with_error_event(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the parts of a stream; an error after its start becomes the last event, in OpenAI's error format."""
     try:
         async for part in parts:
             yield part
     except Refused as refused:
-        yield event(refused.body, "error")
-    except LeftError:
+        yield sse_event(refused.body, "error")
+    except ClientDisconnectedError:
         return
 
 
-def _wants_usage(body: WrittenReply) -> bool:
+def _wants_usage(body: CompletionOptions) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
 
-def turns(given: Sequence[ConversationTurn]) -> tuple[Message, ...]:
-    """Turns as rows have them; `developer` is a later word for `system`, and several of them in front are one.
+def to_messages(turns: Sequence[ConversationTurn]) -> tuple[Message, ...]:
+    """Convert the turns of a request to messages; `developer` means `system`, and leading system turns are joined.
 
-    Raises Refused for one that stands elsewhere.
+    Raises Refused for a system turn in another place, and for a last turn that is not the user's or is empty.
     """
-    said = [Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in given]
-    leading = list(takewhile(lambda one: one.role == "system", said))
+    messages = [Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in turns]
+    leading = list(takewhile(lambda one: one.role == "system", messages))
     if len(leading) > 1:
         joined = Message(role="system", content="\n\n".join(one.content for one in leading))
-        said = [joined, *said[len(leading) :]]
-    if any(one.role == "system" for one in said[1:]):
+        messages = [joined, *messages[len(leading) :]]
+    if any(one.role == "system" for one in messages[1:]):
         raise Refused(400, "a system turn stands first, or not at all", code="messages")
-    if said[-1].role != "user" or not said[-1].content.strip():
+    if messages[-1].role != "user" or not messages[-1].content.strip():
         raise Refused(400, "the last turn must be the user's, and say something", code="messages")
-    return tuple(said)
+    return tuple(messages)
 
 
-def sampling_of(body: Drawing, draw: int = 0) -> Sampling:
-    """How tokens are drawn; a seed that is not given is drawn itself, and each of several choices has its own."""
+def sampling_of(body: SamplingRequest, draw: int = 0) -> Sampling:
+    """Return the sampling settings of a request; without a seed one is drawn, and choice number `draw` adds `draw` to
+    it."""
     seed = body.seed if body.seed is not None else random.getrandbits(62)
     return Sampling(
         temperature=body.temperature or 0.0,
@@ -165,8 +168,8 @@ def sampling_of(body: Drawing, draw: int = 0) -> Sampling:
     )
 
 
-def constraint_of(form: SchemaModel | None) -> Constraint | None:
-    """What an answer has to fit, None for any text."""
+def constraint_of(form: AnswerFormat | None) -> Constraint | None:
+    """Return the constraint that a response format puts on the answer, None for free text."""
     if form is None or form.type == "text":
         return None
     if form.type == "json_object":
@@ -180,77 +183,79 @@ def constraint_of(form: SchemaModel | None) -> Constraint | None:
 
 
 def _questions(
-    body: WrittenReply, messages: Sequence[Message], most: int | None, *, logprobs: bool, likeliest: int
+    body: CompletionOptions, messages: Sequence[Message], max_new: int | None, *, logprobs: bool, top_logprobs: int
 ) -> list[OnlineQuestion]:
-    """One question for each choice that is asked for."""
+    """Return one question for each of the `n` choices that a request asks for."""
     return [
         OnlineQuestion(
             id=new_id("q"),
             messages=tuple(messages),
-            max_new=most,
+            max_new=max_new,
             sampling=sampling_of(body, draw),
             stops=body.stops,
             logprobs=logprobs,
-            top_logprobs=likeliest,
+            top_logprobs=top_logprobs,
             draws=body.n or 1,
         )
         for draw in range(body.n or 1)
     ]
 
 
-def _call(body: ChatRequest) -> Call | None:
-    """How the function that is forced is called."""
-    return Call(body.forced.name, named=body.tool_choice != "required") if body.forced else None
+def _forced_call(body: ChatRequest) -> FunctionCall | None:
+    """Return the function call that the answer fills in, None if the answer is text."""
+    return FunctionCall(body.forced.name, named=body.tool_choice != "required") if body.forced else None
 
 
 def _chat_questions(body: ChatRequest) -> list[OnlineQuestion]:
-    most = body.max_completion_tokens or body.max_tokens
-    wanted, likeliest = bool(body.logprobs), (body.top_logprobs or 0) if body.logprobs else 0
-    said = turns([one.turn for one in body.messages])
-    asked = _questions(body, said, most, logprobs=wanted, likeliest=likeliest)
-    form = constraint_of(body.response_format)
+    max_new = body.max_completion_tokens or body.max_tokens
+    with_logprobs, top_logprobs = bool(body.logprobs), (body.top_logprobs or 0) if body.logprobs else 0
+    messages = to_messages([one.turn for one in body.messages])
+    questions = _questions(body, messages, max_new, logprobs=with_logprobs, top_logprobs=top_logprobs)
+    constraint = constraint_of(body.response_format)
     if body.forced:
-        form = Constraint(schema=json.dumps(body.forced.parameters or {"type": "object", "properties": {}}))
-    return [replace(one, constraint=form) for one in asked]
+        constraint = Constraint(schema=json.dumps(body.forced.parameters or {"type": "object", "properties": {}}))
+    return [replace(one, constraint=constraint) for one in questions]
 
 
 def _completion_questions(body: CompletionRequest) -> list[OnlineQuestion]:
-    found: list[OnlineQuestion] = []
+    questions: list[OnlineQuestion] = []
     for prompt in body.prompts:
-        said = turns([ConversationTurn(role="user", content=prompt)])
-        wanted, likeliest = body.logprobs is not None, body.logprobs or 0
-        found += _questions(body, said, body.max_tokens, logprobs=wanted, likeliest=likeliest)
-    return found
+        messages = to_messages([ConversationTurn(role="user", content=prompt)])
+        with_logprobs, top_logprobs = body.logprobs is not None, body.logprobs or 0
+        questions += _questions(body, messages, body.max_tokens, logprobs=with_logprobs, top_logprobs=top_logprobs)
+    return questions
 
 
 def _raw_questions(body: RawCompletionRequest) -> list[OnlineQuestion]:
-    found: list[OnlineQuestion] = []
+    questions: list[OnlineQuestion] = []
     for prompt in body.prompts:
         raw = prompt if isinstance(prompt, str) else tuple(prompt)
-        wanted, likeliest = body.logprobs is not None, body.logprobs or 0
-        asked = _questions(body, (), body.max_tokens, logprobs=wanted, likeliest=likeliest)
-        found += [replace(one, raw=raw, echo=bool(body.echo)) for one in asked]
-    return found
+        with_logprobs, top_logprobs = body.logprobs is not None, body.logprobs or 0
+        choices = _questions(body, (), body.max_tokens, logprobs=with_logprobs, top_logprobs=top_logprobs)
+        questions += [replace(one, raw=raw, echo=bool(body.echo)) for one in choices]
+    return questions
 
 
 def _response_question(body: ResponsesRequest) -> OnlineQuestion:
-    given: list[ConversationTurn] = (
+    turns: list[ConversationTurn] = (
         [ConversationTurn(role="user", content=body.input)] if isinstance(body.input, str) else list(body.input)
     )
     if body.instructions:
-        given.insert(0, ConversationTurn(role="system", content=body.instructions))
+        turns.insert(0, ConversationTurn(role="system", content=body.instructions))
     return OnlineQuestion(
         id=new_id("q"),
-        messages=turns(given),
+        messages=to_messages(turns),
         max_new=body.max_output_tokens,
         sampling=sampling_of(body),
         constraint=constraint_of(body.text.format if body.text else None),
     )
 
 
-async def _all_told(desk: Desk, served: Served, asked: Sequence[OnlineQuestion], request: Request) -> list[Told]:
-    """All answers; when one cannot be had, none is waited for any more."""
-    tasks = [asyncio.create_task(desk.told(served, one, request)) for one in asked]
+async def _answer_all(
+    dispatcher: Dispatcher, served: ServedModel, questions: Sequence[OnlineQuestion], request: Request
+) -> list[CompleteAnswer]:
+    """Answer all questions at once; the first error cancels the others."""
+    tasks = [asyncio.create_task(dispatcher.answer(served, one, request)) for one in questions]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
@@ -258,44 +263,47 @@ async def _all_told(desk: Desk, served: Served, asked: Sequence[OnlineQuestion],
             task.cancel()
 
 
-Numbered = tuple[int, AnswerPiece | OnlineReply]
-"""An event of a question by its place among those of a request."""
+IndexedEvent = tuple[int, AnswerPiece | OnlineReply]
+"""An event, with the index of its question among those of the request."""
 
 
-async def _begun(
-    desk: Desk, served: Served, asked: Sequence[OnlineQuestion], request: Request
-) -> AsyncIterator[Numbered]:
-    """The events of all questions as they come, the first there already: what is wrong with it is told before a stream begins."""
-    events = _merged([desk.events(served, one, request) for one in asked])
+async def _start_events(
+    dispatcher: Dispatcher, served: ServedModel, questions: Sequence[OnlineQuestion], request: Request
+) -> AsyncIterator[IndexedEvent]:
+    """Return the events of all questions, after waiting for the first one.
+
+    An error before the first event is raised here, so it can still become an HTTP status.
+    """
+    events = _merge_streams([dispatcher.events(served, one, request) for one in questions])
     first = await anext(events)
 
-    async def all_of_them() -> AsyncIterator[Numbered]:
+    async def all_events() -> AsyncIterator[IndexedEvent]:
         yield first
-        async for said in events:
-            yield said
+        async for event in events:
+            yield event
 
-    return all_of_them()
+    return all_events()
 
 
-async def _merged(streams: Sequence[AsyncIterator[AnswerPiece | OnlineReply]]) -> AsyncIterator[Numbered]:
-    """What comes from several, as it comes; where one fails all end, and the others are waited for no more."""
-    inbox = asyncio.Queue[Numbered | None]()
+async def _merge_streams(streams: Sequence[AsyncIterator[AnswerPiece | OnlineReply]]) -> AsyncIterator[IndexedEvent]:
+    """Yield the events of several streams in order of arrival; an error in one ends all."""
+    inbox = asyncio.Queue[IndexedEvent | None]()
 
-    async def read(place: int, stream: AsyncIterator[AnswerPiece | OnlineReply]) -> None:
-        async for said in stream:
-            inbox.put_nowait((place, said))
+    async def read(index: int, stream: AsyncIterator[AnswerPiece | OnlineReply]) -> None:
+        async for event in stream:
+            inbox.put_nowait((index, event))
 
-    tasks = [asyncio.create_task(read(place, stream)) for place, stream in enumerate(streams)]
+    tasks = [asyncio.create_task(read(index, stream)) for index, stream in enumerate(streams)]
     for task in tasks:
         task.add_done_callback(lambda _: inbox.put_nowait(None))
     try:
-        waiting = len(tasks)
-        while waiting:
-            said = await inbox.get()
-            if said is not None:
-                yield said
+        running = len(tasks)
+        while running:
+            event = await inbox.get()
+            if event is not None:
+                yield event
                 continue
-            waiting -= 1
+            running -= 1
             for task in tasks:
                 if task.done():
                     task.result()
@@ -305,69 +313,79 @@ async def _merged(streams: Sequence[AsyncIterator[AnswerPiece | OnlineReply]]) -
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _stream(events: AsyncIterator[Numbered], served: Served, kind: _Kind, *, usage: bool) -> AsyncIterator[bytes]:
-    """Chunks of all answers, as OpenAI's clients add them up."""
+async def _sse_chunks(
+    events: AsyncIterator[IndexedEvent], served: ServedModel, kind: _ReplyFormat, *, usage: bool
+) -> AsyncIterator[bytes]:
+    """Yield the chunks of all answers in OpenAI's streaming format."""
     answer_id, created = new_id(kind.prefix), int(time.time())
-    letters: dict[int, int] = {}
+    characters: dict[int, int] = {}
     replies: dict[int, OnlineReply] = {}
 
-    def told(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
-        return event(
-            {**chunk(answer_id, served, created, choices, kind.object), **({"usage": None} if usage else {}), **more}
+    def sse_chunk(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
+        return sse_event(
+            {
+                **stream_chunk(answer_id, served, created, choices, kind.object),
+                **({"usage": None} if usage else {}),
+                **more,
+            }
         )
 
-    async for place, said in events:
-        if place not in letters:
-            letters[place] = 0
+    async for index, item in events:
+        if index not in characters:
+            characters[index] = 0
             if kind.chat:
-                yield told([_choice(place, {"delta": opening_of(kind.call)})])
-        if isinstance(said, AnswerPiece):
+                yield sse_chunk([_choice(index, {"delta": first_delta(kind.call)})])
+        if isinstance(item, AnswerPiece):
             tokens = None
             if kind.logprobs:
-                tokens = logprobs_of(said.tokens) if kind.chat else plain_logprobs_of(said.tokens, letters[place])
-                letters[place] += sum(len(token.text) for token in said.tokens)
-            piece = {"delta": delta_of(said.text, kind.call)} if kind.chat else {"text": said.text}
-            yield told([_choice(place, piece, tokens)])
+                tokens = (
+                    chat_logprobs(item.tokens) if kind.chat else completion_logprobs(item.tokens, characters[index])
+                )
+                characters[index] += sum(len(token.text) for token in item.tokens)
+            piece = {"delta": delta_of(item.text, kind.call)} if kind.chat else {"text": item.text}
+            yield sse_chunk([_choice(index, piece, tokens)])
             continue
-        replies[place] = said
-        last: dict[str, Any] = {"delta": {"annotations": annotations_of(said)}} if kind.chat else {"text": ""}
-        yield told([_choice(place, last, finish=finish_of(said, kind.call))], trimtab=known_of(served, said))
+        replies[index] = item
+        last: dict[str, Any] = {"delta": {"annotations": annotations_of(item)}} if kind.chat else {"text": ""}
+        yield sse_chunk(
+            [_choice(index, last, finish=finish_reason(item, kind.call))], trimtab=trimtab_field(served, item)
+        )
     if usage:
-        yield told([], usage=usage_of([replies[place] for place in sorted(replies)], kind.draws))
+        yield sse_chunk([], usage=usage_of([replies[index] for index in sorted(replies)], kind.draws))
     yield DONE
 
 
 def _choice(
-    place: int, said: dict[str, Any], tokens: dict[str, Any] | None = None, finish: str | None = None
+    index: int, fields: dict[str, Any], tokens: dict[str, Any] | None = None, finish: str | None = None
 ) -> dict[str, Any]:
-    return {"index": place, **said, "logprobs": tokens, "finish_reason": finish}
+    return {"index": index, **fields, "logprobs": tokens, "finish_reason": finish}
 
 
-async def _response_stream(events: AsyncIterator[Numbered], served: Served) -> AsyncIterator[bytes]:
-    """The events of `/v1/responses`, numbered."""
+async def _response_stream(events: AsyncIterator[IndexedEvent], served: ServedModel) -> AsyncIterator[bytes]:
+    """Yield the numbered events of `/v1/responses`."""
     answer_id, number = new_id("resp"), 0
-    place = {"output_index": 0, "content_index": 0, "item_id": f"msg-{answer_id}"}
+    position = {"output_index": 0, "content_index": 0, "item_id": f"msg-{answer_id}"}
 
-    def told(name: str, **more: Any) -> bytes:
+    def numbered(name: str, **more: Any) -> bytes:
         nonlocal number
         number += 1
-        return event({"type": name, "sequence_number": number - 1, **more}, name)
+        return sse_event({"type": name, "sequence_number": number - 1, **more}, name)
 
     begun = response_reply(answer_id, served, None, status="in_progress")
-    yield told("response.created", response=begun)
-    yield told("response.in_progress", response=begun)
-    yield told("response.output_item.added", output_index=0, item=message_item(answer_id, None))
-    yield told("response.content_part.added", **place, part=text_part(None))
-    async for _, said in events:
-        if isinstance(said, AnswerPiece):
-            yield told("response.output_text.delta", **place, delta=said.text, logprobs=[])
+    yield numbered("response.created", response=begun)
+    yield numbered("response.in_progress", response=begun)
+    yield numbered("response.output_item.added", output_index=0, item=message_item(answer_id, None))
+    yield numbered("response.content_part.added", **position, part=text_part(None))
+    async for _, item in events:
+        if isinstance(item, AnswerPiece):
+            yield numbered("response.output_text.delta", **position, delta=item.text, logprobs=[])
             continue
-        yield told("response.output_text.done", **place, text=said.text, logprobs=[])
-        yield told("response.content_part.done", **place, part=text_part(said))
-        yield told("response.output_item.done", output_index=0, item=message_item(answer_id, said))
-        status = _status(said)
-        whole = response_reply(answer_id, served, Told(said), status=status)
-        yield told(f"response.{status}", response=whole)
+        yield numbered("response.output_text.done", **position, text=item.text, logprobs=[])
+        yield numbered("response.content_part.done", **position, part=text_part(item))
+        yield numbered("response.output_item.done", output_index=0, item=message_item(answer_id, item))
+        status = _status(item)
+        whole = response_reply(answer_id, served, CompleteAnswer(item), status=status)
+        yield numbered(f"response.{status}", response=whole)
 
 
 def _status(reply: OnlineReply) -> str:

@@ -1,4 +1,5 @@
-"""Between requests and rooms: which model is meant, its questions asked, a client that leaves taken at its word."""
+"""Routes requests to the worker threads that own the models, streams their events back, and cancels when a client
+disconnects."""
 
 from __future__ import annotations
 
@@ -14,29 +15,37 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineEvent, OnlineQuestion, OnlineReply, SaidToken
+from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineEvent, OnlineQuestion, OnlineReply, TokenLogprob
 from trimtab.base.canary import Canary
-from trimtab.base.errors import ContextLengthError, InputError, MissingError, PackageError, RemoteError, memory_ran_out
+from trimtab.base.errors import (
+    ContextLengthError,
+    InputError,
+    MissingError,
+    PackageError,
+    RemoteError,
+    is_out_of_memory,
+)
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.base.versions import Release
 from trimtab.reports.labels import Family, Shape
-from trimtab.serving.metrics import Meters, RequestLog
+from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused
 from trimtab.serving.traffic import Recorder, user_of
-from trimtab.serving.worker import Room
+from trimtab.serving.worker import ModelWorker
 
 T = TypeVar("T")
-LOOK = 1.0  # seconds between two looks at whether the room still works
-CANARY_KEY = "trimtab.canary"  # of a request's scope: the canary that its user is in, and the user's bucket
+LIVENESS_SECONDS = 1.0  # between two checks that the worker thread is alive
+CANARY_KEY = "trimtab.canary"  # key of a request's scope: the canary that its user is in, and the user's bucket
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """An arm as a model: `id` is TASK:ARM, `version` the study or run that its weights come from, `result` what was measured of it.
+class ServedModel:
+    """An arm as the API serves it: `id` is TASK:ARM, `version` the study or run of its weights, `result` its measured
+    figures.
 
-    `family` and `shape` are its colour and its mark in the report; `questions` for how many its cost was worked out, 0 where that is
-    not known.
+    `family` and `shape` are its colour and mark in the report; `questions` is the volume that its cost was computed
+    for, 0 if unknown.
     """
 
     id: str
@@ -44,73 +53,78 @@ class Served:
     version: str
     kind: Kind
     labels: tuple[str, ...]
-    room: Room
+    worker: ModelWorker
     created: int
     family: Family
     shape: Shape
     questions: float
     result: ArmResult | None = None
-    equal: float | None = None  # share of stored test answers that came out the same at the start
-    release: Release | None = None  # the version of a registry that it is, where the server follows an alias
+    equal: float | None = None  # share of stored test answers that it reproduced at the start
+    release: Release | None = None  # its version in a registry, if the server follows an alias
 
     @property
     def recorded_version(self) -> str:
-        """Return the version under which answers and judgements are kept: its number in the registry, else the study or run."""
+        """Return the version that is recorded with answers and feedback: the registry's number, else the study or
+        run."""
         return str(self.release.version) if self.release else self.version
 
 
-class LeftError(Exception):
-    """The client is gone; nobody waits for the answer."""
+class ClientDisconnectedError(Exception):
+    """The client has disconnected; nobody waits for the answer."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ActiveCanary:
-    """A canary with the candidate that answers its users, and by bucket of all users the answers and the failed answers."""
+    """A canary with its candidate, and the answers and failed answers counted by bucket of all users."""
 
     canary: Canary
-    served: Served
+    served: ServedModel
     answers: Counter[int] = field(default_factory=Counter)
     failed: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
-class Told:
-    """A whole answer with its tokens' log-probabilities."""
+class CompleteAnswer:
+    """A complete answer with its tokens' log-probabilities."""
 
     reply: OnlineReply
-    tokens: list[SaidToken] = field(default_factory=list)
+    tokens: list[TokenLogprob] = field(default_factory=list)
 
 
-class Desk:
-    """The models by their names, the first of them the one that is meant where only the task is named.
+class Dispatcher:
+    """The served models by name, and the questions in progress; the first model is the one that the task's name stands
+    for.
 
-    `most` requests run or wait; where there are several rooms, half of them in one: an endpoint that hangs leaves the others theirs.
-    `traffic` keeps a sample of the answers, where the task file asks for it.
+    At most `most` requests run or wait; with several workers each gets half of them, so an endpoint that hangs does not
+    block the others. `traffic` records a sample of the answers, if the task file asks for it.
     """
 
     def __init__(
         self,
         task: str,
-        served: Sequence[Served],
-        meters: Meters,
+        models: Sequence[ServedModel],
+        metrics: Metrics,
         log: RequestLog,
         most: int,
         traffic: Recorder | None = None,
     ) -> None:
-        self.task, self._meters, self._log, self._traffic = task, meters, log, traffic
-        self.models: dict[str, Served] = {one.id: one for one in served}
+        self.task, self._metrics, self._log, self._traffic = task, metrics, log, traffic
+        self.models: dict[str, ServedModel] = {one.id: one for one in models}
         self.canary: ActiveCanary | None = None
         self._released: dict[
             int, tuple[str, str]
-        ] = {}  # by number, the versions that answered here: arm, recorded version
-        for one in served:
+        ] = {}  # versions that have answered here, by number: arm and recorded version
+        for one in models:
             self._remember(one)
-        self._inside: dict[Room, dict[object, Request]] = {one.room: {} for one in served}  # a key for each question
+        self._requests_of: dict[ModelWorker, dict[object, Request]] = {
+            one.worker: {} for one in models
+        }  # one key for each question
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
-        self._share = max(1, most // 2 if len(self._inside) > 1 else most)
+        self._share = max(1, most // 2 if len(self._requests_of) > 1 else most)
 
-    def found(self, name: str) -> Served:
-        """The model that a request names: TASK:ARM, the arm alone, the task alone, or the alias; raises Refused for another."""
+    def find_model(self, name: str) -> ServedModel:
+        """Return the model that a request names: TASK:ARM, the arm, the task, or the alias; raises Refused for another
+        name."""
         for key in (name, f"{self.task}:{name}"):
             if key in self.models:
                 return self.models[key]
@@ -120,113 +134,116 @@ class Desk:
         known = ", ".join(self.models)
         raise Refused(404, f"no model {name[:80]!r} here; there are: {known}", code="model_not_found")
 
-    async def chosen(self, name: str, request: Request) -> Served:
-        """Return the model that a request names, or the candidate where a canary takes its user; raises as `found`.
+    async def route(self, name: str, request: Request) -> ServedModel:
+        """Return the model that a request names, or the candidate if a canary assigns its user to it.
 
-        An unknown user is answered by production, and counts for neither.
+        An unknown user is answered by production and not counted. Raises as `find_model`.
         """
-        served = self.found(name)
+        model = self.find_model(name)
         if self.canary is None:
-            return served
+            return model
         user, active = user_of(request, (await request.json()).get("user")), self.canary  # the body was parsed before
         if user is None or active is None:
-            return served
+            return model
         request.scope[CANARY_KEY] = active, active.canary.bucket(user)
-        return active.served if active.canary.takes(user) else served
+        return active.served if active.canary.takes(user) else model
 
-    def judged(self, name: str, user: str | None, version: int | None) -> tuple[str, str]:
-        """Return the arm and the version that a judgement is of: `version`, as the reply named it, else what answers the user now.
+    def judged_version(self, name: str, user: str | None, version: int | None) -> tuple[str, str]:
+        """Return the arm and the version that a judgement is about: `version` as the reply named it, else the user's
+        present one.
 
-        Raises Refused for a version that this server has not served, and as `found`.
+        Raises Refused for a version that this server has not served, and as `find_model`.
         """
         if version is not None:
             if version not in self._released:
                 raise Refused(404, f"no version {version} was served here", code="version_not_found")
             return self._released[version]
-        served, active = self.found(name), self.canary
+        model, active = self.find_model(name), self.canary
         if active is not None and user is not None and active.canary.takes(user):
-            served = active.served
-        return served.arm, served.recorded_version
+            model = active.served
+        return model.arm, model.recorded_version
 
-    def checked(self, equal: Mapping[str, float | None]) -> None:
-        """Take note of how many stored answers came out the same."""
+    def record_self_check(self, equal: Mapping[str, float | None]) -> None:
+        """Store, for each arm, the share of stored answers that it reproduced."""
         self.models = {key: replace(one, equal=equal.get(one.arm)) for key, one in self.models.items()}
 
-    def take_over(self, served: Served) -> None:
-        """Have one model answer from now on; requests that found another go on with that one. Within the event loop alone."""
-        self._inside.setdefault(served.room, {})  # a candidate has answered before
-        self._remember(served)
-        self.models, self.canary = {served.id: served}, None
+    def replace_model(self, model: ServedModel) -> None:
+        """Make one model answer from now on; running requests keep theirs. Call it in the event loop only."""
+        self._requests_of.setdefault(model.worker, {})  # a candidate is known already
+        self._remember(model)
+        self.models, self.canary = {model.id: model}, None
 
-    def begin_canary(self, canary: Canary, served: Served) -> None:
-        """Have a candidate answer the users whom its canary takes. Within the event loop alone."""
-        self._inside[served.room] = {}
-        self._remember(served)
-        self.canary = ActiveCanary(canary=canary, served=served)
+    def begin_canary(self, canary: Canary, model: ServedModel) -> None:
+        """Make a candidate answer the users that its canary assigns to it. Call it in the event loop only."""
+        self._requests_of[model.worker] = {}
+        self._remember(model)
+        self.canary = ActiveCanary(canary=canary, served=model)
 
     def end_canary(self) -> None:
-        """Have production answer everybody; requests that found the candidate go on with it. Within the event loop alone."""
+        """Make production answer everybody; running requests keep the candidate. Call it in the event loop only."""
         self.canary = None
 
-    def _remember(self, served: Served) -> None:
-        if served.release:
-            self._released[served.release.version] = served.arm, served.recorded_version
+    def _remember(self, model: ServedModel) -> None:
+        if model.release:
+            self._released[model.release.version] = model.arm, model.recorded_version
 
-    def forget(self, room: Room) -> bool:
-        """Take note that a room answers no more; False as long as a request is inside."""
-        if self._inside.get(room):
+    def forget_worker(self, worker: ModelWorker) -> bool:
+        """Remove a worker that answers no more; return False while a request still uses it."""
+        if self._requests_of.get(worker):
             return False
-        self._inside.pop(room, None)
+        self._requests_of.pop(worker, None)
         return True
 
-    async def told(self, served: Served, question: OnlineQuestion, request: Request | None = None) -> Told:
-        """The whole answer; raises as `events` does."""
-        tokens: list[SaidToken] = []
-        async for event in self.events(served, question, request):
+    async def answer(
+        self, model: ServedModel, question: OnlineQuestion, request: Request | None = None
+    ) -> CompleteAnswer:
+        """Return the complete answer to a question; raises as `events` does."""
+        tokens: list[TokenLogprob] = []
+        async for event in self.events(model, question, request):
             if isinstance(event, AnswerPiece):
                 tokens += event.tokens
             else:
-                return Told(event, tokens)
-        raise LeftError
+                return CompleteAnswer(event, tokens)
+        raise ClientDisconnectedError
 
     async def events(
-        self, served: Served, question: OnlineQuestion, request: Request | None = None
+        self, model: ServedModel, question: OnlineQuestion, request: Request | None = None
     ) -> AsyncIterator[AnswerPiece | OnlineReply]:
-        """Pieces and then the reply, as they come. However this ends, the question does not outlive it.
+        """Yield the pieces of an answer and then the reply; the question is cancelled however the iteration ends.
 
-        Raises Refused where there is no answer, LeftError once the client of `request` has gone.
+        Raises Refused if there is no answer, ClientDisconnectedError if the client of `request` disconnects.
         """
         loop, inbox = asyncio.get_running_loop(), asyncio.Queue[OnlineEvent | None]()
 
-        def tell(event: OnlineEvent) -> None:
-            with suppress(RuntimeError):  # the loop has ended, and whoever asked with it
+        def on_event(event: OnlineEvent) -> None:
+            with suppress(RuntimeError):  # the event loop has ended, and the caller with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
-        question = replace(question, cache_salt=_asker(request))
-        release, is_asked, is_begun = self._taken(served, request), False, False
-        self._meters.asked(served.id)
+        question = replace(question, cache_salt=_cache_salt(request))
+        release, is_submitted, is_begun = self._admit(model, request), False, False
+        self._metrics.question_started(model.id)
         try:
-            await self._prepared(served, question, request)
-            served.room.ask(served.arm, question, tell, release)
-            is_asked, began = True, time.monotonic()
-            with _watching(request, inbox):
+            await self._prepare(model, question, request)
+            model.worker.ask(model.arm, question, on_event, release)
+            is_submitted, began = True, time.monotonic()
+            with _watch_disconnect(request, inbox):
                 while True:
-                    event = await _next(inbox, served.room)
+                    event = await _next(inbox, model.worker)
                     if event is None:
-                        self._meters.left(served.id)
-                        raise LeftError
+                        self._metrics.client_left(model.id)
+                        raise ClientDisconnectedError
                     if isinstance(event, FailedQuestion):
-                        raise self._refused(served, event.error)
+                        raise self._to_refused(model, event.error)
                     if not is_begun:
                         is_begun = True
-                        self._meters.first(served.id, time.monotonic() - began)
+                        self._metrics.first_token(model.id, time.monotonic() - began)
                     if isinstance(event, OnlineReply):
-                        self._meters.whole(served.id, event)
-                        self._log.answered(served.id, question, event)
+                        self._metrics.question_answered(model.id, event)
+                        self._log.answered(model.id, question, event)
                         _count(request, failed=False)
                         if self._traffic and request:
-                            taken = 1000 * (time.monotonic() - began)
-                            await self._traffic.answered(served, question, event, request, taken)
+                            milliseconds = 1000 * (time.monotonic() - began)
+                            await self._traffic.answered(model, question, event, request, milliseconds)
                     yield event
                     if isinstance(event, OnlineReply):
                         return
@@ -235,62 +252,62 @@ class Desk:
                 _count(request, failed=True)
             raise
         finally:
-            self._meters.ended(served.id, is_begun=is_begun)
-            if is_asked:
-                served.room.cancel(question.id)
+            self._metrics.question_ended(model.id, is_begun=is_begun)
+            if is_submitted:
+                model.worker.cancel(question.id)
             else:
                 release()
 
-    def _taken(self, served: Served, request: Request | None) -> Callable[[], None]:
-        """Take a place among the questions of a room, and hold that of the request; what is returned frees both.
+    def _admit(self, model: ServedModel, request: Request | None) -> Callable[[], None]:
+        """Reserve a place among a worker's questions, and the request's slot; return the function that frees both.
 
-        That may be called twice, and from any thread. Raises Refused where other requests have the room's share.
+        That function may be called twice, and from any thread. Raises Refused if other requests use the worker's share.
         """
         if request is None:
             return lambda: None
-        inside = self._inside[served.room]
-        place = request.scope.get("trimtab.place")  # none where the gate counts no places
-        if len({id(one) for one in list(inside.values()) if one is not request}) >= self._share:
-            busy = f"{self._share} requests to {served.id} wait or run already"
+        requests = self._requests_of[model.worker]
+        slot = request.scope.get("trimtab.slot")  # None if the middleware does not limit this route
+        if len({id(one) for one in list(requests.values()) if one is not request}) >= self._share:
+            busy = f"{self._share} requests to {model.id} wait or run already"
             raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
         token = object()
-        inside[token] = request
-        if place:
-            place.hold()
+        requests[token] = request
+        if slot:
+            slot.hold()
 
         def free() -> None:
-            if inside.pop(token, None) is not None and place:
-                place.release()
+            if requests.pop(token, None) is not None and slot:
+                slot.release()
 
         return free
 
-    async def _prepared(self, served: Served, question: OnlineQuestion, request: Request | None) -> None:
-        """Compile what an answer has to fit, behind those that wait for that already: one at a time is all that the compiler does.
+    async def _prepare(self, model: ServedModel, question: OnlineQuestion, request: Request | None) -> None:
+        """Compile the constraint of an answer; one is compiled at a time, the others queue.
 
-        Whoever leaves while waiting leaves the line too.
+        A client that disconnects leaves the queue.
         """
-        if served.room.is_prepared(served.arm, question):
+        if model.worker.is_prepared(model.arm, question):
             return
         loop = asyncio.get_running_loop()
-        preparing = loop.run_in_executor(self._preparing, served.room.prepare, served.arm, question)
+        preparing = loop.run_in_executor(self._preparing, model.worker.prepare, model.arm, question)
         try:
-            await unless_left(request, preparing)
-        except LeftError:
-            self._meters.left(served.id)
+            await unless_disconnected(request, preparing)
+        except ClientDisconnectedError:
+            self._metrics.client_left(model.id)
             raise
-        except Exception as error:  # noqa: BLE001  (whatever a constraint makes raise ends this question alone)
-            raise self._refused(served, error) from None
+        except Exception as error:  # noqa: BLE001  (an error in a constraint ends this question only)
+            raise self._to_refused(model, error) from None
 
-    def _refused(self, served: Served, error: Exception) -> Refused:
-        """Why there is no answer; what is no fault of the question stands in the log."""
+    def _to_refused(self, model: ServedModel, error: Exception) -> Refused:
+        """Convert an error to an HTTP error; what the question did not cause is logged."""
         refused = refusal(error)
         if refused.status == 500:
-            self._log.fault(served.id, error)
+            self._log.internal_error(model.id, error)
         return refused
 
 
 def _count(request: Request | None, *, failed: bool) -> None:
-    """Count an answer of a canary, where its user is in one."""
+    """Count an answer of a user who takes part in a canary."""
     found: tuple[ActiveCanary, int] | None = request.scope.get(CANARY_KEY) if request else None
     if found:
         active, bucket = found
@@ -298,37 +315,41 @@ def _count(request: Request | None, *, failed: bool) -> None:
         active.failed[bucket] += failed
 
 
-def _asker(request: Request | None) -> str:
-    """Whose request it is, by the hash of the key; nobody's where the server asks itself."""
+def _cache_salt(request: Request | None) -> str:
+    """Return the hash of the request's key, which separates prefix caches by client; empty for the server's own
+    questions."""
     key = request.scope.get("trimtab.key") if request else None
     return key.sha256 if key else ""
 
 
-async def unless_left(request: Request | None, work: Awaitable[T]) -> T:
-    """What `work` gives. Raises LeftError once the client of `request` has gone: work that has not begun never will."""
+async def unless_disconnected(request: Request | None, work: Awaitable[T]) -> T:
+    """Return the result of `work`; raises ClientDisconnectedError if the client of `request` disconnects first.
+
+    Work that has not started then never does.
+    """
     working = asyncio.ensure_future(work)
-    waited_for: set[asyncio.Future[Any]] = {working}
+    awaited: set[asyncio.Future[Any]] = {working}
     if request is not None:
-        waited_for.add(asyncio.create_task(_gone(request)))
+        awaited.add(asyncio.create_task(_wait_for_disconnect(request)))
     try:
-        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise LeftError
+            raise ClientDisconnectedError
         return working.result()
     finally:
-        for one in waited_for:
+        for one in awaited:
             one.cancel()
 
 
 @contextmanager
-def _watching(request: Request | None, inbox: asyncio.Queue[OnlineEvent | None]) -> Iterator[None]:
-    """Inside, None comes in once the client of `request` has gone."""
+def _watch_disconnect(request: Request | None, inbox: asyncio.Queue[OnlineEvent | None]) -> Iterator[None]:
+    """Context manager: puts None into `inbox` once the client of `request` has disconnected."""
     if request is None:
         yield
         return
 
     async def watch() -> None:
-        await _gone(request)
+        await _wait_for_disconnect(request)
         inbox.put_nowait(None)
 
     watching = asyncio.create_task(watch())
@@ -338,25 +359,25 @@ def _watching(request: Request | None, inbox: asyncio.Queue[OnlineEvent | None])
         watching.cancel()
 
 
-async def _gone(request: Request) -> None:
-    """Return once the client has gone."""
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return once the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _next(inbox: asyncio.Queue[OnlineEvent | None], room: Room) -> OnlineEvent | None:
-    """What comes in next; raises Refused once nothing can come any more."""
+async def _next(inbox: asyncio.Queue[OnlineEvent | None], worker: ModelWorker) -> OnlineEvent | None:
+    """Return the next event; raises Refused if the worker has crashed."""
     while True:
         try:
-            async with asyncio.timeout(LOOK):
+            async with asyncio.timeout(LIVENESS_SECONDS):
                 return await inbox.get()
         except TimeoutError:
-            if not room.is_alive:
+            if not worker.is_alive:
                 raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
 
 
 def refusal(error: Exception) -> Refused:
-    """Why there is no answer, as an HTTP error."""
+    """Convert an error to the HTTP error that tells why there is no answer."""
     if isinstance(error, ContextLengthError):
         return Refused(400, f"{error.problem}; {error.remedy}", code="context_length_exceeded")
     if isinstance(error, InputError):
@@ -367,12 +388,12 @@ def refusal(error: Exception) -> Refused:
         return Refused(503, str(error), kind="server_error", code="missing")
     if isinstance(error, RemoteError):
         return Refused(502, str(error), kind="server_error", code="endpoint")
-    if memory_ran_out(error):
+    if is_out_of_memory(error):
         return Refused(503, "no memory left for this question", kind="server_error", code="memory", wait=5.0)
     said = f"the question could not be answered ({type(error).__name__}); the server's log says where"
     return Refused(500, said, kind="server_error")
 
 
 def new_id(prefix: str) -> str:
-    """An id that nobody can guess."""
+    """Return a random id that nobody can guess."""
     return f"{prefix}-{uuid.uuid4().hex}"

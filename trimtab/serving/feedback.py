@@ -1,4 +1,5 @@
-"""The store of judgements: SQLite beside the task file, or PostgreSQL for several servers. What `add` returned from is kept."""
+"""The store of feedback: SQLite beside the task file, or PostgreSQL for several servers; `add` returns once a record is
+durable."""
 
 from __future__ import annotations
 
@@ -22,48 +23,52 @@ from trimtab.serving.feedback_schema import JudgedAnswer, Judgement, JudgementKi
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-__all__ = ["FILE", "JudgedAnswer", "Judgement", "JudgementKind", "Store", "store_of"]
+__all__ = ["FILE", "FeedbackStore", "JudgedAnswer", "Judgement", "JudgementKind", "open_feedback_store"]
 
 FILE = "feedback.db"
-FORM = 2  # of the tables; raised whenever they change their meaning: from 2 on a judgement may say whose it is
+FORM = 2  # version of the tables' schema; since 2 a judgement may name its user
 
 
-def store_of(task: Task, where: str | None = None, *, make: bool = True) -> Store:
-    """The store at `where` (a file, or a `postgresql://` URL), else `.trimtab/feedback.db` beside the task file; `make` as for Store."""
+def open_feedback_store(task: Task, where: str | None = None, *, make: bool = True) -> FeedbackStore:
+    """Open the store at `where` (a file or a `postgresql://` URL), by default `.trimtab/feedback.db` beside the task
+    file.
+
+    `make` as for `FeedbackStore`.
+    """
     if where:
-        return Store(where, make=make)
+        return FeedbackStore(where, make=make)
     folder = task.folder / FOLDER
     refuse_links(folder)
-    return Store(folder / FILE, make=make)
+    return FeedbackStore(folder / FILE, make=make)
 
 
-class Store(Closing):
-    """Judgements by time. Safe to share between threads, and to open in many processes at once; raises as `Database`."""
+class FeedbackStore(Closing):
+    """Judgements in order of time, shared safely between threads and processes; raises as `Database`."""
 
     def __init__(self, where: str | Path, *, make: bool = True) -> None:
         self._database = Database(where, _SCHEMA, make=make)
         self.name = self._database.name
 
     def add(self, judgement: Judgement) -> None:
-        """Keep a judgement: when this returns it is on the disk. Raises InputError where its id is there already."""
+        """Store a judgement; it is on the disk when this returns. Raises InputError if its id exists."""
         from sqlalchemy.exc import IntegrityError
 
-        text = json.dumps(to_plain(judgement), allow_nan=False)  # ASCII, which every encoding of a database has
+        text = json.dumps(to_plain(judgement), allow_nan=False)  # ASCII, which every database encoding can store
         row = {"id": judgement.id, "at": _microseconds(judgement.when), "record": text}
         try:
             with self._database.begin() as connection:
-                connection.execute(_judgements().insert(), row)
+                connection.execute(_judgement_table().insert(), row)
         except IntegrityError:
             raise InputError("is kept already", "give every judgement an id of its own", field=judgement.id) from None
 
     def __iter__(self) -> Iterator[Judgement]:
-        """Every judgement, the oldest first; those that are added meanwhile may be left out."""
-        return self._judgements()
+        """Yield every judgement, the oldest first; those added meanwhile may be missing."""
+        return self._judgements_since()
 
-    def _judgements(self, since: datetime | None = None) -> Iterator[Judgement]:
+    def _judgements_since(self, since: datetime | None = None) -> Iterator[Judgement]:
         from sqlalchemy import select
 
-        table = _judgements()
+        table = _judgement_table()
         wanted = select(table.c.id, table.c.record).order_by(table.c.at, table.c.number)
         if since is not None:
             wanted = wanted.where(table.c.at >= _microseconds(since))
@@ -76,13 +81,13 @@ class Store(Closing):
                 yield judgement
 
     def of_single_answers(self, since: datetime | None = None) -> Iterator[Judgement]:
-        """Read the judgements of single answers, the oldest first, from `since` on where that is given.
+        """Yield the judgements of single answers, the oldest first, from `since` on if it is given.
 
-        Of several judgements of the same answer by one user, or in one session, the last counts. A comparison of several answers says
-        nothing of one, and is left out.
+        Of several judgements of one answer by one user or in one session the last counts. Comparisons of several
+        answers are left out.
         """
         last: dict[object, Judgement] = {}
-        for one in self._judgements(since):
+        for one in self._judgements_since(since):
             if one.kind != "prefer":
                 known = one.user or one.session
                 key = (one.user, one.session, one.messages, one.answers) if known else one.id
@@ -91,27 +96,28 @@ class Store(Closing):
         yield from last.values()
 
     def outcomes(self, since: datetime) -> Iterator[UserOutcome]:
-        """Read what known users said of single answers from `since` on: a like is right, a dislike or a correction is wrong."""
+        """Yield the outcomes of known users' single answers from `since` on: like is right, dislike and correct are
+        wrong."""
         for one in self.of_single_answers(since):
             if one.user:
                 yield UserOutcome(user=one.user, version=one.answers[0].version, right=float(one.kind == "like"))
 
     def all(self) -> tuple[Judgement, ...]:
-        """Every judgement, the oldest first."""
+        """Return every judgement, the oldest first."""
         return tuple(self)
 
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of judgements."""
         from sqlalchemy import func, select
 
         with self._database.snapshot() as connection:
-            return connection.execute(select(func.count()).select_from(_judgements())).scalar_one()
+            return connection.execute(select(func.count()).select_from(_judgement_table())).scalar_one()
 
     def forget(self, user: str) -> int:
-        """Delete a user's judgements; how many went. `user` as for `user_key`."""
+        """Delete a user's judgements and return their number. `user` as for `user_key`."""
         from sqlalchemy import delete
 
-        key, table = user_key(user), _judgements()
+        key, table = user_key(user), _judgement_table()
         own = [judgement.id for judgement in self if judgement.user == key]
         with self._database.begin() as connection:
             for start in range(0, len(own), 500):  # SQLite takes a bounded number of parameters
@@ -120,21 +126,21 @@ class Store(Closing):
         return len(own)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the database connections."""
         self._database.close()
 
 
 @cache
-def _form() -> Table:
-    """One row: the form of the tables."""
+def _version_table() -> Table:
+    """Return the table with one row, the schema version."""
     from sqlalchemy import Column, Integer, MetaData, Table
 
     return Table("trimtab_form", MetaData(), Column("number", Integer, nullable=False))
 
 
 @cache
-def _judgements() -> Table:
-    """A row each: the record as JSON, and what it is found and ordered by (`at`: microseconds since 1970)."""
+def _judgement_table() -> Table:
+    """Return the table of judgements: a JSON record each, with its id and time (`at`, microseconds since 1970)."""
     from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 
     number = BigInteger().with_variant(Integer, "sqlite")
@@ -150,17 +156,17 @@ def _judgements() -> Table:
 
 
 def _make_tables(connection: Connection) -> None:
-    """Make the tables, or bring them to the present form: in that the first differed in what its records may hold alone."""
-    for table in (_judgements(), _form()):
+    """Create the tables, or set the present schema version: version 1 had the same tables."""
+    for table in (_judgement_table(), _version_table()):
         table.create(connection, checkfirst=True)
-    connection.execute(_form().delete())
-    connection.execute(_form().insert(), {"number": FORM})
+    connection.execute(_version_table().delete())
+    connection.execute(_version_table().insert(), {"number": FORM})
 
 
-def _form_number(connection: Connection) -> int | None:
+def _schema_version(connection: Connection) -> int | None:
     from sqlalchemy import select
 
-    return connection.execute(select(_form().c.number)).scalar()
+    return connection.execute(select(_version_table().c.number)).scalar()
 
 
 def _microseconds(when: datetime) -> int:
@@ -175,5 +181,5 @@ _SCHEMA = DatabaseSchema(
     form=FORM,
     readable=range(1, FORM + 1),
     make=_make_tables,
-    form_of=_form_number,
+    form_of=_schema_version,
 )

@@ -1,4 +1,4 @@
-"""The route that takes judgements: what was judged comes from the page, who answered is filled in here."""
+"""The `/feedback` route: stores judgements of answers; the server itself fills in which arm and version answered."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from fastapi import APIRouter, Request
 
 from trimtab.base.errors import BusyError
 from trimtab.base.records import Message
-from trimtab.serving.dispatcher import Desk, refusal
-from trimtab.serving.feedback import Store
+from trimtab.serving.dispatcher import Dispatcher, refusal
+from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
 from trimtab.serving.middleware import Refused
 from trimtab.serving.schema import FeedbackRequest
 from trimtab.serving.traffic import user_of
 
 
-def judging_routes(desk: Desk, store: Store) -> APIRouter:
-    """`/feedback`."""
+def feedback_routes(dispatcher: Dispatcher, store: FeedbackStore) -> APIRouter:
+    """Return the router of `/feedback`."""
     router = APIRouter()
 
     @router.post("/feedback")
     def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
-        """Keep a judgement; when this answers, it is on the disk. A plain function: the disk keeps no other request waiting."""
+        """Store a judgement; it is on the disk when this answers."""
         try:
-            judgement = _judgement(body, desk, user_of(request, body.user))
+            judgement = _judgement(body, dispatcher, user_of(request, body.user))
             store.add(judgement)
         except BusyError as error:
             raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
@@ -36,11 +36,13 @@ def judging_routes(desk: Desk, store: Store) -> APIRouter:
     return router
 
 
-def _judgement(body: FeedbackRequest, desk: Desk, user: str | None) -> Judgement:
-    """As it is kept; raises Refused for an answer of a model that is not here, InputError for one that says nothing to learn from."""
+def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None) -> Judgement:
+    """Build the record of a judgement; raises Refused for an unknown model, InputError for an unusable judgement."""
     answers = []
     for one in body.answers:
-        arm, version = desk.judged(one.model, user, one.version)  # no client writes an arm's name or version of its own
+        arm, version = dispatcher.judged_version(
+            one.model, user, one.version
+        )  # clients cannot set the arm or the version themselves
         answers.append(JudgedAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,

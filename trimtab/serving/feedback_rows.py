@@ -1,4 +1,4 @@
-"""From judgements to rows that `study` and `train` take: pairs, answers judged alone, and corrected answers as examples."""
+"""Converts judgements to training rows: preference pairs, single judged answers, and corrected answers as examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task
 from trimtab.data.corrections import CorrectedRow, Correction, correction_rows, turns_of
-from trimtab.data.duplicates import compare, compared_text, plain_words
+from trimtab.data.duplicates import dedup_text, find_duplicates, normalise_text
 from trimtab.data.split import LedgerRow
 from trimtab.serving.feedback_schema import Judgement
 
@@ -19,20 +19,20 @@ HELD_OUT: tuple[Split, ...] = ("dev", "test")
 
 REPLACED = "judged anew in the same session"
 EQUAL = "the answers are equally good"
-SAME = "an answer is empty, or both are the same"
+NO_CONTRAST = "an answer is empty, or both are the same"
 REPEATED = "the same correction of the same question stands there already"
-ASKED = "corrections of a question that a dev or test row asks: it must not be trained on"
-EARLIER = 'corrections behind earlier answers, which would be trained on too; data.train_on = "last" takes them'
+HELD_OUT_QUESTION = "corrections of a question that a dev or test row asks: it must not be trained on"
+EARLIER_ANSWERS = 'corrections behind earlier answers, which would be trained on too; data.train_on = "last" takes them'
 NO_LABEL = "corrections that are no label of the task"
 UNWRITABLE = "corrections that the columns of the task file have no place for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackRows:
-    """Rows as `formats.md` has them, and how many judgements gave none, by the reason.
+    """Rows as `formats.md` defines them, and the number of skipped judgements by reason.
 
-    `preferences` are pairs, `judged` answers judged alone, `examples` corrected answers, and `places` where the ledger
-    has these: in train.
+    `preferences` are pairs, `judged` single answers with a verdict, `examples` corrected answers, and `places` the
+    ledger rows that put these into train.
     """
 
     preferences: tuple[CorrectedRow, ...]
@@ -45,24 +45,23 @@ class FeedbackRows:
 def feedback_rows(
     judgements: Iterable[Judgement], task: Task, splits: Mapping[Split, Sequence[Example]]
 ) -> FeedbackRows:
-    """The rows that judgements, oldest first, come to; `splits` are the task's own, none of whose dev and test questions becomes an example.
+    """Convert judgements, oldest first, to rows; no question of `splits`' dev and test becomes an example.
 
-    Only `prefer` and `correct` compare two answers: a like says nothing of another answer. In one session the last judgement of
-    the same answers counts. Pairs and answers judged alone may be about any question: they stand where their prompt stands
-    (`data/preferences.py`).
+    Only `prefer` and `correct` compare two answers. In one session the last judgement of the same answers counts. Pairs
+    and single answers may be about any question: they follow the split of their prompt (`data/preferences.py`).
     """
     left_out: Counter[str] = Counter()
     preferences: list[CorrectedRow] = []
     judged: list[CorrectedRow] = []
     corrected: list[Correction] = []
-    for one in (_without_instruction(one, task) for one in _standing(judgements, left_out)):
+    for one in (_without_instruction(one, task) for one in _latest_judgements(judgements, left_out)):
         if one.kind in ("like", "dislike"):
-            judged += _judged_alone(one, left_out)
+            judged += _single_answer_row(one, left_out)
             continue
         preferences += _pairs(one, left_out)
         if one.correction is not None:
             corrected.append(
-                Correction(id=f"{_name(one)}-example", messages=one.messages, answer=one.correction.strip())
+                Correction(id=f"{_row_id(one)}-example", messages=one.messages, answer=one.correction.strip())
             )
     usable = _usable(corrected, task, splits, left_out)
     examples = correction_rows(usable, task, SOURCE)
@@ -71,13 +70,13 @@ def feedback_rows(
         preferences=tuple(preferences),
         judged=tuple(judged),
         examples=tuple(row for _, row in examples),
-        places=tuple(_place(one, task) for one, _ in examples),
+        places=tuple(_ledger_row(one, task) for one, _ in examples),
         left_out={reason: count for reason, count in left_out.items() if count},
     )
 
 
-def _standing(judgements: Iterable[Judgement], left_out: Counter[str]) -> list[Judgement]:
-    """Those that no later one of the same session about the same answers replaces; without a session each stands."""
+def _latest_judgements(judgements: Iterable[Judgement], left_out: Counter[str]) -> list[Judgement]:
+    """Return the judgements that no later one of the same session and answers replaces; without a session all count."""
     last: dict[object, Judgement] = {}
     for one in judgements:
         shown = frozenset((answer.arm, answer.version, answer.text) for answer in one.answers)
@@ -88,33 +87,33 @@ def _standing(judgements: Iterable[Judgement], left_out: Counter[str]) -> list[J
 
 
 def _without_instruction(one: Judgement, task: Task) -> Judgement:
-    """Without the task's own instruction, which every arm puts before a question itself."""
+    """Return the judgement without the task's own instruction, which every arm adds to a question itself."""
     first, *rest = one.messages
     if first.role != "system" or first.content.strip() != task.task.instruction.strip():
         return one
     return replace(one, messages=tuple(rest))
 
 
-def _place(one: Correction, task: Task) -> LedgerRow:
+def _ledger_row(one: Correction, task: Task) -> LedgerRow:
     label = one.answer if task.task.kind == "classify" else ""
     return LedgerRow(one.id, one.group or f"row:{one.id}", label, "train")
 
 
-def _name(judgement: Judgement) -> str:
+def _row_id(judgement: Judgement) -> str:
     return f"{SOURCE}-{judgement.id}"
 
 
-def _judged_alone(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
+def _single_answer_row(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
     text = one.answers[0].text.strip()
     if not text:
-        left_out[SAME] += 1
+        left_out[NO_CONTRAST] += 1
         return
-    said = {"prompt": turns_of(one.messages), "answer": text, "good": one.kind == "like"}
-    yield {"id": _name(one), **said, "source": SOURCE}
+    fields = {"prompt": turns_of(one.messages), "answer": text, "good": one.kind == "like"}
+    yield {"id": _row_id(one), **fields, "source": SOURCE}
 
 
 def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
-    """The better answer with each other one: of equal ones none."""
+    """Yield the preferred answer paired with each other one; none if they are equally good."""
     if one.kind == "prefer" and one.chosen is None:
         left_out[EQUAL] += 1
         return
@@ -122,10 +121,10 @@ def _pairs(one: Judgement, left_out: Counter[str]) -> Iterator[CorrectedRow]:
     chosen = better.strip()
     others = dict.fromkeys(answer.text.strip() for answer in one.answers)
     worse = [text for text in others if text not in ("", chosen)] if chosen else []
-    left_out[SAME] += not worse
+    left_out[NO_CONTRAST] += not worse
     for number, rejected in enumerate(worse, 1):
         pair = {"prompt": turns_of(one.messages), "chosen": chosen, "rejected": rejected}
-        yield {"id": f"{_name(one)}-pair{number}", **pair, "source": SOURCE}
+        yield {"id": f"{_row_id(one)}-pair{number}", **pair, "source": SOURCE}
 
 
 def _usable(
@@ -134,62 +133,63 @@ def _usable(
     splits: Mapping[Split, Sequence[Example]],
     left_out: Counter[str],
 ) -> list[Correction]:
-    """Those that may be trained on, each with its group where the task has groups."""
+    """Return the corrections that may be trained on, each with its group if the task has groups."""
     labels = _labels(task, splits)
-    fit: dict[object, Correction] = {}
+    unique: dict[object, Correction] = {}
     for one in corrected:
         reason = ""
         if labels is not None and one.answer not in labels:
             reason = NO_LABEL
         elif task.data.train_on == "all" and any(message.role == "assistant" for message in one.messages):
-            reason = EARLIER
-        elif (one.messages, one.answer) in fit:
+            reason = EARLIER_ANSWERS
+        elif (one.messages, one.answer) in unique:
             reason = REPEATED
         if reason:
             left_out[reason] += 1
         else:
-            fit[one.messages, one.answer] = one
-    held, groups = _repeats(list(fit.values()), splits)
+            unique[one.messages, one.answer] = one
+    held_out, groups = _match_existing_rows(list(unique.values()), splits)
     grouped = bool(task.data.group or task.data.columns.get("group"))
     usable = []
-    for one in fit.values():
-        if one.id in held:
-            left_out[ASKED] += 1
+    for one in unique.values():
+        if one.id in held_out:
+            left_out[HELD_OUT_QUESTION] += 1
             continue
-        group = groups.get(one.id) or f"{SOURCE}-{sha256_text(plain_words(_asked(one)))[:12]}"
+        group = groups.get(one.id) or f"{SOURCE}-{sha256_text(normalise_text(_compared_text(one)))[:12]}"
         usable.append(replace(one, group=group if grouped else None))
     return usable
 
 
 def _labels(task: Task, splits: Mapping[Split, Sequence[Example]]) -> frozenset[str] | None:
-    """The closed set of a classification; None for other kinds, and where nothing tells it."""
+    """Return the labels of a classification task; None for other tasks and if no labels are known."""
     if task.task.kind != "classify":
         return None
     seen = (row.references[0] for part in splits.values() for row in part)
     return frozenset(task.task.labels or seen) or None
 
 
-def _asked(one: Correction) -> str:
-    return compared_text(Example(id=one.id, messages=one.messages, references=(one.answer,)))
+def _compared_text(one: Correction) -> str:
+    return dedup_text(Example(id=one.id, messages=one.messages, references=(one.answer,)))
 
 
-def _repeats(
+def _match_existing_rows(
     corrected: Sequence[Correction], splits: Mapping[Split, Sequence[Example]]
 ) -> tuple[frozenset[str], dict[str, str]]:
-    """The ids of those that ask, whole or in any turn, what a held-out row asks; and the groups of the training rows that others repeat."""
-    held = [row for name in HELD_OUT for row in splits[name]]
-    rows = [*held, *splits["train"]]
-    asked: list[str] = []
+    """Return the ids of corrections that repeat a dev or test question in any turn, and the groups of training rows
+    that others repeat."""
+    held_out = [row for name in HELD_OUT for row in splits[name]]
+    rows = [*held_out, *splits["train"]]
+    texts_asked: list[str] = []
     owner: list[str] = []
     for one in corrected:
-        texts = dict.fromkeys((_asked(one), *(turn.content for turn in one.messages if turn.role == "user")))
-        asked += texts
+        texts = dict.fromkeys((_compared_text(one), *(turn.content for turn in one.messages if turn.role == "user")))
+        texts_asked += texts
         owner += [one.id] * len(texts)
-    likeness = compare([*map(compared_text, rows), *asked])
-    new = range(len(rows), len(rows) + len(asked))
-    kept_out = frozenset(owner[pair.b] for pair in likeness.between(range(len(held)), new))
+    duplicates = find_duplicates([*map(dedup_text, rows), *texts_asked])
+    new = range(len(rows), len(rows) + len(texts_asked))
+    kept_out = frozenset(owner[pair.b] for pair in duplicates.between(range(len(held_out)), new))
     groups: dict[str, str] = {}
-    for pair in likeness.between(range(len(held), len(rows)), new):
+    for pair in duplicates.between(range(len(held_out), len(rows)), new):
         group = splits["train"][pair.a].group
         if group is not None:
             groups.setdefault(owner[pair.b], group)

@@ -1,4 +1,4 @@
-"""What a user said of an answer: one frozen record, refused at once where it could not be read back or learned from."""
+"""The record of one judgement of answers by a user, validated so that it can be read back and trained on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ KINDS: tuple[str, ...] = get_args(JudgementKind)
 TEXT_CAP = 200_000
 """Longest text, in bytes of UTF-8."""
 WHOLE_CAP = 900_000
-"""All texts of a judgement together, in bytes: a row with them is shorter than the longest that is read (`data/rows.py`)."""
+"""Most bytes of all texts of a judgement; a row with them stays below the limit of `data/rows.py`."""
 MOST_TURNS, MOST_ANSWERS, MOST_PASSAGES = 1_000, 16, 1_000
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NAME_CAP = 200  # letters of what names an arm, its version or a session
+_NAME_CAP = 200  # characters of an arm, version or session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedAnswer:
-    """An answer as it was shown: which arm gave it, from which version of it, and the ids of the passages that stood beside it."""
+    """An answer as the user saw it: its arm, the arm's version, and the ids of the passages shown with it."""
 
     arm: str
     version: str
@@ -37,12 +37,12 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """One judgement. `messages` is the conversation up to and with the question, `answers` what was shown, in that order.
+    """One judgement: `messages` is the conversation up to the question, `answers` the answers in the order shown.
 
-    `like`, `dislike` and `correct` speak of one answer, `prefer` compares two or more: `chosen` is the number of the one that is
-    better, None where they are equally good. `correction` is what a `correct` would rather have read. `blind`: the names of the arms
-    were hidden. `session` tells whose judgements belong together, and names nobody; `user` is a hash of who judged, by which their
-    judgements are deleted. Raises InputError for anything else.
+    `like`, `dislike` and `correct` are about one answer, `prefer` compares two or more: `chosen` is the index of the
+    better one, None if they are equally good. `correction` is the right answer of a `correct`. `blind`: the arms' names
+    were hidden. `session` groups judgements without naming anybody; `user` is a hash of the user, by which their
+    judgements can be deleted. Raises InputError for anything else.
     """
 
     kind: JudgementKind
@@ -58,13 +58,13 @@ class Judgement:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
-            raise _wrong("id", "is not 1 to 64 letters, digits, dots, - and _", "give one such, or none")
+            raise _invalid("id", "is not 1 to 64 letters, digits, dots, - and _", "give one such, or none")
         if self.when.tzinfo is None:
-            raise _wrong("when", "has no time zone", "give it in UTC")
+            raise _invalid("when", "has no time zone", "give it in UTC")
         if self.kind not in KINDS:
-            raise _wrong("kind", f"is {self.kind[:40]!r}", f"use one of: {', '.join(KINDS)}")
+            raise _invalid("kind", f"is {self.kind[:40]!r}", f"use one of: {', '.join(KINDS)}")
         if len(self.messages) > MOST_TURNS:
-            raise _wrong("messages", f"{len(self.messages):,} turns, and {MOST_TURNS:,} are the most", "begin anew")
+            raise _invalid("messages", f"{len(self.messages):,} turns, and {MOST_TURNS:,} are the most", "begin anew")
         self._check_texts()
         self._check_conversation()
         self._check_answers()
@@ -73,22 +73,22 @@ class Judgement:
         whole = 0
         for name, text in self._texts():
             if "\0" in text:
-                raise _wrong(name, "holds a NUL character", "take it out")
+                raise _invalid(name, "holds a NUL character", "take it out")
             try:
                 size = len(text.encode())
             except UnicodeEncodeError:
-                raise _wrong(name, "holds half a surrogate pair", "send whole characters") from None
+                raise _invalid(name, "holds half a surrogate pair", "send whole characters") from None
             if size > TEXT_CAP:
-                raise _wrong(name, f"{size:,} bytes, and {TEXT_CAP:,} are the most", "shorten it")
+                raise _invalid(name, f"{size:,} bytes, and {TEXT_CAP:,} are the most", "shorten it")
             whole += size
         if whole > WHOLE_CAP:
-            raise _wrong(
+            raise _invalid(
                 "messages", f"{whole:,} bytes with the answers, and {WHOLE_CAP:,} are the most", "shorten them"
             )
         short = (*((name, getattr(one, name)) for one in self.answers for name in ("arm", "version")),)
         for name, text in (*short, ("session", self.session or ""), ("user", self.user or "")):
             if len(text) > _NAME_CAP:
-                raise _wrong(name, f"{len(text):,} letters, and {_NAME_CAP} are the most", "shorten it")
+                raise _invalid(name, f"{len(text):,} letters, and {_NAME_CAP} are the most", "shorten it")
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         yield from (("messages", message.content) for message in self.messages)
@@ -99,32 +99,32 @@ class Judgement:
         yield "user", self.user or ""
 
     def _check_conversation(self) -> None:
-        """Turns as rows have them, or what is exported would stop the reading of its whole file."""
-        closed = [*map(asdict, self.messages), {"role": "assistant", "content": "-"}]
+        """Require turns that the readers of row files accept, so that an exported file can be read."""
+        completed = [*map(asdict, self.messages), {"role": "assistant", "content": "-"}]
         try:
-            read_turns(RawRow("", 0, {"messages": closed}), "messages", speaker=False)
+            read_turns(RawRow("", 0, {"messages": completed}), "messages", is_from_value=False)
         except InputError as error:
-            raise _wrong("messages", error.problem, error.remedy) from None
+            raise _invalid("messages", error.problem, error.remedy) from None
         except SkipRow as skip:
-            raise _wrong("messages", skip.reason, "send whole turns") from None
+            raise _invalid("messages", skip.reason, "send whole turns") from None
         if not self.messages or not self.messages[-1].content.strip():
-            raise _wrong("messages", "hold no question", "end them with the turn that was answered")
+            raise _invalid("messages", "hold no question", "end them with the turn that was answered")
 
     def _check_answers(self) -> None:
         count = len(self.answers)
         if self.kind == "prefer" and not 2 <= count <= MOST_ANSWERS:
-            raise _wrong("answers", f"{count} to compare", f"give 2 to {MOST_ANSWERS}")
+            raise _invalid("answers", f"{count} to compare", f"give 2 to {MOST_ANSWERS}")
         if self.kind != "prefer" and count != 1:
-            raise _wrong("answers", f"{count}, and {self.kind} speaks of one", "give that one, or use prefer")
+            raise _invalid("answers", f"{count}, and {self.kind} speaks of one", "give that one, or use prefer")
         if any(len(answer.passages) > MOST_PASSAGES for answer in self.answers):
-            raise _wrong("answers", f"more than {MOST_PASSAGES:,} passages", "give those that were shown")
+            raise _invalid("answers", f"more than {MOST_PASSAGES:,} passages", "give those that were shown")
         if isinstance(self.chosen, bool) or (self.chosen is not None and not 0 <= self.chosen < count):
-            raise _wrong("chosen", f"{self.chosen} is the number of no answer", f"use 0 to {count - 1}, or none")
+            raise _invalid("chosen", f"{self.chosen} is the number of no answer", f"use 0 to {count - 1}, or none")
         if (self.correction is not None) != (self.kind == "correct"):
-            raise _wrong("correction", "goes with correct alone, which needs one", "give it there, and nowhere else")
+            raise _invalid("correction", "goes with correct alone, which needs one", "give it there, and nowhere else")
         if self.correction is not None and self.correction.strip() in ("", self.answers[0].text.strip()):
-            raise _wrong("correction", "is empty, or what was answered", "write what the answer should be")
+            raise _invalid("correction", "is empty, or what was answered", "write what the answer should be")
 
 
-def _wrong(field: str, problem: str, remedy: str) -> InputError:
+def _invalid(field: str, problem: str, remedy: str) -> InputError:
     return InputError(problem, remedy, field=f"judgement.{field}")

@@ -1,4 +1,4 @@
-"""What is counted while the server runs: figures for Prometheus, and one line of JSON for each request."""
+"""Prometheus metrics of the server, and its log of one JSON line for each request."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from trimtab.arms.online import OnlineQuestion, OnlineReply
-from trimtab.serving.middleware import App, Noted, Receive, RequestLimiter, Scope, Send
+from trimtab.serving.middleware import App, Receive, RequestLimiter, Scope, Send, StatusRecorder
 
-LEFT = 499  # in place of a status, where the client left before any
+CLIENT_CLOSED = 499  # status that is recorded if the client disconnects before a reply (as nginx does)
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-__all__ = ["CONTENT_TYPE_LATEST", "LEFT", "Meters", "RequestLog", "Watch"]
+__all__ = ["CLIENT_CLOSED", "CONTENT_TYPE_LATEST", "Metrics", "MetricsMiddleware", "RequestLog"]
 
 
-class Meters:
-    """Counters of one server, in a registry of its own."""
+class Metrics:
+    """The counters of one server, in a registry of their own."""
 
-    def __init__(self, admission: RequestLimiter) -> None:
+    def __init__(self, limiter: RequestLimiter) -> None:
         self._registry = CollectorRegistry()
         own: dict[str, Any] = {"registry": self._registry}
         self.requests = Counter("trimtab_requests", "Requests answered.", ["route", "status"], **own)
@@ -50,42 +50,42 @@ class Meters:
         self.traffic_dropped = Counter(
             "trimtab_traffic_dropped", "Answers of the sample of traffic that were not kept.", ["reason"], **own
         )
-        Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: admission.inside)
-        Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: admission.refused)
+        Gauge("trimtab_inside", "Requests that wait or run.", **own).set_function(lambda: limiter.inside)
+        Gauge("trimtab_refused", "Requests refused for want of room.", **own).set_function(lambda: limiter.refused)
 
     def page(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def asked(self, model: str) -> None:
-        """Count a question in."""
+    def question_started(self, model: str) -> None:
+        """Count a question that begins to wait."""
         self._waiting.labels(model).inc()
 
-    def first(self, model: str, seconds: float) -> None:
-        """Count the first piece of an answer: its question waits no more."""
+    def first_token(self, model: str, seconds: float) -> None:
+        """Record the time to the first piece of an answer."""
         self._first.labels(model).observe(seconds)
         self._waiting.labels(model).dec()
         self._running.labels(model).inc()
 
-    def ended(self, model: str, *, is_begun: bool) -> None:
-        """Count a question out, however it ended."""
+    def question_ended(self, model: str, *, is_begun: bool) -> None:
+        """Count a question that has ended, however it ended."""
         (self._running if is_begun else self._waiting).labels(model).dec()
 
-    def whole(self, model: str, reply: OnlineReply) -> None:
-        """Count a whole answer."""
+    def question_answered(self, model: str, reply: OnlineReply) -> None:
+        """Count the tokens of a complete answer."""
         self._read.labels(model).inc(reply.generation.prompt_tokens)
         self._cached.labels(model).inc(reply.generation.cached_tokens)
         self._written.labels(model).inc(reply.generation.new_tokens)
         if reply.abstained:
             self._abstained.labels(model).inc()
 
-    def left(self, model: str) -> None:
-        """Count a client that did not wait."""
+    def client_left(self, model: str) -> None:
+        """Count a client that disconnected before its answer."""
         self._left.labels(model).inc()
 
 
 class RequestLog:
-    """Lines of JSON on a stream; what people ask and are answered stands in them only where `with_texts`."""
+    """A log of JSON lines; questions and answers appear only with `with_texts`."""
 
     def __init__(self, stream: TextIO | None = None, *, with_texts: bool = False) -> None:
         self._stream, self._with_texts = stream or sys.stderr, with_texts
@@ -97,38 +97,38 @@ class RequestLog:
         self._stream.flush()
 
     def answered(self, model: str, question: OnlineQuestion, reply: OnlineReply) -> None:
-        """Write what was asked and answered, where that was asked for."""
+        """Log the question and the answer, if texts are logged."""
         if self._with_texts:
-            said = [[turn.role, turn.content] for turn in question.messages]
+            messages = [[turn.role, turn.content] for turn in question.messages]
             raw = {} if question.raw is None else {"prompt": question.raw}
-            self.line("answer", model=model, messages=said, **raw, answer=reply.text)
+            self.line("answer", model=model, messages=messages, **raw, answer=reply.text)
 
-    def fault(self, model: str, error: Exception) -> None:
-        """Write where a question failed for no fault of its own; the error's words, which may quote it, only with texts."""
+    def internal_error(self, model: str, error: Exception) -> None:
+        """Log where a question failed; the error's message, which may quote the question, only with texts."""
         where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
         words = {"words": str(error)} if self._with_texts else {}
         self.line("fault", model=model, error=type(error).__name__, where=where, **words)
 
 
-class Watch:
-    """Counts and logs every request that goes through to `app`, refusals too."""
+class MetricsMiddleware:
+    """Counts and logs every request, including refused ones."""
 
-    def __init__(self, app: App, meters: Meters, log: RequestLog, routes: Callable[[str], str]) -> None:
-        self._app, self._meters, self._log, self._routes = app, meters, log, routes
+    def __init__(self, app: App, metrics: Metrics, log: RequestLog, routes: Callable[[str], str]) -> None:
+        self._app, self._metrics, self._log, self._routes = app, metrics, log, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass."""
+        """Pass a request on to `app`."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, noted = time.perf_counter(), Noted(send)
+        began, recorder = time.perf_counter(), StatusRecorder(send)
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, recorder)
         finally:
-            status = noted.status or LEFT
+            status = recorder.status or CLIENT_CLOSED
             seconds, route = time.perf_counter() - began, self._routes(scope["path"])
-            self._meters.requests.labels(route, str(status)).inc()
-            self._meters.seconds.labels(route).observe(seconds)
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(seconds)
             key = scope.get("trimtab.key")
             self._log.line(
                 "request",

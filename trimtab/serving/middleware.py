@@ -1,4 +1,5 @@
-"""What every request passes before a route sees it: names, origins, keys, room, and a body within bounds; and what every reply carries."""
+"""ASGI middleware: checks host, origin, key, rate and body size of each request before a route sees it, and adds
+headers to replies."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from typing import Any, Protocol
 from starlette.requests import cookie_parser
 
 from trimtab.base.errors import InputError
-from trimtab.data.strict_json import holds_half_pair, parse_json
-from trimtab.serving.access import Hosts, Key, Keys, cookie_name
+from trimtab.data.strict_json import has_lone_surrogate, parse_json
+from trimtab.serving.access import AllowedHosts, ApiKey, ApiKeys, cookie_name
 
 AsgiMessage = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[AsgiMessage]]
@@ -26,17 +27,17 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
-MOST_NAME = 128  # bytes of a client's own name of a request
-STRANGERS_BYTES = 4096  # of the body of one without a key, which can hold nothing but a key
-# Seconds in which whoever is let in is to be answered: less than clients wait, since a machine may slow down meanwhile, and an answer
-# that comes too late was work for nothing. And places that there are however slow answers come.
-PATIENCE, LEAST_PLACES = 20.0, 8
-BODY_SECONDS = 10.0  # in which a body must have come
-READ_SECONDS = 30.0  # in which a client must take a piece of its answer
-LINGER_SECONDS, LINGER_BYTES = 2.0, 32 * MOST_BYTES  # of a refused body that are still taken, and dropped
-CONNECTION = "trimtab.connection"  # in the state of a request: its Connection, where it came by one
-OPEN = frozenset({"/health", "/health/live", "/health/ready"})  # without a key: they name nothing
-DOORS = frozenset({"/", "/session"})  # where a key is handed in
+MOST_NAME = 128  # bytes of a client's request id
+ANONYMOUS_BYTES = 4096  # of the body of a request without a key, which can only hand in a key
+# Seconds within which an admitted request should be answered: less than clients wait, as the machine may slow down
+# meanwhile, and a late answer is wasted work. And the capacity that remains however slow answers are.
+PATIENCE_SECONDS, MIN_CAPACITY = 20.0, 8
+BODY_SECONDS = 10.0  # time limit for receiving a body
+READ_SECONDS = 30.0  # time limit for a client to read a piece of its answer
+LINGER_SECONDS, LINGER_BYTES = 2.0, 32 * MOST_BYTES  # of a refused body that are still read and dropped
+CONNECTION = "trimtab.connection"  # key of a request's state: its Connection, if there is one
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})  # allowed without a key: they reveal no names
+LOGIN_PATHS = frozenset({"/", "/session"})  # where a client hands in its key
 HEADERS = (
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
      b"img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
@@ -48,7 +49,8 @@ HEADERS = (
 
 
 class Refused(Exception):  # noqa: N818  (an answer, not a fault)
-    """A request that is answered with an error; `kind` and `code` are OpenAI's words for it."""
+    """A request that is answered with an HTTP error; `kind` and `code` are the type and code in OpenAI's error
+    format."""
 
     def __init__(
         self, status: int, message: str, *, kind: str = "invalid_request_error", code: str = "", wait: float = 0.0
@@ -58,76 +60,76 @@ class Refused(Exception):  # noqa: N818  (an answer, not a fault)
 
     @property
     def body(self) -> dict[str, Any]:
-        """As OpenAI's clients read it."""
+        """The error as JSON in OpenAI's format."""
         return {"error": {"message": self.message, "type": self.kind, "param": None, "code": self.code or None}}
 
     @property
     def headers(self) -> dict[str, str]:
-        """With what a client has to wait, in whole seconds."""
+        """`Retry-After` in whole seconds, if there is a time to wait."""
         return {"Retry-After": str(max(1, math.ceil(self.wait)))} if self.wait else {}
 
 
 class Connection(Protocol):
-    """What carries a request, beside what ASGI knows of it."""
+    """Operations on the connection of a request that ASGI does not offer."""
 
     async def drop(self) -> None:
-        """Take what still comes of a body, unparsed; return once the client has gone or LINGER_BYTES have come."""
+        """Read and drop the rest of a body; return once the client has gone or LINGER_BYTES have come."""
 
     def abort(self) -> None:
-        """End it at once, whatever was not taken yet."""
+        """Close the connection at once, whatever is still unsent."""
 
 
 class _UnreadError(Exception):
-    """The client does not take its answer."""
+    """The client does not read its answer."""
 
 
 class RequestLimiter:
-    """How many requests are worked on or wait: at most `most`, and no more than are answered within PATIENCE. For any thread.
+    """Limits the requests in progress to `most`, and to as many as are answered within PATIENCE_SECONDS. Thread-safe.
 
-    That is as many as were answered in the last PATIENCE seconds of work, time without a request left out. `is_ready` once the server
-    has looked at itself.
+    The rate is that of the last PATIENCE_SECONDS in which a request was in progress. `is_ready` is set once the
+    self-check has passed.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.most, self.inside, self.refused = most, 0, 0
         self.is_ready = self.is_draining = False
-        self._clock, self._worked, self._since = clock, 0.0, 0.0
-        self._answers: deque[float] = deque()  # of late: the seconds of work after which each was given
+        self._clock, self._busy_seconds, self._busy_since = clock, 0.0, 0.0
+        self._answered_at: deque[float] = deque()  # of recent answers: the busy seconds at which each was given
         self._lock = threading.RLock()
 
     @property
     def status(self) -> str:
-        """Whether questions are welcome, in a word or three."""
+        """The state as a word: ready, draining, or "looking at itself" during the self-check."""
         return "draining" if self.is_draining else "ready" if self.is_ready else "looking at itself"
 
     @property
-    def worked(self) -> float:
-        """Seconds in which a request was inside."""
-        return self._worked + (self._clock() - self._since if self.inside else 0.0)
+    def busy_seconds(self) -> float:
+        """Seconds in which a request was in progress."""
+        return self._busy_seconds + (self._clock() - self._busy_since if self.inside else 0.0)
 
     @property
     def rate(self) -> float:
-        """Answers a second of late; 0 before the first."""
-        worked = self.worked
-        while len(self._answers) > 1 and self._answers[0] <= worked - PATIENCE:
-            self._answers.popleft()
-        return len(self._answers) / max(min(worked, PATIENCE), 1e-3)
+        """Recent answers a second; 0 before the first."""
+        busy_seconds = self.busy_seconds
+        while len(self._answered_at) > 1 and self._answered_at[0] <= busy_seconds - PATIENCE_SECONDS:
+            self._answered_at.popleft()
+        return len(self._answered_at) / max(min(busy_seconds, PATIENCE_SECONDS), 1e-3)
 
     @property
-    def places(self) -> int:
-        """How many may be inside now."""
+    def capacity(self) -> int:
+        """The number of requests that may be in progress now."""
         rate = self.rate
-        return self.most if not rate else min(self.most, max(LEAST_PLACES, round(rate * PATIENCE)))
+        return self.most if not rate else min(self.most, max(MIN_CAPACITY, round(rate * PATIENCE_SECONDS)))
 
-    def require_room(self) -> None:
-        """Raise Refused where there is no room, or the server is about to end or has not looked at itself yet."""
+    def require_capacity(self) -> None:
+        """Raise Refused if there is no capacity, the server is draining, or its self-check has not passed yet."""
         if self.is_draining:
             raise Refused(503, "the server is about to end", kind="server_error", code="draining", wait=1.0)
         if not self.is_ready:
-            begins = "the server still looks whether it answers as it was measured; /health/ready says when it has"
-            raise Refused(503, begins, kind="server_error", code="starting", wait=2.0)
+            starting = "the server still looks whether it answers as it was measured; /health/ready says when it has"
+            raise Refused(503, starting, kind="server_error", code="starting", wait=2.0)
         with self._lock:
-            if self.inside >= self.places:
+            if self.inside >= self.capacity:
                 self.refused += 1
                 rate = self.rate
                 wait = min(60.0, self.inside / 2 / rate) if rate else 1.0
@@ -135,132 +137,134 @@ class RequestLimiter:
                 raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=wait)
 
     def enter(self) -> None:
-        """Count one in; raises as `require_room`."""
+        """Count a request that begins; raises as `require_capacity`."""
         with self._lock:
-            self.require_room()
+            self.require_capacity()
             if not self.inside:
-                self._since = self._clock()
+                self._busy_since = self._clock()
             self.inside += 1
 
     def leave(self, *, answered: bool) -> None:
-        """Count one out; one that was refused or failed is no answer."""
+        """Count a request that ends; refused and failed requests do not count as answers."""
         with self._lock:
-            worked = self.worked
+            busy_seconds = self.busy_seconds
             if answered:
-                self._answers.append(worked)
+                self._answered_at.append(busy_seconds)
             self.inside -= 1
             if not self.inside:
-                self._worked = worked
+                self._busy_seconds = busy_seconds
 
 
-class Place:
-    """The place of a request that was let in: free once the request has ended and whatever was begun for it was let go. For any thread."""
+class RequestSlot:
+    """The slot of an admitted request, free once the request and all work begun for it have ended. Thread-safe."""
 
-    def __init__(self, admission: RequestLimiter) -> None:
-        admission.enter()
-        self._admission, self._holders, self._answered = admission, 1, False
+    def __init__(self, limiter: RequestLimiter) -> None:
+        limiter.enter()
+        self._limiter, self._holders, self._answered = limiter, 1, False
         self._lock = threading.Lock()
 
     def hold(self) -> None:
-        """Keep the place until a further `release`."""
+        """Keep the slot until one more `release`."""
         with self._lock:
             self._holders += 1
 
     def end(self, *, answered: bool) -> None:
-        """The request has ended; one that was refused or failed is no answer."""
+        """Mark the request as ended; refused and failed requests do not count as answers."""
         self._answered = answered
         self.release()
 
     def release(self) -> None:
-        """Give back what one `hold` has kept."""
+        """Undo one `hold`."""
         with self._lock:
             self._holders -= 1
             is_free = not self._holders
         if is_free:
-            self._admission.leave(answered=self._answered)
+            self._limiter.leave(answered=self._answered)
 
 
-class Noted:
-    """A `send` that notes the status of the reply: None before there is any."""
+class StatusRecorder:
+    """An ASGI `send` that records the status of the reply, None before the reply has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
 
     async def __call__(self, message: AsgiMessage) -> None:
-        """Send a message on."""
+        """Pass a message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
 
 
-class Gate:
-    """The way to `app`: every request is looked at here, and every reply gets its headers here. Raw ASGI, so that nothing is buffered."""
+class AccessMiddleware:
+    """Checks every request on its way to `app`, and adds security headers to every reply. Raw ASGI, so nothing is
+    buffered."""
 
     def __init__(
-        self, app: App, *, hosts: Hosts, keys: Keys, admission: RequestLimiter, counted: Iterable[str]
+        self, app: App, *, hosts: AllowedHosts, keys: ApiKeys, limiter: RequestLimiter, limited: Iterable[str]
     ) -> None:
-        self.app, self.hosts, self.keys, self.admission = app, hosts, keys, admission
-        self._counted = frozenset(counted)  # routes that cost a model's time
+        self.app, self.hosts, self.keys, self.limiter = app, hosts, keys, limiter
+        self._limited = frozenset(limited)  # routes that use a model
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or refuse it."""
+        """Pass a request on to `app`, or refuse it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
-            return  # no web sockets here
+            return  # web sockets are not supported
         request_id = _request_id(scope)
         scope["trimtab.id"] = request_id.decode("ascii")
         send = _with_headers(send, request_id)
         try:
-            await self._passed(scope, receive, send)
+            await self._handle(scope, receive, send)
         except _UnreadError:
             if connection := _connection(scope):
-                connection.abort()  # closing would wait until everything has been taken
+                connection.abort()  # closing would wait until the client has read everything
 
-    async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reading = _Reading(scope, receive)
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body_tracker = _BodyTracker(scope, receive)
         try:
             _require_one_length(scope)
-            scope["trimtab.key"] = self._known(scope)
-            counted = scope["method"] == "POST" and scope["path"] in self._counted
-            if counted:
-                self.admission.require_room()  # before the body is read, so that a refusal costs next to nothing
-            receive = await self._bounded(scope, reading)
-            place = Place(self.admission) if counted else None  # only now, so that slow bodies hold none
+            scope["trimtab.key"] = self._authenticate(scope)
+            limited = scope["method"] == "POST" and scope["path"] in self._limited
+            if limited:
+                self.limiter.require_capacity()  # before the body is read, so that a refusal is cheap
+            receive = await self._read_body(scope, body_tracker)
+            slot = RequestSlot(self.limiter) if limited else None  # only now, so that slow bodies hold no slot
         except Refused as refused:
-            await _refuse(refused, send, cuts=reading.is_unread)
-            if reading.is_unread:
-                await _cut(scope, send)
+            await _refuse(refused, send, closes=body_tracker.is_unread)
+            if body_tracker.is_unread:
+                await _discard_rest(scope, send)
             return
-        if place is None:
+        if slot is None:
             await self.app(scope, receive, send)
             return
-        noted, scope["trimtab.place"] = Noted(send), place
+        recorder, scope["trimtab.slot"] = StatusRecorder(send), slot
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, recorder)
         finally:
-            place.end(answered=noted.status == 200)
+            slot.end(answered=recorder.status == 200)
 
-    def _known(self, scope: Scope) -> Key | None:
-        """Whose request it is; raises Refused for a stranger's, and for one that another site's page made a browser send."""
-        headers = dict(scope["headers"])  # of several the last
-        if not self.hosts.knows(_text(headers, b"host")):
+    def _authenticate(self, scope: Scope) -> ApiKey | None:
+        """Return the key of a request; raises Refused without a valid key, and for requests that another site's page
+        triggered."""
+        headers = dict(scope["headers"])  # of repeated headers the last
+        if not self.hosts.allows(_header(headers, b"host")):
             raise Refused(421, "this server does not go by that name; see --name", code="host")
-        origin = _text(headers, b"origin")
-        if origin and not self.hosts.is_own(origin):
+        origin = _header(headers, b"origin")
+        if origin and not self.hosts.is_same_origin(origin):
             raise Refused(403, "requests from pages of other sites are refused", kind="permission_error", code="origin")
         path = scope["path"]
-        if path in OPEN:
+        if path in OPEN_PATHS:
             return None
-        sent = _sent(headers, scope)
-        key = self.keys.named(sent)
+        sent = _sent_key(headers, scope)
+        key = self.keys.find(sent)
         if key is None:
-            if path in DOORS or path.startswith("/page/"):
+            if path in LOGIN_PATHS or path.startswith("/page/"):
                 return None
             problem = "this key is not known here" if sent else "a key is needed: Authorization: Bearer KEY"
             raise Refused(401, problem, kind="authentication_error", code="invalid_api_key")
-        wait = self.keys.wait(key)
+        wait = self.keys.seconds_to_wait(key)
         if wait:
             raise Refused(
                 429,
@@ -271,10 +275,11 @@ class Gate:
             )
         return key
 
-    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """The body read whole, within bytes and seconds, and JSON as strict as everywhere; then what it was is told again."""
-        headers, most = dict(scope["headers"]), MOST_BYTES if scope["trimtab.key"] else STRANGERS_BYTES
-        declared = _text(headers, b"content-length")
+    async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the whole body within size and time limits, check that it is strict JSON, and return a `receive` that
+        replays it."""
+        headers, most = dict(scope["headers"]), MOST_BYTES if scope["trimtab.key"] else ANONYMOUS_BYTES
+        declared = _header(headers, b"content-length")
         if declared.isdigit() and int(declared) > most:
             raise Refused(413, f"the body is longer than {most} bytes", code="too_large")
         try:
@@ -282,10 +287,10 @@ class Gate:
         except TimeoutError:
             raise Refused(408, f"the body did not come within {BODY_SECONDS:g} seconds", code="slow") from None
         if body or scope["method"] == "POST":
-            if _text(headers, b"content-type").partition(";")[0].strip().lower() != "application/json":
+            if _header(headers, b"content-type").partition(";")[0].strip().lower() != "application/json":
                 raise Refused(415, "the body must be JSON: Content-Type: application/json", code="content_type")
-            _strict(body)
-        return _again(body, receive)
+            _require_json_object(body)
+        return _replay(body, receive)
 
 
 def _connection(scope: Scope) -> Connection | None:
@@ -293,17 +298,18 @@ def _connection(scope: Scope) -> Connection | None:
     return found
 
 
-def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+def _header(headers: dict[bytes, bytes], name: bytes) -> str:
     return headers.get(name, b"").decode("latin-1")
 
 
-def _sent(headers: dict[bytes, bytes], scope: Scope) -> str:
-    """The key of a request: a bearer's, else that of the page's cookie."""
-    scheme, _, value = _text(headers, b"authorization").partition(" ")
+def _sent_key(headers: dict[bytes, bytes], scope: Scope) -> str:
+    """Return the key of a request: the bearer token, else the page's cookie."""
+    scheme, _, value = _header(headers, b"authorization").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    # As browsers split them: the standard library drops all cookies behind an odd one, which any program on this host may have set.
-    return cookie_parser(_text(headers, b"cookie")).get(cookie_name(scope), "")
+    # Split as browsers do: the standard library drops all cookies after a malformed one, which any program on this host
+    # may set.
+    return cookie_parser(_header(headers, b"cookie")).get(cookie_name(scope), "")
 
 
 async def _body(receive: Receive, most: int) -> bytes:
@@ -320,8 +326,8 @@ async def _body(receive: Receive, most: int) -> bytes:
             return b"".join(parts)
 
 
-def _strict(body: bytes) -> None:
-    """Raise Refused for what is not one strict JSON object."""
+def _require_json_object(body: bytes) -> None:
+    """Raise Refused for a body that is not one strict JSON value."""
     try:
         text = body.decode()
         value, end = parse_json(text.lstrip("\ufeff \t\r\n"), "body", 1)
@@ -331,26 +337,26 @@ def _strict(body: bytes) -> None:
         raise Refused(400, "the body is not UTF-8", code="json") from None
     except InputError as error:
         raise Refused(400, f"{error.problem}; {error.remedy}", code="json") from None
-    if holds_half_pair(value):
+    if has_lone_surrogate(value):
         raise Refused(400, "the body holds half a surrogate pair", code="json")
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, and then whatever comes."""
-    given = False
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body once, and then passes on what follows."""
+    is_replayed = False
 
-    async def again() -> AsgiMessage:
-        nonlocal given
-        if not given:
-            given = True
+    async def replay() -> AsgiMessage:
+        nonlocal is_replayed
+        if not is_replayed:
+            is_replayed = True
             return {"type": "http.request", "body": body, "more_body": False}
         return await receive()
 
-    return again
+    return replay
 
 
 def _request_id(scope: Scope) -> bytes:
-    """The client's own name of a request, if it is short and of printable ASCII; else one that is made here."""
+    """Return the client's request id if it is short printable ASCII, else a new one."""
     sent: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
     if 0 < len(sent) <= MOST_NAME and all(0x20 < byte < 0x7F for byte in sent):
         return sent
@@ -372,13 +378,13 @@ def _with_headers(send: Send, request_id: bytes) -> Send:
     return sent
 
 
-class _Reading:
-    """A `receive` that notes whether the body of a request has come to its end."""
+class _BodyTracker:
+    """An ASGI `receive` that tracks whether the body has been read to its end."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         headers = dict(scope["headers"])
         self._receive = receive
-        self.is_unread = b"transfer-encoding" in headers or _text(headers, b"content-length") not in ("", "0")
+        self.is_unread = b"transfer-encoding" in headers or _header(headers, b"content-length") not in ("", "0")
 
     async def __call__(self) -> AsgiMessage:
         """Receive a message."""
@@ -389,29 +395,30 @@ class _Reading:
 
 
 def _require_one_length(scope: Scope) -> None:
-    """Raise Refused for a body whose end a proxy may see elsewhere than this server does."""
+    """Raise Refused for a body with two lengths, which a proxy may delimit differently (request smuggling)."""
     if {b"content-length", b"transfer-encoding"} <= dict(scope["headers"]).keys():
         raise Refused(400, "Content-Length and Transfer-Encoding together; send one of them", code="length")
 
 
-async def _refuse(refused: Refused, send: Send, *, cuts: bool) -> None:
-    """Answer with an error; where that `cuts` a body off, the connection is still to be closed."""
+async def _refuse(refused: Refused, send: Send, *, closes: bool) -> None:
+    """Answer with an error; with `closes` the body was not read, and the connection is still to be closed."""
     body = json.dumps(refused.body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
-    if cuts:
+    if closes:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": cuts})
+    await send({"type": "http.response.body", "body": body, "more_body": closes})
 
 
-async def _cut(scope: Scope, send: Send) -> None:
-    """Have what still comes of a body dropped, up to a bound, then close: that would take the reply from a client that sends on.
+async def _discard_rest(scope: Scope, send: Send) -> None:
+    """Drop the rest of a body up to a limit, then end the reply; closing earlier would take the reply from a client
+    that still sends.
 
-    One that waits to be asked for its body has sent none.
+    A client that expects "100 Continue" has sent none.
     """
     connection = _connection(scope)
-    if connection and not _text(dict(scope["headers"]), b"expect"):
+    if connection and not _header(dict(scope["headers"]), b"expect"):
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 await connection.drop()

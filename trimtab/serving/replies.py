@@ -1,4 +1,4 @@
-"""Answers in the shapes that OpenAI's clients read, with what Trimtab knows beside them in a field of its own."""
+"""Replies in OpenAI's JSON formats, with Trimtab's own figures in the extra field `trimtab`."""
 
 from __future__ import annotations
 
@@ -10,50 +10,51 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from trimtab.arms.online import OnlineReply, SaidToken
+from trimtab.arms.online import OnlineReply, TokenLogprob
 from trimtab.measurement.citations import used_sentences
-from trimtab.serving.dispatcher import Served, Told
+from trimtab.serving.dispatcher import CompleteAnswer, ServedModel
 
 
 def usage_of(replies: Sequence[OnlineReply], draws: int = 1) -> dict[str, Any]:
-    """Tokens read, once for each prompt, and written; of each prompt there are so many draws in a row."""
-    read = sum(one.generation.prompt_tokens for one in replies[::draws])
-    cached = sum(one.generation.cached_tokens for one in replies[::draws])
-    written = sum(one.generation.new_tokens for one in replies)
+    """Return the token counts; a prompt counts once for its `draws` consecutive replies."""
+    prompt_tokens = sum(one.generation.prompt_tokens for one in replies[::draws])
+    cached_tokens = sum(one.generation.cached_tokens for one in replies[::draws])
+    new_tokens = sum(one.generation.new_tokens for one in replies)
     return {
-        "prompt_tokens": read,
-        "prompt_tokens_details": {"cached_tokens": cached},
-        "completion_tokens": written,
-        "total_tokens": read + written,
+        "prompt_tokens": prompt_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
+        "completion_tokens": new_tokens,
+        "total_tokens": prompt_tokens + new_tokens,
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A function that is called with an answer as its arguments; `named`: the request named it, which OpenAI ends with "stop"."""
+class FunctionCall:
+    """A function that is called with the answer as arguments; with `named` the request named it, and OpenAI reports
+    "stop"."""
 
     name: str
     named: bool
 
 
-def finish_of(reply: OnlineReply, call: Call | None = None) -> str:
-    """Why the answer ended."""
+def finish_reason(reply: OnlineReply, call: FunctionCall | None = None) -> str:
+    """Return OpenAI's finish reason: stop, length or tool_calls."""
     if not reply.generation.finished:
         return "length"
     return "tool_calls" if call and not call.named else "stop"
 
 
-def _message(reply: OnlineReply, call: Call | None) -> dict[str, Any]:
-    """An answer as a message, or as the arguments of the function that is called."""
-    said: dict[str, Any] = {"role": "assistant", "content": None if call else reply.text, "refusal": None}
+def _message(reply: OnlineReply, call: FunctionCall | None) -> dict[str, Any]:
+    """Return the assistant's message, with the answer as its text or as the arguments of the called function."""
+    message: dict[str, Any] = {"role": "assistant", "content": None if call else reply.text, "refusal": None}
     if call:
         function = {"name": call.name, "arguments": reply.text}
-        said["tool_calls"] = [{"id": _call_id(), "type": "function", "function": function}]
-    return {**said, "annotations": annotations_of(reply)}
+        message["tool_calls"] = [{"id": _call_id(), "type": "function", "function": function}]
+    return {**message, "annotations": annotations_of(reply)}
 
 
-def opening_of(call: Call | None) -> dict[str, Any]:
-    """How the stream of an answer begins."""
+def first_delta(call: FunctionCall | None) -> dict[str, Any]:
+    """Return the first delta of a streamed answer."""
     if not call:
         return {"role": "assistant", "content": ""}
     function = {"name": call.name, "arguments": ""}
@@ -64,8 +65,8 @@ def opening_of(call: Call | None) -> dict[str, Any]:
     }
 
 
-def delta_of(text: str, call: Call | None) -> dict[str, Any]:
-    """A piece of an answer in a stream."""
+def delta_of(text: str, call: FunctionCall | None) -> dict[str, Any]:
+    """Return the delta of a piece of an answer."""
     return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]} if call else {"content": text}
 
 
@@ -73,9 +74,9 @@ def _call_id() -> str:
     return f"call-{uuid.uuid4().hex}"
 
 
-def known_of(served: Served, reply: OnlineReply) -> dict[str, Any]:
-    """Which arm answered, from what, and how sure: the field `trimtab` of a reply."""
-    found: dict[str, Any] = {
+def trimtab_field(served: ServedModel, reply: OnlineReply) -> dict[str, Any]:
+    """Return the field `trimtab` of a reply: the arm, its version, the passages, and probabilities."""
+    fields: dict[str, Any] = {
         "arm": served.arm,
         "version": served.version,
         "abstained": reply.abstained,
@@ -95,14 +96,14 @@ def known_of(served: Served, reply: OnlineReply) -> dict[str, Any]:
         ],
     }
     if served.release is not None:
-        found["release"] = {"alias": served.release.alias, "version": served.release.version}
+        fields["release"] = {"alias": served.release.alias, "version": served.release.version}
     if reply.generation.probabilities:
-        found["probabilities"] = dict(reply.generation.probabilities)
-    return found
+        fields["probabilities"] = dict(reply.generation.probabilities)
+    return fields
 
 
 def annotations_of(reply: OnlineReply) -> list[dict[str, Any]]:
-    """The passages that support an answer, as OpenAI writes citations of pages."""
+    """Return the cited passages as OpenAI's URL citations."""
     span = {"start_index": 0, "end_index": len(reply.text)}
     return [
         {"type": "url_citation", "url_citation": {**span, "title": hit.passage.title, "url": hit.passage.source}}
@@ -111,25 +112,30 @@ def annotations_of(reply: OnlineReply) -> list[dict[str, Any]]:
     ]
 
 
-def logprobs_of(tokens: Sequence[SaidToken]) -> dict[str, Any]:
-    """Log-probabilities of the tokens of an answer, as chat completions have them."""
-    return {"content": [logprob_of(token) for token in tokens], "refusal": None}
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Return the tokens' log-probabilities in the format of chat completions."""
+    return {"content": [token_logprob(token) for token in tokens], "refusal": None}
 
 
-def logprob_of(token: SaidToken) -> dict[str, Any]:
-    """One token's, and those of the likeliest beside it."""
+def token_logprob(token: TokenLogprob) -> dict[str, Any]:
+    """Return the log-probabilities of a token and of the likeliest alternatives."""
     return {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.likeliest]}
 
 
-def _logprob(token: SaidToken) -> dict[str, Any]:
-    spelled = None if token.spelled is None else list(token.spelled)
-    return {"token": token.text, "logprob": token.log_probability, "bytes": spelled}
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    raw_bytes = None if token.raw_bytes is None else list(token.raw_bytes)
+    return {"token": token.text, "logprob": token.log_probability, "bytes": raw_bytes}
 
 
 def chat_reply(
-    answer_id: str, served: Served, told: Sequence[Told], *, logprobs: bool, call: Call | None = None
+    answer_id: str,
+    served: ServedModel,
+    answers: Sequence[CompleteAnswer],
+    *,
+    logprobs: bool,
+    call: FunctionCall | None = None,
 ) -> dict[str, Any]:
-    """A whole chat completion."""
+    """Return a complete chat completion."""
     return {
         "id": answer_id,
         "object": "chat.completion",
@@ -137,22 +143,22 @@ def chat_reply(
         "model": served.id,
         "choices": [
             {
-                "index": place,
+                "index": index,
                 "message": _message(one.reply, call),
-                "logprobs": logprobs_of(one.tokens) if logprobs else None,
-                "finish_reason": finish_of(one.reply, call),
+                "logprobs": chat_logprobs(one.tokens) if logprobs else None,
+                "finish_reason": finish_reason(one.reply, call),
             }
-            for place, one in enumerate(told)
+            for index, one in enumerate(answers)
         ],
-        "usage": usage_of([one.reply for one in told], len(told)),
-        "trimtab": known_of(served, told[0].reply),
+        "usage": usage_of([one.reply for one in answers], len(answers)),
+        "trimtab": trimtab_field(served, answers[0].reply),
     }
 
 
 def completion_reply(
-    answer_id: str, served: Served, told: Sequence[Told], *, draws: int, logprobs: bool
+    answer_id: str, served: ServedModel, answers: Sequence[CompleteAnswer], *, draws: int, logprobs: bool
 ) -> dict[str, Any]:
-    """A whole plain completion, one choice for each prompt and draw."""
+    """Return a complete plain completion, one choice for each prompt and draw."""
     return {
         "id": answer_id,
         "object": "text_completion",
@@ -160,19 +166,20 @@ def completion_reply(
         "model": served.id,
         "choices": [
             {
-                "index": place,
+                "index": index,
                 "text": one.reply.echo + one.reply.text,
-                "logprobs": plain_logprobs_of([*one.reply.echo_tokens, *one.tokens]) if logprobs else None,
-                "finish_reason": finish_of(one.reply),
+                "logprobs": completion_logprobs([*one.reply.echo_tokens, *one.tokens]) if logprobs else None,
+                "finish_reason": finish_reason(one.reply),
             }
-            for place, one in enumerate(told)
+            for index, one in enumerate(answers)
         ],
-        "usage": usage_of([one.reply for one in told], draws),
+        "usage": usage_of([one.reply for one in answers], draws),
     }
 
 
-def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, Any]:
-    """Log-probabilities of tokens as plain completions have them; `start`: letters of the answer before them."""
+def completion_logprobs(tokens: Sequence[TokenLogprob], start: int = 0) -> dict[str, Any]:
+    """Return the tokens' log-probabilities in the format of plain completions; `start`: characters of the answer before
+    them."""
     lengths = [len(token.text) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],
@@ -182,37 +189,40 @@ def plain_logprobs_of(tokens: Sequence[SaidToken], start: int = 0) -> dict[str, 
     }
 
 
-def _by_text(token: SaidToken) -> dict[str, float] | None:
-    """A token and the likeliest beside it by their texts; of several with the same text (parts of a letter) the likeliest counts."""
+def _by_text(token: TokenLogprob) -> dict[str, float] | None:
+    """Return the log-probabilities of a token and its alternatives by text; of equal texts (parts of a character) the
+    highest counts."""
     if token.log_probability is None:
         return None
-    found: dict[str, float] = {}
+    by_text: dict[str, float] = {}
     for one in (token, *token.likeliest):
         if one.log_probability is not None:
-            found[one.text] = max(one.log_probability, found.get(one.text, one.log_probability))
-    return found
+            by_text[one.text] = max(one.log_probability, by_text.get(one.text, one.log_probability))
+    return by_text
 
 
-def chunk(
-    answer_id: str, served: Served, created: int, choices: Sequence[Mapping[str, Any]], kind: str
+def stream_chunk(
+    answer_id: str, served: ServedModel, created: int, choices: Sequence[Mapping[str, Any]], kind: str
 ) -> dict[str, Any]:
-    """One chunk of a stream."""
+    """Return one chunk of a stream."""
     return {"id": answer_id, "object": kind, "created": created, "model": served.id, "choices": list(choices)}
 
 
-def event(data: Mapping[str, Any], name: str = "") -> bytes:
-    """One server-sent event; JSON has no line breaks outside its strings, and escapes those inside."""
-    said = f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-    return (f"event: {name}\n{said}" if name else said).encode()
+def sse_event(data: Mapping[str, Any], name: str = "") -> bytes:
+    """Encode one server-sent event; JSON escapes line breaks in strings, so one line is enough."""
+    text = f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return (f"event: {name}\n{text}" if name else text).encode()
 
 
 DONE = b"data: [DONE]\n\n"
 
 
-def response_reply(answer_id: str, served: Served, told: Told | None, *, status: str) -> dict[str, Any]:
-    """The object of `/v1/responses`; without an answer, as it stands when it is begun."""
-    output = [message_item(answer_id, told.reply)] if told else []
-    used = usage_of([told.reply]) if told else None
+def response_reply(
+    answer_id: str, served: ServedModel, answer: CompleteAnswer | None, *, status: str
+) -> dict[str, Any]:
+    """Return the object of `/v1/responses`; without an answer, its state at the start."""
+    output = [message_item(answer_id, answer.reply)] if answer else []
+    used = usage_of([answer.reply]) if answer else None
     return {
         "id": answer_id,
         "object": "response",
@@ -237,12 +247,12 @@ def response_reply(answer_id: str, served: Served, told: Told | None, *, status:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": used["total_tokens"],
         },
-        **({"trimtab": known_of(served, told.reply)} if told else {}),
+        **({"trimtab": trimtab_field(served, answer.reply)} if answer else {}),
     }
 
 
 def message_item(answer_id: str, reply: OnlineReply | None) -> dict[str, Any]:
-    """The one message of a response; empty before anything is said."""
+    """Return the message of a response; empty before the answer."""
     return {
         "id": f"msg-{answer_id}",
         "type": "message",
@@ -253,7 +263,7 @@ def message_item(answer_id: str, reply: OnlineReply | None) -> dict[str, Any]:
 
 
 def text_part(reply: OnlineReply | None) -> dict[str, Any]:
-    """The text of a message, with what it cites."""
+    """Return the text of a message with its citations."""
     cited = annotations_of(reply) if reply else []
     flat = [{"type": one["type"], **one["url_citation"]} for one in cited]
     return {"type": "output_text", "text": reply.text if reply else "", "annotations": flat, "logprobs": []}

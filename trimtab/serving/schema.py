@@ -1,7 +1,7 @@
-"""What clients send: the parts of OpenAI's requests that are answered here, and the two public APIs for decisions.
+"""Request bodies as pydantic models: the supported parts of OpenAI's API, and the two public APIs for decisions.
 
-Fields that change nothing about the answer (`user`, `metadata`, `store`) may stand there; those that would change it and are
-not built (`logit_bias`, `tools` that the model would choose among) are refused by name.
+Fields without effect on the answer (`user`, `metadata`, `store`) are accepted; fields that would change it and are not
+supported (`logit_bias`, a free choice of `tools`) are refused by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 MOST_TURNS, MOST_LETTERS, MOST_STOPS, MOST_CHOICES, MOST_INPUTS = 256, 200_000, 4, 8, 256
 MOST_TOOLS = 128
 MOST_ANSWERS = 32  # of one request: prompts times choices
-NOT_BUILT = (
+UNSUPPORTED = (
     "tools",
     "tool_choice",
     "functions",
@@ -25,43 +25,43 @@ NOT_BUILT = (
     "suffix",
     "web_search_options",
 )
-_ASKS_EVEN_EMPTY = frozenset({"web_search_options"})  # `{}` is a search with the usual options
-_EMPTY: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"])
+_UNSUPPORTED_EVEN_EMPTY = frozenset({"web_search_options"})  # `{}` asks for a search with default options
+_NEUTRAL: tuple[Any, ...] = (None, 0, [], {}, "none", "auto", ["text"])
 
-Text = Annotated[str, Field(max_length=MOST_LETTERS)]
-Name = Annotated[str, Field(max_length=200)]
-Stop = Annotated[str, Field(max_length=200)]
+BoundedText = Annotated[str, Field(max_length=MOST_LETTERS)]
+ShortName = Annotated[str, Field(max_length=200)]
+StopText = Annotated[str, Field(max_length=200)]
 
 
-class AskedQuestion(BaseModel):
-    """What all requests have in common."""
+class ApiRequest(BaseModel):
+    """The base of all requests: the model, and the refusal of unsupported fields."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, strict=False)
-    not_built: ClassVar[tuple[str, ...]] = NOT_BUILT
-    model: Name
+    unsupported: ClassVar[tuple[str, ...]] = UNSUPPORTED
+    model: ShortName
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_what_is_not_built(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            for name in cls.not_built:
-                if given.get(name) not in ((None,) if name in _ASKS_EVEN_EMPTY else _EMPTY):
+    def _refuse_unsupported(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in cls.unsupported:
+                if value.get(name) not in ((None,) if name in _UNSUPPORTED_EVEN_EMPTY else _NEUTRAL):
                     raise ValueError(f"{name} is not supported here; leave it out")
-        return given
+        return value
 
 
 class TextPart(BaseModel):
-    """A piece of a turn's content; other kinds than text are refused."""
+    """A text part of a turn's content; other kinds are refused."""
 
     type: Literal["text", "input_text", "output_text"]
-    text: Text
+    text: BoundedText
 
 
-Content = Text | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
+TurnContent = BoundedText | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
 
 
-def _joined(content: Content) -> str:
-    """The content of a turn as one text."""
+def _joined_text(content: TurnContent) -> str:
+    """Return the content of a turn as one text."""
     return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
@@ -69,33 +69,33 @@ class ConversationTurn(BaseModel):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    content: TurnContent
 
     @property
     def text(self) -> str:
         """The content as one text."""
-        return _joined(self.content)
+        return _joined_text(self.content)
 
 
-class Called(BaseModel):
+class CalledFunction(BaseModel):
     """A function that was called, with its arguments as JSON."""
 
-    name: Name
-    arguments: Text
+    name: ShortName
+    arguments: BoundedText
 
 
 class ToolCall(BaseModel):
     """An earlier call of a function."""
 
     type: Literal["function"] = "function"
-    function: Called
+    function: CalledFunction
 
 
 class ChatTurn(BaseModel):
-    """One turn of a chat: as `ConversationTurn`, or one of a tool: a call is read as what was answered, and what came of it as the user's turn."""
+    """One turn of a chat. A tool call is read as the assistant's text, and a tool's result as a user turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Content | None = None
+    content: TurnContent | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=64)] | None = None
 
     @model_validator(mode="after")
@@ -108,12 +108,12 @@ class ChatTurn(BaseModel):
     def turn(self) -> ConversationTurn:
         """The turn as the model reads it."""
         calls = [call.function.arguments for call in self.tool_calls or () if self.role == "assistant"]
-        text = "\n".join([*([_joined(self.content)] if self.content else []), *calls])
+        text = "\n".join([*([_joined_text(self.content)] if self.content else []), *calls])
         return ConversationTurn(role="user" if self.role == "tool" else self.role, content=text)
 
 
-class Drawing(AskedQuestion):
-    """How tokens are drawn; greedy unless a temperature is given, as the arm was measured."""
+class SamplingRequest(ApiRequest):
+    """The sampling settings of a request; greedy without a temperature, which is how the arm was measured."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -127,20 +127,20 @@ class Drawing(AskedQuestion):
 
 
 class JsonSchema(BaseModel):
-    """A schema by its name; whether it is kept strictly is not a question here."""
+    """A named JSON schema; `strict` is ignored, as every schema is enforced."""
 
-    name: Name = "answer"
+    name: ShortName = "answer"
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
 
 
-class SchemaModel(BaseModel):
-    """What an answer has to fit: OpenAI's three, and an expression or choices."""
+class AnswerFormat(BaseModel):
+    """The format of an answer: OpenAI's three types, a regular expression, or a list of choices."""
 
     type: Literal["text", "json_object", "json_schema", "regex", "choice"]
     json_schema: JsonSchema | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None  # where Responses have it
-    pattern: Text | None = None
-    choices: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None  # its place in the Responses API
+    pattern: BoundedText | None = None
+    choices: Annotated[list[BoundedText], Field(min_length=1, max_length=10_000)] | None = None
 
     @model_validator(mode="after")
     def _require_its_part(self) -> Self:
@@ -151,37 +151,37 @@ class SchemaModel(BaseModel):
         return self
 
 
-class TextForm(BaseModel):
-    """The form of the text of a response."""
+class TextFormat(BaseModel):
+    """The text format of a response."""
 
-    format: SchemaModel | None = None
+    format: AnswerFormat | None = None
 
 
 class Function(BaseModel):
-    """A function that a client can run: its name, and the JSON schema of its arguments."""
+    """A function that a client can run: its name and the JSON schema of its arguments."""
 
-    name: Name
+    name: ShortName
     parameters: dict[str, Any] | None = None
 
 
 class Tool(BaseModel):
-    """A tool; only functions are built."""
+    """A tool; only functions are supported."""
 
     type: Literal["function"]
     function: Function
 
     @field_validator("type", mode="before")
     @classmethod
-    def _refuse_others(cls, given: Any) -> Any:
-        if isinstance(given, str) and given != "function":
-            raise ValueError(f"the tool {given[:80]!r} is not supported here; leave it out")
-        return given
+    def _refuse_others(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "function":
+            raise ValueError(f"the tool {value[:80]!r} is not supported here; leave it out")
+        return value
 
 
 class FunctionName(BaseModel):
     """A function by its name."""
 
-    name: Name
+    name: ShortName
 
 
 class ToolChoice(BaseModel):
@@ -192,16 +192,16 @@ class ToolChoice(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """Whether the last chunk of a stream tells the tokens."""
+    """Options of a stream: whether its last chunk reports the token counts."""
 
     include_usage: bool = False
 
 
-class WrittenReply(Drawing):
-    """What chat and plain completions have in common."""
+class CompletionOptions(SamplingRequest):
+    """The fields that chat and plain completions have in common."""
 
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=MOST_STOPS)] | None = None
     stream_options: StreamOptions | None = None
 
     @property
@@ -210,10 +210,10 @@ class WrittenReply(Drawing):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatRequest(WrittenReply):
+class ChatRequest(CompletionOptions):
     """`POST /v1/chat/completions`."""
 
-    not_built: ClassVar[tuple[str, ...]] = tuple(name for name in NOT_BUILT if name not in ("tools", "tool_choice"))
+    unsupported: ClassVar[tuple[str, ...]] = tuple(name for name in UNSUPPORTED if name not in ("tools", "tool_choice"))
     messages: Annotated[list[ChatTurn], Field(min_length=1, max_length=MOST_TURNS)]
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
@@ -221,11 +221,11 @@ class ChatRequest(WrittenReply):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: SchemaModel | None = None
+    response_format: AnswerFormat | None = None
 
     @property
     def forced(self) -> Function | None:
-        """The function whose arguments are the answer; None where the answer is text."""
+        """The function whose arguments are the answer; None if the answer is text."""
         tools = [] if self.tool_choice == "none" else self.tools or []
         name = self.tool_choice.function.name if isinstance(self.tool_choice, ToolChoice) else None
         return next((tool.function for tool in tools if name in (None, tool.function.name)), None)
@@ -249,8 +249,8 @@ class ChatRequest(WrittenReply):
         return self
 
 
-class _Completion(WrittenReply):
-    """What completions of questions and of raw prompts have in common."""
+class _Completion(CompletionOptions):
+    """The fields that completions of questions and of raw prompts have in common."""
 
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Literal[1] | None = None
@@ -273,42 +273,42 @@ class _Completion(WrittenReply):
 class CompletionRequest(_Completion):
     """`POST /v1/completions`: each prompt is one question to the arm."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=32)]
+    prompt: BoundedText | Annotated[list[BoundedText], Field(min_length=1, max_length=32)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     echo: Literal[False] | None = None
 
     @field_validator("prompt", "echo", mode="before")
     @classmethod
-    def _refuse_raw(cls, given: Any) -> Any:
-        """Say where to send what only a raw prompt can be."""
-        if given is True or (isinstance(given, list) and any(isinstance(one, int | list) for one in given)):
-            what = "echo" if given is True else "ids of tokens"
+    def _refuse_raw(cls, value: Any) -> Any:
+        """Point requests that need a raw prompt to `/v1/raw/completions`."""
+        if value is True or (isinstance(value, list) and any(isinstance(one, int | list) for one in value)):
+            what = "echo" if value is True else "ids of tokens"
             where = "send it to /v1/raw/completions, where a prompt is read as it is"
             raise ValueError(f"{what}: a prompt here is a question, which the chat template is put around; {where}")
-        return given
+        return value
 
 
 TokenId = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MOST_LETTERS)]
 RawPrompts = (
-    Annotated[list[Text], Field(min_length=1, max_length=32)]
+    Annotated[list[BoundedText], Field(min_length=1, max_length=32)]
     | Annotated[list[TokenIds], Field(min_length=1, max_length=32)]
 )
 
 
 class RawCompletionRequest(_Completion):
-    """`POST /v1/raw/completions`: prompts as they are, text or ids of tokens: no template, instruction or passages."""
+    """`POST /v1/raw/completions`: prompts as text or token ids, without template, instruction or passages."""
 
-    prompt: Text | TokenIds | RawPrompts
+    prompt: BoundedText | TokenIds | RawPrompts
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     echo: bool | None = None
 
     @field_validator("prompt", mode="before")
     @classmethod
-    def _refuse_no_prompt(cls, given: Any) -> Any:
-        if given in ([], [[]]):
+    def _refuse_no_prompt(cls, value: Any) -> Any:
+        if value in ([], [[]]):
             raise ValueError("an empty prompt; send text or ids of tokens, at least 1")
-        return given
+        return value
 
     @model_validator(mode="after")
     def _refuse_nothing(self) -> Self:
@@ -325,43 +325,43 @@ class ResponseTurn(ConversationTurn):
     type: Literal["message"] = "message"
 
 
-class ResponsesRequest(Drawing):
-    """`POST /v1/responses`: text in, text out; nothing is kept here, so none can be gone on from."""
+class ResponsesRequest(SamplingRequest):
+    """`POST /v1/responses`: text in, text out; no response is stored, so none can be continued."""
 
-    not_built: ClassVar[tuple[str, ...]] = (*NOT_BUILT, "conversation", "prompt", "top_logprobs")
-    input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
-    instructions: Text | None = None
+    unsupported: ClassVar[tuple[str, ...]] = (*UNSUPPORTED, "conversation", "prompt", "top_logprobs")
+    input: BoundedText | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    instructions: BoundedText | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    text: TextForm | None = None
+    text: TextFormat | None = None
     previous_response_id: None = None
 
 
-class EmbeddingsRequest(AskedQuestion):
+class EmbeddingsRequest(ApiRequest):
     """`POST /v1/embeddings`."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
+    input: BoundedText | Annotated[list[BoundedText], Field(min_length=1, max_length=MOST_INPUTS)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: None = None
 
     @field_validator("input", mode="before")
     @classmethod
-    def _refuse_tokens(cls, given: Any) -> Any:
-        """Say what to do about ids of tokens, which LangChain sends unless told otherwise: of OpenAI's tokenizer, not of this model's."""
-        if isinstance(given, list) and any(isinstance(one, int | list) for one in given):
+    def _refuse_tokens(cls, value: Any) -> Any:
+        """Refuse token ids, which LangChain sends by default and which belong to OpenAI's tokenizer."""
+        if isinstance(value, list) and any(isinstance(one, int | list) for one in value):
             remedy = "send text (LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)"
             raise ValueError(f"ids of tokens, which only the tokenizer that made them can read; {remedy}")
-        return given
+        return value
 
 
 class ChoiceQuestion(BaseModel):
     """A System One question: options by name, each with a description or null."""
 
     type: Literal["choice"]
-    instructions: Text | None = None
+    instructions: BoundedText | None = None
     criteria: dict[str, Any] | None = None
 
 
-class SystemOneRequest(AskedQuestion):
+class SystemOneRequest(ApiRequest):
     """`POST /v1/systemone`: a state and questions by name."""
 
     state: Any
@@ -371,56 +371,56 @@ class SystemOneRequest(AskedQuestion):
 class Option(BaseModel):
     """One option of a decision."""
 
-    value: Text
+    value: BoundedText
 
 
 class DecisionQuestion(BaseModel):
     """A question of the Decisions API."""
 
     type: Literal["choice"]
-    name: Name
-    instructions: Text | None = None
+    name: ShortName
+    instructions: BoundedText | None = None
     choices: Annotated[list[Option], Field(max_length=10_000)] | None = None
 
 
-class DecisionsRequest(AskedQuestion):
+class DecisionsRequest(ApiRequest):
     """`POST /v1/decisions`: an input and a list of questions."""
 
-    input: Text | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    input: BoundedText | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
     questions: Annotated[list[DecisionQuestion], Field(min_length=1, max_length=16)]
 
 
-class JudgedAnswer(BaseModel):
-    """An answer as it was shown: the model that gave it, and the ids of the passages that stood beside it.
+class FeedbackAnswer(BaseModel):
+    """An answer as the user saw it: its model, and the ids of the passages shown with it.
 
-    `version`: the number in the registry that the reply named (`trimtab.release.version`), where the server follows an alias.
+    `version`: the number in the registry from the reply (`trimtab.release.version`), if the server follows an alias.
     """
 
-    model: Name
+    model: ShortName
     version: Annotated[int, Field(ge=1)] | None = None
-    text: Text
-    passages: Annotated[list[Name], Field(max_length=64)] = []
+    text: BoundedText
+    passages: Annotated[list[ShortName], Field(max_length=64)] = []
 
 
 class FeedbackTurn(ConversationTurn):
-    """A turn of what was judged; the task's instruction is no part of it."""
+    """A turn of the judged conversation; the task's instruction is not part of it."""
 
     role: Literal["user", "assistant"]
 
 
 class FeedbackRequest(BaseModel):
-    """`POST /feedback`: what a user says of one answer (like, dislike, correct) or of several beside each other (prefer).
+    """`POST /feedback`: a judgement of one answer (like, dislike, correct) or of several (prefer).
 
-    `chosen` is the number of the better answer, null where they are equally good; `blind`: nobody saw who gave them. `user`: who judges,
-    where one key is used for several; a hash of it is kept.
+    `chosen` is the index of the better answer, null if they are equally good; `blind`: the arms' names were hidden.
+    `user`: who judges, if several share a key; only a hash is stored.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     kind: Literal["like", "dislike", "prefer", "correct"]
     messages: Annotated[list[FeedbackTurn], Field(min_length=1, max_length=MOST_TURNS)]
-    answers: Annotated[list[JudgedAnswer], Field(min_length=1, max_length=16)]
+    answers: Annotated[list[FeedbackAnswer], Field(min_length=1, max_length=16)]
     chosen: Annotated[int, Field(ge=0)] | None = None
-    correction: Text | None = None
+    correction: BoundedText | None = None
     blind: bool = False
     session: Annotated[str, Field(max_length=64)] | None = None
     user: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None

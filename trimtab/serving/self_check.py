@@ -1,4 +1,4 @@
-"""Whether what is served is what was measured: stored test questions asked again through the server's own way, before anybody else asks."""
+"""The self-check at the start: stored test questions are asked again through the server, and the answers compared."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from trimtab.arms.online import OnlineQuestion
 from trimtab.arms.store import ANSWERS, StoredQuestion
 from trimtab.arms.workspace import Workspace
 from trimtab.measurement.evaluate import load_answers
-from trimtab.serving.dispatcher import Desk, Served, new_id
+from trimtab.serving.dispatcher import Dispatcher, ServedModel, new_id
 
-ASKED = 20  # stored questions of each arm
+QUESTIONS_PER_ARM = 20
 
 
 def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[StoredQuestion, ...]:
-    """The first answers that `folder` keeps to test questions that are still there; none of an arm that was not measured."""
+    """Return the first stored answers to test questions that still exist; none if the arm was not measured."""
     file = folder / ANSWERS if folder else None
     if file is None or not file.is_file():
         return ()
     rows = {row.id: row for row in workspace.splits["test"]}
-    said = (one for one in load_answers(file) if one.split == "test" and one.seed == 0 and one.item_id in rows)
-    found = [StoredQuestion(messages=rows[one.item_id].messages, answer=one.answer) for one in said]
-    return tuple(found[:ASKED])
+    answers = (one for one in load_answers(file) if one.split == "test" and one.seed == 0 and one.item_id in rows)
+    found = [StoredQuestion(messages=rows[one.item_id].messages, answer=one.answer) for one in answers]
+    return tuple(found[:QUESTIONS_PER_ARM])
 
 
-async def equal_share(desk: Desk, served: Served, stored: Sequence[StoredQuestion]) -> float | None:
-    """The share of stored answers that come out the same, all asked at once; None where there are none.
+async def equal_share(dispatcher: Dispatcher, served: ServedModel, stored: Sequence[StoredQuestion]) -> float | None:
+    """Return the share of stored answers that the arm reproduces; None without stored answers.
 
-    Raises Refused where a question gets no answer, of an endpoint that is down for one.
+    Raises Refused if a question gets no answer, for example from an endpoint that is down.
     """
     if not stored:
         return None
-    asked = [desk.told(served, OnlineQuestion(id=new_id("self"), messages=one.messages)) for one in stored]
-    told = await asyncio.gather(*asked, return_exceptions=True)  # none is left under way when one fails
-    same = 0
-    for now, then in zip(told, stored, strict=True):
+    pending = [dispatcher.answer(served, OnlineQuestion(id=new_id("self"), messages=one.messages)) for one in stored]
+    answers = await asyncio.gather(*pending, return_exceptions=True)  # all have ended when one fails
+    equal = 0
+    for now, then in zip(answers, stored, strict=True):
         if isinstance(now, BaseException):
             raise now
-        same += now.reply.text == then.answer
-    return same / len(stored)
+        equal += now.reply.text == then.answer
+    return equal / len(stored)

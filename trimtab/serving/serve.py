@@ -1,4 +1,4 @@
-"""`serve`: arms of a study behind an OpenAI-compatible API, answering as they were measured."""
+"""`serve`: puts the arms of a study behind an OpenAI-compatible API, with the settings they were measured with."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from trimtab.arms.store import (
     latest_winner,
     measured_arms,
     measured_precision,
-    on_its_rows,
     require_eight_bit,
     require_weights,
     usual_arm,
+    with_measured_rows,
 )
 from trimtab.arms.traffic import traffic_of
-from trimtab.arms.workspace import Workspace, open_to_answer
+from trimtab.arms.workspace import Workspace, open_for_answering
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
@@ -40,41 +40,40 @@ from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.base.versions import Release
-from trimtab.data.documents import Stamps, document_stamps, read_documents
+from trimtab.data.documents import FileStamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
 from trimtab.model.threads import single_thread
-from trimtab.reports.labels import family, shape
+from trimtab.reports.labels import arm_family, context_shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
-from trimtab.serving.access import Hosts, Keys, is_loopback, read_keys, start_token
+from trimtab.serving.access import AllowedHosts, ApiKeys, is_loopback, read_keys, start_token
 from trimtab.serving.app import AppParts, Embed, build
-from trimtab.serving.dispatcher import Desk, Served
-from trimtab.serving.feedback import Store, store_of
-from trimtab.serving.follow import CanarySource, Follow, Follower, Loaded, SelfCheckResult
-from trimtab.serving.metrics import Meters, RequestLog
+from trimtab.serving.dispatcher import Dispatcher, ServedModel
+from trimtab.serving.feedback import FeedbackStore, open_feedback_store
+from trimtab.serving.follow import CanarySource, FollowAlias, Follower, LoadedRelease, SelfCheckResult
+from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused, RequestLimiter
 from trimtab.serving.self_check import equal_share, stored_answers
-from trimtab.serving.server import listening, require_usable
-from trimtab.serving.server import run as listen
+from trimtab.serving.server import bind_socket, require_key_pair, run_server
 from trimtab.serving.traffic import Recorder
-from trimtab.serving.worker import CLOSE_SECONDS, Room
-from trimtab.studies.run_context import loaded, opened
+from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
+from trimtab.studies.run_context import resolve_task, run_context
 
 ALL = "all"
-# Share of stored answers that must come out the same: bf16 rounds by the batch.
+# Smallest share of stored answers that an arm must reproduce: bf16 rounding depends on the batch.
 LEAST_EQUAL = {"fp32": 0.95, "bf16": 0.7}
-LOOK_SECONDS = 1.0  # between two looks at whether documents have changed
-REST = 20  # times what looking took until the next look, and what failed took until it is tried again
-LONGEST_LINE = 400  # letters of what is said about documents that cannot be read
+POLL_SECONDS = 1.0  # between two checks for changed documents
+RETRY_FACTOR = 20  # the next check, or retry, comes after this many times the duration of the last one
+LONGEST_LINE = 400  # characters of a message about unreadable documents
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serving:
-    """A server that runs: where, what opens it (None with keys of a file), and the arms that answer.
+class RunningServer:
+    """A running server: its URL, start token (None with keys of a file), and models.
 
-    `equal`: of each arm the share of stored answers that came out the same; `silent`: of those that did not answer, why;
-    `eight_bit`: what 8 bits cost those that answer in them; `release`: the version that answers, where an alias is followed.
+    `equal`: by arm, the share of stored answers that it reproduced; `silent`: by arm, why it did not answer;
+    `eight_bit`: by arm, the loss with 8-bit weights; `release`: the version that answers, if an alias is followed.
     """
 
     url: str
@@ -92,7 +91,7 @@ def serve(
     task: str | Path | Task = "trimtab.toml",
     bundle: Path | None = None,
     signed_by: Path | None = None,
-    follow: Follow | None = None,
+    follow: FollowAlias | None = None,
     canaries: CanarySource | None = None,
     run: str | None = None,
     host: str = "127.0.0.1",
@@ -107,93 +106,113 @@ def serve(
     store: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
-    on_ready: Callable[[Serving], None] | None = None,
+    on_ready: Callable[[RunningServer], None] | None = None,
 ) -> None:
-    """Serve arms until a signal comes: the winner of the newest study unless others are named, `all` for every arm it finished.
+    """Serve arms until a signal comes: by default the winner of the newest study, `all` for every arm that it finished.
 
-    `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have signed it.
-    `follow`: what an alias of a registry names (`Registry.follow`); another version that it comes to name takes over between two requests,
-    once it has been loaded and tried, and where that fails the old one goes on. `canaries`: of the same registry, whose candidates answer
-    their share of the users.
-    Without `keys` (a file of hashes) a start token opens the server, and it listens on this machine alone. `names` are further hosts
-    that it goes by, `certificate` the files of a certificate and its key, `most` the requests that may run or wait. At the start stored
-    test questions are asked again: where fewer of an arm's answers come out as they were measured than rounding explains (LEAST_EQUAL), the server
-    refuses unless `unequal`. With `eight_bit` arms answer with weights of 8 bits, as `eval` measured them: without that measurement, and
-    where it shows a loss beyond the margin, the server refuses too. Judgements of the page go to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of
-    the answers is kept beside them where the task file has `upkeep.traffic`. `on_ready` is told once it answers.
-    `run` is a run or a study whose weights answer. Raises InputError for an address that others reach without keys, MissingError for an arm without weights.
+    `bundle`: a folder of `export`, whose arm is served without a task file; `signed_by`: the public key that must have
+    signed it. `follow`: an alias of a registry (`Registry.follow`); when it names another version, that one is loaded,
+    checked, and takes over between two requests; on failure the old one goes on. `canaries`: of the same registry,
+    whose candidates answer their share of the users.
+
+    Without `keys` (a file of hashes) a start token opens the server, which then listens on this machine only. `names`
+    are additional host names, `certificate` the files of a certificate and its key, `most` the requests that may run or
+    wait.
+
+    At the start stored test questions are asked again: if an arm reproduces fewer answers than rounding explains
+    (LEAST_EQUAL), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
+    `eval` measured them; the server refuses to start without that measurement, and if it shows a loss beyond the
+    margin.
+
+    Feedback goes to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of the
+    answers is stored there too if the task file has `upkeep.traffic`. `on_ready` is called once the server answers.
+    `run` is the run or study whose weights answer. Raises InputError for an address that others can reach without keys,
+    MissingError for an arm without weights.
     """
     if certificate is not None:
-        require_usable(*certificate)
-    token, known = _keys_for(host, keys)
+        require_key_pair(*certificate)
+    token, api_keys = _keys_for(host, keys)
     if follow is not None and (arms or run or bundle or signed_by or eight_bit):
         remedy = "leave out the arm, the run, the bundle and --eight-bit"
         raise InputError("an alias names one version as it was registered", remedy, field="--alias")
-    bundled = _bundled(bundle, signed_by, arms, run, eight_bit=eight_bit)
-    own = bundled.session.task if bundled else loaded(task)
-    picks = [] if bundled or follow else _picks(arms, own)
-    chosen = [bundled.arm] if bundled else [parse_arm(pick.arm, own) for pick in picks]
+    bundled = _open_bundle(bundle, signed_by, arms, run, eight_bit=eight_bit)
+    own_task = bundled.session.task if bundled else resolve_task(task)
+    picks = [] if bundled or follow else _select_arms(arms, own_task)
+    chosen = [bundled.arm] if bundled else [parse_arm(pick.arm, own_task) for pick in picks]
     for arm in chosen:
-        require_answers(arm, own)
-    with opened(own, chosen, listeners=listeners, allow=allow, scores=False) as opening, ExitStack() as stack:
+        require_answers(arm, own_task)
+    with run_context(own_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:
         threads = stack.enter_context(single_thread())
-        bound = stack.enter_context(listening(host, port))
-        port = bound.getsockname()[1]
-        judged = stack.enter_context(store_of(own, store))
-        record: Callable[[Meters], Recorder] | None = None
-        if own.upkeep.traffic:
-            record = partial(Recorder, stack.enter_context(traffic_of(own, store)), own.upkeep.traffic)
-            opening.note(own.upkeep.traffic.sentence)
+        listening_socket = stack.enter_context(bind_socket(host, port))
+        port = listening_socket.getsockname()[1]
+        feedback_store = stack.enter_context(open_feedback_store(own_task, store))
+        record: Callable[[Metrics], Recorder] | None = None
+        if own_task.upkeep.traffic:
+            record = partial(Recorder, stack.enter_context(traffic_of(own_task, store)), own_task.upkeep.traffic)
+            context.note(own_task.upkeep.traffic.sentence)
         for line in bundled.notes if bundled else ():
-            opening.note(line)
-        rounded: dict[str, EightBit] = {}
+            context.note(line)
+        eight_bit_losses: dict[str, EightBit] = {}
         follower: Follower | None = None
         if follow is not None:
-            opening.note("Loading the version that the alias names")
-            load = partial(_released, near=own.folder, threads=threads, unequal=unequal)
+            context.note("Loading the version that the alias names")
+            load = partial(_load_release, near=own_task.folder, threads=threads, unequal=unequal)
             follower = Follower(follow, load, canaries)
             stack.callback(follower.close)
-            own, served = follower.first()
+            own_task, served = follower.first()
             self_check = follower.self_check
         else:
-            opening.note(f"Loading {', '.join(arm.name for arm in chosen)}")
-            origin = _of_bundle(bundled) if bundled else _of_task(own, chosen, picks, run, eight_bit=eight_bit)
-            rounded = eight_bit_costs(origin.measured, math.inf if unequal else own.target.margin)
-            served = stack.enter_context(_served(origin, chosen, threads))
-            self_check = partial(_self_check, served=served, origin=origin, unequal=unequal)
-        parts = _parts(own, served, Hosts(host, port, names), known, judged, record, most, log_texts=log_texts)
+            context.note(f"Loading {', '.join(arm.name for arm in chosen)}")
+            source = (
+                _source_of_bundle(bundled)
+                if bundled
+                else _source_of_task(own_task, chosen, picks, run, eight_bit=eight_bit)
+            )
+            eight_bit_losses = eight_bit_costs(source.measured, math.inf if unequal else own_task.target.margin)
+            served = stack.enter_context(_serve_arms(source, chosen, threads))
+            self_check = partial(_self_check, served=served, source=source, unequal=unequal)
+        parts = _app_parts(
+            own_task,
+            served,
+            AllowedHosts(host, port, names),
+            api_keys,
+            feedback_store,
+            record,
+            most,
+            log_texts=log_texts,
+        )
         if parts.traffic:
             stack.callback(parts.traffic.close)
-        desk, release = parts.desk, served[0].release
-        del served  # a version that another took over from is not to stay in memory
+        dispatcher, release = parts.dispatcher, served[0].release
+        del served  # a replaced version must not stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
-        async def begun() -> None:
-            equal, silent = await self_check(desk)
-            desk.checked(equal)
-            parts.admission.is_ready = True
+        async def on_started() -> None:
+            equal, silent = await self_check(dispatcher)
+            dispatcher.record_self_check(equal)
+            parts.limiter.is_ready = True
             if follower is not None:
-                follower.start(desk, parts.log)
+                follower.start(dispatcher, parts.log)
             if on_ready:
-                serving = Serving(
+                serving = RunningServer(
                     url=address,
                     token=token,
-                    models=tuple(desk.models),
+                    models=tuple(dispatcher.models),
                     equal=equal,
                     silent=silent,
-                    eight_bit=rounded,
+                    eight_bit=eight_bit_losses,
                     release=release,
                 )
                 on_ready(serving)
 
-        listen(build(parts), bound, certificate, parts.admission, begun)
+        run_server(build(parts), listening_socket, certificate, parts.limiter, on_started)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """What was measured of an arm as it is served, and the folder of the answers that it was measured by; None where nobody did.
+class _Measurement:
+    """The measured figures of an arm as it is served, and the folder with its answers; None if it was not measured.
 
-    `volume`: for how many questions its cost was worked out.
+    `volume`: the volume of questions that its cost was computed for.
     """
 
     result: ArmResult | None
@@ -202,35 +221,37 @@ class _Measured:
 
     @property
     def eight_bit(self) -> EightBit | None:
-        """What 8 bits cost it, where it answers in them."""
+        """The loss with 8-bit weights, if it answers with them."""
         return self.result.eight_bit if self.result else None
 
 
-def _measured(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) -> _Measured:
+def _measurement(saved: SavedArm | None, arm: Arm, task: Task, *, eight_bit: bool) -> _Measurement:
     if eight_bit and method_of(arm).uses_base:
         folder, result = require_eight_bit(saved, arm, task)
-        return _Measured(result=result, answers=folder, volume=volume_of(task.cost))  # `eval` goes by the task file
+        return _Measurement(
+            result=result, answers=folder, volume=volume_of(task.cost)
+        )  # `eval` uses the volume of the task file
     if saved is None:
-        return _Measured(result=None, answers=None, volume=None)
-    return _Measured(result=saved.result, answers=saved.folder.parent, volume=saved.volume)
+        return _Measurement(result=None, answers=None, volume=None)
+    return _Measurement(result=saved.result, answers=saved.folder.parent, volume=saved.volume)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Origin:
-    """Where the arms that are served come from: the session whose models they share (of one base there is one), and by arm what was kept of it.
+class _ArmSource:
+    """The session whose models the served arms share (one per base), and what is stored of each arm.
 
-    `stamps`: of the documents, from before they were read.
+    `stamps`: of the documents, taken before they were read.
     """
 
     session: Session
     saved: Mapping[str, SavedArm | None]
-    measured: Mapping[str, _Measured]
+    measured: Mapping[str, _Measurement]
     stored: Mapping[str, Sequence[StoredQuestion]]
-    stamps: Stamps
+    stamps: FileStamps
 
 
-def _keys_for(host: str, keys: Path | None) -> tuple[str | None, Keys]:
-    """What opens the server: the keys of a file, or on this machine alone a start token."""
+def _keys_for(host: str, keys: Path | None) -> tuple[str | None, ApiKeys]:
+    """Return the keys of a file, or on this machine only a new start token and its keys."""
     if keys is not None:
         return None, read_keys(keys)
     if not is_loopback(host):
@@ -242,86 +263,86 @@ def _keys_for(host: str, keys: Path | None) -> tuple[str | None, Keys]:
     return start_token()
 
 
-def _of_task(task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | None, *, eight_bit: bool) -> _Origin:
-    """Arms of a task, in the precision in which they were measured: of `run`, or of the study that picked them."""
+def _source_of_task(
+    task: Task, arms: Sequence[Arm], picks: Sequence[Pick], run: str | None, *, eight_bit: bool
+) -> _ArmSource:
+    """Open arms of a task in the precision in which they were measured: of `run`, or of the study that picked them."""
     pairs = zip(arms, picks, strict=True)
     saved = {arm.name: require_weights(find_saved(task, arm, run or pick.study), arm, task) for arm, pick in pairs}
-    measured = {arm.name: _measured(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
+    measured = {arm.name: _measurement(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
     precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
     stamps = document_stamps(task)
-    one = next(
-        filter(None, saved.values()), None
-    )  # a server has one set of rows: those of its first arm that was measured
-    session = Session(open_to_answer(on_its_rows(task, one), rows=bool(task.data.examples)), precision)
+    one = next(filter(None, saved.values()), None)  # a server has one set of rows: that of its first measured arm
+    session = Session(open_for_answering(with_measured_rows(task, one), rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
     stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
-    return _Origin(session=session, saved=saved, measured=measured, stored=stored, stamps=stamps)
+    return _ArmSource(session=session, saved=saved, measured=measured, stored=stored, stamps=stamps)
 
 
-def _bundled(
+def _open_bundle(
     folder: Path | None, signed_by: Path | None, arms: Sequence[str], run: str | None, *, eight_bit: bool
 ) -> BundledArm | None:
-    """The arm of a bundle, where one is named in place of a task."""
+    """Open the bundle that is served in place of a task, if one is named."""
     if folder is not None and eight_bit:
         problem, remedy = "what 8 bits cost is measured where the study is", "serve the bundle without --eight-bit"
         raise InputError(problem, remedy, field="--eight-bit")
     return named_bundle(folder, signed_by, arms, run)
 
 
-def _of_bundle(bundled: BundledArm) -> _Origin:
+def _source_of_bundle(bundled: BundledArm) -> _ArmSource:
     name, saved = bundled.arm.name, bundled.saved
-    return _Origin(
+    return _ArmSource(
         session=bundled.session,
         saved={name: saved},
-        measured={name: _Measured(result=saved.result, answers=None, volume=saved.volume)},
+        measured={name: _Measurement(result=saved.result, answers=None, volume=saved.volume)},
         stored={name: bundled.stored},
         stamps=(),
     )
 
 
 @contextmanager
-def _released(release: Release, *, near: Path, threads: int, unequal: bool) -> Iterator[Loaded]:
-    """A version of a registry, ready in a room of its own; `near` is where relative names of models begin."""
+def _load_release(release: Release, *, near: Path, threads: int, unequal: bool) -> Iterator[LoadedRelease]:
+    """Context manager: a registry version in a worker of its own; relative model names start at `base_folder`."""
     bundled = open_bundle(release.folder, near=near)
     require_answers(bundled.arm, bundled.session.task)
-    origin = _of_bundle(bundled)
-    with _served(origin, [bundled.arm], threads) as (one,):
+    source = _source_of_bundle(bundled)
+    with _serve_arms(source, [bundled.arm], threads) as (one,):
         served = replace(one, release=release)
-        self_check = partial(_self_check, served=[served], origin=origin, unequal=unequal)
-        yield Loaded(served=served, task=bundled.session.task, self_check=self_check)
+        self_check = partial(_self_check, served=[served], source=source, unequal=unequal)
+        yield LoadedRelease(served=served, task=bundled.session.task, self_check=self_check)
 
 
-def _parts(
+def _app_parts(
     task: Task,
-    served: Sequence[Served],
-    hosts: Hosts,
-    keys: Keys,
-    store: Store,
-    record: Callable[[Meters], Recorder] | None,
+    served: Sequence[ServedModel],
+    hosts: AllowedHosts,
+    keys: ApiKeys,
+    store: FeedbackStore,
+    record: Callable[[Metrics], Recorder] | None,
     most: int,
     *,
     log_texts: bool,
 ) -> AppParts:
-    """What the server is made of."""
-    admission, log = RequestLimiter(most), RequestLog(with_texts=log_texts)
-    meters = Meters(admission)
-    recorder = record(meters) if record else None
+    """Build the components of the application."""
+    limiter, log = RequestLimiter(most), RequestLog(with_texts=log_texts)
+    metrics = Metrics(limiter)
+    recorder = record(metrics) if record else None
     return AppParts(
-        desk=Desk(task.task.name, served, meters, log, most, recorder),
-        admission=admission,
+        dispatcher=Dispatcher(task.task.name, served, metrics, log, most, recorder),
+        limiter=limiter,
         hosts=hosts,
         keys=keys,
-        meters=meters,
+        metrics=metrics,
         log=log,
         embedding=task.base.embedding,
-        embed=_embed(task),
+        embed=_embed_function(task),
         store=store,
         traffic=recorder,
     )
 
 
-def _picks(arms: Sequence[str], task: Task) -> list[Pick]:
-    """The arms that are meant, each once."""
+def _select_arms(arms: Sequence[str], task: Task) -> list[Pick]:
+    """Return the arms to serve, each once."""
     if list(arms) == [ALL]:
         found = measured_arms(task)
         if not found:
@@ -335,116 +356,126 @@ def _picks(arms: Sequence[str], task: Task) -> list[Pick]:
 
 
 @contextmanager
-def _served(origin: _Origin, chosen: Sequence[Arm], threads: int) -> Iterator[list[Served]]:
-    """The arms, ready: those of this machine in one room, each endpoint in its own, where it waits for nobody."""
-    first, saved = origin.session, origin.saved
+def _serve_arms(source: _ArmSource, chosen: Sequence[Arm], threads: int) -> Iterator[list[ServedModel]]:
+    """Context manager: the arms, ready; local arms share one worker, each endpoint has its own."""
+    first, saved = source.session, source.saved
     workspace, task = first.workspace, first.task
     with ExitStack() as stack:
-        here: dict[str, OnlineArm] = {}
-        apart: dict[str, tuple[Session, OnlineArm]] = {}
+        local: dict[str, OnlineArm] = {}
+        endpoints: dict[str, tuple[Session, OnlineArm]] = {}
         for arm in chosen:
             session = _session_for(arm, first)
             one = stack.enter_context(open_online(session, arm, saved[arm.name]))
             if arm.endpoint:
-                apart[arm.name] = session, one
+                endpoints[arm.name] = session, one
             else:
-                here[arm.name] = one
-        fresh = Fresh(task, [*([first] if here else []), *(session for session, _ in apart.values())], origin.stamps)
-        stack.callback(fresh.close)
-        rooms = {
-            name: Room({name: one}, partial(fresh.take, session), is_remote=True)
-            for name, (session, one) in apart.items()
+                local[arm.name] = one
+        refresher = DocumentRefresher(
+            task, [*([first] if local else []), *(session for session, _ in endpoints.values())], source.stamps
+        )
+        stack.callback(refresher.close)
+        workers = {
+            name: ModelWorker({name: one}, partial(refresher.apply, session), is_remote=True)
+            for name, (session, one) in endpoints.items()
         }
-        if here:
-            shared = Room(here, partial(fresh.take, first), threads=threads)
-            rooms |= dict.fromkeys(here, shared)
-        for room in dict.fromkeys(rooms.values()):
-            stack.callback(room.close)
-        yield [_one(workspace, arm, saved[arm.name], origin.measured[arm.name], rooms[arm.name]) for arm in chosen]
+        if local:
+            shared = ModelWorker(local, partial(refresher.apply, first), threads=threads)
+            workers |= dict.fromkeys(local, shared)
+        for worker in dict.fromkeys(workers.values()):
+            stack.callback(worker.close)
+        yield [
+            _served_model(workspace, arm, saved[arm.name], source.measured[arm.name], workers[arm.name])
+            for arm in chosen
+        ]
 
 
 def _session_for(arm: Arm, first: Session) -> Session:
-    """An endpoint's own, as it lives in another thread; a base of its own for who puts weights onto one; else the first."""
+    """Return the session of an arm: an endpoint's own, one with its own base for adapters, else the first."""
     if arm.endpoint:
         return Session(first.workspace)
-    return first.beside() if method_of(arm).uses_base else first
+    return first.sharing_models() if method_of(arm).uses_base else first
 
 
-def _one(workspace: Workspace, arm: Arm, saved: SavedArm | None, measured: _Measured, room: Room) -> Served:
+def _served_model(
+    workspace: Workspace, arm: Arm, saved: SavedArm | None, measured: _Measurement, worker: ModelWorker
+) -> ServedModel:
     task = workspace.task
-    return Served(
+    return ServedModel(
         id=f"{task.task.name}:{arm.name}",
         arm=arm.name,
         version=saved.id if saved else "unmeasured",
         kind=task.task.kind,
         labels=workspace.labels if task.task.kind == "classify" else (),
-        room=room,
+        worker=worker,
         created=int(time.time()),
-        family=family(arm),
-        shape=shape(arm.context),
+        family=arm_family(arm),
+        shape=context_shape(arm.context),
         questions=measured.volume.questions if measured.volume else 0.0,
         result=measured.result,
     )
 
 
-class Fresh:
-    """Keeps sessions up to date with their documents: a thread reads and indexes what changed, `take` swaps it in between questions.
+class DocumentRefresher:
+    """Keeps sessions up to date with their documents: a thread reads and indexes changes, `apply` swaps them in between
+    questions.
 
-    Documents that cannot be read, half written for one, change nothing until they can. `stamps`: of the documents as they were read.
+    Unreadable documents, such as half-written ones, change nothing until they can be read. `stamps`: of the documents
+    as they were read.
     """
 
-    def __init__(self, task: Task, sessions: Sequence[Session], stamps: Stamps) -> None:
+    def __init__(self, task: Task, sessions: Sequence[Session], stamps: FileStamps) -> None:
         self._task, self._sessions, self._stamps = task, sessions, stamps
-        self._ready: dict[Session, tuple[tuple[Document, ...], Mapping[int, Index]]] = {}
-        self._failed: Stamps | None = None  # of documents that could not be read or indexed
-        self._retry_at, self._said = 0.0, ""
+        self._prepared: dict[Session, tuple[tuple[Document, ...], Mapping[int, Index]]] = {}
+        self._failed_stamps: FileStamps | None = None  # of documents that could not be read or indexed
+        self._retry_at, self._last_line = 0.0, ""
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="documents", daemon=True)
+        self._thread = threading.Thread(target=self._poll, name="documents", daemon=True)
         if task.data.documents:
             self._thread.start()
 
-    def take(self, session: Session) -> None:
-        """Have a session answer from what is ready for it; called in the session's own thread."""
-        if session in self._ready:
-            session.take_documents(*self._ready.pop(session))
+    def apply(self, session: Session) -> None:
+        """Swap in the documents that are ready for a session; call it in the session's thread."""
+        if session in self._prepared:
+            session.set_documents(*self._prepared.pop(session))
 
     def close(self) -> None:
-        """End the thread; one that is reading ends with the process."""
+        """End the thread; if it is reading, it ends with the process."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
 
-    def _watch(self) -> None:
-        pause = LOOK_SECONDS
+    def _poll(self) -> None:
+        pause = POLL_SECONDS
         while not self._closing.wait(pause):
             began = time.monotonic()
             try:
                 stamps = document_stamps(self._task)
-                pause = max(LOOK_SECONDS, REST * (time.monotonic() - began))
-                if stamps != self._stamps and (stamps != self._failed or time.monotonic() >= self._retry_at):
-                    self._failed = stamps
+                pause = max(POLL_SECONDS, RETRY_FACTOR * (time.monotonic() - began))
+                if stamps != self._stamps and (stamps != self._failed_stamps or time.monotonic() >= self._retry_at):
+                    self._failed_stamps = stamps
                     self._prepare()
-                    self._stamps, self._failed, self._said = stamps, None, ""
+                    self._stamps, self._failed_stamps, self._last_line = stamps, None, ""
             except (TrimtabError, OSError, RuntimeError, ValueError, MemoryError) as error:
-                self._retry_at = time.monotonic() + REST * (time.monotonic() - began)
-                self._say(f"trimtab: documents as they were: {one_line(error, LONGEST_LINE)}\n")
+                self._retry_at = time.monotonic() + RETRY_FACTOR * (time.monotonic() - began)
+                self._report(f"trimtab: documents as they were: {one_line(error, LONGEST_LINE)}\n")
 
     def _prepare(self) -> None:
         documents = read_documents(self._task)
         with single_thread():
             for session in self._sessions:
-                self._ready[session] = documents, session.indexed(documents)
+                self._prepared[session] = documents, session.build_indexes(documents)
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         """Write a line to standard error, once as long as it stays the same."""
-        if line != self._said:
-            self._said = line
+        if line != self._last_line:
+            self._last_line = line
             sys.stderr.write(line)
 
 
-def _embed(task: Task) -> Embed:
-    """Vectors by the task's embedding model, loaded when first asked for, one request at a time."""
-    # A lock around a thread would be let go by a client that leaves while the thread goes on.
+def _embed_function(task: Task) -> Embed:
+    """Return an async function that embeds texts with the task's model, loaded at its first use; one request at a
+    time."""
+    # A lock around a thread would be released by a client that disconnects while the thread still runs.
     one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="embedding")
     found: list[Embedder] = []
 
@@ -460,53 +491,55 @@ def _embed(task: Task) -> Embed:
     return embed
 
 
-async def _self_check(desk: Desk, *, served: Sequence[Served], origin: _Origin, unequal: bool) -> SelfCheckResult:
-    """Of each arm the share of stored answers that came out the same; and of those that did not answer, why.
+async def _self_check(
+    dispatcher: Dispatcher, *, served: Sequence[ServedModel], source: _ArmSource, unequal: bool
+) -> SelfCheckResult:
+    """Return, by arm, the share of stored answers that it reproduced, and why it did not answer.
 
-    Raises InputError for an arm that does not answer, or not as it was measured, unless `unequal`.
+    Raises InputError for an arm that does not answer, or not as measured, unless `unequal`.
     """
     equal: dict[str, float | None] = {}
     silent: dict[str, str] = {}
     for one in served:
         try:
-            equal[one.arm] = await equal_share(desk, one, origin.stored[one.arm])
+            equal[one.arm] = await equal_share(dispatcher, one, source.stored[one.arm])
         except Refused as refused:
             equal[one.arm], silent[one.arm] = None, refused.message
     if not unequal:
         require_answering(silent)
-        require_equal(equal, LEAST_EQUAL.get(origin.session.precision, LEAST_EQUAL["fp32"]))
+        require_equal(equal, LEAST_EQUAL.get(source.session.precision, LEAST_EQUAL["fp32"]))
     return equal, silent
 
 
 def require_answering(silent: Mapping[str, str]) -> None:
-    """Raise InputError where an arm gave no answer to a stored question."""
+    """Raise InputError if an arm gave no answer to a stored question."""
     if silent:
-        said = "; ".join(f"{arm} ({why})" for arm, why in silent.items())
+        words = "; ".join(f"{arm} ({why})" for arm, why in silent.items())
         raise InputError(
-            f"no answer to stored questions from {said}",
+            f"no answer to stored questions from {words}",
             "see to it, name the other arms alone, or serve all the same with --unequal",
         )
 
 
 def require_equal(equal: Mapping[str, float | None], least: float) -> None:
-    """Raise InputError where an arm does not answer as it was measured."""
+    """Raise InputError if an arm does not answer as it was measured."""
     low = {arm: share for arm, share in equal.items() if share is not None and share < least}
     if low:
-        said = ", ".join(f"{share:.0%} of {arm}" for arm, share in low.items())
+        words = ", ".join(f"{share:.0%} of {arm}" for arm, share in low.items())
         raise InputError(
-            f"only {said} of the stored answers come out as they were measured",
+            f"only {words} of the stored answers come out as they were measured",
             "measure again (documents or settings may have changed since), or serve all the same with --unequal",
         )
 
 
-def eight_bit_costs(measured: Mapping[str, _Measured], margin: float) -> dict[str, EightBit]:
-    """What 8 bits cost the arms that answer in them; raises InputError where they are shown to cost more than the margin."""
+def eight_bit_costs(measured: Mapping[str, _Measurement], margin: float) -> dict[str, EightBit]:
+    """Return, by arm, the loss with 8-bit weights; raises InputError if it is shown to exceed the margin."""
     costs = {name: one.eight_bit for name, one in measured.items() if one.eight_bit}
     high = {arm: cost for arm, cost in costs.items() if cost.low > margin}
     if high:
-        said = "; ".join(f"{arm} {cost.sentence}" for arm, cost in high.items())
+        words = "; ".join(f"{arm} {cost.sentence}" for arm, cost in high.items())
         raise InputError(
-            f"8 bits cost more than the margin of {margin:g}: {said}",
+            f"8 bits cost more than the margin of {margin:g}: {words}",
             "serve without --eight-bit, or all the same with --unequal",
             field="--eight-bit",
         )

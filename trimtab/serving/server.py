@@ -1,4 +1,5 @@
-"""Listening: a socket, HTTP/1.1 on it with patience for slow clients, and an end in which what was begun is answered."""
+"""The HTTP server: uvicorn on a bound socket, with time limits for slow clients, and a shutdown that finishes running
+answers."""
 
 from __future__ import annotations
 
@@ -17,63 +18,66 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trimtab.base.errors import InputError
-from trimtab.serving import middleware as gate
+from trimtab.serving import middleware as middleware
 from trimtab.serving.middleware import CONNECTION, App, RequestLimiter
 
-HEAD_SECONDS = 10.0  # in which the first lines of a request must have come
-CLOSE_SECONDS = 5.0  # in which the client must have taken the end of a connection
-WATCH_SECONDS = 0.5  # between two looks at a connection
-MOST_HEAD = 32 * 1024  # bytes of the first lines
-# Of a body: pieces (chunks, or what comes in one packet) that may be of any size, bytes that all others have on average, and how many are
-# taken before the event loop does anything else.
+HEAD_SECONDS = 10.0  # time limit for receiving the headers of a request
+CLOSE_SECONDS = 5.0  # time limit for a client to read what was sent before a close
+WATCH_SECONDS = 0.5  # between two checks of a connection
+MOST_HEAD = 32 * 1024  # bytes of the headers
+# Of a body: chunks (or packets) that may have any size, the mean bytes that further ones must have, and how many are
+# parsed before the event loop serves others.
 FREE_PIECES, LEAST_PIECE, SLICE = 1024, 64, 64
-DRAIN_SECONDS = 30  # that answers under way get once the server is told to end
+DRAIN_SECONDS = 30  # for running answers once the server has got a signal to end
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket, bound before anything is loaded: a port that is taken is told at once."""
+def bind_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """Context manager: the listening socket, bound before models are loaded, so that a port in use is reported at
+    once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         bound = socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot listen on {host}:{port} ({said})", "choose another --port or --host") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {host}:{port} ({reason})", "choose another --port or --host") from None
     with bound:
         yield bound
 
 
-def require_usable(certificate: Path, key: Path) -> None:
-    """Raise InputError, naming the file and its option, for a certificate and a key that cannot be used together.
+def require_key_pair(certificate: Path, key: Path) -> None:
+    """Raise InputError, naming file and option, for a certificate and a key that do not belong together.
 
-    Before anything is loaded: uvicorn would find out last of all, and name no file.
+    This is checked before models are loaded: uvicorn would notice it last, and name no file.
     """
     for file, option in ((certificate, "--certificate"), (key, "--private-key")):
         try:
             file.read_bytes()
         except OSError as error:
-            said = error.strerror or error
-            raise InputError(f"{option} cannot be read ({said})", "give a PEM file", file=file) from None
+            reason = error.strerror or error
+            raise InputError(f"{option} cannot be read ({reason})", "give a PEM file", file=file) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(certificate)
     except ssl.SSLError:
         raise InputError("--certificate holds no certificate in PEM", "give one", file=certificate) from None
     try:
-        context.load_cert_chain(certificate, key, password=b"")  # else OpenSSL asks for one at the terminal
+        context.load_cert_chain(certificate, key, password=b"")  # otherwise OpenSSL asks for one at the terminal
     except ssl.SSLError as error:
-        fits = error.reason != "KEY_VALUES_MISMATCH"
+        is_unreadable = error.reason != "KEY_VALUES_MISMATCH"
         problem = (
-            "holds no private key in PEM that opens without a password" if fits else f"is not that of {certificate}"
+            "holds no private key in PEM that opens without a password"
+            if is_unreadable
+            else f"is not that of {certificate}"
         )
         raise InputError(f"--private-key {problem}", "give the certificate's own", file=key) from None
 
 
-class _Connection(h11.Connection):
-    """HTTP/1.1 whose bodies come in pieces of a reasonable size; h11 takes as long for a piece of one byte as for one of 64 kB.
+class _BoundedConnection(h11.Connection):
+    """An h11 connection that limits tiny body chunks; h11 takes as long for a chunk of one byte as for one of 64 kB.
 
-    Raises RemoteProtocolError for smaller ones. After SLICE pieces it reports that data is needed, and `has_more`, until `go_on`:
-    the event loop then serves others first.
+    Raises RemoteProtocolError for too many small chunks. After SLICE chunks it reports that data is needed, and
+    `has_more`, until `next_slice`: the event loop then serves others first.
     """
 
     def __init__(self, most_head: int) -> None:
@@ -82,15 +86,15 @@ class _Connection(h11.Connection):
 
     @property
     def has_more(self) -> bool:
-        """Whether a slice ended before what was received did."""
+        """True if a slice ended before the received data did."""
         return self._slice >= SLICE
 
-    def go_on(self) -> None:
+    def next_slice(self) -> None:
         """Begin another slice."""
         self._slice = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """As h11's own, within these bounds."""
+        """Return h11's next event, within these limits."""
         if self.has_more:
             return h11.NEED_DATA
         event = super().next_event()
@@ -103,36 +107,35 @@ class _Connection(h11.Connection):
         return event
 
 
-class _Patient(H11Protocol):
-    """HTTP/1.1 with a watchdog for each connection; uvicorn waits for ever for a head that drips and for a reply that nobody takes.
+class _HttpProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol with a watchdog; uvicorn itself has no limit for slow headers and unread replies.
 
-    The first lines of a request have HEAD_SECONDS, however they drip; a connection that is closed has CLOSE_SECONDS in which the
-    client takes what was sent.
+    The headers of a request have HEAD_SECONDS; after a close the client has CLOSE_SECONDS to read what was sent.
     """
 
-    conn: _Connection
+    conn: _BoundedConnection
 
-    def __init__(self, *given: Any, **more: Any) -> None:
-        super().__init__(*given, **more)
-        self.conn = _Connection(self.config.h11_max_incomplete_event_size or MOST_HEAD)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _BoundedConnection(self.config.h11_max_incomplete_event_size or MOST_HEAD)
         self.app_state = {**self.app_state, CONNECTION: self}
         self._head_since: float | None = None
         self._closing_since: float | None = None
-        self._watching: asyncio.TimerHandle | None = None
-        self._goes_on = False
-        self._dropped: int | None = None  # bytes of a body that is no longer read
-        self._is_dropped = asyncio.Event()
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._is_resuming = False
+        self._dropped_bytes: int | None = None  # bytes dropped of a body that is no longer read
+        self._drop_done = asyncio.Event()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_since = self.loop.time()
-        self._watch()
+        self._check_connection()
 
     def data_received(self, data: bytes) -> None:
-        if self._dropped is not None:
-            self._dropped += len(data)
-            if self._dropped > gate.LINGER_BYTES:
-                self._is_dropped.set()
+        if self._dropped_bytes is not None:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > middleware.LINGER_BYTES:
+                self._drop_done.set()
             return
         super().data_received(data)
         if self._is_answering:
@@ -141,14 +144,14 @@ class _Patient(H11Protocol):
             self._head_since = self.loop.time()
 
     def handle_events(self) -> None:
-        self.conn.go_on()
+        self.conn.next_slice()
         super().handle_events()
-        if self.conn.has_more and not self._goes_on:
-            self._goes_on = True
-            self.loop.call_soon(self._go_on)
+        if self.conn.has_more and not self._is_resuming:
+            self._is_resuming = True
+            self.loop.call_soon(self._resume)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, unless a reply has begun; the application, if it has the request already, finds the client gone."""
+        """Answer malformed HTTP, unless a reply has begun; a running application sees the client as disconnected."""
         if self._is_answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -159,18 +162,18 @@ class _Patient(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._is_dropped.set()
-        if self._watching:
-            self._watching.cancel()
+        self._drop_done.set()
+        if self._watchdog:
+            self._watchdog.cancel()
 
     async def drop(self) -> None:
-        """As `gate.Connection`."""
-        self._dropped = 0
+        """Implement `middleware.Connection.drop`."""
+        self._dropped_bytes = 0
         self.flow.resume_reading()
-        await self._is_dropped.wait()
+        await self._drop_done.wait()
 
     def abort(self) -> None:
-        """As `gate.Connection`."""
+        """Implement `middleware.Connection.abort`."""
         if self._is_answering:
             self.cycle.disconnected = True
         self.transport.abort()
@@ -179,13 +182,13 @@ class _Patient(H11Protocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _go_on(self) -> None:
-        self._goes_on = False
-        if self._dropped is None and not self.transport.is_closing():
+    def _resume(self) -> None:
+        self._is_resuming = False
+        if self._dropped_bytes is None and not self.transport.is_closing():
             self.handle_events()
 
-    def _watch(self) -> None:
-        """Look at the connection now, and again in a while."""
+    def _check_connection(self) -> None:
+        """Check the time limits now, and again after WATCH_SECONDS."""
         now = self.loop.time()
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
@@ -193,43 +196,43 @@ class _Patient(H11Protocol):
                 self.transport.abort()
         elif self._head_since is not None and now - self._head_since >= HEAD_SECONDS and not self._is_answering:
             self.transport.close()
-        self._watching = self.loop.call_later(WATCH_SECONDS, self._watch)
+        self._watchdog = self.loop.call_later(WATCH_SECONDS, self._check_connection)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which at a signal first answers what was begun: readiness is false and new questions are refused meanwhile."""
+    """uvicorn with a graceful end: at a signal it refuses new questions and finishes the running ones."""
 
-    def __init__(self, config: uvicorn.Config, admission: RequestLimiter) -> None:
+    def __init__(self, config: uvicorn.Config, limiter: RequestLimiter) -> None:
         super().__init__(config)
-        self._admission = admission
+        self._limiter = limiter
         self._drained: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
-        """At the first signal drain; at the second end at once, as a kill would: nothing here is left half written by one."""
-        if self._admission.is_draining:
+        """Drain at the first signal; end at once at the second, which is safe as no file is left half-written."""
+        if self._limiter.is_draining:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
-        self._admission.is_draining = True
+        self._limiter.is_draining = True
         self._drained = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self._admission.inside and time.monotonic() < deadline:
+        while self._limiter.inside and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         self.should_exit = True
 
 
-def run(
+def run_server(
     app: App,
-    bound: socket.socket,
+    listening_socket: socket.socket,
     certificate: tuple[Path, Path] | None,
-    admission: RequestLimiter,
-    begun: Callable[[], Awaitable[None]],
+    limiter: RequestLimiter,
+    on_started: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve until a signal; what `begun` raises ends the server and is raised again."""
+    """Serve until a signal; an exception from `on_started` ends the server and is raised again."""
     config = uvicorn.Config(
         app,
-        http=_Patient,
+        http=_HttpProtocol,
         ws="none",
         log_level="error",
         access_log=False,
@@ -241,20 +244,20 @@ def run(
         ssl_certfile=certificate and str(certificate[0]),
         ssl_keyfile=certificate and str(certificate[1]),
     )
-    server = _Server(config, admission)
+    server = _Server(config, limiter)
 
-    async def both() -> None:
-        serving = asyncio.create_task(server.serve(sockets=[bound]))
-        beginning = asyncio.ensure_future(begun())
+    async def serve_and_start() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listening_socket]))
+        starting = asyncio.ensure_future(on_started())
         try:
-            await asyncio.wait((serving, beginning), return_when=asyncio.FIRST_COMPLETED)
-            if beginning.done():
-                await beginning
+            await asyncio.wait((serving, starting), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
         except BaseException:
             server.should_exit = True
             raise
         finally:
-            beginning.cancel()  # where a signal came first
+            starting.cancel()  # if a signal came first
             await serving
 
-    asyncio.run(both())
+    asyncio.run(serve_and_start())

@@ -1,4 +1,5 @@
-"""Keeps a sample of the answers that a server gives: from a bounded queue, in a thread of its own, so that no answer waits for it."""
+"""Records a sample of the served answers: from a bounded queue, in a thread of its own, so that no answer waits for
+it."""
 
 from __future__ import annotations
 
@@ -19,41 +20,42 @@ from trimtab.base.config import TrafficTable
 from trimtab.base.errors import TrimtabError
 from trimtab.base.files import sha256_text
 from trimtab.base.sanitize import one_line
-from trimtab.data.privacy import masked
-from trimtab.serving.metrics import Meters
+from trimtab.data.privacy import mask_private
+from trimtab.serving.metrics import Metrics
 
 if TYPE_CHECKING:
-    from trimtab.serving.dispatcher import Served
+    from trimtab.serving.dispatcher import ServedModel
 
 MOST_WAITING = 1_000  # answers that wait to be written; more are dropped
 BATCH = 100  # answers written at once
-DAY = 86_400.0  # seconds between two deletions of what is too old
-CLOSE_SECONDS = 5.0  # that what still waits has at the end
-LONGEST_LINE = 400  # letters of what is said where nothing can be written
-LONGEST_TEXT = 200_000  # letters of a conversation and its answer; a longer one is dropped
+SECONDS_PER_DAY = 86_400.0  # between two deletions of expired answers
+CLOSE_SECONDS = 5.0  # for writing queued answers at the end
+LONGEST_LINE = 400  # characters of an error message
+LONGEST_TEXT = 200_000  # characters of a conversation with its answer; longer ones are dropped
 
 
 def is_sampled(request_id: str, share: float) -> bool:
-    """True for that share of requests, by a hash of their ids: the same ids give the same sample, whoever looks."""
+    """True for a share `share` of request ids, by their hash: the same ids always give the same sample."""
     return int(sha256_text("traffic", request_id)[:13], 16) < share * 16**13
 
 
 class Recorder:
-    """Takes answers, and writes a sample of them to a store; what is not written is counted by its reason. For any thread."""
+    """Writes a sample of answers to a store; dropped answers are counted by reason. Thread-safe."""
 
-    def __init__(self, store: TrafficStore, settings: TrafficTable, meters: Meters) -> None:
+    def __init__(self, store: TrafficStore, settings: TrafficTable, metrics: Metrics) -> None:
         self._store, self._settings = store, settings
-        self._written, self._dropped = meters.traffic_written, meters.traffic_dropped
+        self._written, self._dropped = metrics.traffic_written, metrics.traffic_dropped
         self._queue: queue.Queue[ServedAnswer | None] = queue.Queue(MOST_WAITING)
-        self._said = ""
+        self._last_error = ""
         self._expire()
         self._thread = threading.Thread(target=self._write, name="traffic", daemon=True)
         self._thread.start()
 
     async def answered(
-        self, served: Served, question: OnlineQuestion, reply: OnlineReply, request: Request, milliseconds: float
+        self, served: ServedModel, question: OnlineQuestion, reply: OnlineReply, request: Request, milliseconds: float
     ) -> None:
-        """Take a whole answer, where its request is in the sample. Raw prompts are not asked of the arm as it was measured, and left out."""
+        """Queue a complete answer if its request is in the sample. Raw prompts are left out, as the arm was not
+        measured that way."""
         if question.raw is not None or not is_sampled(request.scope["trimtab.id"], self._settings.share):
             return
         answer = ServedAnswer(
@@ -82,16 +84,16 @@ class Recorder:
             self._dropped.labels("queue").inc()
 
     def close(self) -> None:
-        """Write what waits, for some seconds at most."""
-        with_end = time.monotonic() + CLOSE_SECONDS
+        """Write the queued answers, for CLOSE_SECONDS at most."""
+        deadline = time.monotonic() + CLOSE_SECONDS
         try:
             self._queue.put(None, timeout=CLOSE_SECONDS)
         except queue.Full:
             return
-        self._thread.join(max(0.0, with_end - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _write(self) -> None:
-        expires, is_open = time.monotonic() + DAY, True
+        expires, is_open = time.monotonic() + SECONDS_PER_DAY, True
         while is_open:
             batch: list[ServedAnswer] = []
             try:
@@ -105,38 +107,38 @@ class Recorder:
             except queue.Empty:
                 pass
             if batch:
-                kept = [_masked(one) if one.masked else one for one in batch]
-                is_done = self._in_words(lambda: self._store.add(kept))  # noqa: B023  (called at once)
+                answers = [_masked(one) if one.masked else one for one in batch]
+                is_done = self._report_failure(lambda: self._store.add(answers))  # noqa: B023  (called at once)
                 (self._written if is_done else self._dropped.labels("store")).inc(len(batch))
             if time.monotonic() >= expires:
-                self._in_words(self._expire)
-                expires = time.monotonic() + DAY
+                self._report_failure(self._expire)
+                expires = time.monotonic() + SECONDS_PER_DAY
 
     def _expire(self) -> None:
         self._store.expire(self._settings.keep_days)
 
-    def _in_words(self, work: Callable[[], object]) -> bool:
-        """Do something with the store; where that fails say why, once as long as it stays the same."""
+    def _report_failure(self, action: Callable[[], object]) -> bool:
+        """Run an action on the store; return False and report the error, once as long as it stays the same."""
         try:
-            work()
+            action()
         except (TrimtabError, OSError, ValueError) as error:
             line = f"trimtab: traffic is not kept: {one_line(error, LONGEST_LINE)}\n"
-            if line != self._said:
-                self._said = line
+            if line != self._last_error:
+                self._last_error = line
                 sys.stderr.write(line)
             return False
-        self._said = ""
+        self._last_error = ""
         return True
 
 
 def _masked(answer: ServedAnswer) -> ServedAnswer:
-    turns = tuple(replace(turn, content=masked(turn.content)) for turn in answer.messages)
-    return replace(answer, messages=turns, answer=masked(answer.answer))
+    turns = tuple(replace(turn, content=mask_private(turn.content)) for turn in answer.messages)
+    return replace(answer, messages=turns, answer=mask_private(answer.answer))
 
 
-def user_of(request: Request, named: object) -> str | None:
-    """A hash of who asks or judges: the user that a request names, else the owner of its key."""
-    if isinstance(named, str) and named:
-        return user_key(named)
+def user_of(request: Request, user_field: object) -> str | None:
+    """Return the hash of the user that a request names, else of the owner of its key; None if unknown."""
+    if isinstance(user_field, str) and user_field:
+        return user_key(user_field)
     key = request.scope.get("trimtab.key")
     return key.sha256 if key else None

@@ -1,4 +1,4 @@
-"""The engine room: the one thread that owns the models of its arms; questions wait before it, and can be taken back there at any time."""
+"""The worker thread that owns the models: questions queue for it, and can be cancelled at any time."""
 
 from __future__ import annotations
 
@@ -10,146 +10,147 @@ import torch
 
 from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineArm, OnlineEvent, OnlineQuestion
 
-ROOM = "engine room"  # what its thread is called
-CLOSE_SECONDS = 5.0  # that a pass which is under way gets once the room is to close
-AT_ONCE = 8  # questions that are let in between two passes, so that answers under way do not stall
+THREAD_NAME = "engine room"
+CLOSE_SECONDS = 5.0  # for a running step when the worker is to close
+MAX_ADMITTED = 8  # questions admitted between two steps, so that running answers do not stall
 
-Tell = Callable[[OnlineEvent], None]
-LetGo = Callable[[], None]
+OnEvent = Callable[[OnlineEvent], None]
+OnRelease = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Submission:
     arm: str
     question: OnlineQuestion
-    tell: Tell
-    let_go: LetGo
+    on_event: OnEvent
+    on_release: OnRelease
 
 
-class Room:
-    """Lets arms answer in a thread of its own; `ask`, `cancel` and `close` may be called from any thread, `tell` is called from its own.
+class ModelWorker:
+    """Runs arms in a thread of its own. `ask`, `cancel` and `close` may be called from any thread; callbacks come from
+    its own.
 
-    A question that is taken back while it waits is never prepared; one that the thread has is dropped before the next is prepared.
-    `between` is called before questions are let in: what keeps the arms up to date. `threads`: among how many its products are
-    shared; as torch has it where none is given. `is_remote`: another machine does the work, so that a question counts as let go
-    as soon as it is taken back.
+    A question that is cancelled while it waits is never prepared. `before_admission` is called before questions are
+    admitted, and keeps the arms up to date. `threads`: number of threads for matrix products, torch's default if None.
+    `is_remote`: another machine does the work, so a question counts as released as soon as it is cancelled.
     """
 
     def __init__(
         self,
         arms: Mapping[str, OnlineArm],
-        between: Callable[[], None] = lambda: None,
+        before_admission: Callable[[], None] = lambda: None,
         *,
         threads: int | None = None,
         is_remote: bool = False,
     ) -> None:
-        self._arms, self._between, self._threads, self._is_remote = arms, between, threads, is_remote
-        self._door = threading.Condition()  # guards the next four
-        self._waiting: dict[str, _Asked] = {}  # in order of arrival
-        self._tells: dict[str, _Asked] = {}  # those that the thread has
-        self._left: list[str] = []  # of these, taken back since the last pass
+        self._arms, self._before_admission, self._threads, self._is_remote = arms, before_admission, threads, is_remote
+        self._condition = threading.Condition()  # guards the next four attributes
+        self._queued: dict[str, _Submission] = {}  # in order of arrival
+        self._active: dict[str, _Submission] = {}  # admitted by the thread
+        self._cancelled: list[str] = []  # of these, cancelled since the last step
         self._is_closing = False
-        self._thread = threading.Thread(target=self._work, name=ROOM, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it works; once it does not, it never will again."""
+        """True while the thread runs; once it has ended it never runs again."""
         return self._thread.is_alive()
 
     def is_prepared(self, arm: str, question: OnlineQuestion) -> bool:
-        """Whether a question can be asked without `prepare`."""
+        """True if a question can be asked without `prepare`."""
         return self._arms[arm].is_prepared(question)
 
     def prepare(self, arm: str, question: OnlineQuestion) -> None:
-        """What takes long before a question can be asked, in the thread of whoever calls; raises InputError as `Live.prepare`."""
+        """Do the slow preparation of a question in the caller's thread; raises InputError as `OnlineArm.prepare`."""
         self._arms[arm].prepare(question)
 
-    def ask(self, arm: str, question: OnlineQuestion, tell: Tell, let_go: LetGo = lambda: None) -> None:
-        """Have a question answered: `tell` gets its pieces, then the Reply or why there is none.
+    def ask(self, arm: str, question: OnlineQuestion, on_event: OnEvent, on_release: OnRelease = lambda: None) -> None:
+        """Queue a question: `on_event` gets its pieces, then the reply or the failure.
 
-        `let_go` is called, from any thread and perhaps twice, when nothing is done for the question any more.
+        `on_release` is called, from any thread and perhaps twice, once no work is done for the question any more.
         """
-        with self._door:
-            self._waiting[question.id] = _Asked(arm, question, tell, let_go)
-            self._door.notify()
+        with self._condition:
+            self._queued[question.id] = _Submission(arm, question, on_event, on_release)
+            self._condition.notify()
 
     def cancel(self, question_id: str) -> None:
-        """Take a question back, whether it is known or not: nothing more is told of it once the thread has seen that."""
-        with self._door:
-            waiting, begun = self._waiting.pop(question_id, None), self._tells.get(question_id)
-            if begun:
-                self._left.append(question_id)
-                self._door.notify()
-        if waiting:
-            waiting.let_go()
-        elif begun and self._is_remote:
-            begun.let_go()
+        """Cancel a question, known or not; its events stop once the thread has seen that."""
+        with self._condition:
+            queued, active = self._queued.pop(question_id, None), self._active.get(question_id)
+            if active:
+                self._cancelled.append(question_id)
+                self._condition.notify()
+        if queued:
+            queued.on_release()
+        elif active and self._is_remote:
+            active.on_release()
 
     def close(self) -> None:
-        """End the thread; what is not answered by then never is. One that an endpoint holds is left behind."""
-        with self._door:
+        """End the thread; unanswered questions are never answered. A thread that an endpoint blocks is abandoned."""
+        with self._condition:
             self._is_closing = True
-            self._door.notify()
+            self._condition.notify()
         self._thread.join(CLOSE_SECONDS)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             if self._threads:
                 torch.set_num_threads(self._threads)
-            while self._let_in():
-                for live in self._arms.values():
-                    if live.waiting:
-                        for event in live.step():
-                            self._tell(event)
+            while self._admit():
+                for online_arm in self._arms.values():
+                    if online_arm.pending_count:
+                        for event in online_arm.step():
+                            self._deliver(event)
         except BaseException as error:
-            with self._door:
-                self._tells |= self._waiting
-                self._waiting.clear()
-            for question_id in list(self._tells):
-                self._tell(FailedQuestion(id=question_id, error=RuntimeError(f"the engine room fell: {error}")))
+            with self._condition:
+                self._active |= self._queued
+                self._queued.clear()
+            for question_id in list(self._active):
+                self._deliver(FailedQuestion(id=question_id, error=RuntimeError(f"the engine room fell: {error}")))
             raise
 
-    def _let_in(self) -> bool:
-        """Drop what was taken back, then let in what waits, waiting for that while nothing is under way; False when it is to close."""
-        for _ in range(AT_ONCE):
-            with self._door:
-                self._door.wait_for(lambda: self._waiting or self._left or self._tells or self._is_closing)
+    def _admit(self) -> bool:
+        """Drop cancelled questions, then admit queued ones, waiting for them while idle; return False when the worker
+        is to close."""
+        for _ in range(MAX_ADMITTED):
+            with self._condition:
+                self._condition.wait_for(lambda: self._queued or self._cancelled or self._active or self._is_closing)
                 if self._is_closing:
                     return False
-                left, self._left = self._left, []
-                asked = next(iter(self._waiting.values()), None)
-                if asked is not None:
-                    self._tells[asked.question.id] = self._waiting.pop(asked.question.id)
-            for question_id in left:
-                self._take_back(question_id)
-            if asked is None:
+                cancelled, self._cancelled = self._cancelled, []
+                submission = next(iter(self._queued.values()), None)
+                if submission is not None:
+                    self._active[submission.question.id] = self._queued.pop(submission.question.id)
+            for question_id in cancelled:
+                self._cancel(question_id)
+            if submission is None:
                 break
-            self._let(asked)
+            self._start(submission)
         return True
 
-    def _let(self, asked: _Asked) -> None:
+    def _start(self, submission: _Submission) -> None:
         try:
-            self._between()
-            self._arms[asked.arm].ask(asked.question)
-        except Exception as error:  # noqa: BLE001  (one question, whatever is wrong with it, must not end all others)
-            self._tell(FailedQuestion(id=asked.question.id, error=error))
+            self._before_admission()
+            self._arms[submission.arm].ask(submission.question)
+        except Exception as error:  # noqa: BLE001  (an error in one question must not end the others)
+            self._deliver(FailedQuestion(id=submission.question.id, error=error))
 
-    def _take_back(self, question_id: str) -> None:
-        asked = self._released(question_id)
-        if asked is not None:
-            self._arms[asked.arm].cancel(question_id)
-            asked.let_go()
+    def _cancel(self, question_id: str) -> None:
+        submission = self._pop_active(question_id)
+        if submission is not None:
+            self._arms[submission.arm].cancel(question_id)
+            submission.on_release()
 
-    def _tell(self, event: OnlineEvent) -> None:
-        asked = self._tells[event.id]
+    def _deliver(self, event: OnlineEvent) -> None:
+        submission = self._active[event.id]
         if isinstance(event, AnswerPiece):
-            asked.tell(event)
+            submission.on_event(event)
             return
-        self._released(event.id)
-        asked.let_go()  # before whoever waits goes on: its place is free by then
-        asked.tell(event)
+        self._pop_active(event.id)
+        submission.on_release()  # before the event, so that the slot is free when the client goes on
+        submission.on_event(event)
 
-    def _released(self, question_id: str) -> _Asked | None:
-        with self._door:
-            return self._tells.pop(question_id, None)
+    def _pop_active(self, question_id: str) -> _Submission | None:
+        with self._condition:
+            return self._active.pop(question_id, None)

@@ -1,1 +1,1 @@
-"""Composition: from a task file to the decision."""
+"""The public functions, one module per command, from a task file to the decision."""

@@ -1,4 +1,4 @@
-"""`ask`: one question, answered with its sources."""
+"""`ask`: answers a question with its sources; `conversation`: a dialogue with one arm."""
 
 from __future__ import annotations
 
@@ -11,26 +11,34 @@ from pathlib import Path
 from trimtab.arms.bundle import named_bundle
 from trimtab.arms.online import FailedQuestion, OnlineArm, OnlineQuestion, OnlineReply, open_online
 from trimtab.arms.session import Session
-from trimtab.arms.store import Pick, SavedArm, find_saved, measured_precision, on_its_rows, require_weights, usual_arm
-from trimtab.arms.workspace import open_to_answer
+from trimtab.arms.store import (
+    Pick,
+    SavedArm,
+    find_saved,
+    measured_precision,
+    require_weights,
+    usual_arm,
+    with_measured_rows,
+)
+from trimtab.arms.workspace import open_for_answering
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Hit, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
-from trimtab.data.strict_json import holds_half_pair
+from trimtab.data.strict_json import has_lone_surrogate
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AskResult(Shown):
-    """An answer; `hits` are the passages that were read for it, `cited` the ranks of those that support it.
+    """An answer. `hits`: the passages in its prompt. `cited`: the ranks of those that support it.
 
-    `sentence`: what the first of those says, word for word. `found`: whether any supports it; None where there is nothing to look for:
-    no passages, or an answer that abstains.
+    `sentence`: the supporting sentence of the first of these, word for word. `found`: True if a passage supports the
+    answer; None if support does not apply: no passages, or an answer that abstains.
     """
 
     answer: str
@@ -43,7 +51,7 @@ class AskResult(Shown):
 
     @property
     def headline(self) -> str:
-        """The answer."""
+        """Return the answer."""
         return self.answer
 
 
@@ -59,10 +67,11 @@ def ask(
 ) -> AskResult:
     """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
 
-    `bundle`: a folder of `export`, whose arm is asked without a task file; `signed_by`: the public key that must have signed it.
-    Documents are read anew on each call, so an edited one is answered from at once; those of a bundle stay. `seconds` are those of retrieval and answer,
-    models already loaded. `allow` is that of `study`. `listeners` get every event; None shows progress on standard error. Raises MissingError for an arm whose
-    weights were not trained.
+    `bundle`: a folder of `export`, whose arm is used without a task file; `signed_by`: the public key that must have
+    signed it. Documents are read on each call, so an edited one is used at once; those of a bundle are fixed.
+    `seconds` are those of retrieval and answer, with models already loaded. `allow` is that of `study`. `listeners`
+    get every event; None shows progress on standard error. Raises MissingError for an arm whose weights were not
+    trained.
     """
     require_question(question)
     with conversation(task=task, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow, listeners=listeners) as talk:
@@ -80,30 +89,31 @@ def conversation(
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> Iterator[Conversation]:
-    """Inside, questions are asked of one arm, its models loaded once; the words and errors are those of `ask`.
+    """Context manager: yields a conversation with one arm, its models loaded once. Parameters and errors are those of
+    `ask`.
 
-    `run`: the study or training run that its weights come from, the newest one unless it is named.
+    `run`: the study or training run that its weights come from; default the newest one.
     """
     bundled = named_bundle(bundle, signed_by, arm)
-    own = bundled.session.task if bundled else loaded(task)
+    own = bundled.session.task if bundled else resolve_task(task)
     pick = Pick(bundled.arm.name) if bundled else Pick(arm) if arm else usual_arm(own)
     chosen = bundled.arm if bundled else parse_arm(pick.arm, own)
     require_answers(chosen, own)
-    with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+    with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
         for line in bundled.notes if bundled else ():
-            opening.note(line)
+            ctx.note(line)
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:
-            opening.progress(arm=chosen.name).emit("index")
+            ctx.progress(arm=chosen.name).emit("index")
         with open_online(session, chosen, saved, sample=False) as answering:
-            if opening.display:
-                opening.display.close()  # the terminal is the conversation's now
+            if ctx.display:
+                ctx.display.close()  # from here on the conversation uses the terminal
             yield Conversation(own, chosen, answering)
 
 
 class Conversation:
-    """Questions to one arm, each with those before it and their answers; `forget` begins anew."""
+    """A dialogue with one arm: each question is asked with the earlier questions and answers."""
 
     def __init__(self, task: Task, arm: Arm, answering: OnlineArm) -> None:
         self.task, self.arm = task, arm
@@ -111,13 +121,14 @@ class Conversation:
         self.turns: list[Message] = []
 
     def forget(self) -> None:
-        """Leave out what was said so far."""
+        """Forget the earlier turns."""
         self.turns.clear()
 
     def ask(self, question: str, on_piece: Callable[[str], object] = lambda _: None) -> AskResult:
-        """The answer to a question; `on_piece` is told its text as it comes. Raises InputError for one that cannot be asked.
+        """Return the answer to a question; `on_piece` gets its text as it is generated. Raises InputError for an
+        invalid question.
 
-        A question that is not answered to its end, by a signal for one, leaves the conversation as it was.
+        An interrupted question, for example by a signal, leaves the conversation unchanged.
         """
         require_question(question)
         began = time.perf_counter()
@@ -151,19 +162,19 @@ class Conversation:
 
 
 def require_question(question: str) -> None:
-    """Raise InputError for what is no question."""
+    """Raise InputError for an empty or invalid question."""
     if not question.strip():
         raise InputError("the question is empty", "write it in quotes after ask")
-    if holds_half_pair(question):  # how Python hands on what a shell gives in another encoding
+    if has_lone_surrogate(question):  # how Python passes on bytes of another encoding from the shell
         raise InputError("the question is not UTF-8 text", "write it in UTF-8")
 
 
 def _session(task: Task, arm: Arm, saved: SavedArm | None) -> Session:
-    workspace = open_to_answer(on_its_rows(task, saved), rows=_needs_rows(task, arm))
+    workspace = open_for_answering(with_measured_rows(task, saved), rows=_needs_rows(task, arm))
     return Session(workspace, measured_precision(saved, task))
 
 
 def _needs_rows(task: Task, arm: Arm) -> bool:
-    """Whether the labelled rows are needed to answer: as shots, for the labels, for the length of answers."""
+    """True if answering needs the labelled rows: for shots, for labels, or for the length of answers."""
     labels = task.task.kind == "classify" and not task.task.labels
     return bool(task.data.examples) and (shots_of(arm) is not None or labels or task.task.output_tokens is None)

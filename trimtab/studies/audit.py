@@ -1,4 +1,4 @@
-"""An audit of a finished study: people say of its answers, blind, whether they are right, and the study is decided anew."""
+"""`audit`: people judge a finished study's answers, blind, and the study is decided again with their judgements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from trimtab.arms.store import ANSWERS, STUDY_FILE
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_line, locked, read_lines, write_json
+from trimtab.base.files import append_line, locked, read_json_lines, write_json
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.measurement.audit import AuditItem, drawn, judged_by_key
@@ -19,7 +19,9 @@ from trimtab.studies.open_study import OpenedStudy, open_study
 
 
 class StudyAudit:
-    """One audit under way: `pending` are the answers still to be judged; `judge` keeps each at once, `finish` decides anew."""
+    """An audit in progress. `pending`: the answers to judge. `judge` saves each judgement at once, `finish` decides
+    again.
+    """
 
     def __init__(self, opened: OpenedStudy, questions: int) -> None:
         self.folder, self.task, self.before = opened.folder, opened.task, opened.result
@@ -28,20 +30,20 @@ class StudyAudit:
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.drawn = drawn(self.answers, questions)
-        judged = judged_by_key(read_lines(self.folder / AUDIT, "item", "answer", "right"))
+        judged = judged_by_key(read_json_lines(self.folder / AUDIT, "item", "answer", "right"))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:
-        """Keep what people say of an answer: right or wrong, None for nothing."""
+        """Save the judgement of an answer: right (True), wrong (False), or None for no judgement."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
         append_line(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
 
     def undo(self, asked: AuditItem) -> None:
-        """Take a judgement back."""
+        """Remove the judgement of an answer."""
         self.judge(asked, None)
 
     def finish(self) -> StudyResult:
-        """Decide the study by its answers and people's judgements, and write it with its report."""
+        """Decide the study from its answers and people's judgements, and write it with its report."""
         result = decide_again(self.folder, self.task, self.before)
         with locked(self.folder.parent):
             write_json(self.folder / STUDY_FILE, to_plain(result))
@@ -52,9 +54,10 @@ class StudyAudit:
 def audit(
     study: str | Path | StudyResult = "latest", *, questions: int = 100, task: str | Path | Task = TASK_FILE
 ) -> StudyAudit:
-    """Begin, or go on with, the audit of a finished study, of so many of its test questions.
+    """Begin or continue the audit of a finished study, on `questions` of its test questions.
 
-    Raises InputError for a task of kind `classify`, whose labels need no judgement, and MissingError where there is no such study.
+    Raises InputError for a task of kind `classify`, whose labels need no judgement, and MissingError without such a
+    study.
     """
     opened = open_study(study, task=task)
     if opened.task.task.kind == "classify":

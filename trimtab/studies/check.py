@@ -1,4 +1,6 @@
-"""`check`: what a study would meet, before anything is trained: rows, splits, leaks, the loss mask, and time and memory of each arm."""
+"""`check`: audits a task without training: rows, splits, leaks, the loss mask, and the predicted time and memory of
+each arm.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import Unpack
 
-from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.planning.plan import ArmPlan, Plan, fit, fitting_sample, spendable, what_would_fit
+from trimtab.arms.planning.plan import ArmPlan, Plan, cheapest_fit, fit, largest_fitting_sample, spendable
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.arms.search.proposals import proposing
+from trimtab.arms.search.proposals import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
@@ -28,7 +30,7 @@ from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown, ShownRow
 from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_rows
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
-from trimtab.data.leakage import describe, drop_repeats, overlap_remedy, pair_in_words
+from trimtab.data.leakage import describe_overlaps, describe_pair, drop_repeats, overlap_remedy
 from trimtab.data.privacy import Finding
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.slices import LEAST
@@ -42,8 +44,8 @@ from trimtab.measurement.power import (
     smallest_difference,
 )
 from trimtab.studies.consent import request_of
-from trimtab.studies.planning import smallest_seen
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.planning import detectable_difference
+from trimtab.studies.run_context import resolve_task, run_context
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
@@ -52,7 +54,7 @@ FIRST_QUESTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckLine:
-    """A run of text of the rendered example, and whether the model is trained on it."""
+    """A run of text in the rendered example. `trained`: True if the loss includes it."""
 
     text: str
     trained: bool
@@ -60,7 +62,9 @@ class CheckLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStatistics:
-    """Tokens of the training rows with the instruction alone, and how many rows are longer than the model takes."""
+    """Tokens of the training rows with the instruction alone, and the number of rows that exceed the model's
+    context.
+    """
 
     prompt_median: float
     prompt_longest: int
@@ -72,10 +76,10 @@ class TokenStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What an arm is predicted to take in a study; `cost` in the task's currency where a price is given.
+    """The predicted cost of an arm in a study; `cost` in the task's currency if a price is given.
 
-    `problem`: why it cannot run or was not timed; then nothing is predicted. `trials`: what it may try on dev, within the same time
-    as every arm.
+    `problem`: why it cannot run or was not timed; nothing is then predicted. `trials`: its possible trials on dev,
+    within the same time for every arm.
     """
 
     arm: str
@@ -89,7 +93,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CheckResult(Shown):
-    """Everything that was looked at; a remark of level `stop` must be mended before a study."""
+    """Everything that `check` found. A remark of level `stop` must be resolved before a study."""
 
     task: str
     kind: str
@@ -112,14 +116,14 @@ class CheckResult(Shown):
     currency: str | None
     cuts: tuple[str, ...]
     effort: str = "none"
-    search_seconds: float = 0.0  # that every arm may spend on its trials
+    search_seconds: float = 0.0  # seconds for the trials of every arm
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
-    # the better and the worse answer of one
+    # the better and the worse answer of one preference
     judged_example: Mapping[str, tuple[CheckLine, ...]] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
-        """What there is, and what stops a study."""
+        """Return the size of the data, and what stops a study."""
         sizes = ", ".join(f"{count:,} {name}" for name, count in self.splits.items())
         stops = [remark.text for remark in self.remarks if remark.level == "stop"]
         more = f" {len(stops) - 1} more, in .remarks." if len(stops) > 1 else ""
@@ -127,7 +131,7 @@ class CheckResult(Shown):
         return f"{self.task}: {self.kind}, scored by {self.metric}; {sizes}. {found}"
 
     def screen(self) -> Sequence[ShownRow]:
-        """What is predicted of each arm; the remarks and the rest stand in its attributes."""
+        """Return the predictions of each arm; the remarks and the rest are in the attributes."""
         return [
             {
                 "arm": one.arm,
@@ -155,29 +159,29 @@ def check(
 ) -> CheckResult:
     """Audit a task: everything that can be seen without training, and a few seconds of each arm to predict the rest.
 
-    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every event; None shows
-    progress on standard error. Without `timing` no arm is run, and `forecasts` stays empty. `audited` is called with what the rows
-    alone tell, before any model is loaded. Raises InputError for files that cannot be read at all; what only stops a study is a remark.
-    Raises StoppedError on KeyboardInterrupt.
+    `task`, `folder`, `budget`, `arms`, `rows`, `allow` and `settings` are those of `study`. `listeners` get every
+    event; None shows progress on standard error. Without `timing` no arm is run, and `forecasts` stays empty. `audited`
+    is called with what the rows alone tell, before any model is loaded. Raises InputError for files that cannot be read
+    at all; what only stops a study is a remark. Raises StoppedError on KeyboardInterrupt.
     """
     refuse_unknown(settings, "check", signature(check).parameters)
-    own = with_rows(loaded(task, listeners, settings, folder), rows)
+    own = with_rows(resolve_task(task, listeners, settings, folder), rows)
     if budget is not None:
         own = with_budget(own, budget)
     if arms is not None:
         own = with_arms(own, arms)
-    with opened(own, listeners=listeners, allow=allow, scores=False) as opening:  # and no endpoint is asked
-        workspace = open_workspace(opening.task, refuse_leaks=False)  # leaks are to be shown beside everything else
+    with run_context(own, listeners=listeners, allow=allow, scores=False) as ctx:  # and no endpoint is asked
+        workspace = open_workspace(ctx.task, refuse_leaks=False)  # leaks are shown with everything else
         result = _audit(workspace)
         if audited is not None:
             audited(result)
         if not (workspace.splits["train"] and workspace.splits["test"]):
             return result
-        return _with_model(result, workspace, opening.progress() if timing else None)
+        return _with_model(result, workspace, ctx.progress() if timing else None)
 
 
 def _audit(workspace: Workspace) -> CheckResult:
-    """What the rows alone tell."""
+    """Return the result of auditing the rows alone."""
     task = workspace.task
     return CheckResult(
         task=task.task.name,
@@ -188,7 +192,7 @@ def _audit(workspace: Workspace) -> CheckResult:
         labels=_labels(workspace),
         documents=len(workspace.documents),
         refused=workspace.refusals,
-        overlaps=tuple(pair_in_words(overlap) for overlap in workspace.overlaps),
+        overlaps=tuple(describe_pair(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
         remarks=by_level(_remarks(workspace, check_size(workspace.splits))),
         example_arm=None,
@@ -207,23 +211,23 @@ def _audit(workspace: Workspace) -> CheckResult:
 
 
 def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
-    """What the facts mean under the task's settings; `sizes`: the remarks on how many rows there are."""
+    """Return the remarks on the findings under the task's settings. `sizes`: the remarks on the numbers of rows."""
     task = workspace.task
     remarks = [*sizes, *check_examples(workspace.audit, workspace.splits, task)]
     if workspace.overlaps:
         level: Level = "stop" if task.data.leakage == "stop" else "warn"
         _, dropped = drop_repeats(workspace.audit, workspace.splits)
         remedy = overlap_remedy(workspace.overlaps, task, dropped)
-        remarks.insert(0, Remark(level, f"{describe(workspace.overlaps)}; {remedy}."))
+        remarks.insert(0, Remark(level, f"{describe_overlaps(workspace.overlaps)}; {remedy}."))
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
-    remarks += [*_too_few_groups(workspace), *_mix(workspace)]
-    return [*remarks, *_cannot_run(lacking_keys(task), task), *_addresses(task)]
+    remarks += [*_group_remark(workspace), *_mix_remark(workspace)]
+    return [*remarks, *_problem_remarks(missing_api_keys(task), task), *_address_remarks(task)]
 
 
-def _addresses(task: Task) -> Iterator[Remark]:
-    """Where a study would send questions, and with which key: a task file may be somebody else's."""
-    shown_rows = proposing(task, task.arms)
+def _address_remarks(task: Task) -> Iterator[Remark]:
+    """Yield the addresses that a study would send questions to, with their keys: a task file may be somebody else's."""
+    shown_rows = proposing_endpoints(task, task.arms)
     names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms), *shown_rows]
     for asked in dict.fromkeys(request_of(task, name, rows=name in shown_rows) for name in names):
         yield Remark(
@@ -231,27 +235,36 @@ def _addresses(task: Task) -> Iterator[Remark]:
         )
 
 
-def _too_few_groups(workspace: Workspace) -> Iterator[Remark]:
-    """Said where the test questions' groups cannot show a difference whatever is answered."""
+def _group_remark(workspace: Workspace) -> Iterator[Remark]:
+    """Yield a remark if the test questions have too few groups to show any difference."""
     groups, comparisons = _groups(workspace), comparisons_among(len(workspace.task.arms))
     needed = groups_needed(comparisons)
     if groups is not None and len(workspace.task.arms) > 1 and groups < needed:
         made = f"{comparisons} comparison{'s' * (comparisons > 1)} between arms"
-        text = f"The test questions form {groups} groups, too few to show any difference in {made}, however large; {needed} groups are the least. Add questions of other groups, or compare fewer arms."
+        text = (
+            f"The test questions form {groups} groups, too few to show any difference in {made}. "
+            f"At least {needed} groups are needed: add questions of other groups, or compare fewer arms."
+        )
         yield Remark("warn", text)
 
 
-def _mix(workspace: Workspace) -> Iterator[Remark]:
-    """How far the test questions count under the mix of slices in traffic."""
+def _mix_remark(workspace: Workspace) -> Iterator[Remark]:
+    """Yield a remark on the effective number of test questions under the traffic mix of the slices."""
     mix, slices = workspace.task.data.mix, [row.slice for row in workspace.splits["test"]]
     if not mix or not slices:
         return
     effective = effective_items(slices, mix)
-    text = f"Scores are weighted by data.mix, under which the {len(slices):,} test questions are as sure as {effective:,.0f} that count alike."
+    text = (
+        f"Scores are weighted by data.mix: the {len(slices):,} test questions are as precise as {effective:,.0f} "
+        "with equal weights."
+    )
     yield Remark("note", text)
     for name, count in sorted(Counter(slices).items(), key=lambda one: one[1]):
         if count < LEAST and mix[str(name)] > 2 * count / len(slices):
-            text = f"The slice {name} is {mix[str(name)]:.0%} of the traffic and {count} of {len(slices):,} test questions, which says little about it; add rows of it."
+            text = (
+                f"The slice {name} is {mix[str(name)]:.0%} of the traffic but only {count} of {len(slices):,} test "
+                "questions; add rows of it."
+            )
             yield Remark("warn", text)
 
 
@@ -261,29 +274,34 @@ def _groups(workspace: Workspace) -> int | None:
 
 
 def _smallest(workspace: Workspace) -> float:
-    return smallest_seen(workspace.splits["test"], comparisons_among(len(workspace.task.arms)), workspace.task)
+    return detectable_difference(workspace.splits["test"], comparisons_among(len(workspace.task.arms)), workspace.task)
 
 
-def _proposed(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
-    """A sample that fits the budget whole, and what it can show, where something is cut or left out."""
+def _sample_remark(workspace: Workspace, plan: Plan) -> Iterator[Remark]:
+    """Yield a sample that fits the budget whole, with what it can show, if something is cut or left out."""
     task, rows = workspace.task, sum(map(len, workspace.splits.values()))
-    fitting = fitting_sample(plan, rows)
+    fitting = largest_fitting_sample(plan, rows)
     if fitting is None or fitting < LEAST_ROWS:
         return
     try:
         splits, sample = sampled_splits(workspace.splits, with_rows(task, fitting))
-    except InputError:  # fewer training rows than labels
+    except InputError:  # a sample with fewer training rows than labels
         return
     if sample is None:
         return
-    test, smallest = sample.used["test"], smallest_seen(splits["test"], comparisons_among(len(task.arms)), task)
+    test, smallest = sample.used["test"], detectable_difference(splits["test"], comparisons_among(len(task.arms)), task)
     shows = f"differences from {smallest:.2f}" if smallest < 1 else "no difference"
-    text = f"With --rows {fitting} everything fits the budget of {task.study.budget}: {test:,} of {len(workspace.splits['test']):,} test questions, which can show {shows}."
+    questions = f"{test:,} of {len(workspace.splits['test']):,} test questions"
+    text = (
+        f"With --rows {fitting} everything fits the budget of {task.study.budget}: {questions}, which can show {shows}."
+    )
     yield Remark("note", text)
 
 
 def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | None) -> CheckResult:
-    """Add what only the models can tell, and with `progress` what the arms will take; where they are missing, what fetches them."""
+    """Return the result with what needs the models and, with `progress`, the arms' predictions; if models are absent,
+    the command that fetches them.
+    """
     task = workspace.task
     try:
         session = open_session(workspace)
@@ -293,15 +311,21 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
     except MissingError as error:
         return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
     splits = session.workspace.splits
-    remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long are gone now
+    remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long have been removed by now
     too_long = len(session.workspace.refusals) - len(workspace.refusals)
     if too_long:
         rows = "1 row is" if too_long == 1 else f"{too_long:,} rows are"
-        text = f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); shorten them, or choose a base model with a longer context."
+        text = (
+            f"{rows} longer than the model's {tokens.context} tokens and left out (see the rows not used); "
+            "shorten them, or choose a base model with a longer context."
+        )
         remarks.append(Remark("warn", text))
     cut, longest = task.task.output_tokens, _longest_answer(session)
     if cut and longest > cut:
-        text = f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} cuts answers before that; raise it."
+        text = (
+            f"The longest training answer has {longest:,} tokens, and task.output_tokens = {cut:,} "
+            "cuts answers before that; raise it."
+        )
         remarks.append(Remark("warn", text))
     result = replace(
         result,
@@ -320,14 +344,17 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
 def _with_plan(
     result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, workspace: Workspace
 ) -> CheckResult:
-    """Add what the arms will take within the budget."""
+    """Return the result with the arms' predictions within the budget."""
     task = workspace.task
     plan = fit(predicted, spendable(task.budget_seconds), task.study.seeds)
-    remarks = [*result.remarks, *_cannot_run({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
-    remarks += _proposed(workspace, plan)
-    if plan.runs_nothing:
-        cheapest, enough = what_would_fit(plan)
-        text = f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, which fits from study.budget = {enough!r} on."
+    remarks = [*result.remarks, *_problem_remarks({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
+    remarks += _sample_remark(workspace, plan)
+    if plan.is_empty:
+        cheapest, enough = cheapest_fit(plan)
+        text = (
+            f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, "
+            f"which fits from study.budget = {enough!r} on."
+        )
         remarks.append(Remark("stop", text))
     return replace(
         result,
@@ -340,14 +367,16 @@ def _with_plan(
 
 
 def _longest_answer(session: Session) -> int:
-    """Tokens of the longest reference of the training rows, 0 for a closed set, where nothing is cut."""
+    """Return the tokens of the longest reference of the training rows; 0 for a closed set, where nothing is
+    truncated.
+    """
     if session.task.task.kind == "classify":
         return 0
     train = session.workspace.splits["train"]
     return max((len(session.encoder.answer(reference)) for row in train for reference in row.references), default=0)
 
 
-def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
+def _problem_remarks(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
     level: Level = "stop" if len(problems) == len(task.arms) else "warn"
     for problem in dict.fromkeys(problems.values()):
         arms = [arm for arm, own in problems.items() if own == problem]
@@ -355,7 +384,9 @@ def _cannot_run(problems: Mapping[str, str], task: Task) -> Iterator[Remark]:
 
 
 def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
-    """The first training row as the first tuned language model reads it, cut where the loss mask changes; a head reads no answer, and a teacher's are not known yet."""
+    """Return the first training row as the first trained language model reads it, split where the loss mask changes; a
+    head reads no answer, and a teacher's answers are not known yet.
+    """
     arms = [arm for arm in session.task.arms if method_of(arm).uses_base and not {HEAD, DISTILL} & {*arm.stages}] or [
         Arm(name="prompt", weights="base", stages=(), context="prompt")
     ]
@@ -365,19 +396,19 @@ def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
     prompt, answer = builder.training_prompts(session.workspace.splits["train"][:1], 0)[0]
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
     encoded = session.encoder.conversation(prompt.messages, answer, train_on=train_on)
-    return arm.name, pieces_of(encoded, session.base.tokenizer.decode)
+    return arm.name, mask_runs(encoded, session.base.tokenizer.decode)
 
 
 def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
-    """The first training judgement, both answers where there are two, with their loss masks."""
+    """Return the first training preference with its loss masks, both answers if there are two."""
     rows, _ = judged_answers(session, Context(), "train")
     row = next((row for row in rows if len(row.answers) == 2), rows[0] if rows else None)
     sides = {"better": row.chosen, "worse": row.rejected} if row else {}
-    return {side: pieces_of(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
+    return {side: mask_runs(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
 
 
-def pieces_of(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
-    """Runs of tokens that are all trained on or all not, as text; special tokens stay visible."""
+def mask_runs(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
+    """Return runs of tokens with the same loss mask as text; special tokens are visible."""
     runs = groupby(zip(encoded.ids, encoded.trained, strict=True), key=lambda pair: pair[1])
     return tuple(CheckLine(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
 
@@ -420,7 +451,7 @@ def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: T
 
 
 def _labels(workspace: Workspace) -> dict[str, int]:
-    """Rows of each label of a classification, the most frequent first."""
+    """Return the number of rows of each label of a classification, the most frequent first."""
     if workspace.task.task.kind != "classify":
         return {}
     counts = Counter(example.references[0] for part in workspace.splits.values() for example in part)
@@ -433,7 +464,8 @@ def _without_labels(task: Task) -> str:
     ask = task.command('ask "…"')
     works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
     return (
-        f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions with their right "
+        f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions "
+        "with their right "
         f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
         "write them one a line (question and answer) and name the file in data.examples."
     )

@@ -1,4 +1,4 @@
-"""`compare`: two studies beside each other: what changed between them, both verdicts, and every arm's paired difference."""
+"""`compare`: two studies side by side: changes between them, both verdicts, and every arm's paired difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab.base.show import flattened
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.studies.open_study import OpenedStudy, open_study
 
-SHORTEST = 12  # characters of a hash
+SHORTEST = 12  # shown characters of a hash
 RESTS_ON = {
     "hashes.data": "data",
     "hashes.documents": "documents",
@@ -22,7 +22,7 @@ RESTS_ON = {
     "counts.splits.train": "training rows",
     "counts.splits.dev": "dev rows",
     "counts.splits.test": "test rows",
-    "test_openings": "looks at the test questions",
+    "test_openings": "openings of the test questions",
 }
 """Of the manifest: what a study rests on beside its task file, and its name here."""
 
@@ -32,7 +32,8 @@ def compare(
 ) -> StudyComparison:
     """Compare two finished studies, each an ID, "latest" or a folder.
 
-    `page`: an HTML file to write it to. Raises MissingError where a study is not there, InputError where they have different metrics.
+    `page`: write the comparison to this HTML file. Raises MissingError if a study is absent, InputError if their
+    metrics differ.
     """
     one, other = open_study(first, task=task), open_study(second, task=task)
     found = StudyComparison(
@@ -46,14 +47,14 @@ def compare(
         page=None if page is None else str(page),
     )
     if page is not None:
-        from trimtab.reports.compared import render
+        from trimtab.reports.compared import render_comparison
 
-        write_atomic(Path(page), render(found))
+        write_atomic(Path(page), render_comparison(found))
     return found
 
 
 def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
-    """What differs in the task files, key by key, and in what the studies rest on beside them."""
+    """Return the differences of the task files, key by key, and of the manifests."""
     stated = [
         {
             name: str(value)
@@ -61,7 +62,7 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
         }
         for study in (one, other)
     ]
-    rests = [_rests_on(study.folder) for study in (one, other)]
+    rests = [_manifest_facts(study.folder) for study in (one, other)]
     return [
         Changed(what=what, first=first.get(what, ""), second=second.get(what, ""))
         for first, second in (stated, rests)
@@ -70,12 +71,12 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
     ]
 
 
-def _rests_on(folder: Path) -> dict[str, str]:
-    """What the manifest says of data, model and machine; hashes in short."""
+def _manifest_facts(folder: Path) -> dict[str, str]:
+    """Return the manifest's entries on data, model and machine, with shortened hashes."""
     file = folder / "manifest.json"
-    told = dict(flattened("", read_json(file))) if file.is_file() else {}
+    values = dict(flattened("", read_json(file))) if file.is_file() else {}
     return {
-        name: str(told[key])[:SHORTEST] if key.startswith("hashes.") else str(told[key])
+        name: str(values[key])[:SHORTEST] if key.startswith("hashes.") else str(values[key])
         for key, name in RESTS_ON.items()
-        if key in told
+        if key in values
     }

@@ -1,7 +1,7 @@
-"""What a task file asks for beyond its own folder, and whether who sits at the keyboard agreed to it.
+"""Consent: a task file may run programs, send data or read files outside its folder only if the user allows it.
 
-A task file travels with data and may come from somebody else. To run a program, to send questions and a key to an address, and to
-read files elsewhere it needs the consent of the user: an option of this command, or a line in his own `config.toml`.
+A task file travels with data and may come from somebody else. The user allows each access with an option of the
+command, or with a line of the personal `config.toml`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from trimtab.base.files import split_sheet
 from trimtab.base.sanitize import visible
 from trimtab.base.task import Task
 from trimtab.data import documents, readers
-from trimtab.data.sources import resolve
+from trimtab.data.sources import resolve_pattern
 
 _ENDPOINT = re.compile(r"(?:(?P<key>\w+)@)?(?P<url>https?://\S+)")
 _PORTS = {"http": 80, "https": 443}
-_SHOWN = 3  # files behind links that are named one by one; of more the folder that holds them all
+_SHOWN = 3  # linked files that are listed one by one; for more, their common folder
 
 
 class Configuration(Settings):
-    """The user's own `config.toml`.
+    """The user's personal `config.toml`.
 
-    `allow`: addresses, `VARIABLE@ADDRESS` where a key goes along, files and folders. `allow_commands`: task files, or folders of them,
-    whose programs may run.
+    `allow`: addresses, `VARIABLE@ADDRESS` where a key goes along, files and folders. `allow_commands`: task files,
+    or folders of them, whose programs may run.
     """
 
     allow: Texts = ()
@@ -44,26 +44,26 @@ class Configuration(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ConsentRequest:
-    """One thing that a task file asks for: in words, and what is to be added to the command line to allow it."""
+    """One access that a task file requests: in words, and the command-line option that allows it."""
 
     words: str
     option: str
 
 
 def config_file() -> Path:
-    """Where the user's own configuration lies: `trimtab/config.toml` in XDG_CONFIG_HOME, else in `~/.config`."""
+    """Return the path of the personal configuration: `trimtab/config.toml` in XDG_CONFIG_HOME, else in `~/.config`."""
     home = os.environ.get("XDG_CONFIG_HOME")
     return (Path(home) if home else Path.home() / ".config") / "trimtab" / "config.toml"
 
 
 def configuration() -> Configuration:
-    """The user's own configuration, empty where there is none; raises InputError for one that cannot be used."""
+    """Return the personal configuration, empty without a file. Raises InputError for an invalid one."""
     file = config_file()
     try:
         own = Configuration(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except (FileNotFoundError, NotADirectoryError):
         return Configuration()
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or keys that it does not have
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or unknown keys
         found = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         problem = f"{'.'.join(map(str, found['loc']))}: {found['msg'].lower()}" if found else visible(str(error))
         raise InputError(problem, "it holds two lists of texts, allow and allow_commands", file=file) from None
@@ -84,14 +84,14 @@ def require_consent(
     scores: bool = True,
     rewards: Sequence[str] = (),
 ) -> None:
-    """Raise ConsentError, with everything that lacks consent and what to add for it, before any of it is touched.
+    """Raise ConsentError, with everything that lacks consent and the options that allow it, before any of it is used.
 
-    `endpoints` are the names of those that will be asked, `proposes` of those that are shown training rows. `scores` is whether the task's scorer program would run,
-    `rewards` are the parts of its reward that would be asked.
+    `endpoints`: the names of those that will be asked. `proposes`: those that are shown training rows. `scores`:
+    True if the task's scorer program would run. `rewards`: the components of its reward that would be used.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
-    asked = [
+    requests = [
         *(
             ()
             if allow_commands or _holds(own.allow_commands, task.file.resolve())
@@ -102,39 +102,42 @@ def require_consent(
             for name in dict.fromkeys((*endpoints, *proposes))
             if not _may_send(task.api[name], allowed)
         ),
-        *_elsewhere(task, allowed),
+        *_outside_files(task, allowed),
     ]
-    _refuse(task, asked)
+    _require_all_allowed(task, requests)
 
 
 def request_of(task: Task, name: str, *, rows: bool) -> ConsentRequest:
-    """What an endpoint asks for; `rows`: it proposes instructions, and is shown training rows for that."""
+    """Return the consent request of an endpoint. `rows`: True if it proposes instructions and is shown training
+    rows.
+    """
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
     what = "questions and training rows" if rows else "questions"
     return ConsentRequest(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 
-def require_places(task: Task, places: Sequence[tuple[str, str]]) -> None:
-    """Raise ConsentError for places of versions that a task file names outside its folder and the user did not allow.
+def require_store_consent(task: Task, places: Sequence[tuple[str, str]]) -> None:
+    """Raise ConsentError for stores of versions outside the task's folder that a task file names and the user did not
+    allow.
 
-    `places`: a file, a folder or the address of a database or an object store, each with the option that names it on the command line.
+    `places`: a file, a folder, or the address of a database or object store, each with its command-line option.
     """
     allowed = configuration().allow
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     addresses = {_without_password(entry) for entry in allowed if "://" in entry}
-    asked = []
+    requests = []
     for place, option in places:
         shown = _without_password(place) if "://" in place else place
         known = shown in addresses if "://" in place else _holds(folders, (task.folder / place).resolve())
         if not known:
-            asked.append(ConsentRequest(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
-    _refuse(task, asked)
+            requests.append(ConsentRequest(f"to keep versions at {shown}", f"{option} {shlex.quote(shown)}"))
+    _require_all_allowed(task, requests)
 
 
-def _refuse(task: Task, asked: Sequence[ConsentRequest]) -> None:
-    """Raise ConsentError for everything that is asked for, with what to add for it; nothing where nothing is."""
-    once = list(dict.fromkeys(asked))
+def _require_all_allowed(task: Task, requests: Sequence[ConsentRequest]) -> None:
+    """Raise ConsentError for all requests, with the options that allow them; nothing for none."""
+    once = list(dict.fromkeys(requests))
     if once:
         words, options = ", ".join(one.words for one in once), " ".join(dict.fromkeys(one.option for one in once))
         for_good = f"for good, name them in {config_file()}, see docs/how-to/task-file.md#consent"
@@ -142,10 +145,10 @@ def _refuse(task: Task, asked: Sequence[ConsentRequest]) -> None:
 
 
 def _without_password(address: str) -> str:
-    """An address without the password that it may hold."""
+    """Return an address without its password, if it has one."""
     try:
         parts = urlsplit(address)
-    except ValueError:  # no address at all, which may hold anything
+    except ValueError:  # no valid address, so it may contain anything
         return f"{address.partition('://')[0]}://…"
     if parts.password is None:
         return address
@@ -153,7 +156,7 @@ def _without_password(address: str) -> str:
 
 
 def _commands(task: Task, scores: bool, rewards: Sequence[str]) -> Iterator[ConsentRequest]:
-    """What would be run: programs of the task file, and code that a model writes."""
+    """Yield the requests to run code: programs of the task file, and code that a model writes."""
     programs = [task.task.scorer] if scores and task.task.scorer else []
     if "program" in rewards and task.reward.program:
         programs.append(task.reward.program.argv)
@@ -172,7 +175,7 @@ def _may_send(table: ApiTable, allowed: Sequence[str]) -> bool:
 
 
 def _covers(allowed: str, url: str) -> bool:
-    """Whether `url` is the address allowed, or below it on the same server."""
+    """True if `url` is the allowed address, or below it on the same server."""
     try:
         one, other = urlsplit(allowed), urlsplit(url)
         servers = [(part.scheme, part.hostname, part.port or _PORTS[part.scheme]) for part in (one, other)]
@@ -183,8 +186,10 @@ def _covers(allowed: str, url: str) -> bool:
     return f"{other.path.rstrip('/')}/".startswith(f"{one.path.rstrip('/')}/")
 
 
-def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
-    """Files and folders outside the task's own that its data tables lead to, by their paths or through links."""
+def _outside_files(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
+    """Yield the requests for files and folders outside the task's own that its data tables lead to, by paths or
+    links.
+    """
     folders = [str(task.folder), *(entry for entry in allowed if "://" not in entry)]
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()
     data = task.data
@@ -197,7 +202,9 @@ def _elsewhere(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
 
 
 def _places(task: Task, pattern: str) -> list[Path]:
-    """Where a pattern leads, links followed: its folder where that lies outside the task's, else every file that it names."""
+    """Return where a pattern leads, with links resolved: its folder if outside the task's, else every file that it
+    matches.
+    """
     try:
         start, parts = split_sheet(task.folder / pattern)[0], Path(pattern).parts
         if not os.path.lexists(start):
@@ -205,8 +212,8 @@ def _places(task: Task, pattern: str) -> list[Path]:
         if not _holds([str(task.folder)], start.resolve()):
             return [start.resolve()]
         suffixes = (*documents.SUFFIXES, *readers.SUFFIXES)
-        return [split_sheet(path)[0].resolve() for path, _ in resolve(task.folder, pattern, suffixes, "data")]
-    except (InputError, OSError, ValueError, RuntimeError):  # nothing there, or no path: whoever reads it says so
+        return [split_sheet(path)[0].resolve() for path, _ in resolve_pattern(task.folder, pattern, suffixes, "data")]
+    except (InputError, OSError, ValueError, RuntimeError):  # absent or no path: the reader reports it
         return []
 
 

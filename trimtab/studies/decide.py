@@ -1,4 +1,4 @@
-"""Decides a finished study: tests, corrections, people's audit, robustness checks, and the whole text of the verdict."""
+"""Decision of a finished study: tests, corrections, people's audit, robustness checks, and the text of the verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from trimtab.arms.store import ANSWERS, read_arm
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_lines, read_object
+from trimtab.base.files import read_json_lines, read_object
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
@@ -44,7 +44,7 @@ class Decision:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """By name, to be put into a `StudyResult`."""
+        """Return the fields by name, for a `StudyResult`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -60,20 +60,20 @@ def decide_study(
     cuts: Sequence[str],
     look: int,
 ) -> Decision:
-    """Decide the study in `folder` by its answers, and by people's judgements of them where there are enough.
+    """Decide the study in `folder` by its answers, and by people's judgements if there are enough.
 
     `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
     """
-    judged = judged_by_key(read_lines(folder / AUDIT, "item", "answer", "right"))
+    judged = judged_by_key(read_json_lines(folder / AUDIT, "item", "answer", "right"))
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
-    def audit_of(given: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
-        return Audited(given, judged, task) if judged and given else None
+    def audit_of(answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
+        return Audited(answers_by_arm, judged, task) if judged and answers_by_arm else None
 
-    def tested(results: Sequence[ArmResult], given: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
-        people = audit_of(given, task)
+    def tested(results: Sequence[ArmResult], answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
+        people = audit_of(answers_by_arm, task)
         return evidence_of(
-            *(results, given, arms, task, usages),
+            *(results, answers_by_arm, arms, task, usages),
             groups=groups,
             cuts=cuts,
             look=look,
@@ -102,7 +102,7 @@ def decide_study(
     over_time = None
     if spoken is not None and spoken in answers:
         over_time = newest_against_earlier(spoken, answers[spoken], task)
-    told = (
+    sentences = (
         verdict.sentence,
         sentence(beaten),
         audit_sentence(audit, study.results, task),
@@ -112,7 +112,7 @@ def decide_study(
         f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
     )
     return Decision(
-        verdict=replace(verdict, sentence=" ".join(filter(None, told))),
+        verdict=replace(verdict, sentence=" ".join(filter(None, sentences))),
         arms=tuple(study.results),
         comparisons=tuple(study.comparisons),
         trivial=beaten,
@@ -123,16 +123,18 @@ def decide_study(
 
 
 def with_labels(task: Task, labels: Sequence[str]) -> Task:
-    """The task with the labels that its data have, where it states none; a class of which nothing is asked is known by them alone."""
+    """The task with the labels that its data have, where it states none; a class of which nothing is asked is known by
+    them alone.
+    """
     if task.task.kind != "classify" or task.task.labels:
         return task
     return task.model_copy(update={"task": task.task.model_copy(update={"labels": tuple(labels)})})
 
 
 def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
-    """Decide a finished study by its stored answers, people's judgements of them, and the present rules; nothing is written.
+    """Decide a finished study by its stored answers, people's judgements and the present rules. Nothing is written.
 
-    Raises InputError where no arm has answers, or the record of one is gone.
+    Raises InputError if no arm has answers, or an arm's record is absent.
     """
     done = [arm.arm for arm in before.arms if arm.status == "done"]
     if not done:

@@ -1,4 +1,4 @@
-"""`demo`: the main job on a bundled example, in a folder of one's own."""
+"""`demo`: runs a study on a bundled example, in a folder of the user."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from pathlib import Path
 from trimtab.base.display import Display
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
-from trimtab.base.grammar import describe as in_words
+from trimtab.base.grammar import describe_arm as in_words
 from trimtab.base.progress import Listener
 from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve
 from trimtab.studies.study import study
 
-LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}  # how the data were made, and what work leaves
+LEFT_BEHIND = {
+    "make.py",
+    "source",
+    "__pycache__",
+    ".trimtab",
+}  # files that generate the data, and files that runs leave
 CUT = "demo.toml"
-LATER = "2026-10"  # the later edition of an example: its documents, and the questions asked since
+LATER = "2026-10"  # the later edition of an example: its documents and new questions
 
 
 def demo(
@@ -30,37 +35,39 @@ def demo(
     folder: str | Path | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> StudyResult:
-    """Copy a bundled example (handbook, spam, style) to a folder, bring the models it needs, and run the study there.
+    """Copy a bundled example (handbook, spam, style) to a folder, fetch the models it needs, and run the study there.
 
-    `cut` runs its smaller task file, done within minutes. `folder` is `trimtab-demo-NAME` here unless given; a file there that
-    is not the example's own is never overwritten. `listeners` get every event; None shows progress on standard error. Raises InputError for a folder that holds something else.
+    `cut`: run its smaller task file, done within minutes. `folder`: default `trimtab-demo-NAME` here; a file there
+    that is not the example's is never overwritten. `listeners` get every event; None shows progress on standard
+    error. Raises InputError for a folder with other content.
     """
     place = Path(folder) if folder is not None else Path(f"trimtab-demo-{name}")
-    file = lay_out(name, place, cut=cut)
+    file = copy_demo(name, place, cut=cut)
     task = load_task(file)
-    sys.stderr.write(describe(task, place))
+    sys.stderr.write(describe_demo(task, place))
     for model in (task.base.model, task.base.embedding):
-        bring(model, place, listeners)
+        fetch_model(model, place, listeners)
     return study(
         task, allow_commands=True, listeners=listeners
-    )  # its scorer is the bundled one: lay_out has made sure of that
+    )  # its scorer is the bundled one: `copy_demo` verified that
 
 
-def describe(task: Task, place: Path) -> str:
-    """What will be done and how long it may take, in plain words."""
+def describe_demo(task: Task, place: Path) -> str:
+    """Return what will be done and how long it may take, in plain words."""
     arms = "".join(f"  {arm.name:<14} {in_words(arm)}\n" for arm in task.arms)
     budget = task.budget_seconds
     consent = " --allow-commands" if task.task.scorer else ""
-    limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, and told" if budget else "no limit"
+    limit = f"at most about {budget / 60:.0f} minutes; what does not fit is cut, with a note" if budget else "no limit"
     return (
-        f"Trimtab demo in {place}: {len(task.arms)} ways to do one task, on the same questions (base model {task.base.model}).\n"
+        f"Trimtab demo in {place}: {len(task.arms)} ways to do one task, on the same questions "
+        f"(base model {task.base.model}).\n"
         f"{arms}Time: {limit}. The data are made up; the models are real. Ctrl-C saves; "
         f"trimtab study --task {task.file} --resume{consent} goes on.\n"
     )
 
 
-def bring(model: str, near: Path, listeners: Sequence[Listener] | None = None) -> None:
-    """Fetch a model that is not in the cache; `near` is where relative names begin."""
+def fetch_model(model: str, near: Path, listeners: Sequence[Listener] | None = None) -> None:
+    """Download a model that is not in the cache. `near`: the folder that relative names start from."""
     try:
         resolve(model, near=near)
     except MissingError:
@@ -72,14 +79,16 @@ def bring(model: str, near: Path, listeners: Sequence[Listener] | None = None) -
             display.close()
 
 
-def lay_out(name: str, place: Path, *, cut: bool) -> Path:
-    """Copy an example to `place`; its task file. A former copy of the same example is used again. Raises as `demo` does."""
+def copy_demo(name: str, place: Path, *, cut: bool) -> Path:
+    """Copy an example to `place` and return its task file. An earlier copy of the same example is reused. Raises as
+    `demo`.
+    """
     copy_example(name, place, "trimtab.toml")
     return place / (CUT if cut else "trimtab.toml")
 
 
 def copy_example(name: str, place: Path, holds: str) -> None:
-    """Copy a bundled example that holds this file to `place`; a former copy of it is used again. Raises as `demo` does."""
+    """Copy a bundled example that contains the file `holds` to `place`; an earlier copy is reused. Raises as `demo`."""
     with as_file(files("trimtab.demos") / name) as source:
         if not (source / holds).is_file():
             raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
@@ -101,12 +110,14 @@ def copy_example(name: str, place: Path, holds: str) -> None:
                 shutil.copyfile(item, own)
 
 
-def lay_out_update(name: str, place: Path) -> tuple[str, ...]:
-    """Bring a copy of an example (made by `lay_out`) to its later edition; the names of the documents that differ, sorted.
+def update_demo(name: str, place: Path) -> tuple[str, ...]:
+    """Update a copy of an example (made by `copy_demo`) to its later edition. Return the names of the changed
+    documents, sorted.
 
-    Documents are replaced, added and removed so that `documents/` is the later edition; its questions are appended to `questions.jsonl`
-    and `questions-cut.jsonl`, and the old rows stay. Doing it again changes nothing. Raises MissingError for an example with one edition
-    or a folder without the example, InputError for a document that is of neither edition; nothing is written then.
+    Documents are replaced, added and removed so that `documents/` is the later edition; its questions are appended
+    to `questions.jsonl` and `questions-cut.jsonl`, and the old rows stay. Repeating it changes nothing. Raises
+    MissingError for an example with one edition or a folder without the example, InputError for a document of
+    neither edition; nothing is then written.
     """
     with as_file(files("trimtab.demos") / name) as source:
         questions = source / f"questions-{LATER}.jsonl"
@@ -136,5 +147,5 @@ def lay_out_update(name: str, place: Path) -> tuple[str, ...]:
 
 
 def _texts(folder: Path) -> dict[str, bytes]:
-    """The files of a folder by name."""
+    """Return the contents of a folder's files by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

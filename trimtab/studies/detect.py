@@ -1,4 +1,4 @@
-"""What lies in a folder, for `init`: files of rows, preferences and documents, and the encoding that reads them."""
+"""Detection of a folder's contents for `init`: files of rows, preferences and documents, and their encoding."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.data import documents
-from trimtab.data.columns import Wish
-from trimtab.data.encodings import PLAIN, USUAL, encoding_of, fits, odd_words
-from trimtab.data.formats import NO_WISH, Detected, detect, detect_hub
-from trimtab.data.readers import SUFFIXES, TEXTS, RawRow, has_hub_test, read_rows
-from trimtab.data.sources import files_below, read_lines
+from trimtab.data.columns import ColumnRequest
+from trimtab.data.encodings import ASCII, UTF8, detect_encoding, non_ascii_words, reads_correctly
+from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
+from trimtab.data.readers import SUFFIXES, TEXT_SUFFIXES, RawRow, has_hub_test, read_raw_rows
+from trimtab.data.sources import files_below, read_text_lines
 
 MANY_DOCUMENTS = 2
 """From so many documents of one kind on, a pattern names them, which takes later ones too."""
@@ -39,15 +39,16 @@ _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages"
 
 
 @dataclass(slots=True)
-class Survey:
-    """What lies in a folder, by the part it can play; paths are relative to it. `words` show what a guessed encoding makes of them.
+class FolderContents:
+    """The files of a folder by the role they can have; paths are relative to it. `words`: sample words in a guessed
+    encoding.
 
-    `tests`: names of `rows` that are the test set as they are, where it is known.
+    `tests`: the names of `rows` that are a fixed test set, if known.
     """
 
-    encoding: str = USUAL
+    encoding: str = UTF8
     words: tuple[str, ...] = ()
-    rows: dict[str, Detected] = field(default_factory=dict)
+    rows: dict[str, DetectedFormat] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
     preferences: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
@@ -55,20 +56,21 @@ class Survey:
     errors: list[InputError] = field(default_factory=list)
 
 
-def survey_hub(name: str, wish: Wish = NO_WISH) -> Survey:
-    """Look at a Hugging Face dataset: its split `train`, and whether it has a `test`."""
-    found = Survey(rows={name: detect_hub(name, wish)})
+def detect_hub_dataset(name: str, wish: ColumnRequest = NO_REQUEST) -> FolderContents:
+    """Return the contents of a Hugging Face dataset: its split `train`, and a `test` if it has one."""
+    found = FolderContents(rows={name: detect_hub(name, wish)})
     if has_hub_test(name):
         found.tests.append(name)
     return found
 
 
-def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Survey:
-    """Look through `folder`; what cannot be read, or not together with the rest, is left out with the reason.
+def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = NO_REQUEST) -> FolderContents:
+    """Return the contents of `folder`; files that cannot be read, alone or together with the rest, are left out with
+    the reason.
 
-    `only`: one file in it, in place of everything; `wish`: what is known of the rows already.
+    `only`: one file in it instead of everything. `wish`: what is already known of the rows.
     """
-    found = Survey()
+    found = FolderContents()
     is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
     files = _data_files(folder) if only is None else [only] if is_rows else []
     sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
@@ -83,7 +85,7 @@ def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Surv
         listed = [] if is_rows or questions else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
     texts = (
-        *(path for path in files if path.name.lower().endswith(TEXTS)),
+        *(path for path in files if path.name.lower().endswith(TEXT_SUFFIXES)),
         *itertools.chain.from_iterable(places.values()),
     )
     encodings, broken = _encodings(texts)
@@ -119,14 +121,16 @@ def survey(folder: Path, only: Path | None = None, wish: Wish = NO_WISH) -> Surv
 
 
 def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
-    """Texts whose lines are nearly all questions: a list of what somebody asks, in which no answer stands."""
+    """Return the text files whose lines are nearly all questions, with the reason to leave them out: they contain no
+    answers.
+    """
     found = {}
     for path in paths:
         if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
             continue
         try:
-            lines = [line.strip() for line in read_lines(path, encoding_of(path)) if line.strip()]
-        except InputError:  # told where it is read as a document
+            lines = [line.strip() for line in read_text_lines(path, detect_encoding(path)) if line.strip()]
+        except InputError:  # reported where it is read as a document
             continue
         asked = sum(line.endswith(_ASKS) for line in lines)
         if asked >= MANY_QUESTIONS and asked >= 0.9 * len(lines):
@@ -139,7 +143,7 @@ def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
 
 
 def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
-    """How many files of a folder of documents are none, and of which kinds."""
+    """Return remarks on files in a folder of documents that are none: their number and kinds."""
     inside = files_below(folder / place) if (folder / place).is_dir() else []
     other = [path for path in inside if not path.name.lower().endswith(documents.SUFFIXES) and path not in rows]
     if not other:
@@ -149,17 +153,17 @@ def _no_documents(folder: Path, place: str, rows: Iterable[Path]) -> list[str]:
     return [f"{place}: {count} ({kinds}); `trimtab check` names each"]
 
 
-def _look(path: Path, wish: Wish) -> Detected | InputError:
-    """What a workbook holds, or why that cannot be told."""
+def _look(path: Path, wish: ColumnRequest) -> DetectedFormat | InputError:
+    """Return the content of a workbook, or the reason that it is unclear."""
     try:
-        return detect(path, wish=wish)
+        return detect(path, request=wish)
     except InputError as error:
         return error
 
 
-def _is_document(path: Path, seen: Detected | InputError) -> bool:
-    """Whether a workbook is rather a document: it stands beside others, and is no table of questions and answers by its columns' names."""
-    known = isinstance(seen, Detected) and not is_guess(seen)
+def _is_document(path: Path, seen: DetectedFormat | InputError) -> bool:
+    """True if a workbook is a document: it is beside documents, and its columns do not name questions and answers."""
+    known = isinstance(seen, DetectedFormat) and not is_guess(seen)
     beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
     return not known and any(map(_is_document_name, beside))
 
@@ -168,46 +172,46 @@ def _is_document_name(path: Path) -> bool:
     return path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
 
 
-def is_guess(seen: Detected) -> bool:
-    """Whether the columns were told from the values, not from their names."""
+def is_guess(seen: DetectedFormat) -> bool:
+    """True if the columns were inferred from the values, not from their names."""
     return any("a guess" in note for note in seen.notes)
 
 
 def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, InputError]]:
-    """The encoding of each file that can be opened, and what is wrong with the others."""
+    """Return the encoding of each readable file, and the error of each other."""
     found: dict[Path, str] = {}
     broken: dict[Path, InputError] = {}
     for path in paths:
         try:
-            found[path] = encoding_of(path)
+            found[path] = detect_encoding(path)
         except InputError as error:
             broken[path] = error
     return found, broken
 
 
 def _prevailing(encodings: Mapping[Path, str]) -> str:
-    """The encoding of most bytes; UTF-8 where plain letters are all there is."""
+    """Return the encoding of most bytes; UTF-8 if all is ASCII."""
     sizes = Counter[str]()
     for path, encoding in encodings.items():
         sizes[encoding] += path.stat().st_size
-    del sizes[PLAIN]
-    return max(sizes, key=lambda encoding: sizes[encoding], default=USUAL)
+    del sizes[ASCII]
+    return max(sizes, key=lambda encoding: sizes[encoding], default=UTF8)
 
 
 def _words(encodings: Mapping[Path, str], encoding: str) -> tuple[str, ...]:
-    """Words of the first file in a guessed encoding by which a reader sees whether the guess is right."""
+    """Return words of the first file in a guessed encoding, by which a reader sees whether the guess is right."""
     first = next((path for path, own in encodings.items() if own == encoding), None)
-    return odd_words(read_lines(first, encoding)) if first and encoding != USUAL else ()
+    return non_ascii_words(read_text_lines(first, encoding)) if first and encoding != UTF8 else ()
 
 
 def _refuse_other(path: Path, encodings: Mapping[Path, str], encoding: str) -> None:
     own = encodings.get(path, encoding)
-    if not fits(own, encoding):
+    if not reads_correctly(own, encoding):
         raise InputError(f"is {own.upper()}, and most here is {encoding.upper()}", "save it as UTF-8", file=path)
 
 
 def _text_documents(folder: Path, place: str) -> list[Path]:
-    """The documents of a place that are read in the task's encoding."""
+    """Return the documents of a place that are read in the task's encoding."""
     path = folder / place
     inside = path.rglob("*") if path.is_dir() else [path] if path.is_file() else folder.glob(place)
     suffixes = (*documents.MARKDOWN, *documents.TEXT)
@@ -215,7 +219,7 @@ def _text_documents(folder: Path, place: str) -> list[Path]:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    """Files of rows in the folder and in the folders directly below, sorted; one that links lead to twice is listed once."""
+    """Return the files of rows in the folder and directly below, sorted; a file reached by two links is listed once."""
     near = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)))
     once: dict[Path, Path] = {}
     for path in near:
@@ -231,17 +235,17 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _leads_back(path: Path) -> bool:
-    """Whether a link leads to the folder that it stands in, or above: everything there would be seen twice."""
+    """True if a link leads to its own folder or above: everything there would be found twice."""
     return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
 def _holds_preferences(path: Path, encoding: str) -> bool:
-    first = next((row for row in itertools.islice(read_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
+    first = next((row for row in itertools.islice(read_raw_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
     return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
 
 
 def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iterator[str]:
-    """Folders that hold documents, then loose documents; a folder whose file names another has too is left out."""
+    """Yield folders of documents, then loose documents; a folder that repeats another's file name is left out."""
     taken: set[str] = set()
     places = [
         path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name) and not _leads_back(path)
@@ -255,9 +259,7 @@ def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iter
         if not names or not place.name.isprintable():
             continue
         if names & taken:
-            left_out.append(
-                f"{place.name}/: documents of the same names stand in another folder, is it another version?"
-            )
+            left_out.append(f"{place.name}/: documents of the same names are in another folder, is it another version?")
             continue
         taken |= names
         yield f"{place.name}/"
@@ -265,7 +267,7 @@ def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iter
 
 
 def _loose_documents(folder: Path, rows: set[Path], taken: set[str]) -> Iterator[str]:
-    """Documents that stand beside the task file: one by one, or as a pattern where it names many and nothing else."""
+    """Yield the documents beside the task file: one by one, or as a pattern if it matches many and nothing else."""
     named = sorted(path for path in folder.iterdir() if path.is_file() and path.name.isprintable())
     loose = {path.name for path in named if _is_document_name(path) and path not in rows and path.name not in taken}
     for suffix in sorted({Path(name).suffix for name in loose}):

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine has for Trimtab, what is missing, and the command that mends it."""
+"""`doctor`: checks what this machine provides for Trimtab, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from trimtab.model.devices import Compute
 
-NEEDED_MEMORY_GB = 4.0  # the promise for the demo
-NEEDED_DISK_GB = 2.0  # both models, their download beside them, a study
+NEEDED_MEMORY_GB = 4.0  # the documented requirement of the demo
+NEEDED_DISK_GB = 2.0  # both models, their download, and a study
 DEMO_MODELS = (BASE_MODEL, EMBEDDING)
 DISTRIBUTION = "trimtab"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Something that is not here, and the command or the change that mends it."""
+    """Something missing, with the command or change that resolves it."""
 
     what: str
     remedy: str
@@ -39,9 +39,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DoctorReport(Shown):
-    """What this machine has. `missing` keeps something from working; `optional` only limits what can be done.
+    """The state of this machine. `missing`: prevents something from working. `optional`: only limits what is possible.
 
-    `larger`: the largest instruct models of the catalogue's dated list that fit `model_memory_gb`, the free memory of the GPU or else of the machine.
+    `larger`: the largest instruct models of the catalogue's dated list that fit `model_memory_gb`, the free memory
+    of the GPU or else of the machine.
     """
 
     system: str
@@ -77,7 +78,7 @@ class DoctorReport(Shown):
 
 
 def doctor() -> DoctorReport:
-    """Look at cores, memory, disk, libraries and the model cache; measures bfloat16 for half a second."""
+    """Examine cores, memory, disk, libraries and the model cache; benchmark bfloat16 for half a second."""
     missing, optional = _packages()
     compute = None
     if not any(gap.what.startswith("package torch") for gap in missing):
@@ -147,7 +148,7 @@ def _lines(report: DoctorReport) -> list[tuple[str, str]]:
 
 
 def _packages() -> tuple[list[Gap], list[Gap]]:
-    """Required and optional packages of this installation that are not here or too old; its own metadata names them."""
+    """Return the missing or outdated required and optional packages, by this installation's metadata."""
     from packaging.requirements import Requirement
 
     missing, optional = [], []

@@ -1,4 +1,4 @@
-"""Whether what was exported answers like the arm that was measured: the same questions, asked of the program that will read it."""
+"""Equivalence check: an export is asked the test questions and must answer like the arm that was measured."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trimtab.measurement.statistics import compare, estimate
 
 TIE = {"fp32": 0.01, "bf16": 0.25}
 """Nats between two tokens, or two labels, within which another order of adding up decides which is first."""
-SHOWN = 3  # questions that differ, by name
+SHOWN = 3  # shown names of differing questions
 Step = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lost:
-    """The mean score as measured less that of what was exported, on the same questions, with its 95% interval."""
+class ScoreLoss:
+    """Mean score as measured less that of the export, on the same questions, with its 95% interval."""
 
     score: float
     low: float
@@ -36,13 +36,14 @@ class Lost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
-    """What one consumer answered, beside the arm as measured.
+class EquivalenceCheck:
+    """The answers of one program that reads the export, compared with the arm as measured.
 
-    `same` answers are equal word for word; of the others `ties` part where both are as likely (TIE), and `differ` do not.
-    `same_prompts`: questions that its own template and tokenizer turn into the same tokens. `claimed`: whether equal answers are
-    promised, as the numbers are the same. `holds`: no loss beyond the margin is shown. `what` is compared: answers, labels or
-    prompts. `lost` is None where a program scores answers, and for prompts; there `holds` asks that what is promised is kept.
+    `same`: answers equal word for word. `ties`: unequal ones where both are equally likely (TIE). `differ`: the
+    other unequal ones. `same_prompts`: questions that its own template and tokenizer turn into the same tokens.
+    `claimed`: True if equal answers are promised, as the numbers are the same. `holds`: no loss beyond the margin is
+    shown. `what`: the compared kind: answers, labels or prompts. `lost`: None if a program scores answers, and for
+    prompts; `holds` then requires that what is promised is kept.
     """
 
     consumer: str
@@ -56,12 +57,12 @@ class Proof:
     agreement: Estimate
     claimed: bool
     holds: bool
-    lost: Lost | None
+    lost: ScoreLoss | None
     differing: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
-        """What was found, in one line."""
+        """Return the result in one line."""
         if self.differ == 0:
             tied = f", {self.ties} of them after a tie" if self.ties else ""
             return f"{self.consumer}: {self.what} like those measured in {self.questions} of {self.questions}{tied}"
@@ -72,8 +73,8 @@ class Proof:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedAgain:
-    """What is asked of every consumer, and what the arm as measured answered."""
+class ReferenceAnswers:
+    """The questions for every reading program, and the answers of the arm as measured."""
 
     task: Task
     examples: Sequence[Example]
@@ -82,19 +83,30 @@ class AskedAgain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """How answers are read off a consumer: `ask` gives of a prompt's ids the answer and its `lead` over another answer, in nats."""
+class Readout:
+    """How answers are read from a program. `ask`: returns, for a prompt's ids, the answer and its `lead` over another
+    answer, in nats.
+    """
 
     what: str
     ask: Callable[[Sequence[int], str], tuple[str, float]]
 
 
-def prove(
-    session: Session, asked: AskedAgain, consumer: ExportReader, way: Way, *, claimed: bool, own_ids: bool, step: Step
-) -> Proof:
-    """Ask a consumer every question; `own_ids` hands it our tokens, where its tokenizer is known to be another reader's business."""
+def check_equivalence(
+    session: Session,
+    reference: ReferenceAnswers,
+    consumer: ExportReader,
+    way: Readout,
+    *,
+    claimed: bool,
+    own_ids: bool,
+    step: Step,
+) -> EquivalenceCheck:
+    """Ask a reading program every question. `own_ids`: pass Trimtab's token ids, if the tokenizer is known to be
+    another reader's job.
+    """
     texts, alike, ties, differing = [], 0, 0, []
-    for number, (prompt, measured) in enumerate(zip(asked.prompts, asked.measured, strict=True), 1):
+    for number, (prompt, measured) in enumerate(zip(reference.prompts, reference.measured, strict=True), 1):
         ours = session.encoder.prompt(prompt.messages)
         theirs = consumer.prompt(session.encoder.turns(prompt.messages))
         alike += theirs == ours
@@ -104,22 +116,24 @@ def prove(
             ties += tied
             differing += [] if tied else [prompt.id]
         texts.append(text)
-        step(number, len(asked.prompts))
-    return _judged(asked, texts, consumer.name, session.precision, way.what, ties, differing, alike, claimed=claimed)
+        step(number, len(reference.prompts))
+    return _result(
+        reference, texts, consumer.name, session.precision, way.what, ties, differing, alike, claimed=claimed
+    )
 
 
-def by_text(session: Session, consumer: ExportReader) -> Way:
-    """Greedy text."""
+def by_text(session: Session, consumer: ExportReader) -> Readout:
+    """Return a readout of greedy text."""
 
     def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
         written = consumer.generate(ids, session.output_tokens, tuple(session.encoder.stop_ids))
         return written.text, written.gap(session.encoder.answer(measured)) if written.text != measured else 0.0
 
-    return Way(what="answers", ask=ask)
+    return Readout(what="answers", ask=ask)
 
 
-def by_labels(session: Session, consumer: ExportReader, calibration: Calibration | None) -> Way:
-    """The label that scores best, weighed as the arm's are."""
+def by_labels(session: Session, consumer: ExportReader, calibration: Calibration | None) -> Readout:
+    """Return a readout of the best-scoring label, calibrated like the arm's."""
     labels = session.workspace.labels
     ids_of = [session.encoder.answer(label) for label in labels]
     weighing = label_weighting(calibration or Calibration(), labels)
@@ -130,20 +144,22 @@ def by_labels(session: Session, consumer: ExportReader, calibration: Calibration
         scores_L = label_scores(sums_1L, list(map(len, ids_of)), per_token=weighing.per_token, offsets_L=offsets_L)[0]
         return _best(dict(zip(labels, scores_L.tolist(), strict=True)), measured)
 
-    return Way(what="labels", ask=ask)
+    return Readout(what="labels", ask=ask)
 
 
-def by_head(consumer: TransformersReader) -> Way:
-    """The label of the classification head."""
-    return Way(what="labels", ask=lambda ids, measured: _best(consumer.class_logits(ids), measured))
+def by_head(consumer: TransformersReader) -> Readout:
+    """Return a readout of the classification head's label."""
+    return Readout(what="labels", ask=lambda ids, measured: _best(consumer.class_logits(ids), measured))
 
 
-def prove_again(session: Session, asked: AskedAgain, again: AskedAgain) -> tuple[Proof, Proof]:
-    """Whether an arm that was opened again builds the same prompts, and from them gives the same answers to the letter."""
-    pairs = list(zip(asked.examples, asked.prompts, again.prompts, strict=True))
+def check_bundle(
+    session: Session, reference: ReferenceAnswers, again: ReferenceAnswers
+) -> tuple[EquivalenceCheck, EquivalenceCheck]:
+    """Check that an arm reloaded from its bundle builds the same prompts, and gives the same answers to the letter."""
+    pairs = list(zip(reference.examples, reference.prompts, again.prompts, strict=True))
     other = [example.id for example, one, two in pairs if one.messages != two.messages]
     alike = len(pairs) - len(other)
-    prompts = Proof(
+    prompts = EquivalenceCheck(
         consumer="trimtab",
         precision=session.precision,
         what="prompts",
@@ -152,18 +168,20 @@ def prove_again(session: Session, asked: AskedAgain, again: AskedAgain) -> tuple
         ties=0,
         differ=len(other),
         same_prompts=alike,
-        agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(asked)),
+        agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(reference)),
         claimed=True,
-        holds=True,  # what other prompts lose, the answers show
+        holds=True,  # the loss from other prompts shows in the answers
         lost=None,
         differing=tuple(other[:SHOWN]),
     )
     texts = [one.text for one in again.measured]
     differing = [
-        example.id for example, one, text in zip(asked.examples, asked.measured, texts, strict=True) if one.text != text
+        example.id
+        for example, one, text in zip(reference.examples, reference.measured, texts, strict=True)
+        if one.text != text
     ]
-    what = "labels" if asked.task.task.kind == "classify" else "answers"
-    answers = _judged(asked, texts, "trimtab", session.precision, what, 0, differing, alike, claimed=True)
+    what = "labels" if reference.task.task.kind == "classify" else "answers"
+    answers = _result(reference, texts, "trimtab", session.precision, what, 0, differing, alike, claimed=True)
     return prompts, answers
 
 
@@ -172,8 +190,8 @@ def _best(scores: Mapping[str, float], measured: str) -> tuple[str, float]:
     return best, scores[best] - scores.get(measured, float("-inf"))
 
 
-def _judged(
-    asked: AskedAgain,
+def _result(
+    reference: ReferenceAnswers,
     texts: Sequence[str],
     consumer: str,
     precision: str,
@@ -183,11 +201,11 @@ def _judged(
     alike: int,
     *,
     claimed: bool,
-) -> Proof:
-    equal = [float(text == one.text) for text, one in zip(texts, asked.measured, strict=True)]
-    lost = _lost(asked, texts)
-    kept = not (claimed and differing) if lost is None else lost.low <= asked.task.target.margin
-    return Proof(
+) -> EquivalenceCheck:
+    equal = [float(text == one.text) for text, one in zip(texts, reference.measured, strict=True)]
+    lost = _score_loss(reference, texts)
+    kept = not (claimed and differing) if lost is None else lost.low <= reference.task.target.margin
+    return EquivalenceCheck(
         consumer=consumer,
         precision=precision,
         what=what,
@@ -196,7 +214,7 @@ def _judged(
         ties=ties,
         differ=len(differing),
         same_prompts=alike,
-        agreement=estimate(equal, _groups(asked)),
+        agreement=estimate(equal, _groups(reference)),
         claimed=claimed,
         holds=kept,
         lost=lost,
@@ -204,13 +222,16 @@ def _judged(
     )
 
 
-def _lost(asked: AskedAgain, texts: Sequence[str]) -> Lost | None:
-    if asked.task.metric == "scorer":
+def _score_loss(reference: ReferenceAnswers, texts: Sequence[str]) -> ScoreLoss | None:
+    if reference.task.metric == "scorer":
         return None
-    before = [score_text(one, made.text, asked.task) for one, made in zip(asked.examples, asked.measured, strict=True)]
-    after = [score_text(one, text, asked.task) for one, text in zip(asked.examples, texts, strict=True)]
-    found = compare(before, after, _groups(asked))
-    return Lost(
+    before = [
+        score_text(one, made.text, reference.task)
+        for one, made in zip(reference.examples, reference.measured, strict=True)
+    ]
+    after = [score_text(one, text, reference.task) for one, text in zip(reference.examples, texts, strict=True)]
+    found = compare(before, after, _groups(reference))
+    return ScoreLoss(
         score=found.difference,
         low=found.low,
         high=found.high,
@@ -219,5 +240,5 @@ def _lost(asked: AskedAgain, texts: Sequence[str]) -> Lost | None:
     )
 
 
-def _groups(asked: AskedAgain) -> list[Any]:
-    return [example.group for example in asked.examples]
+def _groups(reference: ReferenceAnswers) -> list[Any]:
+    return [example.group for example in reference.examples]

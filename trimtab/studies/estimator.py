@@ -1,4 +1,4 @@
-"""An arm as it was measured, as an estimator of scikit-learn that is fitted already."""
+"""scikit-learn estimator of an arm as measured, already fitted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
 from trimtab.arms.session import BATCH_ITEMS, Session
-from trimtab.arms.store import SavedArm, find_saved, measured_precision, on_its_rows, require_weights
-from trimtab.arms.workspace import FOLDER, open_to_answer
+from trimtab.arms.store import SavedArm, find_saved, measured_precision, require_weights, with_measured_rows
+from trimtab.arms.workspace import FOLDER, open_for_answering
 from trimtab.base.errors import InputError
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.task import Task
@@ -22,18 +22,18 @@ from trimtab.studies.consent import require_consent
 
 
 class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """An arm of a study, fitted: it takes texts and predicts labels, or for other kinds of task answers.
+    """A fitted estimator of an arm: takes texts and predicts labels or, for other kinds of task, answers.
 
-    As with scikit-learn's FrozenEstimator `fit` trains nothing and a clone is the estimator itself, so that a pipeline, `cross_val_score` and
-    `CalibratedClassifierCV` use the arm as it was measured. Its models are loaded when they are first needed, and once. For one
-    thread; a copy in another process loads them anew.
+    As with scikit-learn's FrozenEstimator, `fit` trains nothing and a clone is the estimator itself, so that a
+    pipeline, `cross_val_score` and `CalibratedClassifierCV` use the arm as measured. Its models are loaded once,
+    when first needed. Single-threaded; a copy in another process loads them again.
     """
 
     def __init__(self, task: Task, arm: Arm, study: str, allow: Sequence[str] = ()) -> None:
         self.task, self.arm, self.study, self.allow = task, arm, study, allow
 
     def fit(self, X: Iterable[str], y: Iterable[str] | None = None) -> ArmEstimator:
-        """Train nothing; raises InputError for a label that the arm does not know."""
+        """Train nothing. Raises InputError for a label that the arm does not know."""
         del X
         if y is not None and self.task.task.kind == "classify":
             known = set(self.classes_.tolist())
@@ -45,13 +45,16 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Iterable[str]) -> NDArray[Any]:
-        """The label or the answer of each text, as measured. Raises InputError for what is no text or too long."""
+        """Return the label or answer of each text, as measured. Raises InputError for values that are no text or too
+        long.
+        """
         return np.array([one.text for one in self._answers(X)])
 
     def predict_proba(self, X: Iterable[str]) -> NDArray[np.float64]:
-        """The probability of each label, [N, C] in the order of `classes_`, calibrated as measured; `predict` gives the most probable one.
+        """Return the probability of each label, [N, C] in the order of `classes_`, calibrated as measured; `predict`
+        gives the most probable one.
 
-        Raises InputError for an arm that gives none: answers that are written, and endpoints that only write.
+        Raises InputError for an arm without probabilities: generated answers, and endpoints that only generate.
         """
         if self.task.task.kind != "classify":
             raise self._no_probabilities()
@@ -64,13 +67,13 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The labels, sorted; AttributeError for a task of another kind."""
+        """Return the sorted labels. Raises AttributeError for a task of another kind."""
         if self.task.task.kind != "classify":
             raise AttributeError("there are labels for tasks of kind classify only")
         return np.unique(np.array(self._session.workspace.labels))
 
     def close(self) -> None:
-        """Give the memory of its models back; they are loaded again where it is asked once more."""
+        """Free the memory of the models; they are loaded again when needed."""
         for name in ("_loaded_session", "_loaded_ready"):
             self.__dict__.pop(name, None)
         if stack := self.__dict__.pop("_stack", None):
@@ -107,7 +110,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if "_loaded_session" not in self.__dict__:
             require_consent(self.task, [self.arm.endpoint] if self.arm.endpoint else [], allow=self.allow, scores=False)
             saved = self._saved
-            workspace = open_to_answer(on_its_rows(self.task, saved), rows=bool(self.task.data.examples))
+            workspace = open_for_answering(with_measured_rows(self.task, saved), rows=bool(self.task.data.examples))
             self._loaded_session = Session(workspace, measured_precision(saved, self.task))
         return self._loaded_session
 
@@ -128,8 +131,8 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         for some in (asked[start : start + BATCH_ITEMS] for start in range(0, len(asked), BATCH_ITEMS)):
             for one in some:
-                builder.require_room(one, self._session.answer_room)
-            yield from self._ready.many(builder.prompts(some))
+                builder.require_room(one, self._session.max_answer_tokens)
+            yield from self._ready.answer_batch(builder.prompts(some))
             self._session.forget_hits()
 
     def _no_probabilities(self) -> InputError:
@@ -137,7 +140,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _texts(X: Iterable[str]) -> list[str]:
-    """The texts of a list, an array, a Series or a table of one column."""
+    """Return the texts of a list, an array, a Series or a one-column table."""
     if isinstance(X, str):
         raise InputError("one text, where several are asked for", "put it into a list", field="X")
     table = np.asarray(X, dtype=object)

@@ -1,4 +1,4 @@
-"""`eval`: one arm scored on dev or test, with weights that were trained before."""
+"""`eval`: scores one trained arm on dev or test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Literal
 
 from trimtab.arms.artifacts import Allowance
-from trimtab.arms.fingerprint import digest_of, settings_of
+from trimtab.arms.fingerprint import digest_of, task_settings
 from trimtab.arms.run import ArmMeasurement, ArmRunner, forget_replies
 from trimtab.arms.store import (
     ANSWERS,
@@ -18,9 +18,9 @@ from trimtab.arms.store import (
     eight_bit_folder,
     find_saved,
     measured_precision,
-    on_its_rows,
     require_weights,
     saved_name,
+    with_measured_rows,
 )
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
@@ -33,7 +33,7 @@ from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.measurement.statistics import compare
 from trimtab.studies.record import count_opening
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 
 def eval(
@@ -48,24 +48,25 @@ def eval(
     scorer: ScorerFunction | None = None,
     listeners: Sequence[Listener] | None = None,
 ) -> ArmResult:
-    """Score one arm on a split, with its 95% interval; the answers are kept in `.trimtab/evals/`.
+    """Score one arm on a split, with its 95% interval; the answers are saved in `.trimtab/evals/`.
 
-    Weights are those of the run or the study `run`, else those that were made or measured last; the same holds for
-    the number of shots or passages. Scoring on test is counted, and told. With `eight_bit` the arm is asked with its own weights and then
-    with weights of 8 bits: the result is that of these, its `eight_bit` what they cost and gain; `serve` asks for it. `allow` is that of `study`. `scorer` is a function
-    `(input, reference, answer) -> 0..1` in place of the task's program. `listeners` get every event; None shows progress on
-    standard error. Raises MissingError where there are no weights, InputError for 8 bits of an arm that answers without the base model.
+    Weights are those of the run or study `run`, else those trained or measured last; the same holds for the number
+    of shots or passages. Scoring on test is counted and reported. With `eight_bit` the arm answers with its own
+    weights and then with int8 weights: the result is that of the latter, its `eight_bit` the comparison; `serve`
+    requires it. `allow` is that of `study`. `scorer`: a function `(input, reference, answer) -> 0..1` instead of the
+    task's program. `listeners` get every event; None shows progress on standard error. Raises MissingError without
+    weights, InputError for int8 of an arm that answers without the base model.
     """
-    own = loaded(task)
+    own = resolve_task(task)
     chosen = parse_arm(arm, own)
     require_answers(chosen, own)
     if eight_bit and not method_of(chosen).uses_base:
         raise InputError(f"arm {arm} answers without the base model", "leave out 8 bits", field="--eight-bit")
-    with opened(
+    with run_context(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
     ) as opening:
         saved = require_weights(find_saved(own, chosen, run), chosen, own)
-        opening.task = on_its_rows(own, saved)
+        opening.task = with_measured_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         workspace = session.workspace
         if not workspace.splits[split]:
@@ -73,8 +74,8 @@ def eval(
         name = saved_name(saved, chosen)
         progress = opening.progress(arm=chosen.name)
         if split == "test":
-            digest = digest_of(settings_of(opening.task))[:8]  # another prompt is another look
-            _tell_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
+            digest = digest_of(task_settings(opening.task))[:8]  # other settings are another opening of the test set
+            _note_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
         folder = workspace.folder / EVALS / f"{name}-{split}"
         runner = ArmRunner(session, opening.scorer, progress)
         outcome = runner.run(chosen, split, folder, Allowance(), saved=saved)
@@ -92,7 +93,7 @@ def eval(
 
 
 def _compared(before: ArmMeasurement, after: ArmMeasurement, examples: Sequence[Example]) -> EightBit:
-    """The same questions with both weights."""
+    """Return the comparison of both weights on the same questions."""
     pairs = list(zip(before.answers, after.answers, strict=True))
     groups = {example.id: example.group for example in examples}
     lost = compare(
@@ -109,7 +110,7 @@ def _compared(before: ArmMeasurement, after: ArmMeasurement, examples: Sequence[
     )
 
 
-def _tell_opening(openings: int, progress: Progress) -> None:
+def _note_opening(openings: int, progress: Progress) -> None:
     times = "once" if openings == 1 else f"{openings} times"
     note = f"The test questions have now been opened {times}; choices made on them make their scores too good."
     progress.emit("data", note=note, stays=True)

@@ -1,4 +1,4 @@
-"""`export`: an arm as files that others load, proven to answer like the arm that was measured."""
+"""`export`: writes an arm as files for other programs, and checks that these answer like the arm as measured."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from trimtab.arms.store import (
     find_saved,
     latest_winner,
     measured_precision,
-    on_its_rows,
     require_weights,
+    with_measured_rows,
 )
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import write_record
@@ -48,14 +48,23 @@ from trimtab.export.signing import sign_folder
 from trimtab.model.adapters.apply import VIRTUAL_TOKEN_METHODS
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
-from trimtab.studies.equivalence import AskedAgain, Proof, Way, by_head, by_labels, by_text, prove, prove_again
-from trimtab.studies.model_card import Facts, card
+from trimtab.studies.equivalence import (
+    EquivalenceCheck,
+    Readout,
+    ReferenceAnswers,
+    by_head,
+    by_labels,
+    by_text,
+    check_bundle,
+    check_equivalence,
+)
+from trimtab.studies.model_card import Facts, render_model_card
 from trimtab.studies.record import EXPORTED, count_opening
-from trimtab.studies.run_context import loaded, opened
+from trimtab.studies.run_context import resolve_task, run_context
 
 Format = Literal["peft", "merged", "gguf", "bundle"]
-QUESTIONS = 100  # of the test set, drawn so that they stand for all of it
-KEPT = 20  # of these go with a bundle, so that whoever serves it can see that it answers as it was measured
+QUESTIONS = 100  # number of test questions, drawn to represent all
+KEPT = 20  # number of these stored in a bundle, so that a server can verify its answers
 _WITHOUT_GENERATE = (
     "Asked token by token without a cache: PEFT's own generate gives other answers behind virtual tokens "
     "(seen with peft 0.21.2 on transformers 5.24.0)."
@@ -65,30 +74,30 @@ CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gg
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Shown):
-    """What was written, and what its consumers answered; `notes` say what could not be written beside it, and why."""
+    """The written files and the equivalence checks. `notes`: what could not be written besides, and why."""
 
     arm: str
     format: Format
     quantize: str | None
     folder: Path
     bytes: int
-    proofs: tuple[Proof, ...]
+    proofs: tuple[EquivalenceCheck, ...]
     notes: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether what was exported answers like what was measured."""
+        """True if the export answers like the arm as measured."""
         return all(proof.holds for proof in self.proofs)
 
     @property
     def headline(self) -> str:
-        """What the proof found."""
+        """Return the result of the checks."""
         return "; ".join(proof.sentence for proof in self.proofs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Written:
-    """What was written into a folder: whether its numbers are those that were measured, and what could not be written."""
+class _WrittenFiles:
+    """The result of writing a format: True if its numbers are those measured, and what could not be written."""
 
     exact: bool
     notes: tuple[str, ...] = ()
@@ -107,19 +116,20 @@ def export(
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> ExportResult:
-    """Write an arm into the new folder `out` and ask it back: the winner of the newest study unless one is named.
+    """Write an arm into the new folder `out` and check it: the winner of the newest study unless one is named.
 
-    `format`: `peft` (the adapter), `merged` (a model of transformers, safetensors), `gguf` (for llama.cpp and Ollama, f16 unless
-    `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights beside the base model's, index,
-    documents, shots, instruction, and KEPT test questions to try it by). Weights are those
-    of the run or the study `run`, else of the study that showed the winner, else those of a named arm that were made or measured last; with `sign`, a private key, every file is signed. Up to `questions` test questions are asked of
-    what was exported, which is counted as one opening of the test set. `allow` is that of `study`. `listeners` get every event; None shows progress on standard
-    error. Raises InputError for a folder that is not empty and for what a format cannot hold, MissingError where there are no
-    weights, PackageError where its consumer is not installed.
+    `format`: `peft` (the adapter), `merged` (a transformers model, safetensors), `gguf` (for llama.cpp and Ollama,
+    f16 unless `quantize` names another type) or `bundle` (the whole arm for `serve` and `ask` elsewhere: its weights
+    beside the base model's, index, documents, shots, instruction, and KEPT test questions to verify it with).
+    Weights are those of the run or study `run`, else of the study that showed the winner, else those of a named arm
+    that were trained or measured last. `sign`: a private key that signs every file. Up to `questions` test questions
+    are asked of the export, which counts as one opening of the test set. `allow` is that of `study`. `listeners` get
+    every event; None shows progress on standard error. Raises InputError for a folder that is not empty and for what
+    a format cannot contain, MissingError without weights, PackageError if the reading program is not installed.
     """
     if questions < 1:
         raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
-    own = loaded(task)
+    own = resolve_task(task)
     pick = Pick(arm) if arm else latest_winner(own)
     if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {own.command('study')}")
@@ -127,33 +137,35 @@ def export(
     require_answers(chosen, own)
     place = Path(out)
     _require_possible(chosen, format, quantize, place)
-    with opened(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+    with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
-        opening.task = on_its_rows(own, saved)
+        opening.task = with_measured_rows(own, saved)
         session = opening.session(measured_precision(saved, own))
         progress = opening.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)
         run_folder = saved.folder if saved else own.folder / FOLDER
-        with _beside(place) as folder:
-            with ready_arm(session, chosen, context, run_folder) as able:
-                asked = _asked(own, session.part("test", questions), able.builder, able.many, progress)
+        with _staging_folder(place) as folder:
+            with ready_arm(session, chosen, context, run_folder) as ready:
+                reference = _reference_answers(
+                    own, session.subset("test", questions), ready.builder, ready.answer_batch, progress
+                )
                 progress.emit("export", note=f"writing {format}")
-                fill = _Filling(
+                fill = _ExportWriter(
                     session=session,
                     arm=chosen,
                     context=context,
-                    builder=able.builder,
+                    builder=ready.builder,
                     saved=saved,
                     run=run_folder,
-                    asked=asked,
+                    reference=reference,
                     folder=folder,
                     quantize=quantize,
                 )
                 written = fill.write(format)
             key = f"{EXPORTED}{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
-            proofs = _proofs(session, chosen, asked, run_folder, folder, format, written, progress)
-            _tell(fill, format, written, proofs, openings, sign)
+            proofs = _proofs(session, chosen, reference, run_folder, folder, format, written, progress)
+            _write_results(fill, format, written, proofs, openings, sign)
     return ExportResult(
         arm=chosen.name,
         format=format,
@@ -167,16 +179,16 @@ def export(
 
 @dataclass(frozen=True, kw_only=True)
 class _ProofFile:
-    """`proof.json`."""
+    """`proof.json`: the equivalence checks."""
 
     arm: str
     format: Format
     quantize: str | None
-    proofs: tuple[Proof, ...]
+    proofs: tuple[EquivalenceCheck, ...]
 
 
 def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) -> None:
-    """Refuse what can be seen to be impossible before anything is loaded."""
+    """Refuse what is detectably impossible before anything is loaded."""
     if format not in get_args(Format):
         raise InputError(
             f"unknown format {format[:40]!r}", f"use one of: {', '.join(get_args(Format))}", field="format"
@@ -211,8 +223,8 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Filling:
-    """Writes one format of an arm that is ready to answer into a folder; `run` holds its `adapter/` and its calibration."""
+class _ExportWriter:
+    """Writes one format of a ready arm into a folder. `run`: contains its `adapter/` and its calibration."""
 
     session: Session
     arm: Arm
@@ -220,21 +232,21 @@ class _Filling:
     builder: PromptBuilder
     saved: SavedArm | None
     run: Path
-    asked: AskedAgain
+    reference: ReferenceAnswers
     folder: Path
     quantize: str | None
 
     @property
     def adapter(self) -> Path:
-        """What was trained."""
+        """Return the folder of the trained adapter."""
         return self.run / "adapter"
 
-    def write(self, format: Format) -> _Written:
-        """Write it."""
-        made = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
-        return made[format]()
+    def write(self, format: Format) -> _WrittenFiles:
+        """Write the format."""
+        writers = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
+        return writers[format]()
 
-    def _peft(self) -> _Written:
+    def _peft(self) -> _WrittenFiles:
         task = self.session.task
         name, revision = loadable_name(task.base.model, self.session.base_folder, task.folder)
         write_adapter(
@@ -246,11 +258,12 @@ class _Filling:
             template=self.session.encoder.chat_template,
         )
         self._keep_calibration()
-        # As measured the adapter is added to the weights and rounded once; PEFT adds its output. At fp32 that is the same.
+        # The measured arm merges the adapter into the weights and rounds once; PEFT adds the adapter's output. At fp32
+        # both are equal.
         notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL_TOKEN_METHODS else ()
-        return _Written(exact=self.session.precision == "fp32", notes=notes)
+        return _WrittenFiles(exact=self.session.precision == "fp32", notes=notes)
 
-    def _merged(self) -> _Written:
+    def _merged(self) -> _WrittenFiles:
         encoder = self.session.encoder
         head = load_head(self.session.base, self.adapter) if HEAD in self.arm.stages else None
         write_merged(
@@ -263,9 +276,9 @@ class _Filling:
         if head is not None:
             write_classifier_config(self.adapter, self.folder)
         self._keep_calibration()
-        return _Written(exact=True)
+        return _WrittenFiles(exact=True)
 
-    def _gguf(self) -> _Written:
+    def _gguf(self) -> _WrittenFiles:
         base, encoder = self.session.base, self.session.encoder
         weights = merged_weights(base)
         config, kind = merged_config(base, weights), self.quantize or "f16"
@@ -281,10 +294,10 @@ class _Filling:
             name=f"{self.session.task.task.name}-{self.arm.name}",
         )
         self._keep_calibration()
-        return _Written(exact=is_lossless(weights, kind), notes=self._modelfile())
+        return _WrittenFiles(exact=is_lossless(weights, kind), notes=self._modelfile())
 
     def _modelfile(self) -> tuple[str, ...]:
-        """Write the Modelfile where Ollama can say what the prompt says; what it cannot."""
+        """Write the Modelfile if Ollama can express the prompt. Return what it cannot."""
         session, own = self.session, self.builder.instruction
         shots = [
             turn
@@ -301,7 +314,7 @@ class _Filling:
                 instruction=own,
                 shots=[] if self.context.shot_passages else shots,
                 stops=[session.base.tokenizer.decode([token]) for token in sorted(session.encoder.stop_ids)],
-                most=session.answer_room,
+                most=session.max_answer_tokens,
                 context=session.context_tokens,
             )
         except InputError as error:
@@ -315,23 +328,28 @@ class _Filling:
             )
         return ()
 
-    def _bundle(self) -> _Written:
-        pairs = list(zip(self.asked.examples, self.asked.measured, strict=True))[:KEPT]
+    def _bundle(self) -> _WrittenFiles:
+        pairs = list(zip(self.reference.examples, self.reference.measured, strict=True))[:KEPT]
         stored = [StoredQuestion(messages=example.messages, answer=one.text) for example, one in pairs]
         write_bundle(self.session, self.arm, self.context, self.builder, self.folder, saved=self.saved, stored=stored)
-        return _Written(exact=True)
+        return _WrittenFiles(exact=True)
 
     def _keep_calibration(self) -> None:
-        """How labels are weighed is a part of the answer; their scores alone would be another arm."""
+        """Copy the calibration, which is part of the answer: without it the labels would be another arm's."""
         file = self.run / "calibration.json"
         if file.is_file():
             shutil.copyfile(file, self.folder / file.name)
 
 
-def _tell(
-    fill: _Filling, format: Format, written: _Written, proofs: tuple[Proof, ...], openings: int, sign: Path | None
+def _write_results(
+    fill: _ExportWriter,
+    format: Format,
+    written: _WrittenFiles,
+    proofs: tuple[EquivalenceCheck, ...],
+    openings: int,
+    sign: Path | None,
 ) -> None:
-    """Write what the proof found and the card, and sign all of it."""
+    """Write the equivalence checks and the model card, and sign everything."""
     arm, quantize, folder = fill.arm, fill.quantize, fill.folder
     write_record(folder / PROOF, _ProofFile(arm=arm.name, format=format, quantize=quantize, proofs=proofs))
     facts = Facts(
@@ -344,36 +362,36 @@ def _tell(
         signed=sign is not None,
         has_modelfile=(folder / MODELFILE).is_file(),
     )
-    (folder / CARD).write_text(card(fill.session, facts, written.notes), encoding="utf-8")
+    (folder / CARD).write_text(render_model_card(fill.session, facts, written.notes), encoding="utf-8")
     if sign is not None:
         sign_folder(folder, sign)
 
 
-def _asked(
+def _reference_answers(
     task: Task, examples: Sequence[Example], builder: PromptBuilder, many: Answerer, progress: Progress
-) -> AskedAgain:
-    """Test questions, and what an arm answers."""
+) -> ReferenceAnswers:
+    """Return test questions, and an arm's answers to them."""
     prompts = builder.prompts(examples)
     answers: list[Generation] = []
     for start in range(0, len(prompts), BATCH_ITEMS):
         answers += many(prompts[start : start + BATCH_ITEMS])
         progress.emit("answer", step=len(answers), of=len(prompts))
-    return AskedAgain(task=task, examples=examples, prompts=prompts, measured=answers)
+    return ReferenceAnswers(task=task, examples=examples, prompts=prompts, measured=answers)
 
 
 def _proofs(
     session: Session,
     arm: Arm,
-    asked: AskedAgain,
+    reference: ReferenceAnswers,
     run: Path,
     folder: Path,
     format: Format,
-    written: _Written,
+    written: _WrittenFiles,
     progress: Progress,
-) -> tuple[Proof, ...]:
+) -> tuple[EquivalenceCheck, ...]:
     if format == "bundle":
         base = session.fresh_base() if method_of(arm).uses_base else None
-        return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), asked, progress)
+        return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), reference, progress)
     head = HEAD in arm.stages
     gguf = GGUF if format == "gguf" else None
     consumer = load_back(folder, format, precision=session.precision, head=head, gguf_file=gguf)
@@ -381,31 +399,39 @@ def _proofs(
     def step(done: int, of: int) -> None:
         progress.emit("answer", step=done, of=of, note=consumer.name)
 
-    way = by_head(consumer) if head else _way(session, consumer, run)
-    proofs = [prove(session, asked, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)]
+    way = by_head(consumer) if head else _readout(session, consumer, run)
+    proofs = [
+        check_equivalence(session, reference, consumer, way, claimed=written.exact, own_ids=format == "gguf", step=step)
+    ]
     if format == "gguf" and has_llama_cpp():
         native = LlamaCppReader(folder / GGUF, session.context_tokens)
-        way = _way(session, native, run)
-        proofs.append(prove(session, asked, native, way, claimed=False, own_ids=False, step=step))
+        way = _readout(session, native, run)
+        proofs.append(check_equivalence(session, reference, native, way, claimed=False, own_ids=False, step=step))
     return tuple(proofs)
 
 
-def _from_bundle(session: Session, bundled: BundledArm, asked: AskedAgain, progress: Progress) -> tuple[Proof, ...]:
-    """Whether an arm out of its bundle builds the same prompts and gives the same answers."""
+def _from_bundle(
+    session: Session, bundled: BundledArm, reference: ReferenceAnswers, progress: Progress
+) -> tuple[EquivalenceCheck, ...]:
+    """Check that an arm loaded from its bundle builds the same prompts and gives the same answers."""
     context = context_for(bundled.arm, bundled.saved.chosen)
-    with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as able:
-        return prove_again(session, asked, _asked(asked.task, asked.examples, able.builder, able.many, progress))
+    with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as ready:
+        return check_bundle(
+            session,
+            reference,
+            _reference_answers(reference.task, reference.examples, ready.builder, ready.answer_batch, progress),
+        )
 
 
-def _way(session: Session, consumer: ExportReader, run: Path) -> Way:
+def _readout(session: Session, consumer: ExportReader, run: Path) -> Readout:
     if session.task.task.kind == "classify":
         return by_labels(session, consumer, read_calibration(run))
     return by_text(session, consumer)
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to fill, which then takes its place: whole, or not at all."""
+def _staging_folder(out: Path) -> Iterator[Path]:
+    """Context manager: yields a folder beside `out`, which then replaces it atomically."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.parent / f".{out.name}.{os.getpid()}.part"
     shutil.rmtree(beside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`test`: how often the test questions were looked at, and a fresh set of them."""
+"""`test`: reports how often the test questions were opened, and draws new ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trimtab.base.show import Shown
 from trimtab.base.task import Task, load_task
 from trimtab.data.split import LedgerRow, read_ledger, write_ledger
 from trimtab.measurement.statistics import look_level
-from trimtab.studies.record import looks_at, opened_items, retire
+from trimtab.studies.record import opened_items, retire, studies_that_opened
 
 LEDGER = "splits.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut(Shown):
-    """The test questions, the studies that have opened them, and the level that the next one's claims are tested at."""
+    """The test questions, the studies that opened them, and the significance level of the next study's claims."""
 
     questions: int
     looks: int
@@ -29,10 +29,11 @@ class HeldOut(Shown):
 
 
 def held_out(task: str | Path | Task = "trimtab.toml", *, fresh: bool = False) -> HeldOut:
-    """How often the test questions of a task were looked at. `fresh`: first draw new ones, of rows that no study has tested on.
+    """Return how often a task's test questions were opened. `fresh`: first draw new ones, from rows that no study has
+    tested on.
 
-    The old test rows are trained on from then on; a study that is under way cannot go on. Raises InputError where the test set is files
-    of its own, or no rows are left.
+    The old test rows become training rows; a study in progress cannot continue. Raises InputError if the test set is
+    files of its own, or no rows are left.
     """
     task = task if isinstance(task, Task) else load_task(task)
     workspace = open_workspace(task)
@@ -44,12 +45,14 @@ def held_out(task: str | Path | Task = "trimtab.toml", *, fresh: bool = False) -
             retire(workspace, [row.id for row in known.values() if row.split == "test"])
             write_ledger(ledger, drawn)
         workspace = open_workspace(task)
-    looks = len(looks_at(workspace))
+    looks = len(studies_that_opened(workspace))
     return HeldOut(questions=len(workspace.splits["test"]), looks=looks, next_level=look_level(looks + 1))
 
 
 def _drawn_anew(task: Task, known: dict[str, LedgerRow], opened: set[str]) -> list[LedgerRow]:
-    """The ledger with as many rows of train in test, whole groups drawn stratum by stratum, and the old ones in train."""
+    """Return the ledger with as many train rows moved to test, whole groups drawn by stratum, and the old test rows in
+    train.
+    """
     if task.data.test:
         raise InputError(
             "the test set is files of its own", "put new questions there", file=task.file, field="data.test"

@@ -1,4 +1,4 @@
-"""`trimtab init`: looks at the data files of a folder and writes a commented task file for them."""
+"""`init`: detects the data files of a folder and writes a commented task file for them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
 from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
-from trimtab.data.columns import AskedColumns, Wish
-from trimtab.data.encodings import USUAL
-from trimtab.data.formats import NO_WISH, Detected
-from trimtab.studies.detect import Survey, is_guess, survey, survey_hub
+from trimtab.data.columns import ColumnRequest, RequestedColumns
+from trimtab.data.encodings import UTF8
+from trimtab.data.formats import NO_REQUEST, DetectedFormat
+from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset, is_guess
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
@@ -29,13 +29,13 @@ _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "
 
 
 def init(
-    folder: str | Path = Path(), *, columns: Mapping[str, AskedColumns] | None = None, schema: bool = False
+    folder: str | Path = Path(), *, columns: Mapping[str, RequestedColumns] | None = None, schema: bool = False
 ) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
-    `folder` may also be one data file, which alone is then looked at, or a Hugging Face dataset id, for which a folder is made here.
-    `columns` are those that are known, by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the task file
-    instead and write nothing. Raises InputError when there is a task file already, or nothing to make one of.
+    `folder` may also be a single data file, or a Hugging Face dataset id, for which a folder is created here.
+    `columns`: the known columns by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the
+    task file and write nothing. Raises InputError if there is a task file already, or no usable data.
     """
     if schema:
         shape = Task.model_json_schema()
@@ -45,29 +45,31 @@ def init(
     target = task_file_for(folder)
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)
-    text = compose(target, look_at(folder, wish_for(columns or {})))
+    text = task_file_text(target, detect_source(folder, wish_for(columns or {})))
     write_task(target, text)
     return text
 
 
-def wish_for(columns: Mapping[str, AskedColumns], kind: Kind | None = None) -> Wish:
-    """What named columns say of the rows: those of a label are of a closed set."""
-    return Wish(columns=columns, kind="classify" if "label" in columns else kind)
+def wish_for(columns: Mapping[str, RequestedColumns], kind: Kind | None = None) -> ColumnRequest:
+    """Return what named columns imply about the rows: a label column is of a closed set."""
+    return ColumnRequest(columns=columns, kind="classify" if "label" in columns else kind)
 
 
-def look_at(source: str | Path, wish: Wish = NO_WISH) -> Survey:
-    """What lies in a folder, in one data file or in a Hugging Face dataset; `wish`: what is known of the rows already."""
+def detect_source(source: str | Path, wish: ColumnRequest = NO_REQUEST) -> FolderContents:
+    """Return the contents of a folder, a data file or a Hugging Face dataset. `wish`: what is already known of the
+    rows.
+    """
     path = Path(source)
     if path.is_dir():
-        return survey(path, wish=wish)
-    return survey(path.parent, path, wish) if path.is_file() else survey_hub(str(source), wish)
+        return detect_folder(path, wish=wish)
+    return detect_folder(path.parent, path, wish) if path.is_file() else detect_hub_dataset(str(source), wish)
 
 
 def write_task(target: Path, text: str) -> Task:
-    """Write a task file that is not there yet, once it has passed every check; the task."""
+    """Write a new task file once it has passed every check, and return the task."""
     task = Task(**{**tomllib.loads(text), "file": target})
     try:
-        target.parent.mkdir(exist_ok=True)  # of a dataset's name; any other is there
+        target.parent.mkdir(exist_ok=True)  # the folder of a dataset; any other exists
         check_task(task)
         with open(target, "x", encoding="utf-8") as file:
             file.write(text)
@@ -78,8 +80,8 @@ def write_task(target: Path, text: str) -> Task:
     return task
 
 
-def compose(target: Path, found: Survey) -> str:
-    """The text of the task file `target` for what was found; raises InputError where there is nothing to make a task of."""
+def task_file_text(target: Path, found: FolderContents) -> str:
+    """Return the text of the task file `target` for the detected contents. Raises InputError if they make no task."""
     folder = target.parent
     examples, tests = _parts(found)
     squad = [name for name in (*examples, *tests) if found.rows[name].layout == "squad"]
@@ -90,7 +92,8 @@ def compose(target: Path, found: Survey) -> str:
         only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
             f"{only}no examples and no documents" + ("" if only else " here"),
-            "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, .docx)",
+            "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, "
+            ".docx)",
             file=folder,
         )
     main = _main([found.rows[name] for name in examples])
@@ -105,16 +108,16 @@ def compose(target: Path, found: Survey) -> str:
     return "\n".join(sections)
 
 
-def _main(examples: Sequence[Detected]) -> Detected | None:
-    """The file with the most rows, which the kind is told from, with the labels of all."""
+def _main(examples: Sequence[DetectedFormat]) -> DetectedFormat | None:
+    """Return the file with the most rows, which determines the kind, with the labels of all files."""
     if not examples:
         return None
     largest = max(examples, key=lambda seen: seen.rows)
     return replace(largest, labels=tuple(sorted({label for seen in examples for label in seen.labels})))
 
 
-def _parts(found: Survey) -> tuple[list[str], list[str]]:
-    """Example files and test files: the largest set of files with the same columns; what else there is, is left out."""
+def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
+    """Return example files and test files: the largest set of files with the same columns; the others are left out."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, seen in found.rows.items():
         groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
@@ -129,23 +132,24 @@ def _parts(found: Survey) -> tuple[list[str], list[str]]:
         if name not in chosen:
             rows = found.rows[name].rows
             found.left_out.append(
-                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: run trimtab init on it in a folder of its own"
+                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: "
+                "run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
-    if found.tests:  # of a dataset of the hub, whose parts have one name
+    if found.tests:  # of a hub dataset, whose parts share one name
         return chosen, found.tests
     if len(tests) == len(chosen):
         return chosen, []
     return [name for name in chosen if name not in tests], tests
 
 
-def _header(found: Survey, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
+def _header(found: FolderContents, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
     lines = ["# Written by `trimtab init`. What it found here:"]
     for name in (*examples, *tests):
         what = "the test set" if name in tests else "examples"
         lines += [f"#   {what}: {note}" for note in found.rows[name].notes]
     lines += [f"#   documents: {name}" for name in listed]
-    if found.encoding != USUAL:
+    if found.encoding != UTF8:
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
         lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
@@ -162,12 +166,13 @@ def _header(found: Survey, examples: list[str], tests: list[str], listed: list[s
     return "\n".join(lines) + "\n"
 
 
-def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: bool) -> str:
+def _task_table(folder: Path, kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
     metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
     lines = [
         "[task]",
         f"name = {toml_string(name_after(folder))}",
-        f"kind = {toml_string(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; generate: free text",
+        f"kind = {toml_string(kind)}   # a guess. classify: one of a closed set; answer: short, may abstain; "
+        "generate: free text",
         "# Say here what you want; the model reads it before every question.",
         f"instruction = {toml_string(_instruction(kind, main, has_documents))}",
         f"metric = {toml_string(metric)}   # or: {', '.join(others)}",
@@ -179,7 +184,7 @@ def _task_table(folder: Path, kind: Kind, main: Detected | None, has_documents: 
     return "\n".join(lines) + "\n"
 
 
-def _instruction(kind: Kind, main: Detected | None, has_documents: bool) -> str:
+def _instruction(kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
     if kind == "classify":
         labels = main.labels if main is not None else ()
         choices = (
@@ -193,7 +198,9 @@ def _instruction(kind: Kind, main: Detected | None, has_documents: bool) -> str:
     return "Answer the question in a few words. If you do not know, answer: I don't know."
 
 
-def _data_table(found: Survey, examples: list[str], tests: list[str], listed: list[str], main: Detected | None) -> str:
+def _data_table(
+    found: FolderContents, examples: list[str], tests: list[str], listed: list[str], main: DetectedFormat | None
+) -> str:
     lines = ["[data]", f"examples = {_array(examples)}" if examples else "examples = []   # none yet"]
     if tests:
         lines.append(f"test = {_array(tests)}   # the test set as it is")
@@ -204,9 +211,10 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
     )
     if found.preferences:
         lines.append(
-            f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for lora-kto"
+            f"preferences = {_array(found.preferences)}   # judged answers: pairs for lora-dpo, single ones for "
+            "lora-kto"
         )
-    if found.encoding != USUAL:
+    if found.encoding != UTF8:
         lines.append(f"encoding = {toml_string(found.encoding)}   # of all files")
     if main is not None and main.layout == "table":
         target = "label" if main.kind == "classify" else "output"
@@ -218,7 +226,8 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
         group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
         if "group" not in main.columns:
             lines.append(
-                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never split apart"
+                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never "
+                "split apart"
             )
         if "slice" not in main.columns:
             other = next((name for name in main.grouping if name != group), "…")
@@ -226,7 +235,8 @@ def _data_table(found: Survey, examples: list[str], tests: list[str], listed: li
     given = main.splits if main is not None else frozenset()
     if tests or given:
         lines.append(
-            'leakage = "drop"   # examples that repeat held-out rows leave the examples; "stop": refuse them, "report": keep them'
+            'leakage = "drop"   # examples that repeat held-out rows leave the examples; "stop": refuse them, '
+            '"report": keep them'
         )
     shares = [] if "dev" in given else ["dev = 0.15"]
     shares += [] if tests or "test" in given else ["test = 0.25", "seed = 0"]
@@ -248,7 +258,8 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
         else f"# arms = {arms}   # unless set, all usual ones of the data"
     )
     return f"""[base]
-model = {toml_string(BASE_MODEL)}   # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
+# small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
+model = {toml_string(BASE_MODEL)}
 embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
 
 [target]
@@ -257,12 +268,12 @@ margin = 0.02   # how much worse than the best still counts as not worse
 
 [study]
 {compared}
-budget = "30m"   # what does not fit is cut, and told; empty: no limit
+budget = "30m"   # what does not fit is cut, with a note; empty: no limit
 effort = "standard"   # what each arm may search on dev, in the same time: none, standard, thorough
 """
 
 
-def _value(asked: AskedColumns) -> str:
+def _value(asked: RequestedColumns) -> str:
     return toml_string(asked) if isinstance(asked, str) else _array(asked)
 
 

@@ -1,6 +1,7 @@
-"""The model card of an export, in the hub's format: what it is, what was measured, how it is run, under which licences.
+"""Model card of an export in the Hugging Face Hub's format: description, measurements, usage, licences.
 
-What others wrote (rows, folders, task files, records) goes through `escaped` or `fenced`, and into commands through `shlex`.
+Foreign text (rows, folders, task files, records) passes through `escape_markdown` or `code_block`, and in commands
+through `shlex`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from trimtab.arms.fingerprint import ROWS, digest_of, fingerprint_of
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, read_arm, read_run
 from trimtab.base.files import read_object
-from trimtab.base.grammar import HEAD, describe
+from trimtab.base.grammar import HEAD, describe_arm
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.export.hf import adapter_kind, adapter_rank
@@ -26,8 +27,8 @@ from trimtab.export.readers import CLASSIFIER_KEYS
 from trimtab.export.signing import SIGNATURE
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
-from trimtab.reports.markdown import escaped, fenced
-from trimtab.studies.equivalence import Proof
+from trimtab.reports.markdown import code_block, escape_markdown
+from trimtab.studies.equivalence import EquivalenceCheck
 
 NOT_KNOWN = "not known"
 _LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf", "bundle": "trimtab"}
@@ -37,55 +38,55 @@ _HUB_LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a card is written from, beside the session: the arm, where it was kept, what was exported and what was found."""
+    """The inputs of a card besides the session: the arm, where it was saved, the export and its equivalence checks."""
 
     arm: Arm
     saved: SavedArm | None
     format: str
     quantize: str | None
-    proofs: tuple[Proof, ...]
+    proofs: tuple[EquivalenceCheck, ...]
     openings: int
     signed: bool = False
     has_modelfile: bool = False
 
     @property
     def record(self) -> ArmRecord | None:
-        """The arm as a study measured it."""
+        """Return the arm's record from its study."""
         return read_arm(self.saved.folder.parent) if self.saved else None
 
     @property
     def result(self) -> ArmResult | None:
-        """The figures of the study."""
+        """Return the arm's result in its study."""
         record = self.record
         return record.result if record else None
 
 
-def card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
-    """`README.md`: YAML that the hub reads, then the same for people. What was not measured is said to be so."""
+def render_model_card(session: Session, facts: Facts, notes: Sequence[str] = ()) -> str:
+    """Return `README.md`: YAML for the hub, then text for people. What was not measured is stated as such."""
     licence = base_licence(session)
     sections = {
-        "What it is": _what(session, facts),
+        "What it is": _overview_section(session, facts),
         "Does it answer like what was measured": [
             *(f"- {_proof_line(one)}" for one in facts.proofs),
-            *map(escaped, notes),
+            *map(escape_markdown, notes),
         ],
-        "Scores": _scores(session, facts),
-        "How it was made": _made(facts),
-        "Run it": [*_run(session, facts), *_verify(facts)],
-        "Data": _data(session, facts),
-        "Limits": _limits(facts),
+        "Scores": _scores_section(session, facts),
+        "How it was made": _training_section(facts),
+        "Run it": [*_usage_section(session, facts), *_verification_section(facts)],
+        "Data": _data_section(session, facts),
+        "Limits": _limits_section(facts),
         "Licences": [
-            f"- Base model {escaped(session.task.base.model)}: {escaped(licence)}",
+            f"- Base model {escape_markdown(session.task.base.model)}: {escape_markdown(licence)}",
             f"- Training data, as its rows say: {_counts(row.licence for row in _rows(session))}",
         ],
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-    title = escaped(f"{session.task.task.name}: {facts.arm.name}")
-    return f"---\n{_front(session, facts, licence)}---\n\n# {title}\n{body}\n"
+    title = escape_markdown(f"{session.task.task.name}: {facts.arm.name}")
+    return f"---\n{_front_matter(session, facts, licence)}---\n\n# {title}\n{body}\n"
 
 
 def base_licence(session: Session) -> str:
-    """The licence of the base model, as its folder or the catalogue has it."""
+    """Return the licence of the base model, from its folder or the catalogue."""
     file = session.base_folder / "trimtab-model.json"
     if file.is_file():
         return str(read_object(file).get("licence", NOT_KNOWN))
@@ -93,12 +94,13 @@ def base_licence(session: Session) -> str:
     return entry.licence if entry else NOT_KNOWN
 
 
-def _proof_line(proof: Proof) -> str:
-    """What one consumer was found to do, with the interval of the agreement and what else is known."""
+def _proof_line(proof: EquivalenceCheck) -> str:
+    """Return the result of one equivalence check, with the interval of the agreement."""
     shares = proof.agreement
     parts = [
-        f"{escaped(proof.sentence)}.",
-        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, {proof.precision}.",
+        f"{escape_markdown(proof.sentence)}.",
+        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, "
+        f"{proof.precision}.",
     ]
     if proof.lost:
         parts.append(f"Score {proof.lost.measured:.3f} as measured, {proof.lost.exported:.3f} here.")
@@ -108,8 +110,10 @@ def _proof_line(proof: Proof) -> str:
     return " ".join(parts)
 
 
-def _front(session: Session, facts: Facts, licence: str) -> str:
-    """What the hub reads, as YAML in ASCII: every other character escaped, so that none ends the block or is obeyed by a terminal."""
+def _front_matter(session: Session, facts: Facts, licence: str) -> str:
+    """Return the YAML for the hub in ASCII: every other character is escaped, so that none ends the block or controls a
+    terminal.
+    """
     import yaml
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -141,15 +145,15 @@ def _front(session: Session, facts: Facts, licence: str) -> str:
     return str(yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False))
 
 
-def _what(session: Session, facts: Facts) -> list[str]:
+def _overview_section(session: Session, facts: Facts) -> list[str]:
     task = session.task
-    words = describe(facts.arm, _trained(facts))
+    words = describe_arm(facts.arm, _training_figures(facts))
     at = f" at {task.base.revision}" if task.base.revision else ""
-    lines = [f"{escaped(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
-    lines.append(f"Base model: {escaped(task.base.model + at)}.")
+    lines = [f"{escape_markdown(words[0].upper() + words[1:])}. Made and measured by Trimtab {version('trimtab')}."]
+    lines.append(f"Base model: {escape_markdown(task.base.model + at)}.")
     if task.task.instruction:
         lines.append(
-            f"It was measured under this instruction, as the system turn:\n\n{fenced(_instruction(facts, task))}"
+            f"It was measured under this instruction, as the system turn:\n\n{code_block(_instruction(facts, task))}"
         )
     return lines
 
@@ -159,16 +163,16 @@ def _instruction(facts: Facts, task: Any) -> str:
     return str(chosen or task.task.instruction)
 
 
-def _scores(session: Session, facts: Facts) -> list[str]:
+def _scores_section(session: Session, facts: Facts) -> list[str]:
     result = facts.result
     if result is None or result.score is None:
-        command = fenced(session.task.command("study"))
+        command = code_block(session.task.command("study"))
         return [
             f"No study has measured this arm; the figures above are all there are. This would measure it:\n\n{command}"
         ]
     lines = [f"- {session.task.metric} on test: {_interval(result)}, {result.score.n} questions"]
     lines += [
-        f"- {escaped(name)}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
+        f"- {escape_markdown(name)}: {part.value:.3f} [{part.low:.3f}, {part.high:.3f}], {part.n}"
         for name, part in result.slices.items()
     ]
     if result.abstention:
@@ -189,7 +193,7 @@ def _interval(result: ArmResult) -> str:
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]" if score else NOT_KNOWN
 
 
-def _made(facts: Facts) -> list[str]:
+def _training_section(facts: Facts) -> list[str]:
     arm, lines = facts.arm, []
     stages = ", then ".join(arm.stages) or "none: nothing was trained"
     lines.append(f"- weights: {arm.weights}; stages: {stages}; context: {arm.context}")
@@ -199,9 +203,10 @@ def _made(facts: Facts) -> list[str]:
     effort = result.effort if result else None
     if effort is not None:
         lines.append(
-            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: {escaped(effort.stopped)}"
+            f"- searched on dev for {effort.seconds:.0f} s, {len(effort.trials)} trials; ended: "
+            f"{escape_markdown(effort.stopped)}"
         )
-    run, figures = read_run(facts.saved.folder) if facts.saved else None, _trained(facts)
+    run, figures = read_run(facts.saved.folder) if facts.saved else None, _training_figures(facts)
     seconds = result.train_seconds if result else (run.result.seconds if run and run.result else 0.0)
     if seconds:
         steps = figures.get("steps", 0.0)
@@ -210,30 +215,30 @@ def _made(facts: Facts) -> list[str]:
     return lines
 
 
-def _trained(facts: Facts) -> Mapping[str, float]:
-    """The figures of the arm's training, by its study, else by its run."""
+def _training_figures(facts: Facts) -> Mapping[str, float]:
+    """Return the figures of the arm's training, from its study or else its run."""
     if facts.result is not None:
         return facts.result.extras
     run = read_run(facts.saved.folder) if facts.saved else None
     return run.result.figures if run and run.result else {}
 
 
-def _run(session: Session, facts: Facts) -> list[str]:
+def _usage_section(session: Session, facts: Facts) -> list[str]:
     if facts.format == "bundle":
         asked = "- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"
-        return [asked, *_base_of_a_bundle(session)]
+        return [asked, *_bundled_base_note(session)]
     task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
     name, head = task.task.name, HEAD in facts.arm.stages
     common = f"--dtype {dtype} --max-model-len {session.context_tokens}".split()
     if facts.format == "gguf":
         ollama = f"{shlex.join(['ollama', 'create', name, '-f', 'Modelfile'])}\n" if facts.has_modelfile else ""
-        return [fenced(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
+        return [code_block(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
     if facts.format == "merged":
         runner = ["--runner", "pooling"] if head else ["--generation-config", "auto"]
-        return [fenced(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
+        return [code_block(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
     packed = adapter is not None and (adapter / QUANTIZED_FILE).is_file()
-    lines = [fenced(_by_peft(dtype, head=head, packed=packed)), _where_the_base_lies(session)]
+    lines = [code_block(_by_peft(dtype, head=head, packed=packed)), _base_model_note(session)]
     if packed:
         how = f"The base model is loaded in 4 bits, as `{QUANTIZED_FILE}` has it"
         return [*lines, f"\n{how}; to serve it with vLLM, export it as merged."]
@@ -246,11 +251,11 @@ def _run(session: Session, facts: Facts) -> list[str]:
     base, revision = loadable_name(task.base.model, session.base_folder, task.folder)
     served = f"{shlex.quote(base)} --revision {shlex.quote(revision)}" if revision else _in_shell(base)
     lora = [*common, "--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}=."]
-    return [*lines, fenced(f"vllm serve {served} {shlex.join(lora)}")]
+    return [*lines, code_block(f"vllm serve {served} {shlex.join(lora)}")]
 
 
 def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
-    """The Python that loads an exported adapter on its base model, run in its folder."""
+    """Return the Python code that loads an exported adapter on its base model, run in its folder."""
     kind = "AutoPeftModelForSequenceClassification" if head else "AutoPeftModelForCausalLM"
     imports, before, options = ["AutoTokenizer"], [f"from peft import {kind}"], [f'".", dtype="{dtype}"']
     if head:
@@ -266,8 +271,8 @@ def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
     return "\n".join(lines)
 
 
-def _where_the_base_lies(session: Session) -> str:
-    """What `adapter_config.json` names as the base model, and what to do where that is not to be found."""
+def _base_model_note(session: Session) -> str:
+    """Return which base model `adapter_config.json` names, and what to do if it is not found."""
     task = session.task
     name, revision = loadable_name(task.base.model, session.base_folder, task.folder)
     if revision is not None:
@@ -275,49 +280,57 @@ def _where_the_base_lies(session: Session) -> str:
     catalogued = task.base.model in CATALOGUE
     bring = f"run `trimtab pull {task.base.model}`, which prints its folder," if catalogued else "copy its folder there"
     return (
-        "\nThe base model is not on the Hugging Face hub: `adapter_config.json` names its folder on the machine of this export. "
-        f"On another machine, {bring} and write the folder's absolute path in place of `base_model_name_or_path` and of the one in "
-        "a command below. Or leave the file as it is, as where it is signed, load the model from its folder with transformers, and "
+        "\nThe base model is not on the Hugging Face hub: `adapter_config.json` names its folder on the machine of "
+        "this export. "
+        f"On another machine, {bring} and write the folder's absolute path in place of `base_model_name_or_path` "
+        "and of the one in "
+        "a command below. Or leave the file as it is, as where it is signed, load the model from its folder with "
+        "transformers, and "
         'put the adapter on with `PeftModel.from_pretrained(model, ".")`.'
     )
 
 
-def _base_of_a_bundle(session: Session) -> list[str]:
-    """How the base model, which a bundle names and does not hold, comes to another machine."""
+def _bundled_base_note(session: Session) -> list[str]:
+    """Return how to get the base model, which a bundle names and does not contain, onto another machine."""
     base, folder = session.task.base, session.task.folder
     if base.model in CATALOGUE or hub_id_of(base.model, folder):
         at = ["--revision", base.revision] if base.revision else []
         pull = shlex.join(["trimtab", "pull", base.model, *at])
-        return ["- The base model is not in this folder; once on each machine:", "", fenced(pull)]
+        return ["- The base model is not in this folder; once on each machine:", "", code_block(pull)]
     return [
-        "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in `bundle.json` names, "
+        "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in "
+        "`bundle.json` names, "
         "which begins at this folder where it is relative"
     ]
 
 
 def _in_shell(folder: str) -> str:
-    """A folder as a word of a shell's command; what lies in the home folder begins with `~`, so that a card tells no user's name."""
+    """Return a folder as a word of a shell command; the home folder becomes `~`, so that a card reveals no user
+    name.
+    """
     home = f"{Path.home()}/"
     return f"~/{shlex.quote(folder.removeprefix(home))}" if folder.startswith(home) else shlex.quote(folder)
 
 
-def _verify(facts: Facts) -> list[str]:
+def _verification_section(facts: Facts) -> list[str]:
     if not facts.signed:
         return []
     command = f"model_signing verify key . --signature {SIGNATURE} --public_key PUBLIC.pem"
     command += " --no-ignore-git-paths --ignore-paths .trimtab"
     opens = "`--signed-by PUBLIC.pem` opens it only so; " if facts.format == "bundle" else ""
-    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", fenced(command)]
+    return [f"\nEvery file is signed; {opens}whether nothing was changed since:", code_block(command)]
 
 
-def _data(session: Session, facts: Facts) -> list[str]:
+def _data_section(session: Session, facts: Facts) -> list[str]:
     depends = fingerprint_of(session, [facts.arm])
     rows = session.workspace.splits
     lines = [f"- rows: {', '.join(f'{len(part)} {split}' for split, part in rows.items())}"]
     lines.append(f"- hash of the rows: `{digest_of({name: depends[name] for name in ROWS})}`")
     lines.append(f"- hash of the documents: `{depends['documents']}`, {len(session.workspace.documents)} documents")
     lines += [
-        f"- hash of {escaped(name)}: `{value}`" for name, value in depends.items() if name.startswith("weights of")
+        f"- hash of {escape_markdown(name)}: `{value}`"
+        for name, value in depends.items()
+        if name.startswith("weights of")
     ]
     lines.append(f"- sources, as the rows say: {_counts(row.source for row in _rows(session))}")
     was = _study_hash(facts)
@@ -333,7 +346,7 @@ def _study_hash(facts: Facts) -> str | None:
     return hashes.get("data")
 
 
-def _limits(facts: Facts) -> list[str]:
+def _limits_section(facts: Facts) -> list[str]:
     lines = ["- The scores hold for questions like those of the test set; elsewhere nothing is known."]
     lines.append("- Nothing was measured of safety, bias or languages other than those of the data.")
     if facts.arm.parts and facts.format != "bundle":
@@ -343,7 +356,8 @@ def _limits(facts: Facts) -> list[str]:
         )
     if facts.format != "bundle":
         lines.append(
-            "- Special tokens that a user types (`<|im_end|>`) are text to Trimtab and may be commands to another program."
+            "- Special tokens that a user types (`<|im_end|>`) are text to Trimtab and may be commands to another "
+            "program."
         )
     return lines
 
@@ -354,9 +368,9 @@ def _rows(session: Session) -> Iterator[Any]:
 
 def _counts(values: Iterator[str | None]) -> str:
     found = Counter(value or "not given" for value in values)
-    return ", ".join(f"{escaped(value)} ({count})" for value, count in found.most_common()) or "no rows"
+    return ", ".join(f"{escape_markdown(value)} ({count})" for value, count in found.most_common()) or "no rows"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
     pairs = (f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in values.items())
-    return escaped(", ".join(pairs))
+    return escape_markdown(", ".join(pairs))

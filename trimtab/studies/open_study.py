@@ -1,4 +1,4 @@
-"""`open_study`: a finished study to go on with in Python: its arms as measured, which predict, and what they scored."""
+"""`open_study`: a finished study in Python: its result, and its arms as estimators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trimtab.arms.store import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_result
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import folder_named
+from trimtab.base.files import existing_folder
 from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
 from trimtab.base.show import Shown, ShownRow, ShownRows
 from trimtab.base.task import TASK_FILE, Task, load_task
@@ -18,7 +18,7 @@ from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.statistics import compare
 from trimtab.studies.estimator import ArmEstimator
-from trimtab.studies.place import to_go_on_with
+from trimtab.studies.paths import folder_to_resume
 
 if TYPE_CHECKING:
     import pandas
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class OpenedStudy(Shown):
-    """A finished study."""
+    """A finished study: result, report, and arms as measured."""
 
     def __init__(self, folder: Path, task: Task, result: StudyResult, allow: Sequence[str]) -> None:
         self.folder, self.task, self.result = folder, task, result
@@ -35,43 +35,45 @@ class OpenedStudy(Shown):
 
     @property
     def id(self) -> str:
-        """Its ID."""
+        """Return its ID."""
         return self.folder.name
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:
-        """What was measured of each arm."""
+        """Return the result of each arm."""
         return self.result.arms
 
     @property
     def verdict(self) -> Verdict:
-        """The decision."""
+        """Return the decision."""
         return self.result.verdict
 
     @property
     def report(self) -> Path:
-        """The report, as HTML."""
+        """Return the path of the HTML report."""
         return self.folder / "report.html"
 
     @property
     def headline(self) -> str:
-        """The verdict's sentence."""
+        """Return the verdict's sentence."""
         return self.result.headline
 
     def tables(self) -> dict[str, list[ShownRow]]:
-        """Those of its result."""
+        """Return the tables of its result."""
         return self.result.tables()
 
     def screen(self) -> Sequence[ShownRow]:
-        """One row for each arm."""
+        """Return one row for each arm."""
         return self.result.screen()
 
     def show(self) -> None:
-        """Print the verdict, the arms and where the report is."""
+        """Print the verdict, the arms and the location of the report."""
         print(f"{self!r}\nReport: {self.report}")
 
     def to_frame(self) -> pandas.DataFrame | pyarrow.Table:
-        """A row for each arm with everything that was measured of it: a DataFrame where pandas is installed, else an Arrow table."""
+        """Return a row for each arm with all its measurements: a DataFrame if pandas is installed, else an Arrow
+        table.
+        """
         rows = self.result.tables()["arms"]
         try:
             import pandas
@@ -83,7 +85,8 @@ class OpenedStudy(Shown):
         return pandas.DataFrame(rows)
 
     def arm(self, name: str | None = None) -> ArmEstimator:
-        """An arm as measured, the verdict's unless one is named, as an estimator of scikit-learn; loaded when first asked, once.
+        """Return an arm as measured, the verdict's unless one is named, as a scikit-learn estimator; created once,
+        models loaded when needed.
 
         Raises MissingError for an arm that the study has not measured.
         """
@@ -103,7 +106,7 @@ class OpenedStudy(Shown):
         return self._opened[wanted]
 
     def compare(self, other: OpenedStudy | StudyResult | str | Path) -> ShownRows:
-        """This study and another, arm by arm, as `ArmDifference`: paired where both asked the same questions."""
+        """Compare with another study, arm by arm, as `ArmDifference`: paired on the questions of both."""
         second = other if isinstance(other, OpenedStudy) else open_study(other, task=self.task)
         if second.result.metric != self.result.metric:
             problem = f"scored by {second.result.metric}, and {self.id} by {self.result.metric}"
@@ -136,10 +139,11 @@ class OpenedStudy(Shown):
 def open_study(
     study: str | Path | StudyResult = "latest", *, task: str | Path | Task = TASK_FILE, allow: Sequence[str] = ()
 ) -> OpenedStudy:
-    """Open a finished study: by its ID or "latest" of `task`, by its folder, by the folder or the file of a task, or by its result.
+    """Open a finished study: by its ID or "latest" of `task`, by its folder, by a task's folder or file, or by its
+    result.
 
-    Arms answer by the task file as it was then, which the study keeps. `allow` is that of `study`. Raises MissingError where there is
-    no such study, or it has not finished.
+    Arms answer by the task file as it was then, which the study contains. `allow` is that of `study`. Raises
+    MissingError if there is no such study, or it has not finished.
     """
     folder = _folder_of(study, task)
     result = read_result(folder)
@@ -154,15 +158,15 @@ def open_study(
 
 
 def _folder_of(study: str | Path | StudyResult, task: str | Path | Task) -> Path:
-    """Where a study lies, the whole path."""
+    """Return the full path of a study."""
     if isinstance(study, StudyResult):
         return Path(study.report).resolve().parent
     place = Path(study)
     if (place / STUDY_FILE).is_file():
         return place.resolve()
     if place.is_dir() or place.suffix == ".toml":
-        return to_go_on_with(load_task(place), "latest").resolve()
+        return folder_to_resume(load_task(place), "latest").resolve()
     own = task if isinstance(task, Task) else load_task(task)
     if study == "latest":
-        return to_go_on_with(own, "latest").resolve()
-    return folder_named(own.folder / FOLDER / STUDIES, str(study), "study", own.command("runs")).resolve()
+        return folder_to_resume(own, "latest").resolve()
+    return existing_folder(own.folder / FOLDER / STUDIES, str(study), "study", own.command("runs")).resolve()

@@ -1,4 +1,4 @@
-"""How a study spends its budget: what is planned before its first arm, further runs of the best, and what is made of the time that is left."""
+"""Budget of a study: the plan before its first arm, more seeds for the best arms, and use of the time left."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trimtab.arms.planning.plan import (
     ArmPlan,
     Plan,
     TrainedStanding,
-    cuts_of,
+    cheapest_fit,
+    describe_cuts,
     fit,
     seeds_that_fit,
     spendable,
-    taken_in,
-    what_would_fit,
     with_fewer_tests,
+    with_readmitted,
 )
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import Session
@@ -36,63 +36,65 @@ from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.model.threads import ProcessorShare
 
-ANEW = 0.25  # of the time that is left goes to timing once more: no other arm waits for it
+ANEW = 0.25  # share of the time left for timing again: no other arm waits for it
 
 
-def plan_of(session: Session, progress: Progress) -> Plan:
-    """Foretell every arm, cut to the budget, and tell what was cut; raises InputError where no arm fits."""
+def plan_study(session: Session, progress: Progress) -> Plan:
+    """Predict every arm, fit the study to the budget, and report the cuts. Raises InputError if no arm fits."""
     table = session.task.study
     began = time.perf_counter()
     budget = session.task.budget_seconds
     with ProcessorShare() as processor:
         predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
     if is_busy(processor.share):
-        note = f"other programs left {processor.share:.0%} of the processor while arms were timed: what is foretold may be too long"
+        share = f"{processor.share:.0%} of the processor"
+        note = f"other programs left {share} while arms were timed: predictions may be too long"
         progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
     if table.test_rows == "auto":
-        plan = _asking_fewer(session, plan)
-    if plan.runs_nothing:
-        cheapest, enough = what_would_fit(plan, taken)
+        plan = _with_fewer_questions(session, plan)
+    if plan.is_empty:
+        cheapest, enough = cheapest_fit(plan, taken)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
         raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
-    foretold = [arm.arm for arm in plan.arms if not arm.timed]
-    if foretold:
-        note = f"timing stops at a tenth of the budget; foretold from the others: {', '.join(foretold)}"
+    predicted_only = [arm.arm for arm in plan.arms if not arm.timed]
+    if predicted_only:
+        note = f"timing stops at a tenth of the budget; predicted from the others: {', '.join(predicted_only)}"
         progress.emit("plan", note=note, stays=True)
     for cut in plan.cuts:
         progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
     return plan
 
 
-def _asking_fewer(session: Session, plan: Plan) -> Plan:
-    """Cut test questions where an arm does not fit otherwise; the plan's cuts tell the power that this costs."""
+def _with_fewer_questions(session: Session, plan: Plan) -> Plan:
+    """Return the plan with fewer test questions if an arm does not fit otherwise; its cuts state the loss of power."""
     test = session.workspace.splits["test"]
     fewer = with_fewer_tests(plan, len(test))
     if fewer.test_rows is None:
         return plan
     comparisons = comparisons_among(len(session.task.arms))
     seen = [
-        smallest_seen(rows, comparisons, session.task)
-        for rows in (asking(session.workspace, fewer.test_rows).splits["test"], test)
+        detectable_difference(rows, comparisons, session.task)
+        for rows in (with_test_questions(session.workspace, fewer.test_rows).splits["test"], test)
     ]
-    cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show differences from {seen[0]:.2f} in place of {seen[1]:.2f}"
+    power = f"differences from {seen[0]:.2f} instead of {seen[1]:.2f}"
+    cut = f"{fewer.test_rows:,} of {len(test):,} test questions, which show {power}"
     fewer = replace(fewer, fewer_tests=cut)
-    return replace(fewer, cuts=cuts_of(fewer, {}))
+    return replace(fewer, cuts=describe_cuts(fewer, {}))
 
 
-def asking(workspace: Workspace, rows: int) -> Workspace:
-    """A workspace with a sample of `rows` of its test questions."""
+def with_test_questions(workspace: Workspace, rows: int) -> Workspace:
+    """Return a workspace with a sample of `rows` of its test questions."""
     splits, sample = sampled_splits(workspace.splits, workspace.task.model_copy(update={"rows": None}), rows)
     before = workspace.sample
     if sample is not None and before is not None:
         sample = Sample(rows=before.rows, used=sample.used, of=before.of)
-    return replace(workspace, splits=splits, sample=sample or before)
+    return replace(workspace, splits=splits, sample=sample or before, unsampled=workspace.all_splits)
 
 
-def smallest_seen(test: Sequence[Example], comparisons: int, task: Task) -> float:
-    """The smallest difference that the test questions can show with 80% power, before any are answered."""
+def detectable_difference(test: Sequence[Example], comparisons: int, task: Task) -> float:
+    """Return the smallest difference that the test questions can show with 80% power, before any are answered."""
     groups = [example.group for example in test]
     items = effective_items([example.slice for example in test], task.data.mix)
     return smallest_difference(items, assumed(groups), comparisons, groups)
@@ -106,18 +108,18 @@ def standing(
     figures: Mapping[str, float],
     answer_seconds: float | None = None,
 ) -> TrainedStanding:
-    """The standing of an arm whose search and training took `seconds`, by its `effort` and the `figures` of its training.
+    """Return the standing of an arm whose search and training took `seconds`, from its `effort` and training `figures`.
 
-    An arm whose training dev ended before its epochs were over lacked no epochs.
+    An arm that dev stopped early did not lack epochs.
     """
-    allowance, whole = plan.allowance_of(arm.arm), plan.whole
+    allowance, whole = plan.allowance_of(arm.arm), plan.full_allowance
     planned = figures.get("planned_steps", 0.0)
     trained = min(1.0, figures["steps"] / planned) if planned else 1.0
     epochs = allowance.epochs if trained == 1.0 else None
     lasts = epochs is not None and any(stage.epochs > epochs for stage in arm.stages)
     searched = effort is not None and effort.stopped != "budget"
     wants = arm.search_seconds > 0 and allowance.search_seconds < whole.search_seconds and not searched
-    weighs = arm.beside_seconds > 0 and not allowance.looks_at_dev
+    weighs = arm.beyond_search_seconds > 0 and not allowance.may_search
     return TrainedStanding(
         allowance=allowance,
         seconds=seconds,
@@ -128,42 +130,43 @@ def standing(
 
 
 def more_seeds(
-    task: Task, plan: Plan, made: Mapping[str, ArmArtifact], records: Mapping[str, ArmRecord], spent: float
+    task: Task, plan: Plan, artifacts: Mapping[str, ArmArtifact], records: Mapping[str, ArmRecord], spent: float
 ) -> dict[str, int]:
-    """The arms just made that dev leaves in the running, with as many runs for each, up to three, as the budget allows.
+    """Return, for the new arms that dev leaves among the best, the number of runs, up to three, that the budget allows.
 
-    `records`: the arms that were finished before; `spent`: seconds that all took. A number of seeds that the task file states is kept,
-    and nothing is added without effort, or where the budget cut anything.
+    `records`: the arms that were finished before. `spent`: seconds of all arms. A number of seeds in the task file
+    is kept, and nothing is added without effort, or if the budget cut anything.
     """
     table = task.study
     if table.effort == "none" or "seeds" in table.model_fields_set or plan.cuts or plan.left_out:
         return {}
-    on_dev = {name: one.dev_scores for name, one in made.items()}
+    on_dev = {name: one.dev_scores for name, one in artifacts.items()}
     on_dev |= {name: record.dev_scores for name, record in records.items()}
     near = contenders(on_dev, task.target.margin)
-    arms = [arm for arm in task.arms if arm.name in near and arm.name in made and method_of(arm).staged]
+    arms = [arm for arm in task.arms if arm.name in near and arm.name in artifacts and method_of(arm).staged]
     if not arms:
         return {}
-    seeds = seeds_that_fit(plan, {arm.name: made[arm.name].trained[0].seconds for arm in arms}, spent)
+    seeds = seeds_that_fit(plan, {arm.name: artifacts[arm.name].trained[0].seconds for arm in arms}, spent)
     return {arm.name: seeds for arm in arms} if seeds > 1 else {}
 
 
-def with_time_left(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
-    """The plan with what was left out of it and fits into what `spent` seconds leave of its budget; the same one where nothing can.
+def readmit_arms(session: Session, plan: Plan, spent: float, progress: Progress) -> Plan:
+    """Return the plan with those left-out arms that fit into the rest of the budget after `spent` seconds; the same
+    plan if none does.
 
-    What was left out is timed anew: it went because it was foretold to be the longest, often without a step of its own being timed,
-    on a machine that may have been busy then. A tenth of what is left, as planning takes of a budget, is too short to time training
-    with passages. Where less than a tenth of the budget is left, timing would only use it up.
+    They are timed again: they were left out because their prediction was the longest, often without a timed step,
+    perhaps on a busy machine. A tenth of the rest, as planning gets of a budget, is too short to time training with
+    passages. If less than a tenth of the budget is left, timing would only use it up.
     """
     left_out = [arm for arm in session.task.arms if arm.name in plan.left_out]
     left = (plan.budget or 0.0) - spent
     if not left_out or left <= PLANNING * (plan.budget or 0.0):
         return plan
-    progress.emit("plan", note=f"timing anew what was left out: {', '.join(arm.name for arm in left_out)}")
+    progress.emit("plan", note=f"timing the arms that were left out again: {', '.join(arm.name for arm in left_out)}")
     began = time.perf_counter()
     predicted = predict(session, left_out, seconds=ANEW * left)
     taken = time.perf_counter() - began
-    anew = taken_in(plan, predicted, spent + taken)
+    anew = with_readmitted(plan, predicted, spent + taken)
     if fitting := [arm.name for arm in left_out if arm.name not in anew.left_out]:
         note = f"the other arms left {left / 60:.1f} min of the budget, which {', '.join(fitting)} fits after all"
         progress.emit("plan", note=note, stays=True)

@@ -1,4 +1,4 @@
-"""What a study writes down beside its result and its arms: how often its test set was opened, and the manifest."""
+"""Records of a study besides its result and arms: the openings of its test set, and the manifest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.fingerprint import FILES, ROWS, WEIGHTS, Depends, digest_of, files_of, settings_of
+from trimtab.arms.fingerprint import FILES, ROWS, WEIGHTS, Fingerprint, digest_of, files_of, task_settings
 from trimtab.arms.planning.plan import Plan
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.config import CostTable
-from trimtab.base.files import append_line, read_lines
+from trimtab.base.files import append_line, read_json_lines
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
 from trimtab.base.show import flattened
@@ -26,19 +26,20 @@ from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import Variation, smallest_difference
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
-EXPORTED = "export-"  # how the openings of an export begin
-SHARED = 0.2  # share of the test questions that makes a former opening a look at the same ones
+EXPORTED = "export-"  # prefix of an export's entries
+SHARED = 0.2  # share of common test questions from which an earlier opening counts
 
 
 def count_opening(workspace: Workspace, study: str) -> int:
-    """Note that a study opens this test set, once a study; which look at its questions that is.
+    """Record that a study opens this test set, once per study. Return which opening of its questions that is.
 
-    The first, and one more for each former study that opened at least a fifth of them: a test set that grows is no fresh one.
+    The first, plus one for each earlier study that opened at least a fifth of them: a test set that grows is not
+    fresh.
     """
-    looks = looks_at(workspace)
+    looks = studies_that_opened(workspace)
     if study in looks:
         return looks.index(study) + 1
-    if any(one["study"] == study for one in read_lines(workspace.folder / OPENINGS, "study")):  # an export, made again
+    if any(one["study"] == study for one in read_json_lines(workspace.folder / OPENINGS, "study")):  # a repeated export
         return len(looks) + 1
     opening = {"study": study, "items": _test_items(workspace), "plan": frozen_plan(workspace.task)}
     append_line(workspace.folder / OPENINGS, opening)
@@ -46,7 +47,9 @@ def count_opening(workspace: Workspace, study: str) -> int:
 
 
 def frozen_plan(task: Task) -> dict[str, Any]:
-    """What decides a study besides its answers, by the keys of the task file: it is written down before the test set is opened."""
+    """Return the settings that decide a study besides its answers, by task-file key: recorded before the test set is
+    opened.
+    """
     stated = {
         "task": {"metric": task.metric},
         "target": task.target.model_dump(mode="json"),
@@ -58,12 +61,14 @@ def frozen_plan(task: Task) -> dict[str, Any]:
 
 
 def changed_since(folder: Path) -> list[str]:
-    """What of a study's frozen plan is not as it was at the first look at its questions; empty for that look itself."""
-    entries = [one for one in read_lines(folder.parents[1] / OPENINGS, "study") if "plan" in one]
+    """Return the entries of a study's frozen plan that changed since the first opening of its questions; empty for that
+    opening itself.
+    """
+    entries = [one for one in read_json_lines(folder.parents[1] / OPENINGS, "study") if "plan" in one]
     own = next((one for one in entries if one["study"] == folder.name), None)
     if own is None:
         return []
-    before, now = next(one for one in entries if _shares(one, own["items"]))["plan"], own["plan"]
+    before, now = next(one for one in entries if _overlaps(one, own["items"]))["plan"], own["plan"]
     return [
         f"{name} {before.get(name, 'not stated')} → {now.get(name, 'not stated')}"
         for name in dict.fromkeys([*before, *now])
@@ -71,56 +76,62 @@ def changed_since(folder: Path) -> list[str]:
     ]
 
 
-def looks_at(workspace: Workspace) -> list[str]:
-    """The studies that have opened at least a fifth of the test questions, in their order.
+def studies_that_opened(workspace: Workspace) -> list[str]:
+    """Return the studies that opened at least a fifth of the test questions, in order.
 
-    An export asks them too, but tells no score, so that nobody can choose by it.
+    An export asks them too but reports no score, so nobody can select by it.
     """
-    return _looked(workspace.folder / OPENINGS, _test_items(workspace))
+    return _studies_opening(workspace.folder / OPENINGS, _test_items(workspace))
 
 
 def look_number(openings: Path, items: Sequence[str], study: str) -> int:
-    """Which look at these questions a study's is: the first, and one more for each other study that opened at least a fifth of them."""
-    return 1 + len({*_looked(openings, items)} - {study}) if items else 1
+    """Return which opening of these questions a study's is: the first, plus one for each other study that opened at
+    least a fifth of them.
+    """
+    return 1 + len({*_studies_opening(openings, items)} - {study}) if items else 1
 
 
-def _looked(openings: Path, items: Sequence[str]) -> list[str]:
-    """The studies that opened at least a fifth of these questions, in their order."""
-    entries = read_lines(openings, "study")
+def _studies_opening(openings: Path, items: Sequence[str]) -> list[str]:
+    """Return the studies that opened at least a fifth of these questions, in order."""
+    entries = read_json_lines(openings, "study")
     looks = (one for one in entries if "retired" not in one and not one["study"].startswith(EXPORTED))
-    return list(dict.fromkeys(entry["study"] for entry in looks if _shares(entry, items)))
+    return list(dict.fromkeys(entry["study"] for entry in looks if _overlaps(entry, items)))
 
 
 def retire(workspace: Workspace, items: Sequence[str]) -> None:
-    """Note that test questions are rows to learn from now, as they were meant to be (`trimtab test --fresh`)."""
+    """Record that test questions become training rows, as requested by `trimtab test --fresh`."""
     append_line(workspace.folder / OPENINGS, {"study": "fresh", "items": [], "retired": list(items)})
 
 
 def retired_items(workspace: Workspace) -> set[str]:
-    """The questions that were retired from the test set."""
-    return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("retired", ())}
+    """Return the questions that were retired from the test set."""
+    return {
+        item for entry in read_json_lines(workspace.folder / OPENINGS, "study") for item in entry.get("retired", ())
+    }
 
 
 def opened_items(workspace: Workspace) -> set[str]:
-    """Every question that a study has been tested on, as far as they were noted by their ids."""
-    return {item for entry in read_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}
+    """Return every question that a study was tested on, as far as recorded by id."""
+    return {item for entry in read_json_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}
 
 
 def _test_items(workspace: Workspace) -> list[str]:
     return [example.id for example in workspace.splits["test"]]
 
 
-def _shares(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
-    """Whether an opening was of a fifth of these items. Before the items, a hash of all ids stood there: it tells the same set alone."""
+def _overlaps(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
+    """True if an opening contained a fifth of these items. Old entries have a hash of all ids instead, which identifies
+    the same set only.
+    """
     if "items" in entry:
         return len(set(items) & set(entry["items"])) >= SHARED * len(items)
     return bool(entry.get("test") == hashlib.sha256("\0".join(sorted(items)).encode()).hexdigest())
 
 
 def seconds_in(events: Path, arm: str) -> float:
-    """What the sittings of an arm took so far: each from its event `begin` to the last one that was written of it."""
+    """Return the seconds that an arm took in all processes: each from its event `begin` to its last event."""
     total, began, last = 0.0, None, 0.0
-    for event in read_lines(events, "arm", "stage", "time"):
+    for event in read_json_lines(events, "arm", "stage", "time"):
         if event["arm"] != arm:
             continue
         at = datetime.fromisoformat(event["time"]).timestamp()
@@ -132,7 +143,7 @@ def seconds_in(events: Path, arm: str) -> float:
 
 def manifest(
     session: Session,
-    depends: Depends,
+    depends: Fingerprint,
     plan: Plan,
     openings: int,
     found: StudyResult,
@@ -140,7 +151,7 @@ def manifest(
     variation: Variation,
     usages: Mapping[str, Usage],
 ) -> dict[str, Any]:
-    """Everything that the figures rest on, each figure marked measured, predicted, assumed or yours."""
+    """Return everything that the figures depend on, each figure marked measured, predicted, assumed or yours."""
     workspace, task, results = session.workspace, session.task, found.arms
     test = workspace.splits["test"]
     groups = [example.group for example in test]
@@ -152,7 +163,7 @@ def manifest(
         "hashes": {
             "data": digest_of({name: depends[name] for name in ROWS}),
             "documents": depends["documents"],
-            "task": digest_of(settings_of(task)),
+            "task": digest_of(task_settings(task)),
             **{name: depends[words] for name, words in WEIGHTS.items() if words in depends},
         },
         "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},
@@ -182,15 +193,15 @@ def manifest(
             "smallest_difference": _figure(smallest, "predicted"),
             **_planned(plan, results, measured),
             **_measured(results, measured, usages),
-            **_given(task.cost),
+            **_user_figures(task.cost),
         },
     }
 
 
 def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, float]) -> dict[str, Any]:
-    """Seconds and memory of each arm as they were foretold, with their errors where they are known.
+    """Return the predicted seconds and memory of each arm, with their errors if known.
 
-    Where dev ended the training of an arm, its seconds are those foretold for the steps that were made, and `whole` those for all.
+    If dev stopped an arm early, its seconds are predicted for the steps that were made, and `whole` for all.
     """
     figures: dict[str, Any] = {}
     for arm in plan.arms:
@@ -210,15 +221,15 @@ def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, fl
 
 
 def _share_trained(result: ArmResult | None) -> float:
-    """The share of an arm's steps that were made: less than 1 where dev ended a stage."""
-    made = result.extras if result else {}
-    return min(1.0, made["steps"] / made["planned_steps"]) if made.get("planned_steps") else 1.0
+    """Return the share of an arm's planned steps that were made: below 1 after early stopping."""
+    extras = result.extras if result else {}
+    return min(1.0, extras["steps"] / extras["planned_steps"]) if extras.get("planned_steps") else 1.0
 
 
 def _measured(
     results: Sequence[ArmResult], measured: Mapping[str, float], usages: Mapping[str, Usage]
 ) -> dict[str, Any]:
-    """Scores, and seconds of all sittings, of indexing and of choosing."""
+    """Return scores, and the seconds in all processes, of indexing and of selecting."""
     figures = {
         f"{result.arm}.score": _figure(result.score.value, "measured") for result in results if result.score is not None
     }
@@ -229,8 +240,8 @@ def _measured(
     return figures
 
 
-def _given(cost: CostTable) -> dict[str, Any]:
-    """The user's own figures, and the volume that is assumed where he states none."""
+def _user_figures(cost: CostTable) -> dict[str, Any]:
+    """Return the user's prices, and the volume that is assumed if none is stated."""
     whose = "yours" if "questions_per_month" in cost.model_fields_set else "assumed"
     figures = {"questions_per_month": _figure(cost.questions_per_month, whose)}
     if cost.machine_hour:
@@ -243,5 +254,5 @@ def _figure(value: float, provenance: str, error: float | None = None) -> dict[s
 
 
 def _error(predicted: float, measured: float | None) -> float | None:
-    """Relative error of a prediction, once known."""
+    """Return the relative error of a prediction, None if unknown."""
     return (predicted - measured) / measured if measured else None

@@ -1,4 +1,4 @@
-"""How every verb begins and ends: the task loaded, consent asked for, the data opened, one display, one way to be stopped."""
+"""Shared setup of all commands: loads the task, requires consent, opens the data, shows progress, and handles stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_so
 from trimtab.base.display import Display
 from trimtab.base.errors import StoppedError
 from trimtab.base.files import refuse_links
-from trimtab.base.machine import passing_over_libraries
+from trimtab.base.machine import gc_frozen
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import visible
@@ -26,10 +26,10 @@ from trimtab.studies.sources import DataSource, task_for
 from trimtab.studies.track import Tracking
 
 
-class Opening:
-    """A verb under way: its task, and whatever of data, models and scorer it asks for, each opened once, when first asked for.
+class RunContext:
+    """A command in progress: its task, and data, models and scorer, each opened at first use.
 
-    `again` is the command that goes on with it; a verb that keeps its work says how by `goes_on_with`.
+    `again`: the command that resumes it; set by `goes_on_with` if the work is saved.
     """
 
     def __init__(
@@ -49,29 +49,33 @@ class Opening:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The data, audited; raises InputError where they cannot carry a study."""
+        """Return the audited data. Raises InputError if they cannot support a study."""
         workspace = open_workspace(self.task)
         require_sound(workspace)
         return workspace
 
     def goes_on_with(self, words: str) -> None:
-        """From here on being stopped is no loss: `words` (`study --resume ID`) go on."""
+        """Declare that work is saved from here on: `words` (`study --resume ID`) resume it."""
         self.again = self.task.command(words)
 
     def session(self, precision: str | None = None) -> Session:
-        """The models; `precision` is that of work to go on with."""
+        """Return the session with the models. `precision`: that of resumed work."""
         return open_session(self.workspace, precision)
 
     @cached_property
     def scorer(self) -> Scorer | None:
-        """What scores answers in place of a metric: the caller's function, or the task's program, which is started now."""
+        """Return the scorer that replaces a metric: the caller's function, or the task's program, started now; None
+        without one.
+        """
         if self._scorer is None and self.task.task.scorer:
             return self._stack.enter_context(ScorerProgram(self.task.task.scorer, self.task.folder))
         return self._scorer
 
     @cached_property
     def reward_program(self) -> Scorer | None:
-        """What the part `program` of the reward asks: the caller's function, or the task's program, which is started now."""
+        """Return the reward's component `program`: the caller's function, or the task's program, started now; None
+        without one.
+        """
         part = self.task.reward.program
         if self._reward is None and part is not None:
             program = ScorerProgram(part.argv, self.task.folder, what="reward program", field="reward.program.argv")
@@ -79,25 +83,27 @@ class Opening:
         return self._reward
 
     def progress(self, file: Path | None = None, arm: str | None = None) -> Progress:
-        """The stream of events, written to `file` where one is given, and told to whoever listens and to the tracker."""
+        """Return the stream of events: written to `file`, if given, and passed to the listeners and the tracker."""
         if self.tracking is None or file is None:
             return Progress(path=file, listeners=self.listeners, arm=arm)
         self.tracking.home = file.parent
         return Progress(path=file, listeners=[*self.listeners, self.tracking], arm=arm)
 
     def note(self, text: str) -> None:
-        """Tell whoever listens, in a line of its own that stays; not any more once a stop was asked for."""
+        """Show a note on a line of its own; not after a stop was requested."""
         with suppress(KeyboardInterrupt):
             Progress(listeners=self.listeners).emit("track", note=text, stays=True)
 
 
-def loaded(
+def resolve_task(
     task: DataSource,
     listeners: Sequence[Listener] | None = None,
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
 ) -> Task:
-    """A task as it was given, read from its file, or made of data; what the data were taken for is told like progress."""
+    """Return a task: as given, read from its file, or generated from data; what was detected is reported like
+    progress.
+    """
 
     def tell(line: str) -> None:
         if listeners is None:
@@ -108,7 +114,7 @@ def loaded(
 
 
 @contextmanager
-def opened(
+def run_context(
     task: Task,
     arms: Sequence[Arm] = (),
     *,
@@ -122,14 +128,16 @@ def opened(
     proposes: Sequence[str] = (),
     teachers: Sequence[str] = (),
     track: str | None = None,
-) -> Iterator[Opening]:
-    """Inside, a verb works on a task; `listeners` get every event, None shows progress on standard error.
+) -> Iterator[RunContext]:
+    """Context manager: yields the context of a command on a task. `listeners` get every event; None shows progress on
+    standard error.
 
-    `arms` are those that will be asked, `scores` is whether their answers are scored, `rewards` whether a stage learns from what
-    `[reward]` says of them, `proposes` are endpoints that are asked for instructions, `teachers` those whose answers are imitated, `track` is the tracker that gets the figures of
-    training. `reward` takes the place of the reward's program. Raises ConsentError before anything is opened where the task asks for
-    what was not allowed, PackageError for a tracker that is not installed, InputError for one that is not known and for links in its
-    `.trimtab/`, and StoppedError, with how to go on, in place of KeyboardInterrupt.
+    `arms`: those that will answer. `scores`: True if their answers are scored. `rewards`: True if a stage learns
+    from `[reward]`. `proposes`: endpoints that are asked for instructions. `teachers`: endpoints whose answers are
+    imitated. `track`: the experiment tracker for training figures. `reward` replaces the reward's program. Raises
+    ConsentError before anything is opened if the task requests what was not allowed, PackageError for a tracker that
+    is not installed, InputError for an unknown tracker and for links in the task's `.trimtab/`, and StoppedError,
+    with the resuming command, instead of KeyboardInterrupt.
     """
     require_consent(
         task,
@@ -141,16 +149,16 @@ def opened(
         rewards=[name for name in task.reward.weights if name != "program" or reward is None] if rewards else (),
     )
     refuse_links(task.folder / FOLDER)
-    with passing_over_libraries(), ExitStack() as stack:
-        opening = Opening(task, listeners, scorer, reward, track, stack)
-        if opening.display:
-            stack.callback(opening.display.close)
-        if opening.tracking:
-            stack.callback(opening.tracking.close)
+    with gc_frozen(), ExitStack() as stack:
+        ctx = RunContext(task, listeners, scorer, reward, track, stack)
+        if ctx.display:
+            stack.callback(ctx.display.close)
+        if ctx.tracking:
+            stack.callback(ctx.tracking.close)
         try:
-            yield opening
+            yield ctx
         except StoppedError as error:
-            raise StoppedError(f"{error}: {opening.again}" if opening.again else str(error)) from None
-        except KeyboardInterrupt:  # between the steps of training, where the loop does not save
-            kept = f"what was finished is kept; go on with --resume: {opening.again}"
-            raise StoppedError(f"stopped, {kept if opening.again else 'nothing was kept'}") from None
+            raise StoppedError(f"{error}: {ctx.again}" if ctx.again else str(error)) from None
+        except KeyboardInterrupt:  # outside the training loop, which saves by itself
+            kept = f"finished work is saved; go on with --resume: {ctx.again}"
+            raise StoppedError(f"stopped, {kept if ctx.again else 'nothing was saved'}") from None

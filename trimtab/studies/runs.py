@@ -1,4 +1,4 @@
-"""`runs`: studies and training runs of a task, the newest first."""
+"""`runs`: lists studies and training runs of a task, newest first."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ State = Literal["done", "unfinished", "of another version"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """One study or training run. `arm` is the winner of a study (None: not shown), `score` its figure or the run's best on dev.
+    """One study or training run. `arm`: a study's winner (None: not shown). `score`: its score, or the run's best on
+    dev.
 
-    `verdict`: of a finished study; where nothing was shown, `best` is the arm that scored highest and `score` its figure.
+    `verdict`: of a finished study. If nothing was shown, `best` is the arm with the highest score, and `score` its
+    score.
     """
 
     id: str
@@ -35,7 +37,7 @@ class RunInfo:
 
 
 def runs(task: str | Path | Task = "trimtab.toml") -> ShownRows:
-    """Every study and training run of a task as `RunInfo`, the newest first."""
+    """Return every study and training run of a task as `RunInfo`, newest first."""
     task = task if isinstance(task, Task) else load_task(task)
     home = task.folder / FOLDER
     found = [_info(folder, "study") for folder in newest(home / "studies")]

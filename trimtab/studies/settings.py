@@ -1,4 +1,4 @@
-"""Everything that a task file says, as keyword arguments of Python: checked by name, put into its tables, written as TOML."""
+"""Task settings as keyword arguments in Python: checked, merged into the tables of a task file, written as TOML."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trimtab.base.errors import OptionError
 from trimtab.base.records import Kind
 from trimtab.base.task import Task, toml_string
 from trimtab.base.validation_errors import as_input_error
-from trimtab.data.columns import AskedColumns
+from trimtab.data.columns import RequestedColumns
 
 COLUMNS = ("input", "label", "output")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -38,10 +38,10 @@ _TABLES: Mapping[str, type[BaseModel]] = {"task": TaskTable, "data": DataTable, 
 
 
 class TaskKeywords(TypedDict, total=False):
-    """The keys of the tables task, data and study by their own names; the other tables as objects.
+    """Keyword arguments for the keys of the tables task, data and study; the other tables are objects.
 
-    `input`, `label` and `output` name columns. `documents`, `test` and `preferences` are paths; `test` may also be data in memory.
-    `target` is the score that is good enough, `base` the base model, each also a table.
+    `input`, `label` and `output` name columns. `documents`, `test` and `preferences` are paths; `test` may also be
+    data in memory. `target`: the score that is good enough; `base`: the base model; each may also be a table.
     """
 
     input: str | Sequence[str]
@@ -82,7 +82,9 @@ class TaskKeywords(TypedDict, total=False):
 
 
 def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> None:
-    """Raise OptionError for the first keyword that is none of `verb`'s `own` and no setting, with the one that was meant."""
+    """Raise OptionError for the first keyword that is neither in `verb`'s `own` nor a setting, with the most similar
+    one.
+    """
     known = sorted({*own, *TaskKeywords.__annotations__} - {"task", "settings"})
     for name in settings:
         if name not in TaskKeywords.__annotations__:
@@ -91,8 +93,8 @@ def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> No
             raise OptionError(f"trimtab.{verb}() takes no argument {name!r}; {remedy}")
 
 
-def merged(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a task file with the settings in them, each in its own."""
+def merge_settings(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a task file with the settings merged in, each in its own table."""
     found: dict[str, Any] = copy.deepcopy(dict(tables))
     for name, value in settings.items():
         plain = _plain(value)
@@ -114,7 +116,7 @@ def merged(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
 
 def task_of(tables: Mapping[str, Any], file: Path) -> Task:
-    """The task that tables stand for; raises InputError for the first that is wrong."""
+    """Return the task of these tables. Raises InputError for the first problem."""
     try:
         return Task(**{**tables, "file": file})
     except ValidationError as error:
@@ -122,7 +124,7 @@ def task_of(tables: Mapping[str, Any], file: Path) -> Task:
 
 
 def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Tables of a task file as TOML."""
+    """Return tables of a task file as TOML."""
     parts = []
     for name, table in tables.items():
         lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if value is not None]
@@ -131,7 +133,7 @@ def to_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as TOML has it: objects as tables of what was set, paths as text, sequences as lists."""
+    """Return a setting as TOML values: objects as tables of the set fields, paths as text, sequences as lists."""
     if isinstance(value, BaseModel):
         return _plain(value.model_dump(exclude_unset=True))
     if isinstance(value, Path):
@@ -160,7 +162,7 @@ def _value(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else repr(value)
 
 
-def named_columns(settings: Mapping[str, Any]) -> dict[str, AskedColumns]:
-    """The columns that settings name, by role."""
+def named_columns(settings: Mapping[str, Any]) -> dict[str, RequestedColumns]:
+    """Return the columns that settings name, by role."""
     named = {**settings.get("columns", {}), **{name: settings[name] for name in COLUMNS if name in settings}}
     return {role: column if isinstance(column, str) else tuple(column) for role, column in named.items()}

@@ -1,6 +1,6 @@
-"""What a verb is given in place of a task file: a folder, a data file, a dataset of the hub, or data in memory.
+"""Resolution of a command's input (a folder, a data file, a hub dataset, or data in memory) into a task file and data.
 
-Each is looked at once and written down, so that one road goes on from a task file and data beside it.
+Each is examined once and written down, so that everything after starts from a task file and data beside it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from trimtab.base.files import matching, write_atomic
 from trimtab.base.sanitize import one_line, printable
 from trimtab.base.task import TASK_FILE, Task, check_task, load_task, task_file_for
 from trimtab.data.columns import ColumnsError
-from trimtab.studies.detect import Survey
-from trimtab.studies.init import compose, look_at, wish_for, write_task
-from trimtab.studies.settings import merged, named_columns, task_of, to_toml
+from trimtab.studies.detect import FolderContents
+from trimtab.studies.init import detect_source, task_file_text, wish_for, write_task
+from trimtab.studies.settings import merge_settings, named_columns, task_of, to_toml
 
-MOST_FILES = 2  # example files that are told one by one
+MOST_FILES = 2  # example files that are listed one by one
 MADE = "# Written by trimtab.study() from data in memory, and written anew each time."
 
 
 class ArrowData(Protocol):
-    """A table that hands out its columns by Arrow's C interface: pandas, Polars, PyArrow, DuckDB."""
+    """Protocol of tables that export their columns by Arrow's C interface: pandas, Polars, PyArrow, DuckDB."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """A capsule with the stream."""
+        """Return a capsule with the stream."""
 
 
 Data = ArrowData | Iterable[Mapping[str, Any]]
@@ -46,11 +46,11 @@ def task_for(
     folder: str | Path | None = None,
     tell: Tell = lambda _: None,
 ) -> Task:
-    """The task of whatever a verb is given.
+    """Return the task of whatever a command is given.
 
-    `settings`: what the task file is to say beside what is found in the data. `folder`: where data in memory are kept, a new one of
-    the system's temporary files unless given. `tell` gets at most five lines on what was taken for what. Raises OptionError for
-    settings beside a Task, and for what is no data.
+    `settings`: task-file settings besides what is detected in the data. `folder`: where data in memory are saved;
+    default a new temporary folder. `tell` gets at most five lines on what was detected. Raises OptionError for
+    settings beside a Task, and for values that are no data.
     """
     settings = settings or {}
     if isinstance(source, Task):
@@ -76,11 +76,12 @@ def task_for(
 
 
 def task_at(source: str | Path, settings: Mapping[str, Any] | None = None, tell: Tell = lambda _: None) -> Task:
-    """The task of a task file, a folder, a data file or a Hugging Face dataset id.
+    """Return the task of a task file, a folder, a data file or a Hugging Face dataset id.
 
-    Where there is no task file yet, what is there is looked at, a task file is written beside it, and `tell` gets at most five lines
-    on what was taken for what. One that is there is used, and has to say what `settings` say. Raises ColumnsError where the columns
-    are a guess, InputError where the task file says something else, and for a data file that the task file beside it does not read.
+    Without a task file the data are examined, a task file is written beside them, and `tell` gets at most five lines
+    on what was detected. An existing task file is used, and must agree with `settings`. Raises ColumnsError if the
+    columns are a guess; InputError if the task file disagrees, and for a data file that the task file beside it does
+    not read.
     """
     settings = settings or {}
     path = Path(source)
@@ -92,33 +93,35 @@ def task_at(source: str | Path, settings: Mapping[str, Any] | None = None, tell:
             problem = f"the task file beside it, {target}, reads other files"
             raise InputError(problem, "name it there, or put this file in a folder of its own", file=path)
         return task
-    found = look_at(source, wish_for(named_columns(settings), settings.get("kind")))
+    found = detect_source(source, wish_for(named_columns(settings), settings.get("kind")))
     _refuse_guess(found, source, settings)
-    text = compose(target, found)
+    text = task_file_text(target, found)
     if settings:
-        tables = merged(tomllib.loads(text), settings)
+        tables = merge_settings(tomllib.loads(text), settings)
         task_of(tables, target)
         text = to_toml(tables)
     task = write_task(target, text)
-    for line in _told(task, found, f"all in {target}; edit it and run again where it is wrong"):
+    for line in _summary_lines(task, found, f"all in {target}; edit it and run again where it is wrong"):
         tell(line)
     return task
 
 
 def _refuse_others(task: Task, settings: Mapping[str, Any]) -> None:
-    """Raise InputError where a task file does not say what the settings say."""
+    """Raise InputError if a task file disagrees with the settings."""
     if not settings:
         return
     tables = tomllib.loads(task.file.read_text(encoding="utf-8-sig"))
     for name, value in settings.items():
-        if task_of(merged(tables, {name: value}), task.file) != task:
+        if task_of(merge_settings(tables, {name: value}), task.file) != task:
             raise InputError(
                 "the task file says something else", "change it there, or leave it out", file=task.file, field=name
             )
 
 
-def _refuse_guess(found: Survey, source: object, settings: Mapping[str, Any]) -> None:
-    """Raise ColumnsError where the columns of the largest file are a guess and others might be meant: a study would be lost."""
+def _refuse_guess(found: FolderContents, source: object, settings: Mapping[str, Any]) -> None:
+    """Raise ColumnsError if the columns of the largest file are a guess and others are possible: a study would be
+    wasted.
+    """
     for error in found.errors:
         if isinstance(error, ColumnsError) and not found.rows:
             raise error
@@ -133,7 +136,8 @@ def _refuse_guess(found: Survey, source: object, settings: Mapping[str, Any]) ->
     else:
         remedy = f"name them: input={asked!r}, label={answer!r} (or output= where answers are no closed set)"
     raise ColumnsError(
-        f"{asked!r} looks like the input and {answer!r} like the answer, and {', '.join(seen.rivals)} might be meant too",
+        f"{asked!r} looks like the input and {answer!r} like the answer, and {', '.join(seen.rivals)} might be "
+        "meant too",
         remedy,
         file=name,
         line=1,
@@ -144,7 +148,7 @@ def _refuse_guess(found: Survey, source: object, settings: Mapping[str, Any]) ->
 
 
 def _reads(task: Task, file: Path) -> bool:
-    """True if the task file names `file`, by itself, by a pattern or by a folder."""
+    """True if the task file names `file`: by itself, by a pattern or by a folder."""
     own = file.resolve()
     data = task.data
     for pattern in (*data.examples, *data.test, *data.documents, *data.preferences):
@@ -156,8 +160,8 @@ def _reads(task: Task, file: Path) -> bool:
     return False
 
 
-def _told(task: Task, found: Survey, remedy: str) -> list[str]:
-    """What was taken for what, in at most five lines, the last with what to do where it is wrong."""
+def _summary_lines(task: Task, found: FolderContents, remedy: str) -> list[str]:
+    """Return what was detected, in at most five lines; the last one is the remedy if it is wrong."""
     notes = [found.rows[name].notes[0] for name in (*task.data.examples, *task.data.test) if name in found.rows]
     lines = notes[:MOST_FILES]
     if len(notes) > MOST_FILES:
@@ -174,25 +178,27 @@ def _told(task: Task, found: Survey, remedy: str) -> list[str]:
 
 
 def _task_in_memory(data: Data, settings: Mapping[str, Any], folder: Path, tell: Tell) -> Task:
-    """A task in a folder of its own: the data as files, documents copied, and a task file that is ours to write anew."""
+    """Return a task in a folder of its own: data written as files, documents copied, and a generated task file that may
+    be overwritten.
+    """
     target = folder / TASK_FILE
     if target.exists() and not target.read_text(encoding="utf-8", errors="replace").startswith(MADE):
         raise InputError("is a task file of your own", "choose another folder=", file=target)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: settings[name] for name in ("documents", "test", "preferences") if _is_paths(settings.get(name))}
-    placed = {name: [_copied(path, folder, name) for path in _listed(value)] for name, value in paths.items()}
+    placed = {name: [_copy_into(path, folder, name) for path in _listed(value)] for name, value in paths.items()}
     if "test" in settings and "test" not in paths:
-        placed["test"] = [_written(settings["test"], folder, "test")]
+        placed["test"] = [_write_data(settings["test"], folder, "test")]
     settings = {**settings, **placed}
     wish = wish_for(named_columns(settings), settings.get("kind"))
-    found = look_at(folder / _written(data, folder, "data"), wish)
+    found = detect_source(folder / _write_data(data, folder, "data"), wish)
     found.documents += placed.get("documents", ())
     _refuse_guess(found, data, settings)
-    tables = merged(tomllib.loads(compose(target, found)), settings)
+    tables = merge_settings(tomllib.loads(task_file_text(target, found)), settings)
     task = task_of(tables, target)
     check_task(task)
     write_atomic(target, f"{MADE}\n\n{to_toml(tables)}")
-    for line in _told(task, found, "kind=, metric= and instruction= say otherwise"):
+    for line in _summary_lines(task, found, "kind=, metric= and instruction= say otherwise"):
         tell(line)
     return task
 
@@ -207,8 +213,8 @@ def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | Path) else list(value)
 
 
-def _copied(path: str | Path, folder: Path, name: str) -> str:
-    """A file or a folder, brought into the task's folder below `name`; its path there."""
+def _copy_into(path: str | Path, folder: Path, name: str) -> str:
+    """Copy a file or folder into the task's folder below `name`. Return its path there."""
     source = Path(path).expanduser()
     if not source.exists():
         raise InputError(f"{printable(str(path), 200)} does not exist", "check the path", field=name)
@@ -222,8 +228,8 @@ def _copied(path: str | Path, folder: Path, name: str) -> str:
     return f"{name}/{goal.name}"
 
 
-def _written(data: Data, folder: Path, name: str) -> str:
-    """Write data in memory as a file of rows; its name. A table of Arrow becomes Parquet, rows JSON lines."""
+def _write_data(data: Data, folder: Path, name: str) -> str:
+    """Write data in memory as a file of rows and return its name: an Arrow table as Parquet, rows as JSON lines."""
     if hasattr(data, "__arrow_c_stream__"):
         return _as_parquet(data, folder, f"{name}.parquet")
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
@@ -244,7 +250,7 @@ _DATA = "give a path, a DataFrame, an Arrow table, a datasets.Dataset or a list 
 
 
 def _line(number: int, row: Mapping[str, Any], classes: Mapping[str, Any]) -> str:
-    """A row as a line of JSON; numbers of classes, as `datasets` has them, by their names."""
+    """Return a row as a line of JSON; class numbers of `datasets` by their names."""
     fields = dict(row)
     for key, kind in classes.items():
         if fields.get(key) is not None:
@@ -254,7 +260,7 @@ def _line(number: int, row: Mapping[str, Any], classes: Mapping[str, Any]) -> st
         is_whole = line.isascii() or not any("\ud800" <= character <= "\udfff" for character in line)
         return (
             line if is_whole else json.dumps(fields)
-        ) + "\n"  # half a character, escaped, is refused where it is read
+        ) + "\n"  # an escaped half of a character is refused where it is read
     except (TypeError, ValueError) as error:
         raise InputError(
             f"row {number} has a value that is no JSON ({one_line(error)})", "write it as text", field="data"
@@ -262,16 +268,16 @@ def _line(number: int, row: Mapping[str, Any], classes: Mapping[str, Any]) -> st
 
 
 def _as_parquet(data: Any, folder: Path, name: str) -> str:
-    """Write a table of Arrow, without the row labels that pandas adds; its name."""
+    """Write an Arrow table without pandas' row labels. Return its name."""
     import pyarrow
     import pyarrow.parquet
 
     table = pyarrow.table(data)
     columns = {name: table[name] for name in table.column_names if not name.startswith("__index_level_")}
     for column, values in columns.items():
-        if pyarrow.types.is_dictionary(values.type):  # Polars' categories, which Parquet has no way to write
+        if pyarrow.types.is_dictionary(values.type):  # Polars' categories, which Parquet cannot represent
             columns[column] = pyarrow.array(values.to_pylist())
-    # Neither packed nor by dictionary: a column of one label would unpack to more than any text of a stranger may
+    # Neither compressed nor dictionary-encoded: a column of one label would unpack to more than foreign text may
     pyarrow.parquet.write_table(
         pyarrow.table(columns), folder / name, compression="none", use_dictionary=False, store_schema=False
     )

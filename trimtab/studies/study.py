@@ -1,4 +1,4 @@
-"""The main job: every arm on the same questions, the verdict, the report."""
+"""`study`: the main command: measures every arm on the same questions, decides, and writes the report."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from typing import Any, Unpack
 import numpy as np
 from safetensors import SafetensorError
 
-from trimtab.arms.answerers import lacking_keys
+from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.artifacts import ArmArtifact
-from trimtab.arms.fingerprint import Depends, digest_of
+from trimtab.arms.fingerprint import Fingerprint, digest_of
 from trimtab.arms.planning.plan import (
     RESERVED,
     Plan,
     TrainedStanding,
-    cuts_of,
+    describe_cuts,
     load_plan,
-    replanned,
+    remaining_seconds,
+    replan,
     save_plan,
-    to_come,
 )
 from trimtab.arms.run import ArmRunner, forget_replies
 from trimtab.arms.search.context_search import SEARCHES
-from trimtab.arms.search.proposals import propose, proposing
+from trimtab.arms.search.proposals import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, write_arm
 from trimtab.arms.teacher import TAUGHT, teachers
 from trimtab.arms.trivial import trivial_answers
@@ -44,11 +44,11 @@ from trimtab.base.errors import (
     InputError,
     StoppedError,
     TrimtabError,
-    cannot_write,
-    memory_ran_out,
+    is_out_of_memory,
+    is_write_failure,
 )
 from trimtab.base.files import locked, write_atomic, write_json
-from trimtab.base.grammar import TRIVIAL, is_rewarded
+from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
@@ -63,27 +63,27 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.reports.page import write_report
 from trimtab.studies.decide import decide_study, with_labels
-from trimtab.studies.place import (
+from trimtab.studies.paths import (
     PLAN,
     SAMPLED,
     SELECTED,
-    begun,
     dependencies,
-    kept_rows,
+    folder_to_resume,
+    has_begun,
     new_study,
+    requested_rows,
     selection,
-    to_go_on_with,
 )
-from trimtab.studies.planning import asking, more_seeds, plan_of, standing, with_time_left
+from trimtab.studies.planning import more_seeds, plan_study, readmit_arms, standing, with_test_questions
 from trimtab.studies.record import EVENTS, count_opening, manifest, seconds_in
-from trimtab.studies.run_context import Opening, loaded, opened
+from trimtab.studies.run_context import RunContext, resolve_task, run_context
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
 PROPOSALS = "proposals.jsonl"
-FORMER = "former"  # where an arm lies while it is made again
-LEAST_DEV = 20  # dev questions that two arms have both answered: of fewer it is not read off how far arms differ
-# What an arm may die of without taking the study with it.
+FORMER = "former"  # folder of the earlier arm while it is retrained
+LEAST_DEV = 20  # smallest number of dev questions answered by two arms for estimating their variation
+# Errors that fail an arm but not the study.
 SURVIVED = (
     *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
     SafetensorError,
@@ -108,35 +108,35 @@ def study(
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
 
-    `task`: a task file, a folder, a data file, a Hugging Face dataset id, or data in memory: a DataFrame of pandas or Polars, an Arrow
-    table, a `datasets.Dataset` or a list of dictionaries. `settings`: whatever a task file says, by the names that it has there, with
-    `input`, `label` and `output` for the columns, `target` for the score that is good enough, and the other tables as objects; a task
-    file that is there has to say the same. `folder`: where data in memory are kept, with the study; a new temporary one unless given.
-    `resume`: the ID of a study to go on with, or "latest"; finished arms are not run again. `budget` replaces the task's, and so do
-    `arms`, which a study keeps when it goes on. `rows`: so many rows are used, a seeded sample of train, dev and test by label, groups
-    whole; it is kept too. `allow`: addresses (`VARIABLE@ADDRESS` where a key goes along), files and folders
-    that the task file may ask for beyond its own folder.
-    `scorer` and `reward` are functions `(input, reference, answer) -> 0..1` in place of the task's programs; `reward` may also be the
-    table of a task file. `listeners` get every
-    event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of
-    training. Raises OptionError for a keyword that it does not take, InputError for data that cannot carry a study, for a budget that no arm fits
-    and for a study to go on with that was begun with others, BusyError beside another study of the same folder, StoppedError after a signal.
+    `task`: a task file, a folder, a data file, a Hugging Face dataset id, or data in memory: a DataFrame of pandas
+    or Polars, an Arrow table, a `datasets.Dataset` or a list of dictionaries. `settings`: the keys of a task file by
+    name, with `input`, `label` and `output` for the columns, `target` for the score that is good enough, and the
+    other tables as objects; an existing task file must agree. `folder`: where data in memory are saved, with the
+    study; default a new temporary folder. `resume`: the ID of a study to resume, or "latest"; finished arms are not
+    run again. `budget` and `arms` replace the task's; a resumed study keeps its arms. `rows`: use a seeded sample of
+    so many rows of train, dev and test by label, with whole groups; it is kept too. `allow`: addresses
+    (`VARIABLE@ADDRESS` with a key), files and folders outside the task's folder that the task file may use. `scorer`
+    and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs; `reward` may also be
+    the table of a task file. `listeners` get every event; None shows progress on standard error. `track`:
+    tensorboard, wandb, mlflow or trackio, which gets the training figures. Raises OptionError for an unknown
+    keyword; InputError for data that cannot support a study, for a budget that no arm fits, and for resuming a study
+    begun with other inputs; BusyError beside another study of the same folder; StoppedError after a signal.
     """
     refuse_unknown(settings, "study", signature(study).parameters)
     given: dict[str, Any] = {**settings}
     if isinstance(reward, RewardTable):
         given["reward"], reward = reward, None
-    own = loaded(task, listeners, given, folder)
+    own = resolve_task(task, listeners, given, folder)
     if budget is not None:
         own = with_budget(own, budget)
     if arms is None and resume is not None:
-        arms = selection(to_go_on_with(own, resume))
+        arms = selection(folder_to_resume(own, resume))
     if arms is not None:
         own = with_arms(own, arms)
     if rows is None and resume is not None:
-        rows = kept_rows(to_go_on_with(own, resume))
+        rows = requested_rows(folder_to_resume(own, resume))
     own = with_rows(own, rows)
-    with opened(
+    with run_context(
         own,
         own.arms,
         listeners=listeners,
@@ -144,81 +144,81 @@ def study(
         allow_commands=allow_commands,
         scorer=scorer,
         reward=reward,
-        rewards=any(map(is_rewarded, own.arms)),
-        proposes=proposing(own, own.arms),
+        rewards=any(map(learns_from_rewards, own.arms)),
+        proposes=proposing_endpoints(own, own.arms),
         teachers=teachers(own, own.arms),
         track=track,
-    ) as opening:
-        home = opening.workspace.folder / "studies"
+    ) as ctx:
+        home = ctx.workspace.folder / "studies"
         with locked(home):
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
             if rows is not None:
                 selected[SAMPLED] = str(rows)
-            folder = new_study(opening.workspace, home, selected) if resume is None else to_go_on_with(own, resume)
+            folder = new_study(ctx.workspace, home, selected) if resume is None else folder_to_resume(own, resume)
             allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
-            opening.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
-            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not begun(folder):
+            ctx.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+            if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not has_begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
-                    "a study that goes on keeps its plan", "leave it out, or start a new study", field="--budget"
+                    "a resumed study keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
-            return _StudyRun(opening, folder, selected, resumed=resume is not None).run()
+            return _StudyRun(ctx, folder, selected, resumed=resume is not None).run()
 
 
 class _StudyRun:
-    """One study under way."""
+    """One study in progress."""
 
-    def __init__(self, opening: Opening, folder: Path, selected: Depends, *, resumed: bool) -> None:
-        self.task, self.folder, self.display = opening.task, folder, opening.display
+    def __init__(self, ctx: RunContext, folder: Path, selected: Fingerprint, *, resumed: bool) -> None:
+        self.task, self.folder, self.display = ctx.task, folder, ctx.display
         self.kept_plan = load_plan(folder / PLAN)
-        self.session = opening.session(self.kept_plan.precision if self.kept_plan else None)
-        self.workspace, self.session.taught = self.session.workspace, folder / TAUGHT
+        self.session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
+        self.workspace, self.session.teacher_folder = self.session.workspace, folder / TAUGHT
         self.depends = dependencies(self.session, folder, selected, resumed=resumed)
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
-        self.progress = opening.progress(folder / EVENTS)
-        reward_program = opening.reward_program if any(map(is_rewarded, self.task.arms)) else None
+        self.progress = ctx.progress(folder / EVENTS)
+        reward_program = ctx.reward_program if any(map(learns_from_rewards, self.task.arms)) else None
         self.runner = ArmRunner(
-            self.session, opening.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
+            self.session, ctx.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
         )
-        self.made: dict[str, ArmArtifact] = {}
+        self.artifacts: dict[str, ArmArtifact] = {}
         self.found: dict[str, ArmResult] = {}
         self.usages: dict[str, Usage] = {}
-        self.measured: dict[str, float] = {}  # seconds that an arm took as it is now
-        self.making: dict[str, float] = {}  # of these, before it was asked the test questions
-        self.former: dict[str, float] = {}  # seconds of an arm that was made again since
+        self.measured: dict[str, float] = {}  # seconds of an arm in its present form
+        self.making: dict[str, float] = {}  # of these, the seconds before the test questions
+        self.former: dict[str, float] = {}  # seconds of the earlier form of a retrained arm
         self.retiming = 0.0
-        self.stays: set[str] = set()  # arms that could not be made again
+        self.stays: set[str] = set()  # arms that could not be retrained
 
     @property
     def results(self) -> list[ArmResult]:
-        """What is known of every arm, in the task's order."""
+        """Return the result of every arm so far, in the task's order."""
         return [self.found[arm.name] for arm in self.task.arms if arm.name in self.found]
 
     def run(self) -> StudyResult:
-        for name, problem in lacking_keys(self.task).items():
+        for name, problem in missing_api_keys(self.task).items():
             self.progress.emit("plan", note=f"arm {name} cannot run: {problem}", stays=True)
         arms = self.task.arms
         self.session.proposals = propose(self.workspace, arms, self.folder / PROPOSALS, self.progress)
         plan = self._plan()
         if plan.test_rows is not None:
-            self.workspace = self.session.workspace = asking(self.workspace, plan.test_rows)
+            self.workspace = self.session.workspace = with_test_questions(self.workspace, plan.test_rows)
         if self.workspace.sample:
             self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
         place = {name: number for number, name in enumerate(plan.order)}
         for arm in sorted(arms, key=lambda arm: place.get(arm.name, len(place))):
-            plan = self._with_pace(plan, arm)
+            plan = self._replanned_for(plan, arm)
             self._make(arm, plan)
-        plan = self._cut_again(plan)
+        plan = self._retrain_cut_arms(plan)
         self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
         for arm in arms:
-            self._time_left(plan)
+            self._show_time_left(plan)
             self._measure(arm, plan)
-        plan = self._cut_again(self._left_out_anew(self._cut_again(plan)))
-        self._time_in_turn()
+        plan = self._retrain_cut_arms(self._run_readmitted_arms(self._retrain_cut_arms(plan)))
+        self._time_later_passes()
         self._time_again(plan)
-        shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # of a sitting that was cut off
+        shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # left by an interrupted process
         self.progress.emit("verdict")
         result = self._decide(arms, plan, openings)
         seen = manifest(
@@ -238,56 +238,58 @@ class _StudyRun:
         return result
 
     def _plan(self) -> Plan:
-        """The plan of a study that was begun, else a new one, kept."""
+        """Return the plan of a resumed study, else a new one, saved."""
         if self.kept_plan is not None:
             return self.kept_plan
         self.progress.emit("plan", note="timing a few steps of every arm")
-        plan = plan_of(self.session, self.progress)
+        plan = plan_study(self.session, self.progress)
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _with_pace(self, plan: Plan, arm: Arm) -> Plan:
-        """Plan again at the pace of the arms trained so far, and fix what this arm may spend."""
+    def _replanned_for(self, plan: Plan, arm: Arm) -> Plan:
+        """Plan again at the pace of the arms trained so far, and fix this arm's allowance."""
         if plan.budget is not None and arm.name not in (*plan.allowances, *plan.left_out):
-            found = replanned(plan, self._standings(plan), self._spent())
+            found = replan(plan, self._standings(plan), self._spent())
             new = {} if arm.name in found.left_out else {arm.name: found.allowance}
             plan = replace(found, allowances={**plan.allowances, **new})
             save_plan(self.folder / PLAN, plan)
-        self._time_left(plan)
+        self._show_time_left(plan)
         return plan
 
-    def _cut_again(self, plan: Plan) -> Plan:
-        """Train the arms again that the budget cut, while there is time; returns the plan after that.
+    def _retrain_cut_arms(self, plan: Plan) -> Plan:
+        """Retrain the arms that the budget cut while there is time. Return the plan after that.
 
-        Time alone decides which arms these are; answers to the test questions have no part in it.
+        Time alone selects these arms; answers to the test questions have no part in it.
         """
-        while not (self.folder / STUDY_FILE).exists():  # or it was done before
+        while not (self.folder / STUDY_FILE).exists():  # otherwise it was finished before
             standings = self._standings(plan)
-            found = replanned(plan, standings, self._spent())
+            found = replan(plan, standings, self._spent())
             again = [arm for arm in self.task.arms if arm.name in standings and arm.name not in found.allowances]
             again = [arm for arm in again if arm.name in plan.allowances and arm.name not in self.stays]
             if not again:
                 break
             names = ", ".join(arm.name for arm in again)
             left = (plan.budget or 0.0) - self._spent()
-            note = f"{left / 60:.1f} min of the budget are left: {names} made again with more searching and training"
+            note = f"{left / 60:.1f} min of the budget are left: {names} trained again with more search and training"
             self.progress.emit("plan", note=note, stays=True)
             for arm in again:
-                plan = self._made_again(arm, replace(plan, allowance=found.allowance))
-        return self._with_cuts(plan)
+                plan = self._retrain(arm, replace(plan, allowance=found.allowance))
+        return self._with_cut_notes(plan)
 
-    def _with_cuts(self, plan: Plan) -> Plan:
-        """The plan with its cuts told for the arms as they are now."""
+    def _with_cut_notes(self, plan: Plan) -> Plan:
+        """Return the plan with its cuts stated for the arms as they are now."""
         if plan.budget is None:
             return plan
-        plan = replace(plan, cuts=cuts_of(plan, self._standings(plan)))
+        plan = replace(plan, cuts=describe_cuts(plan, self._standings(plan)))
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _made_again(self, arm: Arm, plan: Plan) -> Plan:
-        """Train an arm again within the plan's allowance, and measure it again if it was measured. If that fails, the former arm is kept."""
+    def _retrain(self, arm: Arm, plan: Plan) -> Plan:
+        """Train an arm again within the plan's allowance, and measure it again if it was measured. If that fails, the
+        earlier arm is kept.
+        """
         name, folder, aside = arm.name, self.folder / "arms" / arm.name, self.folder / FORMER / arm.name
-        states: tuple[dict[str, Any], ...] = (self.made, self.found, self.usages, self.measured, self.making)
+        states: tuple[dict[str, Any], ...] = (self.artifacts, self.found, self.usages, self.measured, self.making)
         before = [state.pop(name, None) for state in states]
         if folder.exists():
             aside.parent.mkdir(exist_ok=True)
@@ -295,7 +297,7 @@ class _StudyRun:
         again = replace(plan, allowances={**plan.allowances, name: plan.allowance})
         save_plan(self.folder / PLAN, again)
         self.former[name] = seconds_in(self.folder / EVENTS, name)
-        self._time_left(again)
+        self._show_time_left(again)
         self._make(arm, again)
         if before[1] is not None:
             self._measure(arm, again)
@@ -314,10 +316,12 @@ class _StudyRun:
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _time_in_turn(self) -> None:
-        """Time the questions of the later passes, the arms in turn, so that no arm is timed in a single stretch.
+    def _time_later_passes(self) -> None:
+        """Time the questions of the later passes, alternating between arms, so that no arm is timed in a single
+        stretch.
 
-        Where neighbouring timings of an arm are alike, so that they bound nothing yet, its questions are asked again in further passes.
+        If neighbouring timings of an arm are correlated, so that they give no bound yet, its questions are timed in
+        further passes.
         """
         if self.runner.passes < PASSES:
             return
@@ -331,45 +335,49 @@ class _StudyRun:
                 if number >= PASSES and record.result.latency_p95_high_ms is not None:
                     continue
                 saved = find_saved(self.task, arm, self.folder.name)
-                made = self.made.get(arm.name) or (self.runner.taken(arm, saved) if saved else None)
-                if made is None:
+                artifact = self.artifacts.get(arm.name) or (self.runner.reuse(arm, saved) if saved else None)
+                if artifact is None:
                     continue
-                with self._surviving(arm, without="timing it in turn"):
+                with self._contained_failure(arm, without="timing it in turn"):
                     usage, result, latencies = self.runner.time_pass(
-                        arm, made, record.usage, record.result, record.latencies, number
+                        arm, artifact, record.usage, record.result, record.latencies, number
                     )
                     self.usages[arm.name], self.found[arm.name] = usage, result
                     write_arm(folder, replace(record, usage=usage, result=result, latencies=latencies))
 
     def _time_again(self, plan: Plan) -> None:
-        """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget allows."""
+        """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget
+        allows.
+        """
         for arm in self.task.arms:
-            made, usage = self.made.get(arm.name), self.usages.get(arm.name)
-            if made is None or usage is None or not is_busy(usage.answering_share):
+            artifact, usage = self.artifacts.get(arm.name), self.usages.get(arm.name)
+            if artifact is None or usage is None or not is_busy(usage.answering_share):
                 continue
             if plan.budget is not None:
                 left = plan.budget / (1 - RESERVED) - self._spent()
-                if usage.seconds_per_question * (self.session.timings + 2) > left:
+                if usage.seconds_per_question * (self.session.timed_count + 2) > left:
                     continue
             folder = self.folder / "arms" / arm.name
             note = f"timing {arm.name} once more, as other programs kept the machine busy"
             self.progress.emit("plan", note=note, stays=True)
-            with self._surviving(arm, without="timing it again"):
-                usage, result = self.runner.time_again(arm, made, usage, self.found[arm.name])
+            with self._contained_failure(arm, without="timing it again"):
+                usage, result = self.runner.time_again(arm, artifact, usage, self.found[arm.name])
                 self.usages[arm.name], self.found[arm.name] = usage, result
                 record = read_arm(folder)
                 if record is not None:
                     write_arm(folder, replace(record, usage=usage, result=result))
 
     def _standings(self, plan: Plan) -> dict[str, TrainedStanding]:
-        """The standing of every arm that was trained or failed, by name."""
+        """Return the standing of every arm that was trained or failed, by name."""
         found = {}
-        for arm in plan.kept:
-            made, result = self.made.get(arm.arm), self.found.get(arm.arm)
-            if made is not None:
-                asked = None if result is None else (self.measured[arm.arm] - self.making[arm.arm]) / len(made.folders)
+        for arm in plan.included:
+            artifact, result = self.artifacts.get(arm.arm), self.found.get(arm.arm)
+            if artifact is not None:
+                asked = (
+                    None if result is None else (self.measured[arm.arm] - self.making[arm.arm]) / len(artifact.folders)
+                )
                 found[arm.arm] = standing(
-                    plan, arm, self.making[arm.arm], made.effort, made.trained[0].figures, answer_seconds=asked
+                    plan, arm, self.making[arm.arm], artifact.effort, artifact.trained[0].figures, answer_seconds=asked
                 )
             elif result is not None and result.status == "done":
                 making = self.making[arm.arm]
@@ -381,19 +389,19 @@ class _StudyRun:
                 )
         return found
 
-    def _left_out_anew(self, plan: Plan) -> Plan:
-        """Make and measure what was left out and fits into what the others have left of the budget; the plan as it is then."""
-        if (self.folder / STUDY_FILE).exists():  # it was done before
+    def _run_readmitted_arms(self, plan: Plan) -> Plan:
+        """Train and measure left-out arms that fit into the rest of the budget. Return the plan after that."""
+        if (self.folder / STUDY_FILE).exists():  # it was finished before
             return plan
         began = time.perf_counter()
-        anew = with_time_left(self.session, plan, self._spent(), self.progress)
+        anew = readmit_arms(self.session, plan, self._spent(), self.progress)
         self.retiming += time.perf_counter() - began
         if anew is plan:
             return plan
         save_plan(self.folder / PLAN, anew)
         for arm in self.task.arms:
             if arm.name in plan.left_out:
-                self._time_left(anew)
+                self._show_time_left(anew)
                 del self.found[arm.name]
                 self._make(arm, anew)
                 self._measure(arm, anew)
@@ -403,7 +411,7 @@ class _StudyRun:
         return digest_of(self.depends, repr(arm.identity), repr(plan.allowance_of(arm.name)))
 
     def _make(self, arm: Arm, plan: Plan) -> None:
-        """Search and train an arm, unless it is done already or does not fit."""
+        """Search and train an arm, unless it is finished or does not fit."""
         folder = self.folder / "arms" / arm.name
         kept = read_arm(folder)
         if kept is not None and kept.digest == self._digest(arm, plan):
@@ -415,19 +423,19 @@ class _StudyRun:
             self.found[arm.name] = ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
         else:
             self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
-            with self._surviving(arm):
-                self.made[arm.name] = self.runner.make(arm, folder, plan.allowance_of(arm.name))
+            with self._contained_failure(arm):
+                self.artifacts[arm.name] = self.runner.make(arm, folder, plan.allowance_of(arm.name))
             self.making[arm.name] = self.measured.get(arm.name, 0.0)
 
     def _measure(self, arm: Arm, plan: Plan) -> None:
-        """Ask an arm that was made the test questions, and keep what came of it."""
-        made, folder = self.made.get(arm.name), self.folder / "arms" / arm.name
-        if made is None:
+        """Answer the test questions with a trained arm, and save the result."""
+        artifact, folder = self.artifacts.get(arm.name), self.folder / "arms" / arm.name
+        if artifact is None:
             return
-        with self._surviving(arm, without="its learning curve"):
-            made = self.runner.with_curve(arm, made)
-        with self._surviving(arm):
-            outcome = self.runner.measure(arm, made, "test")
+        with self._contained_failure(arm, without="its learning curve"):
+            artifact = self.runner.with_curve(arm, artifact)
+        with self._contained_failure(arm):
+            outcome = self.runner.measure(arm, artifact, "test")
             folder.mkdir(parents=True, exist_ok=True)
             save_answers(folder / ANSWERS, outcome.answers)
         if arm.name in self.found:  # failed
@@ -453,10 +461,10 @@ class _StudyRun:
         forget_replies(folder)
 
     @contextmanager
-    def _surviving(self, arm: Arm, *, without: str = "") -> Iterator[None]:
-        """Inside, an arm may fail without taking the study with it; its seconds are counted.
+    def _contained_failure(self, arm: Arm, *, without: str = "") -> Iterator[None]:
+        """Context manager: a failure inside fails only this arm, not the study; its seconds are counted.
 
-        `without`: what is made there beside the arm, which goes on without it.
+        `without`: an optional part of the arm, which continues without it.
         """
         self.progress.arm, self.progress.seed = arm.name, 0
         began = time.perf_counter()
@@ -466,26 +474,26 @@ class _StudyRun:
         except StoppedError:
             raise
         except SURVIVED as error:
-            why = self._why(arm, error)
+            why = self._failure_text(arm, error)
             if without:
                 self.progress.emit("failed", note=f"arm {arm.name} goes on without {without}: {why}", stays=True)
                 self.measured[arm.name] += time.perf_counter() - began
                 return
             self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
             self.found[arm.name] = ArmResult(arm=arm.name, status="failed", why=why)
-            self.made.pop(arm.name, None)
+            self.artifacts.pop(arm.name, None)
             self.measured.pop(arm.name, None)
         else:
             self.measured[arm.name] += time.perf_counter() - began
         finally:
             self.progress.arm = self.progress.seed = None
 
-    def _why(self, arm: Arm, error: Exception) -> str:
-        """What a failure is told as; raised again where the next arm would fail of the same."""
-        full, own = memory_ran_out(error), isinstance(error, TrimtabError)
+    def _failure_text(self, arm: Arm, error: Exception) -> str:
+        """Return the text of a failure; raise it again if the next arm would fail for the same reason."""
+        full, own = is_out_of_memory(error), isinstance(error, TrimtabError)
         said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         why = f"{NO_MEMORY}; --resume tries this arm again" if full and not own else said
-        if cannot_write(error):
+        if is_write_failure(error):
             if own:
                 raise error
             remedy = "make room, then run the same command with --resume"
@@ -493,44 +501,46 @@ class _StudyRun:
                 f"arm {arm.name} could not be kept ({why})", remedy, file=self.folder / "arms" / arm.name
             ) from error
         if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
-            traceback.print_exception(error)  # a fault of ours: what to report
+            traceback.print_exception(error)  # a bug of Trimtab: what to report
         return why
 
     def _more_seeds(self, plan: Plan) -> None:
-        """Train the arms that dev leaves in the running again; what is decided is kept, for a study that goes on."""
-        more = plan.more_seeds or more_seeds(self.task, plan, self.made, self._records(), self._spent())
+        """Train the arms that dev leaves among the best with more seeds; the decision is saved for a resumed study."""
+        more = plan.more_seeds or more_seeds(self.task, plan, self.artifacts, self._records(), self._spent())
         if more and not plan.more_seeds:
             save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
         for arm in self.task.arms:
             seeds = more.get(arm.name, 1)
-            if seeds == 1 or arm.name not in self.made:
+            if seeds == 1 or arm.name not in self.artifacts:
                 continue
             note = f"training with {seeds} seeds, as dev leaves it among the best"
-            with self._surviving(arm, without="more seeds"):
+            with self._contained_failure(arm, without="more seeds"):
                 self.progress.emit("plan", note=note, stays=True)
                 folder = self.folder / "arms" / arm.name
                 allowance = replace(plan.allowance_of(arm.name), seeds=seeds)
-                self.made[arm.name] = self.runner.with_seeds(arm, self.made[arm.name], folder, allowance)
+                self.artifacts[arm.name] = self.runner.with_seeds(arm, self.artifacts[arm.name], folder, allowance)
 
     def _records(self) -> dict[str, ArmRecord]:
-        """The arms that were finished before."""
+        """Return the arms that were finished before."""
         found = {arm.name: read_arm(self.folder / "arms" / arm.name) for arm in self.task.arms}
         return {name: record for name, record in found.items() if record and name in self.found}
 
     def _spent(self) -> float:
-        """Seconds that all arms took so far, all sittings together; of a budget in money those that fees come to, too."""
+        """Return the seconds of all arms in all processes; for a budget in money, fees converted to seconds are
+        included.
+        """
         seconds = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
         return seconds + self.retiming + self.task.seconds_of(sum(map(self._fee, self.usages.values())))
 
     def _fee(self, usage: Usage) -> float:
-        """The fees of an arm's endpoint: for its answers, and for teaching or proposing instructions."""
+        """Return the fees of an arm's endpoints: for answers, teaching and proposals."""
         tests, price = len(self.workspace.splits["test"]), usage.token_fee
         answers = tests + len(self.session.timed_questions("test")) + 2
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
         return answers * each + usage.choose_fee
 
     def _decide(self, arms: Sequence[Arm], plan: Plan, look: int) -> StudyResult:
-        """The result of the study, from the answers on disk."""
+        """Return the result of the study, from the answers on disk."""
         answers = {result.arm: self._answers(result.arm) for result in self.results if result.status == "done"}
         found = decide_study(
             *(self.folder, with_labels(self.task, self.workspace.labels), self.results, answers, arms, self.usages),
@@ -550,7 +560,7 @@ class _StudyRun:
         )
 
     def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
-        """The answers of the trivial arms to the test questions, kept like an arm's."""
+        """Return the baselines' answers to the test questions, saved like an arm's."""
         splits, task = self.workspace.splits, self.task
         kept = {name: self.folder / "arms" / name / ANSWERS for name in TRIVIAL}
         if any(file.is_file() for file in kept.values()):
@@ -571,7 +581,7 @@ class _StudyRun:
         return load_answers(self.folder / "arms" / arm / ANSWERS)
 
     def _variation(self) -> Variation:
-        """How far arms differ from question to question: on dev, where two of them answered there, else on test."""
+        """Return how much arms differ from question to question: on dev if two arms answered there, else on test."""
         done = [result.arm for result in self.results if result.status == "done"]
         records = [record for name in done if (record := read_arm(self.folder / "arms" / name)) is not None]
         on_dev = [record.dev_scores for record in records if record.dev_scores]
@@ -584,13 +594,13 @@ class _StudyRun:
         return observed([scores.values_N for scores in found], groups, "test answers")
 
     def _groups(self) -> int | None:
-        """The groups of the test questions, where they repeat."""
+        """Return the number of groups of the test questions; None if no group repeats."""
         return group_count([example.group for example in self.workspace.splits["test"]])
 
-    def _time_left(self, plan: Plan) -> None:
-        """Let the display show the predicted seconds left at the pace so far; it shows none once they are over."""
+    def _show_time_left(self, plan: Plan) -> None:
+        """Set the display's predicted seconds left at the pace so far; none once they are over."""
         if self.display is None:
             return
-        left = sum(to_come(plan, self._standings(plan)).values())
+        left = sum(remaining_seconds(plan, self._standings(plan)).values())
         began = time.monotonic()
         self.display.seconds_left = lambda: remains if (remains := left - (time.monotonic() - began)) > 0 else None

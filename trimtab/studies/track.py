@@ -1,4 +1,6 @@
-"""Figures of training for an experiment tracker (`--track NAME`); only the one that was asked for is imported, once there are any."""
+"""Experiment tracking (`--track NAME`): passes training figures to the requested tracker, which is imported only when
+there are any.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,14 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import sha256_text
 from trimtab.base.progress import ProgressEvent
 
-# What these libraries send to their makers by themselves is off, unless the user's own environment says otherwise.
+# Telemetry of these libraries is off, unless the user's environment turns it on.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_SILENT": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
 }
-# What is written on the terminal may hold rows; code, packages and what else the machine does are nobody's business.
+# Terminal output may contain rows; code, packages and the machine's state are private.
 _FIGURES_ALONE: Mapping[str, Any] = {
     "console": "off",
     "disable_code": True,
@@ -37,13 +39,13 @@ _FIGURES_ALONE: Mapping[str, Any] = {
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
-_ONE_AT_A_TIME = ("trackio",)  # its `init` ends the run before it; one that goes on is taken up by its name
-_PLACES = ("step", "of", "seed")  # numbers of an event that are no figures
+_ONE_AT_A_TIME = ("trackio",)  # its `init` ends the previous run; a resumed run is found by its name
+_PLACES = ("step", "of", "seed")  # numbers of an event that are not tracked
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunToTrack:
-    """A step of a training run: of which task, in the folder of which study or run (`home`), and the run's name there."""
+class TrackedRun:
+    """A training run as tracked: its task, the folder of its study or run (`home`), and its name there."""
 
     task: str
     home: Path
@@ -54,68 +56,69 @@ class RunToTrack:
 
     @property
     def name(self) -> str:
-        """Its name among all of the study: `lora/run-0/sft`."""
+        """Return its name within the study: `lora/run-0/sft`."""
         return f"{self.arm}/{self.run.removeprefix(f'arms/{self.arm}/')}"
 
     @property
     def label(self) -> str:
-        """Its name among all of the task: it stays the same when a stopped run goes on."""
+        """Return its name within the task, which stays the same when a stopped run is resumed."""
         return f"{self.home.name}/{self.name}"
 
     @property
     def settings(self) -> dict[str, str | int]:
-        """What it is found by."""
+        """Return the settings that identify it in the tracker."""
         return {"of": self.home.name, "arm": self.arm, "seed": self.seed, "run": self.run}
 
 
-_Figures = tuple[RunToTrack, Mapping[str, float]]
+_Figures = tuple[TrackedRun, Mapping[str, float]]
 
 
 class TrackerRun(Protocol):
-    """An open run of a tracker; `where` says in words where to look at it."""
+    """An open run of a tracker. `where`: in words, where to find it."""
 
     where: str
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Hand over the figures of a step."""
+        """Send the figures of a step."""
         ...
 
     def close(self) -> None:
-        """Hand over what is left and end the run."""
+        """Send what is left and end the run."""
         ...
 
 
 class Tracking:
-    """A listener that hands the figures of `train` and `dev` events to a tracker, each training run a run of its own.
+    """Listener that passes the figures of `train` and `dev` events to a tracker, each training run as its own run.
 
-    A thread of its own does it, so that a slow tracker delays no training and counts for none. Runs are open while their arm and seed are
-    trained, as trials take turns. What the tracker raises is told once through `tell`, and from then on nothing is handed over: no tracker
-    ends a training. Raises InputError for a name that is no tracker's, PackageError where it is not installed.
+    A separate thread sends them, so that a slow tracker neither delays training nor counts as its time. Runs stay
+    open while their arm and seed are trained, as trials alternate. An error of the tracker is reported once through
+    `tell`, and nothing is sent afterwards: no tracker ends a training. Raises InputError for an unknown tracker,
+    PackageError if it is not installed.
     """
 
     def __init__(self, tracker: str, task: str, tell: Callable[[str], None]) -> None:
         if tracker not in TRACKERS:
             raise InputError(f"{tracker!r} is no tracker", f"use one of: {', '.join(TRACKERS)}", field="--track")
         spec = importlib.util.find_spec(tracker)
-        if spec is None or spec.origin is None:  # a folder of that name, as these libraries leave behind
+        if spec is None or spec.origin is None:  # a folder of that name, which these libraries leave behind
             raise PackageError(tracker, None, f"--track {tracker}")
         self.home = Path()
         self._tracker, self._task, self._tell = tracker, task, tell
-        self._given: SimpleQueue[_Figures | None] = SimpleQueue()
-        self._notes: SimpleQueue[str] = SimpleQueue()  # told by the thread that the display belongs to
+        self._figures: SimpleQueue[_Figures | None] = SimpleQueue()
+        self._notes: SimpleQueue[str] = SimpleQueue()  # shown by the thread that owns the display
         self._thread: Thread | None = None
         self._open: dict[tuple[str, int, str], TrackerRun] = {}
-        self._broken = self._told = False
+        self._broken = self._told_steps = False
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Hand over the figures of an event, where it has any."""
-        figures = figures_of(event)
+        """Queue the figures of an event, if it has any."""
+        figures = tracked_figures(event)
         if not figures:
             return
         if self._thread is None:
             self._thread = Thread(target=self._work, daemon=True)
             self._thread.start()
-        run = RunToTrack(
+        run = TrackedRun(
             task=self._task,
             home=self.home,
             arm=str(event["arm"]),
@@ -123,13 +126,13 @@ class Tracking:
             run=str(event["run"]),
             step=event["step"],
         )
-        self._given.put((run, figures))
+        self._figures.put((run, figures))
         self._tell_notes()
 
     def close(self) -> None:
-        """Wait until all is handed over and every run is ended."""
+        """Wait until everything is sent and every run is ended."""
         if self._thread is not None:
-            self._given.put(None)
+            self._figures.put(None)
             self._thread.join()
             self._thread = None
         self._tell_notes()
@@ -139,40 +142,42 @@ class Tracking:
             self._tell(self._notes.get())
 
     def _work(self) -> None:
-        """What the thread does: figures as they come, then the ends of the runs."""
+        """Send figures as they come, then end the runs (runs in the thread)."""
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        while (given := self._given.get()) is not None:
+        while (item := self._figures.get()) is not None:
             if not self._broken:
-                self._guarded(partial(self._log, *given))
+                self._guarded(partial(self._log, *item))
         for log in self._open.values():
             self._guarded(log.close)
         self._open.clear()
 
-    def _log(self, run: RunToTrack, figures: Mapping[str, float]) -> None:
+    def _log(self, run: TrackedRun, figures: Mapping[str, float]) -> None:
         key = (run.arm, run.seed, run.run)
         if key not in self._open:
             for other in list(self._open):
                 if other[:2] != key[:2] or self._tracker in _ONE_AT_A_TIME:
                     self._open.pop(other).close()
             self._open[key] = TRACKERS[self._tracker](run)
-            if not self._told:
-                self._told = True
+            if not self._told_steps:
+                self._told_steps = True
                 self._notes.put(f"figures of training: {self._open[key].where}")
         self._open[key].log(run.step, figures)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever a tracker raises, a training is worth more
+        except Exception as error:  # noqa: BLE001 - no error of a tracker may end a training
             said = " ".join(f"{type(error).__name__}: {error}".split())
             if not self._broken:
                 self._notes.put(f"{self._tracker} failed, nothing more is handed to it: {said[:200]}")
             self._broken = True
 
 
-def figures_of(event: ProgressEvent) -> dict[str, float]:
-    """The numbers that an event of training tells, by `train/loss`, `dev/loss`, `dev/metric` and so on; nothing of other events."""
+def tracked_figures(event: ProgressEvent) -> dict[str, float]:
+    """Return the numbers of a training event as `train/loss`, `dev/loss`, `dev/metric` and so on; empty for other
+    events.
+    """
     stage = event["stage"]
     if stage not in ("train", "dev") or "run" not in event:
         return {}
@@ -185,16 +190,16 @@ def figures_of(event: ProgressEvent) -> dict[str, float]:
 
 
 class _TensorBoard:
-    """Event files below the folder of the study or run."""
+    """Writes event files below the folder of the study or run."""
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         event = import_module("tensorboard.compat.proto.event_pb2")
         self._event, self._summary = event.Event, import_module("tensorboard.compat.proto.summary_pb2").Summary
         writer = import_module("tensorboard.summary.writer.event_file_writer").EventFileWriter
         folder = run.home / "tensorboard"
         self.where = f"tensorboard --logdir {folder}"
         self._writer = writer(str(folder / run.name), flush_secs=5)
-        # A run that goes on tells some steps again: those that it told before no longer count.
+        # A resumed run repeats some steps: their earlier values no longer count.
         start = event.SessionLog(status=event.SessionLog.START)
         self._writer.add_event(self._event(wall_time=time.time(), step=run.step, session_log=start))
 
@@ -208,9 +213,9 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """Runs of the project that is named after the task; without a key or a mode of the user's own they stay on this machine."""
+    """Logs to the project named after the task; offline unless the user has a key or sets a mode."""
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         wandb: Any = import_module("wandb")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", run.task),
@@ -233,7 +238,9 @@ class _Wandb:
 
 
 def _is_logged_in() -> bool:
-    """Whether the user has a key for Weights & Biases, in the environment or where `wandb login` puts it; nothing is asked."""
+    """True if the user has a key for Weights & Biases, in the environment or where `wandb login` puts it. Nothing is
+    prompted.
+    """
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
     try:
         known = netrc(os.environ.get("NETRC"))
@@ -243,14 +250,14 @@ def _is_logged_in() -> bool:
 
 
 class _MLflow:
-    """Runs of the experiment that is named after the task, at the user's own MLFLOW_TRACKING_URI, which may be a folder.
+    """Logs to the experiment named after the task, at the user's MLFLOW_TRACKING_URI, which may be a folder.
 
-    By its client and not by its module-wide active run, which is one at a time, while trials take turns.
+    Uses the client, not the module-wide active run, of which there is one at a time, while trials alternate.
     """
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         place = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if place and urlsplit(place).scheme in ("", "file"):  # MLflow 3 refuses folders unless it is told to take them
+        if place and urlsplit(place).scheme in ("", "file"):  # MLflow 3 refuses folders by default
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         entities = import_module("mlflow.entities")
         self._metric = entities.Metric
@@ -279,9 +286,9 @@ class _MLflow:
 
 
 class _Trackio:
-    """Runs of the project that is named after the task, in trackio's own folder."""
+    """Logs to the project named after the task, in trackio's own folder."""
 
-    def __init__(self, run: RunToTrack) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         init = import_module("trackio").init
         known = signature(init).parameters  # by version
         off = {name: False for name in ("embed", "auto_log_gpu", "auto_log_cpu") if name in known}
@@ -297,7 +304,7 @@ class _Trackio:
         self._run.finish()
 
 
-TRACKERS: Mapping[str, Callable[[RunToTrack], TrackerRun]] = {
+TRACKERS: Mapping[str, Callable[[TrackedRun], TrackerRun]] = {
     "tensorboard": _TensorBoard,
     "wandb": _Wandb,
     "mlflow": _MLflow,

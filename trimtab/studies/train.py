@@ -1,9 +1,9 @@
-"""`train`: one arm's weights, kept as a run that `ask` and `eval` find."""
+"""`train`: trains one arm's weights and saves them as a run for `ask` and `eval`."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from trimtab.arms.artifacts import TrainedWeights
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
-from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of, refuse_changed, rows_depend_on
-from trimtab.arms.known_rows import write_rows
+from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of, fingerprint_rows, require_unchanged
+from trimtab.arms.known_rows import write_known_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import Session
 from trimtab.arms.store import RunRecord, read_run, write_run
@@ -20,8 +20,8 @@ from trimtab.arms.teacher import teachers
 from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import folder_named, locked, new_folder
-from trimtab.base.grammar import HEAD, REWARD, is_rewarded, is_trained, method_of
+from trimtab.base.files import existing_folder, locked, new_folder
+from trimtab.base.grammar import HEAD, REWARD, is_trained, learns_from_rewards, method_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
@@ -29,16 +29,17 @@ from trimtab.base.results import Exposure
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.run_context import Opening, loaded, opened
+from trimtab.studies.run_context import RunContext, resolve_task, run_context
 from trimtab.training.monitor import Health
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainedRun(Shown):
-    """A finished run; losses in nats per answer token, `dev_metric` the task's metric on dev, both of the weights that were kept.
+    """A finished run. Losses in nats per answer token; `dev_metric` the task's metric on dev; both of the weights that
+    were kept.
 
-    `pair_accuracy`: of the judged answers that are held out for the test, the share that is told right; None where none was learnt from.
-    `exposure`: of the canaries, where the task asks for any.
+    `pair_accuracy`: the share of held-out test pairs that are ranked right; None unless preferences were learnt.
+    `exposure`: of the canaries, if the task has any.
     """
 
     id: str
@@ -55,7 +56,7 @@ class TrainedRun(Shown):
     exposure: Exposure | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """As it is printed; without canaries no word of exposure."""
+        """Return the printed form, without exposure if there are no canaries."""
         if self.exposure is None:
             del plain["exposure"]
         return plain
@@ -75,19 +76,21 @@ def train(
     track: str | None = None,
     begin: Path | None = None,
     only: Collection[str] | None = None,
+    begun: Callable[[str], None] | None = None,
 ) -> TrainedRun:
-    """Train an arm's weights and keep them in `.trimtab/runs/ID/`.
+    """Train an arm's weights and save them in `.trimtab/runs/ID/`.
 
-    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer` and `reward` are
-    functions `(input, reference, answer) -> 0..1` in place of the task's programs. `listeners` get every event; None shows progress on
-    standard error. `track`: tensorboard, wandb, mlflow or trackio, which then gets the figures of training.
-    `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to go on from, in place of the base's; `only`: ids of the
-    rows to train on, all unless given. Raises InputError for an arm without weights of its own, for one with a head where `begin` is
-    given, and where a run to go on with was begun with others, StoppedError after a signal.
+    `resume`: the ID of an unfinished run, or "latest" for the newest of this arm. `allow` is that of `study`. `scorer`
+    and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs. `listeners` get every
+    event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which gets the
+    training figures. `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to continue from,
+    instead of the base model's. `only`: ids of the rows to train on, default all. `begun`: called with the ID of the
+    run before training. Raises InputError for an arm without weights of its own, for one with a head if `begin` is
+    given, and for resuming a run begun with other inputs; StoppedError after a signal.
     """
-    own = loaded(task)
+    own = resolve_task(task)
     chosen = parse_arm(arm, own)
-    with opened(
+    with run_context(
         own,
         [chosen],
         listeners=listeners,
@@ -95,20 +98,22 @@ def train(
         allow_commands=allow_commands,
         scorer=scorer,
         reward=reward,
-        rewards=is_rewarded(chosen),
+        rewards=learns_from_rewards(chosen),
         teachers=teachers(own, [chosen]),
         track=track,
-    ) as opening:
+    ) as ctx:
         if not is_trained(chosen):
-            score = opening.task.command(f"eval {arm}")
+            score = ctx.task.command(f"eval {arm}")
             raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
         if begin is not None and {HEAD, REWARD} & set(chosen.stages):
-            raise InputError(f"arm {arm} has a head, which is trained anew", "leave out begin", field="begin")
-        folder = _run_folder(opening.workspace, chosen, seed, resume)
+            raise InputError(f"arm {arm} has a head, which is trained from scratch", "leave out begin", field="begin")
+        folder = _run_folder(ctx.workspace, chosen, seed, resume)
         allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
-        opening.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+        ctx.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+        if begun is not None:
+            begun(folder.name)
         with locked(folder):
-            record, trained = _trained(opening, chosen, folder, seed, begin, only)
+            record, trained = _trained(ctx, chosen, folder, seed, begin, only)
     return TrainedRun(
         id=folder.name,
         arm=chosen.name,
@@ -126,27 +131,27 @@ def train(
 
 
 def _trained(
-    opening: Opening, arm: Arm, folder: Path, seed: int, begin: Path | None, only: Collection[str] | None
+    ctx: RunContext, arm: Arm, folder: Path, seed: int, begin: Path | None, only: Collection[str] | None
 ) -> tuple[RunRecord, TrainedWeights]:
-    """Make the weights in the run's folder, going on where a former sitting stopped; its record and what came of it."""
+    """Train the weights in the run's folder, resuming an earlier process; return the record and the result."""
     begun = read_run(folder)
-    session = opening.session(begun.precision if begun else None)
+    session = ctx.session(begun.precision if begun else None)
     if only is not None:
         train = tuple(row for row in session.workspace.splits["train"] if row.id in only)
         session.workspace = replace(session.workspace, splits={**session.workspace.splits, "train": train})
     record = _record(session, arm, begun.seed if begun else seed)
     if begun is not None:
-        refuse_changed(folder, begun.depends, record.depends, opening.task.command(f"train {arm.name}"))
+        require_unchanged(folder, begun.depends, record.depends, ctx.task.command(f"train {arm.name}"))
     write_run(folder, record)
-    write_rows(folder, opening.workspace.splits)
-    progress = opening.progress(folder / "metrics.jsonl", arm.name)
+    write_known_rows(folder, ctx.workspace.all_splits)
+    progress = ctx.progress(folder / "metrics.jsonl", arm.name)
     progress.seed = record.seed
     context = context_for(arm, record.chosen)
     trained = train_weights(
         *(session, arm, context, folder, progress),
         seed=record.seed,
-        scorer=opening.scorer,
-        reward_program=opening.reward_program if is_rewarded(arm) else None,
+        scorer=ctx.scorer,
+        reward_program=ctx.reward_program if learns_from_rewards(arm) else None,
         begin=begin,
     )
     calibrate(session, arm, context, folder, progress)
@@ -155,7 +160,9 @@ def _trained(
 
 
 def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
-    """What the weights rest on; the result is filled in when the run is done. Shots and passages are as the arm says, else the usual."""
+    """Return the record of what the weights depend on; the result is added when the run is finished. Shots and passages
+    are the arm's own or the defaults.
+    """
     base, splits = session.task.base, session.workspace.splits
     staged = method_of(arm).staged
     return RunRecord(
@@ -174,12 +181,12 @@ def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
 
 
 def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -> Path:
-    """A new run's folder, or that of the one to go on with."""
+    """Return the folder of a new run, or of the one to resume."""
     home = workspace.folder / "runs"
     if resume is None:
-        return new_folder(home, digest_of(rows_depend_on(workspace), repr(arm.identity), str(seed))[:6])
+        return new_folder(home, digest_of(fingerprint_rows(workspace), repr(arm.identity), str(seed))[:6])
     if resume not in ("", "latest"):
-        folder = folder_named(home, resume, "run", workspace.task.command("runs"))
+        folder = existing_folder(home, resume, "run", workspace.task.command("runs"))
         begun = read_run(folder)
         own = begun.arm.name if begun else arm.name
         if own != arm.name:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json, remove_cut, sha256_file, sha256_text, sync, write_atomic, write_json
+from trimtab.base.files import read_json, remove_partial, sha256_file, sha256_text, sync, write_atomic, write_json
 from trimtab.base.sanitize import one_line
 
 LATEST = "latest"
@@ -171,4 +171,4 @@ def _prune(folder: Path, keep: set[str | None]) -> None:
     for path in folder.glob("step-*"):
         if path.name not in keep:
             shutil.rmtree(path)
-    remove_cut(folder)
+    remove_partial(folder)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from trimtab.base.errors import DivergedError, MemoryRanOutError, memory_ran_out
+from trimtab.base.errors import DivergedError, MemoryRanOutError, is_out_of_memory
 from trimtab.model.load import Base
 from trimtab.training.batch import default_microbatch_tokens
 
@@ -41,7 +41,7 @@ def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, to
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not memory_ran_out(error):
+        if not is_out_of_memory(error):
             raise
         pass_text = f", in a pass of {tokens:,} tokens" if tokens else ""
         raise MemoryRanOutError(

@@ -62,7 +62,7 @@ def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: f
     """
     with MemoryPeak() as memory:
         rate = _measured_rate(base, rows, batch, seconds)
-    return replace(rate, steps_mb=memory.beyond())
+    return replace(rate, steps_mb=memory.above_present())
 
 
 def _measured_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float) -> TrainingRate:

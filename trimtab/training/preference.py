@@ -93,7 +93,8 @@ def ipo(sides: PairLogProbabilities) -> Tensor:
 
 
 def simpo(sides: PairLogProbabilities) -> Tensor:
-    """`-log sigma(beta (mean chosen - mean rejected) - gamma)`, without a reference. Meng et al. 2024 (arXiv 2405.14734)."""
+    """`-log sigma(beta (mean chosen - mean rejected) - gamma)`, without a reference. Meng et al. 2024 (arXiv
+    2405.14734)."""
     chosen_P, rejected_P = sides.means
     return -F.logsigmoid(SIMPO_BETA * (chosen_P - rejected_P) - SIMPO_MARGIN)
 

@@ -41,7 +41,8 @@ class ComparedAnswers:
 
 
 def bradley_terry(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
-    """`-log sigma(r_chosen - r_rejected)`, in nats a pair. Bradley & Terry 1952; Ouyang et al. 2022 (arXiv 2203.02155, equation 1)."""
+    """`-log sigma(r_chosen - r_rejected)`, in nats a pair. Bradley & Terry 1952; Ouyang et al. 2022 (arXiv
+    2203.02155, equation 1)."""
     return -F.logsigmoid(chosen_P - rejected_P)
 
 

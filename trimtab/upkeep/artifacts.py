@@ -1,4 +1,5 @@
-"""Files by their SHA-256, in a folder or an object store: written whole before anything names them, checked whenever they are read."""
+"""Files by their SHA-256, in a folder or an object store: written whole before anything names them, checked whenever
+they are read."""
 
 from __future__ import annotations
 
@@ -13,12 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from uuid import uuid4
 
-from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError
+from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError, TrimtabError
 from trimtab.base.files import refuse_links, replacing, sha256_file, sync
 
 _NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 _PIECE = 1 << 20  # bytes that are read at once
 _CUT_SECONDS = 24 * 3600  # after which a file that was not finished is of a writer that died
+# Stores without folders, where makedirs would make a bucket of any name that is mistyped.
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"}
 _DAMAGED = "register the arm again, or restore the file from a copy"
 
 
@@ -42,7 +45,7 @@ class ArtifactStore(Protocol):
     def remove(self, sha256: str) -> None:
         """Take it away, if it is there."""
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """Take away what writers left that died long ago."""
 
 
@@ -72,7 +75,7 @@ class FolderStore:
         """As ArtifactStore; raises InputError for a symbolic link."""
         place = self.folder / sha256
         if place.is_symlink():
-            raise InputError("is a symbolic link, and Trimtab made none", "take it away", file=place)
+            raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=place)
         if not place.is_file():
             raise MissingError(f"{place}: an artifact of the registry is gone; {_DAMAGED}")
         return open(place, "rb")
@@ -86,7 +89,7 @@ class FolderStore:
         """As ArtifactStore."""
         (self.folder / sha256).unlink(missing_ok=True)
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """As ArtifactStore."""
         for path in self.folder.glob(".*.part"):
             if time.time() - path.lstat().st_mtime > _CUT_SECONDS:
@@ -122,7 +125,8 @@ class ObjectStore:
             return bool(self._files.exists(self._place(sha256)))
 
     def put(self, file: Path, sha256: str) -> None:
-        """As ArtifactStore: sent to another name, and moved once it is whole. Some stores show a file while it comes in."""
+        """As ArtifactStore: sent to another name, and moved once it is whole. Some stores show a file while it comes
+        in."""
         if self.has(sha256):
             with self.open(sha256) as there:
                 if _digest(there) == sha256:
@@ -130,7 +134,8 @@ class ObjectStore:
         _require_same(sha256_file(file), sha256, file)
         beside = self._place(f".{sha256}.{uuid4().hex}.part")
         with _in_words(self.name):
-            self._files.makedirs(self._root, exist_ok=True)
+            if not _BUCKETS & set(_names(self._files.protocol)):
+                self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(file), beside)
             with self._files.open(beside, "rb") as sent:
                 _require_same(_digest(sent), sha256, file)
@@ -158,7 +163,7 @@ class ObjectStore:
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
 
-    def remove_cut(self) -> None:
+    def remove_partial(self) -> None:
         """Nothing: which of them are old is not known everywhere, and stores have rules of their own for that."""
 
     def _place(self, name: str) -> str:
@@ -166,7 +171,8 @@ class ObjectStore:
 
 
 class Artifacts:
-    """Folders as they were registered, in a store: each file by its SHA-256, and so the list of them, whose hash names the whole."""
+    """Folders as they were registered, in a store: each file by its SHA-256, and so the list of them, whose hash
+    names the whole."""
 
     def __init__(self, address: str | Path) -> None:
         text = str(address).removeprefix("file://")
@@ -174,7 +180,8 @@ class Artifacts:
         self.name = self._store.name
 
     def put(self, folder: Path, scratch: Path) -> str:
-        """Have every file of a folder in the store, then the list of them; the hash that names it. `scratch`: a folder for that list."""
+        """Have every file of a folder in the store, then the list of them; the hash that names it. `scratch`: a
+        folder for that list."""
         refuse_links(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
@@ -201,7 +208,8 @@ class Artifacts:
         return dict(files)
 
     def check(self, artifact: str) -> None:
-        """Read a folder that was put, whole; raises InputError for a file that is damaged, MissingError for one that is gone."""
+        """Read a folder that was put, whole; raises InputError for a file that is damaged, MissingError for one that
+        is gone."""
         for sha256 in dict.fromkeys(self.files(artifact).values()):
             with self._store.open(sha256) as file:
                 self._require_whole(_digest(file), sha256)
@@ -211,7 +219,8 @@ class Artifacts:
         return not self._store.has(artifact) or not all(map(self._store.has, set(self.files(artifact).values())))
 
     def get(self, artifact: str, folder: Path) -> Path:
-        """Have a folder that was put as `folder` on this machine: whole or not at all, every file as it was. Raises as `check`."""
+        """Have a folder that was put as `folder` on this machine: whole or not at all, every file as it was. Raises
+        as `check`."""
         files = self.files(artifact)
         if folder.is_dir() and _is_same(folder, files):
             return folder
@@ -231,7 +240,8 @@ class Artifacts:
         return folder
 
     def get_file(self, artifact: str, name: str, place: Path) -> bool:
-        """Copy one file of a folder that was put to `place`; return False where the folder has none of this name. Raises as `check`."""
+        """Copy one file of a folder that was put to `place`; return False where the folder has none of this name.
+        Raises as `check`."""
         sha256 = self.files(artifact).get(name)
         if sha256 is None:
             return False
@@ -248,7 +258,7 @@ class Artifacts:
         """Take files away, and what writers left that died long ago."""
         for name in names:
             self._store.remove(name)
-        self._store.remove_cut()
+        self._store.remove_partial()
 
     def _require_whole(self, found: str, sha256: str) -> None:
         if found != sha256:
@@ -292,8 +302,23 @@ def _in_words(address: str) -> Iterator[None]:
     """What a client of some store raises, as an error of ours on one line."""
     try:
         yield
-    except (OSError, InputError, ImportError):
+    except (TrimtabError, ImportError):
+        raise
+    except FileNotFoundError as error:
+        raise MissingError(f"{address}: {_line(error)}; is there such a bucket or folder?") from error
+    except PermissionError as error:
+        raise RemoteError(f"{address}: {_line(error)}; may you read and write there?") from error
+    except OSError:
         raise
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RemoteError(f"{address}: {said}; is the store there, and may you write to it?") from error
+        raise RemoteError(
+            f"{address}: {type(error).__name__}: {_line(error)}; is the store there, and may you write to it?"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _names(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else protocol

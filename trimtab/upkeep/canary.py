@@ -1,6 +1,7 @@
 """Canaries: begins one, gathers what its users, errors and latencies say, and ends it by `decision/canary.py`.
 
-Everything that decides lies in databases, so that a server or a call that dies loses at most what a server counted in its last minute.
+Everything that decides lies in databases, so that a server or a call that dies loses at most what a server counted
+in its last minute.
 """
 
 from __future__ import annotations
@@ -61,11 +62,13 @@ JudgedSince = Callable[[datetime], Iterable[UserOutcome]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryForecast:
-    """A forecast of how many users must have an outcome, of both versions together, until something is shown with a chance of 80%.
+    """A forecast of how many users must have an outcome, of both versions together, until something is shown with a
+    chance of 80%.
 
-    `clear_harm`: for a true difference of 0.1. `margin`: for a true difference of the margin, and for "not worse by the margin" where both
-    versions are as good; None for a margin of 0. `is_measured`: True if the variance between users is that of production's users, False
-    if it is the greatest that there can be. `users_a_day`: users of production with an outcome, a day, over the last PAST_DAYS days.
+    `clear_harm`: for a true difference of 0.1. `margin`: for a true difference of the margin, and for "not worse by
+    the margin" where both versions are as good; None for a margin of 0. `is_measured`: True if the variance between
+    users is that of production's users, False if it is the greatest that there can be. `users_a_day`: users of
+    production with an outcome, a day, over the last PAST_DAYS days.
     """
 
     clear_harm: int
@@ -100,7 +103,8 @@ def canaries(
     store: str | None = None,
     judged: JudgedSince,
 ) -> Canaries:
-    """Open the canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for `serve`.
+    """Open the canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for
+    `serve`.
 
     `judged` reads the judgements of users. Raises MissingError where there is no registry.
     """
@@ -127,10 +131,11 @@ class Canaries(Closing):
         by: str | None = None,
         dry_run: bool = False,
     ) -> CanaryStatus:
-        """Begin a canary of a version: of `version`, else of the one that the alias `candidate` names. `dry_run` forecasts only.
+        """Begin a canary of a version: of `version`, else of the one that the alias `candidate` names. `dry_run`
+        forecasts only.
 
-        Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version that is in production; MissingError
-        where production names no version.
+        Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version that is in
+        production; MissingError where production names no version.
         """
         task = self._registry.task
         if task.upkeep.traffic is None:
@@ -143,7 +148,8 @@ class Canaries(Closing):
         production = self._registry.current(PRODUCTION).number or 0
         candidate = self._registry.show(version if version is not None else CANDIDATE).number or 0
         if candidate == production:
-            problem = f"version {candidate} is in production already"
+            named = "" if version is not None else f", and {CANDIDATE} names no other"
+            problem = f"version {candidate} is in production already{named}"
             raise InputError(problem, "name another with --version", field="--version")
         now = _now()
         begun = Canary(
@@ -166,7 +172,8 @@ class Canaries(Closing):
         return CanaryStatus(canary=begun, evidence=nothing, forecast=forecast, record=None)
 
     def status(self) -> CanaryStatus:
-        """Return the open canary, ended where that is due; else the last one. Raises MissingError where there was none."""
+        """Return the open canary, ended where that is due; else the last one. Raises MissingError where there was
+        none."""
         canary = self._registry.canary()
         if canary is None:
             records = self._registry.canary_records()
@@ -181,7 +188,10 @@ class Canaries(Closing):
         return CanaryStatus(canary=canary, evidence=evidence, forecast=self._forecast(canary), record=record)
 
     def stop(self, why: str, by: str | None = None) -> CanaryRecord:
-        """End the open canary by hand: rolled back. Raises MissingError where none is open."""
+        """End the open canary by hand: rolled back. Raises MissingError where none is open, InputError without a
+        reason."""
+        if not why.strip():
+            raise InputError("no reason is given", "say why in a few words", field="--why")
         canary = self.current()
         if canary is None:
             raise MissingError(f"{self._registry.name}: no canary is open")
@@ -192,7 +202,8 @@ class Canaries(Closing):
         return self._registry.canary()
 
     def release(self, canary: Canary) -> Release:
-        """Return the candidate with its files on this machine; raises InputError where they are damaged, MissingError where they are gone."""
+        """Return the candidate with its files on this machine; raises InputError where they are damaged,
+        MissingError where they are gone."""
         return self._registry.release(canary.candidate, CANDIDATE)
 
     def reject(self, canary: Canary, why: str) -> CanaryRecord:
@@ -200,7 +211,8 @@ class Canaries(Closing):
         return self._end(canary, "rolled_back", why, self._evidence(canary))
 
     def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
-        """Keep what this server has counted so far, by bucket of users; end the canary where that is due, and return None if it goes on."""
+        """Keep what this server has counted so far, by bucket of users; end the canary where that is due, and return
+        None if it goes on."""
         number, now = _number(canary), _now()
         tallies = self._registry.tallies(number)
         clock = _steady()
@@ -229,7 +241,8 @@ class Canaries(Closing):
         return self._registry.end_canary(record)
 
     def _evidence(self, canary: Canary, days: float | None = None) -> CanaryEvidence:
-        """Compare both versions by what is known; `days`: how long the canary has run, by the tallies of servers unless given."""
+        """Compare both versions by what is known; `days`: how long the canary has run, by the tallies of servers
+        unless given."""
         tallies = self._registry.tallies(_number(canary))
         with self._traffic() as traffic:
             outcomes = [*self._judged(canary.begun), *(_labels_since(traffic, canary.begun) if traffic else ())]
@@ -264,7 +277,7 @@ class Canaries(Closing):
 
     @contextmanager
     def _traffic(self) -> Iterator[TrafficStore | None]:
-        """Open the store of traffic; None where nothing was kept yet."""
+        """Open the store of traffic; None where nothing was saved yet."""
         try:
             store = traffic_of(self._registry.task, self._store, make=False)
         except MissingError:
@@ -277,8 +290,9 @@ class Canaries(Closing):
 def days_known(canary: Canary, tallies: Sequence[CanaryTally], now: datetime) -> float:
     """Compute the days that a canary has run from what servers kept.
 
-    A server counts them by its steady clock; since the last look of a server the wall clock counts, and never backwards. So a clock that
-    is set while a server runs changes nothing, and one that is set back when none runs takes no day away.
+    A server counts them by its steady clock; since the last look of a server the wall clock counts, and never
+    backwards. So a clock that is set while a server runs changes nothing, and one that is set back when none runs
+    takes no day away.
     """
     last = max(tallies, key=lambda one: one.days, default=None)
     days, when = (0.0, canary.begun) if last is None else (last.days, last.when)
@@ -305,7 +319,8 @@ def _labels_since(traffic: TrafficStore, since: datetime) -> list[UserOutcome]:
 
 
 def _quality(canary: Canary, outcomes: Iterable[UserOutcome]) -> UserComparison | None:
-    """Compare the shares of right answers; a user counts with answers of the version that it was drawn for, and with no others."""
+    """Compare the shares of right answers; a user counts with answers of the version that it was drawn for, and with
+    no others."""
     own = [one for one in outcomes if one.version == str(canary.version_of(one.user))]
     candidate, production = (
         np.array([*user_means(one for one in own if one.version == str(version)).values()], dtype=float)

@@ -1,4 +1,5 @@
-"""Finds the documents that changed since a version was made, and the questions that were answered from passages that are gone."""
+"""Finds the documents that changed since a version was made, and the questions that were answered from passages that
+are gone."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def version_documents(registry: Registry, version: Version) -> tuple[Document, .
 
 
 def compare_documents(task: Task, before: Sequence[Document], chunk_words: int = WORDS) -> DocumentChanges:
-    """Compare the documents of a version with the present ones of its task; `chunk_words` as the version cuts passages."""
+    """Compare the documents of a version with the present ones of its task; `chunk_words` as the version cuts
+    passages."""
     was = {document.id: document for document in before}
     now = {document.id: document for document in read_documents(task)}
     changed, gone = [], []
@@ -61,7 +63,8 @@ def compare_documents(task: Task, before: Sequence[Document], chunk_words: int =
 def affected_questions(
     task: Task, changes: DocumentChanges, answers: Sequence[ServedAnswer]
 ) -> Iterator[AffectedQuestion]:
-    """Find the questions whose passages are gone: first test rows that name them, then answers in use from them, each question once."""
+    """Find the questions whose passages are gone: first test rows that name them, then answers in use from them,
+    each question once."""
     gone: Mapping[str, Passage] = {passage.id: passage for passage in changes.gone}
     if not gone:
         return

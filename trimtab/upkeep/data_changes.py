@@ -1,4 +1,5 @@
-"""Compares the data of today with those that a version was made from: rows, documents, and labels that hold a right answer."""
+"""Compares the data of today with those that a version was made from: rows, documents, and labels that hold a right
+answer."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.fingerprint import rows_depend_on
+from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row
 from trimtab.arms.traffic import FILE, traffic_of
 from trimtab.arms.workspace import FOLDER, Workspace
@@ -35,9 +36,10 @@ class LabelledRows:
 class DataChanges:
     """The differences between the data of today and those that a version was made from.
 
-    `new` and `changed`: rows by split, the latter with the same id and another question or other right answers; `gone`: rows that are
-    there no more. Ids of documents that were added, changed or removed; None for a version that carries no documents.
-    `documents_learnt`: the documents that its weights were trained on are others now. `labelled`: rows that labels of traffic gave.
+    `new` and `changed`: rows by split, the latter with the same id and another question or other right answers;
+    `gone`: rows that are there no more. Ids of documents that were added, changed or removed; None for a version
+    that carries no documents. `documents_learnt`: the documents that its weights were trained on are others now.
+    `labelled`: rows that labels of traffic gave.
     """
 
     new: Mapping[str, int]
@@ -84,8 +86,8 @@ def compare_data(
 ) -> DataChanges:
     """Compare a task's rows and documents with those that a version was made from.
 
-    `documents`: those that the version answers from, None where it carries none. `learnt`: the hash of the documents that its weights were
-    trained on, None where they were trained on none.
+    `documents`: those that the version answers from, None where it carries none. `learnt`: the hash of the documents
+    that its weights were trained on, None where they were trained on none.
     """
     new: dict[str, int] = {}
     changed: dict[str, int] = {}
@@ -93,7 +95,7 @@ def compare_data(
         differing = new_rows(rows, known)
         changed[split] = sum(row.id in known for row in differing)
         new[split] = len(differing) - changed[split]
-    there = {row.id for rows in workspace.splits.values() for row in rows}
+    there = {row.id for rows in workspace.all_splits.values() for row in rows}
     before = None if documents is None else {one.id: one.digest for one in documents}
     now = {one.id: one.digest for one in workspace.documents}
     return DataChanges(
@@ -105,7 +107,7 @@ def compare_data(
         if before is None
         else tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name])),
         documents_removed=None if before is None else tuple(sorted(before.keys() - now.keys())),
-        documents_learnt=learnt is not None and learnt != rows_depend_on(workspace)["documents"],
+        documents_learnt=learnt is not None and learnt != fingerprint_rows(workspace)["documents"],
         labelled=labelled,
     )
 
@@ -118,8 +120,9 @@ def new_rows(rows: Sequence[Example], known: Mapping[str, KnownRow]) -> list[Exa
 def outdated_questions(answers: Sequence[Answer], rows: Sequence[Example], documents: Sequence[Document]) -> list[str]:
     """Return the ids of questions whose right answer may have changed with the documents.
 
-    `answers`: production's, with the passages of its own time. A question is outdated where a right answer stands in a passage that it
-    was shown, and no sentence that holds it there stands in the documents of today: the row should be answered anew.
+    `answers`: production's, with the passages of its own time. A question is outdated where a right answer stands in
+    a passage that it was shown, and no sentence that holds it there stands in the documents of today: the row should
+    be answered anew.
     """
     text = _plain("\n".join(section.text for document in documents for section in document.sections))
     references = {row.id: row.references for row in rows}
@@ -142,10 +145,11 @@ def _plain(text: str) -> str:
 
 
 def labelled_rows(task: Task, where: str | None) -> tuple[Task, LabelledRows]:
-    """Write the rows that labels of a task's traffic give to `.trimtab/labelled.jsonl`; return the task with this file of examples.
+    """Write the rows that labels of a task's traffic give to `.trimtab/labelled.jsonl`; return the task with this
+    file of examples.
 
-    A row is a question that people labelled, with the right answer that they gave, or the arm's own answer where all call it right.
-    Labels that contradict each other give no row. Raises as `traffic_of` does.
+    A row is a question that people labelled, with the right answer that they gave, or the arm's own answer where all
+    call it right. Labels that contradict each other give no row. Raises as `traffic_of` does.
     """
     if where is None and not (task.folder / FOLDER / FILE).is_file():
         return task, LabelledRows(rows=0, left_out={})

@@ -1,4 +1,5 @@
-"""`drift`: compares questions, answers, quality and documents with those when the version in production came there, and says what to do."""
+"""`drift`: compares questions, answers, quality and documents with those when the version in production came there,
+and says what to do."""
 
 from __future__ import annotations
 
@@ -78,10 +79,11 @@ def drift(
 ) -> DriftReport:
     """Compare the answers that `serve` keeps with the first ones of the version in production, and say what to do.
 
-    `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose passages changed are asked
-    again, of the version's arm with the documents as they are. `page`: a file for the same as an HTML page. `store`, `address` and
-    `artifacts`: of `serve` and `registry`. `judgements`: what users said, the oldest first. `allow` is that of `study`. Raises
-    MissingError where no traffic was kept or the embedding model is not there, InputError where there is too little to say anything.
+    `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose
+    passages changed are asked again, of the version's arm with the documents as they are. `page`: a file for the
+    same as an HTML page. `store`, `address` and `artifacts`: of `serve` and `registry`. `judgements`: what users
+    said, the oldest first. `allow` is that of `study`. Raises MissingError where no traffic was kept or the
+    embedding model is not there, InputError where there is too little to say anything.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     require_consent(own, (), allow=allow, scores=False)
@@ -95,9 +97,9 @@ def drift(
         found = _look(own, traffic, versions, used, watched, after=after, ask=ask, allow=allow)
     if page is None:
         return found
-    from trimtab.reports.drift import render
+    from trimtab.reports.drift import render_drift
 
-    write_atomic(Path(page), render(found))
+    write_atomic(Path(page), render_drift(found))
     return replace(found, page=str(page))
 
 
@@ -113,7 +115,8 @@ def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Regi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InUse:
-    """The answers of the version in production since it came there; `registered`: the version itself, where a registry keeps it."""
+    """The answers of the version in production since it came there; `registered`: the version itself, where a
+    registry keeps it."""
 
     arm: str
     version: str
@@ -176,8 +179,8 @@ def _look(
 def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
     """Find the answers to look at, in the order in which they were kept: clocks may jump.
 
-    With an alias `production` they are those of its version that were kept behind the last answer of the one it took over from;
-    else those of the version which gave the newest answer.
+    With an alias `production` they are those of its version that were kept behind the last answer of the one it took
+    over from; else those of the version which gave the newest answer.
     """
     every = traffic.answers()
     moves = versions.history(PRODUCTION) if versions else ()
@@ -237,7 +240,8 @@ class _Signals:
         return found
 
     def pooled(self, reference: int, number: int) -> tuple[Mapping[Signal, list[float]], list[str] | None, Vectors]:
-        """Return numbers, labels and vectors of the first `reference` parts and of a window; signals that an answer lacks are left out."""
+        """Return numbers, labels and vectors of the first `reference` parts and of a window; signals that an answer
+        lacks are left out."""
         both = (slice(0, reference * self.window), self.part(number))
         numbers = {name: [value for part in both for value in values[part]] for name, values in self.numbers.items()}
         whole = {name: [v for v in values if v is not None] for name, values in numbers.items()}
@@ -252,7 +256,8 @@ class _Signals:
 def window_statistics(
     numbers: Mapping[Signal, Sequence[float]], labels: Sequence[str] | None, vectors: Vectors
 ) -> dict[Signal, Statistic]:
-    """Return the statistic of each signal of N pooled answers, the reference first: numbers [N] and flags, labels [N], vectors [N, D]."""
+    """Return the statistic of each signal of N pooled answers, the reference first: numbers [N] and flags, labels
+    [N], vectors [N, D]."""
     found: dict[Signal, Statistic] = {
         "questions": mean_discrepancy(vectors),
         "classifier": classifier_margin(vectors),
@@ -262,7 +267,8 @@ def window_statistics(
 
 
 def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWindow]:
-    """Test each window against the parts before it, at most REFERENCE of them and none from the first window that drifted on."""
+    """Test each window against the parts before it, at most REFERENCE of them and none from the first window that
+    drifted on."""
     reference = 0
     drifted = False
     for number in range(1, count + 1):
@@ -355,10 +361,11 @@ def _examples(signals: _Signals, window: DriftWindow) -> list[DriftExample]:
 
 
 def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> QualityWatch | None:
-    """Hold the labels of the version's answers to the target, else to the lower end of the measured score; None without either.
+    """Hold the labels of the version's answers to the target, else to the lower end of the measured score; None
+    without either.
 
-    A batch is every run of windows with at least FEWEST labels, each label weighed by the inverse of the probability with which it was
-    drawn.
+    A batch is every run of windows with at least FEWEST labels, each label weighed by the inverse of the probability
+    with which it was drawn.
     """
     floor = _floor(task, used)
     if floor is None:
@@ -393,7 +400,8 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
 
 
 def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
-    """Estimate the share wrong of weighted labels; its variance counts one more answer right and one more wrong (Agresti & Coull 1998)."""
+    """Estimate the share wrong of weighted labels; its variance counts one more answer right and one more wrong
+    (Agresti & Coull 1998)."""
     right, weight = (np.array(part) for part in zip(*labels, strict=True))
     risk = float(weight @ (1 - right) / weight.sum())
     effective = float(weight.sum() ** 2 / (weight @ weight))
@@ -404,8 +412,9 @@ def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
 def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch | None:
     """Hold users' judgements of the version to the first JUDGED of them; None with too few.
 
-    Users choose whether they judge, so judgements are compared with each other alone. The floor is the lower 1 - DELTA/2 bound of the first share that
-    was good (Clopper & Pearson 1934), and the bound of the later ones has the other half of DELTA.
+    Users choose whether they judge, so judgements are compared with each other alone. The floor is the lower 1 -
+    DELTA/2 bound of the first share that was good (Clopper & Pearson 1934), and the bound of the later ones has the
+    other half of DELTA.
     """
     versions = {used.version, used.registered.source if used.registered else used.version}
     own = [one.good for one in judgements if one.arm == used.arm and one.version in versions]
@@ -431,7 +440,8 @@ def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch |
 def _watched(
     batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float
 ) -> tuple[tuple[QualityPoint, ...], bool, int | None]:
-    """Return the points of a watch, True if the quality ever fell below the floor, and the `window` since which it did."""
+    """Return the points of a watch, True if the quality ever fell below the floor, and the `window` since which it
+    did."""
     bounds = risk_bounds(batches, 1 - floor, delta)
     points = tuple(
         QualityPoint(window=end, labels=count, quality=1 - batch.risk, at_most=1 - bound.low)

@@ -1,4 +1,5 @@
-"""Labels answers in use, or those of a file, and estimates from the labels the quality in use and how far labellers agree."""
+"""Labels answers in use, or those of a file, and estimates from the labels the quality in use and how far labellers
+agree."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Message, Refusal
 from trimtab.base.results import Estimate
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.data.readers import RawRow, read_rows
+from trimtab.data.readers import RawRow, read_raw_rows
 from trimtab.measurement.audit import AuditItem, cohen_kappa
 from trimtab.measurement.production import (
     FEWEST,
@@ -37,7 +38,8 @@ _LONGEST_NAME = 200  # letters of a labeller's name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Two labellers' Cohen's κ, over the answers of which both said right or wrong; they disagree on so many of these."""
+    """Two labellers' Cohen's κ, over the answers of which both said right or wrong; they disagree on so many of
+    these."""
 
     labellers: tuple[str, str]
     kappa: Estimate
@@ -57,10 +59,11 @@ class VersionQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSummary:
-    """Summary of the labels of one source. `labels`: answers that somebody called right or wrong; `unsure`: of which nobody could tell.
+    """Summary of the labels of one source. `labels`: answers that somebody called right or wrong; `unsure`: of which
+    nobody could tell.
 
-    `unused`: labels behind the first answer of a draw that is not labelled, which count once it is. `quality` is None with fewer than
-    FEWEST labels; where labellers disagree, an answer counts by the share that calls it right.
+    `unused`: labels behind the first answer of a draw that is not labelled, which count once it is. `quality` is
+    None with fewer than FEWEST labels; where labellers disagree, an answer counts by the share that calls it right.
     """
 
     source: str
@@ -76,10 +79,11 @@ class LabelSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledAnswers:
-    """The answers of every draw that somebody labelled. `judged`: by answer and labeller True, False, or None for "cannot tell".
+    """The answers of every draw that somebody labelled. `judged`: by answer and labeller True, False, or None for
+    "cannot tell".
 
-    `right` [N]: the share of labellers who call an answer right, nan where none can tell; `inclusion` [N]: the probability with which it
-    was drawn, nan where it is not known yet.
+    `right` [N]: the share of labellers who call an answer right, nan where none can tell; `inclusion` [N]: the
+    probability with which it was drawn, nan where it is not known yet.
     """
 
     answers: Sequence[ServedAnswer]
@@ -91,7 +95,8 @@ class LabelledAnswers:
 def labelled(
     store: TrafficStore, source: str, answers_of: Callable[[LabelDraw], Sequence[ServedAnswer]]
 ) -> LabelledAnswers:
-    """Collect what people said of the answers of a source, in the order of its draws; `answers_of` gives those that a draw is of."""
+    """Collect what people said of the answers of a source, in the order of its draws; `answers_of` gives those that
+    a draw is of."""
     said: dict[str, dict[str, bool | None]] = {}
     for one in store.labels():
         said.setdefault(one.item, {})[one.by] = one.right
@@ -113,7 +118,8 @@ def contradict(said: Iterable[bool | None]) -> bool:
 
 
 class Labelling(Closing):
-    """Labels under way: `pending` is what this labeller has still to judge; `judge` keeps each at once, `undo` takes it back.
+    """Labels under way: `pending` is what this labeller has still to judge; `judge` keeps each at once, `undo` takes
+    it back.
 
     For use as a context manager, which closes the store.
     """
@@ -132,7 +138,8 @@ class Labelling(Closing):
         self.pending = [_item(one) for one in chosen if one.id not in done]
 
     def _drawn(self, drawing: Drawing | None, labelled: set[str], *, new: bool) -> LabelDraw:
-        """The newest draw, or a new one; one that nobody has begun to label is drawn again where another is asked for."""
+        """The newest draw, or a new one; one that nobody has begun to label is drawn again where another is asked
+        for."""
         store, last = self._store, None if self._file is None else len(self._file)
         draws = store.draws(self.source)
         if not draws:
@@ -219,10 +226,10 @@ def label(
 ) -> Labelling:
     """Begin, or go on with, labelling so many of the answers that `serve` kept, or of a file's.
 
-    `file`: rows with `question`, `answer` and, where it is known, `probability`. `by`: who labels, the user of this machine unless
-    named. `drawing`: `random`, or `uncertain`, where answers that the arm is unsure of are drawn more often; `new` begins another draw, of
-    what came since the last. `store` as for `serve`. Raises MissingError where no traffic was kept, InputError where there is nothing to
-    label.
+    `file`: rows with `question`, `answer` and, where it is known, `probability`. `by`: who labels, the user of this
+    machine unless named. `drawing`: `random`, or `uncertain`, where answers that the arm is unsure of are drawn more
+    often; `new` begins another draw, of what came since the last. `store` as for `serve`. Raises MissingError where
+    no traffic was kept, InputError where there is nothing to label.
     """
     name = by if by is not None else user_name()
     if not name.strip() or len(name) > _LONGEST_NAME:
@@ -285,7 +292,7 @@ def _item(answer: ServedAnswer) -> AuditItem:
 
 def _read(file: Path) -> list[ServedAnswer]:
     """The answers of a file; raises InputError for a row that holds none."""
-    return [_answer_of(row, number) for number, row in enumerate(read_rows(file), 1)]
+    return [_answer_of(row, number) for number, row in enumerate(read_raw_rows(file), 1)]
 
 
 def _answer_of(row: RawRow | Refusal, number: int) -> ServedAnswer:

@@ -1,4 +1,5 @@
-"""`refresh`: makes the next version of the arm in production from new data, and promotes it only if it is shown to be better."""
+"""`refresh`: makes the next version of the arm in production from new data, and promotes it only if it is shown to
+be better."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.forgetting import forgetting
-from trimtab.arms.known_rows import KnownRow, read_rows
+from trimtab.arms.known_rows import KnownRow, read_known_rows
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
 from trimtab.arms.store import (
@@ -37,15 +38,15 @@ from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
 from trimtab.base.versions import Forgetting, GateRecord, Version, VersionScore
-from trimtab.data.draw import drawn, sampled
+from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.decision.candidate_gate import candidate_gate, latency_held
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.place import selection
+from trimtab.studies.paths import selection
 from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_items
-from trimtab.studies.run_context import Opening, opened
+from trimtab.studies.run_context import RunContext, run_context
 from trimtab.studies.study import study
 from trimtab.studies.train import train
 from trimtab.upkeep.data_changes import (
@@ -70,11 +71,12 @@ RefreshOutcome = Literal["nothing new", "planned", "not worth it", "not passed",
 class RefreshPlan:
     """A forecast of what a refresh takes, and of whether it can show anything.
 
-    `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there are none.
-    `most_gain`: how much better the candidate could be on new questions if it reached the score that production was measured with on the
-    old ones, by the favourable ends of both intervals. `smallest_shown`: the smallest difference that the new test questions show with 80%
-    power; None without such questions. `seconds`: of making and measuring production's arm, as its study took; None where that study is
-    not here. `price`: the same in `currency`; None where the task file has no price of the machine.
+    `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there
+    are none. `most_gain`: how much better the candidate could be on new questions if it reached the score that
+    production was measured with on the old ones, by the favourable ends of both intervals. `smallest_shown`: the
+    smallest difference that the new test questions show with 80% power; None without such questions. `seconds`: of
+    making and measuring production's arm, as its study took; None where that study is not here. `price`: the same in
+    `currency`; None where the task file has no price of the machine.
     """
 
     production: int
@@ -120,10 +122,11 @@ class RefreshPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateTraining:
-    """One training of the candidate's weights, and its mean score on dev questions; the choice between trainings rests on these alone.
+    """One training of the candidate's weights, and its mean score on dev questions; the choice between trainings
+    rests on these alone.
 
-    `way`: from the base model on all rows, or from production's weights on the new rows and as many old ones (replay). `source`: the ID of
-    the study or the run that holds the weights.
+    `way`: from the base model on all rows, or from production's weights on the new rows and as many old ones
+    (replay). `source`: the ID of the study or the run that holds the weights.
     """
 
     way: Literal["from the base", "from production"]
@@ -136,9 +139,11 @@ class CandidateTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RefreshResult(Shown):
-    """The result of a refresh. `folder` keeps its record, `study` is the study that made the candidate, `candidate` its version.
+    """The result of a refresh. `folder` keeps its record, `study` is the study that made the candidate, `candidate`
+    its version.
 
-    `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the comparison.
+    `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the
+    comparison.
     """
 
     outcome: RefreshOutcome
@@ -162,13 +167,15 @@ class RefreshResult(Shown):
 class _RefreshRecord:
     """`refresh.json`: the steps of a refresh that are done, so that another sitting goes on behind them.
 
-    `before`: the study that was the newest when it began. `run`: the training that went on from production's weights.
+    `before`: the study that was the newest when it began. `training`: the run in which it goes on from production's
+    weights, `run`: the same once it is done.
     """
 
     production: int
     when: str
     before: str | None
     plan: RefreshPlan
+    training: str | None = None
     run: str | None = None
     study: str | None = None
     trainings: tuple[CandidateTraining, ...] = ()
@@ -194,16 +201,17 @@ def refresh(
 ) -> RefreshResult:
     """Make the arm in production anew from the rows, labels and documents of today, and compare it with production.
 
-    The candidate has to be better on test questions that came or changed since, and not worse by the margin on those that production was
-    measured on; general text must not be forgotten, and the latency must fit (`decision.candidate_gate`). Where all of that is shown it is
-    registered, the alias `candidate` names it, and with `promote = "if-better"` in the task file `production` does too. "Not shown" is no
-    pass.
+    The candidate has to be better on test questions that came or changed since, and not worse by the margin on those
+    that production was measured on; general text must not be forgotten, and the latency must fit
+    (`decision.candidate_gate`). Where all of that is shown it is registered, the alias `candidate` names it, and
+    with `promote = "if-better"` in the task file `production` does too. "Not shown" is no pass.
 
-    `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes the candidate even
-    where the plan says that nothing could be shown; `dry_run` ends with the plan: new rows are put into their splits, and rows of labels
-    are written, but nothing is made. `address`, `artifacts`: the registry, as `registry` has them; `store`: that of traffic and its
-    labels. `by`: who promotes. `allow`, `allow_commands`, `scorer` and `listeners` are those of `study`. Raises MissingError where nothing
-    is in production, BusyError beside another refresh, InputError where rows of a former test set would be trained on.
+    `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes
+    the candidate even where the plan says that nothing could be shown; `dry_run` ends with the plan: new rows are
+    put into their splits, and rows of labels are written, but nothing is made. `address`, `artifacts`: the registry,
+    as `registry` has them; `store`: that of traffic and its labels. `by`: who promotes. `allow`, `allow_commands`,
+    `scorer` and `listeners` are those of `study`. Raises MissingError where nothing is in production, BusyError
+    beside another refresh, InputError where rows of a former test set would be trained on.
     """
     own, labelled = labelled_rows(task if isinstance(task, Task) else load_task(Path(task)), store)
     with registry(own, address, artifacts=artifacts, make=False) as versions:
@@ -211,14 +219,12 @@ def refresh(
         arm = parse_arm(production.arm, own)
         with (
             locked(home),
-            opened(
+            run_context(
                 own, [arm], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
-            ) as opening,
+            ) as ctx,
         ):
-            given = _Given(
-                allow=allow, allow_commands=allow_commands, scorer=scorer, listeners=opening.listeners, by=by
-            )
-            run = _Refresh(versions, production, opening, labelled, given, home)
+            given = _Given(allow=allow, allow_commands=allow_commands, scorer=scorer, listeners=ctx.listeners, by=by)
+            run = _Refresh(versions, production, ctx, labelled, given, home)
             return run.run(budget=budget, resume=resume, anyway=anyway, dry_run=dry_run)
 
 
@@ -246,14 +252,14 @@ class _Refresh:
         self,
         versions: Registry,
         production: Version,
-        opening: Opening,
+        ctx: RunContext,
         labelled: LabelledRows,
         given: _Given,
         home: Path,
     ) -> None:
-        self.versions, self.production, self.opening, self.task = versions, production, opening, opening.task
+        self.versions, self.production, self.ctx, self.task = versions, production, ctx, ctx.task
         self.given, self.home = given, home
-        self.workspace = opening.workspace
+        self.workspace = ctx.workspace
         _refuse_leaks(self.workspace)
         release = versions.follow(PRODUCTION)(())
         if release is None or release.version != production.number:
@@ -279,7 +285,7 @@ class _Refresh:
             if self.changes.nothing:
                 return RefreshResult(outcome="nothing new", sentence=self.changes.sentence, changes=self.changes)
             plan = self._plan()
-            self.opening.note(f"{self.changes.sentence} {plan.sentence}")
+            self.ctx.note(f"{self.changes.sentence} {plan.sentence}")
             if dry_run or not (plan.worth_it or anyway):
                 outcome: RefreshOutcome = "planned" if dry_run else "not worth it"
                 return RefreshResult(outcome=outcome, sentence=plan.sentence, changes=self.changes, plan=plan)
@@ -291,7 +297,7 @@ class _Refresh:
                 plan=plan,
             )
             self._keep()
-        self.opening.goes_on_with("refresh --resume")
+        self.ctx.goes_on_with("refresh --resume")
         return self._made(budget)
 
     def _made(self, budget: str | None) -> RefreshResult:
@@ -331,7 +337,7 @@ class _Refresh:
     def _plan(self) -> RefreshPlan:
         """Ask production new rows that are not of the test, and forecast what could be shown."""
         rows = [row for split in ("train", "dev") for row in new_rows(self.workspace.splits[split], self.known)]
-        asked = drawn(rows, ASKED_BEFORE, self.task.task.kind)
+        asked = sample_rows(rows, ASKED_BEFORE, self.task.task.kind)
         count = len(self.new_test)
         score, gain = None, None
         if asked:
@@ -357,14 +363,23 @@ class _Refresh:
     def _train_on(self) -> None:
         """Train on from production's weights, where these are tuned weights of the base model.
 
-        This comes before the study: the newest weights of an arm are those that `ask` takes, and that shall be measured ones.
+        This comes before the study: the newest weights of an arm are those that `ask` takes, and that shall be
+        measured ones.
         """
         arm = self.bundled.arm
         tuned = is_trained(arm) and method_of(arm).staged and not {HEAD, REWARD} & set(arm.stages)
         if not tuned or self.record.run is not None:
             return
         adapter, rows = self.bundled.saved.folder / "adapter", self._replayed()
-        run = train(self.task, arm.name, begin=adapter, only=rows, **self.given.options)
+        run = train(
+            self.task,
+            arm.name,
+            begin=adapter,
+            only=rows,
+            resume=self.record.training,
+            begun=lambda name: self._keep(training=name),
+            **self.given.options,
+        )
         self._keep(run=run.id)
 
     def _replayed(self) -> frozenset[str]:
@@ -374,12 +389,15 @@ class _Refresh:
         old = [row for row in rows if row.id not in new]
         kind = self.task.task.kind
         labels = len({row.references[0] for row in old}) if kind == "classify" else 1
-        kept = sampled(old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed)
+        kept = sample_groups(
+            old, max(len(new), labels), kind, every_label=kind == "classify", seed=self.task.data.split.seed
+        )
         longest = max(rows, key=lambda row: len(row.references[0]))  # the room for answers is as long as the longest
         return frozenset({*new, longest.id, *(row.id for row in kept)})
 
     def _study(self, budget: str | None) -> str:
-        """The ID of the study that makes the candidate from the base: a new one, or that of this refresh, gone on with."""
+        """The ID of the study that makes the candidate from the base: a new one, or that of this refresh, gone on
+        with."""
         if self.record.study is not None:
             return self.record.study
         arms, newest = [self.production.arm], self._newest_study()
@@ -399,7 +417,7 @@ class _Refresh:
             return made
         if not self.record.trainings:
             self._measured(made)  # says why, where the study made none
-            dev = self.session.part("dev", DEV_QUESTIONS)
+            dev = self.session.subset("dev", DEV_QUESTIONS)
             scores = {source: score_estimate(self._answers(source, dev), self.task).value for source in (made, run)}
             best = max(scores, key=scores.__getitem__)
             trained = read_run(self.task.folder / FOLDER / RUNS / run)
@@ -459,12 +477,13 @@ class _Refresh:
         )
 
     def _timed_in_turn(self, source: str, rows: Sequence[Example]) -> tuple[list[float], list[float]]:
-        """Seconds of the same questions alone, asked of the candidate and of production in turn: other load strikes both."""
+        """Seconds of the same questions alone, asked of the candidate and of production in turn: other load strikes
+        both."""
         arm, ours, theirs = self.bundled.arm, [], []
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
-            theirs += production.time_alone(arm, production.taken(arm, self.bundled.saved))
-            ours += candidate.time_alone(arm, candidate.taken(arm, self._saved(source)))
+            theirs += production.time_alone(arm, production.reuse(arm, self.bundled.saved))
+            ours += candidate.time_alone(arm, candidate.reuse(arm, self._saved(source)))
         return ours, theirs
 
     def _forgetting(self, source: str) -> Forgetting | None:
@@ -539,10 +558,10 @@ class _Refresh:
     @cached_property
     def session(self) -> Session:
         """The models with the task's rows and documents of today."""
-        return self.opening.session(self.bundled.session.precision)
+        return self.ctx.session(self.bundled.session.precision)
 
     def _runner(self, session: Session) -> ArmRunner:
-        return ArmRunner(session, self.opening.scorer, self.opening.progress(arm=self.bundled.arm.name))
+        return ArmRunner(session, self.ctx.scorer, self.ctx.progress(arm=self.bundled.arm.name))
 
     def _candidate_runner(self, rows: Sequence[Example]) -> ArmRunner:
         """What asks the candidate these rows in the place of the test questions."""
@@ -550,7 +569,8 @@ class _Refresh:
         return self._runner(self.session)
 
     def _production_runner(self, rows: Sequence[Example]) -> ArmRunner:
-        """What asks production these rows: with its own weights, index, documents, shots and instruction, scored as the task says."""
+        """What asks production these rows: with its own weights, index, documents, shots and instruction, scored as
+        the task says."""
         session = self.bundled.session
         scored = _scored_as(session.workspace.task, self.task, self.bundled.arm.name)
         session.task = scored
@@ -562,22 +582,22 @@ class _Refresh:
     def _answers(self, source: str, rows: Sequence[Example]) -> list[Answer]:
         """The answers of weights of a study or a run."""
         runner, arm = self._candidate_runner(rows), self.bundled.arm
-        return runner.answers_to(arm, runner.taken(arm, self._saved(source)), rows)
+        return runner.answers_to(arm, runner.reuse(arm, self._saved(source)), rows)
 
     def _production_answers(self, rows: Sequence[Example]) -> list[Answer]:
         runner, arm = self._production_runner(rows), self.bundled.arm
-        return runner.answers_to(arm, runner.taken(arm, self.bundled.saved), rows)
+        return runner.answers_to(arm, runner.reuse(arm, self.bundled.saved), rows)
 
     def _ask(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Measure weights of a study or a run on rows."""
         runner, arm = self._candidate_runner(rows), self.bundled.arm
-        outcome = runner.measure(arm, runner.taken(arm, self._saved(source)), "test")
+        outcome = runner.measure(arm, runner.reuse(arm, self._saved(source)), "test")
         return list(outcome.answers), outcome.result
 
     def _ask_production(self, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
         """Measure production on rows."""
         runner, arm = self._production_runner(rows), self.bundled.arm
-        outcome = runner.measure(arm, runner.taken(arm, self.bundled.saved), "test")
+        outcome = runner.measure(arm, runner.reuse(arm, self.bundled.saved), "test")
         return list(outcome.answers), outcome.result
 
     def _asked_once(
@@ -611,7 +631,8 @@ class _Refresh:
         return record.seconds if record else None
 
     def _measured(self, made: str) -> ArmRecord:
-        """The record of the candidate's arm in its study; raises InputError with the reason where it was not measured."""
+        """The record of the candidate's arm in its study; raises InputError with the reason where it was not
+        measured."""
         folder, arm = self._studies / made, self.bundled.arm.name
         record = read_arm(folder / "arms" / arm)
         if record is None:
@@ -632,7 +653,7 @@ class _Refresh:
         """The rows that production was made from and measured on."""
         home = self.task.folder / FOLDER
         places = (folder, *(home / kind / self.production.source for kind in (STUDIES, RUNS)))
-        known = next((rows for place in places if (rows := read_rows(place)) is not None), None)
+        known = next((rows for place in places if (rows := read_known_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
                 f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, and does not say "
@@ -678,7 +699,8 @@ def _scored_as(bundled: Task, task: Task, arm: str) -> Task:
 
 
 def _refuse_leaks(workspace: Workspace) -> None:
-    """Raise InputError where a question of a former test set stands among the rows to learn from, and was not retired from it."""
+    """Raise InputError where a question of a former test set stands among the rows to learn from, and was not
+    retired from it."""
     learnt = {row.id for split in ("train", "dev") for row in workspace.splits[split]}
     torn = sorted((opened_items(workspace) - retired_items(workspace)) & learnt)
     if torn:

@@ -1,4 +1,5 @@
-"""Makes a version of an arm: its record, and its bundle, which is checked against the measured answers before it counts."""
+"""Makes a version of an arm: its record, and its bundle, which is checked against the measured answers before it
+counts."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trimtab.arms.bundle import RUN
-from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, settings_of
+from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, task_settings
 from trimtab.arms.known_rows import ROWS_FILE
 from trimtab.arms.store import (
     RUN_FILE,
@@ -38,7 +39,7 @@ from trimtab.base.results import StudyResult
 from trimtab.base.task import Task, parse_arm
 from trimtab.base.versions import Version, VersionBase, VersionScore
 from trimtab.studies.export import export
-from trimtab.studies.place import DEPENDS
+from trimtab.studies.paths import DEPENDS
 
 
 def described(task: Task, name: str | None, run: str | None) -> Version:
@@ -65,7 +66,7 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
         index_sha256=None,
         base=_base(task, arm, depends),
         settings=dict(saved.chosen),
-        task_sha256=manifest.get("hashes", {}).get("task") or digest_of(settings_of(task)),
+        task_sha256=manifest.get("hashes", {}).get("task") or digest_of(task_settings(task)),
         data_sha256=digest_of({row: depends[row] for row in ROWS}) if depends.keys() >= set(ROWS) else None,
         split_sha256=depends.get(ROWS[-1]),
         documents_sha256=depends.get("documents"),
@@ -82,7 +83,8 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
 def written(
     task: Task, draft: Version, run: str | None, allow: Sequence[str], listeners: Sequence[Listener] | None
 ) -> Iterator[tuple[Path, Version]]:
-    """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of the block.
+    """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of
+    the block.
 
     Raises InputError where the bundle does not answer as the arm did.
     """
@@ -112,7 +114,8 @@ def _made_from(task: Task, source: str) -> Path:
 
 
 def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Mapping[str, str]]:
-    """The result of the study that measured an arm, its manifest, and what it rests on; a run that was trained alone has no result."""
+    """The result of the study that measured an arm, its manifest, and what it rests on; a run that was trained alone
+    has no result."""
     if saved.folder.parent.name == RUNS:
         record = read_run(saved.folder)
         return None, {"machine": dict(record.machine)} if record else {}, record.depends if record else {}

@@ -1,4 +1,5 @@
-"""The registry: immutable versions of a task's arms, aliases that name one of them with every move, and canaries with their ends."""
+"""The registry: immutable versions of a task's arms, aliases that name one of them with every move, and canaries
+with their ends."""
 
 from __future__ import annotations
 
@@ -24,13 +25,14 @@ from trimtab.base.progress import Listener
 from trimtab.base.sanitize import printable
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
-from trimtab.studies.consent import require_places
+from trimtab.studies.consent import require_store_consent
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.tables import (
     CANARIES,
     CANARY_ENDS,
     CANARY_TALLIES,
     COLLECTED,
+    EVIDENCE,
     MOVES,
     SCHEMA,
     VERSIONS,
@@ -63,18 +65,20 @@ def registry(
     artifacts: str | Path | None = None,
     make: bool = True,
 ) -> Registry:
-    """Open the registry of a task: at `address`, a file or a `postgresql://` URL, else where `[upkeep] registry` says, else `.trimtab/registry.db`.
+    """Open the registry of a task: at `address`, a file or a `postgresql://` URL, else where `[upkeep] registry`
+    says, else `.trimtab/registry.db`.
 
-    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder `artifacts` beside an
-    SQLite file unless it is named, while with PostgreSQL it has to be named where files are read or written. Without `make` nothing is
-    made where there is no registry, and MissingError is raised. Raises as `Database` does.
+    `artifacts`: where the files of versions lie, a folder or an address that fsspec opens (`s3://…`); the folder
+    `artifacts` beside an SQLite file unless it is named, while with PostgreSQL it has to be named where files are
+    read or written. Without `make` nothing is made where there is no registry, and MissingError is raised. Raises as
+    `Database` does.
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     home = own.folder / FOLDER
     stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
     stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
     stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
-    require_places(own, [(place, option) for place, option in stated if place])
+    require_store_consent(own, [(place, option) for place, option in stated if place])
     if stated_address:
         address = _below(own.folder, stated_address)
     if stated_artifacts:
@@ -95,8 +99,9 @@ def _below(folder: Path, place: str) -> str:
 class Registry(Closing):
     """Versions of one task's arms, their files, and the aliases that name them. Several processes may write at once.
 
-    A number is given by the database, once. What a method returned is on the disk. The order of moves is the database's own: where two
-    move one alias, the later of them there holds, and each says from which version it moved.
+    A number is given by the database, once. What a method returned is on the disk. The order of moves is the
+    database's own: where two move one alias, the later of them there holds, and each says from which version it
+    moved.
     """
 
     def __init__(self, address: str | Path, artifacts: str | Path | None, *, task: Task, make: bool = True) -> None:
@@ -124,12 +129,13 @@ class Registry(Closing):
         dry_run: bool = False,
         score: VersionScore | None = None,
     ) -> Version:
-        """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is named.
+        """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is
+        named.
 
-        `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production unless another is
-        named. `score`: of weights that were trained without a study, as measured since. The arm is written as a bundle and asked back
-        before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it did, MissingError
-        where there is no such arm.
+        `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production
+        unless another is named. `score`: of weights that were trained without a study, as measured since. The arm is
+        written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises
+        InputError where it does not answer as it did, MissingError where there is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
@@ -143,7 +149,8 @@ class Registry(Closing):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
-        """Keep a version that was made: first every file of `folder` in the store of artifacts, then the row that names them."""
+        """Keep a version that was made: first every file of `folder` in the store of artifacts, then the row that
+        names them."""
         with TemporaryDirectory() as scratch:
             artifact = self.artifacts.put(folder, Path(scratch))
             with self._database.exclusive() as connection:
@@ -166,8 +173,9 @@ class Registry(Closing):
     ) -> Move:
         """Have an alias name a version, whose files are read through before.
 
-        `evidence`: what a gate found; GateClosedError unless it was passed, and "not shown" is no pass. Raises MissingError for a
-        version that is not there, InputError for one whose files are gone or damaged, and where the alias names it already.
+        `evidence`: what a gate found; GateClosedError unless it was passed, and "not shown" is no pass. Raises
+        MissingError for a version that is not there, InputError for one whose files are gone or damaged, and where
+        the alias names it already.
         """
         _require_why(why)
         _require_alias(alias)
@@ -187,8 +195,9 @@ class Registry(Closing):
     def rollback(self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False) -> Move:
         """Have an alias name again what it named before its last promotion that stands.
 
-        A second rollback goes one promotion further back. Raises MissingError where there is none, InputError where the files of that
-        version are gone or damaged.
+        A second rollback goes one promotion further back. Where the version that production is taken back from is
+        also the `candidate`, that alias moves to production's version, too. Raises MissingError where there is
+        nothing to go back to, InputError where the files of that version are gone or damaged.
         """
         _require_why(why)
         _require_alias(alias)
@@ -200,7 +209,10 @@ class Registry(Closing):
                 raise MissingError(f"{self.name}: {alias} {named}, so that there is nothing to go back to")
             version = standing[-2]
             self.artifacts.check(_artifact_of(self._whole(connection, version)))
-            return self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
+            moved = self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
+            if alias == PRODUCTION and not dry_run:
+                self._withdraw(connection, standing[-1], why, by)
+            return moved
 
     def current(self, alias: str = PRODUCTION) -> Version:
         """The version that an alias names; raises MissingError where it names none."""
@@ -264,16 +276,16 @@ class Registry(Closing):
         drawn = Lineage(task=self._name, versions=found, moves=moves, collected=collected)
         if page is None:
             return drawn
-        from trimtab.reports.lineage import render
+        from trimtab.reports.lineage import render_lineage
 
-        write_atomic(Path(page), render(drawn))
+        write_atomic(Path(page), render_lineage(drawn))
         return replace(drawn, page=str(page))
 
     def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
         """Take the files of versions that are no longer needed; their records stay.
 
-        Whole stay the versions that an alias names, those that the last `keep` moves of each alias went to or came from, and the
-        `keep` newest. Files that versions share stay as long as one of these is whole.
+        Whole stay the versions that an alias names, those that the last `keep` moves of each alias went to or came
+        from, and the `keep` newest. Files that versions share stay as long as one of these is whole.
         """
         if keep < 1:
             raise InputError("keeps nothing to go back to", "give at least 1", field="--keep")
@@ -299,7 +311,8 @@ class Registry(Closing):
         )
 
     def follow(self, alias: str = PRODUCTION) -> Callable[[Collection[int]], Release | None]:
-        """What `serve` follows: a function that gives the version which the alias names now, with its files on this machine.
+        """What `serve` follows: a function that gives the version which the alias names now, with its files on this
+        machine.
 
         It gives None where that is one of the numbers that it is called with, which a server has already.
         """
@@ -321,7 +334,8 @@ class Registry(Closing):
         return Release(alias=alias, version=version, folder=self.artifacts.get(artifact, home / artifact[:16]))
 
     def begin_canary(self, canary: Canary) -> Canary:
-        """Begin a canary of a candidate whose files are whole; a registry of form 1 gains the tables of canaries with the first.
+        """Begin a canary of a candidate whose files are whole; a registry of form 1 gains the tables of canaries
+        with the first.
 
         Raises InputError where one is open, or production has moved meanwhile.
         """
@@ -330,7 +344,7 @@ class Registry(Closing):
         self.artifacts.check(_artifact_of(found))
         with self._database.exclusive() as connection:
             self._whole(connection, canary.candidate)
-            if not self._has_canaries(connection):
+            if not _has(connection, CANARY_TALLIES):
                 upgrade(connection)
             if (other := self._open_canary(connection)) is not None:
                 remedy = f"wait for its end, or run: {self.task.command('canary stop')}"
@@ -357,8 +371,10 @@ class Registry(Closing):
     def end_canary(self, record: CanaryRecord) -> CanaryRecord:
         """End a canary; where the candidate is promoted, production moves in the same transaction.
 
-        Returns how it ended: as somebody else ended it, where that came first. Where production was moved by hand meanwhile, it ends
-        undecided and production stays as it is. Raises as `promote` for a candidate whose files are gone or damaged.
+        Where it is rolled back, the alias `candidate` moves to production's version, if it named this one. Returns
+        how it ended: as somebody else ended it, where that came first. Where production was moved by hand meanwhile,
+        it ends undecided and production stays as it is. Raises as `promote` for a candidate whose files are gone or
+        damaged.
         """
         canary = record.canary
         if record.passed:
@@ -383,6 +399,8 @@ class Registry(Closing):
                 move = moved.number
             text = json.dumps(to_plain(record), allow_nan=False)
             connection.execute(table(CANARY_ENDS).insert(), {"canary": canary.number, "move": move, "record": text})
+            if record.outcome == "rolled_back":
+                self._withdraw(connection, canary.candidate, f"canary {canary.number}: {record.why}", record.who)
         return record
 
     def keep_tally(self, canary: int, server: str, tally: CanaryTally) -> None:
@@ -451,21 +469,33 @@ class Registry(Closing):
         if alias is not None:
             wanted = wanted.where(moves.c.alias == alias)
         found = connection.execute(wanted).all()
-        proofs = {move: record for move, record in self._canary_ends(connection) if move is not None}
+        canaries = {move: record for move, record in self._canary_ends(connection) if move is not None}
+        proofs: dict[int, GateRecord | CanaryRecord] = {**self._evidence(connection), **canaries}
         read = (self._read(Move, number, text) for number, text in found)
         return tuple(replace(one, evidence=proofs.get(one.number or 0, one.evidence)) for one in read)
 
-    def _has_canaries(self, connection: Connection) -> bool:
-        """Return False for a database of form 1, which has no tables of canaries."""
-        from sqlalchemy import inspect
+    def _evidence(self, connection: Connection) -> dict[int, GateRecord]:
+        """Return the gates' records of the task, by the numbers of the moves that they are of."""
+        from sqlalchemy import select
 
-        return inspect(connection).has_table(CANARY_TALLIES)
+        if not _has(connection, EVIDENCE):
+            return {}
+        moves, evidence = table(MOVES), table(EVIDENCE)
+        wanted = (
+            select(evidence.c.move, evidence.c.record)
+            .join(moves, evidence.c.move == moves.c.number)
+            .where(moves.c.task == self._name)
+        )
+        return {
+            number: self._decoded(GateRecord, f"the evidence of move {number}", text)
+            for number, text in connection.execute(wanted)
+        }
 
     def _open_canary(self, connection: Connection) -> Canary | None:
         """Return the one canary that has begun and not ended."""
         from sqlalchemy import select
 
-        if not self._has_canaries(connection):
+        if not _has(connection, CANARY_TALLIES):
             return None
         canaries, ends = table(CANARIES), table(CANARY_ENDS)
         wanted = (
@@ -477,10 +507,11 @@ class Registry(Closing):
         return None if found is None else self._read(Canary, *found)
 
     def _canary_ends(self, connection: Connection) -> tuple[tuple[int | None, CanaryRecord], ...]:
-        """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it made."""
+        """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it
+        made."""
         from sqlalchemy import select
 
-        if not self._has_canaries(connection):
+        if not _has(connection, CANARY_TALLIES):
             return ()
         canaries, ends = table(CANARIES), table(CANARY_ENDS)
         wanted = (
@@ -520,9 +551,24 @@ class Registry(Closing):
         )
         if dry_run:
             return move
-        row = {"task": self._name, "alias": alias, "version": version, "record": _text(move)}
+        row = {"task": self._name, "alias": alias, "version": version, "record": _text(replace(move, evidence=None))}
         number = connection.execute(table(MOVES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+        if evidence is not None:
+            if not _has(connection, EVIDENCE):
+                upgrade(connection)
+            text = json.dumps(to_plain(evidence), allow_nan=False)
+            connection.execute(table(EVIDENCE).insert(), {"move": number, "record": text})
         return replace(move, number=int(number))
+
+    def _withdraw(self, connection: Connection, rejected: int, why: str, by: str | None) -> None:
+        """Have `candidate` name what is in production, where it names a version that was just taken back."""
+        moves = self._moves(connection, CANDIDATE)
+        if not moves or moves[-1].version != rejected:
+            return
+        production = self._moves(connection, PRODUCTION)[-1].version
+        if production != rejected:
+            why = f"version {rejected} was taken back: {why.strip()}"[:_LONGEST]
+            self._move(connection, CANDIDATE, production, moves, "promote", why, by, None, dry_run=False)
 
     def _dispensable(self, connection: Connection, keep: int) -> tuple[int, ...]:
         """The versions of this task whose files are there and need not be."""
@@ -561,6 +607,13 @@ class Registry(Closing):
         except ValueError as error:
             problem = f"{what} is damaged ({error})"
             raise InputError(problem, "restore the registry from a copy", file=self.name) from None
+
+
+def _has(connection: Connection, name: str) -> bool:
+    """Return False for a table that a database of an earlier form lacks."""
+    from sqlalchemy import inspect
+
+    return inspect(connection).has_table(name)
 
 
 def _standing(moves: Sequence[Move]) -> list[int]:

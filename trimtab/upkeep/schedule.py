@@ -14,9 +14,11 @@ HOUR, MINUTE = 3, 17  # of Sunday night: machines are idle, and few others start
 
 
 def scheduled(kind: str, task: Path) -> str:
-    """A crontab line, a systemd service with its timer, a GitHub workflow or a Kubernetes CronJob, as text to be put in its place.
+    """A crontab line, a systemd service with its timer, a GitHub workflow or a Kubernetes CronJob, as text to be put
+    in its place.
 
-    Where nothing is new a refresh ends within seconds. Raises InputError for another kind and where there is no such task.
+    Where nothing is new a refresh ends within seconds. Raises InputError for another kind and where there is no such
+    task.
     """
     if kind not in KINDS:
         raise InputError(f"no scheduler {kind[:40]!r}", f"use one of: {', '.join(KINDS)}", field="--schedule")

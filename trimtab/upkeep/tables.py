@@ -12,15 +12,17 @@ from trimtab.base.errors import PackageError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData, Table
 
-FORM = 2  # the last step below migrations/versions
+FORM = 3  # the last step below migrations/versions
 FORM_TABLE = "trimtab_registry_form"
 VERSIONS, MOVES, COLLECTED = "trimtab_versions", "trimtab_moves", "trimtab_collected"
+EVIDENCE = "trimtab_evidence"
 CANARIES, CANARY_ENDS, CANARY_TALLIES = "trimtab_canaries", "trimtab_canary_ends", "trimtab_canary_tallies"
 
 
 @cache
 def metadata() -> MetaData:
-    """The tables as they are now. Rows are only added, but for the tallies: `number` is the database's own, and orders them."""
+    """The tables as they are now. Rows are only added, but for the tallies: `number` is the database's own, and
+    orders them."""
     from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
     number = BigInteger().with_variant(Integer, "sqlite")
@@ -47,6 +49,12 @@ def metadata() -> MetaData:
         COLLECTED,
         found,
         Column("version", number, ForeignKey(f"{VERSIONS}.number"), primary_key=True, autoincrement=False),
+        Column("record", Text, nullable=False),
+    )
+    Table(  # the gate's record behind a move, apart from its row: programs of every form read that
+        EVIDENCE,
+        found,
+        Column("move", number, ForeignKey(f"{MOVES}.number"), primary_key=True, autoincrement=False),
         Column("record", Text, nullable=False),
     )
     Table(
@@ -101,14 +109,16 @@ def form_of(connection: Connection) -> int | None:
     return int(found) if isinstance(found, str) and found.isdigit() and len(found) < 10 else None
 
 
-# A step only adds, so this version reads and writes one form more, and one less, than its own.
+# A step only adds, so this version reads and writes one form more than its own, and all before it.
+# A record's text keeps the fields that it had when its table came: a program refuses a field that it does not know.
+# What a record gains stands in a table of its own (tests/upkeep/test_registry_forms.py).
 SCHEMA = DatabaseSchema(
     what="registry",
     holds="versions",
     option="--registry",
-    tables=(FORM_TABLE, VERSIONS, MOVES, COLLECTED, CANARIES, CANARY_ENDS, CANARY_TALLIES),
+    tables=(FORM_TABLE, VERSIONS, MOVES, COLLECTED, EVIDENCE, CANARIES, CANARY_ENDS, CANARY_TALLIES),
     form=FORM,
-    readable=range(max(1, FORM - 1), FORM + 2),
+    readable=range(1, FORM + 2),
     make=upgrade,
     form_of=form_of,
 )

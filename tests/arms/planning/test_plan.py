@@ -18,22 +18,22 @@ from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.planning.answering_rate import AnsweringRate, shared_seconds
 from trimtab.arms.planning.plan import (
+    GAINS_FROM,
     LEAST_TESTS,
-    MORE,
     ArmPlan,
     Plan,
     StagePlan,
     TrainedStanding,
+    cheapest_fit,
     fit,
-    fitting_sample,
+    largest_fitting_sample,
     load_plan,
-    replanned,
+    replan,
     save_plan,
     seeds_that_fit,
     spendable,
-    taken_in,
-    what_would_fit,
     with_fewer_tests,
+    with_readmitted,
 )
 from trimtab.arms.planning.predict import SAMPLE, _Profiler, predict
 from trimtab.arms.planning.token_estimates import passage_tokens
@@ -131,14 +131,14 @@ def test_what_is_not_made_yet_and_what_was_cut_get_the_time_that_came_back_alike
     assert plan.allowance.epochs == 1.0
     assert plan.cuts == ("at most 1 epoch of training",)
     begun = replace(plan, allowances={"a": plan.allowance})
-    fast = replanned(begun, {"a": made(plan, 20.0)}, 20.0)  # a fifth of what was foretold
+    fast = replan(begun, {"a": made(plan, 20.0)}, 20.0)  # a fifth of what was foretold
     assert fast.allowance.epochs is None  # all 3 epochs of b, and of a again: 60 + 60 + 20 of 200
     assert fast.allowances == {}
     assert fast.cuts == ()
-    as_foretold = replanned(begun, {"a": made(plan, 100.0)}, 100.0)
+    as_foretold = replan(begun, {"a": made(plan, 100.0)}, 100.0)
     assert as_foretold.allowance.epochs == 1.0
     assert as_foretold.allowances == begun.allowances
-    slow = replanned(begun, {"a": made(plan, 150.0)}, 150.0)  # 70 seconds are left for 10 + 150 e + 10
+    slow = replan(begun, {"a": made(plan, 150.0)}, 150.0)  # 70 seconds are left for 10 + 150 e + 10
     assert slow.allowance.epochs == 0.33
     assert slow.cuts == ("at most 1 epoch of training (a)", "at most 0.33 epoch of training (b)")
 
@@ -147,17 +147,17 @@ def test_where_not_all_that_was_cut_can_be_made_again_the_cheaper_is() -> None:
     plan = fit([arm("a", epoch=40, choose=0), arm("b", choose=0)], 160, 1)
     assert plan.allowance.epochs == 1.0
     begun = replace(plan, allowances=dict.fromkeys("ab", plan.allowance))
-    found = replanned(begun, {"a": made(plan, 36.0, 10.0), "b": made(plan, 90.0, 10.0)}, 85.0)  # of 160
+    found = replan(begun, {"a": made(plan, 36.0, 10.0), "b": made(plan, 90.0, 10.0)}, 85.0)  # of 160
     assert set(found.allowances) == {"b"}
     assert found.allowance.epochs == pytest.approx(65 / 36, abs=0.01)
-    nothing = replanned(begun, {"a": made(plan, 36.0, 10.0), "b": made(plan, 90.0, 10.0)}, 125.0)
+    nothing = replan(begun, {"a": made(plan, 36.0, 10.0), "b": made(plan, 90.0, 10.0)}, 125.0)
     assert nothing.allowances == begun.allowances, "a quarter more takes 55 seconds, and 35 are left"
 
 
 def test_what_does_not_even_fit_at_the_pace_seen_is_left_out() -> None:
     plan = fit([arm("a", choose=0), arm("b", choose=0)], 220, 1)
     begun = replace(plan, allowances={"a": plan.allowance})
-    found = replanned(begun, {"a": made(plan, 190.0)}, 190.0)
+    found = replan(begun, {"a": made(plan, 190.0)}, 190.0)
     assert set(found.left_out) == {"b"}
 
 
@@ -177,7 +177,7 @@ def test_a_study_uses_nine_tenths_of_a_budget_that_it_can_use_and_stays_within_i
         nonlocal spent, plan
         one = next(one for one in plan.arms if one.arm == name)
         allowance = plan.allowance
-        seconds = pace[name] * one.making(allowance)
+        seconds = pace[name] * one.making_seconds(allowance)
         spent += seconds + one.answer_seconds
         cut = allowance.epochs is not None and allowance.epochs < 3
         standings[name] = TrainedStanding(
@@ -187,28 +187,28 @@ def test_a_study_uses_nine_tenths_of_a_budget_that_it_can_use_and_stays_within_i
 
     for name in plan.order:
         if name not in plan.left_out:
-            plan = replace(replanned(plan, standings, spent), allowances=plan.allowances)
+            plan = replace(replan(plan, standings, spent), allowances=plan.allowances)
             if name not in plan.left_out:
                 make(name)
     rounds = 0
-    while again := [name for name in standings if name not in replanned(plan, standings, spent).allowances]:
-        plan = replace(plan, allowance=replanned(plan, standings, spent).allowance)
+    while again := [name for name in standings if name not in replan(plan, standings, spent).allowances]:
+        plan = replace(plan, allowance=replan(plan, standings, spent).allowance)
         make(again[0])
         rounds += 1
         assert rounds < 50
     cut = [name for name, one in standings.items() if one.cut]
     for name in cut:  # what is left is not enough for a quarter more of any
         one = next(one for one in plan.arms if one.arm == name)
-        longer = replace(standings[name].allowance, epochs=MORE * (standings[name].allowance.epochs or 0.0))
+        longer = replace(standings[name].allowance, epochs=GAINS_FROM * (standings[name].allowance.epochs or 0.0))
         paces = (
             [standings[other].seconds for other in standings],
             [
-                next(two for two in plan.arms if two.arm == other).making(standings[other].allowance)
+                next(two for two in plan.arms if two.arm == other).making_seconds(standings[other].allowance)
                 for other in standings
             ],
         )
         seen = sum(paces[0]) / sum(paces[1]) if sum(paces[1]) >= 5 else 1.0
-        assert spent + seen * one.making(longer) + one.answer_seconds > budget * (1 - 0.02)
+        assert spent + seen * one.making_seconds(longer) + one.answer_seconds > budget * (1 - 0.02)
 
 
 def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_first() -> None:
@@ -218,7 +218,7 @@ def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_f
     spent, seconds = 100.0, {"prompt": 300.0, "a": 150.0, "b": 100.0}
     anew = [ArmPlan(arm=name, answer_seconds=value) for name, value in seconds.items()]
     anew.append(ArmPlan(arm="c", answer_seconds=1.0, timed=False))
-    found = taken_in(plan, anew, spent)
+    found = with_readmitted(plan, anew, spent)
     assert set(found.left_out) == {"prompt", "c"}
     assert "the 4.2 min that the other arms left lack about 0.8 min" in found.left_out["prompt"]  # 250 of 300 seconds
     assert found.left_out["c"] == plan.left_out["c"], "nothing was timed"
@@ -226,7 +226,7 @@ def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_f
         *(("prompt", 300.0), ("a", 150.0), ("b", 100.0), ("c", 500.0), ("d", 500.0))
     ]
     assert found.allowance == plan.allowance
-    assert taken_in(plan, [ArmPlan(arm="a", problem="no memory")], spent).left_out == plan.left_out
+    assert with_readmitted(plan, [ArmPlan(arm="a", problem="no memory")], spent).left_out == plan.left_out
 
 
 @given(
@@ -284,7 +284,7 @@ def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path:
     assert tried[2] == {
         "learning rates": 4,
         "training with the usual settings to the end": 1,
-        "training that goes on while dev improves": 1,
+        "training for longer while dev improves": 1,
     }
     assert tried[3] == {}
     assert all(trial.seconds > 0 for plan in predict(session, session.task.arms) for trial in plan.trials)
@@ -294,10 +294,10 @@ def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path:
 
 def test_where_nothing_fits_the_cheapest_arm_and_its_budget_are_told() -> None:
     plan = fit([arm("lora", epoch=10_000), arm("prompt", epoch=0, answer=119)], 5, 1)
-    assert plan.runs_nothing
-    assert what_would_fit(plan) == ("the cheapest, prompt, takes about 2.0 min", "3m")  # 119 s and as much again / 9
-    assert what_would_fit(plan, planning=70.0)[1] == "4m"
-    assert not fit([arm("lora"), arm("prompt", epoch=0, answer=119)], 119, 1).runs_nothing
+    assert plan.is_empty
+    assert cheapest_fit(plan) == ("the cheapest, prompt, takes about 2.0 min", "3m")  # 119 s and as much again / 9
+    assert cheapest_fit(plan, planning=70.0)[1] == "4m"
+    assert not fit([arm("lora"), arm("prompt", epoch=0, answer=119)], 119, 1).is_empty
 
 
 def test_of_a_budget_a_twentieth_is_kept_beside_what_planning_took() -> None:
@@ -307,7 +307,7 @@ def test_of_a_budget_a_twentieth_is_kept_beside_what_planning_took() -> None:
     assert spendable(10.0, planning=50.0) == 0.0
     seconds = 105.0  # the budget that is named for the cheapest arm holds it, whatever planning takes of its tenth
     plan = fit([arm("prompt", epoch=0, answer=seconds, choose=0)], 1.0, 1)
-    named = 60 * float(what_would_fit(plan)[1].removesuffix("m"))
+    named = 60 * float(cheapest_fit(plan)[1].removesuffix("m"))
     assert seconds <= (spendable(named, planning=0.1 * named) or 0.0)
 
 
@@ -402,7 +402,7 @@ def test_tokens_of_passages_are_counted_by_those_of_the_documents(
         base = f'embedding = "{tiny_embedding_folder}"'
         task = write_task(folder, tiny_model_folder, ["rag"], data='documents = ["*.md"]', base=base)
         session = open_session(open_workspace(load_task(task)))
-        context, rows = Context(passages=3), session.part("dev", 8)
+        context, rows = Context(passages=3), session.subset("dev", 8)
         counted = 3 * passage_tokens(session, context.words)
         plain, shown = (
             [
@@ -417,10 +417,10 @@ def test_tokens_of_passages_are_counted_by_those_of_the_documents(
 def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_model_folder: Path) -> None:
     session = a_session(tmp_path, tiny_model_folder, ["prompt"])
     session.output_tokens = 100  # the random model never ends by itself
-    prompts = PromptBuilder(session, Context()).prompts(session.part("dev", 4))
+    prompts = PromptBuilder(session, Context()).prompts(session.subset("dev", 4))
     assert all(one.new_tokens <= 3 for one in session.answer(prompts, most=3))
     timing = _Profiler(session, 0.0)
-    cut, given = timing._answered(prompts, 3)
+    cut, given = timing._time_batch(prompts, 3)
     assert cut > sum(one.seconds for one in given)
 
 
@@ -437,8 +437,8 @@ def test_weights_that_learnt_short_answers_are_foretold_to_answer_faster(
         decoding=0.5,
         new_tokens=20,
     )
-    assert (rate.answering(10).many, rate.answering(10).alone) == (1.5, 2.25)
-    assert rate.answering(40).many == 2.0  # never slower than what was timed
+    assert (rate.with_new_tokens(10).batch_mean_seconds, rate.with_new_tokens(10).alone) == (1.5, 2.25)
+    assert rate.with_new_tokens(40).batch_mean_seconds == 2.0  # never slower than what was timed
     assert [rate.seconds(questions) for questions in (1, 64, 65)] == [65.0, 128.0, 193.0]  # whole batches first
 
 
@@ -473,12 +473,12 @@ def test_one_question_alone_is_foretold_by_how_long_answers_are_and_not_by_where
 
     monkeypatch.setattr(session, "answer", answer)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    rate = _Profiler(session, given_seconds)._timed(Context())
+    rate = _Profiler(session, given_seconds)._measured_rate(Context())
     assert len(set(asked)) == (min(BATCH_ITEMS, len(rows)) if is_whole else SAMPLE)
     usual = sum(lengths[one] for one in set(asked)) / len(set(asked))
     assert rate.new_tokens == pytest.approx(usual)
     assert rate.alone == pytest.approx(0.01 + 0.002 * usual)
-    assert rate.many == pytest.approx(0.01 + 0.002 * usual, rel=0.02)  # a few are not as long as all
+    assert rate.batch_mean_seconds == pytest.approx(0.01 + 0.002 * usual, rel=0.02)  # a few are not as long as all
     assert rate.decoding == pytest.approx(0.002 * usual / rate.alone)
 
 
@@ -520,15 +520,15 @@ def test_fewer_test_questions_are_asked_only_where_an_arm_would_be_left_out(budg
     assert LEAST_TESTS <= fewer.test_rows < tests
     assert len(fewer.left_out) < len(plan.left_out)
     assert fewer.seconds <= budget * (1 + 1e-9)
-    one_more = fit([one.asking((fewer.test_rows + 1) / tests) for one in arms], budget, 1)
+    one_more = fit([one.with_test_share((fewer.test_rows + 1) / tests) for one in arms], budget, 1)
     assert len(one_more.left_out) > len(fewer.left_out) or fewer.test_rows + 1 == tests
 
 
 def test_a_sample_is_proposed_that_trains_every_arm_in_full() -> None:
     arms = [arm("lora", epoch=100.0, answer=10.0, choose=30.0)]
-    assert fitting_sample(fit(arms, 1000, 1), 5000) is None
-    rows = fitting_sample(fit(arms, 100, 1), 5000)
+    assert largest_fitting_sample(fit(arms, 1000, 1), 5000) is None
+    rows = largest_fitting_sample(fit(arms, 100, 1), 5000)
     assert rows is not None
-    assert fit([one.on_sample(rows / 5000) for one in arms], 100, 1).is_whole
+    assert fit([one.with_row_share(rows / 5000) for one in arms], 100, 1).is_complete
     assert rows % 100 == 0
-    assert fitting_sample(fit(arms, 1, 1), 5000) is None
+    assert largest_fitting_sample(fit(arms, 1, 1), 5000) is None

@@ -25,13 +25,14 @@ STANDARD = SEARCH_SPACES["standard"]
 
 
 def runs(loss: Callable[[TrainingSetting, float], float]) -> tuple[Run, list[tuple[float, float]]]:
-    """Runs whose dev loss follows from setting and epochs, an epoch a second; and what each took, by rate and seconds."""
+    """Runs whose dev loss follows from setting and epochs, an epoch a second; and what each took, by rate and
+    seconds."""
     taken: dict[TrainingSetting, float] = {}
     marks: dict[TrainingSetting, list[float]] = {}
     log: list[tuple[float, float]] = []
 
     def run(setting: TrainingSetting, look: int | None) -> TrainResult:
-        begun = setting.begun()
+        begun = setting.run_key()
         until = setting.epochs * (look or LOOKS) / LOOKS
         known = marks.setdefault(begun, [])
         known += [
@@ -105,7 +106,8 @@ def test_the_usual_settings_stay_where_what_led_early_is_not_better_at_the_end()
 
 @pytest.mark.parametrize("spare", [0.0, 0.9, 1.9])
 def test_nothing_takes_the_time_that_the_usual_settings_need_to_their_end(spare: float) -> None:
-    """A low rate leads and goes on improving; mixes and more epochs of it must leave time for the usual one, which wins."""
+    """A low rate leads and goes on improving; mixes and more epochs of it must leave time for the usual one, which
+    wins."""
     mixed = replace(CENTRE, mix=PassageMix())
 
     def loss(setting: TrainingSetting, epochs: float) -> float:

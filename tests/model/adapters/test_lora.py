@@ -70,7 +70,8 @@ def test_merged_is_the_same_function_and_comes_apart_to_the_bit():
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_small_change_is_not_rounded_away_in_bfloat16(bias):
-    """Far below the last bit of the output, it must still be there on average: else training in bfloat16 learns less."""
+    """Far below the last bit of the output, it must still be there on average: else training in bfloat16 learns
+    less."""
     torch.manual_seed(0)
     linear = nn.Linear(64, 32, bias=bias).bfloat16().requires_grad_(False)
     if bias:

@@ -1,4 +1,5 @@
-"""Decoder layers in fewer operations: transformers' own numbers, what was trained included, and the layers as they were afterwards."""
+"""Decoder layers in fewer operations: transformers' own numbers, what was trained included, and the layers as they
+were afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Weights in 8 bits: near the weights themselves, the same for one row and for many, with what is merged in them, and gone afterwards to the bit."""
+"""Weights in 8 bits: near the weights themselves, the same for one row and for many, with what is merged in them,
+and gone afterwards to the bit."""
 
 from __future__ import annotations
 

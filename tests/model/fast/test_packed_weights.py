@@ -1,4 +1,5 @@
-"""Weights in the processor's order: the same numbers to the bit, with what is merged in them, and everything as before afterwards."""
+"""Weights in the processor's order: the same numbers to the bit, with what is merged in them, and everything as
+before afterwards."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_every_family_says_the_same_to_the_bit(family: str) -> None:
 @needs_order
 @pytest.mark.parametrize("panels", [False, True])
 def test_products_of_real_sizes(panels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the processor's library the same to the bit; by our kernels, which add up in another order, within a rounding."""
+    """By the processor's library the same to the bit; by our kernels, which add up in another order, within a
+    rounding."""
     if panels and "product" not in compiled.library():
         pytest.skip("products of torch are faster here")
     if not panels:

@@ -1,4 +1,5 @@
-"""A pass that ends early: the last layer's MLP reads what is wanted alone, and values and gradients are those of the whole pass."""
+"""A pass that ends early: the last layer's MLP reads what is wanted alone, and values and gradients are those of the
+whole pass."""
 
 from __future__ import annotations
 

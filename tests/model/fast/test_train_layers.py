@@ -1,4 +1,5 @@
-"""Decoder layers by two kernels in training: what their parts learn, with LoRA to the bit, and those parts where they do not fit."""
+"""Decoder layers by two kernels in training: what their parts learn, with LoRA to the bit, and those parts where
+they do not fit."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def base_of(family: str, rank: int = 8, dtype: torch.dtype = torch.bfloat16) -> 
 
 
 def learned(base: Base, layout: PackedSequences, wanted: Tensor | None = None) -> dict[str, Tensor]:
-    """What the layers put out, at the places that are wanted where there are any, and the gradient of all that moves."""
+    """What the layers put out, at the places that are wanted where there are any, and the gradient of all that
+    moves."""
     flat = torch.arange(len(layout.positions_N)) % 90, layout.positions_N, layout
     base.model.zero_grad()
     out_ND = hidden_states(base.model, *flat) if wanted is None else hidden_at(base, wanted, *flat)

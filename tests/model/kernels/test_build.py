@@ -1,4 +1,5 @@
-"""The library of kernels: compiled once, kept where nobody else can have written it, and done without where there is no compiler."""
+"""The library of kernels: compiled once, kept where nobody else can have written it, and done without where there is
+no compiler."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest source alone: how a library is kept does not hang on what is in it, and all of it takes seconds to compile."""
+    """The smallest source alone: how a library is kept does not hang on what is in it, and all of it takes seconds
+    to compile."""
     for file in [*compiled.SOURCES.glob("*.h"), compiled.SOURCES / "optimizer.c"]:
         place = tmp_path / "sources" / file.name
         place.parent.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""Products by our kernels against float64, at lengths, widths and ranks around their edges; plain layers that become theirs."""
+"""Products by our kernels against float64, at lengths, widths and ranks around their edges; plain layers that become
+theirs."""
 
 from __future__ import annotations
 

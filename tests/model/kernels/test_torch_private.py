@@ -1,4 +1,5 @@
-"""torch's private operators: found out where they are gone or wrong, in one file, and not needed for any number that a user sees."""
+"""torch's private operators: found out where they are gone or wrong, in one file, and not needed for any number that
+a user sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Causal attention by one kernel, with its gradient, against float64: trees, lengths around its blocks, heads that share keys."""
+"""Causal attention by one kernel, with its gradient, against float64: trees, lengths around its blocks, heads that
+share keys."""
 
 from __future__ import annotations
 

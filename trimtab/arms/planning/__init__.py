@@ -1,1 +1,1 @@
-"""Predicts time and memory of every arm before a study begins, and cuts what does not fit the budget."""
+"""Prediction of every arm's time and memory before a study, and cuts that fit the study into its budget."""

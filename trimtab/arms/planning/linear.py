@@ -1,11 +1,11 @@
-"""What the `linear` arm will take, told before it begins."""
+"""Prediction of the time and memory of the arm `linear`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trimtab.arms.calibration import planned_weighing
-from trimtab.arms.linear import hidden_seconds
+from trimtab.arms.calibration import plan_calibration
+from trimtab.arms.linear import hidden_state_seconds
 from trimtab.arms.planning.plan import ArmPlan
 from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan
 from trimtab.arms.session import Session
@@ -13,26 +13,27 @@ from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm
 from trimtab.data.checks import linear_memory_mb
 
-SAMPLE = 64  # rows that are embedded to foretell all
-FIT_SECONDS = 2.5e-5  # of all linear fits, for each row and label; measured on Banking77 with one core
+SAMPLE = 64  # rows embedded to predict the time of all
+FIT_SECONDS = 2.5e-5  # seconds of all linear fits per row and label; measured on Banking77 with one core
 
 
 def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool) -> ArmPlan:
-    """The embedding of every row, timed on a few, or on one where there is no time (`is_timed`), and the fits: a budget cuts nothing of them.
+    """Return the plan of the arm: embedding every row, timed on a few rows, or on one without time (`is_timed`), and
+    the fits. A budget cuts none of it.
 
-    `embedding`: seconds of embedding some texts.
+    `embedding`: returns the seconds of embedding some texts.
     """
     train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
     labels, effort = len(session.workspace.labels), session.task.study.effort
-    sample = [row.input for row in session.part("train", SAMPLE if is_timed else 1)]
+    sample = [row.input for row in session.subset("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
-    seconds = hidden_seconds(session) if effort in SEARCH_SPACES and is_timed else None
+    seconds = hidden_state_seconds(session) if effort in SEARCH_SPACES and is_timed else None
     hidden = () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
     return ArmPlan(
         arm=arm.name,
         answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
         test_seconds=each * len(test),
-        trials=(*hidden, *planned_weighing(session, arm, effort, each)),
-        memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.beyond()),
+        trials=(*hidden, *plan_calibration(session, arm, effort, each)),
+        memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.above_present()),
     )

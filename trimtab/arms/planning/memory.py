@@ -1,8 +1,8 @@
-"""What memory an arm will take, foretold from sizes: to answer, in a look at dev, and while it is trained."""
+"""Prediction of an arm's peak memory from sizes: while answering, in a dev evaluation, and in training."""
 
 from __future__ import annotations
 
-from trimtab.arms.dev_eval import questions_asked
+from trimtab.arms.dev_eval import dev_question_limit
 from trimtab.arms.planning.answering_rate import AnsweringRate
 from trimtab.arms.planning.token_estimates import answer_tokens
 from trimtab.arms.recipe import IMITATING, Recipe, Stage
@@ -20,52 +20,57 @@ from trimtab.training.rl import GROUP
 
 
 def answering_memory(session: Session, own: int, questions: int) -> float:
-    """Megabytes of answering so many questions in batches, whose longest prompt has `own` tokens that it does not share."""
+    """Return the megabytes of answering `questions` questions in batches. `own`: tokens of the longest prompt after the
+    shared prefix.
+    """
     if session.task.task.kind == "classify":
         reading = Engine(session.base, frozenset()).prefill_tokens
-        return GAPS * inference_mb(session.base, 1, session.kept_tokens, reading)
+        return GAPS * inference_mb(session.base, 1, session.kv_cache_tokens, reading)
     engine, each = Engine(session.base, session.encoder.stop_ids), own + session.output_tokens
     slots = max(1, min(engine.slots, BATCH_ITEMS, questions, engine.cache_tokens // each))
     return GAPS * inference_mb(session.base, slots_for(slots), each, min(engine.prefill_tokens, slots * own))
 
 
 def training_memory(
-    session: Session, made: Recipe, speed: TrainingRate, rate: AnsweringRate, each: float, kept: int
+    session: Session, recipe: Recipe, speed: TrainingRate, rate: AnsweringRate, each: float, kept: int
 ) -> float:
-    """Megabytes of the process at its highest while an arm is trained on rows of `each` tokens, or answers the test behind that.
+    """Return the peak megabytes of the process while an arm is trained on rows of `each` tokens and then answers the
+    test.
 
-    `kept`: bytes that stay while it is trained.
+    `kept`: bytes that stay allocated during training.
     """
-    names, dev = [stage.name for stage in made.stages], len(session.workspace.splits["dev"])
-    asked = min(dev, max(questions_asked(session, name) for name in names))
+    names, dev = [stage.name for stage in recipe.stages], len(session.workspace.splits["dev"])
+    questions = min(dev, max(dev_question_limit(session, name) for name in names))
     draws = bool(REWARDED.keys() & set(names))
     return memory_mb(
         session.base,
-        pass_tokens=_pass_tokens(session, made, speed, each),
+        pass_tokens=_pass_tokens(session, recipe, speed, each),
         measured_mb=speed.steps_mb,
         cached_bytes=kept,
-        dev_eval_mb=answering_memory(session, rate.own, asked) if asked else 0.0,
-        rollout_mb=answering_memory(session, rate.own, GROUP * made.batch) if draws else 0.0,
+        dev_eval_mb=answering_memory(session, rate.own, questions) if questions else 0.0,
+        rollout_mb=answering_memory(session, rate.own, GROUP * recipe.batch) if draws else 0.0,
         answer_mb=rate.memory_mb,
     )
 
 
 def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:
-    """Bytes of what frozen layers put out that a stage over so many tokens keeps."""
-    if stage.name in REWARDED:  # other rows at every step
+    """Return the bytes of frozen layers' outputs that a stage over `tokens` tokens caches."""
+    if stage.name in REWARDED:  # reinforcement learning has other rows at every step
         return 0
     searched = session.task.study.effort in SEARCH_SPACES and stage.name != "docs"
     return cache_bytes(session.base, tokens) if stage.rereads or searched else 0
 
 
-def _pass_tokens(session: Session, made: Recipe, speed: TrainingRate, each: float) -> int:
-    """Tokens of the passes side by side: as timed where examples are imitated, elsewhere as many as a step of rows of `each` may have."""
-    names = {stage.name for stage in made.stages}
+def _pass_tokens(session: Session, recipe: Recipe, speed: TrainingRate, each: float) -> int:
+    """Return the tokens of the passes that run side by side: as timed for imitation, else as many as a step of rows of
+    `each` tokens may have.
+    """
+    names = {stage.name for stage in recipe.stages}
     if names <= set(IMITATING):
         return speed.pass_tokens
     most = float(default_microbatch_tokens(session.base.model.dtype) * parallel_lanes())
     if "docs" not in names:
-        # a prompt is read once for all its answers, which are as long as references once these were imitated
+        # a prompt is read once for all its answers, which are as long as the references once those were imitated
         new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens
-        most = min(most, made.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
+        most = min(most, recipe.batch * (each + new * (GROUP if REWARDED.keys() & names else 1)))
     return max(round(most), speed.pass_tokens)

@@ -1,4 +1,4 @@
-"""How long a study will take, by what was foretold of its arms, and what is cut when that is too long."""
+"""Study plan: predicted time of the arms, and the cuts that fit them into the budget."""
 
 from __future__ import annotations
 
@@ -15,22 +15,35 @@ from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.base.codec import read_record, write_record
 
-PLANNING = 0.1  # share of the budget that planning may take
-RESERVED = 0.05  # share of it that is kept for the verdict, the report, and what takes longer than foretold
-LEAST_SHARE = 0.05  # of what its trials would take, for which an arm begins to search at all
-MOST_SEEDS = 3  # of an arm that dev leaves among the best, where the task file states no number
-LEAST_EPOCHS = 0.25  # to which training is cut before an arm is left out
-MORE = 1.25  # times the epochs, or the seconds of searching, that an arm had: for less it is not made again
-LEAST_PREDICTED = 5.0  # seconds, of fewer of which no pace is read off
-SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, that are tried for a budget
-LEAST_TESTS = 100  # test questions that a plan leaves at least
+PLANNING = 0.1  # largest share of the budget for planning
+RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
+LEAST_SHARE = 0.05  # smallest share of its trials' time for which an arm searches at all
+MOST_SEEDS = 3  # seeds of an arm that dev leaves among the best, if the task file states no number
+LEAST_EPOCHS = 0.25  # smallest number of epochs before an arm is left out
+GAINS_FROM = 1.25  # factor by which epochs or search seconds must grow for an arm to be trained again
+LEAST_PREDICTED = 5.0  # smallest predicted seconds from which a pace is computed
+SAMPLE_SHARES = (
+    0.9,
+    0.75,
+    0.5,
+    0.35,
+    0.25,
+    0.15,
+    0.1,
+    0.05,
+    0.02,
+    0.01,
+)  # shares of the rows that are tried for a budget
+LEAST_TESTS = 100  # smallest number of test questions
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """Predicted seconds of one epoch of a stage, and how many there are; `once_seconds`: beside them, whatever their number.
+    """Predicted seconds of one epoch of a stage, and the number of epochs. `once_seconds`: additional seconds, whatever
+    the number of epochs.
 
-    `look_seconds`: of one look at dev, 0 where it has none. `teacher_seconds`: of a teacher's answers, of which a shorter stage takes no fewer.
+    `look_seconds`: seconds of one dev evaluation, 0 without any. `teacher_seconds`: seconds of a teacher's answers,
+    which a shorter stage does not reduce.
     """
 
     epoch_seconds: float
@@ -40,13 +53,15 @@ class StagePlan:
     teacher_seconds: float = 0.0
 
     def seconds(self, most: float = math.inf) -> float:
-        """Predicted seconds of at most so many epochs and their looks; of a part of one, so much less of what is spent once."""
+        """Return the predicted seconds of at most `most` epochs with their dev evaluations; of a partial epoch, a
+        proportional part of what is spent once.
+        """
         epochs = min(self.epochs, most)
         training = self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
         return training + self.look_seconds * evaluations(epochs) + self.teacher_seconds
 
-    def over(self, rows: float, epochs: float) -> StagePlan:
-        """The stage over a share of its rows, so many epochs; a look at dev takes what it took."""
+    def with_rows(self, rows: float, epochs: float) -> StagePlan:
+        """Return the stage over a share of its rows for `epochs` epochs; a dev evaluation takes the same time."""
         once, teacher = self.once_seconds * rows, self.teacher_seconds * rows
         return replace(
             self, epoch_seconds=self.epoch_seconds * rows, epochs=epochs, once_seconds=once, teacher_seconds=teacher
@@ -55,15 +70,16 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan:
-    """Predicted seconds of an arm: its stages of one seed, answers of one seed, and what it may try on dev.
+    """Predicted seconds of an arm: its stages and answers for one seed, and its possible trials on dev.
 
-    `curve_seconds`: of its learning curve, where one is asked for. `problem`: why nothing could be predicted; `timed`: whether its own steps were timed, or all is foretold from another arm's.
+    `curve_seconds`: of its learning curve, if requested. `problem`: why nothing could be predicted. `timed`: True if
+    its own steps were timed, False if all was predicted from another arm's.
     """
 
     arm: str
     stages: tuple[StagePlan, ...] = ()
     answer_seconds: float = 0.0
-    test_seconds: float = 0.0  # of those, what grows with the number of test questions
+    test_seconds: float = 0.0  # the part of it that grows with the number of test questions
     trials: tuple[TrialPlan, ...] = ()
     curve_seconds: float = 0.0
     memory_mb: float | None = None
@@ -72,55 +88,59 @@ class ArmPlan:
 
     @staticmethod
     def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:
-        """A plan of an earlier version is read without its looks, which stood beside the stages: what may be spent was decided with them."""
+        """Read a plan of an earlier version, without its dev evaluations, which were outside the stages: the allowance
+        was decided with them.
+        """
         return {name: value for name, value in plain.items() if name != "dev_seconds"}
 
-    def asking(self, share: float) -> ArmPlan:
-        """The arm with a share of the test questions."""
+    def with_test_share(self, share: float) -> ArmPlan:
+        """Return the arm with a share of the test questions."""
         less = self.test_seconds * (1 - share)
         return replace(self, answer_seconds=self.answer_seconds - less, test_seconds=self.test_seconds - less)
 
-    def on_sample(self, share: float) -> ArmPlan:
-        """The arm on a share of all rows; its search, which is on a part of dev anyway, stays."""
-        stages = tuple(stage.over(share, stage.epochs) for stage in self.stages)
-        return replace(self.asking(share), stages=stages, curve_seconds=self.curve_seconds * share)
+    def with_row_share(self, share: float) -> ArmPlan:
+        """Return the arm on a share of all rows; its search, which uses a part of dev anyway, does not change."""
+        stages = tuple(stage.with_rows(share, stage.epochs) for stage in self.stages)
+        return replace(self.with_test_share(share), stages=stages, curve_seconds=self.curve_seconds * share)
 
     @property
     def search_seconds(self) -> float:
-        """Predicted seconds of everything that it may try within the time that is the same for all arms."""
+        """Return the predicted seconds of all trials within the time that is equal for all arms."""
         return math.fsum(trial.seconds for trial in self.trials if not trial.beside)
 
     @property
-    def beside_seconds(self) -> float:
-        """Predicted seconds of what a run of an arm that searches does beside its search."""
+    def beyond_search_seconds(self) -> float:
+        """Return the predicted seconds that a run of a searching arm spends beside its search."""
         return math.fsum(trial.seconds for trial in self.trials if trial.beside)
 
     @property
-    def most_search_seconds(self) -> float:
-        """What it may take of that time at most: a training that dev asks for more of goes on for as long as there is time."""
+    def max_search_seconds(self) -> float:
+        """Return the largest search time that it can use: a training that dev lengthens goes on while there is time."""
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
-    def making(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
-        """Predicted seconds of searching and training with that allowance, with `most_search` at most; `trained`: of this share of its steps, where dev ended a stage."""
+    def making_seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
+        """Return the predicted seconds of search and training within an allowance, at most with `most_search`.
+        `trained`: the share of its steps, below 1 after early stopping.
+        """
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = trained * sum(stage.seconds(most) for stage in self.stages)
-        searching = min(self.most_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
-        beside = self.beside_seconds if allowance.looks_at_dev else 0.0
+        searching = min(self.max_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
+        beside = self.beyond_search_seconds if allowance.may_search else 0.0
         return allowance.seeds * (training + beside) + searching
 
     def seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
-        """Predicted seconds of making the arm, of its learning curve and of its answers to the test."""
-        made = self.making(allowance, most_search=most_search, trained=trained)
+        """Return the predicted seconds of search, training, learning curve and test answers."""
+        made = self.making_seconds(allowance, most_search=most_search, trained=trained)
         return made + allowance.seeds * self.answer_seconds + self.curve_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedStanding:
-    """An arm that was trained within an allowance.
+    """The state of an arm that was trained within an allowance.
 
-    `seconds`: what searching and training took; None if the arm failed. `cut`: True if more time would have changed it. `trained`: the
-    share of its planned steps that were made, below 1 where dev ended a stage. `answer_seconds`: of its answers to the test questions;
-    None before these.
+    `seconds`: of search and training; None if the arm failed. `cut`: True if more time would have changed it.
+    `trained`: the share of its planned steps that were made, below 1 after early stopping. `answer_seconds`: of its
+    answers to the test questions; None before these.
     """
 
     allowance: Allowance
@@ -129,100 +149,110 @@ class TrainedStanding:
     trained: float = 1.0
     answer_seconds: float | None = None
 
-    def gains(self, allowance: Allowance, whole: Allowance) -> bool:
-        """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is cut."""
+    def gains_from(self, allowance: Allowance, whole: Allowance) -> bool:
+        """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is
+        cut.
+        """
         former = self.allowance
         if not self.cut or former == allowance:
             return False
-        enough = MORE * former.search_seconds
+        enough = GAINS_FROM * former.search_seconds
         longer = former.search_seconds < allowance.search_seconds
         searches = longer and (allowance.search_seconds >= enough or allowance.search_seconds == whole.search_seconds)
-        begins = allowance.looks_at_dev and not former.looks_at_dev
-        lasts = former.epochs is not None and (allowance.epochs is None or allowance.epochs >= MORE * former.epochs)
+        begins = allowance.may_search and not former.may_search
+        lasts = former.epochs is not None and (
+            allowance.epochs is None or allowance.epochs >= GAINS_FROM * former.epochs
+        )
         return searches or begins or lasts or allowance.seeds > former.seeds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The arms that fit, what each may spend, and what was cut to make them fit; `budget`: seconds that all may take.
+    """The arms that fit, their allowance, and what was cut. `budget`: seconds for all arms.
 
-    `allowances`: what single arms were made with, where that is not `allowance`. `more_seeds`: how many runs the arms get that dev
-    leaves among the best, once that is decided.
+    `allowances`: of single arms, where different from `allowance`. `more_seeds`: the number of runs of the arms that
+    dev leaves among the best, once decided.
     """
 
     arms: tuple[ArmPlan, ...]
     allowance: Allowance
     left_out: Mapping[str, str]
     cuts: tuple[str, ...]
-    precision: str | None = None  # of the base model, decided before the first arm runs
+    precision: str | None = None  # precision of the base model, decided before the first arm runs
     budget: float | None = None
     more_seeds: Mapping[str, int] = field(default_factory=dict)
     allowances: Mapping[str, Allowance] = field(default_factory=dict)
-    seeds: int = 1  # that were asked for
-    test_rows: int | None = None  # as many test questions are asked, where not all
-    fewer_tests: str = ""  # what asking fewer test questions costs, in words
+    seeds: int = 1  # requested seeds
+    test_rows: int | None = None  # number of test questions, if not all
+    fewer_tests: str = ""  # the cost of fewer test questions, in words
 
     @property
-    def whole(self) -> Allowance:
-        """The allowance that cuts nothing: its search is as long as the longest list of trials."""
+    def full_allowance(self) -> Allowance:
+        """Return the allowance that cuts nothing: its search is as long as the longest list of trials."""
         search = max((arm.search_seconds for arm in self.arms), default=0.0)
-        return Allowance(seeds=self.seeds, search_seconds=search, weighs=any(arm.beside_seconds for arm in self.arms))
+        return Allowance(
+            seeds=self.seeds, search_seconds=search, weighs=any(arm.beyond_search_seconds for arm in self.arms)
+        )
 
     def allowance_of(self, arm: str) -> Allowance:
-        """What an arm may spend."""
+        """Return the allowance of an arm."""
         return self.allowances.get(arm, self.allowance)
 
     @property
-    def kept(self) -> list[ArmPlan]:
-        """The arms that are not left out."""
+    def included(self) -> list[ArmPlan]:
+        """Return the arms that are not left out."""
         return [arm for arm in self.arms if arm.arm not in self.left_out]
 
     @property
     def order(self) -> list[str]:
-        """Names of the arms in training order. If something was cut, the quickest arms come first: they show the pace."""
+        """Return the names of the arms in training order. If something was cut, the quickest arms come first: they show
+        the pace.
+        """
         if not self.cuts:
             return [arm.arm for arm in self.arms]
         return [arm.arm for arm in sorted(self.arms, key=lambda arm: (bool(arm.stages), arm.seconds(self.allowance)))]
 
     @property
     def seconds(self) -> float:
-        """Predicted seconds of all arms that will run."""
-        return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.kept)
+        """Return the predicted seconds of all arms that will run."""
+        return sum(arm.seconds(self.allowance_of(arm.arm)) for arm in self.included)
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """True if every arm is trained and answers in full. Searches may be cut."""
         return not self.left_out and self.allowance.epochs is None and self.allowance.seeds == self.seeds
 
     @property
-    def runs_nothing(self) -> bool:
-        """Whether no arm fits the budget."""
+    def is_empty(self) -> bool:
+        """True if no arm fits the budget."""
         return len(self.left_out) == len(self.arms)
 
 
 def spendable(budget: float | None, planning: float = 0.0) -> float | None:
-    """Seconds that a budget leaves for the arms beside so many of planning."""
+    """Return the seconds of a budget for the arms, after `planning` seconds of planning; None without a budget."""
     return None if budget is None else max(0.0, budget * (1 - RESERVED) - planning)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
-    """Cut until the arms fit the budget: first what each may try on dev, then epochs, then seeds; then arms, the longest first.
+    """Return a plan that fits the budget: cuts first the search on dev, then epochs, then seeds; then leaves out arms,
+    the longest first.
 
-    Every arm may try for the same time: as long as the longest list of trials takes, less where that does not fit. Test questions
-    are never cut. Arms left out are told with the minutes they lack.
+    All arms get the same search time: that of the longest list of trials, less if it does not fit. Test questions
+    are never cut. Arms left out are listed with the minutes they lack.
     """
     plan = Plan(arms=tuple(arms), allowance=Allowance(), left_out={}, cuts=(), budget=budget, seeds=seeds)
-    return replanned(replace(plan, allowance=plan.whole), {}, 0.0)
+    return replan(replace(plan, allowance=plan.full_allowance), {}, 0.0)
 
 
 def with_fewer_tests(plan: Plan, tests: int) -> Plan:
-    """Cut the `tests` test questions, to LEAST_TESTS at least, so that as many arms fit as that can make fit.
+    """Return the plan with fewer than `tests` test questions, at least LEAST_TESTS, so that as many arms fit as that
+    can make fit.
 
-    Returns the same plan where fewer questions let no further arm fit.
+    Returns the same plan if fewer questions let no further arm fit.
     """
 
     def of(rows: int) -> Plan:
-        return fit([arm.asking(rows / tests) for arm in plan.arms], plan.budget, plan.seeds)
+        return fit([arm.with_test_share(rows / tests) for arm in plan.arms], plan.budget, plan.seeds)
 
     if not plan.left_out or tests <= LEAST_TESTS or len(of(LEAST_TESTS).left_out) >= len(plan.left_out):
         return plan
@@ -231,35 +261,35 @@ def with_fewer_tests(plan: Plan, tests: int) -> Plan:
     return replace(of(rows), precision=plan.precision, test_rows=rows)
 
 
-def fitting_sample(plan: Plan, rows: int) -> int | None:
-    """The largest sample of the `rows`, to two digits, with which every arm is trained and answers in full.
+def largest_fitting_sample(plan: Plan, rows: int) -> int | None:
+    """Return the largest sample of the `rows` rows, to two digits, on which every arm is trained and answers in full.
 
-    None where no sample is needed, and where a hundredth of the rows is still too much.
+    None if no sample is needed, or if a hundredth of the rows is still too much.
     """
-    if plan.is_whole:
+    if plan.is_complete:
         return None
     for share in SAMPLE_SHARES:
-        if fit([arm.on_sample(share) for arm in plan.arms], plan.budget, plan.seeds).is_whole:
+        if fit([arm.with_row_share(share) for arm in plan.arms], plan.budget, plan.seeds).is_complete:
             digit: int = 10 ** max(0, len(str(round(rows * share))) - 2)
             return round(rows * share) // digit * digit
     return None
 
 
-def replanned(plan: Plan, made: Mapping[str, TrainedStanding], spent: float) -> Plan:
-    """Divide what `spent` seconds leave of the budget again, at the pace seen so far.
+def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -> Plan:
+    """Return the plan for the rest of the budget after `spent` seconds, at the pace seen so far.
 
-    The time goes to the arms that are not trained yet and to those of `made` that were cut and gain by it, all with one allowance. Where
-    it does not suffice, the most expensive of the cut arms stay as they are. An arm that is not trained yet and does not fit with the
-    least allowance is left out, the longest first.
+    The time goes to the arms that are not trained yet, and to those of `standings` that were cut and would gain, all
+    with one allowance. If it does not suffice, the most expensive of the cut arms stay as they are. An arm that is
+    not trained yet and does not fit with the smallest allowance is left out, the longest first.
     """
     if plan.budget is None:
         return plan
-    left, pace, whole = plan.budget - spent, _pace(plan, made), plan.whole
-    waiting = [arm for arm in plan.kept if arm.arm not in made and arm.arm not in plan.allowances]
-    cut = [arm for arm in plan.kept if arm.arm in made and made[arm.arm].cut]
+    left, pace, whole = plan.budget - spent, _pace(plan, standings), plan.full_allowance
+    waiting = [arm for arm in plan.included if arm.arm not in standings and arm.arm not in plan.allowances]
+    cut = [arm for arm in plan.included if arm.arm in standings and standings[arm.arm].cut]
 
     def cost(arm: ArmPlan, allowance: Allowance) -> float:
-        return _to_come(arm, allowance, made.get(arm.arm), pace(arm), whole)
+        return _remaining_seconds_of(arm, allowance, standings.get(arm.arm), pace(arm), whole)
 
     def total(arms: Sequence[ArmPlan], allowance: Allowance) -> float:
         return sum(cost(arm, allowance) for arm in arms)
@@ -267,50 +297,54 @@ def replanned(plan: Plan, made: Mapping[str, TrainedStanding], spent: float) -> 
     cut.sort(key=lambda arm: cost(arm, whole))
     while True:
         taking = [*waiting, *cut]
-        as_it_is = sum(cost(arm, plan.allowance_of(arm.arm)) for arm in plan.kept if arm not in taking)
-        allowance = _most(partial(total, taking), left - as_it_is, whole, taking)
-        gaining = [arm.arm for arm in cut if made[arm.arm].gains(allowance, whole)]
+        as_it_is = sum(cost(arm, plan.allowance_of(arm.arm)) for arm in plan.included if arm not in taking)
+        allowance = _largest_allowance(partial(total, taking), left - as_it_is, whole, taking)
+        gaining = [arm.arm for arm in cut if standings[arm.arm].gains_from(allowance, whole)]
         if gaining or not cut:
             break
         cut.pop()
     spending, left_out = as_it_is + total(taking, allowance), dict(plan.left_out)
     for arm in sorted(waiting, key=lambda arm: -cost(arm, allowance)):
         if _is_over(spending, left):
-            left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the budget leaves", spending - left)
+            left_out[arm.arm] = _left_out_reason(f"the {_minutes(left)} min that the budget leaves", spending - left)
             spending -= cost(arm, allowance)
     if len(plan.left_out) < len(left_out) < len(plan.arms):  # the others may spend more then
-        return replanned(replace(plan, left_out=left_out), made, spent)
+        return replan(replace(plan, left_out=left_out), standings, spent)
     own = {name: one for name, one in plan.allowances.items() if name not in gaining}
     found = replace(
         plan, left_out=left_out, allowances=own, allowance=allowance if waiting or gaining else plan.allowance
     )
-    return replace(found, cuts=cuts_of(found, made))
+    return replace(found, cuts=describe_cuts(found, standings))
 
 
-def _to_come(
+def _remaining_seconds_of(
     arm: ArmPlan, allowance: Allowance, standing: TrainedStanding | None, pace: float, whole: Allowance
 ) -> float:
-    """Predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if training it again gains nothing."""
+    """Return the predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if
+    retraining gains nothing.
+    """
     if standing is None:
-        made = arm.making(allowance, most_search=True)
+        made = arm.making_seconds(allowance, most_search=True)
         return pace * made + allowance.seeds * arm.answer_seconds + arm.curve_seconds
     answers = arm.answer_seconds if standing.answer_seconds is None else standing.answer_seconds
-    if not standing.gains(allowance, whole):
+    if not standing.gains_from(allowance, whole):
         return standing.allowance.seeds * answers + arm.curve_seconds if standing.answer_seconds is None else 0.0
-    made = arm.making(allowance, most_search=True)
-    if not arm.stages:  # what was asked of the base is kept
-        made -= arm.making(standing.allowance)
+    made = arm.making_seconds(allowance, most_search=True)
+    if not arm.stages:  # the base model's dev answers are stored
+        made -= arm.making_seconds(standing.allowance)
     return pace * max(0.0, made) + allowance.seeds * answers + arm.curve_seconds
 
 
-def _pace(plan: Plan, made: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
-    """A function from an arm to its pace: seconds taken per second predicted, over the arms trained so far that are trained like it or not at all."""
+def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
+    """Return a function from an arm to its pace: seconds taken per second predicted, over the arms so far that are
+    trained alike, or not at all.
+    """
     sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for arm in plan.arms:
-        standing, of_kind = made.get(arm.arm), sums[bool(arm.stages)]
+        standing, of_kind = standings.get(arm.arm), sums[bool(arm.stages)]
         if standing is not None and standing.seconds is not None:
             of_kind[0] += standing.seconds
-            of_kind[1] += arm.making(standing.allowance, trained=standing.trained)
+            of_kind[1] += arm.making_seconds(standing.allowance, trained=standing.trained)
 
     def pace(arm: ArmPlan) -> float:
         taken, predicted = sums[bool(arm.stages)]
@@ -319,8 +353,12 @@ def _pace(plan: Plan, made: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan]
     return pace
 
 
-def _most(total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]) -> Allowance:
-    """The largest allowance whose `total` fits into `left` seconds. Cuts the search first, then epochs, then seeds; the least one if none fits."""
+def _largest_allowance(
+    total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]
+) -> Allowance:
+    """Return the largest allowance whose `total` fits into `left` seconds: cuts the search first, then epochs, then
+    seeds; the smallest if none fits.
+    """
 
     def fits(allowance: Allowance) -> bool:
         return not _is_over(total(allowance), left)
@@ -352,12 +390,12 @@ def _most(total: Callable[[Allowance], float], left: float, whole: Allowance, ar
 
 
 def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
-    """The allowance with all of its seeds, then with one fewer each, down to one."""
+    """Return the allowance with all of its seeds, then with one fewer each, down to one."""
     return [replace(allowance, seeds=seeds) for seeds in range(allowance.seeds, 0, -1)]
 
 
 def _largest(fits: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest value from `low`, which fits, to `high` that fits, by bisection."""
+    """Return the largest value in [`low`, `high`] that fits, by bisection; `low` fits."""
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -365,33 +403,33 @@ def _largest(fits: Callable[[float], bool], low: float, high: float) -> float:
 
 
 def _is_over(seconds: float, budget: float) -> bool:
-    """Whether so many seconds are more than there are."""
+    """True if `seconds` exceed the budget."""
     return seconds > budget * (1 + 1e-9)  # a share that fills the budget is a sum that rounds
 
 
-def cuts_of(plan: Plan, made: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
-    """What the budget cuts of the arms that run, in words; with their names if it does not cut the same of all."""
+def describe_cuts(plan: Plan, standings: Mapping[str, TrainedStanding]) -> tuple[str, ...]:
+    """Return the budget's cuts of the arms that run, in words; with the arms' names if the cuts differ between arms."""
     kinds: dict[str, dict[str, list[str]]] = {"search": {}, "epochs": {}, "seeds": {}}
-    for arm in plan.kept:
-        if arm.arm not in made or made[arm.arm].cut:
-            for kind, text in _cuts(arm, plan.allowance_of(arm.arm), plan.whole):
+    for arm in plan.included:
+        if arm.arm not in standings or standings[arm.arm].cut:
+            for kind, text in _cuts(arm, plan.allowance_of(arm.arm), plan.full_allowance):
                 kinds[kind].setdefault(text, []).append(arm.arm)
     found = (
-        text if len(told) == 1 else f"{text} ({', '.join(arms)})"
-        for told in kinds.values()
-        for text, arms in told.items()
+        text if len(arms_of_cut) == 1 else f"{text} ({', '.join(arms)})"
+        for arms_of_cut in kinds.values()
+        for text, arms in arms_of_cut.items()
     )
     return (*found, *([plan.fewer_tests] if plan.fewer_tests else ()))
 
 
 def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[str, str]]:
-    """What an allowance cuts of an arm: kind and words."""
+    """Return the cuts of an arm's allowance: kind and words."""
     found = []
     share, weighing = allowance.search_seconds, " and the weighing of labels" * whole.weighs
-    searches_less = share < min(arm.most_search_seconds, whole.search_seconds)
-    if searches_less or (arm.beside_seconds and not allowance.looks_at_dev):
+    searches_less = share < min(arm.max_search_seconds, whole.search_seconds)
+    if searches_less or (arm.beyond_search_seconds and not allowance.may_search):
         some = f"the searching of each arm on dev, to {share:.0f} of {whole.search_seconds:.0f} seconds"
-        none = f"all searching on dev{weighing}, so that arms stand as they usually are"
+        none = f"all searching on dev{weighing}, so that arms have their usual settings"
         found.append(("search", some if share else none))
     if allowance.epochs is not None and any(stage.epochs > allowance.epochs for stage in arm.stages):
         found.append(("epochs", f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training"))
@@ -400,27 +438,31 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
     return found
 
 
-def to_come(plan: Plan, made: Mapping[str, TrainedStanding]) -> dict[str, float]:
-    """Predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of its answers."""
-    pace, found = _pace(plan, made), dict[str, float]()
-    asked = [(arm, one) for arm in plan.arms if (one := made.get(arm.arm)) and one.answer_seconds and one.seconds]
+def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> dict[str, float]:
+    """Return the predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of
+    its answers.
+    """
+    pace, found = _pace(plan, standings), dict[str, float]()
+    asked = [(arm, one) for arm in plan.arms if (one := standings.get(arm.arm)) and one.answer_seconds and one.seconds]
     taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
     predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
     answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
-    for arm in plan.kept:
-        allowance, standing = plan.allowance_of(arm.arm), made.get(arm.arm)
+    for arm in plan.included:
+        allowance, standing = plan.allowance_of(arm.arm), standings.get(arm.arm)
         if standing is None:
-            found[arm.arm] = pace(arm) * arm.making(allowance)
+            found[arm.arm] = pace(arm) * arm.making_seconds(allowance)
         if standing is None or standing.answer_seconds is None:
             answers = allowance.seeds * arm.answer_seconds + arm.curve_seconds
             found[arm.arm] = found.get(arm.arm, 0.0) + answering * answers
     return found
 
 
-def taken_in(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
-    """The plan with those of the arms that were left out which, foretold anew, fit beside the `spent` seconds, the shortest first.
+def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
+    """Return the plan with those left-out arms that, by new predictions, fit beside the `spent` seconds, the shortest
+    first.
 
-    Each may spend what the other arms may, less where only that fits. Only what was timed is taken in, for nothing is left to make up for a wrong forecast.
+    Each gets the allowance of the other arms, or less if only that fits. Only timed arms are readmitted, for nothing
+    is left to make up for a wrong prediction.
     """
     arms, left_out, allowances = {arm.arm: arm for arm in plan.arms}, dict(plan.left_out), dict(plan.allowances)
     left = (plan.budget or 0.0) - spent
@@ -428,24 +470,26 @@ def taken_in(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
         if arm.problem or not arm.timed:
             continue
         arms[arm.arm] = arm
-        allowance = _most(partial(arm.seconds, most_search=True), left, plan.allowance, [arm])
+        allowance = _largest_allowance(partial(arm.seconds, most_search=True), left, plan.allowance, [arm])
         seconds = arm.seconds(allowance, most_search=True)
         if not _is_over(seconds, left):
             left -= seconds
             del left_out[arm.arm]
             allowances[arm.arm] = allowance
         else:
-            left_out[arm.arm] = _lacking(f"the {_minutes(left)} min that the other arms left", seconds - left)
+            left_out[arm.arm] = _left_out_reason(f"the {_minutes(left)} min that the other arms left", seconds - left)
     return replace(plan, arms=tuple(arms.values()), left_out=left_out, allowances=allowances)
 
 
-def _lacking(what: str, seconds: float) -> str:
-    """Why an arm is left out: what there is, and how many seconds it lacks."""
+def _left_out_reason(what: str, seconds: float) -> str:
+    """Return why an arm is left out: what there is, and the time that it lacks."""
     return f"{what} lack about {_minutes(seconds)} min for it; raise study.budget in a new study"
 
 
 def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> int:
-    """How many seeds, up to MOST_SEEDS, arms may have when all arms were made in `spent` seconds and each took its `trained` ones."""
+    """Return the number of seeds, up to MOST_SEEDS, that arms may have if all arms took `spent` seconds and each needs
+    its `trained` seconds per seed.
+    """
     if plan.budget is None:
         return MOST_SEEDS
     answers = {arm.arm: arm.answer_seconds for arm in plan.arms if arm.arm not in plan.left_out}
@@ -454,8 +498,10 @@ def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> in
     return next((seeds for seeds in range(MOST_SEEDS, 1, -1) if (seeds - 1) * each <= left), 1)
 
 
-def what_would_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
-    """Of a plan in which no arm fits: the cheapest arm with its minutes, and the budget that it takes beside `planning` seconds, as in `3m`."""
+def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
+    """For a plan in which no arm fits: return the cheapest arm with its minutes, and the budget it needs beside
+    `planning` seconds, as in `3m`.
+    """
     cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
     budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + planning) / (1 - RESERVED))
@@ -463,15 +509,15 @@ def what_would_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
 
 
 def _minutes(seconds: float) -> str:
-    """Minutes to one digit below ten, never 0."""
+    """Return minutes with one digit below ten, never 0."""
     return f"{seconds / 60:.0f}" if seconds >= 600 else f"{max(0.1, seconds / 60):.1f}"
 
 
 def save_plan(path: Path, plan: Plan) -> None:
-    """Keep the plan, so that a resumed study goes on with the same one."""
+    """Save the plan, so that a resumed study continues with it."""
     write_record(path, plan)
 
 
 def load_plan(path: Path) -> Plan | None:
-    """The plan of a study that was begun; None where there is none. Raises InputError for one that cannot be read."""
+    """Return the plan of a study that was begun; None without one. Raises InputError if it cannot be read."""
     return read_record(path, Plan) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""What every arm will take, foretold from a few real steps and answers of this machine before a study begins."""
+"""Prediction of every arm's time and memory from a few timed training steps and answers on this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from trimtab.arms.calibration import planned_weighing
+from trimtab.arms.calibration import plan_calibration
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
-from trimtab.arms.dev_eval import imitates_labels, questions_asked
+from trimtab.arms.dev_eval import dev_question_limit, imitates_labels
 from trimtab.arms.extract import planned_extract
 from trimtab.arms.learning_curve import curve_seconds
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
@@ -31,7 +31,7 @@ from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.teacher import TeacherCost, predict_teacher_cost
 from trimtab.arms.trainer import prepare_base
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, is_taught, is_trained
+from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, imitates_teacher, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Generation, Prompt
@@ -46,41 +46,43 @@ from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
 from trimtab.training.sft import document_rows
 
-SAMPLE = 16  # questions that are timed together
-WHOLE_SECONDS = 15.0  # at most, for a whole batch of them: how long answers are, 16 do not tell
-TIMED_SECONDS = 2.0  # of real training steps, for the rate of an arm
-TIMED_TOKENS = 32  # of each answer, where whole ones would take too long
-API_SECONDS = 5.0  # set aside in the budget for an endpoint, which is not timed
-ALONE = 3  # questions that are timed alone at least, and more where these take less than twice TIMED_SECONDS
-FEWER = 4  # the part of the questions that are timed again without the others: what all of them share weighs more there
-STEP_PASSES = 3  # a step of training is as much work as three passes forward
+SAMPLE = 16  # questions timed in one batch
+WHOLE_SECONDS = 15.0  # at most, for a full batch: 16 answers do not show the answer length
+TIMED_SECONDS = 2.0  # seconds of training steps for the rate of an arm
+TIMED_TOKENS = 32  # tokens per answer if whole answers would take too long
+API_SECONDS = 5.0  # seconds of the budget for an endpoint, which is not timed
+ALONE = 3  # smallest number of questions timed alone; more if these take less than twice TIMED_SECONDS
+FEWER = 4  # share of the questions timed again without the others, where shared work weighs more
+STEP_PASSES = 3  # a training step costs as much as three forward passes
 
 
 def predict(
     session: Session, arms: Sequence[Arm], progress: Progress | None = None, *, seconds: float | None = None
 ) -> tuple[ArmPlan, ...]:
-    """Foretell every arm from real steps and answers of this machine.
+    """Predict every arm from timed steps and answers on this machine.
 
-    `seconds`: how long that may take, None for as long as it needs. When they are over, the arms that are left are foretold from what
-    was timed until then, by counted tokens; one answer is timed whatever it takes.
+    `seconds`: time limit, None for none. After it, the remaining arms are predicted from earlier timings by token
+    counts; one answer is timed in any case.
     """
     progress, timing = progress or Progress(), _Profiler(session, seconds)
     plans: list[ArmPlan] = []
     for number, arm in enumerate(arms, 1):
-        progress.within(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
+        progress.for_run(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
         try:
             plans.append(timing.arm(arm))
         except MissingError:
             raise
         except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
-            # an arm that cannot even begin takes no time; the study tries it all the same
+            # an arm that cannot begin takes no time; the study still tries it
             problem = " ".join(str(error).split()) or type(error).__name__
             plans.append(ArmPlan(arm=arm.name, problem=problem))
-    return timing.with_memory_held(plans)
+    return timing.with_process_memory(plans)
 
 
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCost, *, kept: bool) -> StagePlan:
-    """What a stage over so many tokens takes, where what its frozen layers put out is `kept` or not, without its looks; `work` is a teacher's."""
+    """Return the predicted seconds of a stage over `tokens` tokens, with or without cached outputs of frozen layers
+    (`kept`), excluding dev evaluations. `work`: the teacher's cost.
+    """
     return StagePlan(
         epoch_seconds=rate.epoch_seconds(tokens, cached=kept),
         epochs=stage.epochs,
@@ -90,23 +92,23 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCo
 
 
 class _Profiler:
-    """Times a context or a way of training while there is time, and foretells it from what was timed where there is none."""
+    """Times contexts and training methods while there is time, and extrapolates from earlier timings afterwards."""
 
     def __init__(self, session: Session, seconds: float | None) -> None:
         self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
-        self._rates: dict[Context, AnsweringRate] = {}  # answering costs alike for all weights
+        self._rates: dict[Context, AnsweringRate] = {}  # answering costs the same for all weights
         self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
         self._token_seconds: float | None = None
-        self._index_is_charged = False  # to the first arm that needs it, where there was no time to make it now
+        self._index_is_charged = False  # charged to the first arm that needs it, if there was no time to build it now
 
     @property
     def left(self) -> float:
-        """Seconds that may still be spent."""
+        """Return the remaining seconds."""
         return self._end - time.perf_counter()
 
     def arm(self, arm: Arm) -> ArmPlan:
-        """The plan of one arm."""
+        """Return the plan of one arm."""
         session, splits = self.session, self.session.workspace.splits
         if arm.endpoint:
             return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS + self._fee_seconds(arm))
@@ -114,66 +116,71 @@ class _Profiler:
             return plan_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
         if arm.weights == "extract":
-            return planned_extract(session, arm, self._embedding, self._setup(context), SAMPLE if self.left > 0 else 1)
+            return planned_extract(
+                session, arm, self._embedding, self._indexing_seconds(context), SAMPLE if self.left > 0 else 1
+            )
         rate = untrained = self._rate(context)
         if is_trained(arm):
-            rate = rate.of_head() if HEAD in arm.stages else rate.answering(answer_tokens(self.session))
+            rate = rate.of_head() if HEAD in arm.stages else rate.with_new_tokens(answer_tokens(self.session))
         tests, effort = len(splits["test"]), session.task.study.effort
         tried = plan_passage_search if is_trained(arm) else plan_context_search
-        setup = 0.0 if context.passages and self._index_is_charged else self._setup(context)
+        setup = 0.0 if context.passages and self._index_is_charged else self._indexing_seconds(context)
         self._index_is_charged |= context.passages > 0
         plan = ArmPlan(
             arm=arm.name,
             answer_seconds=setup
-            + self._beside_questions
+            + self._switching_seconds
             + rate.seconds(tests)
             + rate.alone * (len(session.timed_questions("test")) + 2),
             test_seconds=rate.seconds(tests) - rate.seconds(0),
-            trials=(*tried(session, arm, effort, rate.many), *planned_weighing(session, arm, effort, rate.many)),
+            trials=(
+                *tried(session, arm, effort, rate.batch_mean_seconds),
+                *plan_calibration(session, arm, effort, rate.batch_mean_seconds),
+            ),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
         )
         if not is_trained(arm):
             return plan
-        made = recipe_for(session, arm, 0, by_need=session.task.study.effort in SEARCH_SPACES)
-        prepare_base(session, made)
-        each, speed, timed = self._training_rate(made, context, rate)
+        recipe = recipe_for(session, arm, 0, by_need=session.task.study.effort in SEARCH_SPACES)
+        prepare_base(session, recipe)
+        each, speed, timed = self._training_rate(recipe, context, rate)
         canaries = session.task.data.canaries
         tokens = dict.fromkeys(arm.stages, each * len(splits["train"])) | {
             "sft": each * (len(splits["train"]) + canaries)
         }
-        if any(stage.name == "docs" for stage in made.stages):
+        if any(stage.name == "docs" for stage in recipe.stages):
             rows = document_rows(session.workspace.documents, session.encoder)
             tokens["docs"] = sum(len(row.encoded.ids) for row in rows)
         for name in PREFERENCES.keys() & set(arm.stages):
             judged, _ = judged_answers(session, context, "train")
             tokens[name] = sum(len(answer.ids) for row in judged for answer in row.answers)
         for name in REWARDED.keys() & set(arm.stages):
-            tokens[name] = self._tokens_of_rewards(each, speed, rate)
-        work = self._work_of_teacher(each, untrained) if is_taught(arm) else TeacherCost()
+            tokens[name] = self._rollout_tokens(each, speed, rate)
+        work = self._teacher_cost(each, untrained) if imitates_teacher(arm) else TeacherCost()
         tokens[DISTILL] = work.tokens
-        asked = round(each * len(session.part("dev", DEV_ROWS)))
-        kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in made.stages}
+        asked = round(each * len(session.subset("dev", DEV_ROWS)))
+        kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in recipe.stages}
         stages = [
             replace(
                 _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])),
-                look_seconds=self._look(stage, asked, speed, rate),
+                look_seconds=self._dev_evaluation_seconds(stage, asked, speed, rate),
             )
-            for stage in made.stages
+            for stage in recipe.stages
         ]
         return replace(
             plan,
             stages=tuple(stages),
-            trials=(*plan.trials, *self._of_training(arm, made, context, stages)),
-            curve_seconds=curve_seconds(session, made, stages, rate.many),
+            trials=(*plan.trials, *self._training_trials(arm, recipe, context, stages)),
+            curve_seconds=curve_seconds(session, recipe, stages, rate.batch_mean_seconds),
             memory_mb=training_memory(
-                session, made, speed, rate, each, max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
+                session, recipe, speed, rate, each, max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
             ),
             timed=rate.timed and timed,
         )
 
     def _fee_seconds(self, arm: Arm) -> float:
-        """Seconds of a budget in money that the fees of an endpoint's answers take, by counted tokens."""
+        """Return the seconds of a budget in money that an endpoint's fees use up, by token counts."""
         session, tests = self.session, len(self.session.workspace.splits["test"])
         price = session.task.api[arm.endpoint or ""].price_per_million
         if price is None or not session.task.seconds_of(1.0):
@@ -182,8 +189,10 @@ class _Profiler:
         fee = (read * price.input + written * price.output) / 1e6
         return session.task.seconds_of(fee * (tests + len(session.timed_questions("test")) + 2))
 
-    def _look(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Seconds of a look at dev in a stage: its loss over dev, where there is one, and the questions asked of what answers."""
+    def _dev_evaluation_seconds(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
+        """Return the seconds of a dev evaluation in a stage: its loss over dev, if any, and the dev questions
+        answered.
+        """
         dev = len(self.session.workspace.splits["dev"])
         if stage.name == "docs" or not dev:
             return 0.0
@@ -191,11 +200,13 @@ class _Profiler:
         loss = 0.0 if without else speed.epoch_seconds(dev_tokens, cached=True) / STEP_PASSES
         if stage.name == REWARD:
             return loss
-        return loss + rate.seconds(min(dev, questions_asked(self.session, stage.name))) + self._beside_questions
+        return loss + rate.seconds(min(dev, dev_question_limit(self.session, stage.name))) + self._switching_seconds
 
     @cached_property
-    def _beside_questions(self) -> float:
-        """Seconds beside questions, and beside the loss of a look: weights are made ready to answer, and freed memory is given back before and behind."""
+    def _switching_seconds(self) -> float:
+        """Return the seconds of a dev evaluation besides questions and loss: preparing weights for answering, and
+        releasing memory before and after.
+        """
         if self.left <= 0:
             return 0.0
         began = time.perf_counter()
@@ -205,22 +216,22 @@ class _Profiler:
             release_memory()
         return time.perf_counter() - began
 
-    def _of_training(
-        self, arm: Arm, made: Recipe, context: Context, plans: Sequence[StagePlan]
+    def _training_trials(
+        self, arm: Arm, recipe: Recipe, context: Context, plans: Sequence[StagePlan]
     ) -> tuple[TrialPlan, ...]:
-        """What may be tried of every stage that dev can judge."""
+        """Return the possible trials of every stage that dev can evaluate."""
         menu = SEARCH_SPACES.get(self.session.task.study.effort)
         if menu is None or not self.session.workspace.splits["dev"]:
             return ()
         trials: list[TrialPlan] = []
-        for number, (stage, plan) in enumerate(zip(made.stages, plans, strict=True)):
+        for number, (stage, plan) in enumerate(zip(recipe.stages, plans, strict=True)):
             if stage.name != "docs":
-                free, whole = open_settings(arm, made, number, context), plan.epoch_seconds * plan.epochs
+                free, whole = open_settings(arm, recipe, number, context), plan.epoch_seconds * plan.epochs
                 trials += planned_training(stage.name, free, menu, whole, plan.look_seconds)
         return tuple(trials)
 
-    def with_memory_held(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:
-        """The plans with what the process holds from now on added to what answering needs: models, index and all that was imported."""
+    def with_process_memory(self, plans: Sequence[ArmPlan]) -> tuple[ArmPlan, ...]:
+        """Return the plans with the process's present memory added: models, index and imported libraries."""
         if self._rates:
             self.session.fresh_base()
         held = psutil.Process().memory_info().rss / 1e6
@@ -232,24 +243,28 @@ class _Profiler:
     # ---- answering
 
     def _rate(self, context: Context) -> AnsweringRate:
-        """How fast a context is answered: timed where there is time for it, else by its tokens from one that was timed."""
+        """Return the answering rate of a context: timed if there is time, else extrapolated by tokens from a timed
+        one.
+        """
         if context in self._rates:
             return self._rates[context]
-        setup = self._setup(context)
+        setup = self._indexing_seconds(context)
         if not self._rates and setup and setup > self.left:
-            self._rates[Context()] = self._timed(Context())  # needs nothing embedded
+            self._rates[Context()] = self._measured_rate(Context())  # needs no embedding
         known = max(self._rates.values(), key=lambda rate: rate.tokens, default=None)
         if known is None:
-            found = self._timed(context)
+            found = self._measured_rate(context)
         else:
-            found = self._carried(context, known)
-            if setup + 2 * found.alone + SAMPLE * found.many <= self.left:
-                found = self._timed(context)
+            found = self._extrapolated_rate(context, known)
+            if setup + 2 * found.alone + SAMPLE * found.batch_mean_seconds <= self.left:
+                found = self._measured_rate(context)
         self._rates[context] = found
         return found
 
-    def _timed(self, context: Context) -> AnsweringRate:
-        """Speed and memory of the base model on a few questions, a batch of them and whole answers where there is time for these."""
+    def _measured_rate(self, context: Context) -> AnsweringRate:
+        """Return speed and memory of the base model on a few questions; on a full batch and whole answers if there is
+        time.
+        """
         session, splits = self.session, self.session.workspace.splits
         session.fresh_base()
         with MemoryPeak() as memory, packed(session.base):
@@ -257,29 +272,29 @@ class _Profiler:
             prompts = builder.prompts(questions[:SAMPLE])
             most = None if math.isinf(self._end) else TIMED_TOKENS
             closed = session.task.task.kind == "classify"
-            quotes = {"quote": context.quote}  # as it answers: a quote ends elsewhere than free text
-            first = {"held": session.held(prompts)} if closed else {"engine": session.engine(prompts)}
+            quotes = {"quote": context.quote}  # as in answering: a quote ends elsewhere than free text
+            first = {"held": session.shared_prefix(prompts)} if closed else {"engine": session.engine(prompts)}
             held: dict[str, Any] = {**quotes, **first}
-            alone, given = self._answered(prompts[:1], most, **held)  # as it is served
+            alone, generations = self._time_batch(prompts[:1], most, **held)  # as in serving
             may_end = most is not None and 5 * alone <= self.left / 2
             if may_end:
                 most = None
-            if may_end or self._was_cold(alone):  # some take far longer than others, and one in a few is no measure
-                alone, given = self._alone(prompts[::-1], most, held)
+            if may_end or self._was_cold(alone):  # some take far longer than others, so a few questions are no measure
+                alone, generations = self._time_alone(prompts[::-1], most, held)
             several, answers = (
-                self._answered(prompts, most, **quotes) if self.left > 0 else (alone * len(prompts), given)
+                self._time_batch(prompts, most, **quotes) if self.left > 0 else (alone * len(prompts), generations)
             )
             if self._was_cold(several):
-                several, answers = self._answered(prompts, most, **quotes)
+                several, answers = self._time_batch(prompts, most, **quotes)
             whole = several * len(questions) / len(prompts)
             if len(questions) >= 2 * SAMPLE and whole <= min(WHOLE_SECONDS, self.left / 8):
                 some, few, prompts = prompts, several, builder.prompts(questions)
-                several, answers = self._answered(prompts, most, **quotes)
+                several, answers = self._time_batch(prompts, most, **quotes)
             else:
                 some = prompts[::FEWER]
-                few = self._answered(some, most, **quotes)[0] if self.left > 0 else several * len(some) / len(prompts)
+                few = self._time_batch(some, most, **quotes)[0] if self.left > 0 else several * len(some) / len(prompts)
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
-            token = self._token(ids[0])
+            token = self._prefill_token_seconds(ids[0])
         shared, count = shared_length(ids), len(prompts)
         own = max(map(len, ids)) - shared + copied_length(shared)
         together = shared_seconds(len(some), few, count, several)
@@ -290,65 +305,69 @@ class _Profiler:
             token=token,
             tokens=sum(map(len, ids)) / len(ids),
             own=own,
-            memory_mb=max(memory.beyond(), answering_memory(session, own, len(splits["test"]))),
+            memory_mb=max(memory.above_present(), answering_memory(session, own, len(splits["test"]))),
             timed=True,
-            decoding=decoding_share(given),
-            new_tokens=mean_tokens(given),
+            decoding=decoding_share(generations),
+            new_tokens=mean_tokens(generations),
         )
-        return rate.usual(mean_tokens(answers))
+        return rate.at_usual_length(mean_tokens(answers))
 
-    def _alone(
+    def _time_alone(
         self, prompts: Sequence[Prompt], most: int | None, held: Mapping[str, Any]
     ) -> tuple[float, list[Generation]]:
-        """Seconds of a question alone, by some of them one after another, and their answers."""
-        seconds, given = 0.0, list[Generation]()
+        """Return the mean seconds of single questions, one after another, and their answers."""
+        seconds, generations = 0.0, list[Generation]()
         for prompt in prompts:
-            if len(given) >= ALONE and not self._was_cold(seconds / 2):
+            if len(generations) >= ALONE and not self._was_cold(seconds / 2):
                 break
-            taken, own = self._answered([prompt], most, **held)
+            taken, own = self._time_batch([prompt], most, **held)
             seconds += taken
-            given += own
-        return seconds / len(given), given
+            generations += own
+        return seconds / len(generations), generations
 
     def _questions(self) -> list[Example]:
-        """As many as a batch has, of dev and behind it of train; the first of them stand for all."""
-        dev, train = (self.session.part(name, BATCH_ITEMS) for name in ("dev", "train"))
-        first = self.session.part("dev" if dev else "train", SAMPLE)
+        """Return a batch of questions from dev and then train; the first ones represent all."""
+        dev, train = (self.session.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
+        first = self.session.subset("dev" if dev else "train", SAMPLE)
         return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
-        """Whether work that took so long is to be timed again: its first time is cold, which longer work does not feel."""
+        """True if work this short must be timed again: a first run is cold, which longer work does not notice."""
         return seconds < TIMED_SECONDS and self.left > 0
 
-    def _token(self, ids: Sequence[int]) -> float:
-        """Seconds of reading a token in a pass of many, timed once: a short prompt alone takes longer for each of its own."""
+    def _prefill_token_seconds(self, ids: Sequence[int]) -> float:
+        """Return the seconds of prefill per token in a pass of many, timed once: a short prompt alone takes longer per
+        token.
+        """
         if self._token_seconds is None:
             most = min(default_microbatch_tokens(self.session.base.model.dtype), self.session.context_tokens)
             several = [*ids] * (most // max(1, len(ids)) + 1)
             several, taken = several[:most], []
-            for _ in range(2):  # a length that was not seen yet is slower
+            for _ in range(2):  # a new length is slower
                 began = time.perf_counter()
                 Engine(self.session.base, frozenset()).pin(several)
                 taken.append(time.perf_counter() - began)
             self._token_seconds = min(taken) / max(1, len(several))
         return self._token_seconds
 
-    def _answered(self, prompts: Sequence[Prompt], most: int | None, **held: Any) -> tuple[float, list[Generation]]:
-        """Seconds of answering all of them; where answers were cut at `most` tokens, as if those went on to the longest."""
+    def _time_batch(self, prompts: Sequence[Prompt], most: int | None, **held: Any) -> tuple[float, list[Generation]]:
+        """Return the seconds of answering all prompts; answers cut at `most` tokens are extrapolated to the longest."""
         began = time.perf_counter()
-        given = self.session.answer(prompts, most=most, **held)
+        generations = self.session.answer(prompts, most=most, **held)
         taken = time.perf_counter() - began
         if most is None or self.session.task.task.kind == "classify":
-            return taken, given
-        decoding = [one.seconds - (one.prefill_seconds or 0.0) for one in given]
+            return taken, generations
+        decoding = [one.seconds - (one.prefill_seconds or 0.0) for one in generations]
         whole = [
             seconds * (self.session.output_tokens / one.new_tokens if one.new_tokens >= most else 1.0)
-            for seconds, one in zip(decoding, given, strict=True)
+            for seconds, one in zip(decoding, generations, strict=True)
         ]
-        return taken + (sum(whole) - sum(decoding)), given
+        return taken + (sum(whole) - sum(decoding)), generations
 
-    def _carried(self, context: Context, known: AnsweringRate) -> AnsweringRate:
-        """A context's rate from another one's: tokens that all prompts share are read once, the others cost what they cost there."""
+    def _extrapolated_rate(self, context: Context, known: AnsweringRate) -> AnsweringRate:
+        """Return a context's rate from another's: tokens of the shared prefix are read once, the others cost the same
+        per token.
+        """
         tokens = prompt_tokens(self.session, context)
         own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
         more = max(0.0, own - known.tokens) * known.token
@@ -365,60 +384,66 @@ class _Profiler:
 
     # ---- training
 
-    def _training_rate(self, made: Recipe, context: Context, rate: AnsweringRate) -> tuple[float, TrainingRate, bool]:
-        """Tokens of a training row, how fast steps go, and whether that was timed."""
+    def _training_rate(self, recipe: Recipe, context: Context, rate: AnsweringRate) -> tuple[float, TrainingRate, bool]:
+        """Return the tokens of a training row, the training rate, and True if it was timed."""
         session = self.session
-        rows = 2 * made.batch + (2 * SAMPLE if first_trainable_layer(session.base.model) else 0)  # cold ones first
+        rows = 2 * recipe.batch + (2 * SAMPLE if first_trainable_layer(session.base.model) else 0)  # cold ones first
         passes = rows * rate.tokens * STEP_PASSES * rate.token
-        if self._setup(context) + passes + TIMED_SECONDS <= self.left:
-            sample = training_rows(session, context, session.part("train", 2 * SAMPLE), 0)[0]
-            self._training[made.method] = measure_rate(session.base, sample, made.batch, TIMED_SECONDS)
-            return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[made.method], True
+        if self._indexing_seconds(context) + passes + TIMED_SECONDS <= self.left:
+            sample = training_rows(session, context, session.subset("train", 2 * SAMPLE), 0)[0]
+            self._training[recipe.method] = measure_rate(session.base, sample, recipe.batch, TIMED_SECONDS)
+            return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[recipe.method], True
         seconds = [known.epoch_seconds(1, cached=False) for known in self._training.values()] or [
             STEP_PASSES * rate.token
         ]
-        speed = self._training.get(made.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
+        speed = self._training.get(recipe.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
         each = prompt_tokens(self.session, context) + answer_tokens(self.session)
         tokens = round(max(default_microbatch_tokens(session.base.model.dtype), each)) * parallel_lanes()
         return each, replace(speed, pass_tokens=tokens), False
 
-    def _tokens_of_rewards(self, each: float, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Tokens that could be trained on in the time of an epoch of drawn answers: drawing them, reading them twice, training on them."""
+    def _rollout_tokens(self, each: float, speed: TrainingRate, rate: AnsweringRate) -> float:
+        """Return the number of tokens that could be trained on in the time of an epoch of rollouts: generating, reading
+        twice, training.
+        """
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
-        drawn = GROUP * rate.many / speed.epoch_seconds(1, cached=False)
+        drawn = GROUP * rate.batch_mean_seconds / speed.epoch_seconds(1, cached=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
-    def _work_of_teacher(self, each: float, rate: AnsweringRate) -> TeacherCost:
-        """What a teacher takes that answers at as much length as the base; `each`: tokens of a row with its own answer."""
+    def _teacher_cost(self, each: float, rate: AnsweringRate) -> TeacherCost:
+        """Return the cost of a teacher whose answers are as long as the base model's. `each`: tokens of a row with its
+        own answer.
+        """
         session, own = self.session, answer_tokens(self.session)
         new = own if session.task.task.kind == "classify" else rate.new_tokens
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
         if session.task.teacher.api is not None:
             return TeacherCost(seconds=API_SECONDS, tokens=tokens * rows)
-        questions = rows + len(session.part("dev", DEV_ROWS))
-        work = predict_teacher_cost(session, questions, rate.many + tokens * rate.token, new)
+        questions = rows + len(session.subset("dev", DEV_ROWS))
+        work = predict_teacher_cost(session, questions, rate.batch_mean_seconds + tokens * rate.token, new)
         return replace(work, tokens=tokens * rows)
 
     # ---- what is embedded
 
-    def _setup(self, context: Context) -> float:
-        """Seconds of embedding what a context looks its passages or shots up in; nothing is counted where time is not limited."""
+    def _indexing_seconds(self, context: Context) -> float:
+        """Return the seconds of embedding what a context retrieves passages or shots from; 0 without a time limit."""
         if math.isinf(self._end):
             return 0.0
         session = self.session
-        texts = session.unindexed(context.words) if context.passages else []
+        texts = session.texts_to_embed(context.words) if context.passages else []
         if context.shot_kind == "nearest-shots":
             texts = [*texts, *(row.input for row in session.workspace.splits["train"])]
         if not texts:
             return 0.0
         if self._embedded is None:
-            some = [row.input for row in session.part("train", SAMPLE)]
+            some = [row.input for row in session.subset("train", SAMPLE)]
             self._embedded = self._embedding(some) / max(1, sum(map(len, some)))
         return self._embedded * sum(map(len, texts))
 
     def _embedding(self, texts: Sequence[str]) -> float:
-        """Seconds of embedding some texts, again and again for as long as that is little: a moment of a busy machine is no measure."""
+        """Return the seconds of embedding some texts, repeated while that is short: a moment on a busy machine is no
+        measurement.
+        """
 
         def taken() -> float:
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How long prompts and answers will be, counted on a few rows and passages where nothing was looked up or timed."""
+"""Estimates of prompt and answer lengths in tokens, counted on a few rows and passages without retrieval or timing."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from trimtab.data.prompts import passages_text
 from trimtab.retrieval.chunk import chunk
 
 ROWS = 16
-PASSAGES = 64  # and documents that they are taken from
+PASSAGES = 64  # and documents that the passages are taken from
 
 
 def prompt_tokens(session: Session, context: Context) -> float:
-    """Tokens of a prompt: the instruction and a few questions, the shots, the passages."""
-    plain = PromptBuilder(session, Context()).prompts(session.part("train", ROWS))
-    asked = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
+    """Return the tokens of a prompt: instruction, question (mean of a few), shots and passages."""
+    plain = PromptBuilder(session, Context()).prompts(session.subset("train", ROWS))
+    question_tokens = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
     passages = context.passages * passage_tokens(session, context.words) if context.passages else 0.0
-    return asked + shot_tokens(session, context) + passages
+    return question_tokens + shot_tokens(session, context) + passages
 
 
 def shot_tokens(session: Session, context: Context) -> float:
-    """Tokens of a prompt's shots."""
-    rows = session.part("train", ROWS)
+    """Return the tokens of a prompt's shots."""
+    rows = session.subset("train", ROWS)
     questions = sum(len(session.encoder.answer(row.input)) for row in rows) / len(rows)
     return context.shots * (questions + answer_tokens(session))
 
 
 def answer_tokens(session: Session) -> float:
-    """Tokens of an answer, by those of the training rows."""
-    rows = session.part("train", ROWS)
+    """Return the mean tokens of an answer, from the training rows."""
+    rows = session.subset("train", ROWS)
     return sum(len(session.encoder.answer(row.references[0])) for row in rows) / len(rows)
 
 
 def passage_tokens(session: Session, words: int) -> float:
-    """Tokens that a passage of about `words` words adds to a prompt, a mean over some of the documents' own."""
+    """Return the tokens that a passage of about `words` words adds to a prompt: a mean over some passages of the
+    documents.
+    """
     documents = session.workspace.documents
     some = documents[:: max(1, len(documents) // PASSAGES)]
     cut = [passage for document in some for passage in chunk(document, words=words)]

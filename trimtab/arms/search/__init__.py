@@ -1,1 +1,1 @@
-"""Searches on dev: contexts, learning rates, numbers of passages and instructions."""
+"""Hyperparameter search on dev: contexts, learning rates, passages and instructions."""

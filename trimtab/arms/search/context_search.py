@@ -1,4 +1,4 @@
-"""What an arm may try on dev and what was found there: ways of asking the base model, by successive halving over dev questions.
+"""Search of an arm's context on dev with the base model, by successive halving over dev questions.
 
 Source of the halving: Jamieson and Talwalkar 2016 (arXiv 1502.07943).
 """
@@ -15,20 +15,22 @@ from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.search.instruction_variants import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
-from trimtab.base.files import append_line, read_lines
+from trimtab.base.files import append_line, read_json_lines
 from trimtab.base.grammar import PARTS, SENTENCE, is_trained, method_of
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
 
-FIRST_ROWS = 30  # dev questions of the first rung; each next one doubles them
+FIRST_ROWS = 30  # dev questions of the first rung; each following rung doubles them
 SEARCHES = "search.jsonl"
-PASSAGE_WORDS = (SENTENCE, 60, 240)  # beside the usual size
-VECTOR_WEIGHTS = (0.25, 0.75)  # beside even ones
+PASSAGE_WORDS = (SENTENCE, 60, 240)  # besides the default size
+VECTOR_WEIGHTS = (0.25, 0.75)  # besides equal weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """How much an effort tries: draws of shots, dev questions at most, steps of the ladder of learning rates to either side."""
+    """The size of a search at an effort level: draws of shots, largest number of dev questions, steps of the
+    learning-rate ladder to either side.
+    """
 
     draws: int
     rows: int
@@ -40,7 +42,7 @@ SEARCH_SPACES: Mapping[Effort, SearchSpace] = {
     "thorough": SearchSpace(draws=5, rows=300, rates=2),
 }
 
-RATES = "learning rates"  # the trials of an arm that is trained
+RATES = "learning rates"  # the trials of a trained arm
 WORDS = {
     "instruction": "instructions",
     "passages": "numbers of passages",
@@ -50,14 +52,16 @@ WORDS = {
     "rerank": "passages in the order of the re-ranking model and as found",
 }
 
-Options = tuple[str, tuple[Context, ...]]  # what is varied, and the contexts to choose among, the present one first
+Options = tuple[
+    str, tuple[Context, ...]
+]  # the name of a choice, and the contexts to choose from, the present one first
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPlan:
-    """Trials of one kind that an arm may make, how many, and the predicted seconds of all of them.
+    """Planned trials of one kind: their number and the predicted seconds of all.
 
-    `beside`: they take their time beside the search, whose time is the same for all arms, and for each seed.
+    `beside`: True if they take their time outside the search time that is equal for all arms, and for each seed.
     """
 
     what: str
@@ -67,21 +71,21 @@ class TrialPlan:
 
 
 def plan_context_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
-    """What an arm may try of its prompts, where asking one dev question takes `each` seconds."""
-    context, menu = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = len(session.part("dev", menu.rows)) if menu else 0
-    if menu is None or not rows:
+    """Return the planned trials of an arm's prompts, where one dev question takes `each` seconds."""
+    context, space = context_for(arm), SEARCH_SPACES.get(effort)
+    rows = len(session.subset("dev", space.rows)) if space else 0
+    if space is None or not rows:
         return ()
     found = []
-    for options in rounds(session, arm, context, menu):
+    for options in rounds(session, arm, context, space):
         what, contexts = options(context)
-        asked = _asked(len(contexts), rows)
+        asked = _halving_questions(len(contexts), rows)
         found.append(TrialPlan(what=WORDS[what], count=len(contexts), seconds=each * asked))
     return tuple(found)
 
 
-def _asked(options: int, rows: int) -> int:
-    """Questions of a round of halving over so many options."""
+def _halving_questions(options: int, rows: int) -> int:
+    """Return the number of questions in a round of halving over `options` options."""
     alive, before, asked = options, 0, 0
     for size in _sizes(rows):
         asked += alive * (size - before)
@@ -92,17 +96,18 @@ def _asked(options: int, rows: int) -> int:
 
 
 def _sizes(rows: int) -> list[int]:
-    """Dev questions of each rung, up to all."""
+    """Return the number of dev questions of each rung, up to all."""
     sizes = [min(FIRST_ROWS, rows)]
     while sizes[-1] < rows:
         sizes.append(min(2 * sizes[-1], rows))
     return sizes
 
 
-def rounds(session: Session, arm: Arm, context: Context, menu: SearchSpace) -> list[Callable[[Context], Options]]:
-    """What is chosen one after the other for an arm's prompts, each with the rest as chosen before; nothing that its settings fix.
+def rounds(session: Session, arm: Arm, context: Context, space: SearchSpace) -> list[Callable[[Context], Options]]:
+    """Return the choices of an arm's prompts in order, each given the earlier ones; settings that the task file fixes
+    are left out.
 
-    Nothing for weights that are trained, which read otherwise than the base does (`arms/search/passage_search.py`).
+    Empty for trained weights, which read prompts differently from the base model (`arms/search/passage_search.py`).
     """
     if not method_of(arm).uses_base or is_trained(arm):
         return []
@@ -114,15 +119,17 @@ def rounds(session: Session, arm: Arm, context: Context, menu: SearchSpace) -> l
         found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
         if part.tried and part.setting not in arm.settings:
-            found.append(numbers(part.setting, part.tried, menu.draws if context.shot_kind == "few-shot" else 1))
+            found.append(
+                number_options(part.setting, part.tried, space.draws if context.shot_kind == "few-shot" else 1)
+            )
     found += retrieval_variants(session, context)
     if context.passages and context.shots:
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
     return found
 
 
-def numbers(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Context], Options]:
-    """The numbers of a setting; of shots, each number in several draws."""
+def number_options(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Context], Options]:
+    """Return the options for the number of a setting; for shots, each number in several draws."""
 
     def options(now: Context) -> Options:
         if setting != "shots":
@@ -135,7 +142,7 @@ def numbers(setting: str, tried: Sequence[int], draws: int = 1) -> Callable[[Con
 
 
 def retrieval_variants(session: Session, context: Context) -> list[Callable[[Context], Options]]:
-    """How passages may be found, where any are: their size and the weights of the searches, their order."""
+    """Return the choices of the retrieval, if passages are retrieved: passage size, search weights, reranking."""
     if not context.passages:
         return []
     ranked = [lambda now: ("rerank", (now, replace(now, rerank=0)))] if session.task.base.reranker else []
@@ -143,14 +150,14 @@ def retrieval_variants(session: Session, context: Context) -> list[Callable[[Con
 
 
 def _searches(now: Context) -> Options:
-    """Single sentences, shorter and longer passages, and either search weighing more."""
+    """Return the retrieval options: single sentences, shorter and longer passages, and other search weights."""
     sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
     weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
     return "search", (now, *(one for one in (*sizes, *weights) if one != now))
 
 
 class ContextScores:
-    """What questions scored under each context: asked once in a study, kept in a file as it comes."""
+    """The dev scores of each context: computed once in a study and saved in a file."""
 
     def __init__(
         self, file: Path | None, ask: Callable[[Context, Sequence[Example]], tuple[Mapping[str, float], float]]
@@ -158,15 +165,15 @@ class ContextScores:
         self._file, self._ask = file, ask
         self._scores: dict[Context, dict[str, float]] = {}
         self._seconds: dict[Context, float] = {}
-        for line in read_lines(file, "context", "scores", "seconds") if file else ():
+        for line in read_json_lines(file, "context", "scores", "seconds") if file else ():
             self._add(Context(**line["context"]), line["scores"], line["seconds"])
 
     def _add(self, context: Context, scores: Mapping[str, float], seconds: float) -> None:
         self._scores.setdefault(context, {}).update(scores)
         self._seconds[context] = self._seconds.get(context, 0.0) + seconds
 
-    def of(self, context: Context, rows: Sequence[Example]) -> list[float]:
-        """The score of each question; those that were not asked yet are asked, which may change what the others are taken for."""
+    def scores_of(self, context: Context, rows: Sequence[Example]) -> list[float]:
+        """Return the score of each question. Missing ones are computed, which may change the others' calibration."""
         known = self._scores.get(context, {})
         new = [row for row in rows if row.id not in known]
         if new:
@@ -177,15 +184,15 @@ class ContextScores:
         return [self._scores[context][row.id] for row in rows]
 
     def known(self, context: Context) -> Mapping[str, float]:
-        """The scores of the questions that were asked, by id."""
+        """Return the known scores by question id."""
         return self._scores.get(context, {})
 
     def seconds(self, context: Context) -> float:
-        """What asking under this context took."""
+        """Return the seconds spent on this context."""
         return self._seconds.get(context, 0.0)
 
-    def more(self, context: Context, like: Context, rows: Sequence[Example]) -> float:
-        """Foretold seconds of asking what is not known yet of a context, where need be by what `like` took."""
+    def seconds_to_ask(self, context: Context, like: Context, rows: Sequence[Example]) -> float:
+        """Return the predicted seconds for the missing scores of a context, if necessary from the seconds of `like`."""
         timed = context if self._scores.get(context) else like
         known = self._scores.get(timed, {})
         each = self._seconds[timed] / len(known) if known else 0.0
@@ -193,7 +200,7 @@ class ContextScores:
 
 
 class ContextTrials:
-    """The contexts that an arm tried, each paid for by what asking it took; `out_of_time` once one more did not fit."""
+    """The contexts that an arm tried, charged with the seconds of their scores. `out_of_time`: one more did not fit."""
 
     def __init__(self, scores: ContextScores, seconds: float) -> None:
         self._scores, self._limit = scores, seconds
@@ -202,27 +209,29 @@ class ContextTrials:
 
     @property
     def spent(self) -> float:
-        """Seconds of everything tried."""
+        """Return the seconds of all trials."""
         return sum(map(self._scores.seconds, self._contexts))
 
-    def ask(self, context: Context, like: Context, rows: Sequence[Example]) -> list[float] | None:
-        """The score of each row, foretold where need be to take as long as under `like`; None where that is too long."""
-        if self._contexts and self.spent + self._scores.more(context, like, rows) > self._limit:
+    def try_context(self, context: Context, like: Context, rows: Sequence[Example]) -> list[float] | None:
+        """Return the score of each row; None if its predicted time, if necessary from that of `like`, is too long."""
+        if self._contexts and self.spent + self._scores.seconds_to_ask(context, like, rows) > self._limit:
             self.out_of_time = True
             return None
         self._contexts[context] = None
-        return self._scores.of(context, rows)
+        return self._scores.scores_of(context, rows)
 
     def effort(
         self, chosen: Context, trial: Callable[[Context, float], Mapping[str, Any]], *, improving: bool = False
     ) -> ArmEffort | None:
-        """The record of it, None where nothing was tried; `trial`: what is told of a context and its mean score."""
+        """Return the record of the search, None without trials. `trial`: returns the fields for a context and its mean
+        score.
+        """
         trials = []
         for context in self._contexts:
             known = self._scores.known(context)
-            told = {"dev_loss": None, "dev_metric": None, **trial(context, mean(known.values()))}
+            measured = {"dev_loss": None, "dev_metric": None, **trial(context, mean(known.values()))}
             seconds = self._scores.seconds(context)
-            trials.append(Trial(rows=len(known), seconds=seconds, kept=context == chosen, **told))
+            trials.append(Trial(rows=len(known), seconds=seconds, kept=context == chosen, **measured))
         stopped: Stopped = "budget" if self.out_of_time else "no trial was better"
         found = ArmEffort(seconds=self.spent, trials=tuple(trials), stopped=stopped, improving=improving)
         return found if trials else None
@@ -231,39 +240,42 @@ class ContextTrials:
 def choose_context(
     session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
 ) -> tuple[Context, ArmEffort | None]:
-    """The way of asking that scores best on dev, the first of equals, and what was tried for it in at most `seconds`.
+    """Return the context that scores best on dev, the first of equals, and the effort, in at most `seconds`.
 
-    One thing after the other, each by successive halving. A round that its time does not reach to the end chooses by the last rung
-    that is whole. Seconds are those that asking took, whichever arm asked first. No effort: there was nothing to try.
+    One choice after the other, each by successive halving. A round that runs out of time decides by its last
+    complete rung. Seconds are those of computing the scores, whichever arm did it first. The effort is None if there
+    was nothing to try.
     """
-    context, menu = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = session.part("dev", menu.rows) if menu else ()
-    if menu is None or not rows:
+    context, space = context_for(arm), SEARCH_SPACES.get(effort)
+    rows = session.subset("dev", space.rows) if space else ()
+    if space is None or not rows:
         return context, None
-    # a smaller draw is a part of a larger one, so that no question is asked twice
+    # a smaller draw is part of a larger one, so that no question is answered twice
     tried, rungs, bettered = (
         ContextTrials(scores, seconds),
-        [session.part("dev", size) for size in _sizes(len(rows))],
+        [session.subset("dev", size) for size in _sizes(len(rows))],
         False,
     )
-    for options in rounds(session, arm, context, menu):
+    for options in rounds(session, arm, context, space):
         if tried.out_of_time:
             break
         former = context
-        context = _halved(tried, rungs, context, options(context)[1])
+        context = _successive_halving(tried, rungs, context, options(context)[1])
         bettered = context != former
     return context, tried.effort(context, _trial, improving=tried.out_of_time and bettered)
 
 
-def _halved(
+def _successive_halving(
     tried: ContextTrials, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]
 ) -> Context:
-    """The best of the options; the present one stays in to the end, so that none takes its place on a few questions alone."""
+    """Return the best option; the present one takes part to the end, so that none replaces it on a few questions
+    alone.
+    """
     alive, best = list(options), now
     for rows in rungs:
         means: dict[Context, float] = {}
         for option in alive:
-            scores = tried.ask(option, now, rows)
+            scores = tried.try_context(option, now, rows)
             if scores is None:
                 return best
             means[option] = mean(scores)

@@ -1,4 +1,4 @@
-"""Rewordings of a task's instruction, made from the task and its training rows alone; dev decides which is kept."""
+"""Variants of a task's instruction, generated from the task and its training rows alone; dev selects."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from statistics import quantiles
 from trimtab.base.records import Example
 from trimtab.base.task import Task
 
-MOST_LISTED = 1500  # characters of all labels together, up to which an instruction lists them
-SHORT_WORDS = 6  # answers up to so many words are asked for without a sentence around them
+MOST_LISTED = 1500  # largest total length, in characters, of labels that an instruction lists
+SHORT_WORDS = 6  # answers of up to so many words are requested without a surrounding sentence
 
 
 def instruction_variants(
     task: Task, labels: Sequence[str], train: Sequence[Example], *, passages: bool
 ) -> tuple[str, ...]:
-    """Other instructions than the task's own, none twice; none where every row brings a system turn of its own, which stands in its place.
+    """Return instructions other than the task's own, none twice; empty if every row has a system turn, which replaces
+    the instruction.
 
-    `passages`: whether documents are shown with the question.
+    `passages`: True if documents are shown with the question.
     """
     if not train or all(row.messages[0].role == "system" for row in train):
         return ()
@@ -29,7 +30,7 @@ def instruction_variants(
 
 
 def _of_labels(labels: Sequence[str]) -> list[str]:
-    """How a closed set may be asked for: the labels listed or not, the form of the answer stated."""
+    """Return variants for a closed set: with or without the list of labels, with the form of the answer."""
     listed = ", ".join(labels)
     found = ["Answer with the label alone."]
     if len(listed) <= MOST_LISTED:
@@ -38,7 +39,9 @@ def _of_labels(labels: Sequence[str]) -> list[str]:
 
 
 def _of_answers(task: Task, train: Sequence[Example], *, passages: bool) -> list[str]:
-    """How text may be asked for: as short as in the examples, its form stated, when to abstain."""
+    """Return variants for text answers: as short as in the examples, with the form of the answer, with the rule for
+    abstaining.
+    """
     words = sorted(len(row.references[0].split()) for row in train)
     most = math.ceil(quantiles(words, n=10)[-1]) if len(words) > 1 else words[0]
     found = [f"Answer in at most {most} word{'s' * (most > 1)}, as short as possible."]

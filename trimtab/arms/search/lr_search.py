@@ -1,4 +1,6 @@
-"""How fast and how long an arm is trained: a ladder of learning rates climbed by successive halving, the winner and the usual settings going on to the end."""
+"""Search of learning rate and training length: successive halving on a ladder of rates; the winner and the defaults are
+trained to the end.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +20,38 @@ from trimtab.base.results import ArmEffort, Stopped, Trial
 from trimtab.training.loop import TrainResult
 from trimtab.training.monitor import EvalRecord, loss_or_negated_metric, paired_error
 
-STEP = 2.5  # between two learning rates of the ladder
-LONGER, MOST_LONGER = 1.5, 6.0  # a run that still improves is made so many times as long, at most so long in all
-LOWER = 4  # rates, each a step lower, of which the first that does not diverge is the centre
-# What training prompts show of passages, beside the usual, the first ones tried first.
+STEP = 2.5  # factor between two learning rates of the ladder
+LONGER, MOST_LONGER = 1.5, 6.0  # factor by which a run that still improves is extended, and the largest total factor
+LOWER = 4  # number of rates, each a step lower, tried for a centre that does not diverge
+# Mixes of passages in training prompts besides the default, in order of trial.
 MIXES = ({"gold_missing": 0.3}, {"distractors": 0.5}, {"gold_missing": 0.0}, {"distractors": 0.0})
-WIDER = 4  # a rank that dev asks for, in usual ones
-LOOKS = 4  # at dev in a run: rungs are the first two, and before the last one the rate begins to fall
+WIDER = 4  # factor on the default rank
+LOOKS = 4  # dev evaluations in a run: the first two are rungs, and the rate decays before the last one
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetting:
-    """What is varied of a stage; `rank` None for weights that have none, `mix` for prompts without passages."""
+    """The searched settings of a stage. `rank`: None for methods without one. `mix`: for prompts with passages."""
 
     learning_rate: float
     epochs: float
     rank: int | None = None
     mix: PassageMix | None = None
 
-    def begun(self) -> TrainingSetting:
-        """What tells one run from another: its length does not, it may be made longer."""
+    def run_key(self) -> TrainingSetting:
+        """Return the part that identifies a run: not its length, which may be extended."""
         return replace(self, epochs=0.0)
 
 
-# Up to this look at dev, None for the whole; goes on where it was, and says nothing of what came after that look.
+# Trains up to this dev evaluation, None for the whole; resumes, and reports nothing after that evaluation.
 Run = Callable[[TrainingSetting, int | None], TrainResult]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSettings:
-    """Which settings are open: the task file may have fixed any of them; `mix` where prompts of training hold passages."""
+    """Which settings may be searched: the task file may have fixed any. `mix`: True if training prompts have
+    passages.
+    """
 
     learning_rate: bool
     epochs: bool
@@ -56,7 +60,9 @@ class OpenSettings:
 
 
 def open_settings(arm: Arm, recipe: Recipe, number: int, context: Context) -> OpenSettings:
-    """What is open of a stage, by its number; the rank with the first one, as the weights of all have the same."""
+    """Return the open settings of a stage, by its index; the rank with the first stage, as all stages share the
+    weights.
+    """
     stage = recipe.stages[number].name
     return OpenSettings(
         learning_rate=is_open(arm, "learning_rate", stage),
@@ -69,16 +75,16 @@ def open_settings(arm: Arm, recipe: Recipe, number: int, context: Context) -> Op
 def search_learning_rate(
     run: Run, centre: TrainingSetting, open_: OpenSettings, menu: SearchSpace, seconds: float
 ) -> tuple[TrainingSetting, TrainResult, ArmEffort]:
-    """Train the winner of the ladder around `centre` to its end; what was tried for it took at most `seconds` beyond one training.
+    """Train the winner of the ladder around `centre` to its end; the trials take at most `seconds` beyond one training.
 
-    Rates go on in steps where the best is the first or last, one step beyond in each direction; the best run and the next,
-    where they are within one paired standard error, are read once more; the winner is made longer while its dev loss still falls by over one.
-    Where it is not the centre, that is trained to its end too, and stays unless dev is better at the end by over one paired
-    standard error: a high rate looks worse early than it will be once it has fallen. Once the rates were tried, nothing else takes
-    the time that this needs.
-    A rate that diverges is out; where the centre does, the ladder stands lower. Raises DivergedError where no rate is left.
+    The ladder is extended by a step while the best rate is at an edge, one step in each direction. The best run and
+    the next, if within one paired standard error, are evaluated once more. The winner is extended while its dev loss
+    still falls by over one paired standard error. If it is not the centre, the centre is trained to its end too, and
+    stays unless dev is better at the end by over one paired standard error: a high rate looks worse early than after
+    its decay. Once the rates were tried, nothing else takes the time that this needs. A rate that diverges is out;
+    if the centre diverges, the ladder is lowered. Raises DivergedError if no rate is left.
     """
-    steady, diverged = _steady(run, centre, open_)
+    steady, diverged = _stable_centre(run, centre, open_)
     ladder = _LearningRateSearch(run, steady, menu, seconds, diverged)
     if open_.learning_rate:
         ladder.try_rates()
@@ -87,21 +93,21 @@ def search_learning_rate(
         best = ladder.prefer(best, other(best))
     while True:
         try:
-            chosen, result = ladder.beside_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
+            chosen, result = ladder.or_usual(*ladder.finish(best, may_grow=open_.epochs), may_grow=open_.epochs)
             return chosen, result, ladder.effort(chosen)
-        except DivergedError:  # late: the next best is trained instead
-            ladder.lose(best)
+        except DivergedError:  # it diverged late: the next best is trained instead
+            ladder.mark_diverged(best)
             if not any(ladder.results.values()):
                 raise
             best = ladder.best(final=False)
 
 
-def _steady(
+def _stable_centre(
     run: Run, centre: TrainingSetting, open_: OpenSettings
 ) -> tuple[TrainingSetting, dict[TrainingSetting, float]]:
-    """The centre, or the first rate below it that does not diverge, and the seconds of those that did.
+    """Return the centre, or the first lower rate that does not diverge, and the seconds of those that did.
 
-    Raises DivergedError where the file fixes one that does.
+    Raises DivergedError if the task file fixes one that diverges.
     """
     diverged: dict[TrainingSetting, float] = {}
     for step in range(LOWER):
@@ -120,7 +126,7 @@ def _steady(
 
 
 class _LearningRateSearch:
-    """One search under way; runs are kept by what they were begun with, and a longer one is the same run."""
+    """State of one search. Runs are stored by `run_key`; an extended run is the same run."""
 
     def __init__(
         self,
@@ -131,64 +137,66 @@ class _LearningRateSearch:
         diverged: Mapping[TrainingSetting, float],
     ) -> None:
         self.run, self.centre, self.menu, self.limit = run, centre, menu, seconds
-        self.diverged = dict(diverged)  # seconds of runs that came to nothing
+        self.diverged = dict(diverged)  # seconds of diverged runs
         self.stopped: Stopped = "no trial was better"
         self.improving = False
         self.results: dict[TrainingSetting, TrainResult | None] = dict.fromkeys(diverged)
         self.longer: dict[TrainingSetting, float] = {}  # seconds of a run beyond one training as planned
-        self._look(centre, 1)  # paid for by the training itself if it wins
+        self._train_to(centre, 1)  # counted as training if it wins
         first = self.results[centre]
-        self.each = first.seconds if first else math.inf  # of any setting up to its first look
+        self.each = first.seconds if first else math.inf  # seconds of a setting up to its first rung
 
     @property
     def spent(self) -> float:
-        """Seconds of all runs beyond one training as planned, which would have been made without a search."""
+        """Return the seconds of all runs beyond one training as planned, which would have been made without a
+        search.
+        """
         lost = math.fsum(self.diverged.values())
         return sum(result.seconds for result in self.results.values() if result) + lost - self._planned
 
     @property
     def _planned(self) -> float:
-        """Seconds of the longest run as it was planned, as far as it came."""
+        """Return the seconds of the longest run as planned, as far as it got."""
         taken = {setting: result.seconds for setting, result in self.results.items() if result}
-        return max((seconds - self.longer.get(begun.begun(), 0.0) for begun, seconds in taken.items()), default=0.0)
+        return max((seconds - self.longer.get(begun.run_key(), 0.0) for begun, seconds in taken.items()), default=0.0)
 
     def _has_time(self, seconds: float, *, beside: float = 0.0) -> bool:
-        """Whether so many seconds are left, beside those that something of more weight will take."""
+        """True if `seconds` are left, besides the `beside` seconds of a more important step."""
         enough = self.spent + seconds + beside <= self.limit
         if not enough:
             self.stopped = "budget"
         return enough
 
-    def _look(self, setting: TrainingSetting, look: int) -> None:
+    def _train_to(self, setting: TrainingSetting, look: int) -> None:
         began = time.monotonic()
         try:
             self.results[setting] = self.run(setting, look)
         except DivergedError:
-            self.lose(setting, time.monotonic() - began)
+            self.mark_diverged(setting, time.monotonic() - began)
 
-    def lose(self, setting: TrainingSetting, seconds: float = 0.0) -> None:
-        """Note that a run diverged, `seconds` after what is known of it."""
+    def mark_diverged(self, setting: TrainingSetting, seconds: float = 0.0) -> None:
+        """Record that a run diverged, after `seconds` more than recorded."""
         former = self.results.get(setting)
         self.diverged[setting] = seconds + (former.seconds if former else 0.0)
         self.results[setting] = None
 
     @property
     def _usual_left(self) -> float:
-        """Seconds from where the usual settings stand to their end."""
+        """Return the remaining seconds of training the default settings to their end."""
         begun = self.results[self.centre]
         return max(0.0, LOOKS * self.each - begun.seconds) if begun else 0.0
 
     def try_rates(self) -> None:
-        """The ladder, and one step beyond the edge where the best stands."""
+        """Try the ladder, and one step beyond the edge if the best rate is there."""
         steps = [step for number in range(1, self.menu.rates + 1) for step in (number, -number)]
         for step in steps:
-            if not self._try(self._rate(step)):
+            if not self._try_setting(self._rate(step)):
                 self.improving = self.best(final=False) != self.centre
                 return
         for step in (self.menu.rates, -self.menu.rates):
             if self.best(final=False) == self._rate(step):
                 beyond = self._rate(step + (1 if step > 0 else -1))
-                if not self._try(beyond):
+                if not self._try_setting(beyond):
                     self.improving = True
                 elif self.best(final=False) == beyond:
                     self.stopped, self.improving = "edge of the ladder", True
@@ -196,17 +204,17 @@ class _LearningRateSearch:
     def _rate(self, step: int) -> TrainingSetting:
         return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
 
-    def _try(self, setting: TrainingSetting, *, beside: float = 0.0) -> bool:
-        """Run a setting to its first look, unless it is known to diverge; False where the time is over."""
+    def _try_setting(self, setting: TrainingSetting, *, beside: float = 0.0) -> bool:
+        """Train a setting to its first rung, unless it is known to diverge. False if there is no time."""
         if setting in self.diverged:
             return True
         if not self._has_time(self.each, beside=beside):
             return False
-        self._look(setting, 1)
+        self._train_to(setting, 1)
         return True
 
     def others(self, best: TrainingSetting, *, rank: bool) -> list[Callable[[TrainingSetting], TrainingSetting]]:
-        """What else may be tried at the best rate: a higher rank, other shares of passages in prompts."""
+        """Return the other variations at the best rate: a higher rank, other mixes of passages."""
         found: list[Callable[[TrainingSetting], TrainingSetting]] = []
         if best.mix is not None:
             found += [partial(_with_mix, shares=shares) for shares in mixes(self.menu)]
@@ -215,23 +223,25 @@ class _LearningRateSearch:
         return found
 
     def prefer(self, best: TrainingSetting, other: TrainingSetting) -> TrainingSetting:
-        """The other setting where dev loss is lower by over one paired standard error at the first look."""
-        if not self._try(other, beside=self._usual_left):
+        """Return the other setting if its dev loss at the first rung is lower by over one paired standard error."""
+        if not self._try_setting(other, beside=self._usual_left):
             return best
         now, former = _reading(self.results[other], 1), _reading(self.results[best], 1)
-        return other if now and former and _falls(former, now) else best
+        return other if now and former and _improves(former, now) else best
 
     def best(self, *, final: bool = True) -> TrainingSetting:
-        """The setting of the lowest dev loss at the first look; to be final, near ones are read a second time where there is time."""
+        """Return the setting with the lowest dev loss at the first rung; if `final`, close ones are evaluated a second
+        time if there is time.
+        """
         known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
         ranked = sorted(known, key=lambda setting: loss_or_negated_metric(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
-        near = [one for one in rivals if not _falls(known[one], known[first])]
+        near = [one for one in rivals if not _improves(known[one], known[first])]
         if not (final and near and self._has_time(self.each, beside=self._usual_left)):
             return first
         again: dict[TrainingSetting, EvalRecord] = {}
         for setting in (first, *near):
-            self._look(setting, 2)
+            self._train_to(setting, 2)
             reading = _reading(self.results[setting], 2)
             if reading is None:
                 return first if setting != first else near[0]
@@ -239,14 +249,14 @@ class _LearningRateSearch:
         return min(again, key=lambda setting: loss_or_negated_metric(again[setting]))
 
     def finish(self, setting: TrainingSetting, *, may_grow: bool) -> tuple[TrainingSetting, TrainResult]:
-        """Train the winner to its end, longer while it still improves before its rate begins to fall."""
+        """Train the winner to its end; longer while it still improves before its rate decays."""
         begun, planned = setting, 0.0
         while True:
             result = self._keep(begun, self.run(setting, LOOKS - 1))
             planned = planned or result.seconds * LOOKS / (LOOKS - 1)
-            self.longer[begun.begun()] = max(0.0, result.seconds - planned)
+            self.longer[begun.run_key()] = max(0.0, result.seconds - planned)
             times = setting.epochs * LONGER / begun.epochs
-            if result.finished or not may_grow or not _falls(*_last_two(result)):
+            if result.finished or not may_grow or not _improves(*_last_two(result)):
                 break
             if times > MOST_LONGER * (1 + 1e-9):
                 self.stopped, self.improving = "edge of the ladder", True
@@ -257,35 +267,37 @@ class _LearningRateSearch:
                 break
             setting = replace(setting, epochs=setting.epochs * LONGER)
         result = self._keep(begun, self.run(setting, None))
-        self.longer[begun.begun()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
+        self.longer[begun.run_key()] = max(0.0, result.seconds - planned) if setting != begun else 0.0
         return setting, result
 
-    def beside_usual(
+    def or_usual(
         self, found: TrainingSetting, result: TrainResult, *, may_grow: bool
     ) -> tuple[TrainingSetting, TrainResult]:
-        """What was found, or the usual settings trained as far, where dev is not better at the end of what was found."""
+        """Return the found setting, or the default settings trained as far if dev is not better at the end of the found
+        one.
+        """
         if (
-            found.begun() == self.centre.begun()
+            found.run_key() == self.centre.run_key()
             or self.results[self.centre] is None
             or not self._has_time(self._usual_left)
         ):
             return found, result
-        told, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
+        ended, (self.stopped, self.improving) = (self.stopped, self.improving), ("no trial was better", False)
         try:
             usual, other = self.finish(self.centre, may_grow=may_grow)
-            if not (other.best and result.best and _falls(other.best, result.best)):
+            if not (other.best and result.best and _improves(other.best, result.best)):
                 return usual, other
         except DivergedError:
-            self.lose(self.centre)
-        self.stopped, self.improving = told
-        return found, self.run(found, None)  # its weights are put on again
+            self.mark_diverged(self.centre)
+        self.stopped, self.improving = ended
+        return found, self.run(found, None)  # attaches its weights again
 
     def _keep(self, begun: TrainingSetting, result: TrainResult) -> TrainResult:
         self.results[begun] = result
         return result
 
     def effort(self, chosen: TrainingSetting) -> ArmEffort:
-        """The record of it; seconds beyond one training as planned."""
+        """Return the record of the search; seconds beyond one training as planned."""
         return ArmEffort(
             seconds=self.spent,
             trials=tuple(self._trial(setting, chosen) for setting in self.results),
@@ -297,7 +309,7 @@ class _LearningRateSearch:
         result = self.results[setting]
         first, last = _reading(result, 1), result.best if result and result.finished else None
         at_end = None if last is None else last.dev_metric if last.dev_loss is None else last.dev_loss
-        kept = setting.begun() == chosen.begun()
+        kept = setting.run_key() == chosen.run_key()
         trained = result.epochs if result and result.finished else setting.epochs
         what = {**asdict(setting), "epochs": round(trained, 3)}
         what |= what.pop("mix") or {}
@@ -315,7 +327,9 @@ class _LearningRateSearch:
 def planned_training(
     stage: str, open_: OpenSettings, menu: SearchSpace, whole: float, look: float
 ) -> tuple[TrialPlan, ...]:
-    """What may be tried of a stage that takes `whole` seconds beside its looks at dev, each `look` seconds."""
+    """Return the planned trials of a stage that takes `whole` seconds besides its dev evaluations of `look` seconds
+    each.
+    """
     named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
     of_stage = f" of {named[stage]}" if stage in named else ""
     quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2
@@ -331,13 +345,13 @@ def planned_training(
         usual = f"training{of_stage} with the usual settings to the end"
         found.append(TrialPlan(what=usual, count=1, seconds=whole + LOOKS * look - quarter))
     if open_.epochs:
-        longer = f"training{of_stage} that goes on while dev improves"
+        longer = f"training{of_stage} for longer while dev improves"
         found.append(TrialPlan(what=longer, count=1, seconds=(LONGER - 1) * whole))
     return tuple(found)
 
 
 def mixes(menu: SearchSpace) -> Sequence[Mapping[str, float]]:
-    """The shares that an effort tries of passages in training prompts: half of them, or all."""
+    """Return the passage mixes that an effort level tries: half of them, or all."""
     return MIXES[: 2 * menu.rates]
 
 
@@ -346,15 +360,15 @@ def _with_mix(setting: TrainingSetting, shares: Mapping[str, float]) -> Training
 
 
 def _reading(result: TrainResult | None, look: int) -> EvalRecord | None:
-    """The reading at a look, the last one where the run has fewer."""
+    """Return the dev evaluation of a rung, the last one if the run has fewer."""
     return result.readings[min(look, len(result.readings)) - 1] if result and result.readings else None
 
 
 def _last_two(result: TrainResult) -> tuple[EvalRecord, EvalRecord]:
-    """The last reading and the one before it, twice the same where there is one."""
+    """Return the last dev evaluation and the one before it; twice the same if there is one."""
     return result.readings[-2:][0], result.readings[-1]
 
 
-def _falls(former: EvalRecord, later: EvalRecord) -> bool:
-    """Whether dev is better at the second than at the first by over one paired standard error."""
+def _improves(former: EvalRecord, later: EvalRecord) -> bool:
+    """True if dev is better in the second evaluation than in the first by over one paired standard error."""
     return loss_or_negated_metric(former) - loss_or_negated_metric(later) > paired_error(former, later)

@@ -1,6 +1,6 @@
-"""Which passages an arm that is trained is shown: the fewest that hold the answer nearly as often as any number does.
+"""Search of the passages for a trained arm: the fewest passages that contain the answer nearly as often as any number.
 
-Weights that are trained read what they are shown otherwise than the base does, so the base is not asked; nothing is answered at all.
+Trained weights read passages differently from the base model, so no answers are generated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trimtab.arms.search.context_search import (
     ContextTrials,
     Options,
     TrialPlan,
-    numbers,
+    number_options,
     retrieval_variants,
 )
 from trimtab.arms.session import Session
@@ -28,12 +28,12 @@ from trimtab.base.records import Arm, Example
 from trimtab.base.results import ArmEffort
 
 LOOKUPS = "lookups.jsonl"
-TRAINING_ROWS = 4  # for each dev question that an effort may ask
-SECONDS = 0.02  # of looking one question up; with a model that re-ranks about as long as answering takes
+TRAINING_ROWS = 4  # rows per dev question of the effort level
+SECONDS = 0.02  # seconds of retrieval for one question; with a reranker it takes about as long as answering
 
 
 def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
-    """What an arm may try of its passages, where asking one dev question takes `each` seconds."""
+    """Return the planned trials of an arm's passages, where one dev question takes `each` seconds."""
     rows, context = len(_rows(session, effort)), context_for(arm)
     one = each if session.task.base.reranker else SECONDS
     tried = [options(context) for options in _rounds(session, arm, context)] if rows else []
@@ -42,20 +42,22 @@ def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float)
     )
 
 
-def find_right(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
-    """For each question 1 where its prompt shows a right passage, else 0, and the seconds that looking up took."""
-    _ = session.index_of(context.words)  # made once, whoever needs it first
+def gold_retrieved(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
+    """Return, by question, 1 if its prompt has a right passage, else 0; and the seconds of the retrieval."""
+    _ = session.index_of(context.words)  # built once, by the first that needs it
     began = time.perf_counter()
-    found = PromptBuilder(session, context).find_right(rows)
+    found = PromptBuilder(session, context).gold_retrieved(rows)
     return {row.id: float(right) for row, right in zip(rows, found, strict=True)}, time.perf_counter() - began
 
 
 def choose_passages(
     session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
 ) -> tuple[Context, ArmEffort | None]:
-    """The passages that an arm is shown, `scores` being those of `find_right`, and what was tried for it in at most `seconds`.
+    """Return the context with the selected passages, and the effort, in at most `seconds`. `scores`: those of
+    `gold_retrieved`.
 
-    One thing after the other; a round that its time does not reach to the end changes nothing. No effort: there was nothing to try.
+    One choice after the other; a round that runs out of time changes nothing. The effort is None if there was
+    nothing to try.
     """
     context, rows = context_for(arm), _rows(session, effort)
     tried = ContextTrials(scores, seconds)
@@ -66,31 +68,33 @@ def choose_passages(
 
 
 def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
-    """Training and dev rows whose answer a text may hold: it holds no label of a closed set, and nothing that is not known."""
-    menu = SEARCH_SPACES.get(effort)
-    if menu is None or session.task.task.kind == "classify":
+    """Return training and dev rows whose answer a text can contain: no labels of a closed set, and no unknown
+    answers.
+    """
+    space = SEARCH_SPACES.get(effort)
+    if space is None or session.task.task.kind == "classify":
         return ()
-    rows = (*session.part("train", TRAINING_ROWS * menu.rows), *session.part("dev", menu.rows))
+    rows = (*session.subset("train", TRAINING_ROWS * space.rows), *session.subset("dev", space.rows))
     return tuple(row for row in rows if not is_unknown(row, session))
 
 
 def _rounds(session: Session, arm: Arm, context: Context) -> list[Callable[[Context], Options]]:
-    """What is chosen one after the other: the number of passages, where the arm's settings leave it open, and how they are found."""
+    """Return the choices in order: the number of passages, if the arm's settings leave it open, and the retrieval."""
     shown = [PARTS[name] for name in arm.parts if PARTS[name].setting == "passages"]
-    counts = [numbers(part.setting, part.tried) for part in shown if part.setting not in arm.settings]
+    counts = [number_options(part.setting, part.tried) for part in shown if part.setting not in arm.settings]
     return [*counts, *retrieval_variants(session, context)]
 
 
 def _fewest(
     tried: ContextTrials, rows: Sequence[Example], now: Context, options: Sequence[Context], margin: float
 ) -> Context:
-    """Of what finds at most the margin less often than the best, what shows the fewest passages, and then the present one.
+    """Return, of the options within the margin of the best, the one with the fewest passages, then the present one.
 
-    Over the rows to which any of them shows a right passage; where these are few, nothing is known and the present one stays.
+    Compares rows to which any option shows a right passage; if these are few, the present option stays.
     """
     scores: dict[Context, list[float]] = {}
     for option in options:
-        found = tried.ask(option, now, rows)
+        found = tried.try_context(option, now, rows)
         if found is None:
             return now
         scores[option] = found

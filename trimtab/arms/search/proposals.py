@@ -1,4 +1,4 @@
-"""Instructions that an endpoint of the task file proposes: asked once in a study, kept in a file, and paid for."""
+"""Instructions proposed by an endpoint of the task file: requested once in a study, saved in a file, and charged."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Message, Prompt
 from trimtab.base.sanitize import visible
 from trimtab.base.task import Task
-from trimtab.data.draw import drawn
+from trimtab.data.draw import sample_rows
 from trimtab.inference.remote import remote_model
 
-MOST = 4  # instructions of one endpoint
-SHOWN_ROWS, SHOWN_LETTERS, LISTED_LETTERS = 8, 600, 1500  # of training rows, of each, and of the labels
+MOST = 4  # instructions from one endpoint
+SHOWN_ROWS, SHOWN_LETTERS, LISTED_LETTERS = (
+    8,
+    600,
+    1500,
+)  # shown training rows, letters of each, and letters of the labels
 ANSWER_TOKENS = 600
 _MARK = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposals:
-    """Instructions, none twice, and what asking for them cost: in the task's currency, 0 where the endpoint has no price."""
+    """Proposed instructions, none twice, and the fee: in the task's currency, 0 for an endpoint without a price."""
 
     texts: tuple[str, ...] = ()
     fee: float = 0.0
 
 
-def proposing(task: Task, arms: Sequence[Arm]) -> list[str]:
-    """The endpoints that are asked for instructions: those that the task file lets propose, where an arm may try them."""
+def proposing_endpoints(task: Task, arms: Sequence[Arm]) -> list[str]:
+    """Return the endpoints that propose instructions: those that the task file allows to, if an arm may try them."""
     prompted = any(method_of(arm).uses_base and not is_trained(arm) for arm in arms)
     searched = task.study.effort != "none" and bool(task.data.examples)
     return [name for name, table in task.api.items() if table.proposes] if prompted and searched else []
 
 
 def propose(workspace: Workspace, arms: Sequence[Arm], kept: Path, progress: Progress) -> Proposals:
-    """Ask every endpoint that may propose for other instructions than the task's own, shown some training rows with their answers.
+    """Ask each proposing endpoint for other instructions than the task's own, with some training rows and their
+    answers.
 
-    What was answered stands in the file `kept` and is not asked again. An endpoint that cannot be asked is told of, and none of
+    Answers are saved in the file `kept` and not requested again. If an endpoint fails, that is reported and none of
     its instructions are tried.
     """
     task, train = workspace.task, workspace.splits["train"]
     texts: list[str] = []
     fee = 0.0
-    for name in proposing(task, arms) if train else ():
+    for name in proposing_endpoints(task, arms) if train else ():
         table = task.api[name]
         progress.emit("choose", note=f"asking api.{name} for instructions")
         prompt = Prompt(id=f"proposals-{name}", messages=(Message(role="user", content=_request(workspace)),))
@@ -64,7 +69,9 @@ def propose(workspace: Workspace, arms: Sequence[Arm], kept: Path, progress: Pro
 
 
 def read_proposals(text: str) -> tuple[str, ...]:
-    """The instructions of an answer: a line each, without its number, bullet or quotation marks; lines of a word or two are none."""
+    """Return the instructions of an answer: one per line, without number, bullet or quotation marks; lines of one or
+    two words are ignored.
+    """
     lines = (_MARK.sub("", line).strip().strip("\"'“”`*").strip() for line in text.splitlines())
     found = [
         visible(line) for line in lines if len(line.split()) > 2 and len(line) <= LISTED_LETTERS and line[-1] != ":"
@@ -73,8 +80,8 @@ def read_proposals(text: str) -> tuple[str, ...]:
 
 
 def _request(workspace: Workspace) -> str:
-    """What an endpoint is asked."""
-    task, rows = workspace.task, drawn(workspace.splits["train"], SHOWN_ROWS, workspace.task.task.kind)
+    """Return the prompt for an endpoint."""
+    task, rows = workspace.task, sample_rows(workspace.splits["train"], SHOWN_ROWS, workspace.task.task.kind)
     shown = [f"Question: {row.input[:SHOWN_LETTERS]}\nAnswer: {row.references[0][:SHOWN_LETTERS]}" for row in rows]
     labels = ", ".join(workspace.labels)
     listed = f"Every answer is one of: {labels[:LISTED_LETTERS]}\n\n" if labels else ""

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, remove_cut, replacing, write_json
+from trimtab.base.files import read_object, remove_partial, replacing, write_json
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.dora import DoraLinear
@@ -186,7 +186,7 @@ def save_adapter(base: Base, folder: Path) -> None:
     For a base quantised to 4 bits the adapter comes with its quantisation settings (`quantization.json`).
     """
     for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
-        remove_cut(folder, f"{name}.*")
+        remove_partial(folder, f"{name}.*")
     layers = adapter_layers(base.model).values()
     if not layers and virtual_tokens_of(base.model) is None:
         trained = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}

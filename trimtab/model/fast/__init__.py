@@ -1,1 +1,1 @@
-"""Faster layers that take the place of transformers' own, put on from above and taken off again."""
+"""Faster forwards for transformers' modules: `patch.accelerate` puts them on, `patch.decelerate` takes them off."""

@@ -1,6 +1,8 @@
-"""Forwards that modules run in place of their own while a model answers; the accelerated classes look them up here.
+"""The registry of forwards that modules run instead of their own during inference, and the classes that look them
+up.
 
-A copy of a module has none: it is another object, so a model that shares weights with this one computes by itself.
+A copy of a module has no entry, as it is another object: a model that shares weights with this one runs its own
+forward.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Accelerated(nn.Module):
 
 
 class KernelLinear(Accelerated):
-    """A plain linear layer of a known family, with its weights, names and roundings, whose product is a kernel's where one is faster."""
+    """A linear layer of a known family, with its weights, names and roundings; a kernel multiplies where it is
+    faster."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
@@ -52,7 +55,7 @@ _ORIGINALS: dict[type, type] = {}
 
 
 def accelerated_class(kind: type, by: type[Accelerated]) -> type:
-    """Return the class of a module of this kind that runs the forwards of `by`: one class for each pair, with the kind's name."""
+    """Return the class of modules of this kind that run the forwards of `by`: one per pair, with the kind's name."""
     if (kind, by) not in _CLASSES:
         _CLASSES[kind, by] = made = type(kind.__name__, (by, kind), {})
         _ORIGINALS[made] = kind

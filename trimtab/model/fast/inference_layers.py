@@ -1,7 +1,7 @@
-"""Decoder layers in fewer and larger operations, for answering: the same numbers out, in which a new token spends half of its time on less.
+"""Fused decoder layers for inference: same outputs as transformers', with one matmul per shared input.
 
-Transformers' layers have some sixty operations each, most of them small; what has the same input is one product here. Shapes: N tokens
-of the flat row, I inputs, O outputs, H query heads, K key/value heads, D head size or width of the model.
+Transformers' layers have some sixty operations each, most of them small. Shapes: N tokens of the flat row, I inputs, O
+outputs, H query heads, K key/value heads, D head size or width of the model.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 
 @contextmanager
 def inference_forwards(model: nn.Module, make: MakeProjection) -> Iterator[None]:
-    """Inside, every linear layer of a model and its head answer by the products that `make` makes of them.
+    """Context manager: every linear layer of a model and its head run the projections that `make` makes of them.
 
-    Layers with a change beside their weight (`Adapted`, not merged) keep it, and so do their decoder layer's own operations. Inside
-    of itself it changes nothing more.
+    Adapter layers that are not merged keep their own forward, and so do the decoder layers around them. Nested use
+    changes nothing more. A model without `accelerate` runs as it is.
     """
     whole = [layer for layer in model.modules() if _is_known(layer)]
     within = {id(inner) for layer in whole for inner in layer.modules()}
@@ -63,12 +63,12 @@ def plain_linears(model: nn.Module) -> list[nn.Linear]:
 
 
 def stacked_weight(layers: Sequence[nn.Linear]) -> Tensor:
-    """The weights of linear layers with the same input one above the other, `[O, I]`; of a single one its own, not copied."""
+    """Return the weights of layers with one input, stacked to `[O, I]`; a single one is not copied."""
     return torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
 
 
 def stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
-    """Their biases behind each other, `[O]`, with zeros for a layer that has none; None where none has one."""
+    """Return the concatenated biases, `[O]`, with zeros for a layer without one; None if none has one."""
     if all(layer.bias is None for layer in layers):
         return None
     none = [layer.weight.new_zeros(layer.out_features) for layer in layers]
@@ -77,7 +77,7 @@ def stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
 
 
 class FusedDecoderLayer:
-    """What a decoder layer of the families computes, by as few operations as give the same roundings."""
+    """The forward of a decoder layer of a known family in the fewest operations that round alike."""
 
     def __init__(self, layer: Any, make: MakeProjection) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -96,7 +96,7 @@ class FusedDecoderLayer:
     def __call__(
         self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
     ) -> Tensor:
-        """`hidden_states` is `[1, N, D]`, as transformers' model hands it to its layers, and so is the result."""
+        """Return the hidden states `[1, N, D]`, as transformers' module does."""
         hidden_ND = hidden_states[0]
         if self.laid and rotates_whole_heads(self.laid, position_embeddings):
             hidden_ND = hidden_ND.contiguous()
@@ -135,7 +135,7 @@ class FusedDecoderLayer:
 
 
 class FusedDecoderStack:
-    """What a model whose layers are all `Fused` computes of a flat row, with its embeddings and its last norm."""
+    """The forward of a model whose layers are all FusedDecoderLayer, with its embeddings and last norm."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -152,7 +152,7 @@ class FusedDecoderStack:
         layout: Layout,
         **_: Any,
     ) -> BaseModelOutput:
-        """As transformers' model, of which only the last hidden states are asked for, `[1, N, D]`."""
+        """Return the hidden states `[1, N, D]`, as transformers' module does."""
         hidden_1ND = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         angles = self.model.rotary_emb(hidden_1ND, position_ids)
         own = getattr(layout, "own", None)
@@ -165,17 +165,17 @@ class FusedDecoderStack:
 
 
 def rotates_whole_heads(laid: KernelDecoderLayer | KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:
-    """Whether positions turn whole heads, as the kernels do."""
+    """Return True if RoPE rotates whole heads, as the kernels do."""
     return angles[0].shape[-1] == laid.size
 
 
 def contiguous_angles(angles: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """cos and sin, `[N, D]`, as kernels read them."""
+    """Return cos and sin, `[N, D]`, contiguous."""
     return [side_1ND[0].contiguous() for side_1ND in angles]
 
 
 def attention_config(attention: Any) -> AttentionConfig:
-    """How an attention of the families scores."""
+    """Return scale and sliding window of an attention module of a known family."""
     says = (
         attention if hasattr(attention, "sliding_window") else attention.config
     )  # Qwen's layers differ, Mistral's do not
@@ -183,23 +183,23 @@ def attention_config(attention: Any) -> AttentionConfig:
 
 
 def _inside(layer: nn.Module) -> nn.Linear:
-    """The linear layer itself, without what is merged into it."""
+    """Return the linear layer inside an adapter layer, or the layer itself."""
     inner: nn.Linear = layer.base if isinstance(layer, AdapterLayer) else layer  # type: ignore[assignment]
     return inner
 
 
 def _is_whole(model: Any) -> bool:
-    """Whether all that its layers do is `Fused`."""
+    """Return True if all layers run as FusedDecoderLayer."""
     layers = getattr(model, "layers", ())
     return bool(layers) and all(isinstance(INFERENCE_FORWARDS.get(layer), FusedDecoderLayer) for layer in layers)
 
 
 def is_known_decoder_layer(layer: nn.Module) -> bool:
-    """Whether it is a decoder layer of the families."""
+    """Return True for a decoder layer of one of FAMILIES."""
     return type(layer).__name__.removesuffix("DecoderLayer") in FAMILIES
 
 
 def _is_known(layer: nn.Module) -> bool:
-    """Whether it is a decoder layer of the families, and all that was trained is in its weights."""
+    """Return True for an accelerated decoder layer of a known family whose adapters are all merged."""
     known = isinstance(layer, Accelerated) and is_known_decoder_layer(layer)
     return known and all(part.is_merged for part in adapter_layers(layer).values())

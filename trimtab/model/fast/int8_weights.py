@@ -1,8 +1,8 @@
-"""Weights in 8 bits for answering: half the bytes that one new token has to read, for a rounding whose cost is measured before it is used.
+"""8-bit weights for inference: half the bytes to read for each new token, at a rounding that is measured before use.
 
-Each row of a weight is whole numbers from -127 to 127 and one scale (symmetric, the largest of the row at 127). Few rows of
-input are multiplied with these; for many the processor's product over the same rounded weights is faster, so both are kept. Shapes: N tokens
-of the flat row, I inputs, O outputs.
+Each row of a weight is integers from -127 to 127 and one scale (symmetric, the largest at 127). For few rows of
+input the 8-bit product is used; for many, bf16 products over the same rounded weights are faster, so both are kept.
+Shapes: N tokens of the flat row, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from trimtab.model.fast.packed_weights import is_packable, projection_by
 from trimtab.model.kernels.torch_private import int8_matmul, works
 from trimtab.model.load import Base
 
-# Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out (`benchmarks/products.py`).
+# Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out
+# (`benchmarks/products.py`).
 FEW, FEWER = 8, 2
 LARGEST = 127
 LEAST_SCALE = 1e-12  # of a row of zeros
 
 
 class Int8Projection:
-    """The product of linear layers with the same input, their weights rounded; what it was made of is left as it is."""
+    """The product of linear layers with one input by their rounded weights; the layers stay as they are."""
 
     def __init__(self, *layers: nn.Linear) -> None:
         published_OI = stacked_weight(layers)
@@ -52,9 +53,9 @@ class Int8Projection:
 
 @contextmanager
 def int8_forwards(base: Base) -> Iterator[None]:
-    """Inside, every linear layer of the model and its head answer in 8 bits, with whatever is merged into them.
+    """Context manager: every linear layer of the model and its head run in 8 bits, merged adapters included.
 
-    Raises InputError on a device that has no product for it.
+    Raises InputError on a device without an 8-bit product.
     """
     if base.device.type != "cpu":
         raise InputError(f"8 bits on {base.device.type}", "leave it out: it is for processors", field="--eight-bit")

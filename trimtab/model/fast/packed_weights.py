@@ -1,4 +1,4 @@
-"""Weights in the order in which products read them, our kernels' or the processor's, for answering.
+"""Packs weights into the layout that products read fastest, our kernels' or oneDNN's, for inference.
 
 Shapes: I inputs, O outputs.
 """
@@ -28,15 +28,16 @@ from trimtab.model.load import Base
 
 SPARE = 2  # times what the copies take must be free, or the weights stay as they are
 
-# By where the originals lie: models that share their weights share these too. While one is in use, so are its originals.
+# By where the originals lie: models that share their weights share these too. While one is in use, so are its
+# originals.
 _known: WeakValueDictionary[tuple[tuple[int, torch.Size], ...], Tensor] = WeakValueDictionary()
 
 
 @contextmanager
 def merged_and_packed(base: Base) -> Iterator[None]:
-    """Inside, adapters are part of the weights, and products read copies of these in the processor's order, where it has one.
+    """Context manager: adapters are merged, and products read packed copies of the weights.
 
-    Weights and modules are all where they were, so that they can be saved. Inside of itself it changes nothing more.
+    Modules and weights stay where they are, so that they can be saved. Nested use changes nothing more.
     """
     with merged(base.model), packed(base):
         yield
@@ -44,7 +45,7 @@ def merged_and_packed(base: Base) -> Iterator[None]:
 
 @contextmanager
 def packed(base: Base) -> Iterator[None]:
-    """Inside, every linear layer and the head answer by a copy of their weight as it is now, where memory allows."""
+    """Context manager: linear layers and head run on packed copies of their present weights, if memory allows."""
     needed = packed_bytes(base)
     if not needed or memory_use().available < SPARE * needed:
         yield
@@ -54,12 +55,13 @@ def packed(base: Base) -> Iterator[None]:
 
 
 def packed_bytes(base: Base) -> int:
-    """Memory that the copies take while the base answers; 0 where there are none."""
+    """Return the memory in bytes that the packed copies take during inference; 0 without any."""
     return sum(layer.weight.nbytes for layer in plain_linears(base.model) if is_packable(layer.weight))
 
 
 def packed_weight(*layers: nn.Linear) -> Tensor:
-    """The bf16 weights of layers with the same input, one above the other, as `ordered_product` takes them; nobody else can read it."""
+    """Return the stacked bf16 weights of layers with one input, packed for `packed_projection`; shared copies are
+    reused."""
     key = tuple((layer.weight.data_ptr(), layer.weight.shape) for layer in layers)
     found = _known.get(key)
     if found is None:
@@ -68,7 +70,7 @@ def packed_weight(*layers: nn.Linear) -> Tensor:
 
 
 def packed_projection(ordered: Tensor, bias_O: Tensor | None) -> Projection:
-    """What linear layers put out, `[..., O]` from `[..., I]`, by a weight of `in_its_order`."""
+    """Return the projection `[..., I]` to `[..., O]` by a packed weight."""
     if not ordered.is_mkldnn:
         return PackedLinear(ordered, bias_O)
 
@@ -76,14 +78,15 @@ def packed_projection(ordered: Tensor, bias_O: Tensor | None) -> Projection:
 
 
 def projection_by(weight_OI: Tensor, bias_O: Tensor | None) -> Projection:
-    """The product by a weight of one's own: by a copy in the processor's order where it has one, else by the weight."""
+    """Return the projection by this weight: by a packed copy where there is a layout for it, else by the weight
+    itself."""
     if not is_packable(weight_OI):
         return lambda input: F.linear(input, weight_OI, bias_O)
     return packed_projection(_ordered(weight_OI), bias_O)
 
 
 def is_packable(weight_OI: Tensor) -> bool:
-    """Whether products have an order of their own here: of bf16 weights, where our kernels or the processor's library know them."""
+    """Return True if there is a packed layout for this weight: bf16 on a CPU whose kernels or oneDNN have one."""
     if can_pack(weight_OI):
         return True
     known = weight_OI.device.type == "cpu" and weight_OI.dtype == torch.bfloat16

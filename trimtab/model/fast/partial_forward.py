@@ -1,4 +1,4 @@
-"""Where a pass may begin and end: behind frozen layers whose output is at hand, and with the last layer's MLP at wanted tokens alone.
+"""Partial forward passes: starting behind frozen layers, or running the last layer's MLP at chosen tokens only.
 
 Shapes: N tokens of the flat row, M of them wanted, D hidden size.
 """
@@ -23,10 +23,10 @@ from trimtab.model.prompt_tuning import virtual_tokens_of
 
 
 def first_trainable_layer(model: Any) -> int:
-    """The number of the first layer that holds something that moves, from 0.
+    """Return the index of the first layer with a trainable parameter, from 0.
 
-    0 as well where no pass may begin later: nothing moves, something before the layers does, virtual tokens are on, or upper layers
-    read keys of lower ones.
+    Also 0 where no pass may begin later: nothing is trainable, something before the layers is, virtual tokens are
+    attached, or upper layers read keys of lower ones.
     """
     if virtual_tokens_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
         return 0
@@ -43,7 +43,7 @@ def first_trainable_layer(model: Any) -> int:
 
 @torch.no_grad()
 def layer_output(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Any:
-    """What a layer, by number, hands on: of most architectures `hidden_1ND`; nothing behind it is computed."""
+    """Return the output of a layer, by index (of most architectures `hidden_1ND`); later layers are not run."""
 
     def reached(*args: Any, **kwargs: Any) -> Any:
         raise _ReachedError(last(*args, **kwargs))
@@ -57,9 +57,9 @@ def layer_output(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, lay
 
 
 def layer_input(base: Base, layer: int, ids_N: Tensor, positions_N: Tensor, layout: Layout) -> Tensor | None:
-    """What enters a layer that is not the first, `hidden_ND` on the model's device, as `put_out` has it.
+    """Return the input of a layer that is not the first, `hidden_ND` on the model's device.
 
-    None for an architecture whose layers hand on more than that.
+    None for an architecture whose layers pass on more than hidden states.
     """
     out = layer_output(base, layer - 1, ids_N, positions_N, layout)
     shape = (1, len(ids_N), base.model.config.hidden_size)
@@ -75,9 +75,9 @@ def hidden_at(
     *,
     above: tuple[int, Tensor] | None = None,
 ) -> Tensor:
-    """Last hidden states `hidden_MD` at the places `wanted_M` of a flat row.
+    """Return the last hidden states `hidden_MD` at positions `wanted_M` of a flat row.
 
-    `above`: a layer that the pass begins at, and with it `inputs_ND`, what `entering` gave for these tokens.
+    `above`: a layer to begin at, with its inputs `inputs_ND` from `layer_input` for these tokens.
     """
     forwards: dict[int, Callable[..., Any]] = {}
     if above is not None:
@@ -91,9 +91,9 @@ def hidden_at(
 
 
 def _may_end(base: Base, wanted: int, tokens: int) -> bool:
-    """Whether the last layer is one whose parts `_ended` knows, and has less to do so.
+    """Return True if the last layer can skip work at tokens that are not wanted, as `_ended` does.
 
-    Not in float32: seeded losses are held to the bit there, and a product's last bits hang on its size.
+    Not in float32: seeded losses are compared to the bit there, and a product's last bits depend on its size.
     """
     last = base.model.base_model.layers[-1]
     known = is_known_decoder_layer(last) and last not in INFERENCE_FORWARDS
@@ -101,7 +101,7 @@ def _may_end(base: Base, wanted: int, tokens: int) -> bool:
 
 
 def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> Tensor:
-    """What a decoder layer of the families puts out at wanted places, `[1, M, D]`: others are only looked at by these."""
+    """Return the output of a known decoder layer at wanted positions, `[1, M, D]`; the others are only attended to."""
     fused = layer.fused_forward(hidden_1ND, wanted_M, **attends) if isinstance(layer, FusedTrainLayer) else None
     if fused is not None:
         return fused
@@ -113,7 +113,7 @@ def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> 
 
 
 class _ReachedError(Exception):
-    """The layer was reached, and the pass may end; what it put out."""
+    """Raised to end a pass at a layer, with its output."""
 
 
 def _given(out: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -121,7 +121,7 @@ def _given(out: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Base:
-    """The same model, weights and all, in which some layers, by number, compute something else; other passes do not see it."""
+    """Return a base over the same modules in which some layers, by index, run another forward; others do not see it."""
     layers = list(base.model.base_model.layers)
     for number, forward in forwards.items():
         layers[number] = copy.copy(layers[number])
@@ -134,7 +134,7 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
 
 
 def _beside(module: Any) -> Any:
-    """A module that holds the same parts, of which some may be replaced."""
+    """Return a shallow copy of a module whose submodules can be replaced."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin

@@ -1,7 +1,7 @@
-"""Norms, MLPs and attention of the known families' decoder layers with a gradient by our kernels, in training.
+"""Puts faster forwards on the modules of known families, and takes them off: `accelerate` and `decelerate`.
 
-A layer goes by these parts where `model/fast/train_layers.py` does not take it whole. Each takes the place of transformers' own
-part of a layer, with its weights, names and roundings; where there are no kernels for what it is given, transformers' forward runs.
+Norms, MLPs and attention have kernels with a gradient; `train_layers.py` runs whole decoder layers where it can.
+Weights, names and roundings are transformers'; where no kernel supports the inputs, transformers' forward runs.
 Shapes: N tokens of the flat row, H heads, D head size or width of the model.
 """
 
@@ -31,8 +31,8 @@ from trimtab.model.load import Base
 def accelerate(base: Base) -> Base:
     """Put faster forwards on a model's modules, in training and for `inference_forwards`; return the same base.
 
-    Weights, names and roundings stay those of transformers. Where no kernel supports the inputs, transformers' forward runs. Calling it
-    again changes nothing; `decelerate` takes all of it off.
+    Weights, names and roundings stay those of transformers. Where no kernel supports the inputs, transformers'
+    forward runs. Calling it again changes nothing; `decelerate` takes all of it off.
     """
     model: Any = base.model
     layers = [layer for layer in model.modules() if is_known_decoder_layer(layer)]

@@ -1,7 +1,6 @@
-"""Decoder layers in training, forward in one call and backward in another, where kernels take them.
+"""Whole decoder layers in training: one kernel forward, one backward, for layers whose trainable parts they support.
 
-Either all products have LoRA and nothing else moves, or there is no change beside any weight and what moves are weights and norms.
-
+Supported: all projections have LoRA and nothing else is trainable, or there are no adapters and weights and norms are.
 Shapes: N tokens of the flat row, W width of the model, H query heads, K key/value heads, D head size, R rank.
 """
 
@@ -30,7 +29,7 @@ class _LinearStruct(ctypes.Structure):
 
 
 class _LayerStruct(ctypes.Structure):
-    """`learner` of `kernels/learning.c`."""
+    """The struct `learner` of `kernels/learning.c`."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("norm", "between", "grad_norm", "grad_between")),
@@ -41,10 +40,10 @@ class _LayerStruct(ctypes.Structure):
 
 
 class FusedTrainLayer(Accelerated):
-    """What a decoder layer of the families becomes in training (`model/fast/patch.py`): by two kernels where they know all that moves."""
+    """A decoder layer of a known family that trains by two kernels where they support all its trainable parts."""
 
     def train_forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> Tensor:
-        """One flat row, `[1, N, W]`."""
+        """Run one flat row, `[1, N, W]`."""
         learnt = self.fused_forward(hidden_states, None, **named)
         if learnt is None:
             plain: Tensor = super().train_forward(hidden_states, *others, **named)
@@ -60,7 +59,8 @@ class FusedTrainLayer(Accelerated):
         position_embeddings: Any = None,
         **_: Any,
     ) -> Tensor | None:
-        """What kernels put out at all places of a flat row, or at the `wanted_M`, `[1, M, W]`; None where they do not take the layer."""
+        """Return the kernels' output at all positions, or at `wanted_M`, `[1, M, W]`; None if they do not support the
+        layer."""
         linears = _linears(self)
         if not _fits(self, linears, hidden_1NW, layout, position_embeddings):
             return None
@@ -70,20 +70,20 @@ class FusedTrainLayer(Accelerated):
 
 
 def _linears(layer: Any) -> list[Any]:
-    """The linear layers in the order of the kernels."""
+    """Return the linear layers in the order of the kernels."""
     attention, mlp = layer.self_attn, layer.mlp
     read = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
     return [*read, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
 
 
 def trains_by_kernels(model: Any) -> bool:
-    """Whether kernels take all layers of a model."""
+    """Return True if kernels support all layers of a model."""
     layers = getattr(model.base_model, "layers", ())
     return bool(layers) and all(isinstance(one, FusedTrainLayer) and _is_known(one, _linears(one)) for one in layers)
 
 
 def _is_known(layer: Any, linears: list[Any]) -> bool:
-    """Whether kernels know all that a layer is made of and all that moves in it."""
+    """Return True if kernels support the modules of a layer and all that is trainable in it."""
     if hasattr(layer.self_attn, "q_norm") or not is_silu(layer.mlp.act_fn):
         return False
     changed = [one for one in linears if type(one) is LoraLinear and not one.is_merged]
@@ -110,7 +110,7 @@ def _norms(layer: Any) -> tuple[Any, Any]:
 
 
 def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
-    """Whether kernels compute all that a pass asks of a layer."""
+    """Return True if kernels support the inputs of a pass."""
     passes = isinstance(layout, PackedSequences) and supports("learn", hidden_1NW, *angles)
     if not passes or not _is_known(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
         return False
@@ -118,10 +118,10 @@ def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angle
 
 
 class _KernelArgs:
-    """What one pass through a layer hangs on beside its input.
+    """The arguments of one pass through a layer, beside its input.
 
-    `moves`: all A and all B, or the two norms and all weights, whether they move or not. `wanted_M`: the places behind whose attention it
-    goes on, None for all.
+    `moves`: all A and all B, or the two norms and all weights, trainable or not. `wanted_M`: the positions to put
+    out, None for all.
     """
 
     def __init__(
@@ -156,25 +156,26 @@ class _KernelArgs:
         )
 
     def given(self, hidden_NW: Tensor) -> tuple[Any, ...]:
-        """What both kernels want to know of a pass."""
+        """Return the arguments that both kernels take."""
         counted = len(hidden_NW), self.wanted_M, self.places(hidden_NW)
         return ctypes.addressof(self.told), hidden_NW, *self.angles, *self.trees.told, *counted
 
     def places(self, hidden_NW: Tensor) -> int:
-        """Of how many tokens something is put out."""
+        """Return the number of output positions."""
         return len(hidden_NW if self.wanted_M is None else self.wanted_M)
 
     def room(self, tokens: int) -> int:
-        """Numbers that are kept of a pass, each part from a multiple of 64 bytes on."""
+        """Return how many numbers a pass saves for backward, each part aligned to 64 bytes."""
         return sum(-(-tokens * width // PAIR) * PAIR for width in self.kept)
 
     @property
     def sides(self) -> int:
-        """Numbers of all sides."""
+        """Return how many numbers all LoRA factors have."""
         return self.rank * sum(sum(shape) for shape in self.shapes)
 
     def graded(self, wanted: Sequence[bool]) -> list[Tensor | None]:
-        """Room for the gradients of norms (float32) and weights, those that are wanted, which the kernel is told of from here on."""
+        """Allocate the gradients of norms (float32) and weights that are wanted, and pass their addresses to the
+        kernel."""
         kinds = [torch.float32] * 2 + [self.moves[0].dtype] * _LINEARS
         found = [
             torch.empty(one.shape, dtype=kind) if want else None

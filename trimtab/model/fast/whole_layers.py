@@ -1,6 +1,8 @@
-"""Decoder layers by kernels, for answering: each in one call before its attention and one behind it, or all of a step in one.
+"""Decoder layers by kernels for inference: one call before attention and one after it, or one call for a whole
+decode step.
 
-Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model, B sequences, T places of a slot.
+Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model, B sequences, T
+positions of a slot.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from trimtab.model.kernels.matmul import PackedLinear
 
 
 class DecodeSlots(NamedTuple):
-    """Where new tokens stand that see nothing but their own sequence: the slots by layer, as `attend_own` takes them, and places `at_B`."""
+    """The cache slots by layer and positions `at_B` of new tokens that see only their own sequence, as `attend_decode`
+    takes them."""
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
@@ -30,7 +33,7 @@ class _Linear(ctypes.Structure):
 
 
 class _Layer(ctypes.Structure):
-    """`layer` of `kernels/decoder.c`."""
+    """The struct `layer` of `kernels/decoder.c`."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("norm", "between", "query_norm", "key_norm")),
@@ -42,10 +45,10 @@ class _Layer(ctypes.Structure):
 
 
 class KernelDecoderLayer:
-    """A decoder layer whose products are all `Laid`.
+    """A decoder layer whose projections are all PackedLinear.
 
-    `products` are those of queries, keys and values together, of what was attended to, and of the MLP's gate, up and down; `norms` those
-    of the input, before the MLP, and of queries and keys, which may be None; `heads` are H and K.
+    `products`: queries, keys and values together, attention output, and the MLP's gate, up and down. `norms`: of the
+    input, before the MLP, and of queries and keys, which may be None. `heads`: H and K.
     """
 
     def __init__(
@@ -68,13 +71,14 @@ class KernelDecoderLayer:
         )
 
     def enter(self, hidden_ND: Tensor, angles: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Queries, keys and values, `[H, N, D]`, queries and keys at their positions, of which `angles` are cos and sin, `[N, D]`."""
+        """Return queries, keys and values, `[H, N, D]`, rotated to their positions by `angles`, cos and sin `[N,
+        D]`."""
         all_NHD = hidden_ND.new_empty(len(hidden_ND), sum(self.heads), self.size)
         call("enter_layer", ctypes.addressof(self.told), hidden_ND, *angles, len(hidden_ND), all_NHD)
         return torch.split(all_NHD.transpose(0, 1), self.heads)
 
     def leave(self, hidden_ND: Tensor, attended_NHD: Tensor) -> Tensor:
-        """What the layer puts out."""
+        """Return the layer's output from its input and the attention's output."""
         out_ND = torch.empty_like(hidden_ND)
         attended_NHD = attended_NHD.contiguous()
         call("leave_layer", ctypes.addressof(self.told), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
@@ -82,14 +86,14 @@ class KernelDecoderLayer:
 
 
 class KernelDecoderStack:
-    """All layers of a model."""
+    """All decoder layers of a model, run by one kernel call."""
 
     def __init__(self, layers: Sequence[KernelDecoderLayer]) -> None:
         self._keeps, self.size = layers, layers[0].size
         self._told = (_Layer * len(layers))(*(one.told for one in layers))
 
     def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], own: DecodeSlots) -> Tensor:
-        """What the last layer puts out; the keys and values of the new tokens stand in the slots then."""
+        """Return the last layer's output; keys and values of the new tokens are in their slots afterwards."""
         out_ND, room = torch.empty_like(hidden_ND), own.values[0].shape[2]
         stores = ((ctypes.c_void_p * len(self._told))(*map(address, side)) for side in (own.keys, own.values))
         counts = len(own.at_B), room

@@ -30,9 +30,11 @@ SECONDS = 60  # after which a compiler is given up
 # `gnu11`: multiplications and additions become one instruction; the ways for this processor are tried in order
 _FLAGS = ("-std=gnu11", "-O3", "-fPIC")
 _FOR_THIS = (("-march=native",), ("-mcpu=native",), ())
-# With the threads that torch has brought; on one where it brought others than the compiler means, so that the library cannot be loaded.
+# With the threads that torch has brought; on one where it brought others than the compiler means, so that the library
+# cannot be loaded.
 _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
-# What each kernel is given: p is where numbers lie, n a whole number, f a float. Those of products and causal attention are there only
+# What each kernel is given: p is where numbers lie, n a whole number, f a float. Those of products and causal attention
+# are there only
 # where they are fast.
 _KERNELS = {
     "add_and_norm": "pppppnnf",
@@ -67,8 +69,9 @@ Kernel = Callable[..., None]
 def library() -> dict[str, Kernel]:
     """Return the compiled kernels by name; none where they cannot be compiled or `TRIMTAB_KERNELS=0` turns them off.
 
-    `CC` names another compiler; an empty one, or one that is no command line (`CC='"'`), means none. The first call may compile for a
-    second; the library stays in the cache's folder `kernels`. If several threads call first, each compiles, and the last library stays.
+    `CC` names another compiler; an empty one, or one that is no command line (`CC='"'`), means none. The first call
+    may compile for a second; the library stays in the cache's folder `kernels`. If several threads call first, each
+    compiles, and the last library stays.
     """
     if os.environ.get("TRIMTAB_KERNELS") == "0":
         return {}
@@ -91,7 +94,8 @@ def library() -> dict[str, Kernel]:
 
 
 def _name(asked: list[str]) -> str:
-    """Return a hash of what a library depends on: sources, compiler flags and the processor, since machines may share a home."""
+    """Return a hash of what a library depends on: sources, compiler flags and the processor, since machines may
+    share a home."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
     processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
@@ -173,5 +177,6 @@ def address(numbers: Tensor | None) -> int | None:
 
 
 def call(op: str, *arguments: Tensor | float | ctypes.Array[Any] | None) -> None:
-    """Run a kernel that `supports` these tensors. It gets their addresses and not their shapes: sizes are arguments of their own."""
+    """Run a kernel that `supports` these tensors. It gets their addresses and not their shapes: sizes are arguments
+    of their own."""
     library()[op](*[one.data_ptr() if isinstance(one, Tensor) else one for one in arguments])

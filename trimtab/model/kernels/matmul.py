@@ -1,4 +1,5 @@
-"""Products of a flat row with a layer's weight and its low-rank change: by our kernels where they are fast, else by torch.
+"""Matrix products of a flat row with a layer's weight and its low-rank change: by kernel where it is faster, else by
+torch.
 
 Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of layers with one input together.
 """
@@ -24,9 +25,10 @@ def matmul(
     bias_O: Tensor | None = None,
     onto_NO: Tensor | None = None,
 ) -> Tensor:
-    """The input times a weight `[O, I]`, or `[I, O]` if `upright`, as `out_NO`; `onto_NO` is added and may be overwritten.
+    """Return the input times a weight `[O, I]` (`[I, O]` if `upright`) as `out_NO`; `onto_NO` is added and may be
+    overwritten.
 
-    `low` is a thin product more, of `[N, S]` with `[S, O]`.
+    `low`: factors `[N, S]` and `[S, O]` whose product is added.
     """
     outputs = weight.shape[1 if upright else 0]
     if not use_kernel(input_NI, weight) or outputs % PAIR:
@@ -56,7 +58,7 @@ def _by_torch(
 
 
 def lora_down(input_NI: Tensor, side_SI: Tensor) -> Tensor:
-    """What one side of a low-rank change makes of its input, `low_NS`."""
+    """Return the input times LoRA's down-projection, `low_NS`."""
     if not use_kernel(input_NI, side_SI):
         return input_NI @ side_SI.T
     low_NS = input_NI.new_empty(len(input_NI), len(side_SI))
@@ -65,7 +67,7 @@ def lora_down(input_NI: Tensor, side_SI: Tensor) -> Tensor:
 
 
 def grad_matmul(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: bool = False) -> Tensor:
-    """Products of both summed over the tokens, times `factor`: float32 `[S, I]`, or `[I, S]` if `turned`."""
+    """Return `left.T @ right` times `factor`, summed over tokens: float32 `[S, I]`, or `[I, S]` if `turned`."""
     if not use_kernel(right_NI, left_NS):
         plain = (right_NI.T @ left_NS if turned else left_NS.T @ right_NI).float()
         return plain if factor == 1.0 else plain * factor
@@ -77,7 +79,7 @@ def grad_matmul(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turne
 
 
 def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
-    """The gradient of a weight, `[O, I]` in its type."""
+    """Return the gradient of a weight, `[O, I]` in its type."""
     (tokens, outputs), inputs = grad_NO.shape, input_NI.shape[1]
     if not use_kernel(input_NI, grad_NO):
         return grad_NO.T @ input_NI
@@ -90,24 +92,26 @@ def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
 
 
 def transposed(side_OS: Tensor, input_NI: Tensor) -> Tensor:
-    """A side as `side_SO`, laid out anew only where kernels read it: a product's last bits hang on how its factors lie."""
+    """Return `side_SO`, contiguous only where a kernel reads it: the last bits of torch's products depend on the
+    layout."""
     return side_OS.T.contiguous() if use_kernel(input_NI) else side_OS.T
 
 
 def use_kernel(rows: Tensor, *others: Tensor) -> bool:
-    """Whether kernels multiply these, the first of which are rows of as many numbers as a layer has inputs."""
+    """Return True if a kernel multiplies these faster than torch; the first are rows of a layer's input."""
     enough = rows.shape[:-1].numel() >= LEAST and rows.shape[-1] % PAIR == 0
     return enough and supports("product", rows, *others)
 
 
 class PackedLinear:
-    """Linear layers with the same input by their weight as the kernels read it, in panels `[O / 32, I, 32]`, whatever the rows."""
+    """The product of linear layers with one input, by their weight in panels `[O / 32, I, 32]`, which the kernel
+    reads."""
 
     def __init__(self, panels: Tensor, bias_O: Tensor | None) -> None:
         self.panels, self.bias_O = panels, bias_O
 
     def __call__(self, input: Tensor) -> Tensor:
-        """`[..., O]` from `[..., I]`."""
+        """Return `[..., O]` from `[..., I]`."""
         inputs, outputs = self.panels.shape[1], PAIR * len(self.panels)
         flat_NI = input.reshape(-1, inputs).contiguous()
         out_NO = input.new_empty(len(flat_NI), outputs)
@@ -117,7 +121,7 @@ class PackedLinear:
 
 
 def pack(weight_OI: Tensor) -> Tensor:
-    """A copy of a weight as `Laid` takes it, where `has_panels` says that there is one."""
+    """Return a copy of a weight in panels, as `PackedLinear` takes it, if `can_pack`."""
     outputs, inputs = weight_OI.shape
     panels = weight_OI.new_empty(outputs // PAIR, inputs, PAIR)
     call("lay", weight_OI.contiguous(), inputs, outputs, panels)
@@ -125,11 +129,11 @@ def pack(weight_OI: Tensor) -> Tensor:
 
 
 def can_pack(weight_OI: Tensor) -> bool:
-    """Whether kernels multiply by such a weight faster than torch, whatever the rows."""
+    """Return True if a kernel multiplies by the packed weight faster than torch, whatever the number of rows."""
     whole = all(size % PAIR == 0 for size in weight_OI.shape)
     return whole and supports("product", weight_OI)
 
 
 def _together(low_NS: Tensor) -> Tensor:
-    """The same with the numbers of a row beside one another; the rows may lie apart, as those of a part of the ranks do."""
+    """Return the same numbers with contiguous rows."""
     return low_NS if low_NS.stride(1) == 1 else low_NS.contiguous()

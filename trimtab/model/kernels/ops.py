@@ -1,6 +1,8 @@
-"""What a model does beside its large products: by our kernels where they are, else by torch.
+"""Norms, activations, rotary positions, softmax and attention for inference: each a kernel with its torch twin
+beside it.
 
-Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width.
+Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size
+or width.
 """
 
 from __future__ import annotations
@@ -20,18 +22,19 @@ PAIR, BLOCK = 32, 64  # numbers that the kernels work on at once: of a row, and 
 
 
 def apply_function(function: type[torch.autograd.Function], *given: Any) -> Any:
-    """What an autograd function makes of this; whether its `apply` has types differs from one version of torch to another."""
+    """Return the result of an autograd function; torch types its `apply` in some versions and not in others."""
     apply: Any = function.apply
     return apply(*given)
 
 
 def supports_rows(op: str, *rows: Tensor) -> bool:
-    """Return True if there is a kernel `op` for these rows: as `supports`, and of a width that is a multiple of PAIR."""
+    """Return True if there is a kernel `op` for these rows: as `supports`, and of a width that is a multiple of
+    PAIR."""
     return rows[0].shape[-1] % PAIR == 0 and supports(op, *rows)
 
 
 def rms_norm(input_ND: Tensor, norm: Any) -> Tensor:
-    """RMS norm as transformers rounds it: before the weight and behind it."""
+    """Return the RMS norm, rounded as transformers rounds it: before and after the multiplication with the weight."""
     if supports_rows("add_and_norm", input_ND, norm.weight):
         return _add_and_norm(input_ND, None, norm)[1]
     out: Tensor = F.rms_norm(input_ND, input_ND.shape[-1:], eps=norm.variance_epsilon) * norm.weight
@@ -39,7 +42,7 @@ def rms_norm(input_ND: Tensor, norm: Any) -> Tensor:
 
 
 def add_rms_norm(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
-    """The sum of two, and its norm."""
+    """Return the sum of two tensors, and its RMS norm."""
     if supports_rows("add_and_norm", hidden_ND, more_ND, norm.weight):
         return _add_and_norm(hidden_ND, more_ND, norm)
     sum_ND = hidden_ND + more_ND
@@ -47,7 +50,7 @@ def add_rms_norm(hidden_ND: Tensor, more_ND: Tensor, norm: Any) -> tuple[Tensor,
 
 
 def gated_activation(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
-    """What goes into an MLP's last product: the activation of the one, times the other."""
+    """Return the activation of `gate` times `up`: the input of a gated MLP's last product."""
     if is_silu(activation) and gate.numel() % PAIR == 0 and supports("gated", gate, up):
         gate, up = gate.contiguous(), up.contiguous()
         out = torch.empty_like(gate)
@@ -58,12 +61,12 @@ def gated_activation(gate: Tensor, up: Tensor, activation: Any) -> Tensor:
 
 
 def is_silu(activation: Any) -> bool:
-    """Whether it is the one activation that there are kernels for."""
+    """Return True for SiLU, the one activation with kernels."""
     return isinstance(activation, SiLUActivation | nn.SiLU)
 
 
 def apply_rope(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
-    """Queries and keys at their positions (rotary embeddings); what was given may be overwritten."""
+    """Return queries or keys rotated to their positions (RoPE); the input may be overwritten."""
     tokens, heads, size = heads_NHD.shape
     fits = size % BLOCK == 0 and cos_ND.shape[1] == size and heads_NHD.stride()[1:] == (size, 1)
     if fits and supports("rotate", heads_NHD, cos_ND, sin_ND):
@@ -76,9 +79,11 @@ def apply_rope(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
 
 
 def scaled_softmax(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[Tensor, Tensor]:
-    """The softmax of bf16 scores times `scale`, which may be overwritten, and the logarithm `log_sum_KR` of what it divides by.
+    """Return the softmax of bf16 scores times `scale`, which may be overwritten, and `log_sum_KR`, the log of its
+    divisor.
 
-    Rows come in groups of `queries` behind one another: the last of a group sees all T places, each before it one less.
+    Rows come in groups of `queries`: the last of a group sees all T positions, each before it one less. There is no
+    torch twin here: callers that mask otherwise have their own.
     """
     scores_KRT, places = scores_KRT.contiguous(), scores_KRT.shape[-1]
     log_sum_KR = torch.empty(scores_KRT.shape[:-1])
@@ -87,7 +92,7 @@ def scaled_softmax(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[
 
 
 def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
-    """The gradient of what a softmax was taken of, from that of its weights, which may be overwritten."""
+    """Return the gradient of a softmax's input from that of its output, which may be overwritten."""
     if not supports("weigh_backward", weights_KRT, grads_KRT):
         if works(softmax_gradient):
             return softmax_gradient(grads_KRT, weights_KRT)
@@ -100,12 +105,14 @@ def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
 
 
 def supports_decode(new: Sequence[Tensor], keys: Tensor) -> bool:
-    """Whether `attend_own` takes these queries, keys and values, and the slots' keys `[slots, K, T / 64, D, 64]`."""
+    """Return True if `attend_decode` supports these queries, keys and values with cached keys `[slots, K, T / 64, D,
+    64]`."""
     return keys.shape[4] == BLOCK and supports_heads("attend_own", *new)
 
 
 def supports_heads(op: str, *sides_HND: Tensor) -> bool:
-    """Return True if there is a kernel `op` for these queries, keys and values: of one head size, a multiple of BLOCK."""
+    """Return True if there is a kernel `op` for these queries, keys and values: of one head size, a multiple of
+    BLOCK."""
     sizes = {side.shape[2] for side in sides_HND}
     return len(sizes) == 1 and max(sizes) % BLOCK == 0 and supports(op, *sides_HND)
 
@@ -113,11 +120,12 @@ def supports_heads(op: str, *sides_HND: Tensor) -> bool:
 def attend_decode(
     new: Sequence[Tensor], keys: Tensor, values: Tensor, at_B: Tensor, scale: float, window: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Put the newest keys and values into slots, and attend from them to all that stands there up to themselves.
+    """Write the newest keys and values into the cache, and attend from them to all earlier positions of their
+    sequence.
 
-    `new` are queries `[H, N, D]`, keys and values `[K, N, D]`. The first slots have N / B tokens each, behind one another in the row
-    and, from the place `at_B` on, in `keys` `[slots, K, T / 64, D, 64]` and `values` `[slots, K, T, D]`. Returns `out_NHD` and the
-    logarithm of the summed weights, float32 `log_sum_NH`.
+    `new` are queries `[H, N, D]`, keys and values `[K, N, D]`. Each of the first B slots has N / B tokens, one
+    sequence after the other, from position `at_B` on in `keys` `[slots, K, T / 64, D, 64]` and `values` `[slots, K,
+    T, D]`. Returns `out_NHD` and the logarithm of the summed weights, float32 `log_sum_NH`.
     """
     query_HND, key_KND, _ = new
     heads, tokens, size = query_HND.shape
@@ -132,9 +140,11 @@ def attend_decode(
 def attend_tree(
     query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, ways_QA: Tensor, depths_Q: Tensor, prompt: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Attend from nodes behind a prompt to all of it, its first `prompt` places, and to their ways, as `attend_own` gives it.
+    """Attend from trie nodes behind a prompt to its first `prompt` positions and to their ancestors; returns as
+    `attend_decode`.
 
-    `ways_QA` are the places of a node's ancestors, the highest first, and of itself, as many as the node is deep.
+    `ways_QA` are the positions of a node's ancestors, the root first, and of the node itself; `depths_Q` counts
+    them.
     """
     heads, nodes, size = query_HQD.shape
     out_QHD, log_sum_QH = query_HQD.new_empty(nodes, heads, size), torch.empty(nodes, heads)
@@ -145,14 +155,14 @@ def attend_tree(
 
 
 def log_sum_exp(scores_BV: Tensor) -> Tensor:
-    """The logarithm of each row's summed exponentials, float32 `log_sum_B`, where `takes_rows` takes them."""
+    """Return each row's log-sum-exp, float32 `log_sum_B`, for rows that `supports_rows("log_sums", ...)`."""
     log_sum_B = torch.empty(len(scores_BV))
     call("log_sums", scores_BV.contiguous(), *scores_BV.shape, log_sum_B)
     return log_sum_B
 
 
 def head_strides(*sides_HND: Tensor) -> list[Tensor | int]:
-    """Each tensor with how far apart its heads and its tokens are; a head's numbers lie together."""
+    """Return each tensor with the strides of its heads and tokens; a head's numbers are contiguous."""
     told: list[Tensor | int] = []
     for given in sides_HND:
         side = given if given.stride(-1) == 1 else given.contiguous()

@@ -1,8 +1,8 @@
 """Operators of torch whose names are private: torch may change or remove them. Nothing else in Trimtab calls one.
 
-Each has a probe, which calls it once on a few numbers and compares the result with public operators. Callers ask `works` first; where
-a probe fails they compute the same by public operators, which is slower. Shapes: N rows, I inputs and O outputs of a layer; for
-attention B sequences, H heads, Q queries, T keys, D the size of a head.
+Each has a probe, which calls it once on a few numbers and compares the result with public operators. Callers ask
+`works` first; where a probe fails they compute the same by public operators, which is slower. Shapes: N rows, I
+inputs and O outputs of a layer; for attention B sequences, H heads, Q queries, T keys, D the size of a head.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _ROUNDING = 2**-6  # relative, of a few added bf16 products
 
 
 def works(operator: Callable[..., object]) -> bool:
-    """Whether an operator of this file is there in this version of torch, on this processor, and computes what it should."""
+    """Whether an operator of this file is there in this version of torch, on this processor, and computes what it
+    should."""
     return _probed(operator)
 
 
@@ -49,7 +50,8 @@ def softmax_gradient(grads: Tensor, weights: Tensor) -> Tensor:
 def flash_attention(
     query_BHQD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, is_causal: bool, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention on a CPU, `out_BHQD`, and the logarithm of its summed weights, float32 `log_sum_BHQ`; public operators give only the first."""
+    """Attention on a CPU, `out_BHQD`, and the logarithm of its summed weights, float32 `log_sum_BHQ`; public
+    operators give only the first."""
     out_BHQD, log_sum_BHQ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query_BHQD, key_BHTD, value_BHTD, 0.0, is_causal, attn_mask=bias, scale=scale
     )

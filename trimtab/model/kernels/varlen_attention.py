@@ -1,4 +1,4 @@
-"""Causal attention of whole sequences by one kernel, with its gradient.
+"""Causal attention of sequences of different lengths in one flat row, by one kernel with its gradient.
 
 Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
 """
@@ -17,10 +17,10 @@ from trimtab.model.kernels.ops import apply_function, head_strides, supports_hea
 
 
 class VarlenAttention:
-    """Sequences laid end to end as the kernels are told of them: where each starts, its parent, and which ones begin a tree."""
+    """Describes sequences laid end to end to the kernel: where each starts, its parent, and which ones begin a tree."""
 
     def __init__(self, lengths: Sequence[int], chains: Sequence[tuple[int, ...]]) -> None:
-        """`chains`: all that each sequence goes on from, the first one first."""
+        """`chains`: the ancestors of each sequence, the root first."""
         roots = [number for number, chain in enumerate(chains) if not chain]
         last = list(accumulate((number if not chain else 0 for number, chain in enumerate(chains)), max))
         if any(chain and chain[0] != root for chain, root in zip(chains, last, strict=True)):
@@ -30,17 +30,17 @@ class VarlenAttention:
         self.roots = torch.tensor([*roots, len(lengths)])
 
     def take(self, *sides_HND: Tensor) -> bool:
-        """Whether there is a kernel for these queries, keys and values."""
+        """Return True if there is a kernel for these queries, keys and values."""
         return supports_heads("attend_causal", *sides_HND)
 
     def attend(self, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, scale: float) -> Tensor:
-        """Attention of each token to those before it in its sequence, to all that this goes on from, and to itself, as `out_NHD`."""
+        """Return causal attention over a sequence's ancestors and its own tokens up to each token, as `out_NHD`."""
         out_NHD: Tensor = apply_function(_Attention, query_HND, key_KND, value_KND, self, scale)
         return out_NHD
 
     @property
     def told(self) -> tuple[Tensor | int, ...]:
-        """What the kernels want to know of them."""
+        """Return the arguments that describe the sequences to a kernel."""
         return self.starts, self.parents, self.roots, len(self.roots) - 1
 
 

@@ -1,0 +1,61 @@
+BEGIN TRANSACTION;
+CREATE TABLE trimtab_canaries (
+	number INTEGER NOT NULL, 
+	task TEXT NOT NULL, 
+	record TEXT NOT NULL, 
+	PRIMARY KEY (number)
+);
+INSERT INTO "trimtab_canaries" VALUES(1,'small','{"candidate": 2, "production": 1, "share": 0.5, "days": 14.0, "salt": "48d9f35c00fd43dca15c6d49589eb20f", "margin": 0.02, "latency_p95_ms": null, "begun": "2026-12-01T01:21:01.014335+00:00", "who": "jo", "why": "try", "number": null}');
+CREATE TABLE trimtab_canary_ends (
+	canary INTEGER NOT NULL, 
+	move INTEGER, 
+	record TEXT NOT NULL, 
+	PRIMARY KEY (canary), 
+	FOREIGN KEY(canary) REFERENCES trimtab_canaries (number), 
+	UNIQUE (move), 
+	FOREIGN KEY(move) REFERENCES trimtab_moves (number)
+);
+INSERT INTO "trimtab_canary_ends" VALUES(1,3,'{"canary": {"number": 1, "candidate": 2, "production": 1, "share": 0.5, "days": 14.0, "salt": "48d9f35c00fd43dca15c6d49589eb20f", "margin": 0.02, "latency_p95_ms": null, "begun": "2026-12-01T01:21:01.014335+00:00", "who": "jo", "why": "try"}, "outcome": "promoted", "why": "better", "when": "2026-01-02T00:00:00+00:00", "who": "jo", "evidence": {"days": 1.0, "quality": null, "errors": null, "latency": null}}');
+CREATE TABLE trimtab_canary_tallies (
+	canary INTEGER NOT NULL, 
+	server VARCHAR(32) NOT NULL, 
+	record TEXT NOT NULL, 
+	PRIMARY KEY (canary, server), 
+	FOREIGN KEY(canary) REFERENCES trimtab_canaries (number)
+);
+CREATE TABLE trimtab_collected (
+	version INTEGER NOT NULL, 
+	record TEXT NOT NULL, 
+	PRIMARY KEY (version), 
+	FOREIGN KEY(version) REFERENCES trimtab_versions (number)
+);
+CREATE TABLE trimtab_moves (
+	number INTEGER NOT NULL, 
+	task TEXT NOT NULL, 
+	alias VARCHAR(64) NOT NULL, 
+	version INTEGER NOT NULL, 
+	record TEXT NOT NULL, 
+	PRIMARY KEY (number), 
+	FOREIGN KEY(version) REFERENCES trimtab_versions (number)
+);
+INSERT INTO "trimtab_moves" VALUES(1,'small','production',1,'{"alias": "production", "version": 1, "from": null, "when": "2026-12-01T01:21:00.503564+00:00", "who": "jo", "why": "first", "kind": "promote", "evidence": null, "number": null}');
+INSERT INTO "trimtab_moves" VALUES(2,'small','candidate',2,'{"alias": "candidate", "version": 2, "from": null, "when": "2026-12-01T01:21:00.519749+00:00", "who": "jo", "why": "gate", "kind": "promote", "evidence": {"old_test": {"claim": "not worse", "questions": 100, "candidate": 0.8, "production": 0.79, "difference": 0.01, "low": -0.02, "high": 0.04, "p": 0.01, "level": 0.05, "look": 1, "shown": true, "shown_worse": false}, "new_test": {"claim": "better", "questions": 100, "candidate": 0.8, "production": 0.79, "difference": 0.01, "low": -0.02, "high": 0.04, "p": 0.01, "level": 0.05, "look": 1, "shown": true, "shown_worse": false}, "forgetting": null, "latency": null, "passed": true, "reasons": []}, "number": null}');
+INSERT INTO "trimtab_moves" VALUES(3,'small','production',2,'{"alias": "production", "version": 2, "from": 1, "when": "2026-12-01T01:21:01.040762+00:00", "who": "jo", "why": "canary 1: better", "kind": "promote", "evidence": null, "number": null}');
+INSERT INTO "trimtab_moves" VALUES(4,'small','production',1,'{"alias": "production", "version": 1, "from": 2, "when": "2026-12-01T01:21:01.066861+00:00", "who": "jo", "why": "back", "kind": "rollback", "evidence": null, "number": null}');
+CREATE TABLE trimtab_registry_form (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT trimtab_registry_form_pkc PRIMARY KEY (version_num)
+);
+INSERT INTO "trimtab_registry_form" VALUES('0002');
+CREATE TABLE trimtab_versions (
+	number INTEGER NOT NULL, 
+	task TEXT NOT NULL, 
+	record TEXT NOT NULL, 
+	PRIMARY KEY (number)
+);
+INSERT INTO "trimtab_versions" VALUES(1,'small','{"task": "small", "arm": "lora", "parent": null, "created": "2026-01-01T00:00:00+00:00", "by": "jo", "source": "20260101-000000-abc", "artifact_sha256": "95550c14664bcf5283ab396e72cf8ad21fcbe99540865eeda62d09390c57c7bc", "weights_sha256": "0000000000000000000000000000000000000000000000000000000000000000", "index_sha256": null, "base": {"model": "smollm2-135m-q4", "revision": null, "sha256": "1111111111111111111111111111111111111111111111111111111111111111"}, "settings": {"rank": 8}, "task_sha256": null, "data_sha256": null, "split_sha256": null, "documents_sha256": null, "judgements_sha256": null, "sources": {"rows.jsonl": 100}, "score": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 100, "metric": "exact_match"}, "verdict": "tune it", "flips": [], "machine": {}, "number": null}');
+INSERT INTO "trimtab_versions" VALUES(2,'small','{"task": "small", "arm": "lora", "parent": 1, "created": "2026-01-01T00:00:00+00:00", "by": "jo", "source": "20260101-000000-abc", "artifact_sha256": "4b62ab59c78e5d59903ec3b6138d9700691145c9be41073eac471ef6f929b433", "weights_sha256": "0000000000000000000000000000000000000000000000000000000000000000", "index_sha256": null, "base": {"model": "smollm2-135m-q4", "revision": null, "sha256": "1111111111111111111111111111111111111111111111111111111111111111"}, "settings": {"rank": 8}, "task_sha256": null, "data_sha256": null, "split_sha256": null, "documents_sha256": null, "judgements_sha256": null, "sources": {"rows.jsonl": 100}, "score": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 100, "metric": "exact_match"}, "verdict": "tune it", "flips": [], "machine": {}, "number": null}');
+CREATE INDEX trimtab_versions_by_task ON trimtab_versions (task, number);
+CREATE INDEX trimtab_moves_by_alias ON trimtab_moves (task, alias, number);
+CREATE INDEX trimtab_canaries_by_task ON trimtab_canaries (task, number);
+COMMIT;

@@ -1,0 +1,132 @@
+"""Artifacts of the registry in S3, by s3fs against a server of moto on this machine; skipped where these are not
+installed."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from registered import Add
+
+from trimtab.base.errors import InputError, MissingError, TrimtabError
+from trimtab.base.task import Task
+from trimtab.upkeep.registry import registry
+
+pytestmark = pytest.mark.slow
+NEEDED = ("s3fs", "moto", "flask", "flask_cors")  # moto's server is an application of Flask
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 server that has the bucket `versions`."""
+    for name in NEEDED:
+        pytest.importorskip(name, reason=f"no S3 server here: {name} is not installed (pip install 'trimtab[dev]')")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                made = urllib.request.Request(
+                    f"{address}/versions", method="PUT", headers={"Host": f"127.0.0.1:{port}"}
+                )
+                urllib.request.urlopen(made, timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An address below the bucket, with the surroundings that a user of S3 sets."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    return f"s3://versions/{tmp_path.name}"
+
+
+def test_versions_go_to_s3_and_come_back(task: Task, add: Add, bucket: str, tmp_path: Path) -> None:
+    with registry(task, artifacts=bucket) as one:
+        for text in "abc":
+            add(one, text)
+        one.promote(1, why="first")
+        release = one.follow()(())
+        assert release is not None
+        assert (release.folder / "run" / "adapter").read_text() == "a"
+        assert one.gc(1).versions == (2,)
+        whole = [one.show(number).artifact_sha256 or "" for number in (1, 3)]
+        wanted = {name for artifact in whole for name in (artifact, *one.artifacts.files(artifact).values())}
+        import s3fs
+
+        there = s3fs.S3FileSystem(skip_instance_cache=True).ls(bucket, detail=False)
+        assert {path.rpartition("/")[2] for path in there} == wanted
+
+
+def test_a_damaged_and_a_missing_artifact_are_one_line_each(task: Task, add: Add, bucket: str) -> None:
+    import s3fs
+
+    with registry(task, artifacts=bucket) as one:
+        for text in "ab":
+            add(one, text)
+        first, second = (
+            one.artifacts.files(one.show(number).artifact_sha256 or "")["run/adapter"] for number in (1, 2)
+        )
+        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        files.pipe_file(f"{bucket}/{first}", b"x")
+        files.rm_file(f"{bucket}/{second}")
+        with pytest.raises(InputError, match=rf"{bucket}/{first}: is damaged: its content has another hash") as damaged:
+            one.promote(1, why="first")
+        with pytest.raises(
+            MissingError, match=rf"^{bucket}/{second}: an artifact of the registry is gone; [^;]*$"
+        ) as gone:
+            one.promote(2, why="second")
+        assert "\n" not in str(damaged.value) + str(gone.value)
+        assert one.history() == ()
+        add(one, "b")
+        one.promote(2, why="mended")
+
+
+@pytest.mark.parametrize("wrong", ["no bucket", "no credentials", "no server"])
+def test_what_is_wrong_with_a_store_is_one_clear_line(
+    task: Task, add: Add, bucket: str, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    address, words = bucket, "credentials"
+    if wrong == "no bucket":
+        address, words = bucket.replace("versions", "nowhere"), "bucket"
+    elif wrong == "no credentials":
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        words = "connect"
+    with registry(task, artifacts=address) as one:
+        with pytest.raises((TrimtabError, OSError)) as told:
+            add(one, "a")
+        assert one.list() == ()
+    said = str(told.value)
+    assert "\n" not in said
+    assert words in said.lower()
+    assert address in said

@@ -1,0 +1,18 @@
+"""The evidence of moves, which programs of form 1 and of form 2 each refuse in rows of the other."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def upgrade() -> None:
+    """Make the table."""
+    op.create_table(
+        "trimtab_evidence",
+        sa.Column("move", _number, sa.ForeignKey("trimtab_moves.number"), primary_key=True, autoincrement=False),
+        sa.Column("record", sa.Text, nullable=False),
+    )
