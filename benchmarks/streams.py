@@ -34,8 +34,8 @@ from serving_load import PATH, Server, serving
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions
 from trimtab.data.prompts import ChatEncoder
-from trimtab.export.gguf import write_gguf
-from trimtab.export.hf import merged_config, merged_weights
+from trimtab.exports.gguf import write_gguf
+from trimtab.exports.hf import merged_config, merged_weights
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base

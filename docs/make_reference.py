@@ -1,13 +1,15 @@
 """Writes the pages of docs/reference that repeat what the code says; `--check` fails where one is stale.
 
 cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI
-description.
+description. In architecture/index.md the tables of files are written: each file with the first sentence of its module.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ from trimtab import Task
 from trimtab.cli.main import app
 from trimtab.serving.app import AppParts, routes
 
-FOLDER = Path(__file__).with_name("reference")
+ROOT = Path(__file__).parents[1]
+FOLDER, ARCHITECTURE = ROOT / "docs" / "reference", ROOT / "docs" / "architecture" / "index.md"
 WRITTEN = "Written by `python docs/make_reference.py`; do not edit."
 
 
@@ -138,15 +141,43 @@ def _body(route: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
 PAGES = {"cli.md": cli, "task-file.md": task_file, "http.md": http}
 
 
+def architecture() -> str:
+    """The page of the architecture with a table of files in the section of every room but `cli`."""
+    parts = re.split(r"(?m)^(?=## )", ARCHITECTURE.read_text(encoding="utf-8"))
+    table = re.compile(r"(?m)^\| file \| what it does \|\n(?:^\|.*\n)+")
+    for number, part in enumerate(parts):
+        room = re.match(r"## `trimtab/(\w+)/`", part)
+        if room and room[1] != "cli":
+            parts[number] = table.sub(lambda _, room=room[1]: files_of(room), part, count=1)  # type: ignore[misc]
+    return "".join(parts)
+
+
+def files_of(room: str) -> str:
+    """The table of a room's files; C sources have their first comment."""
+    rows = ["| file | what it does |", "| --- | --- |"]
+    home = ROOT / "trimtab" / room
+    for file in sorted((*home.rglob("*.py"), *home.rglob("*.c")), key=lambda one: (len(one.parts), one)):
+        text = file.read_text(encoding="utf-8")
+        if file.name == "__init__.py" or "migrations" in file.parts:
+            continue
+        if file.suffix == ".c":
+            said = re.sub(r"(?m)^// ?", "", re.match(r"(?:// ?.+\n)+", text)[0])  # type: ignore[index]
+        else:
+            said = ast.get_docstring(ast.parse(text)) or ""
+        first = re.split(r"(?<=\.)\s", " ".join(said.split("\n\n")[0].split()))[0]
+        rows.append(f"| `{file.relative_to(home)}` | {first.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check only compare them."""
     code = 0
-    for name, page in PAGES.items():
-        file, text = FOLDER / name, page()
+    for file, page in {**{FOLDER / name: page for name, page in PAGES.items()}, ARCHITECTURE: architecture}.items():
+        text = page()
         if file.is_file() and file.read_text(encoding="utf-8") == text:
             continue
         if arguments == ["--check"]:
-            print(f"docs/reference/{name} is stale; run: python docs/make_reference.py", file=sys.stderr)
+            print(f"{file.relative_to(ROOT)} is stale; run: python docs/make_reference.py", file=sys.stderr)
             code = 1
         else:
             file.write_text(text, encoding="utf-8")

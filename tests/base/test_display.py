@@ -22,6 +22,15 @@ def test_a_note_that_stays_is_a_line_of_its_own_each_time(capsys):
     assert [line.split()[-1] for line in others] == ["three"]
 
 
+def test_the_end_of_a_fetch_is_shown_however_soon_it_comes(capsys):
+    display = Display()
+    events = Progress(listeners=[display])
+    for done in (0, 40_000_000, 93_000_000):
+        events.emit("pull", step=done, of=93_000_000, unit="bytes")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[1:] for line in told] == [["0", "of", "93", "MB"], ["93", "of", "93", "MB"]]
+
+
 def test_bytes_are_shown_in_megabytes(capsys):
     Progress(listeners=[Display()]).emit("pull", step=12_300_000, of=92_871_040, unit="bytes", note="a-package")
     assert capsys.readouterr().err.split() == ["pull", "12", "of", "93", "MB", "a-package"]

@@ -54,6 +54,27 @@ def test_help_imports_nothing_heavy(arguments, allowed):
     assert set(done.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
+@pytest.mark.parametrize("words", [["study"], ["check", "--json"], ["serve"], ["demo", "spam"], ["demo", "surface"]])
+def test_what_takes_seconds_to_load_is_said_before(tmp_path: Path, words: list[str]) -> None:
+    """On standard error, before torch is imported."""
+    (tmp_path / "a.md").write_text("# A\nText.\n")
+    (tmp_path / "trimtab.toml").write_text(
+        '[task]\nkind = "answer"\n[data]\ndocuments = ["a.md"]\n[base]\nmodel = "m"\n'
+    )
+    code = (
+        "import sys\n"
+        "class Torch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch': sys.exit('here torch is imported')\n"
+        "sys.meta_path.insert(0, Torch())\n"
+        "from trimtab.cli.main import run\n"
+        f"run({words!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr.splitlines()[-2:] == ["Trimtab: loading PyTorch and transformers…", "here torch is imported"]
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize(
     "words",
     [["study"], ["check"], ["train", "lora"], ["eval", "rag"], ["ask", "Where?"], ["runs"]],
@@ -306,10 +327,29 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
     assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
     monkeypatch.setattr("trimtab.model.instruct.free_memory", lambda: FreeMemory(bytes=24e9, passes=2))
-    told = invoke("init", "data").stdout
-    assert "smollm2-135m-q4 is for first runs" in told
-    assert re.search(r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer", told, re.M)
-    assert told.endswith("Wrote data/trimtab.toml; next: trimtab check --task data/trimtab.toml\n")
+    listed = r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer"
+    for fast in (True, False):
+        monkeypatch.setattr("trimtab.model.instruct.is_fast", lambda fast=fast: fast)
+        told = invoke("init", "data").stdout
+        assert "smollm2-135m-q4 is for first runs" in told
+        assert bool(re.search(listed, told, re.M)) is fast
+        assert ("trimtab doctor lists" in told) is not fast
+        assert "Wrote data/trimtab.toml. Edit the instruction" in told
+        assert told.endswith("\nNext: trimtab check --task data/trimtab.toml\n")
+
+
+def test_init_says_in_a_few_lines_what_it_found(tmp_path, monkeypatch):
+    """The whole of it stands in the file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trimtab.model.instruct.is_fast", lambda: False)
+    for number in range(6):
+        (tmp_path / f"{number}.md").write_text("# Title\nText.\n")
+    (tmp_path / "a.csv").write_text("message,intent\n" + "hello there,greet\ngood bye,part\n" * 20)
+    told = invoke("init").stdout
+    assert "examples: a.csv: column `message` is the input" in told
+    assert "[task]" not in told
+    assert len(told.splitlines()) <= 8
+    assert (tmp_path / "trimtab.toml").read_text().count("\n") > 20
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,16 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
-from trimtab.data.documents import read_documents
+from trimtab.data.documents import read_below, read_documents
 from trimtab.data.markdown import parse_markdown
+
+
+def test_without_a_task_file_no_key_of_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A\nText.\n")
+    (tmp_path / "b.html").write_bytes(b"<p>\0</p>")
+    documents, (error,) = read_below(tmp_path)
+    assert [one.id for one in documents] == ["a.md"]
+    assert str(error).startswith(f"{tmp_path / 'b.html'}: holds a NUL byte;")
 
 
 def read(folder: Path, *documents: str) -> tuple[Document, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import sys
 import types
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.records import Message
 from trimtab.base.task import Task
+from trimtab.data.columns import ColumnRequest
 from trimtab.data.formats import LAYOUTS, ReadRows, detect, read_examples
 
 PAIRS = [(f"Where is room {n}, please?", f"On floor {n}") for n in range(12)]
@@ -200,8 +202,21 @@ def test_columns_by_name(tmp_path: Path) -> None:
     assert (first.id, first.input, first.references, first.passages) == ("1", "q1", ("a1",), ("d1",))
     assert (first.group, first.slice) == ("d1", "t1")
     assert "a.csv: fields that are not used: label, text" in found.notes
-    with pytest.raises(InputError, match=r"a\.csv:2:group: no field 'topics', .*; did you mean topic\?"):
+    with pytest.raises(
+        InputError, match=r"trimtab\.toml:data\.group: a\.csv has no column 'topics'; did you mean topic\?"
+    ):
         read(tmp_path, "a.csv", columns=named, group="topics")
+
+
+def test_a_column_that_is_not_there_is_told_of_the_task_file(tmp_path: Path) -> None:
+    """Not of a row, with the columns that are there and without one that is only a little alike."""
+    (tmp_path / "a.csv").write_text("message,intent\nhello,greet\nbye,part\n")
+    said = f"{tmp_path / 'trimtab.toml'}:data.columns: a.csv has no column 'text'; it has message and intent"
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        read(tmp_path, "a.csv", columns={"input": "text", "label": "intent"})
+    alone = f"{tmp_path / 'a.csv'}: a.csv has no column 'text', named as input; it has message and intent"
+    with pytest.raises(InputError, match=f"^{re.escape(alone)}$"):
+        detect(tmp_path / "a.csv", request=ColumnRequest(columns={"input": "text"}))
 
 
 def test_table_tells_text_and_label_by_their_values(tmp_path: Path) -> None:

@@ -145,9 +145,9 @@ def test_the_input_is_one_column_or_several_or_a_template(tmp_path: Path, asked:
     [
         (
             {"input": ["QUESTION", "CONTEXT"], "label": "final_decision"},
-            "no field 'CONTEXT', .*; did you mean CONTEXTS",
+            "no column 'CONTEXT'; did you mean CONTEXTS",
         ),
-        ({"input": "{QUESTIONS}", "label": "final_decision"}, "no field 'QUESTIONS', .*; did you mean QUESTION"),
+        ({"input": "{QUESTIONS}", "label": "final_decision"}, "no column 'QUESTIONS'; did you mean QUESTION"),
     ],
 )
 def test_a_column_of_a_template_that_is_not_there_is_named(tmp_path: Path, columns: Any, said: str) -> None:

@@ -145,6 +145,7 @@ def evidence(
     gaps = gaps or {}
     made = MadeScores({arm.arm: arm.score for arm in arms if arm.score is not None}, gaps)
     scores = {arm.arm: arm.score for arm in arms if arm.score is not None}
+    scores |= known.get("trivial", {})  # tested against the target as arms are
     both = {**gaps, **{(other, one): (-gap, half) for (one, other), (gap, half) in gaps.items()}}
 
     def above(value: float, half: float) -> float:

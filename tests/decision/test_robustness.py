@@ -75,6 +75,8 @@ def test_the_sentence_counts_and_names_what_differs() -> None:
     other = RobustnessCheck(what="without run 1", arm=None)
     verdict = Verdict(status="shown", arm="a", sentence="", robustness=(*kept, other))
     assert (
-        robustness_sentence(verdict) == "The choice is the same in 3 of 4 robustness checks (without run 1: not shown)."
+        robustness_sentence(verdict, 2)
+        == "The choice is the same in 3 of 4 robustness checks (without run 1: not shown)."
     )
-    assert robustness_sentence(Verdict(status="shown", arm="a", sentence="")) == ""
+    assert robustness_sentence(verdict, 1) == ""  # there was nothing to choose from
+    assert robustness_sentence(Verdict(status="shown", arm="a", sentence=""), 2) == ""

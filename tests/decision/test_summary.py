@@ -8,7 +8,7 @@ from made_answers import made_answer
 from made_studies import a_task, an_arm, costing, evidence, verdict
 
 from trimtab.base.grammar import arm_from_name
-from trimtab.base.results import Estimate
+from trimtab.base.results import ArmResult, Estimate
 from trimtab.base.task import Task
 from trimtab.decision.evidence import evidence_of
 from trimtab.decision.summary import reachable_target, relative_cost
@@ -39,6 +39,18 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
     assert "gets 7 more right at" in first
     for word in (" arm", "lightest", "F1", "exact match", "interval"):
         assert word not in first
+
+
+def test_the_only_arm_that_was_measured_is_called_so() -> None:
+    task = a_task(0.8)
+    rest = [ArmResult(arm=name, status="not_run", why="") for name in ("lora", "prompt")]
+    rest.append(ArmResult(arm="few-shot", status="failed", why=""))
+    found = verdict([an_arm("rag", 0.90, task), *rest], task, right=RIGHT).sentence.splitlines()[0]
+    assert found.endswith(". It is the only arm that was measured: 2 did not fit the budget and 1 failed.")
+    alone = verdict([an_arm("rag", 0.90, task)], task, right=RIGHT).sentence.splitlines()[0]
+    assert alone.endswith(". It is the only arm that was measured.")
+    both = verdict([an_arm("rag", 0.90, task), an_arm("prompt", 0.4, task), *rest], task, right=RIGHT).sentence
+    assert "only arm that was measured" not in both
 
 
 def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> None:

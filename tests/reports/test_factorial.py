@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from trimtab.reports.effects import factorial_section, interaction_words
 from trimtab.reports.factorial import two_by_twos
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
+from trimtab.reports.quality import quality_section
 
 CONTEXTS = ("prompt", "few-shot", "nearest-shots", "rag", "rag+quote", "rag+few-shot", "rag+nearest-shots")
 
@@ -109,6 +111,20 @@ def test_a_study_of_the_base_alone_shows_shots_against_passages(
         "With base weights, retrieved passages and fixed shots overlap: rag+few-shot "
     )
     assert section.effects.entries[0].grid.rows[0][0] == "retrieved passages alone (rag − prompt)"
+
+
+def test_arms_that_did_not_run_alone_fill_no_table(make_study: Callable[..., Path], tmp_path: Path) -> None:
+    """Nor is their colour or shape explained beside a chart that they are not in."""
+    study = study_of(make_study, tmp_path, {"prompt": 0.2, "rag": 0.5, "lora": 0.4, "lora+rag": 0.5})
+    assert factorial_section(study) is not None
+    unrun = tuple(replace(one, status="not_run", score=None, answers=()) for one in study.arms)
+    assert factorial_section(replace(study, arms=unrun)) is None
+    assert factorial_section(replace(study, arms=(study.arms[0], *unrun[1:]))) is None
+    told = [
+        {item.text for item in quality_section(replace(study, arms=arms)).legend}
+        for arms in (study.arms, (study.arms[0], *unrun[1:]))
+    ]
+    assert told[1] < told[0]
 
 
 def test_an_endpoint_has_its_column_and_its_interaction(make_study: Callable[..., Path], tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolde
     found = caveats(replace(study, arms=tuple(rows), manifest=manifest))
     assert found[0].startswith("Each opening of the test set after the first")
     assert found[1:] == [
-        "Cut to fit the budget: 1 of 3 seeds.",
-        "Nothing is known of few-shot: without a score they take no part in the verdict.",
+        "To fit the budget: 1 of 3 seeds.",
+        "Nothing is known of few-shot: without a score it takes no part in the verdict.",
         "lora: it memorises.",
         "lora: 12 training rows longer than the model’s context, left out.",
     ]
@@ -118,10 +118,31 @@ def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: d
     assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
 
 
-def test_a_flip_to_no_arm_says_so(study: StudyFolder) -> None:
-    at = Flip(what="quality", above=0.85, then=NOT_SHOWN)
-    flipped = replace(study, verdict=replace(study.verdict, flips=(at,)))
-    assert flip_sentences(flipped) == ["With a target above 0.85 (now 0.8) no arm would be shown."]
+@pytest.mark.parametrize(
+    ("flip", "sentence"),
+    [
+        ({"what": "quality", "above": 0.8461}, "With a target above 0.85 (now 0.8) no arm would be shown to reach it."),
+        (
+            {"what": "quality", "below": 0.7112, "trivial": "nearest-answer"},
+            "With a target below 0.71 (now 0.8) no model is needed: nearest-answer reaches it.",
+        ),
+        (
+            {"what": "mix.billing", "above": 0.6, "trivial": "most-frequent"},
+            "With more than 60% of the traffic on the slice billing no model is needed: "
+            "most-frequent reaches the target.",
+        ),
+        (
+            {"what": "mix.billing", "below": 0.2},
+            "With less than 20% of the traffic on the slice billing no arm would be shown to reach the target.",
+        ),
+    ],
+)
+def test_a_flip_to_no_arm_says_why(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
+    flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then=NOT_SHOWN, **flip),)))
+    assert flip_sentences(flipped) == [sentence]
+    if flip["what"] != "quality" and "trivial" not in flip:
+        without = replace(flipped, manifest=flipped.manifest, target=None)
+        assert "would not show which arm to take" in flip_sentences(without)[0]
 
 
 def test_a_long_verdict_is_headed_by_its_first_sentence(make_study: Make, tmp_path: Path) -> None:

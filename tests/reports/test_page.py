@@ -254,7 +254,7 @@ def test_predictions_carry_their_error_and_cuts_are_told(make_study: Make, tmp_p
 
     text = read(edit(make_study(tmp_path), change, "manifest.json")).text
     assert "lora.seconds 240 predicted came out 12% too high" in text
-    assert "Cut to fit the budget: 2 of 3 seeds" in text
+    assert "To fit the budget: 2 of 3 seeds" in text
     assert "lora 4.0 min – +12%" in text
     assert "lora+rag 4.0 min (6.0 min, had dev not ended it) –" in text
 

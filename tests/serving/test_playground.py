@@ -247,6 +247,9 @@ def test_a_classifier_shows_what_it_weighed_and_takes_a_label(browser: Browser, 
         page = context.new_page()
         seen = watched(page)
         page.goto(server.page)
+        expect(page.get_by_role("heading", name="Ask, judge")).to_be_visible()  # one arm alone: nothing to compare
+        expect(page.get_by_label("Blind")).to_be_hidden()
+        expect(page.get_by_text("Every ticked arm")).to_be_hidden()
         for text in ("harbour of Emden?", "harbour of Fulda?"):
             page.get_by_label("Text to label").fill(text)
             page.keyboard.press("Enter")

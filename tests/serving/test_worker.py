@@ -128,7 +128,7 @@ def test_questions_of_a_client_that_left_are_not_prepared_and_its_place_is_free_
             freed.set()
         wait_until(lambda: is_idle(writing), 9)
     assert len(prepared) == 1
-    assert arm.waiting == arm._engine.in_flight == 0
+    assert arm.pending_count == arm._engine.in_flight == 0
 
 
 def test_the_draws_of_a_question_share_its_prompt_and_those_of_another_request_do_not(

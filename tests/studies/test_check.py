@@ -44,7 +44,7 @@ def test_questions_that_stand_in_the_documents_bar_a_study_and_check_says_so(
     ]
     (tmp_path / "faq.md").write_text("\n".join(f"{row['question']} At noon." for row in rows))
     file = write_task(
-        tmp_path, "nowhere", ["prompt"], rows=rows, data=f'documents = ["faq.md"]\nleakage = "{leakage}"\n'
+        tmp_path, "someone/nowhere", ["prompt"], rows=rows, data=f'documents = ["faq.md"]\nleakage = "{leakage}"\n'
     )
     result = check(file)
     assert levels(result, "word for word in the documents") == [level]

@@ -83,6 +83,9 @@ def test_kernels_that_cannot_be_compiled_are_told_with_what_helps(monkeypatch):
     (gap,) = (gap for gap in report.optional if "kernels" in gap.what)
     assert "install gcc or clang" in gap.remedy
     assert not [gap for gap in report.missing if "kernels" in gap.what]
+    monkeypatch.setenv("TRIMTAB_KERNELS", "0")
+    (gap,) = (gap for gap in doctor().optional if "kernels" in gap.what)
+    assert gap.remedy == "unset TRIMTAB_KERNELS, which turns them off"
 
 
 def test_figures_are_of_this_machine():

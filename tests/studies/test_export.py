@@ -20,9 +20,10 @@ from trimtab.arms.store import find_saved
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
-from trimtab.export.readers import load_back
+from trimtab.exports.readers import load_back
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
+from trimtab.studies.export import export as export_arm
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
 
@@ -67,6 +68,14 @@ def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     assert text.startswith("FROM ./model.gguf\n")
     assert 'SYSTEM """Which city?"""' in text
     assert "ollama create" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_arm_without_a_language_model_is_told_the_command_that_exports_it(tmp_path: Path) -> None:
+    file = write_task(tmp_path, "nowhere", ["linear"], rows=LABELLED, task=CLASSIFY)
+    with pytest.raises(InputError) as caught:
+        export_arm(file, "linear", format="merged", out=tmp_path / "my out", listeners=[])
+    command = f"trimtab export linear --format bundle --out '{tmp_path}/my out' --task {file}"
+    assert str(caught.value) == f"arm linear is no language model, so only a bundle holds it; run: {command}"
 
 
 def test_the_card_names_a_modelfile_only_where_there_is_one(tiny_model_folder: Path, tmp_path: Path) -> None:

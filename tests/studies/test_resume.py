@@ -147,9 +147,9 @@ def test_what_has_not_changed_goes_on(task: Path) -> None:
 def test_going_on_is_refused_with_what_differs(task: Path, change: str) -> None:
     edit, said = CHANGES[change]
     edit(task)
-    with pytest.raises(InputError, match=f"changed since this was begun: .*{said}.*; put back"):
+    with pytest.raises(InputError, match=f"changed since this was begun: .*{said}.*; restore"):
         study(task, resume="latest", listeners=[])
-    with pytest.raises(InputError, match=f"changed since this was begun: .*{said}.*; put back"):
+    with pytest.raises(InputError, match=f"changed since this was begun: .*{said}.*; restore"):
         train(task, "quick", resume="latest", listeners=[])
 
 
@@ -172,7 +172,7 @@ def test_a_study_and_a_run_from_before_files_were_hashed_go_on(task: Path) -> No
     assert [event for event in heard if event["stage"] == "train" and "loss" in event] == []  # its checkpoint counted
     edit_base("config.json", "rms_norm_eps", 0.2)(task)
     for go_on in (lambda: study(task, resume="latest", listeners=[]), lambda: train(task, "quick", resume="latest")):
-        with pytest.raises(InputError, match=r"changed since this was begun: config\.json of the base model; put back"):
+        with pytest.raises(InputError, match=r"changed since this was begun: config\.json of the base model; restore"):
             go_on()
 
 

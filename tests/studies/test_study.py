@@ -203,8 +203,8 @@ def test_planning_may_take_a_tenth_of_the_budget_and_time_that_comes_back_goes_t
     folder = folder_of(task, result)
     assert asked == [60.0]
     told = [event["note"] for event in events(folder) if event.get("note")]
-    assert "timing stops at a tenth of the budget; predicted from the others: prompt" in told
-    assert "cut to fit the budget: all searching on dev, so that arms have their usual settings" in told
+    assert "prompt was not timed; its time is estimated from the others" in told
+    assert "to fit the budget: settings are not searched, so arms run with their defaults" in told
     assert any(note.endswith("few-shot trained again with more search and training") for note in told)
     assert [arm.status for arm in result.arms] == ["done", "done"]
     assert result.arms[0].effort is not None, "it has searched"
@@ -336,13 +336,15 @@ def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     assert asked == [["prompt", "few-shot", "lora", "full"], ["few-shot", "lora", "full"]]
     assert [arm.status for arm in result.arms] == ["done", "done", "not_run", "not_run"]
     left_out = {arm.arm: arm.why or "" for arm in result.arms if arm.status == "not_run"}
-    assert "min that the other arms left lack about" in left_out["lora"]
-    assert "that the budget leaves lack about" in left_out["full"]
+    assert "it needs about" in left_out["lora"]
+    assert "min of the budget are left" in left_out["full"]
     folder = folder_of(task, result)
     assert (folder / "arms" / "few-shot" / "answers.parquet").is_file()
     assert json.loads((folder / "manifest.json").read_text())["figures"]["few-shot.seconds"]["value"] == 100.0
     told = [
-        event for event in events(folder) if "of the budget, which few-shot fits after all" in (event.get("note") or "")
+        event
+        for event in events(folder)
+        if "of the budget are left, so few-shot runs after all" in (event.get("note") or "")
     ]
     assert [event["arm"] for event in told] == [None]
 

@@ -191,7 +191,7 @@ def test_a_study_does_not_go_on_with_what_was_changed(tmp_path, tiny_model_folde
         study(task, listeners=[stop_at(5, KeyboardInterrupt)])
     former = (tmp_path / file).read_text()
     (tmp_path / file).write_text(former.replace(before, after))
-    with pytest.raises(InputError, match=f"changed since this was begun: {told}; put back"):
+    with pytest.raises(InputError, match=f"changed since this was begun: {told}; restore"):
         study(task, resume="latest", listeners=[])
     (tmp_path / file).write_text(former)
     assert study(task, resume="latest", listeners=[]).arms[0].status == "done"

@@ -115,7 +115,7 @@ kind = "{kind}"
 [data]
 {data}
 [base]
-model = "nowhere"
+model = "someone/nowhere"
 """
 WIDE = """
 [arm.wide]
@@ -208,6 +208,15 @@ def test_check_shows_all_it_can_without_models(tmp_path: Path) -> None:
         assert part in shown
 
 
+def test_check_stops_at_a_model_that_nothing_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, write_known_rows(tmp_path))
+    file = tmp_path / "trimtab.toml"
+    file.write_text(file.read_text().replace('"someone/nowhere"', '"nowhere"'))
+    result = check(file)
+    assert [remark.level for remark in result.remarks if "nowhere is neither" in remark.text] == ["stop"]
+    assert "Mend what says stop first." in drawn(result)
+
+
 def test_check_does_not_stop_at_overlaps_but_study_would(tmp_path: Path) -> None:
     data = write_known_rows(tmp_path)
     (tmp_path / "test.jsonl").write_text(
@@ -250,7 +259,7 @@ def kept(tmp_path: Path) -> Path:
             seed=0,
             chosen={},
             depends={},
-            model="nowhere",
+            model="someone/nowhere",
             revision=None,
             embedding="minilm-l6",
             recipe=None,
@@ -281,7 +290,7 @@ def kept(tmp_path: Path) -> Path:
     record = ArmRecord(
         arm=blend,
         digest="d",
-        model="nowhere",
+        model="someone/nowhere",
         revision=None,
         embedding="minilm-l6",
         usage=usage,
@@ -382,14 +391,16 @@ def test_the_precision_is_that_of_the_measurement_unless_the_task_says_one(kept:
     assert measured_precision(of_a_study, told) is None
 
 
-@pytest.mark.parametrize("change", [("nowhere", "elsewhere"), ('"nowhere"', '"nowhere"\nrevision = "v2"')])
+@pytest.mark.parametrize("change", [("nowhere", "elsewhere"), ('nowhere"', 'nowhere"\nrevision = "v2"')])
 def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: Path, change: tuple[str, str]) -> None:
     from trimtab.studies.eval import eval as score
 
     file = kept / "trimtab.toml"
     assert latest_winner(load_task(kept)) == Pick("lora+few-shot", "20260101T000000Z-aaaaaa")
     file.write_text(file.read_text().replace(*change))
-    with pytest.raises(InputError, match=r"chose lora\+few-shot on nowhere, and the task file now names .*--arm"):
+    with pytest.raises(
+        InputError, match=r"chose lora\+few-shot on someone/nowhere, and the task file now names .*--arm"
+    ):
         ask("Why?", task=kept)
     for verb in (
         lambda: ask("Why?", task=kept, arm="lora+few-shot"),
@@ -397,7 +408,9 @@ def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: 
         lambda: ask("Why?", task=kept, arm="wide"),
         lambda: score(kept, "wide", run="20260102T000000Z-cccccc"),
     ):
-        with pytest.raises(MissingError, match=r"trained on nowhere, and the task file now names .*: trimtab train"):
+        with pytest.raises(
+            MissingError, match=r"trained on someone/nowhere, and the task file now names .*: trimtab train"
+        ):
             verb()
 
 

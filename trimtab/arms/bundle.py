@@ -27,8 +27,8 @@ from trimtab.base.sanitize import printable, visible
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, build_prompt
-from trimtab.export.hf import set_base_name
-from trimtab.export.signing import verify_folder
+from trimtab.exports.hf import set_base_name
+from trimtab.exports.signing import verify_folder
 from trimtab.model.checkpoint_files import changed_files
 from trimtab.model.load import Base
 from trimtab.training.linear import HIDDEN, load_linear

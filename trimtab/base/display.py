@@ -49,7 +49,10 @@ class Display:
         now = time.monotonic()
         self._follow(event, now)
         key = (event["arm"], event["stage"])
-        if key == self._shown and now - self._last < self._every:
+        whole = (
+            event.get("unit") == "bytes" and event["step"] == event["of"] > 0
+        )  # else the last line stays short of it
+        if key == self._shown and now - self._last < self._every and not whole:
             return
         self._last, self._shown = now, key
         if not self._console:

@@ -62,6 +62,10 @@ class MissingError(TrimtabError, FileNotFoundError):
     """A file, model, run or study that does not exist."""
 
 
+class UnknownModelError(MissingError):
+    """A model's name that is no folder and that `trimtab pull` cannot fetch either: it has to be corrected."""
+
+
 class PackageError(TrimtabError, ImportError):
     """An optional library that is not installed. `extra`: Trimtab's extra that installs it; None if it is installed by
     its own name.

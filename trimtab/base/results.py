@@ -170,12 +170,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """A change of circumstance that would change the verdict to `then`: `what` going below `below` or above `above`."""
+    """A change of circumstance that would change the verdict to `then`: `what` going below `below` or above `above`.
+
+    `trivial`: if no arm is shown there because an answer without a model reaches the target, that answer's name.
+    """
 
     what: str
     then: str
     below: float | None = None
     above: float | None = None
+    trivial: str | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Return the on-disk form, without the bound that is not set."""

@@ -18,6 +18,7 @@ from trimtab.cli.options import (
     SourceArgument,
     TaskOption,
     resolve_task,
+    say_loading,
 )
 from trimtab.cli.output import Output
 
@@ -54,6 +55,7 @@ def command(
     """
     with Output(as_json) as out:
         own = resolve_task(task, source, input=input, label=label, output=output)
+        say_loading()
         from trimtab.cli.check_page import draw_data_audit, draw_rest
         from trimtab.studies.check import check
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import JsonOption
+from trimtab.cli.options import JsonOption, say_loading
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def command(
       trimtab demo spam --folder /tmp/spam
       trimtab demo surface
     """
+    if not (cut and name is BundledExample.surface):  # which is refused
+        say_loading()
     if name is BundledExample.upkeep:
         from trimtab.cli.upkeep_story import play
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 import typer
 
 from trimtab.cli.options import InputOption, JsonOption, LabelOption, OutputOption
 from trimtab.cli.output import Output
+
+FOUND = 3  # lines of what was found that are printed
 
 
 def command(
@@ -23,7 +26,7 @@ def command(
 ) -> None:
     """Write a commented trimtab.toml from the data files.
 
-    Prints what was inferred from them. An existing file is never overwritten.
+    Prints a short summary of what was inferred; the file begins with all of it. An existing file is never overwritten.
 
     \b
     Example:
@@ -43,16 +46,34 @@ def command(
         else:
             file = task_file_for(source)
             next_verb = 'ask "…"' if "examples = []" in text else "check"
-            message = f"{text}\n{_base_models()}Wrote {file}; next: {command_line(next_verb, file)}"
+            edit = f"Wrote {file}. Edit the instruction in it first: every arm reads it."
+            message = "\n".join(
+                [*_inferred_lines(text), edit, *_base_models(), f"Next: {command_line(next_verb, file)}"]
+            )
             out.show(
                 {"file": file, "text": text},
                 lambda console: console.print(message, markup=False, highlight=False, soft_wrap=True),
             )
 
 
-def _base_models() -> str:
-    """Return what the base model of the new task file is for, and larger models that fit this machine, one per line."""
-    from trimtab.model.instruct import advice, free_memory, models_that_fit
+def _inferred_lines(text: str) -> list[str]:
+    """Return what was inferred, from the comment at the top of a new task file: FOUND lines, and how many more there
+    are."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    lines = [line.removeprefix("#").strip() for line in comment][1:-1]  # without who wrote it, and what comes next
+    more = [f"… and {len(lines) - FOUND} more lines at the top of the file"] if len(lines) > FOUND else []
+    return [*lines[:FOUND], *more]
 
+
+def _base_models() -> list[str]:
+    """Return what the base model of the new task file is for, and the larger ones that fit this machine if it is fast
+    enough for them, one per line."""
+    from trimtab.model.instruct import advice, free_memory, is_fast, models_that_fit
+
+    if not is_fast():
+        return [
+            *advice((), 0.0),
+            "Larger base models answer better and take longer here; trimtab doctor lists those that fit.",
+        ]
     free = free_memory()
-    return "".join(f"{line}\n" for line in advice(models_that_fit(free), free.bytes / 1e9))
+    return advice(models_that_fit(free), free.bytes / 1e9)

@@ -146,6 +146,12 @@ def resolve_task(path: Path, source: str | None = None, **columns: str | None) -
         return task_at(location, {**columns_given, **_ask_columns(error)}, _print_note)
 
 
+def say_loading() -> None:
+    """Print on standard error that the heavy libraries are imported next, which takes seconds without other output."""
+    if "torch" not in sys.modules:
+        _print_note("Trimtab: loading PyTorch and transformers…")
+
+
 def _print_note(line: str) -> None:
     from trimtab.base.sanitize import visible
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ from trimtab.cli.options import (
     JsonOption,
     SignedByOption,
     TaskOption,
+    say_loading,
     split_source,
     task_unless_bundle,
 )
@@ -90,6 +92,8 @@ FollowAliasOption = Annotated[
     ),
 ]
 
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client")  # without which there is no server
+
 
 def command(
     words: ArmsArgument = None,
@@ -139,6 +143,10 @@ def command(
     certificate_pair = _certificate_pair(certificate, private_key)
     source, arms = split_source(words or ())
     own = task_unless_bundle(bundle, signed_by, task, source)
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise PackageError(package, "serve", "trimtab serve")
+    say_loading()
     try:
         from trimtab.serving.serve import serve
         from trimtab.serving.worker import THREAD_NAME

@@ -22,6 +22,7 @@ from trimtab.cli.options import (
     TaskOption,
     TrackOption,
     resolve_task,
+    say_loading,
 )
 from trimtab.cli.output import Output
 
@@ -75,6 +76,7 @@ def command(
     """
     with Output(as_json) as out:
         own = resolve_task(task, source, input=input, label=label, output=output)
+        say_loading()
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trimtab.base.config import SLOT
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import joined
 from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.data.readers import PAIR, RawRow
@@ -47,6 +49,7 @@ PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "input-label": (("input", "text"), ("label",)),
     "pair": (PAIR[:1], PAIR[1:]),
 }
+SIMILAR_NAME = 0.75  # of 1: of a less similar name one did not mean the other; "text" and "intent" have 0.6
 _CONTEXT_NAMES = ("context", "contexts")
 _INPUT_NAMES = (
     "input",
@@ -94,12 +97,16 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnRequest:
-    """What the task file says about columns, all of it optional; and the splits to read from a file that has splits."""
+    """What the task file says about columns, all of it optional; and the splits to read from a file that has splits.
+
+    `task_file`: the file that names the columns, for messages; None if options or arguments name them.
+    """
 
     layout: str = ""
     columns: Mapping[str, RequestedColumns] = field(default_factory=dict)
     kind: Kind | None = None
     splits: tuple[Split, ...] = ("train", "dev", "test")
+    task_file: Path | None = None
 
 
 class ColumnsError(InputError):
@@ -132,9 +139,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     }
     for role, column in (*(("input", column) for column in source), *requested.items()):
         if column not in names:
-            close = difflib.get_close_matches(column, names, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"the fields here are: {', '.join(names)}"
-            raise first.error(f"no field {column!r}, which data names as {role}", remedy, role)
+            raise _no_such_column(first, column, role, names, request.task_file)
     extras = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
     extras |= {role: column for role, column in requested.items() if role in EXTRAS}
     extras = {role: column for role, column in extras.items() if column}
@@ -176,6 +181,18 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
         context=context,
         extras=extras,
         guessed=guessed,
+    )
+
+
+def _no_such_column(row: RawRow, column: str, role: str, names: Sequence[str], task_file: Path | None) -> InputError:
+    """Return an error at the setting that names the column, not at a row: the row is right and the setting is not."""
+    near = difflib.get_close_matches(column, names, n=1, cutoff=SIMILAR_NAME)
+    own_key = role in ("group", "slice")  # these have keys of their own beside data.columns
+    return InputError(
+        printable(f"{Path(row.file).name} has no column {column!r}" + ("" if task_file else f", named as {role}")),
+        printable(f"did you mean {near[0]}? it has {joined(names)}" if near else f"it has {joined(names)}"),
+        file=task_file or row.file,
+        field=f"data.{role}" if own_key and task_file else "data.columns" if task_file else None,
     )
 
 

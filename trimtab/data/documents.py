@@ -63,8 +63,8 @@ def read_below(folder: Path, encoding: str = "utf-8") -> tuple[tuple[Document, .
     for path, root in resolve_pattern(Path(), str(folder), SUFFIXES, "folder"):
         try:
             documents += _read(path, path.relative_to(root).as_posix(), encoding)
-        except InputError as error:
-            errors.append(error)
+        except InputError as error:  # without the task file's key that it names
+            errors.append(InputError(error.problem, error.remedy, file=error.file, line=error.line))
     return tuple(documents), tuple(errors)
 
 

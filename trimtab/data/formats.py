@@ -91,7 +91,13 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     found = _RowsSoFar()
     is_test = bool(task.data.test) and patterns is task.data.test
     splits: tuple[Split, ...] = ("test",) if is_test else ("train", "dev") if task.data.test else SPLITS
-    request = ColumnRequest(layout=_layout(task), columns=_requested_columns(task), kind=task.task.kind, splits=splits)
+    request = ColumnRequest(
+        layout=_layout(task),
+        columns=_requested_columns(task),
+        kind=task.task.kind,
+        splits=splits,
+        task_file=task.file,
+    )
     for name, path in _files(task, patterns):
         if path is None:
             _read_file(read_hub(name, splits[0]), name, request, found)

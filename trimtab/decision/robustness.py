@@ -36,11 +36,15 @@ def robustness_checks(
     return tuple(checks)
 
 
-def robustness_sentence(verdict: Verdict) -> str:
-    """In how many of its robustness checks a verdict is the same, and the first of those where it is not; empty where nothing is ever shown."""
+def robustness_sentence(verdict: Verdict, arms: int) -> str:
+    """Return in how many of its robustness checks a verdict is the same, and the first of those in which it is not.
+
+    Empty if nothing is ever shown, and if fewer than two `arms` were measured, so that there was nothing to choose
+    from.
+    """
     other = [one for one in verdict.robustness if one.arm != verdict.arm]
     count = len(verdict.robustness)
-    if not count or (verdict.arm is None and not other):
+    if not count or arms < 2 or (verdict.arm is None and not other):
         return ""
     told = "; ".join(f"{one.what}: {one.arm or 'not shown'}" for one in other[:MOST_TOLD])
     same = "The choice is the same" if verdict.arm else "Nothing is shown either"

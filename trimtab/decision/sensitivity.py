@@ -28,7 +28,8 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
     """Thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none is made up.
 
     The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets, margins and shares of a slice; where
-    it shows no arm there, `then` is "not shown".
+    it shows no arm there, `then` is "not shown", and `trivial` the answer without a model that is good enough, if one
+    is.
     """
     task = study.task
     cost, target = task.cost, task.target.quality
@@ -146,7 +147,8 @@ def _scan(
             inside, outside, then = (
                 (middle, outside, then) if then_middle == winner.arm else (inside, middle, then_middle)
             )
-        found.append(Flip(what=what, then=then, **{side: outside}))
+        trivial = study.under(varied(outside)).without_model if then == NOT_SHOWN else None
+        found.append(Flip(what=what, then=then, trivial=trivial, **{side: outside}))
     return found
 
 

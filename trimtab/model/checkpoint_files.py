@@ -1,5 +1,4 @@
-"""What a model folder must hold before memory is taken for it, and the hashes of the files that its answers depend
-on."""
+"""Checks a model folder's files before memory is taken for it, and hashes those that its answers depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch finds on this machine."""
+"""Detects the devices and kernels that torch has on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory from the shape of a decoder: what answering and training take beside the weights."""
+"""Predicts the memory of inference and training beside the weights, from the shape of a decoder."""
 
 from __future__ import annotations
 

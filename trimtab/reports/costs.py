@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from trimtab.base.config import CostTable
 from trimtab.base.results import Flip
 from trimtab.decision.sensitivity import MIX, NOT_SHOWN
@@ -20,6 +22,8 @@ from trimtab.reports.components import (
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_money, format_number
 from trimtab.reports.view import Costs
+
+TARGETS = ("quality", "target")  # of a flip: what a target is called
 
 
 def costs_section(study: StudyFolder) -> Costs | None:
@@ -102,7 +106,8 @@ def _mix_flip(flip: Flip, study: StudyFolder) -> str:
     """Return `With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
     name = flip.what.removeprefix(MIX)
     side, share = ("more", flip.above) if flip.above is not None else ("less", flip.below or 0.0)
-    return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {_then(flip)}."
+    then = _then(flip, study.target is not None)
+    return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {then}."
 
 
 def _now(name: str, study: StudyFolder) -> str:
@@ -114,8 +119,16 @@ def _now(name: str, study: StudyFolder) -> str:
     return f" ({counts[name] / sum(counts.values()):.0%} of the test questions)" if name in counts else ""
 
 
-def _then(flip: Flip) -> str:
-    return "no arm would be shown" if flip.then == NOT_SHOWN else f"the verdict would be {flip.then}"
+def _then(flip: Flip, target: bool) -> str:
+    """Return what the verdict would be, and why if no arm would be shown; `target` says whether arms are held to a
+    target."""
+    if flip.then != NOT_SHOWN:
+        return f"the verdict would be {flip.then}"
+    if flip.trivial:
+        return f"no model is needed: {flip.trivial} reaches {'it' if flip.what in TARGETS else 'the target'}"
+    if target:
+        return f"no arm would be shown to reach {'it' if flip.what in TARGETS else 'the target'}"
+    return "the test questions would not show which arm to take"
 
 
 def _flip(flip: Flip, study: StudyFolder) -> str:
@@ -135,11 +148,11 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
         "target": ("a target", target, ""),
     }
     name, now, unit = known.get(flip.what, (flip.what.replace("_", " "), None, ""))
-    sides = [
-        f"{side} {format_number(at)}{unit}"
-        for side, at in (("below", flip.below), ("above", flip.above))
-        if at is not None
-    ]
+    below, above = flip.below, flip.above
+    if flip.what in TARGETS:  # to two digits, and on the far side of the threshold, so that the sentence stays true
+        below = below and (math.floor(100 * below) / 100 or below)
+        above = above and math.ceil(100 * above) / 100
+    sides = [f"{side} {format_number(at)}{unit}" for side, at in (("below", below), ("above", above)) if at is not None]
     assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
     stated = f" (now {format_number(now)}{assumed})" if now is not None else ""
-    return f"With {name} {' or '.join(sides)}{stated} {_then(flip)}."
+    return f"With {name} {' or '.join(sides)}{stated} {_then(flip, target is not None)}."

@@ -28,12 +28,17 @@ from trimtab.reports.view import Comparisons, Effects, WeightsByContext
 
 def factorial_section(study: StudyFolder) -> WeightsByContext | None:
     """Return the table of contexts (rows) by weights (columns), and every interaction; None without an interaction or
-    two of each."""
+    two of each.
+
+    None, too, if fewer than two of these arms have a score: of the others the table would say only that they did not
+    run.
+    """
     entries = [one for one in study.arms if not method_of(one.arm).answers_alone]
     weights = dict.fromkeys(weights_label(one.arm) for one in sorted(entries, key=_base_first))
     contexts = sorted({one.arm.context for one in entries}, key=context_row)
     effects = _effects(study)
-    if not effects and (len(weights) < 2 or len(contexts) < 2):
+    scored_arms = sum(one.score is not None for one in entries)
+    if scored_arms < 2 or (not effects and (len(weights) < 2 or len(contexts) < 2)):
         return None
     rows = []
     for context in contexts:

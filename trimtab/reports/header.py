@@ -111,7 +111,7 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(study.sample.sentence)
     cuts = study.manifest.get("cuts")
     if cuts:
-        found.append(f"Cut to fit the budget: {'; '.join(map(str, cuts))}.")
+        found.append(f"To fit the budget: {'; '.join(map(str, cuts))}.")
     busy = [
         f"{one.name} ({one.processor_share:.0%} of the processor)" for one in study.done if is_busy(one.processor_share)
     ]
@@ -125,7 +125,8 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(f"{plural(overlaps, 'overlap')} between splits let through: scores may be too high.")
     if study.not_done and study.done:
         names = joined([one.name for one in study.not_done])
-        found.append(f"Nothing is known of {names}: without a score they take no part in the verdict.")
+        take = "it takes" if len(study.not_done) == 1 else "they take"
+        found.append(f"Nothing is known of {names}: without a score {take} no part in the verdict.")
     for one in study.arms:
         found += [f"{one.name}: {note.rstrip('.')}." for note in one.health]
         left_out = int(one.extras.get("skipped_rows", 0))

@@ -57,7 +57,7 @@ FAILURES: Mapping[Failure, tuple[str, str]] = {
     "format": ("format", "The answer does not fit the format that was asked for."),
     "abstained_wrongly": ("abstained wrongly", "It said that it does not know, though there is an answer."),
     "should_have_abstained": ("should have abstained", "It answered a question that has no answer here."),
-    "wrong": ("wrong", "The answer is wrong in no more particular way."),
+    "wrong": ("wrong", "The answer is wrong, and none of the other kinds fits."),
 }
 EXTRAS = {
     "answer_words": "Words an answer",
@@ -65,8 +65,8 @@ EXTRAS = {
     "exact_match": "Exact match",
     "facts_disagree": "Answers with other numbers or dates",
     "ece": "Calibration error (ECE)",
-    "ece_by_chance": "ECE of calibrated probabilities",
-    "ece_debiased": "ECE without what chance adds",
+    "ece_by_chance": "ECE expected if calibrated",
+    "ece_debiased": "Excess ECE",
     "ece_before": "ECE before calibration",
     "lost_to_retrieval": "Lost to retrieval",
     "macro_f1": "Macro-F1",

@@ -71,7 +71,7 @@ def quality_section(study: StudyFolder) -> Quality:
     return Quality(
         heading=Heading(id="quality", link="Quality", title="Quality", lead=lead if done else ""),
         empty=None if done else "No arm has a score.",
-        legend=_legend(study.arms) if done else (),
+        legend=_legend(done) if done else (),
         chart=_whiskers(study) if done else None,
         arms=_with_trivial(_grid(study, "All arms", _main_columns()), study.trivial),
         note=(
@@ -302,7 +302,7 @@ def tradeoffs_section(study: StudyFolder) -> Tradeoffs | None:
     if paid and max(value for _, value in paid) > 0:
         name, scale = _cost_unit(unit, max(value for _, value in paid))
         costs = [(one, value / scale) for one, value in paid]
-        charts.append(_scatter(study, costs, "Against cost", f"{name} over the horizon", None, {}))
+        charts.append(_scatter(study, costs, "Against cost", f"{name} {_horizon(study)}", None, {}))
     if not charts:
         return None
     lead = (
@@ -344,6 +344,11 @@ def _scatter(
 def _is_dominated(dot: Dot, dots: Sequence[Dot]) -> bool:
     """True if another arm is better or cheaper, and at least equal in the other respect."""
     return any(other.y >= dot.y and other.x <= dot.x and (other.y, other.x) != (dot.y, dot.x) for other in dots)
+
+
+def _horizon(study: StudyFolder) -> str:
+    """Return the months that costs are for, as far as the files say."""
+    return f"over {format_number(study.volume.horizon_months)} months" if study.volume else "in all"
 
 
 def _cost_unit(currency: str, largest: float) -> tuple[str, float]:

@@ -23,7 +23,7 @@ from trimtab.arms.search.proposals import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.errors import InputError, MissingError, UnknownModelError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
@@ -309,7 +309,9 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
         tokens = _token_statistics(session, workspace.splits["train"])
         predicted = predict(session, task.arms, progress) if progress else None
     except MissingError as error:
-        return replace(result, remarks=(*result.remarks, Remark("warn", f"Nothing is predicted yet: {error}")))
+        unknown = isinstance(error, UnknownModelError) and any(method_of(arm).uses_base for arm in workspace.task.arms)
+        remark = Remark("stop" if unknown else "warn", f"Nothing is predicted{'' if unknown else ' yet'}: {error}")
+        return replace(result, remarks=by_level([*result.remarks, remark]))
     splits = session.workspace.splits
     remarks = [*_remarks(workspace, ()), *check_size(splits)]  # rows that are too long have been removed by now
     too_long = len(session.workspace.refusals) - len(workspace.refusals)

@@ -108,7 +108,7 @@ def decide_study(
         audit_sentence(audit, study.results, task),
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
         over_time_sentence(over_time),
-        robustness_sentence(verdict),
+        robustness_sentence(verdict, len(study.done)),
         f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
     )
     return Decision(

@@ -86,7 +86,9 @@ def doctor() -> DoctorReport:
 
         compute = inspect_compute()
         if not (compute.kernels or compute.accelerators):
+            off = os.environ.get("TRIMTAB_KERNELS") == "0"
             remedy = "install gcc or clang, and see that the cache can be written"
+            remedy = "unset TRIMTAB_KERNELS, which turns them off" if off else remedy
             optional.append(Gap(what="kernels for this processor, with which models answer faster", remedy=remedy))
     held, free_for_models = memory_use(), free_memory()
     total, free = held.total / 1e9, held.available / 1e9

@@ -12,7 +12,7 @@ from trimtab.arms.session import Session
 from trimtab.base.records import Calibration, Example, Generation, Prompt
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
-from trimtab.export.readers import ExportReader, TransformersReader
+from trimtab.exports.readers import ExportReader, TransformersReader
 from trimtab.inference.label_scoring import label_weighting
 from trimtab.measurement.calibration import label_scores
 from trimtab.measurement.evaluate import score_text

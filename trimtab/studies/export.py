@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,17 +35,17 @@ from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm, require_answers
-from trimtab.export.gguf import KINDS, is_lossless, require_writable, write_gguf
-from trimtab.export.hf import (
+from trimtab.exports.gguf import KINDS, is_lossless, require_writable, write_gguf
+from trimtab.exports.hf import (
     merged_config,
     merged_weights,
     write_adapter,
     write_classifier_config,
     write_merged,
 )
-from trimtab.export.modelfile import modelfile, turn_template_of
-from trimtab.export.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
-from trimtab.export.signing import sign_folder
+from trimtab.exports.modelfile import modelfile, turn_template_of
+from trimtab.exports.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
+from trimtab.exports.signing import sign_folder
 from trimtab.model.adapters.apply import VIRTUAL_TOKEN_METHODS
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
@@ -136,7 +137,7 @@ def export(
     chosen = parse_arm(pick.arm, own)
     require_answers(chosen, own)
     place = Path(out)
-    _require_possible(chosen, format, quantize, place)
+    _require_possible(chosen, own, format, quantize, place)
     with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         opening.task = with_measured_rows(own, saved)
@@ -187,7 +188,7 @@ class _ProofFile:
     proofs: tuple[EquivalenceCheck, ...]
 
 
-def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) -> None:
+def _require_possible(arm: Arm, task: Task, format: str, quantize: str | None, out: Path) -> None:
     """Refuse what is detectably impossible before anything is loaded."""
     if format not in get_args(Format):
         raise InputError(
@@ -202,13 +203,10 @@ def _require_possible(arm: Arm, format: str, quantize: str | None, out: Path) ->
         raise InputError(problem, f"use one of: {', '.join(KINDS)}", field="quantize")
     if arm.endpoint:
         problem, remedy = f"arm {arm.name} is an endpoint, whose weights are not here", "take another arm"
-        raise InputError(problem, remedy, field="arm")
+        raise InputError(problem, remedy)
     if not method_of(arm).uses_base and format != "bundle":
-        raise InputError(
-            f"arm {arm.name} is no language model, and no format of one holds it",
-            "export it as bundle, or take another arm",
-            field="arm",
-        )
+        bundle = task.command(f"export {arm.name} --format bundle --out {shlex.quote(str(out))}")
+        raise InputError(f"arm {arm.name} is no language model, so only a bundle holds it", f"run: {bundle}")
     if "quote" in arm.parts and format != "bundle":
         problem = f"arm {arm.name} holds its answers to passages, which no format of a model does"
         raise InputError(problem, f"export it as bundle, or take {arm.name.replace('+quote', '')}", field="format")

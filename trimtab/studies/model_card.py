@@ -22,9 +22,9 @@ from trimtab.base.files import read_object
 from trimtab.base.grammar import HEAD, describe_arm
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
-from trimtab.export.hf import adapter_kind, adapter_rank
-from trimtab.export.readers import CLASSIFIER_KEYS
-from trimtab.export.signing import SIGNATURE
+from trimtab.exports.hf import adapter_kind, adapter_rank
+from trimtab.exports.readers import CLASSIFIER_KEYS
+from trimtab.exports.signing import SIGNATURE
 from trimtab.model.adapters.peft_format import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
 from trimtab.reports.markdown import code_block, escape_markdown

@@ -24,7 +24,7 @@ from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace, sampled_splits
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import method_of
+from trimtab.base.grammar import joined, method_of
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Progress
 from trimtab.base.records import Example
@@ -47,8 +47,7 @@ def plan_study(session: Session, progress: Progress) -> Plan:
     with ProcessorShare() as processor:
         predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
     if is_busy(processor.share):
-        share = f"{processor.share:.0%} of the processor"
-        note = f"other programs left {share} while arms were timed: predictions may be too long"
+        note = f"the machine is busy ({processor.share:.0%} was free), so the predicted times may be too long"
         progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
     plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
@@ -60,10 +59,11 @@ def plan_study(session: Session, progress: Progress) -> Plan:
         raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
     predicted_only = [arm.arm for arm in plan.arms if not arm.timed]
     if predicted_only:
-        note = f"timing stops at a tenth of the budget; predicted from the others: {', '.join(predicted_only)}"
+        was, whose = ("was", "its time is") if len(predicted_only) == 1 else ("were", "their times are")
+        note = f"{joined(predicted_only)} {was} not timed; {whose} estimated from the others"
         progress.emit("plan", note=note, stays=True)
     for cut in plan.cuts:
-        progress.emit("plan", note=f"cut to fit the budget: {cut}", stays=True)
+        progress.emit("plan", note=f"to fit the budget: {cut}", stays=True)
     return plan
 
 
@@ -168,6 +168,7 @@ def readmit_arms(session: Session, plan: Plan, spent: float, progress: Progress)
     taken = time.perf_counter() - began
     anew = with_readmitted(plan, predicted, spent + taken)
     if fitting := [arm.name for arm in left_out if arm.name not in anew.left_out]:
-        note = f"the other arms left {left / 60:.1f} min of the budget, which {', '.join(fitting)} fits after all"
+        run = "runs" if len(fitting) == 1 else "run"
+        note = f"{left / 60:.1f} min of the budget are left, so {joined(fitting)} {run} after all"
         progress.emit("plan", note=note, stays=True)
     return anew

@@ -116,9 +116,8 @@ def test_more_seeds_are_trained_where_the_budget_has_room_for_all_of_them() -> N
 def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
     plan = fit([arm("prompt", epoch=0, choose=0), arm("lora", epoch=1000)], 60, 1)
     assert set(plan.left_out) == {"lora"}
-    assert (
-        "the 1.0 min that the budget leaves lack about 3.5 min" in plan.left_out["lora"]
-    )  # 260 s and 10 s of the other, less 60 s
+    # 260 s; 60 s less 10 s of the other
+    assert plan.left_out["lora"].startswith("it needs about 4.3 min and 0.8 min of the budget are left; raise")
     assert plan.seconds == 10.0
 
 
@@ -220,7 +219,7 @@ def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_f
     anew.append(ArmPlan(arm="c", answer_seconds=1.0, timed=False))
     found = with_readmitted(plan, anew, spent)
     assert set(found.left_out) == {"prompt", "c"}
-    assert "the 4.2 min that the other arms left lack about 0.8 min" in found.left_out["prompt"]  # 250 of 300 seconds
+    assert "it needs about 5.0 min and 4.2 min of the budget are left" in found.left_out["prompt"]  # 250 of 300 seconds
     assert found.left_out["c"] == plan.left_out["c"], "nothing was timed"
     assert [(one.arm, one.answer_seconds) for one in found.arms] == [
         *(("prompt", 300.0), ("a", 150.0), ("b", 100.0), ("c", 500.0), ("d", 500.0))

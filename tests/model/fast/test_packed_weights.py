@@ -12,7 +12,7 @@ from tiny_models import FAMILIES, base_of, stirred, with_lora
 from torch import Tensor, nn
 
 from trimtab.base.cgroups import MemoryUse
-from trimtab.export.hf import merged_weights
+from trimtab.exports.hf import merged_weights
 from trimtab.model.adapters.apply import merged
 from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import packed_weights as room

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from trimtab.model.attention import AttentionConfig, PackedSequences, causal_attention
 from trimtab.model.fast import patch as lean
+from trimtab.model.fast.patch import decelerate
 from trimtab.model.kernels import build as compiled
-from trimtab.model.load import hidden_states
+from trimtab.model.load import Base, hidden_states
 
 needs_kernels = pytest.mark.skipif(not compiled.library(), reason="no C compiler, so no kernels")
 
@@ -143,3 +145,15 @@ def test_the_gradient_of_attention(tokens: int) -> None:
 
 def _bf16(*shape: int, seed: int = 0, by: float = 1.0) -> Tensor:
     return (by * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("family", KERNEL_FAMILIES)
+def test_what_was_put_on_is_taken_off(family: str) -> None:
+    """Every class is transformers' own again, also after it was put on twice, and in float32 no number changes."""
+    model = model_of(family, torch.float32)
+    before, kinds = learned(model), [type(part) for part in model.modules()]
+    base = Base(model=accelerated(accelerated(model)), tokenizer=None, precision="fp32", folder=Path())
+    assert sum(type(part) is not kind for part, kind in zip(model.modules(), kinds, strict=True)) > 10
+    assert decelerate(base) is base
+    assert [type(part) for part in model.modules()] == kinds
+    assert all(torch.equal(before[name], value) for name, value in learned(model).items())

@@ -142,3 +142,16 @@ def test_only_bfloat16_on_a_processor_is_taken() -> None:
     assert not compiled.supports("step_adam", torch.zeros(2))
     assert not compiled.supports("step_adam", torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2))
     assert compiled.supports("step_adam", torch.zeros(2, dtype=torch.bfloat16)) is ("step_adam" in compiled.library())
+
+
+@needs_compiler
+def test_one_switch_turns_all_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = torch.zeros(2, dtype=torch.bfloat16)
+    with compiled.kernels_off():
+        assert not compiled.supports("step_adam", numbers)
+        with compiled.kernels_off():
+            assert not compiled.supports("step_adam", numbers)
+        assert not compiled.supports("step_adam", numbers)
+    assert compiled.supports("step_adam", numbers)
+    monkeypatch.setenv("TRIMTAB_KERNELS", "0")
+    assert not fresh()

@@ -304,10 +304,12 @@ def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -
             break
         cut.pop()
     spending, left_out = as_it_is + total(taking, allowance), dict(plan.left_out)
+    needed = dict[str, float]()  # by arms that are left out
     for arm in sorted(waiting, key=lambda arm: -cost(arm, allowance)):
         if _is_over(spending, left):
-            left_out[arm.arm] = _left_out_reason(f"the {_minutes(left)} min that the budget leaves", spending - left)
-            spending -= cost(arm, allowance)
+            needed[arm.arm] = cost(arm, allowance)
+            spending -= needed[arm.arm]
+    left_out |= {name: _too_long(seconds, left - spending) for name, seconds in needed.items()}
     if len(plan.left_out) < len(left_out) < len(plan.arms):  # the others may spend more then
         return replan(replace(plan, left_out=left_out), standings, spent)
     own = {name: one for name, one in plan.allowances.items() if name not in gaining}
@@ -425,11 +427,11 @@ def describe_cuts(plan: Plan, standings: Mapping[str, TrainedStanding]) -> tuple
 def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[str, str]]:
     """Return the cuts of an arm's allowance: kind and words."""
     found = []
-    share, weighing = allowance.search_seconds, " and the weighing of labels" * whole.weighs
+    share, scores = allowance.search_seconds, " and label scores not calibrated" * whole.weighs
     searches_less = share < min(arm.max_search_seconds, whole.search_seconds)
     if searches_less or (arm.beyond_search_seconds and not allowance.may_search):
-        some = f"the searching of each arm on dev, to {share:.0f} of {whole.search_seconds:.0f} seconds"
-        none = f"all searching on dev{weighing}, so that arms have their usual settings"
+        some = f"each arm searches its settings for {share:.0f} of {whole.search_seconds:.0f} seconds"
+        none = f"settings are not searched{scores}, so arms run with their defaults"
         found.append(("search", some if share else none))
     if allowance.epochs is not None and any(stage.epochs > allowance.epochs for stage in arm.stages):
         found.append(("epochs", f"at most {allowance.epochs:g} epoch{'s' if allowance.epochs > 1 else ''} of training"))
@@ -477,13 +479,15 @@ def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> P
             del left_out[arm.arm]
             allowances[arm.arm] = allowance
         else:
-            left_out[arm.arm] = _left_out_reason(f"the {_minutes(left)} min that the other arms left", seconds - left)
+            left_out[arm.arm] = _too_long(seconds, left)
     return replace(plan, arms=tuple(arms.values()), left_out=left_out, allowances=allowances)
 
 
-def _left_out_reason(what: str, seconds: float) -> str:
-    """Return why an arm is left out: what there is, and the time that it lacks."""
-    return f"{what} lack about {_minutes(seconds)} min for it; raise study.budget in a new study"
+def _too_long(needed: float, left: float) -> str:
+    """Return why an arm is left out: the least seconds that it needs, and those of the budget that the other arms
+    leave."""
+    need, have = _minutes(needed), _minutes(left)
+    return f"it needs about {need} min and {have} min of the budget are left; raise study.budget in a new study"
 
 
 def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> int:

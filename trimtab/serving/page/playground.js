@@ -29,6 +29,10 @@ async function begin() {
   at("arms").querySelector("tbody").append(...arms.map((model, place) => armRow(model, place < MOST)));
   at("cost").textContent = costTitle(arms);
   at("arms").hidden = false;
+  if (arms.length === 1) {
+    at("title").textContent = "Ask, judge"; // there is nothing to compare
+    for (const part of document.querySelectorAll(".several")) part.hidden = true;
+  }
   if (!isTouched()) at("question").focus();
   if (arms.length > MOST) at("most").textContent = `No more than ${MOST} answer at once.`;
   limit();

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from trimtab.base.errors import InputError
-from trimtab.export.readers import LlamaCppReader, ReadAnswer, has_llama_cpp, load_back
+from trimtab.exports.readers import LlamaCppReader, ReadAnswer, has_llama_cpp, load_back
 
 pytestmark = pytest.mark.no_kernels
 
@@ -57,8 +57,8 @@ def test_a_damaged_folder_is_told_in_one_line(tmp_path):
 @pytest.mark.skipif(not has_llama_cpp(), reason="llama-cpp-python is not installed, and it is not built for a test")
 def test_llama_cpp_reads_the_same_tokens_and_writes_the_same_answer(tiny_model_folder, tmp_path):
     from trimtab.data.prompts import ChatEncoder
-    from trimtab.export.gguf import write_gguf
-    from trimtab.export.hf import merged_config, merged_weights
+    from trimtab.exports.gguf import write_gguf
+    from trimtab.exports.hf import merged_config, merged_weights
     from trimtab.model.load import load_base
 
     base = load_base(tiny_model_folder, "fp32")

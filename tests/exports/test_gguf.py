@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from trimtab.base.errors import InputError
 from trimtab.data.prompts import ChatEncoder
-from trimtab.export.gguf import KINDS, is_lossless, permuted_heads, pre_tokenizer_of, require_writable, write_gguf
-from trimtab.export.hf import merged_config, merged_weights
+from trimtab.exports.gguf import KINDS, is_lossless, permuted_heads, pre_tokenizer_of, require_writable, write_gguf
+from trimtab.exports.hf import merged_config, merged_weights
 from trimtab.model.load import load_base
 
 FILE = "model.gguf"

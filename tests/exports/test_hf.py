@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trimtab.base.errors import InputError
 from trimtab.data.prompts import ChatEncoder
-from trimtab.export import hf as export
-from trimtab.export.hf import merged_config, merged_weights, write_adapter, write_merged
+from trimtab.exports import hf as export
+from trimtab.exports.hf import merged_config, merged_weights, write_adapter, write_merged
 from trimtab.model.adapters.apply import attach, merged, save_adapter
 from trimtab.model.attention import PackedSequences
 from trimtab.model.catalog import loadable_name

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.data.prompts import ChatEncoder
-from trimtab.export.modelfile import go_template, modelfile, turn_template_of
+from trimtab.exports.modelfile import go_template, modelfile, turn_template_of
 
 pytestmark = pytest.mark.any_processor
 
