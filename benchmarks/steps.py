@@ -67,7 +67,7 @@ def main() -> None:
         stack.enter_context(patch.object(engine, "draft_length", lambda _: 0))  # one token a step
         for name, families in WAYS.items():
             panels = laid_out.can_pack if name == "kernels" else lambda _: False
-            with patch.object(fused, "FAMILIES", families), patch.object(laid_out, "has_panels", panels):
+            with patch.object(fused, "FAMILIES", families), patch.object(laid_out, "can_pack", panels):
                 stack.enter_context(laid_out.packed(bases[name]))
         for sequences in SEQUENCES:
             engines = {name: begun(base, sequences) for name, base in bases.items()}
