@@ -186,10 +186,8 @@ class KVCache:
         self._rows = self._capacity = 0
         self._blocks = False
 
-    def own(self, at_B: Tensor) -> DecodeSlots | None:
-        """Return the slots for layers that need nothing else, None if their format differs; the next tokens go to these
-        places.
-        """
+    def decode_slots(self, at_B: Tensor) -> DecodeSlots | None:
+        """Return the slots as `attend_decode` takes them, the next tokens at positions `at_B`; None if their layout differs."""
         return DecodeSlots(self.keys, self.values, at_B) if self._blocks else None
 
     def reserve(self, longest: int) -> None:

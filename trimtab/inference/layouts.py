@@ -167,9 +167,9 @@ class DecodeLayout:
         self._masks: dict[int | None, Tensor] = {}
 
     @property
-    def own(self) -> DecodeSlots | None:
+    def decode_slots(self) -> DecodeSlots | None:
         """The slots, if the new tokens see nothing else."""
-        return None if self.groups else self.slots.own(self.at_B)
+        return None if self.groups else self.slots.decode_slots(self.at_B)
 
     def attend(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig

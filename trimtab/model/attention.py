@@ -86,7 +86,7 @@ class PackedSequences:
         Short neighbours with the same parents are padded and attended together, except in float32: seeded losses are
         compared to the bit there, and a product's sums depend on its size.
         """
-        if config.sees_all(self.longest) and self.varlen.take(query_HND, key_KND, value_KND):
+        if config.sees_all(self.longest) and self.varlen.supports(query_HND, key_KND, value_KND):
             return self.varlen.attend(query_HND, key_KND, value_KND, config.scale)
         keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
         unpadded = query_HND.dtype == torch.float32

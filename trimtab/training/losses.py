@@ -217,7 +217,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
                 logits_RV, labels_M[part], scale_M[part] if needs_grad else None, cap, head
             )
             if grad_hidden_MD is not None:
-                grad_hidden_MD[part] = matmul(logits_RV, weight_VD, upright=True)
+                grad_hidden_MD[part] = matmul(logits_RV, weight_VD, transposed_weight=True)
             if head is not None:
                 head.add(logits_RV, hidden_MD[part])
         ctx.grad_head, ctx.cap = head, cap

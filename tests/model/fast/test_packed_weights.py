@@ -103,11 +103,11 @@ def test_models_that_share_weights_share_the_copies_and_a_twin_is_plain() -> Non
     with packed(base):
         other = share_weights(base)
         assert swapped(other) == 0
-        before = len(room._known)
+        before = len(room._packed_weights)
         with packed(other):
-            assert len(room._known) == before
+            assert len(room._packed_weights) == before
             assert torch.equal(told(other), told(base))
-    assert len(room._known) == 0
+    assert len(room._packed_weights) == 0
 
 
 @needs_order

@@ -58,7 +58,7 @@ def test_a_product_is_the_sum_of_all_it_is_given(
     exact = input.double() @ (weight if upright else weight.T).double() + thin[0].double() @ thin[1].double()
     exact += (bias.double() + onto.double()) * more
     extras = {"bias_O": bias, "onto_NO": onto.clone()} if more else {}
-    found = matmul(input, weight, upright=upright, low=thin if rank else None, **extras)
+    found = matmul(input, weight, transposed_weight=upright, low=thin if rank else None, **extras)
     # one rounding, of the whole sum
     assert ((found.double() - exact).abs() <= ROUNDING * exact.abs() + 1e-3).all()
 
@@ -89,7 +89,7 @@ def test_thin_products_both_ways(tokens: int, rank: int) -> None:
     assert error(lora_down(input, side), input.double() @ side.double().T) < ROUNDING
     exact = left.double().T @ input.double()
     assert error(grad_matmul(left, input, 0.5), 0.5 * exact) < 1e-6
-    assert error(grad_matmul(left, input, 3.0, turned=True), 3 * exact.T) < 1e-6
+    assert error(grad_matmul(left, input, 3.0, transposed=True), 3 * exact.T) < 1e-6
     assert error(weight_gradient(left, input), exact) < ROUNDING
 
 
@@ -170,7 +170,7 @@ def test_low_rank_changes_by_kernels_are_as_near_to_float64_as_by_torch(monkeypa
 
     exact = learned([copy.deepcopy(one).double() for one in layers], torch.float64)
     ours = learned(layers, torch.bfloat16)
-    monkeypatch.setattr("trimtab.model.kernels.build._off", 1)
-    theirs = learned(layers, torch.bfloat16)
+    with compiled.kernels_off():
+        theirs = learned(layers, torch.bfloat16)
     for own, plain, true in zip(ours, theirs, exact, strict=True):
         assert error(own, true) <= 1.05 * error(plain, true) + 1e-4

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapters.base import AdapterLayer, frozen_bias
-from trimtab.model.kernels.matmul import grad_matmul, lora_down, matmul, transposed
+from trimtab.model.kernels.matmul import contiguous_transpose, grad_matmul, lora_down, matmul
 from trimtab.model.kernels.ops import apply_function
 
 
@@ -37,7 +37,7 @@ class _LoraLinearFunction(torch.autograd.Function):
     def forward(ctx: Any, input_NI: Tensor, layers: Sequence[_FrozenLinear], *factors: Tensor) -> tuple[Tensor, ...]:
         a_SI = _concat([a_RI.to(input_NI.dtype) for a_RI in factors[::2]], 0)
         bs = [
-            transposed((b_OR * one.scale).to(input_NI.dtype), input_NI)
+            contiguous_transpose((b_OR * one.scale).to(input_NI.dtype), input_NI)
             for one, b_OR in zip(layers, factors[1::2], strict=True)
         ]
         low_NS = lora_down(input_NI, a_SI)
@@ -58,12 +58,12 @@ class _LoraLinearFunction(torch.autograd.Function):
         for one, grad_NO, low_NR, grad_a_RI in zip(
             ctx.layers, grads, _split_ranks(low_NS, bs), torch.split(grad_a_SI, [len(b_RO) for b_RO in bs]), strict=True
         ):
-            grad_sides += [grad_a_RI, grad_matmul(low_NR, grad_NO, one.scale, turned=True)]
+            grad_sides += [grad_a_RI, grad_matmul(low_NR, grad_NO, one.scale, transposed=True)]
         grad_input_NI = None
         if ctx.needs_input_grad[0]:
             low: tuple[Tensor, Tensor] | None = (grad_low_NS, a_SI)
             for one, grad_NO in zip(ctx.layers, grads, strict=True):
-                grad_input_NI = matmul(grad_NO, one.weight(), upright=True, low=low, onto_NO=grad_input_NI)
+                grad_input_NI = matmul(grad_NO, one.weight(), transposed_weight=True, low=low, onto_NO=grad_input_NI)
                 low = None
         return grad_input_NI, None, *grad_sides
 

@@ -82,6 +82,6 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         input_NI, weight_OI = ctx.saved_tensors
         grad_NO = grads[0].contiguous()
-        grad_NI = matmul(grad_NO, weight_OI, upright=True) if ctx.needs_input_grad[0] else None
+        grad_NI = matmul(grad_NO, weight_OI, transposed_weight=True) if ctx.needs_input_grad[0] else None
         grad_OI = weight_gradient(grad_NO, input_NI) if input_NI is not None else None
         return grad_NI, grad_OI, grad_NO.sum(0) if ctx.needs_input_grad[2] else None

@@ -23,11 +23,10 @@ from trimtab.model.kernels.matmul import PackedLinear
 from trimtab.model.kernels.ops import BLOCK, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm
 
 Projection = Callable[[Tensor], Tensor]
-MakeProjection = Callable[
-    ..., Projection
-]  # from linear layers of one input to their outputs side by side, `[..., O]` from `[..., I]`
+# Linear layers of one input to the projection to their outputs side by side, `[..., O]` from `[..., I]`.
+MakeProjection = Callable[..., Projection]
 
-# Families whose layers are what `Fused` computes.
+# Families whose decoder layers FusedDecoderLayer computes.
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 
 
@@ -38,7 +37,7 @@ def inference_forwards(model: nn.Module, make: MakeProjection) -> Iterator[None]
     Adapter layers that are not merged keep their own forward, and so do the decoder layers around them. Nested use
     changes nothing more. A model without `accelerate` runs as it is.
     """
-    whole = [layer for layer in model.modules() if _is_known(layer)]
+    whole = [layer for layer in model.modules() if _is_fusable(layer)]
     within = {id(inner) for layer in whole for inner in layer.modules()}
     single = [layer for layer in plain_linears(model) if id(layer) not in within]
     changed: list[nn.Module] = [*whole, *single]
@@ -48,7 +47,7 @@ def inference_forwards(model: nn.Module, make: MakeProjection) -> Iterator[None]
         for layer in changed:
             INFERENCE_FORWARDS[layer] = make(layer) if is_plain_linear(layer) else FusedDecoderLayer(layer, make)
         inner: Any = model.base_model
-        if changed and _is_whole(inner):
+        if changed and _is_fully_fused(inner):
             INFERENCE_FORWARDS[inner] = FusedDecoderStack(inner)
             changed.append(inner)
         yield
@@ -81,55 +80,57 @@ class FusedDecoderLayer:
 
     def __init__(self, layer: Any, make: MakeProjection) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self.queries_keys_values = make(*map(_inside, (attention.q_proj, attention.k_proj, attention.v_proj)))
-        self.out = make(_inside(attention.o_proj))
+        self.queries_keys_values = make(*map(_base_linear, (attention.q_proj, attention.k_proj, attention.v_proj)))
+        self.out = make(_base_linear(attention.o_proj))
         # as one product these two are no faster, and for a single row slower
-        self.gate, self.up = make(_inside(mlp.gate_proj)), make(_inside(mlp.up_proj))
-        self.down, self.activation = make(_inside(mlp.down_proj)), mlp.act_fn
-        self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
+        self.gate, self.up = make(_base_linear(mlp.gate_proj)), make(_base_linear(mlp.up_proj))
+        self.down, self.activation = make(_base_linear(mlp.down_proj)), mlp.act_fn
+        self.input_norm, self.mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
         self.head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self.index, self.size = int(attention.layer_idx), int(attention.head_dim)
-        self.heads = [_inside(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
-        self.rule = attention_config(attention)
-        self.laid = self._laid()  # by kernels, where they take the whole layer
+        self.heads = [_base_linear(part).out_features // self.size for part in (attention.q_proj, attention.k_proj)]
+        self.config = attention_config(attention)
+        self.kernel_layer = self._kernel_layer()  # None where kernels do not support the whole layer
 
     def __call__(
         self, hidden_states: Tensor, *, position_embeddings: tuple[Tensor, Tensor], layout: Layout, **_: Any
     ) -> Tensor:
         """Return the hidden states `[1, N, D]`, as transformers' module does."""
         hidden_ND = hidden_states[0]
-        if self.laid and rotates_whole_heads(self.laid, position_embeddings):
+        if self.kernel_layer and rotates_whole_heads(self.kernel_layer, position_embeddings):
             hidden_ND = hidden_ND.contiguous()
-            query_HND, key_KND, value_KND = self.laid.enter(hidden_ND, contiguous_angles(position_embeddings))
-            attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.rule)
-            return self.laid.leave(hidden_ND, attended_NHD)[None]
-        attended_ND = self._attention(rms_norm(hidden_ND, self.before), position_embeddings, layout)
-        hidden_ND, input_ND = add_rms_norm(hidden_ND, attended_ND, self.between)
+            query_HND, key_KND, value_KND = self.kernel_layer.enter(hidden_ND, contiguous_angles(position_embeddings))
+            attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.config)
+            return self.kernel_layer.leave(hidden_ND, attended_NHD)[None]
+        attended_ND = self._attention(rms_norm(hidden_ND, self.input_norm), position_embeddings, layout)
+        hidden_ND, input_ND = add_rms_norm(hidden_ND, attended_ND, self.mlp_norm)
         return (hidden_ND + self.down(gated_activation(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
 
-    def _laid(self) -> KernelDecoderLayer | None:
+    def _kernel_layer(self) -> KernelDecoderLayer | None:
         products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
-        laid = [one for one in products if isinstance(one, PackedLinear)]
-        norms = [self.before, self.between, *self.head_norms]
+        packed = [one for one in products if isinstance(one, PackedLinear)]
+        norms = [self.input_norm, self.mlp_norm, *self.head_norms]
         fits = self.size % BLOCK == 0 and is_silu(self.activation)
         fits = fits and supports("enter_layer", *(norm.weight for norm in norms if norm))
         return (
-            KernelDecoderLayer(laid, norms, self.heads, self.size, self.rule)
-            if fits and len(laid) == len(products)
+            KernelDecoderLayer(packed, norms, self.heads, self.size, self.config)
+            if fits and len(packed) == len(products)
             else None
         )
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         queries, keys = self.heads
         all_NHD = self.queries_keys_values(input_ND).view(len(input_ND), -1, self.size)
-        turned_NHD, value_NKD = all_NHD[:, : queries + keys], all_NHD[:, queries + keys :]
+        rotated_NHD, value_NKD = all_NHD[:, : queries + keys], all_NHD[:, queries + keys :]
         if self.head_norms[0] is not None:
-            parts = torch.split(turned_NHD, self.heads, dim=1)
-            turned_NHD = torch.cat([rms_norm(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1)
+            parts = torch.split(rotated_NHD, self.heads, dim=1)
+            rotated_NHD = torch.cat(
+                [rms_norm(part, norm) for part, norm in zip(parts, self.head_norms, strict=True)], 1
+            )
         cos_1ND, sin_1ND = angles
-        turned_HND = apply_rope(turned_NHD, cos_1ND[0], sin_1ND[0]).transpose(0, 1)
+        rotated_HND = apply_rope(rotated_NHD, cos_1ND[0], sin_1ND[0]).transpose(0, 1)
         out_NHD = layout.attend(
-            self.index, turned_HND[:queries], turned_HND[queries:], value_NKD.transpose(0, 1), self.rule
+            self.index, rotated_HND[:queries], rotated_HND[queries:], value_NKD.transpose(0, 1), self.config
         )
         return self.out(out_NHD.reshape(len(input_ND), -1))
 
@@ -140,8 +141,8 @@ class FusedDecoderStack:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.layers: list[Any] = [INFERENCE_FORWARDS[layer] for layer in model.layers]
-        laid = [layer.laid for layer in self.layers if layer.laid]
-        self.laid = KernelDecoderStack(laid) if len(laid) == len(self.layers) else None
+        kernel_layers = [layer.kernel_layer for layer in self.layers if layer.kernel_layer]
+        self.kernel_stack = KernelDecoderStack(kernel_layers) if len(kernel_layers) == len(self.layers) else None
 
     def __call__(
         self,
@@ -155,18 +156,18 @@ class FusedDecoderStack:
         """Return the hidden states `[1, N, D]`, as transformers' module does."""
         hidden_1ND = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         angles = self.model.rotary_emb(hidden_1ND, position_ids)
-        own = getattr(layout, "own", None)
-        if own and self.laid and rotates_whole_heads(self.laid, angles):
-            hidden_1ND = self.laid(hidden_1ND[0], contiguous_angles(angles), own)[None]
+        slots = getattr(layout, "decode_slots", None)
+        if slots and self.kernel_stack and rotates_whole_heads(self.kernel_stack, angles):
+            hidden_1ND = self.kernel_stack(hidden_1ND[0], contiguous_angles(angles), slots)[None]
         else:
             for layer in self.layers:
                 hidden_1ND = layer(hidden_1ND, position_embeddings=angles, layout=layout)
         return BaseModelOutput(last_hidden_state=rms_norm(hidden_1ND, self.model.norm))
 
 
-def rotates_whole_heads(laid: KernelDecoderLayer | KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:
+def rotates_whole_heads(kernels: KernelDecoderLayer | KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:
     """Return True if RoPE rotates whole heads, as the kernels do."""
-    return angles[0].shape[-1] == laid.size
+    return angles[0].shape[-1] == kernels.size
 
 
 def contiguous_angles(angles: tuple[Tensor, Tensor]) -> list[Tensor]:
@@ -182,13 +183,13 @@ def attention_config(attention: Any) -> AttentionConfig:
     return AttentionConfig(attention.scaling, getattr(says, "sliding_window", None))
 
 
-def _inside(layer: nn.Module) -> nn.Linear:
+def _base_linear(layer: nn.Module) -> nn.Linear:
     """Return the linear layer inside an adapter layer, or the layer itself."""
     inner: nn.Linear = layer.base if isinstance(layer, AdapterLayer) else layer  # type: ignore[assignment]
     return inner
 
 
-def _is_whole(model: Any) -> bool:
+def _is_fully_fused(model: Any) -> bool:
     """Return True if all layers run as FusedDecoderLayer."""
     layers = getattr(model, "layers", ())
     return bool(layers) and all(isinstance(INFERENCE_FORWARDS.get(layer), FusedDecoderLayer) for layer in layers)
@@ -199,7 +200,7 @@ def is_known_decoder_layer(layer: nn.Module) -> bool:
     return type(layer).__name__.removesuffix("DecoderLayer") in FAMILIES
 
 
-def _is_known(layer: nn.Module) -> bool:
+def _is_fusable(layer: nn.Module) -> bool:
     """Return True for an accelerated decoder layer of a known family whose adapters are all merged."""
     known = isinstance(layer, Accelerated) and is_known_decoder_layer(layer)
     return known and all(part.is_merged for part in adapter_layers(layer).values())

@@ -30,7 +30,7 @@ SPARE = 2  # times what the copies take must be free, or the weights stay as the
 
 # By where the originals lie: models that share their weights share these too. While one is in use, so are its
 # originals.
-_known: WeakValueDictionary[tuple[tuple[int, torch.Size], ...], Tensor] = WeakValueDictionary()
+_packed_weights: WeakValueDictionary[tuple[tuple[int, torch.Size], ...], Tensor] = WeakValueDictionary()
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def packed(base: Base) -> Iterator[None]:
     if not needed or memory_use().available < SPARE * needed:
         yield
         return
-    with inference_forwards(base.model, _product_of):
+    with inference_forwards(base.model, _projection_of):
         yield
 
 
@@ -63,18 +63,18 @@ def packed_weight(*layers: nn.Linear) -> Tensor:
     """Return the stacked bf16 weights of layers with one input, packed for `packed_projection`; shared copies are
     reused."""
     key = tuple((layer.weight.data_ptr(), layer.weight.shape) for layer in layers)
-    found = _known.get(key)
+    found = _packed_weights.get(key)
     if found is None:
-        found = _known[key] = _ordered(stacked_weight(layers))
+        found = _packed_weights[key] = _packed_copy(stacked_weight(layers))
     return found
 
 
-def packed_projection(ordered: Tensor, bias_O: Tensor | None) -> Projection:
+def packed_projection(packed_OI: Tensor, bias_O: Tensor | None) -> Projection:
     """Return the projection `[..., I]` to `[..., O]` by a packed weight."""
-    if not ordered.is_mkldnn:
-        return PackedLinear(ordered, bias_O)
+    if not packed_OI.is_mkldnn:
+        return PackedLinear(packed_OI, bias_O)
 
-    return lambda input: mkldnn_linear(input, ordered, bias_O)
+    return lambda input: mkldnn_linear(input, packed_OI, bias_O)
 
 
 def projection_by(weight_OI: Tensor, bias_O: Tensor | None) -> Projection:
@@ -82,7 +82,7 @@ def projection_by(weight_OI: Tensor, bias_O: Tensor | None) -> Projection:
     itself."""
     if not is_packable(weight_OI):
         return lambda input: F.linear(input, weight_OI, bias_O)
-    return packed_projection(_ordered(weight_OI), bias_O)
+    return packed_projection(_packed_copy(weight_OI), bias_O)
 
 
 def is_packable(weight_OI: Tensor) -> bool:
@@ -93,12 +93,12 @@ def is_packable(weight_OI: Tensor) -> bool:
     return known and works(mkldnn_linear)
 
 
-def _product_of(*layers: nn.Linear) -> Projection:
+def _projection_of(*layers: nn.Linear) -> Projection:
     bias_O = stacked_bias(layers)
     if not all(is_packable(layer.weight) for layer in layers):
         return projection_by(stacked_weight(layers), bias_O)
     return packed_projection(packed_weight(*layers), bias_O)
 
 
-def _ordered(weight_OI: Tensor) -> Tensor:
+def _packed_copy(weight_OI: Tensor) -> Tensor:
     return pack(weight_OI) if can_pack(weight_OI) else mkldnn_weight(weight_OI)

@@ -57,31 +57,31 @@ class KernelDecoderLayer:
         norms: Sequence[Any],
         heads: Sequence[int],
         size: int,
-        rule: AttentionConfig,
+        config: AttentionConfig,
     ) -> None:
-        self._keeps = products, norms  # what the addresses below belong to
+        self._alive = products, norms  # the struct holds their addresses
         self.heads, self.size = [*heads, heads[1]], size
         width, wide = products[0].panels.shape[1], products[-1].panels.shape[1]
-        self.told = _Layer(
+        self.struct = _Layer(
             *(None if norm is None else address(norm.weight) for norm in norms),
             *(_Linear(address(one.panels), address(one.bias_O)) for one in products),
-            *(width, *heads, size, wide, rule.window or 0),
+            *(width, *heads, size, wide, config.window or 0),
             *(0.0 if norm is None else norm.variance_epsilon for norm in norms),
-            rule.scale,
+            config.scale,
         )
 
     def enter(self, hidden_ND: Tensor, angles: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return queries, keys and values, `[H, N, D]`, rotated to their positions by `angles`, cos and sin `[N,
         D]`."""
         all_NHD = hidden_ND.new_empty(len(hidden_ND), sum(self.heads), self.size)
-        call("enter_layer", ctypes.addressof(self.told), hidden_ND, *angles, len(hidden_ND), all_NHD)
+        call("enter_layer", ctypes.addressof(self.struct), hidden_ND, *angles, len(hidden_ND), all_NHD)
         return torch.split(all_NHD.transpose(0, 1), self.heads)
 
     def leave(self, hidden_ND: Tensor, attended_NHD: Tensor) -> Tensor:
         """Return the layer's output from its input and the attention's output."""
         out_ND = torch.empty_like(hidden_ND)
         attended_NHD = attended_NHD.contiguous()
-        call("leave_layer", ctypes.addressof(self.told), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
+        call("leave_layer", ctypes.addressof(self.struct), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
         return out_ND
 
 
@@ -89,14 +89,14 @@ class KernelDecoderStack:
     """All decoder layers of a model, run by one kernel call."""
 
     def __init__(self, layers: Sequence[KernelDecoderLayer]) -> None:
-        self._keeps, self.size = layers, layers[0].size
-        self._told = (_Layer * len(layers))(*(one.told for one in layers))
+        self._alive, self.size = layers, layers[0].size
+        self._structs = (_Layer * len(layers))(*(one.struct for one in layers))
 
-    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], own: DecodeSlots) -> Tensor:
+    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], slots: DecodeSlots) -> Tensor:
         """Return the last layer's output; keys and values of the new tokens are in their slots afterwards."""
-        out_ND, room = torch.empty_like(hidden_ND), own.values[0].shape[2]
-        stores = ((ctypes.c_void_p * len(self._told))(*map(address, side)) for side in (own.keys, own.values))
-        counts = len(own.at_B), room
-        layers = self._told, len(self._told)
-        call("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, own.at_B, *counts, out_ND)
+        out_ND, room = torch.empty_like(hidden_ND), slots.values[0].shape[2]
+        stores = ((ctypes.c_void_p * len(self._structs))(*map(address, side)) for side in (slots.keys, slots.values))
+        counts = len(slots.at_B), room
+        layers = self._structs, len(self._structs)
+        call("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, slots.at_B, *counts, out_ND)
         return out_ND

@@ -12,7 +12,7 @@ from torch import Tensor
 from trimtab.model.kernels.build import call, supports
 from trimtab.model.kernels.ops import PAIR
 
-_LAID = 2  # as the kernels say that a weight lies in panels
+_PACKED = 2  # how the kernel `product` is told of a weight in panels
 LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
 
 
@@ -20,27 +20,29 @@ def matmul(
     input_NI: Tensor,
     weight: Tensor,
     *,
-    upright: bool = False,
+    transposed_weight: bool = False,
     low: tuple[Tensor, Tensor] | None = None,
     bias_O: Tensor | None = None,
     onto_NO: Tensor | None = None,
 ) -> Tensor:
-    """Return the input times a weight `[O, I]` (`[I, O]` if `upright`) as `out_NO`; `onto_NO` is added and may be
+    """Return the input times a weight `[O, I]` (`[I, O]` if `transposed_weight`) as `out_NO`; `onto_NO` is added and may be
     overwritten.
 
     `low`: factors `[N, S]` and `[S, O]` whose product is added.
     """
-    outputs = weight.shape[1 if upright else 0]
+    outputs = weight.shape[1 if transposed_weight else 0]
     if not use_kernel(input_NI, weight) or outputs % PAIR:
-        return _by_torch(input_NI, weight if upright else weight.T, low, bias_O, onto_NO)
+        return _by_torch(input_NI, weight if transposed_weight else weight.T, low, bias_O, onto_NO)
     input_NI, tokens = input_NI.contiguous(), len(input_NI)
     out_NO = input_NI.new_empty(tokens, outputs) if onto_NO is None else onto_NO
     low_NS, side_SO = low or (None, None)
     if low_NS is not None and side_SO is not None:
-        low_NS, side_SO = _together(low_NS), side_SO.contiguous()
+        low_NS, side_SO = _contiguous_rows(low_NS), side_SO.contiguous()
     thin = (None, 0, None, 0) if low_NS is None else (low_NS, low_NS.stride(0), side_SO, low_NS.shape[1])
     counts = tokens, input_NI.shape[1], outputs
-    call("product", input_NI, weight.contiguous(), upright, *thin, bias_O, onto_NO is not None, *counts, out_NO)
+    call(
+        "product", input_NI, weight.contiguous(), transposed_weight, *thin, bias_O, onto_NO is not None, *counts, out_NO
+    )
     return out_NO
 
 
@@ -66,15 +68,15 @@ def lora_down(input_NI: Tensor, side_SI: Tensor) -> Tensor:
     return low_NS
 
 
-def grad_matmul(left_NS: Tensor, right_NI: Tensor, factor: float = 1.0, *, turned: bool = False) -> Tensor:
-    """Return `left.T @ right` times `factor`, summed over tokens: float32 `[S, I]`, or `[I, S]` if `turned`."""
+def grad_matmul(left_NS: Tensor, right_NI: Tensor, scale: float = 1.0, *, transposed: bool = False) -> Tensor:
+    """Return `left.T @ right` times `scale`, summed over tokens: float32 `[S, I]`, or `[I, S]` if `transposed`."""
     if not use_kernel(right_NI, left_NS):
-        plain = (right_NI.T @ left_NS if turned else left_NS.T @ right_NI).float()
-        return plain if factor == 1.0 else plain * factor
-    (tokens, inputs), rank, left_NS = right_NI.shape, left_NS.shape[1], _together(left_NS)
-    sums = torch.empty((inputs, rank) if turned else (rank, inputs))
+        plain = (right_NI.T @ left_NS if transposed else left_NS.T @ right_NI).float()
+        return plain if scale == 1.0 else plain * scale
+    (tokens, inputs), rank, left_NS = right_NI.shape, left_NS.shape[1], _contiguous_rows(left_NS)
+    sums = torch.empty((inputs, rank) if transposed else (rank, inputs))
     counts = tokens, inputs, rank
-    call("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), *counts, factor, turned, sums, None)
+    call("gather", left_NS, left_NS.stride(0), right_NI.contiguous(), *counts, scale, transposed, sums, None)
     return sums
 
 
@@ -84,14 +86,14 @@ def weight_gradient(grad_NO: Tensor, input_NI: Tensor) -> Tensor:
     if not use_kernel(input_NI, grad_NO):
         return grad_NO.T @ input_NI
     grad_OI, counts = grad_NO.new_empty(outputs, inputs), (tokens, inputs, outputs)
-    left_NS, right_NI, turned = grad_NO, input_NI.contiguous(), outputs > inputs and outputs % PAIR == 0
-    if turned:  # the left side is read for every 32 columns of the right one: it should be the narrow one
+    left_NS, right_NI, transposed = grad_NO, input_NI.contiguous(), outputs > inputs and outputs % PAIR == 0
+    if transposed:  # the left side is read for every 32 columns of the right one: it should be the narrow one
         left_NS, right_NI, counts = right_NI, grad_NO.contiguous(), (tokens, outputs, inputs)
-    call("gather", left_NS, left_NS.stride(0), right_NI, *counts, 1.0, turned, None, grad_OI)
+    call("gather", left_NS, left_NS.stride(0), right_NI, *counts, 1.0, transposed, None, grad_OI)
     return grad_OI
 
 
-def transposed(side_OS: Tensor, input_NI: Tensor) -> Tensor:
+def contiguous_transpose(side_OS: Tensor, input_NI: Tensor) -> Tensor:
     """Return `side_SO`, contiguous only where a kernel reads it: the last bits of torch's products depend on the
     layout."""
     return side_OS.T.contiguous() if use_kernel(input_NI) else side_OS.T
@@ -116,7 +118,7 @@ class PackedLinear:
         flat_NI = input.reshape(-1, inputs).contiguous()
         out_NO = input.new_empty(len(flat_NI), outputs)
         counts = len(flat_NI), inputs, outputs
-        call("product", flat_NI, self.panels, _LAID, None, 0, None, 0, self.bias_O, False, *counts, out_NO)
+        call("product", flat_NI, self.panels, _PACKED, None, 0, None, 0, self.bias_O, False, *counts, out_NO)
         return out_NO.view(*input.shape[:-1], outputs)
 
 
@@ -134,6 +136,6 @@ def can_pack(weight_OI: Tensor) -> bool:
     return whole and supports("product", weight_OI)
 
 
-def _together(low_NS: Tensor) -> Tensor:
+def _contiguous_rows(low_NS: Tensor) -> Tensor:
     """Return the same numbers with contiguous rows."""
     return low_NS if low_NS.stride(1) == 1 else low_NS.contiguous()

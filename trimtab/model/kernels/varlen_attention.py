@@ -29,7 +29,7 @@ class VarlenAttention:
         self.parents = torch.tensor([chain[-1] if chain else -1 for chain in chains])
         self.roots = torch.tensor([*roots, len(lengths)])
 
-    def take(self, *sides_HND: Tensor) -> bool:
+    def supports(self, *sides_HND: Tensor) -> bool:
         """Return True if there is a kernel for these queries, keys and values."""
         return supports_heads("attend_causal", *sides_HND)
 
@@ -39,7 +39,7 @@ class VarlenAttention:
         return out_NHD
 
     @property
-    def told(self) -> tuple[Tensor | int, ...]:
+    def kernel_args(self) -> tuple[Tensor | int, ...]:
         """Return the arguments that describe the sequences to a kernel."""
         return self.starts, self.parents, self.roots, len(self.roots) - 1
 
@@ -47,16 +47,18 @@ class VarlenAttention:
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, trees: VarlenAttention, scale: float
+        ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, sequences: VarlenAttention, scale: float
     ) -> Tensor:
         heads, tokens, size = query_HND.shape
         shared = key_KND.shape[0]
         out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
-        told = *trees.told, shared, heads // shared, size
+        arguments = *sequences.kernel_args, shared, heads // shared, size
         none = (None,) * 4  # no gradient is asked for
-        call("attend_causal", *head_strides(query_HND, key_KND, value_KND), *told, scale, out_NHD, log_sum_NH, *none)
+        call(
+            "attend_causal", *head_strides(query_HND, key_KND, value_KND), *arguments, scale, out_NHD, log_sum_NH, *none
+        )
         ctx.save_for_backward(query_HND, key_KND, value_KND, out_NHD, log_sum_NH)
-        ctx.told, ctx.scale = told, scale
+        ctx.arguments, ctx.scale = arguments, scale
         return out_NHD
 
     @staticmethod
@@ -64,5 +66,5 @@ class _Attention(torch.autograd.Function):
         *sides, out_NHD, log_sum_NH = ctx.saved_tensors
         back = [torch.empty_like(side.transpose(0, 1), memory_format=torch.contiguous_format) for side in sides]
         grad_NHD = grads[0].contiguous()
-        call("attend_causal", *head_strides(*sides), *ctx.told, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
+        call("attend_causal", *head_strides(*sides), *ctx.arguments, ctx.scale, out_NHD, log_sum_NH, grad_NHD, *back)
         return *(side.transpose(0, 1) for side in back), None, None
