@@ -150,7 +150,7 @@ def test_a_plain_layer_learns_what_float64_learns(bias: bool) -> None:
 
 
 @needs_kernels
-def test_low_rank_changes_by_kernels_are_as_near_to_float64_as_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_rank_changes_by_kernels_are_as_near_to_float64_as_by_torch() -> None:
     torch.manual_seed(0)
     layers = [
         LoraLinear(nn.Linear(96, size).bfloat16().requires_grad_(False), rank, 32.0)

@@ -34,7 +34,7 @@ def nearly(ours: Tensor, exact: Tensor, roundings: float = 1.0) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("width", [32, 576])
-def test_sums_and_norms_are_those_of_torch(rows: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_and_norms_are_those_of_torch(rows: int, width: int) -> None:
     hidden, more = bf16(rows, width), bf16(rows, width, seed=1)
     kept = hidden.clone()
     sums, ours = operations.add_rms_norm(hidden, more, norm(width))
@@ -67,7 +67,7 @@ def test_the_gate_is_that_of_torch_over_all_of_its_range() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "heads", "size"), [(1, 3, 64), (7, 5, 128), (40, 12, 64)])
-def test_heads_turn_to_the_bit(tokens: int, heads: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_turn_to_the_bit(tokens: int, heads: int, size: int) -> None:
     """What stands behind the heads that turn, the values, stays as it was."""
     rows = bf16(tokens, heads + 2, size)
     cos, sin = bf16(tokens, size, seed=1), bf16(tokens, size, seed=2)
@@ -201,7 +201,7 @@ def test_nodes_attend_to_their_prompt_and_their_way(groups: int, prompt: int, no
 
 
 @pytest.mark.parametrize("tokens", [65, 300])
-def test_prompts_attend_as_by_torch_alone(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_attend_as_by_torch_alone(tokens: int) -> None:
     query, key, value = bf16(9, tokens, 64), bf16(3, tokens, 64, seed=1), bf16(3, tokens, 64, seed=2)
     ours = [
         causal_part_attention(query, key, value, AttentionConfig(0.125)),
