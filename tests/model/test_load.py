@@ -21,7 +21,7 @@ from trimtab.base.machine import MemoryPeak
 from trimtab.model.load import load_base
 with MemoryPeak(every=0.002) as memory:
     base = load_base(Path(sys.argv[1]), "bf16")
-print(memory.beyond())
+print(memory.above_present())
 """
 
 

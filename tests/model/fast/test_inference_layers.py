@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_models import KERNEL_FAMILIES, model_of
+from kernel_models import KERNEL_FAMILIES, accelerated, model_of
 from tiny_models import base_of, stirred, with_lora
 from torch import Tensor, nn
 
@@ -109,7 +109,7 @@ def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
     monkeypatch.setattr(
         "trimtab.model.fast.whole_layers.call", lambda kernel, *given: ran.append(kernel) or call(kernel, *given)
     )
-    with inference_forwards(model, laid):
+    with inference_forwards(accelerated(model), laid):
         ours = put_out(model)
     assert ran == ["enter_layer", "leave_layer"] * model.config.num_hidden_layers
     assert (ours - exact).norm() <= 1.15 * (theirs - exact).norm() + 1e-3 * exact.norm()

@@ -30,13 +30,13 @@ def int8_matmul(input_NI: Tensor, whole_OI: Tensor, scale_O: Tensor) -> Tensor:
 
 
 def mkldnn_weight(weight_OI: Tensor) -> Tensor:
-    """A copy of a bf16 weight in oneDNN's own order; only `reordered_product` can read it."""
+    """A copy of a bf16 weight in oneDNN's own order; only `mkldnn_linear` can read it."""
     copy_OI: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
     return copy_OI
 
 
 def mkldnn_linear(input: Tensor, reordered_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    """A linear layer's output, `[..., O]` from `[..., I]`, by a weight of `reordered`."""
+    """A linear layer's output, `[..., O]` from `[..., I]`, by a weight of `mkldnn_weight`."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(input, reordered_OI, bias_O, "none", [], "")
     return out
 
