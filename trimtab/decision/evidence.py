@@ -121,7 +121,7 @@ class Evidence:
 
     @property
     def if_quiet(self) -> Evidence:
-        """Return the evidence with zero latency for arms that were measured on a busy machine: the best case for a
+        """The evidence with zero latency for arms that were measured on a busy machine: the best case for a
         quiet machine."""
         fast = [replace(arm, latency_p95_high_ms=0.0) if arm.busy_machine else arm for arm in self.results]
         return replace(self, results=fast)

@@ -30,9 +30,8 @@ from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, Difference
 
 ENOUGH = 60  # audited answers of each arm from which on its score is corrected
-ENOUGH_WEIGHTED = (
-    20  # what these have to be as sure as under a mix of slices: of fewer, a few heavy answers make the correction
-)
+# the least effective number of these under a mix of slices: of fewer, a few heavy answers make the correction
+ENOUGH_WEIGHTED = 20
 RIGHT_FROM = 0.5  # a graded score from here on says right, where it is held to people
 Numbers = NDArray[np.float64]
 

@@ -50,8 +50,8 @@ def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
     sizes = np.bincount(codes, weights).astype(np.float64)
     if len(sizes) < 2:
         return 0.0
-    # The covariance of the shifts in `clustered_error` is that of their weights times diag(v) - p v' - v p' + sum(v) p
-    # p'.
+    # The covariance of the shifts in `clustered_error` is that of their weights times
+    # diag(v) - p v' - v p' + sum(v) p p'.
     p, v, each = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
     own = -2 * p * v + v.sum() * p**2
     pp, pv, vv = float(each @ p**2), float(each @ (p * v)), float(each @ v**2)

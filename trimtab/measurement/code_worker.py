@@ -21,8 +21,7 @@ from typing import Any
 
 SIZE_OF_FILE, OPEN_FILES = 1 << 20, 32
 # Calls that are refused, by their numbers on x86-64 and ARM64 (None: not there): network, processes and programs,
-# signals to and
-# the memory of others, rights of files, and io_uring, which would do all of these unseen.
+# signals to and the memory of others, rights of files, and io_uring, which would do all of these unseen.
 _REFUSED: tuple[tuple[int | None, int | None], ...] = (
     (41, 198),  # socket
     (56, 220),  # clone

@@ -51,27 +51,21 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     not decide.
 
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
-       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference
-       has must
-       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not
-       less. Its
-       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it
-       ("under what
-       price"). Where the question asks when something starts, or until when, the first or last end of a range is meant.
+       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the
+       reference has must stand too, unless the question names it. A date or time may say more than the reference
+       ("May" in "2 May"), not less. Its bounds are the same: "at least 30 days" is not "30 days", unless the question
+       asks for a bound or states it ("under what price"). Where the question asks when something starts, or until
+       when, the first or last end of a range is meant.
     2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
-       "of" and "at";
-       the parts of a list in any order, and nothing more beside them.
+       "of" and "at"; the parts of a list in any order, and nothing more beside them.
     3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
-       "everyone but
-       Ada". Nor does "Ada's deputy" give Ada.
+       "everyone but Ada". Nor does "Ada's deputy" give Ada.
     4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no
-       date or
-       time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112
-       euros",
-       "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part alone shares with
-       the question
-       tell which is meant. Sentences after the one with the fact explain. A name after a preposition which does not
-       stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada Quill or to Idris Valcourt".
+       date or time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not
+       give "112 euros", "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part
+       alone shares with the question tell which is meant. Sentences after the one with the fact explain. A name after
+       a preposition which does not stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada
+       Quill or to Idris Valcourt".
     5. Numbers, dates and names that the question holds may be repeated.
 
     Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is

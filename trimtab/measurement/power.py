@@ -20,9 +20,8 @@ from trimtab.measurement.statistics import look_level
 POWER = 0.8
 FIRST_LEVEL = look_level(1)  # of a study on questions that no former one has opened
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
-GUESSED_CORRELATION = (
-    0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
-)
+# of two questions of a group, in how far one arm is ahead of another, until answers say better
+GUESSED_CORRELATION = 0.1
 
 PowerSource = Literal["assumed", "dev answers", "test answers"]
 

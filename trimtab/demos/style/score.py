@@ -158,7 +158,7 @@ def flat(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def tokens(node: ast.AST, constants: dict[str, ast.expr], names: dict[str, str]) -> Iterator[str]:
-    """Return the nodes of one tree in reading order; `names` collects the locals in order of appearance."""
+    """Yield the nodes of one tree in reading order; `names` collects the locals in order of appearance."""
     parts = text_parts(node)
     if parts is not None:
         yield "text("
@@ -182,7 +182,7 @@ def tokens(node: ast.AST, constants: dict[str, ast.expr], names: dict[str, str])
 
 
 def fields_in_order(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Return the fields, those first that bind names which the others use (`for` in a comprehension)."""
+    """Yield the fields, those first that bind names which the others use (`for` in a comprehension)."""
     fields = [pair for pair in ast.iter_fields(node) if pair[0] not in ("type_comment", "ctx")]
     yield from sorted(fields, key=lambda pair: pair[0] != "generators")
 

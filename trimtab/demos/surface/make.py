@@ -53,7 +53,7 @@ class PageSource:
 
     @property
     def faults(self) -> list[str]:
-        """Return the checks that should find a fault on this page."""
+        """The checks that should find a fault on this page."""
         return [one.strip() for one in self.get("faults").split(",") if one.strip()]
 
 
@@ -114,7 +114,7 @@ def html(page: PageSource, pages: Mapping[str, PageSource]) -> str:
 
 
 def canonicals(page: PageSource) -> Iterator[str]:
-    """Return the link elements with a canonical address."""
+    """Yield the link elements with a canonical address."""
     given = page.get("canonical") or page.path
     for path in given.split(","):
         if path.strip() != "none":
@@ -137,7 +137,7 @@ def json_ld(page: PageSource, text: str) -> str:
 
 
 def byline(page: PageSource) -> Iterator[str]:
-    """Return the author and the dates, as readers see them."""
+    """Yield the author and the dates, as readers see them."""
     parts = []
     if page.get("author") != "none":
         parts.append(f"By {page.get('author')}.")
@@ -149,7 +149,7 @@ def byline(page: PageSource) -> Iterator[str]:
 
 
 def also(page: PageSource, pages: Mapping[str, PageSource]) -> Iterator[str]:
-    """Return the links at the end of a page: of a section its pages, of every page those that it names."""
+    """Yield the links at the end of a page: of a section its pages, of every page those that it names."""
     links = [path.strip() for path in page.get("links").split(",") if path.strip()]
     if page.path in HUBS:
         below = (other for other in pages.values() if other.path != page.path and other.path.startswith(page.path))
@@ -163,7 +163,7 @@ def also(page: PageSource, pages: Mapping[str, PageSource]) -> Iterator[str]:
 
 
 def aside(page: PageSource) -> Iterator[str]:
-    """Return a long list of links beside the text."""
+    """Yield a long list of links beside the text."""
     if page.get("aside"):
         yield "<aside><ul>"
         for number in range(int(page.get("aside"))):
@@ -220,7 +220,7 @@ def grey_png() -> bytes:
 
 
 def truth(pages: Mapping[str, PageSource]) -> Iterator[dict[str, object]]:
-    """Return every fault: the check that should find it, and the pages on which it may be reported."""
+    """Yield every fault: the check that should find it, and the pages on which it may be reported."""
     for page in pages.values():
         for fault in page.faults:
             on = [page.path]
