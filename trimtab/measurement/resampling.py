@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,17 @@ Curve = Callable[[float], float]  # a p-value as a function of the value that is
 RESAMPLES, STATISTIC_RESAMPLES, FLIPS = 4_000, 2_000, 9_999
 EXACT_FLIPS = 14  # 2 ** 14 sign patterns are enumerated rather than sampled
 CHUNK = 2_000_000  # numbers drawn at a time
+
+
+@runtime_checkable
+class BatchStatistic(Protocol):
+    """A statistic that is also computed for many samples at once."""
+
+    def __call__(self, indices: Indices) -> float:
+        """Return the statistic of these items."""
+
+    def of_rows(self, draws_RN: Indices) -> Array:
+        """Return the statistic of each row of item indices: `[rows]`."""
 
 
 def _mean_draws(x: Array, seed: int) -> Array:
@@ -71,11 +83,10 @@ def statistic_draws(statistic: Statistic, units: list[Indices], seed: int) -> Ar
     draws = random.integers(0, len(units), (STATISTIC_RESAMPLES, len(units)))
     flat = np.concatenate(units)
     if len(flat) == len(units):  # single items
-        of_rows = getattr(statistic, "of_rows", None)  # a figure that knows many draws at a time
-        if of_rows is not None:
+        if isinstance(statistic, BatchStatistic):
             rows = max(1, CHUNK // (8 * len(units)))
             parts = [flat[draws[start : start + rows]] for start in range(0, len(draws), rows)]
-            return np.concatenate([of_rows(part) for part in parts])
+            return np.concatenate([statistic.of_rows(part) for part in parts])
         return np.array([statistic(flat[draw]) for draw in draws])
     return np.array([statistic(np.concatenate([units[place] for place in draw])) for draw in draws])
 
