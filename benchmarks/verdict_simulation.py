@@ -1,8 +1,9 @@
 """Whole studies with known truth: how often intervals hold it, and how often a verdict is wrong.
 
-Run: python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out
-benchmarks/results/verdict_simulation.json] Made answers (`simulated.py`) go through the code of a study:
-`measurement.figures` and `decision`. Rows that `--only` leaves out stay as they are.
+Made answers (`simulated.py`) go through the code of a study: `measurement.figures` and `decision`. Rows that `--only`
+leaves out stay as they are.
+
+    python benchmarks/verdict_simulation.py [--studies 300] [--processes 2] [--only WORD|WORD] [--out FILE]
 """
 
 from __future__ import annotations

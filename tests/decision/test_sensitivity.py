@@ -205,18 +205,7 @@ def test_the_mix_that_flips_is_where_the_other_arm_takes_over() -> None:
     """prompt is right on common questions, rag on rare ones: from some share of rare ones on prompt does not reach
     the target."""
     answers, task = {"prompt": _by_slice(0.95, 0.4), "rag": _by_slice(0.9, 0.9)}, a_task(0.75)
-    found = _evidence(answers, task)
-    verdict = decide(found)
-    assert verdict.arm == "prompt"
-    (rare,) = [flip for flip in verdict.flips if flip.what.startswith(MIX)]
-    assert (rare.what, rare.then) == ("mix.rare", "rag")
-    assert rare.above is not None
-    for share, then in ((rare.above - 0.01, "prompt"), (rare.above + 0.01, "rag")):
-        stated = _mixed(task, {"rare": share, "common": 1 - share})
-        assert decide(_evidence(answers, stated)).arm == then
-        shown = choose(found.under(stated)).arm
-        assert shown is not None
-        assert shown.arm == then
+    _check_mix_flip(answers, task)
 
 
 def test_slices_of_few_questions_have_no_mix_that_flips() -> None:
@@ -230,15 +219,7 @@ def test_the_mix_that_flips_macro_f1_is_where_the_verdict_of_that_mix_turns() ->
     says."""
     task = _of_labels(a_task(0.75))
     answers = {"prompt": _labels(0.95, 0.4), "rag": _labels(0.9, 0.9)}
-    found = _evidence(answers, task)
-    verdict = decide(found)
-    assert verdict.arm == "prompt"
-    (rare,) = [flip for flip in verdict.flips if flip.what.startswith(MIX)]
-    assert (rare.what, rare.then) == ("mix.rare", "rag")
-    assert rare.above is not None
-    for share, then in ((rare.above - 0.01, "prompt"), (rare.above + 0.01, "rag")):
-        stated = _mixed(task, {"rare": share, "common": 1 - share})
-        assert decide(_evidence(answers, stated)).arm == then
+    _check_mix_flip(answers, task)
 
 
 def test_a_mix_under_which_a_class_weighs_too_little_shows_no_arm_for_macro_f1() -> None:
@@ -285,6 +266,23 @@ def test_the_mix_that_flips_an_audited_verdict_is_of_the_corrected_scores() -> N
     for arm in answers:
         assert people.under(stated).p_target(arm, 0.8) == pytest.approx(moved.p_target(arm, 0.8))
         assert people.under(stated).p_target(arm, 0.8) != plain.under(stated).p_target(arm, 0.8)
+
+
+def _check_mix_flip(answers: dict[str, list[Answer]], task: Task) -> None:
+    """Assert that prompt is shown, that only a share of rare questions flips it, to rag, and that studies which state
+    the mix on either side of that share decide so, as does the rule on the evidence reweighted."""
+    found = _evidence(answers, task)
+    verdict = decide(found)
+    assert verdict.arm == "prompt"
+    (rare,) = [flip for flip in verdict.flips if flip.what.startswith(MIX)]
+    assert (rare.what, rare.then) == ("mix.rare", "rag")
+    assert rare.above is not None
+    for share, then in ((rare.above - 0.01, "prompt"), (rare.above + 0.01, "rag")):
+        stated = _mixed(task, {"rare": share, "common": 1 - share})
+        assert decide(_evidence(answers, stated)).arm == then
+        shown = choose(found.under(stated)).arm
+        assert shown is not None
+        assert shown.arm == then
 
 
 def _of_labels(task: Task) -> Task:

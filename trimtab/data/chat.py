@@ -72,10 +72,10 @@ def _split_answer(messages: list[Message]) -> tuple[tuple[Message, ...], str]:
     return tuple(messages[:-1]), messages[-1].content
 
 
-def _role(row: RawRow, turn: dict[str, Any], where: str, speaker: bool) -> Role:
-    key = "from" if speaker else "role"
+def _role(row: RawRow, turn: dict[str, Any], where: str, is_from_value: bool) -> Role:
+    key = "from" if is_from_value else "role"
     name = turn.get(key)
-    known = SPEAKERS if speaker else {role: cast(Role, role) for role in ROLES}
+    known = SPEAKERS if is_from_value else {role: cast(Role, role) for role in ROLES}
     if not isinstance(name, str) or name not in known:
         raise row.error(f"unknown role {name!r}", f"use one of: {', '.join(known)}", f"{where}.{key}")
     return known[name]

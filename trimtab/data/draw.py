@@ -47,9 +47,9 @@ def _stratum(example: Example, kind: Kind) -> str:
 def sample_groups(
     examples: Sequence[Example], limit: int, kind: Kind, *, every_label: bool = False, seed: int = 0
 ) -> tuple[Example, ...]:
-    """Draw a stratified sample of about `most` examples, in their order; groups stay whole.
+    """Draw a stratified sample of about `limit` examples, in their order; groups stay whole.
 
-    Each label (kind classify), else each slice, keeps its share to within one group. The last group may exceed `most`
+    Each label (kind classify), else each slice, keeps its share to within one group. The last group may exceed `limit`
     by less than its own rows. With `every_label` the first rows drawn cover every label. The sample depends on groups,
     ids and seed only; a larger sample contains a smaller one.
     """

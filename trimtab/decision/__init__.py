@@ -1,1 +1,1 @@
-"""Scores in, the decision out: cost over the horizon, the verdict, and what would flip it; pure, no model and no files."""
+"""Decision: from scores to costs over the horizon, the verdict and its sensitivity; pure, without models or files."""

@@ -1,4 +1,4 @@
-"""What an audit by people does to a decision: corrected scores, a verdict that is withheld, and the sentence that tells of it; pure."""
+"""Effects of a human audit on a decision: corrected scores, a withheld verdict, and the sentence on both; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, f
 
 
 def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
-    """The verdict, withheld where the metric is shown to err on two arms differently by more than the margin."""
+    """Return the verdict, withheld if the metric is shown to favour one of two arms by more than the margin."""
     found = audited.uneven(task.target.margin)
     if found is None or verdict.status != "shown":
         return verdict
@@ -29,7 +29,7 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
 
 
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
-    """Whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
+    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
     if task.task.kind == "classify":
         return ""
     unsure = [
@@ -45,7 +45,7 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
 
 
 def still_needed(audit: HumanAudit) -> int:
-    """How many more questions have to be judged until the verdict uses the audit."""
+    """Return how many more questions must be judged before the verdict uses the audit."""
     short = ENOUGH - audit.questions
     if audit.n_effective:
         short = max(short, math.ceil(audit.questions * (ENOUGH_WEIGHTED / audit.n_effective - 1)))

@@ -1,4 +1,4 @@
-"""Decides a canary from its evidence: a pure function, so that every server and every call comes to the same end."""
+"""Decides a canary from its evidence; a pure function, so that all servers and all calls reach the same outcome."""
 
 from __future__ import annotations
 

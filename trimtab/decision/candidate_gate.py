@@ -1,4 +1,4 @@
-"""The gate: whether a candidate may take the place of the version in production, by what both answered to the same questions."""
+"""Candidate gate: decides from both versions' answers to the same questions whether a candidate may replace production."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _test(
     claim: Literal["better", "not worse"],
     look: int,
 ) -> GateTest | None:
-    """Test a claim on some of the questions; None where there are none."""
+    """Test a claim on some of the questions; None if there are none."""
     ours, theirs = ([one for one in answers if one.item_id in items] for answers in (candidate, production))
     if not ours:
         return None

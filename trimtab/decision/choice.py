@@ -1,4 +1,4 @@
-"""The rule: which arm a study shows, the lightest of those that are good enough."""
+"""The rule that chooses the arm of a study: the cheapest and simplest of those that are good enough."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab.decision.evidence import Evidence, best_arm, score_of
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictChoice:
-    """What the rule comes to. `arm`: the one that is shown. `fitting`: those it could have been, light to heavy.
+    """The result of the rule. `arm`: the chosen arm. `fitting`: the arms that can be used, light to heavy.
 
     Without a target: `best` has the highest score, `candidate` is the lightest arm that is not shown to be worse than the best by
     more than the margin, and `rivals` are those that it is not shown to be within the margin of; without any it is `arm`.
@@ -25,7 +25,8 @@ class VerdictChoice:
 
 
 def choose(study: Evidence) -> VerdictChoice:
-    """The arm that a study shows; the verdict puts it into words, and flips ask it at other prices and targets.
+    """Return the arm that a study shows; the verdict states it in words, and `sensitivity` calls this at other prices
+    and targets.
 
     With a target: the lightest of the arms that are shown to reach it (Holm over the arms), whose latency fits and that can be
     kept at it while facts change; none where an answer without a model is shown to reach it.
@@ -69,13 +70,13 @@ def quiet_rival(study: Evidence, choice: VerdictChoice) -> ArmResult | None:
 
 
 def shown_arm(study: Evidence) -> ArmResult | None:
-    """The arm that the verdict shows; None for "not shown"."""
+    """Return the arm that the verdict shows; None for "not shown"."""
     choice = choose(study) if study.done else None
     return None if choice is None or quiet_rival(study, choice) is not None else choice.arm
 
 
 def worse(study: Evidence, arm: ArmResult, best: ArmResult, picked_from: int) -> bool:
-    """Whether an arm is shown to be worse than the best by more than the margin, and to differ from it at all.
+    """True if an arm is shown to be worse than the best by more than the margin, and to differ from it at all.
 
     The best was picked from `picked_from` arms by the same answers, so that its p counts once for each other one.
     """

@@ -1,4 +1,4 @@
-"""What an arm costs over the horizon: up-front, monthly, per question, and retraining as facts change."""
+"""Cost of an arm over the horizon: up-front, monthly, per question, and retraining as facts change."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Terms(NamedTuple):
     capacity: float
 
     def at(self, volume: float) -> float:
-        """Total at `volume` questions a month."""
+        """Return the total at `volume` questions a month."""
         machines = math.ceil(volume / self.capacity) if self.machine else 0
         return self.fixed + self.machine * machines + self.slope * volume
 
 
 def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | None:
-    """Cost over the horizon: total = U + H (M + V q) + retrainings R, all from the user's own prices.
+    """Return the cost over the horizon: total = U + H (M + V q) + retrainings R, all from the user's own prices.
 
     U holds the price of the labels that the arm used, R that of new labels for facts that changed since the last training.
     In the task's currency where a machine has a price, and for endpoints (token fees). Without a machine price own arms
@@ -56,7 +56,8 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
 
 
 def _least(usage: Usage) -> Usage:
-    """The least that the arm may have used: the low end of its seconds per question, and zero for all seconds timed on a busy machine.
+    """Return the least usage of an arm: the low end of its seconds per question, and zero for seconds timed on a busy
+    machine.
 
     There, barriers between threads can make a moment a second.
     """
@@ -68,18 +69,18 @@ def _least(usage: Usage) -> Usage:
 
 
 def volume_of(cost: CostTable) -> Volume:
-    """For how many questions the costs are worked out, and whether that was stated."""
+    """Return the number of questions that costs are computed for, and whether the task file states it."""
     stated = "questions_per_month" in cost.model_fields_set
     return Volume(questions_per_month=cost.questions_per_month, horizon_months=cost.horizon_months, assumed=not stated)
 
 
 def currency_of(usage: Usage, cost: CostTable) -> str:
-    """The unit of an arm's cost."""
+    """Return the unit of an arm's cost."""
     return cost.currency if cost.machine_hour or not usage.runs_on_own_machine else MACHINE_SECONDS
 
 
 def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms | None:
-    """An arm's total as a function of the volume; None where an endpoint has no price."""
+    """Return an arm's total as a function of the volume; None if an endpoint has no price."""
     horizon, second = cost.horizon_months, _second(cost)
     if not usage.runs_on_own_machine:
         if usage.token_fee is None:
@@ -102,7 +103,7 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
 def crossings(
     a: Usage, b: Usage, cost: CostTable, *, retrainings_a: int = 0, retrainings_b: int = 0
 ) -> tuple[float, ...]:
-    """Every volume at which the cheaper of two arms changes, rising; () also where their units or prices differ.
+    """Return every volume at which the cheaper of two arms changes, rising; () also if their units or prices differ.
 
     Between whole machines both totals are straight lines, so each stretch is solved exactly:
     V* = (fixed_a - fixed_b) / (slope_b - slope_a). Stretches up to 1,000 machines are looked at.
@@ -127,7 +128,8 @@ def crossings(
 
 
 def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
-    """Longest months between retrainings that keep the accuracy at `target`, from its lower one-sided 95% bound `low`.
+    """Return the most months between retrainings that keep the accuracy at `target`, from its lower one-sided 95% bound
+    `low`.
 
     At the end of a cycle of P months the accuracy is A (1 - c(P + L)), where c(t) is the share of the questions whose fact has changed
     after t months and L the lead time: P solves c(P + L) = 1 - target/A. With one rate that is
@@ -146,12 +148,12 @@ def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
 
 
 def retrainings_within(horizon: float, period: float) -> int:
-    """Retrainings over `horizon` months when one is due every `period`: ceil(H/P) - 1."""
+    """Return the retrainings over `horizon` months if one is due every `period`: ceil(H/P) - 1."""
     return 0 if math.isinf(period) else max(0, math.ceil(horizon / period - 1e-9) - 1)
 
 
 def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float | None) -> int | None:
-    """Retrainings that keep an arm at the target over the horizon; None where tuning alone cannot hold it.
+    """Return the retrainings that keep an arm at the target over the horizon; None if tuning alone cannot.
 
     0 without a stated rate of change or a target, and for arms whose knowledge does not stand in their weights alone.
     """
@@ -162,7 +164,8 @@ def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float
 
 
 def floor_of(arm: ArmResult) -> float:
-    """The score that an arm has at least, one-sided 95%; of a result without that bound the interval's low end, which is lower."""
+    """Return the lower one-sided 95% bound of an arm's score; for a result without it the interval's low end, which is
+    lower."""
     if arm.score_floor is not None:
         return arm.score_floor
     return arm.score.low if arm.score else 0.0
@@ -186,17 +189,18 @@ def _months_until(spare: float, change: ChangeTable) -> float:
 
 
 def _second(cost: CostTable) -> float:
-    """Price of a machine second, or 1 where cost is counted in them."""
+    """Return the price of a machine second, or 1 if cost is counted in them."""
     return cost.machine_hour.price / 3600 if cost.machine_hour else 1.0
 
 
 def _labelling(usage: Usage, cost: CostTable) -> float:
-    """Price of the labelled rows that the arm used; 0 without a price. Rows of dev and test are left out: every arm needs them."""
+    """Return the price of the labelled rows that the arm used; 0 without a price. Dev and test rows are excluded: every
+    arm needs them."""
     return usage.labels * cost.label.each if cost.label else 0.0
 
 
 def _retraining(usage: Usage, cost: CostTable, retrainings: int) -> float:
-    """One of so many retrainings, with new labels for the facts that changed since the one before."""
+    """Return the cost of one of so many retrainings, with new labels for the facts that changed since the one before."""
     if not usage.trained:
         return 0.0
     changed = _changed(cost, cost.horizon_months / (retrainings + 1))
@@ -204,17 +208,18 @@ def _retraining(usage: Usage, cost: CostTable, retrainings: int) -> float:
 
 
 def _changed(cost: CostTable, months: float) -> float:
-    """Share of the facts that change within some months."""
+    """Return the share of the facts that change within some months."""
     return cost.change.changed(months) if cost.change else 0.0
 
 
 def _refresh(usage: Usage, cost: CostTable) -> float:
-    """A month's re-indexing of what changed, the share of questions standing in for the share of the documents."""
+    """Return the monthly cost of re-indexing changed documents, whose share is taken to be that of the questions."""
     return usage.index_seconds * _changed(cost, 1) * _second(cost) if usage.runs_on_own_machine else 0.0
 
 
 def _stretches(left: Terms, right: Terms) -> list[float]:
-    """Volumes where either arm needs one machine more, from 0 up; then infinity where no machines are counted."""
+    """Return the volumes at which either arm needs one machine more, from 0 up; then infinity if no machines are
+    counted."""
     edges = {0.0}
     capacities = [terms.capacity for terms in (left, right) if terms.machine]
     if not capacities:

@@ -1,4 +1,4 @@
-"""Which arm is light: what it costs over the horizon, and how simple it is where costs do not tell arms apart."""
+"""Orders arms from light to heavy: by cost over the horizon, and by simplicity where costs do not differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALIKE = 0.1  # costs that differ by no more are equal: seconds measured again di
 
 
 def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
-    """Arms from light to heavy: known costs in the study's unit, then in another unit, then unknown ones.
+    """Return the arms from light to heavy: known costs in the study's unit, then in another unit, then unknown ones.
 
     Costs are taken in runs, so that the order is one: the cheapest arm begins a run, and every arm belongs to it whose cost is
     equal to that arm's (`alike`); the cheapest of the others begins the next. Within a run the arm with fewer parts (trained
@@ -38,7 +38,7 @@ def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
 
 
 def _parts(arms: Sequence[ArmResult], task: Task) -> dict[str, int]:
-    """How many trained stages and parts of a context each arm has."""
+    """Return the number of trained stages and context parts of each arm."""
     known = {arm.name: arm for arm in task.arms}
 
     def parts(name: str) -> int:
@@ -49,7 +49,7 @@ def _parts(arms: Sequence[ArmResult], task: Task) -> dict[str, int]:
 
 
 def alike(one: Cost | None, other: Cost | None) -> bool:
-    """Whether two costs are equal for the decision: both unknown, within 10%, or with intervals that overlap.
+    """True if two costs are equal for the decision: both unknown, within 10%, or with overlapping intervals.
 
     The interval of a cost that was measured on a busy machine begins at what was not timed there, so it overlaps every lower cost.
     """

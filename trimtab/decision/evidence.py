@@ -1,4 +1,4 @@
-"""What a verdict is made from: the arms that ran, and how sure everything known of them is."""
+"""Evidence for a verdict: the arms that ran, with scores, costs, tests and comparisons."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Evidence:
 
     @cached_property
     def picked(self) -> Estimate | None:
-        """The highest score of those whose latency fits, corrected for having been picked from them; None for a single one."""
+        """The highest score of those with a fitting latency, corrected for selection bias; None for a single one."""
         return self.correct_picked()
 
     @property
@@ -98,7 +98,7 @@ class Evidence:
 
     @cached_property
     def without_model(self) -> str | None:
-        """The best of the trivial arms that are shown to reach the target, tested as the arms are."""
+        """The best of the trivial arms that are shown to reach the target, tested as the arms are; None for none."""
         target = self.task.target.quality
         if target is None or self.rarest_class or not self.trivial:
             return None
@@ -107,7 +107,7 @@ class Evidence:
         return max(reaching, key=lambda name: self.trivial[name].value, default=None)
 
     def under(self, task: Task) -> Evidence:
-        """The same answers under another target, volume, price or mix of slices: what each arm costs is worked out anew."""
+        """Return the same answers under another target, volume, price or mix of slices, with every cost recomputed."""
         if task.data.mix != self.task.data.mix and self.reweighted is not None:
             return self.reweighted(task).under(task)
         return replace(self, task=task, results=[self._priced(arm, task) for arm in self.results])
@@ -121,12 +121,14 @@ class Evidence:
 
     @property
     def if_quiet(self) -> Evidence:
-        """The evidence with zero latency for arms that were measured on a busy machine: the best case for a quiet machine."""
+        """The evidence with zero latency for arms that were measured on a busy machine: the best case for a
+        quiet machine."""
         fast = [replace(arm, latency_p95_high_ms=0.0) if arm.busy_machine else arm for arm in self.results]
         return replace(self, results=fast)
 
     def resampled(self, size: int, draw: int, assumed: Assumed | None = None) -> Evidence:
-        """The evidence of the `draw`-th study of `size` items drawn from this one's (`StudyScores.drawn`), as the next look at them.
+        """Return the evidence of the `draw`-th replicate of `size` items (`StudyScores.drawn`), as the next look at
+        them.
 
         Costs and latencies stay, and an arm's floor lies below its score by what chance leaves at that size.
         """
@@ -155,7 +157,7 @@ class Evidence:
         )
 
     def problem(self, arm: ArmResult) -> str | None:
-        """Why an arm cannot be chosen whatever its score."""
+        """Return why an arm cannot be chosen whatever its score; None if it can."""
         return too_slow(arm, self.task) or self._too_stale(arm)
 
     def _too_stale(self, arm: ArmResult) -> str | None:
@@ -167,7 +169,7 @@ class Evidence:
         return "cannot be retrained often enough to hold the target while facts change"
 
     def against(self, first: str, second: str) -> Comparison | None:
-        """The comparison of two arms as first minus second."""
+        """Return the comparison of two arms as first minus second."""
         for found in self.comparisons:
             if (found.a, found.b) == (first, second):
                 return found
@@ -177,21 +179,22 @@ class Evidence:
 
 
 def best_arm(results: Sequence[ArmResult], task: Task) -> str | None:
-    """The arm that the others are compared with: the highest score among those whose latency fits, the lighter if equal."""
+    """Return the arm with which the others are compared: the highest score among those with a fitting latency, the
+    lighter if equal."""
     done = [arm for arm in results if arm.status == "done" and arm.score is not None]
     fitting = [arm for arm in done if too_slow(arm, task) is None] or done
     return max(by_weight(fitting, task), key=lambda arm: score_of(arm).value).arm if fitting else None
 
 
 def score_of(arm: ArmResult) -> Estimate:
-    """The score of an arm that has one."""
+    """Return the score of an arm that has one."""
     if arm.score is None:
         raise ValueError(f"arm {arm.arm} has no score")
     return arm.score
 
 
 def too_slow(arm: ArmResult, task: Task) -> str | None:
-    """Why an arm is too slow: what is held against the limit is the upper bound of its 95th percentile."""
+    """Return why an arm is too slow, or None: the upper bound of its 95th percentile is compared with the limit."""
     limit, high, p95 = task.target.latency_p95_ms, arm.latency_p95_high_ms, arm.latency_p95_ms
     if limit is None:
         return None
@@ -221,7 +224,7 @@ def evidence_of(
     audited: Audited | None = None,
     for_choice: bool = False,
 ) -> Evidence:
-    """Test the answers of a study.
+    """Test the answers of a study, and return the evidence.
 
     `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order. `groups`: how many the
     test questions form, None where none repeats. `cuts`: what the budget took. `look`: which look at these questions this is, None at the
@@ -296,7 +299,7 @@ def evidence_of(
 
 
 def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]], task: Task) -> dict[str, Estimate]:
-    """The share of right answers of each arm, where the metric or its answers say which are right."""
+    """Return the share of right answers of each arm, if the metric or its answers tell which are right."""
     if task.metric == "macro_f1":
         plain = task.model_copy(update={"task": task.task.model_copy(update={"metric": "accuracy"})})
         return {arm: score_estimate(own, plain) for arm, own in answers.items()}
@@ -304,18 +307,19 @@ def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]]
 
 
 def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
-    """The arm with the score of other answers, or of its own under another metric or mix."""
+    """Return the arm with the score of other answers, or of its own under another metric or mix."""
     return replace(arm, score=score_estimate(answers, task), score_floor=score_floor(answers, task))
 
 
 def _valued(answers: Sequence[Answer], task: Task) -> Estimate:
-    """The score without its interval, which no choice asks for."""
+    """Return the score without its interval, which no choice needs."""
     value = score_value(answers, task)
     return Estimate(value=value, low=value, high=value, n=len(answers))
 
 
 def _valued_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:
-    """The same without the score's interval; its floor only where an arm has to stay above the target while facts change."""
+    """Return the arm as `scored_again` does, without intervals; with a floor only if facts change and it must stay
+    above the target."""
     floor = score_floor(answers, task) if task.cost.change else None
     return replace(arm, score=_valued(answers, task), score_floor=floor)
 
@@ -327,7 +331,8 @@ def _slices(answers: Mapping[str, Sequence[Answer]]) -> dict[str, int]:
 
 
 def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], level: float) -> list[ArmResult]:
-    """The arms with their p of missing the target, and whether it passes at the level after Holm over all of them."""
+    """Return the arms with their p-value of missing the target, and whether they pass at the level after Holm over all
+    of them."""
     adjusted = dict(zip(chances, holm(list(chances.values())), strict=True))
     return [
         replace(arm, p_target=chances[arm.arm], passes=adjusted[arm.arm] <= level) if arm.arm in chances else arm
@@ -338,7 +343,8 @@ def _with_target(results: Sequence[ArmResult], chances: Mapping[str, float], lev
 def _compare(
     pairs: Sequence[tuple[str, str]], arms: Sequence[str], differ: Callable[[str, str], Difference], *, unsure: bool
 ) -> list[Comparison]:
-    """The planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all of them.
+    """Return the planned comparisons, corrected by Holm over all pairs of arms: the best was picked by looking at all
+    of them.
 
     `unsure`: a class has too few test questions for macro-F1, and nothing is shown to differ (p_holm 1).
     """

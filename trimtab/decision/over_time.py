@@ -1,4 +1,4 @@
-"""The sentence on an arm's score on the newest test questions against earlier ones; pure."""
+"""The sentence on an arm's score on the newest test questions compared with earlier ones; pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from trimtab.base.results import OverTime
 
 
 def over_time_sentence(found: OverTime | None) -> str:
-    """Both scores with their difference, and what follows from it; empty where nothing is known."""
+    """Return both scores with their difference, and its consequence; empty if there are no times."""
     if found is None:
         return ""
     new, before = found.newest.value, found.earlier.value

@@ -1,4 +1,4 @@
-"""Which arms are compared: planned before the answers are looked at."""
+"""Plans which arms are compared, before the answers are looked at."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from trimtab.base.records import Arm
 
 
 def comparisons_among(arms: int) -> int:
-    """Of how many comparisons the correction is: every pair of arms, as the best of them is picked after looking."""
+    """Return the number of comparisons to correct for: every pair of arms, as the best of them is picked after looking."""
     return max(1, arms * (arms - 1) // 2)
 
 
 def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
-    """The comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
+    """Return the comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
 
     The parts of a blend are the arms that lack one of its ingredients: lora+rag has lora and rag, rag+few-shot has rag and
     few-shot, where those arms exist. No pair comes twice.
@@ -29,7 +29,7 @@ def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
 
 
 def _is_part(part: Arm, blend: Arm) -> bool:
-    """Whether `part` is `blend` without its tuned weights or without one part of its context, all else alike."""
+    """True if `part` is `blend` without its tuned weights or without one part of its context, all else equal."""
     same_weights = (part.weights, part.stages, part.endpoint) == (blend.weights, blend.stages, blend.endpoint)
     if same_weights:
         lacks_one = set(part.parts) < set(blend.parts) and len(part.parts) == len(blend.parts) - 1

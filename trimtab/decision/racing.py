@@ -1,4 +1,4 @@
-"""Which arms dev leaves in the running: those get more seeds before the test questions are asked."""
+"""Racing: selects by dev scores the arms that get more seeds before the test questions are asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ERRORS = 2.0  # standard errors beyond the margin within which an arm may still 
 
 
 def contenders(on_dev: Mapping[str, Mapping[str, float]], margin: float) -> tuple[str, ...]:
-    """The arms whose mean score on dev is within the margin and two paired standard errors of the best.
+    """Return the arms whose mean score on dev is within the margin and two paired standard errors of the best.
 
     `on_dev`: scores by question of each arm; arms without any are in the running. None where there is one arm, or too few
     questions were answered by all.

@@ -37,7 +37,7 @@ def robustness_checks(
 
 
 def robustness_sentence(verdict: Verdict, arms: int) -> str:
-    """Return in how many of its robustness checks a verdict is the same, and the first of those in which it is not.
+    """Return the number of robustness checks with the same verdict, and the first of the others.
 
     Empty if nothing is ever shown, and if fewer than two `arms` were measured, so that there was nothing to choose
     from.

@@ -1,4 +1,4 @@
-"""How many test questions would show an arm: the study is resampled at other sizes and decided each time (power by simulation)."""
+"""Finds how many test questions would show an arm, by resampling the study at other sizes (power by simulation)."""
 
 from __future__ import annotations
 

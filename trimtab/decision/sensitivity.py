@@ -1,4 +1,5 @@
-"""What would flip a verdict: the volume, horizon, prices, rate of change, target, margin and mix of slices at which another arm takes its place."""
+"""Sensitivity of a verdict: volume, horizon, prices, rate of change, target, margin and mix of slices at which another
+arm wins."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ MIX = "mix."  # before the name of a slice
 
 
 def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
-    """Thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none is made up.
+    """Find the thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none
+    is extrapolated.
 
     The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets, margins and shares of a slice; where
     it shows no arm there, `then` is "not shown", and `trivial` the answer without a model that is good enough, if one
@@ -70,7 +72,8 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
 
 
 def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
-    """Shares of one slice in the traffic, from which on another arm is shown; the other slices keep their proportions.
+    """Find the shares of one slice in the traffic beyond which another arm is shown; the other slices keep their
+    proportions.
 
     Of slices with enough questions, of two the smaller one. Macro-F1 is counted anew under each mix, as every other figure.
     """
@@ -99,7 +102,7 @@ def _steps(stated: float) -> list[float]:
 
 
 def _crossed(study: Evidence, winner: ArmResult) -> list[float]:
-    """Volumes on either side of those where the winner's total crosses another arm's."""
+    """Return volumes on either side of those at which the winner's total crosses another arm's."""
     found: list[float] = []
     own = study.usages.get(winner.arm)
     for rival in study.done:
@@ -124,7 +127,8 @@ def _scan(
     values: Sequence[float],
     halvings: int = 40,
 ) -> list[Flip]:
-    """The nearest of `values` below and above `stated` at which the rule does not show the winner, made exact by halving."""
+    """Find the nearest of `values` below and above `stated` at which the rule does not show the winner, refined by
+    bisection."""
 
     def shown(value: float) -> str:
         arm = choose(study.under(varied(value))).arm
@@ -153,13 +157,13 @@ def _scan(
 
 
 def _priced(cost: CostTable, price: float) -> CostTable:
-    """The table at another price; one that is looked for may lie beyond the limits of what a file may state."""
+    """Return the table at another price; a trial price may be beyond the limits of a task file."""
     hour = cost.machine_hour and cost.machine_hour.model_copy(update={"price": price})
     return cost.model_copy(update={"machine_hour": hour})
 
 
 def _labelled(cost: CostTable, each: float) -> CostTable:
-    """The table at another price of a label."""
+    """Return the table at another price of a label."""
     return cost.model_copy(update={"label": LabelPrice.model_construct(price=each)})
 
 

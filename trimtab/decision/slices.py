@@ -1,4 +1,4 @@
-"""Whether the arm that is shown falls behind another one on a part of the questions, though not on all of them."""
+"""Finds slices of the questions on which the chosen arm is worse than another one, though not on all questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ LEAST = 10  # questions of a slice, below which it is not tested
 
 
 def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]], task: Task, level: float) -> str:
-    """The slices on which another arm is shown to be better than the chosen one by more than the margin, or that there are none.
+    """Return the slices on which another arm is shown to be better than the chosen one by more than the margin, or that
+    there are none.
 
     One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices that are large enough, and
     for macro-F1, which means little within a slice.
@@ -34,7 +35,7 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
 
 
 def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """The answers of each slice with enough questions."""
+    """Return the answers of each slice with enough questions."""
     found: dict[str, list[Answer]] = {}
     for row in answers:
         if row.slice is not None:

@@ -1,4 +1,4 @@
-"""The first two lines of a verdict: the choice, for a reader who knows no metrics or statistics, then what was assumed."""
+"""The first two lines of a verdict: the choice, for a reader who knows no metrics or statistics, then the assumptions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def assumptions(study: Evidence, of: ArmResult | None) -> str:
 
 
 def reachable_target(study: Evidence, arm: str) -> float | None:
-    """The highest target, in steps of 0.01, that an arm is shown to reach with all arms tested at once (Bonferroni); None for none."""
+    """Return the highest target, in steps of 0.01, that an arm is shown to reach with all arms tested at once
+    (Bonferroni); None for none."""
     if study.rarest_class:
         return None
     level, low, high = study.level / len(study.done), 0, round(1 / STEP)
@@ -97,13 +98,13 @@ def reachable_target(study: Evidence, arm: str) -> float | None:
 
 
 def name_in_words(study: Evidence, name: str) -> str:
-    """An arm's name with what it is in words."""
+    """Return an arm's name with its description."""
     arm = {own.name: own for own in study.task.arms}.get(name) or arm_from_name(name)
     return name if arm is None else f"{name} ({describe_arm(replace(arm, settings={}))})"
 
 
 def amount(cost: Cost) -> str:
-    """A cost in its currency, or in machine hours where they have no price."""
+    """Return a cost in its currency, or in machine hours if they have no price."""
     if cost.currency == MACHINE_SECONDS:
         hours = cost.total / 3600
         return f"{hours:,.1f} machine hours" if hours >= 0.05 else "less than 0.1 machine hours"

@@ -1,4 +1,4 @@
-"""The trivial arms beside a study: which arms are not shown to beat them, and the sentence that names these; pure."""
+"""Trivial arms (no model) beside a study: finds arms that are not shown to beat them, and writes the sentence; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trimtab.measurement.statistics import LEVEL, holm
 def beside(
     arms: Sequence[str], trivial: Mapping[str, Estimate], p_behind: Callable[[str, str], float]
 ) -> tuple[TrivialArm, ...]:
-    """Each trivial arm with the arms that are not shown to be better than it.
+    """Return each trivial arm with the arms that are not shown to be better than it.
 
     `p_behind(arm, trivial)`: one-sided p of "the arm is no better", the paired test that the verdict makes, with no margin. Holm over
     all pairs of an arm and a trivial arm: every arm might be the one that is said to beat one of them.
@@ -26,7 +26,7 @@ def beside(
 
 
 def sentence(trivial: Sequence[TrivialArm]) -> str:
-    """The arms that are not shown to beat a trivial arm, each beside the best of those; empty where all beat all."""
+    """Return the arms that are not shown to beat a trivial arm, each beside the best of those; empty if all beat all."""
     strongest: dict[str, TrivialArm] = {}
     for one in sorted(trivial, key=lambda one: -one.score.value):
         for arm in one.not_beaten_by:

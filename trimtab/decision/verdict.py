@@ -1,4 +1,4 @@
-"""The verdict in words: the arm that is shown and what it costs, or what would settle it."""
+"""Writes the verdict: the arm that is shown and its cost, or what would settle the question."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
 def decide(study: Evidence) -> Verdict:
-    """The arm that the rule shows (`choose`) with what would flip it, or what would settle it; pure."""
+    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question; pure."""
     verdict = replace(_decided(study), picked=study.picked)
     return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
 
@@ -47,7 +47,7 @@ def _decided(study: Evidence) -> Verdict:
     choice, target = choose(study), study.task.target.quality
 
     def in_lines(opening: str, figures: str, of: ArmResult | None) -> str:
-        """What to do, what is not known, and the figures, on a line each."""
+        """Join what to do, what is not known, and the figures, one line each."""
         figures = f"In figures: {figures}" if figures else ""
         lines = (f"{opening}{_left_out(study, choice)}", assumptions(study, of), f"{figures}{_besides(study, choice)}")
         return "\n".join(line.strip() for line in lines if line)
@@ -94,7 +94,8 @@ def _reaching(study: Evidence, choice: VerdictChoice, target: float) -> str:
 
 
 def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
-    """The opening, the figures and what is needed where an answer without a model is good enough: the target tells nothing about the arms."""
+    """Return opening, figures and needs if an answer without a model reaches the target, which then says nothing of the
+    arms."""
     score = _with_interval(study.trivial[trivial], study.task)
     what = TRIVIAL[trivial].removeprefix("no model: ")
     sentence = f"No model is needed: answering without one ({trivial}: {what}) reaches the target of {target:g}."
@@ -105,7 +106,7 @@ def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str,
 
 
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
-    """The opening, the figures, and what would settle it."""
+    """Return the opening, the figures, and what would settle the question, if no arm is shown to reach the target."""
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
         problem = study.problem(nearest)
@@ -156,7 +157,8 @@ def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest
 
 
 def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str]:
-    """Not shown, without a target: the opening, the figures with the margin that was achieved, and what would settle it."""
+    """Return the opening, the figures with the achieved margin, and what would settle the question, if nothing is shown
+    without a target."""
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
         first = study.done[0]
@@ -192,7 +194,8 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
 
 
 def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
-    """How many test questions would show an arm, if the measured differences are the true ones: in the sentence, and as `needs`."""
+    """Return how many test questions would show an arm if the measured differences are the true ones: in a sentence,
+    and as `needs`."""
     if study.rarest_class:
         needs = "at least 10 test questions of every class"
         return f"{needs} are needed to tell", needs
@@ -201,7 +204,7 @@ def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candi
 
 
 def _never_shown(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> str | None:
-    """Where it is known without trying that no number of questions would show an arm."""
+    """Return why no number of questions would show an arm, if that is known without simulation; else None."""
     gap, few, margin = study.against(best.arm, candidate.arm), _too_few_groups(study), study.task.target.margin
     if few and gap is not None and gap.difference > margin:
         return f"no number of test questions of so few groups ({few})"
@@ -211,7 +214,8 @@ def _never_shown(study: Evidence, choice: VerdictChoice, best: ArmResult, candid
 
 
 def _too_few_groups(study: Evidence) -> str | None:
-    """Why no difference can be shown whatever is answered, where the groups cannot reach the corrected level."""
+    """Return why no difference can be shown whatever is answered, if the groups cannot reach the corrected level; else
+    None."""
     compared = comparisons_among(len(study.done))
     needed = groups_needed(compared, study.level)
     if study.groups is None or study.groups >= needed:
@@ -240,7 +244,7 @@ def _besides(study: Evidence, choice: VerdictChoice) -> str:
 
 
 def _left_out(study: Evidence, choice: VerdictChoice) -> str:
-    """The arms that would be chosen or score higher, but cannot be used."""
+    """Name the arms that would be chosen or score higher, but cannot be used."""
     shown = score_of(choice.arm).value if choice.arm else (score_of(choice.best).value if choice.best else math.inf)
     barred = []
     for arm in study.done:
@@ -253,7 +257,7 @@ def _left_out(study: Evidence, choice: VerdictChoice) -> str:
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
-    """Not shown: an arm that is too slow on a busy machine may be fast enough on a quiet one."""
+    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is shown."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
     whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {chosen.arm}" if chosen else ""
@@ -262,7 +266,7 @@ def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tup
 
 
 def _busy(study: Evidence) -> str:
-    """Which arms were measured on a busy machine, and how their costs count."""
+    """Name the arms that were measured on a busy machine, and say how their costs count."""
     names = [f"{arm.arm} ({arm.processor_share:.0%} of the processor)" for arm in study.done if arm.busy_machine]
     if not names:
         return ""
@@ -270,7 +274,7 @@ def _busy(study: Evidence) -> str:
 
 
 def _picked(study: Evidence, choice: VerdictChoice) -> str:
-    """What the highest score comes to once it is corrected for having been picked, where the verdict speaks of that arm."""
+    """Return the highest score corrected for selection bias, if the verdict is about that arm."""
     highest, spoken = best_arm(study.results, study.task), choice.arm or choice.best
     if study.picked is None or highest is None or spoken is None or spoken.arm != highest:
         return ""
@@ -284,7 +288,7 @@ def _picked(study: Evidence, choice: VerdictChoice) -> str:
 
 
 def _look(study: Evidence) -> str:
-    """That earlier studies have looked at the questions, and how strict the tests are for it."""
+    """Say that earlier studies have looked at the questions, and how strict the tests therefore are."""
     if study.look is None or study.look < 2:
         return ""
     nth = ORDINALS[study.look - 2] if study.look - 2 < len(ORDINALS) else f"{study.look}th"
@@ -293,7 +297,7 @@ def _look(study: Evidence) -> str:
 
 
 def _rare(study: Evidence) -> str:
-    """That a class has too few test questions for a claim on macro-F1."""
+    """Say that a class has too few test questions for a claim on macro-F1."""
     name, count = study.rarest_class or ("", 0)
     return (
         f"The class {name} has {count} test question{'s' if count != 1 else ''}: with fewer than 10 of a class "
@@ -309,13 +313,13 @@ def _cut(study: Evidence) -> str:
 
 
 def _free_labels(study: Evidence) -> str:
-    """That costs in money leave out the labels, where arms used different numbers of them."""
+    """Say that costs in money exclude the labels, if arms used different numbers of them."""
     cost, used = study.task.cost, {usage.labels for usage in study.usages.values()}
     return "Labels are counted as free." if cost.machine_hour and cost.label is None and len(used) > 1 else ""
 
 
 def _improving(study: Evidence) -> str:
-    """The arms whose search ended before they stopped getting better: against them "best" is not the last word."""
+    """Name the arms whose search ended before they stopped improving: against them "best" is not final."""
     names = [arm.arm for arm in _still_improving(study)]
     if not names:
         return ""
@@ -327,7 +331,7 @@ def _still_improving(study: Evidence) -> list[ArmResult]:
 
 
 def _speaks_of(study: Evidence) -> str:
-    """With one seed a verdict is about the models that were built, with several about the way they are made."""
+    """Say that a verdict is about the trained models (one seed), or about the way they are trained (several)."""
     known = {arm.name: arm for arm in study.task.arms}
     arms = [(arm, known.get(arm.arm) or arm_from_name(arm.arm)) for arm in study.done]
     trained = [result for result, arm in arms if arm is not None and method_of(arm).staged]
@@ -382,7 +386,7 @@ def _against_next(arm: ArmResult, other: ArmResult, study: Evidence) -> str:
 
 
 def _money(cost: Cost, task: Task) -> str:
-    """What is paid over the horizon, and for how many questions: their number is assumed where the task file states none."""
+    """Return the cost over the horizon and the number of questions, marked as assumed if the task file states none."""
     stated = "questions_per_month" in task.cost.model_fields_set
     volume = f"{'' if stated else 'an assumed '}{task.cost.questions_per_month:,.0f} questions a month"
     return f"{amount(cost)} over {task.cost.horizon_months:g} months at {volume}"
@@ -393,7 +397,7 @@ def _number(value: float) -> str:
 
 
 def _more_questions(more: int | None, study: Evidence) -> str:
-    """How many more are needed, to two digits, rounded up; None: more than anyone can label."""
+    """Return how many more are needed, rounded up to two digits; None means more than anyone can label."""
     if more is None:
         return "no practicable number of test questions"
     unit = 10 ** max(0, len(str(more)) - 2)

@@ -1,1 +1,1 @@
-"""Answers in, scores with their uncertainty out."""
+"""Measurement: scores of answers, with their uncertainty."""

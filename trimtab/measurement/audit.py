@@ -1,5 +1,4 @@
-"""An audit: people say of some answers whether they are right; from that the metric's errors by arm, and scores
-corrected for them.
+"""Human audit: people judge a sample of the answers, which gives the metric's error rates by arm and corrected scores.
 
 Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same
 questions. Questions on which the arms' scores differ are drawn more often (a stratum of their own) and weighted
@@ -31,16 +30,15 @@ from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, Difference
 
 ENOUGH = 60  # audited answers of each arm from which on its score is corrected
-ENOUGH_WEIGHTED = (
-    20  # what these have to be as sure as under a mix of slices: of fewer, a few heavy answers make the correction
-)
+# the least effective number of these under a mix of slices: of fewer, a few heavy answers make the correction
+ENOUGH_WEIGHTED = 20
 RIGHT_FROM = 0.5  # a graded score from here on says right, where it is held to people
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditItem:
-    """One answer to be judged, of any arm: the question, its references, and the answer; nothing says whose it is.
+    """One answer to be judged, with its question and references; it does not name the arm that gave it.
 
     `passages`: ids of the passages that were shown with the question.
     """
@@ -53,7 +51,7 @@ class AuditItem:
 
     @property
     def parts(self) -> list[tuple[str, tuple[str, ...]]]:
-        """What is shown, by its heading; what there is none of is left out."""
+        """The texts to display, with their headings; empty ones are left out."""
         shown = (
             ("Question", (self.question,)),
             ("Reference", self.references),
@@ -64,12 +62,13 @@ class AuditItem:
 
 
 def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[str, Answer]]:
-    """Of each arm one answer to each question: that of its first seed."""
+    """Return, for each arm, its answers in its first seed, by question."""
     return {arm: {one.item_id: one for one in sorted(own, key=lambda one: -one.seed)} for arm, own in answers.items()}
 
 
 def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem]:
-    """The answers to be judged for an audit of `count` questions, in the order in which they are shown.
+    """Draw the answers to be judged for an audit of `count` questions; return them in the order in which they are
+    displayed.
 
     Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a
     stratum is that of a hash, so that a larger draw goes on where a smaller one ended; equal answers are judged
@@ -94,7 +93,8 @@ def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem
 
 
 def _strata(own: Mapping[str, Mapping[str, Answer]]) -> tuple[list[str], list[str]]:
-    """The questions that every arm answered: those on which scores differ, and the others."""
+    """Return two strata of the questions that every arm answered: those on which the arms' scores differ, and the
+    others."""
     items = sorted(set.intersection(*(set(arm) for arm in own.values()))) if own else []
     differing = [item for item in items if len({arm[item].score for arm in own.values()}) > 1]
     return differing, sorted(set(items) - set(differing))
@@ -105,7 +105,7 @@ def _hash(text: str) -> str:
 
 
 class Audited:
-    """What people said of a study's answers, beside what the metric said; `judged`: right or wrong, by question and
+    """People's judgements of a study's answers beside the metric's scores; `judged`: right or wrong, by question and
     answer."""
 
     def __init__(
@@ -135,17 +135,17 @@ class Audited:
 
     @property
     def count(self) -> int:
-        """The questions of which every arm's answer was judged."""
+        """Number of questions of which every arm's answer was judged."""
         return len(self._stratum)
 
     def under(self, task: Task) -> Audited | None:
-        """The same judgements under another mix of slices; None where they are too few for it."""
+        """Return the same judgements under the mix of slices of another task; None if they are too few for it."""
         found = Audited(self.answers, self.judged, task)
         return None if found.why_not else found
 
     @cached_property
     def effective(self) -> float | None:
-        """How many judged questions that weigh alike would be as sure; None where all questions weigh the same.
+        """Effective number of judged questions; None if all questions have the same weight.
 
         Kish's number by stratum, but no larger a share of them than of all questions: where no question of a heavy
         slice is judged, those that are weigh alike and know nothing of it.
@@ -160,7 +160,7 @@ class Audited:
 
     @cached_property
     def why_not(self) -> str | None:
-        """Why scores are not corrected; None where they are."""
+        """Reason for which scores are not corrected; None if they are."""
         if self.count < ENOUGH:
             return f"{self.count} of {ENOUGH} questions are judged"
         if self.task.metric == "macro_f1":
@@ -176,7 +176,7 @@ class Audited:
 
     @cached_property
     def by_arm(self) -> tuple[AuditedArm, ...]:
-        """The metric held to people, arm by arm."""
+        """The metric's agreement with people, arm by arm."""
         return tuple(self._held(arm) for arm in self.arms) if self.count else ()
 
     def _held(self, arm: str) -> AuditedArm:
@@ -193,15 +193,15 @@ class Audited:
 
     @property
     def _weights(self) -> Numbers:
-        """What share of all questions each judged one stands for, by weight."""
+        """The share of all questions, by weight, that each judged one represents."""
         judged = np.bincount(self._stratum, self._own_weights, minlength=len(self._sizes))
         shares = np.array([self._parts[stratum] / judged[stratum] for stratum in self._stratum])
         found: Numbers = shares * self._own_weights
         return found
 
     def score(self, arm: str) -> Estimate:
-        """The share of right answers by people, from the metric's scores of all questions and people's judgements of
-        some."""
+        """Estimate the share of right answers by people's judgement, from the metric's scores of all questions and the
+        judgements of some."""
         value, error, degrees = self._score(arm)
         reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
         count = len({row.item_id for row in self.answers[arm]})
@@ -209,30 +209,30 @@ class Audited:
         return Estimate(value=value, low=low, high=high, n=count, n_effective=self._plain(arm).n_effective)
 
     def floor(self, arm: str) -> float:
-        """Lower one-sided 95% bound of the corrected score."""
+        """Return the lower one-sided 95% bound of the corrected score."""
         value, error, degrees = self._score(arm)
         return max(0.0, value - float(stats.t.isf(LEVEL, degrees)) * error)
 
     def target_curve(self, arm: str) -> Curve:
-        """One-sided p of "does not reach the target", as a function of the target."""
+        """Return the one-sided p-value of "does not reach the target", as a function of the target."""
         value, error, degrees = self._score(arm)
         return lambda target: float(stats.t.sf((value - target) / error, degrees))
 
     def difference(self, a: str, b: str) -> Difference:
-        """Arm a minus arm b on the same items, corrected."""
+        """Return the corrected difference of arm a minus arm b on the same items."""
         value, error, degrees = self._gap(a, b)
         reach = float(stats.t.isf(LEVEL / 2, degrees)) * error
         p = min(1.0, 2 * float(stats.t.sf(abs(value) / error, degrees)))
         return Difference(value, max(-1.0, value - reach), min(1.0, value + reach), p)
 
     def behind_curve(self, a: str, b: str) -> Curve:
-        """One-sided p of "a is behind b by the margin or more", as a function of the margin."""
+        """Return the one-sided p-value of "a is behind b by the margin or more", as a function of the margin."""
         value, error, degrees = self._gap(a, b)
         return lambda margin: float(stats.t.sf((value + margin) / error, degrees))
 
     def uneven(self, margin: float) -> tuple[str, str, float] | None:
-        """Two arms whose scores the metric is shown to err on differently, by more than the margin, and by how much;
-        None where none.
+        """Find two arms that the metric is shown to favour unequally by more than the margin; return them and the
+        difference, or None.
 
         Shown at .05 over all pairs of arms (Bonferroni).
         """
@@ -248,8 +248,8 @@ class Audited:
         return max(found, key=lambda pair: abs(pair[2]), default=None)
 
     def corrected_score(self, arm: str, value: float, error: float, times: float = 1.0) -> tuple[float, float, float]:
-        """The arm's score by people, its standard error and degrees of freedom, where the metric gives this value
-        with this error.
+        """Return an arm's corrected score, its standard error and degrees of freedom, given the metric's value and its
+        standard error.
 
         `times`: as many questions as those of this study are asked, of which the same ones were judged.
         """
@@ -258,7 +258,7 @@ class Audited:
     def corrected_gap(
         self, a: str, b: str, value: float, error: float, times: float = 1.0
     ) -> tuple[float, float, float]:
-        """The same of arm a minus arm b."""
+        """Return the corrected difference of arm a minus arm b, as `corrected_score` does for a score."""
         (said, scored), (other_said, other_scored) = self._pair(a), self._pair(b)
         return self._corrected(value, error, said - other_said, scored - other_scored, times)
 
@@ -281,21 +281,23 @@ class Audited:
     def _corrected(
         self, plain: float, error: float, said: Numbers, scored: Numbers, times: float
     ) -> tuple[float, float, float]:
-        """Value, standard error and degrees of freedom. The questions' own error is that of the metric's figure."""
+        """Return value, standard error and degrees of freedom; the sampling error of the questions is that of the
+        metric's figure."""
         share = self._share_of_metric(said, scored)
         rest, variance = self._mean(said - share * scored, times)
         return share * plain + rest, math.sqrt(error**2 + variance), self._degrees
 
     def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
-        """λ: the slope of what people say on what the metric says, from 0 to 1; 1 where the metric says the same of
-        all."""
+        """Return λ: the slope of the judgements on the metric's scores, clipped to 0..1; 1 if the metric gives all the
+        same score."""
         weights = self._weights
         centred = scored - np.average(scored, weights=weights)
         spread = float(np.average(centred**2, weights=weights))
         return float(np.clip(np.average(centred * said, weights=weights) / spread, 0.0, 1.0)) if spread > 0 else 1.0
 
     def _mean(self, values: Numbers, times: float = 1.0) -> tuple[float, float]:
-        """The mean over all questions, `times` as many as there are, and its variance from those that were judged.
+        """Return the mean over all questions, `times` as many as there are, and its variance, both estimated from the
+        judged ones.
 
         One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers
         without an error of the metric do not show that it makes none. Of questions that weigh differently the larger
@@ -323,12 +325,12 @@ class Audited:
 
 
 def _error(low: float, high: float) -> float:
-    """The standard error that a 95% interval has."""
+    """Return the standard error to which a 95% interval corresponds."""
     return max((high - low) / (2 * float(stats.norm.isf(0.025))), 1e-9)
 
 
 def _share(values: Numbers, weights: Numbers) -> Estimate:
-    """A weighted share with its 95% interval (Clopper & Pearson 1934, at the effective number of answers)."""
+    """Return a weighted share with its 95% interval (Clopper & Pearson 1934, at the effective number of answers)."""
     share = float(np.average(values, weights=weights))
     effective = float(weights.sum() ** 2 / (weights**2).sum())
     hits, misses = share * effective, (1 - share) * effective
@@ -338,8 +340,8 @@ def _share(values: Numbers, weights: Numbers) -> Estimate:
 
 
 def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None) -> Estimate:
-    """Cohen's κ (1960) of two who say right (1) or wrong (0) of the same answers, with its 95% interval at the
-    agreement that chance gives."""
+    """Return Cohen's κ (1960) of two raters who say right (1) or wrong (0) of the same answers, with its 95% interval
+    at the expected chance agreement."""
     weights = np.ones(len(first)) if weights is None else weights
     agreement = _share((first == second).astype(float), weights)
     shares = [float(np.average(values, weights=weights)) for values in (first, second)]
@@ -353,7 +355,6 @@ def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None)
 
 
 def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
-    """Judgements as they were written, by question and answer; a later one of the same answer counts, and null takes
-    one back."""
+    """Return judgements by question and answer; of several on the same answer the last counts, and null withdraws it."""
     said = {(str(row["item"]), str(row["answer"])): row["right"] for row in rows}
     return {key: bool(right) for key, right in said.items() if right is not None}

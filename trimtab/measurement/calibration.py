@@ -1,4 +1,4 @@
-"""Scores of labels into probabilities that mean what they say: offsets, one temperature, and how far off they are.
+"""Calibrates label scores into probabilities, by offsets and one temperature, and measures the calibration error.
 
 Shapes: N questions, M unlabelled inputs, L labels. Scores are logarithms: of a label's probability, up to a constant
 a question.
@@ -27,7 +27,7 @@ _TINY = 1e-300  # in place of a probability that was rounded to 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
-    """Answers of like probability: how many, their mean probability, and the share of them that is right."""
+    """Answers of similar probability: their number, their mean probability, and the share that is right."""
 
     count: int
     probability: float
@@ -35,14 +35,15 @@ class Bin:
 
 
 def label_scores(sums_NL: Floats, lengths_L: Sequence[int], *, per_token: bool, offsets_L: Floats | None) -> Floats:
-    """Scores from summed log-probabilities: as they are or as means over the tokens of each label, less the labels'
+    """Return scores from summed log-probabilities: the sums, or the means over each label's tokens, minus the labels'
     offsets."""
     scores_NL = sums_NL / np.asarray(lengths_L, dtype=float) if per_token else sums_NL
     return scores_NL if offsets_L is None else scores_NL - offsets_L
 
 
 def mean_offsets(sums_ML: Floats) -> Floats:
-    """Each label's mean log-probability over some inputs: what of its score is not about the question.
+    """Return each label's mean log-probability over some inputs: the part of its score that does not depend on the
+    question.
 
     Over one content-free input this is the denominator of PMI (Holtzman et al. 2021, domain-conditional PMI; Zhao et
     al. 2021); over a batch of unlabelled inputs it is batch calibration (after Zhou et al. 2024, with means of
@@ -52,19 +53,19 @@ def mean_offsets(sums_ML: Floats) -> Floats:
 
 
 def log_losses(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: float = 1.0) -> Floats:
-    """Negative log-probability of each right label, `[N]`, in nats; `right_N` are their places among the labels."""
+    """Return the negative log-probability of each right label, `[N]`, in nats; `right_N` are indices of the labels."""
     scaled_NL = scores_NL / temperature
     return np.asarray(_log_sum(scaled_NL) - scaled_NL[np.arange(len(right_N)), right_N])
 
 
 def log_loss(scores_NL: Floats, right_N: NDArray[np.integer[Any]], temperature: float = 1.0) -> float:
-    """Mean negative log-probability of the right labels, in nats."""
+    """Return the mean negative log-probability of the right labels, in nats."""
     return float(np.mean(log_losses(scores_NL, right_N, temperature)))
 
 
 def fit_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> float:
-    """The temperature of the least log loss, from COLDEST to HOTTEST (temperature scaling; Guo et al. 2017, section
-    4.2).
+    """Return the temperature, from COLDEST to HOTTEST, with the lowest log loss (temperature scaling; Guo et al. 2017,
+    section 4.2).
 
     The loss is convex in the inverse temperature, so that the sign of its slope is bisected.
     """
@@ -79,30 +80,30 @@ def fit_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> flo
 
 
 def suiting_temperature(scores_NL: Floats, right_N: NDArray[np.integer[Any]]) -> float:
-    """The temperature of the least log loss, 1 where there are too few right or wrong answers to fit any."""
+    """Return the temperature with the lowest log loss, 1 if there are too few right or wrong answers to fit one."""
     hits = (scores_NL.argmax(axis=1) == right_N).tolist()
     return fit_temperature(scores_NL, right_N) if may_be_fitted(hits) else 1.0
 
 
 def may_be_fitted(right: Sequence[bool]) -> bool:
-    """Whether there are enough answers, right ones and wrong ones, to fit anything by them."""
+    """True if there are enough answers, right ones and wrong ones, to fit a temperature or offsets."""
     return len(right) >= LEAST_ROWS and LEAST_OF_EACH <= sum(right) <= len(right) - LEAST_OF_EACH
 
 
 def tempered(probabilities: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """The probabilities of labels at another temperature; the order of the labels stays."""
+    """Return label probabilities rescaled to another temperature; the order of the labels stays."""
     scores_1L = np.log(np.maximum(np.array([list(probabilities.values())]), _TINY))
     return dict(zip(probabilities, _softmax(scores_1L / temperature)[0].tolist(), strict=True))
 
 
 def logarithms(probabilities_NL: Floats) -> Floats:
-    """Probabilities as scores; what was rounded to 0 is taken for very little."""
+    """Return the logarithms of probabilities; a probability that was rounded to 0 is replaced by a very small one."""
     return np.asarray(np.log(np.maximum(probabilities_NL, _TINY)))
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> tuple[Bin, ...]:
-    """The bins of equal width that hold an answer, least probable first; open to the left, and the first one holds
-    0."""
+    """Return the non-empty bins of equal width, least probable first; bins are open to the left, and the first one
+    contains 0."""
     probability_N, right_N = np.asarray(probabilities, dtype=float), np.asarray(right, dtype=float)
     bin_N = _bins(probability_N, bins)
     return tuple(
@@ -116,8 +117,8 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int
 
 
 def expected_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
-    """Mean distance between probability and share of right answers over the bins, weighted by their items; NaN for
-    no items.
+    """Return the mean distance between probability and share of right answers over the bins, weighted by their items;
+    NaN for no items.
 
     Guo et al. 2017, equation 3.
     """
@@ -126,8 +127,8 @@ def expected_calibration_error(probabilities: Sequence[float], right: Sequence[b
 
 
 def calibration_error_by_chance(probabilities: Sequence[float], bins: int = BINS) -> float:
-    """The calibration error that perfectly calibrated answers of these probabilities would show on average; NaN for
-    no items.
+    """Return the expected calibration error that perfectly calibrated answers with these probabilities would have on
+    average; NaN for no items.
 
     Each answer is drawn right with its own probability, 1,000 times, seeded. A measured error is to be read beside
     it: with few answers chance alone makes it large.
@@ -137,7 +138,7 @@ def calibration_error_by_chance(probabilities: Sequence[float], bins: int = BINS
 
 
 def debiased_calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> float:
-    """The calibration error less what chance adds to it, at least 0; NaN for no items.
+    """Return the calibration error minus its bias from chance, at least 0; NaN for no items.
 
     The shares of right answers are drawn again around those that were seen, and the mean rise of the error is taken
     off (Kumar et al. 2019, arXiv 1909.10155, section 5, with binomial draws in place of normal ones).
@@ -152,7 +153,7 @@ def debiased_calibration_error(probabilities: Sequence[float], right: Sequence[b
 
 
 def _mean_error(probability_N: Floats, chance_N: Floats, bins: int) -> float:
-    """Mean calibration error over draws in which each answer is right with its chance."""
+    """Return the mean calibration error over draws in which each answer is right with its probability."""
     bin_N, draws = _bins(probability_N, bins), np.random.default_rng(0)
     right_DN = draws.random((DRAWS, len(chance_N))) < chance_N
     numbers = np.unique(bin_N)
@@ -163,7 +164,7 @@ def _mean_error(probability_N: Floats, chance_N: Floats, bins: int) -> float:
 
 
 def _bins(probability_N: Floats, bins: int) -> NDArray[np.integer[Any]]:
-    """The bin of each probability; bins are open to the left, and the first one holds 0."""
+    """Return the bin of each probability; bins are open to the left, and the first one contains 0."""
     return np.asarray(np.clip(np.ceil(probability_N * bins).astype(int) - 1, 0, bins - 1))
 
 

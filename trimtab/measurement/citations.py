@@ -1,4 +1,4 @@
-"""Which of the passages that were shown an answer can be cited for."""
+"""Selects the retrieved passages that an answer can cite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ FUNCTION_WORD = 3  # letters up to which a word is taken for a function word: is
 
 
 def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "") -> tuple[int, ...]:
-    """Ranks of the passages with a sentence that holds the answer, else of the one with most of its content words.
+    """Return the ranks of the passages with a sentence that contains the answer, else that of the passage with most of
+    its content words.
 
     In either case all its numbers, dates and names stand there, but for those of the question, and the words are
     looked for in the sentences that hold one of them: a number that stands there for something else supports
@@ -36,8 +37,8 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "
 
 
 def used_sentences(answer: str, passage: str) -> tuple[str, ...]:
-    """Of a passage that is cited for an answer the sentences that hold it, else those with its facts and any of its
-    content words."""
+    """Return the sentences of a cited passage that contain the answer, else those with its facts and any of its content
+    words."""
     whole = tuple(one for one in sentences(passage) if stands_in(one, answer))
     if whole:
         return whole
@@ -46,5 +47,5 @@ def used_sentences(answer: str, passage: str) -> tuple[str, ...]:
 
 
 def _content(text: str) -> set[str]:
-    """The words of a text that are no function words, and its numbers."""
+    """Return the words of a text that are not function words, and its numbers."""
     return {word for word in squad_normalised(text).split() if len(word) > FUNCTION_WORD or not word.isalpha()}

@@ -1,4 +1,4 @@
-"""Items in groups that repeat: which group each is of, and the error of a mean over groups."""
+"""Clustered items: the group of each item, and the standard error of a mean over groups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_GROUPS = 10  # of one size: fewer estimate their own variance badly
 
 
 def group_codes(groups: ItemGroups) -> Indices | None:
-    """Each item's group as a number from 0, or None where no group repeats."""
+    """Return each item's group as a number from 0; None if no group has two items."""
     numbers: dict[tuple[str | None, int], int] = {}
     keys = [(group, -1) if group is not None else (None, place) for place, group in enumerate(groups)]
     codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
@@ -23,14 +23,14 @@ def group_codes(groups: ItemGroups) -> Indices | None:
 
 
 def group_count(groups: ItemGroups) -> int | None:
-    """How many groups the items form; None where no group repeats."""
+    """Return the number of groups; None if no group has two items."""
     codes = group_codes(groups)
     return None if codes is None else int(codes.max()) + 1
 
 
 def effective_groups(codes: Indices, weights: Array | None = None) -> float:
-    """Groups of equal size that would weigh as these do: G* = 1 / sum of the squared shares (Carter, Schnepel and
-    Steigerwald 2017).
+    """Return the effective number of groups: G* = 1 / sum of the squared shares (Carter, Schnepel and Steigerwald
+    2017).
 
     `weights`: of each item; of items that are groups of their own this is Kish's (1965) effective number of items.
     """
@@ -39,7 +39,7 @@ def effective_groups(codes: Indices, weights: Array | None = None) -> float:
 
 
 def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
-    """Degrees of the t that an error by group is used with: the harmonic mean of G* - 1 and Satterthwaite's; 0 for
+    """Return the degrees of freedom of t for a clustered error: the harmonic mean of G* - 1 and Satterthwaite's; 0 for
     one group.
 
     Satterthwaite's (Bell and McCaffrey 2002): of the error's square as a sum over groups whose items all agree. G* -
@@ -50,8 +50,8 @@ def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
     sizes = np.bincount(codes, weights).astype(np.float64)
     if len(sizes) < 2:
         return 0.0
-    # The covariance of the shifts in `clustered_error` is that of their weights times diag(v) - p v' - v p' + sum(v) p
-    # p'.
+    # The covariance of the shifts in `clustered_error` is that of their weights times
+    # diag(v) - p v' - v p' + sum(v) p p'.
     p, v, each = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
     own = -2 * p * v + v.sum() * p**2
     pp, pv, vv = float(each @ p**2), float(each @ (p * v)), float(each @ v**2)
@@ -63,15 +63,16 @@ def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
 
 
 def too_few_groups(groups: ItemGroups | None) -> int | None:
-    """The effective number of groups (G*), where they repeat and it is below 10: intervals by group are then rough."""
+    """Return the effective number of groups (G*) if groups repeat and it is below 10, so that intervals by group are
+    rough; else None."""
     codes = None if groups is None else group_codes(groups)
     count = MIN_GROUPS if codes is None else effective_groups(codes)
     return min(round(count), MIN_GROUPS - 1) if count < MIN_GROUPS else None
 
 
 def clustered_error(x: Array, codes: Indices, weights: Array | None = None) -> float:
-    """Standard error of a mean over clusters, from the means with each one left out, never below that of independent
-    items.
+    """Return the standard error of a mean over clusters, by the leave-one-cluster-out jackknife, at least that of
+    independent items.
 
     CR3: the square is (G - 1)/G sum (mean without g - mean)^2 (Bell and McCaffrey 2002; MacKinnon, Nielsen and Webb
     2023, "Fast and reliable jackknife and bootstrap methods for cluster-robust inference"). Where groups are of one
@@ -91,6 +92,6 @@ def clustered_error(x: Array, codes: Indices, weights: Array | None = None) -> f
 
 
 def left_out_error(value: float, left_out: Array) -> float:
-    """The same error of any figure, from its `value` and from those with each unit left out."""
+    """Return the jackknife standard error of any figure, from its `value` and its values with each unit left out."""
     shifts = left_out - value
     return math.sqrt((len(shifts) - 1) / len(shifts) * float(shifts @ shifts))

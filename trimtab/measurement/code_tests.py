@@ -1,5 +1,4 @@
-"""Code that a model wrote, tried against tests: each answer in a process of its own, with limits, in a folder that
-is then removed."""
+"""Runs tests on code that a model wrote: each answer in its own process, with limits, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ _WORKER = Path(__file__).with_name("code_worker.py")
 
 
 def passed(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether each answer passes its tests, given as pairs (answer, tests) of Python; an answer may stand in a fence
-    of Markdown.
+    """Return, for each pair (answer, tests) of Python code, whether the answer passes; an answer may be in a Markdown
+    code fence.
 
     Tests see the names of the answer. They pass where their top level runs through, and then each function `test…`
     of theirs. An answer has 5 s of processor time (20 s on the clock), 1 GB, files up to 1 MB in an empty folder,
@@ -42,7 +41,7 @@ def passed(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def code_in(answer: str) -> str:
-    """The code of an answer: what stands in its first fence, else all of it."""
+    """Return the code of an answer: the content of its first code fence, else the whole answer."""
     fenced = _FENCED.search(answer)
     return fenced[1] if fenced else answer
 
@@ -70,8 +69,8 @@ def _passes(answer: str, tests: str) -> bool:
 
 
 def _answer(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:
-    """What the process said, up to so many bytes and when it has ended by itself: what fills the pipe waits until it
-    is ended."""
+    """Return the process's output, up to `most` bytes, if it ended by itself; a process that fills the pipe blocks
+    until it is killed."""
     if process.stdin is None or process.stdout is None:
         return b""
     with suppress(BrokenPipeError), process.stdin as pipe:
@@ -94,6 +93,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """No variable of ours, as keys stand in them; one thread, as more are refused."""
+    """Return an environment without our variables, which may hold keys; one thread, as more are refused."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", **one}

@@ -1,5 +1,5 @@
-"""The process that tests one answer: code and tests on standard input, a token back where they pass. It imports
-nothing of ours.
+"""Worker process that tests one answer: code and tests on standard input, a token back if they pass. It imports nothing
+of ours.
 
 The code is foreign. Before it runs, the process gives up what it can: processor time, memory, files and folders but
 its own, and on Linux (Landlock and seccomp; x86-64 and ARM64) other processes, programs and the network too. What a
@@ -21,8 +21,7 @@ from typing import Any
 
 SIZE_OF_FILE, OPEN_FILES = 1 << 20, 32
 # Calls that are refused, by their numbers on x86-64 and ARM64 (None: not there): network, processes and programs,
-# signals to and
-# the memory of others, rights of files, and io_uring, which would do all of these unseen.
+# signals to and the memory of others, rights of files, and io_uring, which would do all of these unseen.
 _REFUSED: tuple[tuple[int | None, int | None], ...] = (
     (41, 198),  # socket
     (56, 220),  # clone
@@ -60,7 +59,7 @@ _CAPABILITIES = 0x20080522  # version 3
 
 
 class _Text(InspectLoader):
-    """A module whose source is a text."""
+    """A module loader whose source is a text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -70,7 +69,7 @@ class _Text(InspectLoader):
 
 
 def main(megabytes: int, seconds: int) -> None:
-    """Read what is asked, give up what can be given up, and write the token back if the code passes its tests."""
+    """Read the request, drop what rights can be dropped, and write the token back if the code passes its tests."""
     asked = json.loads(sys.stdin.buffer.read())
     report = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -85,8 +84,8 @@ def main(megabytes: int, seconds: int) -> None:
 
 
 def _passes(code: str, tests: str) -> bool:
-    """Whether the tests run through after the code: their top level, then their functions `test…`, which take
-    nothing."""
+    """True if the tests run without error after the code: their top level, then their functions `test…`, which take no
+    arguments."""
     try:
         names = {name: value for name, value in vars(_run("answer", code, {})).items() if not name.startswith("__")}
         asked = vars(_run("tests", tests, names))
@@ -124,7 +123,7 @@ def _limit(megabytes: int, seconds: int) -> None:
 
 
 def _confine(folder: str) -> None:
-    """Leave nothing to write to but this folder, and refuse the calls above; each as far as the kernel has it."""
+    """Restrict writing to this folder, and refuse the system calls above; each as far as the kernel supports it."""
     libc = ctypes.CDLL(None, use_errno=True)
     with suppress(AttributeError):
         libc.capset(struct.pack("=Ii", _CAPABILITIES, 0), struct.pack("=6I", *[0] * 6))  # where it runs as root
@@ -134,7 +133,7 @@ def _confine(folder: str) -> None:
 
 
 def _write_below(libc: Any, folder: str) -> None:
-    """Landlock, from Linux 5.13 on: files are made, changed and removed below the folder alone."""
+    """Apply Landlock, from Linux 5.13 on: files can be created, changed and removed only below the folder."""
     version = libc.syscall(_CREATE_RULES, None, 0, 1)
     if version < 1:
         return
@@ -148,7 +147,7 @@ def _write_below(libc: Any, folder: str) -> None:
 
 
 def _refuse(libc: Any) -> None:
-    """seccomp: the calls above are not permitted, nor any of another machine's numbers."""
+    """Apply seccomp: the calls above are refused, and so are those of other architectures."""
     if platform.machine() not in _MACHINES:
         return
     place, name = _MACHINES[platform.machine()]

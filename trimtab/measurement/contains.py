@@ -1,4 +1,4 @@
-"""Whether an answer gives the fact that a reference states, and no other in its place."""
+"""The metric `contains`: an answer must state the fact of its reference, and no other fact in its place."""
 
 from __future__ import annotations
 
@@ -42,36 +42,30 @@ _ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; mor
 
 
 def contains(answer: str, reference: str, question: str = "") -> bool:
-    """Whether the answer gives the reference, and no other fact in its place: `match` says right."""
+    """True if the answer states the fact of the reference, and no other in its place (`match` returns "right")."""
     return match(answer, reference, question) == "right"
 
 
 def match(answer: str, reference: str, question: str = "") -> Match:
-    """Whether the answer gives the fact of the reference and no other in its place; unsure where its words do not
-    tell.
+    """Return "right" if the answer states the fact of the reference and no other in its place; "unsure" if its words do
+    not decide.
 
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
-       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the reference
-       has must
-       stand too, unless the question names it. A date or time may say more than the reference ("May" in "2 May"), not
-       less. Its
-       bounds are the same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it
-       ("under what
-       price"). Where the question asks when something starts, or until when, the first or last end of a range is meant.
+       "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the
+       reference has must stand too, unless the question names it. A date or time may say more than the reference
+       ("May" in "2 May"), not less. Its bounds are the same: "at least 30 days" is not "30 days", unless the question
+       asks for a bound or states it ("under what price"). Where the question asks when something starts, or until
+       when, the first or last end of a range is meant.
     2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
-       "of" and "at";
-       the parts of a list in any order, and nothing more beside them.
+       "of" and "at"; the parts of a list in any order, and nothing more beside them.
     3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
-       "everyone but
-       Ada". Nor does "Ada's deputy" give Ada.
+       "everyone but Ada". Nor does "Ada's deputy" give Ada.
     4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no
-       date or
-       time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not give "112
-       euros",
-       "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part alone shares with
-       the question
-       tell which is meant. Sentences after the one with the fact explain. A name after a preposition which does not
-       stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada Quill or to Idris Valcourt".
+       date or time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not
+       give "112 euros", "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part
+       alone shares with the question tell which is meant. Sentences after the one with the fact explain. A name after
+       a preposition which does not stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada
+       Quill or to Idris Valcourt".
     5. Numbers, dates and names that the question holds may be repeated.
 
     Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is
@@ -98,7 +92,7 @@ def match(answer: str, reference: str, question: str = "") -> Match:
 
 
 def disagrees(answer: str, references: Sequence[str], question: str = "") -> bool:
-    """Whether the answer's numbers, dates or times are others than those of every reference.
+    """True if the numbers, dates or times of the answer differ from those of every reference.
 
     Only where each reference has some and the answer gives some: an answer without any is silent, and does not
     disagree.
@@ -114,8 +108,8 @@ def disagrees(answer: str, references: Sequence[str], question: str = "") -> boo
 
 
 def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
-    """The tokens as the question makes them count: what is denied is given where it asks for that, what is former
-    where it asks for that."""
+    """Return the tokens with denied ones as given if the question asks for what is not so, and former ones if it asks
+    for what was so."""
     changed: dict[Stance, Stance] = {}
     if negates(asked):
         changed["denied"] = "given"
@@ -136,8 +130,8 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
 
 
 def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
-    """The answer with the one end of its ranges that the question asks for; as it is where the question does not say
-    which."""
+    """Return the answer with only that end of its ranges that the question asks for; unchanged if the question does not
+    say which."""
     end = asked_end(asked, said)
     if not end:
         return said
@@ -149,7 +143,7 @@ def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
 
 
 def _without_role(wanted: TextTokens) -> list[TextTokens]:
-    """Of "the Head of Support, NAME" the name alone."""
+    """Return the name alone from "the Head of Support, NAME"."""
     clauses = [tuple(part) for _, part in groupby(wanted, key=lambda token: token.clause)]
     if len(clauses) < 2 or not any(token.value in ROLES for token in wanted):
         return []
@@ -157,7 +151,8 @@ def _without_role(wanted: TextTokens) -> list[TextTokens]:
 
 
 def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
-    """The answer up to the end of its first sentences, as long as those that follow explain, then whole."""
+    """Yield the answer up to the end of each of its first sentences, while those that follow only explain, then the
+    whole answer."""
     ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
     sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
     explained = len(sentences)
@@ -169,7 +164,7 @@ def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
 
 
 def _explains(sentence: TextTokens) -> bool:
-    """Whether a sentence after the one with the fact explains: no correction, no answer to a question, no further
+    """True if a sentence after the one with the fact only explains: it is no correction, no answer to a question, no
     bare fact."""
     first = sentence[0]
     return (
@@ -187,7 +182,7 @@ def _ends_statement(token: TextToken) -> bool:
 
 
 def _polar(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Yes or no: a word of its own, in its clause or at the end of it. Other words leave it open."""
+    """Match a yes or no: a word of its own, in its clause or at its end. "unsure" for other words."""
     said = {
         _opposite(token.value) if token.denied else token.value
         for place, token in enumerate(given)
@@ -213,7 +208,7 @@ def _joined(given: TextTokens, place: int) -> bool:
 
 
 def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Whether a text that holds the reference gives nothing in its place."""
+    """Match a text that states the reference: "right" if it gives nothing in its place."""
     rivals = set(_others(given, wanted, asked))
     if not rivals:
         return _alone_in_list(given, wanted, asked)
@@ -235,13 +230,13 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
 
 
 def _share(parts: Sequence[int], own: Sequence[int], others: Sequence[int]) -> bool:
-    """Whether any of the reference's facts and of what stands in its place stand in one part."""
+    """True if any of the reference's facts and any of their rivals are in the same part."""
     return not {parts[place] for place in own}.isdisjoint(parts[place] for place in others)
 
 
 def _parts_of_clauses(given: TextTokens) -> list[int]:
-    """For each token the number of its part: a clause, or what "and" joins where it has words of its own before its
-    numbers.
+    """Return the number of each token's part: a clause is one part, and what "and" joins is another if it has words
+    before its numbers.
 
     "opens at 6:10 | and closes at 21:00", but "112 and 158 euros" are one.
     """
@@ -268,7 +263,7 @@ def _begins_part(given: TextTokens, place: int) -> bool:
 def _meant(
     given: TextTokens, asked: TextTokens, but: set[str], parts: Sequence[int], own: Sequence[int], others: Sequence[int]
 ) -> Match:
-    """Which parts the question means: those that alone share a word with it; unsure where both do, or neither."""
+    """Decide which parts the question means: those that alone share a word with it; "unsure" if both do, or neither."""
     here, there = (_shared_with(given, asked, but, parts, places) for places in (own, others))
     if bool(here - there) == bool(there - here):
         return "unsure"
@@ -278,7 +273,7 @@ def _meant(
 def _shared_with(
     given: TextTokens, asked: TextTokens, but: set[str], parts: Sequence[int], places: Sequence[int]
 ) -> set[str]:
-    """The beginnings of words that the parts of these places share with the question."""
+    """Return the beginnings of the words that the parts at these places share with the question."""
     chosen = {parts[place] for place in places}
     said = {one.value for one, part in zip(given, parts, strict=True) if part in chosen and one.value not in but}
     return _beginnings_of(asked) & {value[:_BEGINNING] for value in said}
@@ -293,7 +288,7 @@ def _beginnings_of(asked: TextTokens) -> set[str]:
 
 
 def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Of an answer that does not hold the reference: wrong, or unsure."""
+    """Return "wrong" or "unsure" for an answer that does not state the reference."""
     loose = [replace(token, bound="") for token in wanted]
     if loose != list(wanted) and not any(token.bound for token in given) and _holds(given, loose, asked):
         return "unsure"  # the reference's bound is left out
@@ -329,7 +324,7 @@ def _holds(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
 
 
 def _parts(wanted: TextTokens) -> list[list[TextToken]]:
-    """The words of each part of a list, or of what a reference says in several clauses."""
+    """Return the words of each part of a list, or of each clause of the reference."""
     parts: list[list[TextToken]] = [[]]
     for place, token in enumerate(wanted):
         joins = token.value in _COORDINATORS or token.kind in MEASURED
@@ -347,7 +342,7 @@ def _measured_hold(given: TextTokens, measured: TextTokens, asked: TextTokens) -
 
 
 def _same(one: TextToken, wanted: TextToken, units: set[str] | frozenset[str] = frozenset()) -> bool:
-    """Whether `one` states what is wanted; `units` need not be said again."""
+    """True if `one` states the same as `wanted`; `units` may be left out."""
     if one.kind != wanted.kind or one.stance != wanted.stance or one.bound != wanted.bound:
         return False
     if one.kind == "date":
@@ -364,7 +359,7 @@ def _same(one: TextToken, wanted: TextToken, units: set[str] | frozenset[str] = 
 
 
 def _amount(token: TextToken) -> tuple[str, Fraction] | None:
-    """A number in the least unit of its kind, where its unit can be converted."""
+    """Return a number converted to the smallest unit of its kind; None if its unit cannot be converted."""
     if token.unit not in CONVERTED or len(token.value) > _LONGEST_AMOUNT:
         return None
     least, factor = CONVERTED[token.unit]
@@ -372,7 +367,7 @@ def _amount(token: TextToken) -> tuple[str, Fraction] | None:
 
 
 def _fits(one: str, wanted: str, may_lack: bool) -> bool:
-    """Whether two dates agree where both speak; `may_lack`: `one` may leave out what is wanted."""
+    """True if two dates agree where both are specified; with `may_lack`, `one` may leave out parts of `wanted`."""
     if "/" in one or "/" in wanted:
         return one == wanted
     pairs = zip(one.split("-"), wanted.split("-"), strict=True)
@@ -380,7 +375,7 @@ def _fits(one: str, wanted: str, may_lack: bool) -> bool:
 
 
 def _clock_fits(one: str, wanted: str) -> bool:
-    """Times on the twelve-hour face: one that does not say its half of the day fits either."""
+    """True if two times on the twelve-hour clock agree; one without am or pm fits either."""
     minute, half = _clock(one)
     other_minute, other_half = _clock(wanted)
     return minute == other_minute and (half == other_half or "?" in (half, other_half))
@@ -391,14 +386,14 @@ def _clock(value: str) -> tuple[str, str]:
 
 
 def _spoken(token: TextToken) -> str:
-    """A token as it is compared with others; one of another stance or bound is another."""
+    """Return a token as text for comparison; a different stance or bound makes it different."""
     value = "all" if token.kind == "word" and token.value in UNIVERSAL else token.value
     stance = "" if token.stance in ("given", "related") else f"{token.stance}~"
     return f"{stance}{token.bound}{value}"
 
 
 def _run(wanted: TextTokens, given: TextTokens) -> bool:
-    """Whether the words stand one after the other, and not only as what something else belongs to; a name also
+    """True if the words occur in sequence, not only as the owner of something else ("Ada's deputy"); a name also
     surname first."""
     if not wanted:
         return True
@@ -417,7 +412,7 @@ def _whole(token: TextToken) -> bool:
 
 
 def _ends(wanted: TextTokens, given: TextTokens) -> Iterator[int]:
-    """Where the words end in a text, each time that they stand there one after the other."""
+    """Yield the position after each occurrence of the words in sequence in a text."""
     text = "".join(f" {_spoken(token)}" for token in given) + " "
     sought = "".join(f" {_spoken(token)}" for token in wanted) + " "
     at, count, seen = text.find(sought), 0, 0
@@ -429,7 +424,7 @@ def _ends(wanted: TextTokens, given: TextTokens) -> Iterator[int]:
 
 
 def _others(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Iterator[TextToken]:
-    """What the answer gives in place of the reference's facts."""
+    """Yield what the answer gives in place of the reference's facts."""
     kinds = {token.kind for token in wanted if not token.soft and not token.denied and token.kind != "word"}
     numbers = [token for token in wanted if token.kind == "number"]
     known = {token.value for token in (*wanted, *asked)}
@@ -449,7 +444,7 @@ def _others(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Iterato
 
 
 def _units(given: TextTokens, wanted: TextTokens) -> set[str]:
-    """Units, and counted things, that a number may have to stand in place of the reference's."""
+    """Return the units, and counted things, with which a number could replace that of the reference."""
     numbers = [token for token in wanted if token.kind == "number"]
     units = {token.unit for token in numbers if token.unit or not token.counted}
     values = {token.value for token in numbers}
@@ -474,7 +469,7 @@ def _agrees(token: TextToken, one: TextToken) -> bool:
 
 
 def _named(reference: TextTokens) -> bool:
-    """Whether a reference is or holds a name: a capital within it, or at each of its words."""
+    """True if a reference is or contains a name: a capital within it, or at each of its words."""
     words = [token for token in reference if token.kind == "word" and not token.link]
     return any(token.capital and not token.start for token in words) or (
         bool(words) and all(token.capital for token in words)
@@ -499,7 +494,8 @@ def _other_names(given: TextTokens, wanted: TextTokens, known: set[str]) -> Iter
 
 
 def _describes(given: TextTokens, place: int, end: int, own: set[str]) -> bool:
-    """Whether capitals tell the role of the name beside them: "the CFO, NAME", "Our DPO is NAME", "NAME (Finance)"."""
+    """True if capitalised words state the role of the name beside them: "the CFO, NAME", "Our DPO is NAME", "NAME
+    (Finance)"."""
     if "(" in given[place].mark or any(token.value in ROLES for token in given[place:end]):
         return given[end : end + 1] == () or given[end].value not in ("or", "and")
     if place and given[place - 1].value in _DETERMINERS and not given[place].fresh:
@@ -511,8 +507,8 @@ def _describes(given: TextTokens, place: int, end: int, own: set[str]) -> bool:
 
 
 def _alone_in_list(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Whether no more things than the reference's words are counted up beside them: "red and green", "orange or
-    yellow"."""
+    """Match the reference's words in an enumeration: "right" if no further thing is listed beside them, as in "red and
+    green"."""
     said = [token for token in given if token.kind not in MEASURED and (not token.link or token.value in _COORDINATORS)]
     parts = _parts(wanted)
     own = {_spoken(token) for token in (*wanted, *asked)}
@@ -537,7 +533,7 @@ def _alone_in_list(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> 
 
 
 def _joiner(said: Sequence[TextToken], end: int, listed: bool) -> str:
-    """The word or comma that joins something to what ends here; a comma joins in a list alone."""
+    """Return the word or comma that joins another thing to the one that ends here; a comma joins only in a list."""
     if end >= len(said):
         return ""
     token = said[end]
@@ -547,7 +543,7 @@ def _joiner(said: Sequence[TextToken], end: int, listed: bool) -> str:
 
 
 def _one_more(rest: Sequence[TextToken], own: set[str]) -> bool:
-    """Whether a few words up to the next mark or "and" are one more thing."""
+    """True if the words up to the next punctuation or "and" are few enough to be one more thing."""
     item: list[TextToken] = []
     for token in rest:
         if item and (token.fresh or token.value in _COORDINATORS):
@@ -559,35 +555,36 @@ def _one_more(rest: Sequence[TextToken], own: set[str]) -> bool:
 
 
 def _before(tokens: TextTokens, place: int) -> str:
-    """The word before a token and its article; empty where punctuation parts them."""
+    """Return the word before a token and its article; empty if punctuation separates them."""
     if place and not tokens[place].fresh and tokens[place - 1].value in ("the", "a", "an"):
         place -= 1
     return tokens[place - 1].value if place and not tokens[place].fresh else ""
 
 
 def _is_name(words: TextTokens, after: TextTokens) -> bool:
-    """Capitals within a sentence; at its start alone only where the next word joins another: "Ada or Idris"."""
+    """True for capitalised words within a sentence; at its start only if the next word joins another name: "Ada or
+    Idris"."""
     if any(not token.start for token in words):
         return True
     return any(token.value in _COORDINATORS and not token.fresh for token in after)
 
 
 def stands_in(text: str, statement: str) -> bool:
-    """Whether a text holds a statement: its numbers and dates wherever, its other words as one run; what else it
-    says is free."""
+    """True if a text contains a statement: its numbers and dates anywhere, its other words in sequence; other content
+    is ignored."""
     wanted = _plain(read(statement))
     return _holds(_plain(read(text)), wanted, ()) if wanted else statement.strip() in text
 
 
 def _plain(tokens: TextTokens) -> list[TextToken]:
-    """Tokens of which only what is denied is another: a passage may bound, or tell as former, what a statement
-    gives."""
+    """Return the tokens without bounds, and with no stance but denied: a passage may bound a statement, or tell it as
+    former."""
     return [replace(token, stance="denied" if token.denied else "given", bound="") for token in tokens]
 
 
 def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
-    """Whether every number, date, time, code, weekday and name of a statement stands in a text, but for those of the
-    question."""
+    """True if every number, date, time, code, weekday and name of a statement is in a text; those of the question are
+    exempt."""
     given, asked = read(text), read(question)
     known = {token.value for token in asked}
     words = {token.value for token in (*given, *asked)}
@@ -605,19 +602,19 @@ def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences and lines of a text."""
+    """Return the sentences and lines of a text."""
     return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
 def sentences_for(text: str, statement: str) -> list[str]:
-    """The sentences of a text that hold any of a statement's facts (numbers, dates, names); all where it states
+    """Return the sentences of a text that contain any of a statement's facts (numbers, dates, names); all if it states
     none."""
     facts = _facts(statement)
     return [one for one in sentences(text) if not facts or facts & {(token.kind, token.value) for token in read(one)}]
 
 
 def sentence_for(text: str, statement: str) -> str:
-    """The sentence of a text that holds most of a statement's facts, and of its words where several hold as many."""
+    """Return the sentence of a text with most of a statement's facts; among several, the one with most of its words."""
     facts, words = _facts(statement), {(token.kind, token.value) for token in read(statement) if not token.link}
 
     def held(sentence: str) -> tuple[int, int]:

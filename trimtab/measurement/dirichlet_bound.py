@@ -1,4 +1,4 @@
-"""Gaffke's one-sided bound of a mean: it counts one item that was not drawn, with the worst score there could be."""
+"""Gaffke's one-sided confidence bound of a mean: it adds one unseen item with the worst possible score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EDGE = 1e-12
 
 
 def mean_above(x: Array, worst: float, weights: Array | None = None) -> Curve:
-    """p-value of "the mean is at most `null`", as a function of `null`, for independent scores that are at least
+    """Return the p-value of "the mean is at most `null`", as a function of `null`, for independent scores of at least
     `worst`.
 
     p = P(D_0 worst + sum D_i x_i <= null), D uniform on the simplex (Gaffke 2005; Learned-Miller and Thomas 2020).
@@ -40,7 +40,7 @@ def mean_above(x: Array, worst: float, weights: Array | None = None) -> Curve:
 
 
 def mean_floor(x: Array, worst: float, level: float, weights: Array | None = None) -> float:
-    """The largest mean that `mean_above` shows to be passed at `level`."""
+    """Return the largest `null` that `mean_above` rejects at `level`: a lower confidence bound of the mean."""
     p, best = mean_above(x, worst, weights), float(x.max())
     if p(best - EDGE) <= level:  # also where all scores are the worst
         return best
@@ -49,8 +49,7 @@ def mean_floor(x: Array, worst: float, level: float, weights: Array | None = Non
 
 
 def lowered_limit(limit: float, x: Array, worst: float, level: float) -> float:
-    """The lower limit of an interval, or the floor of `mean_floor` where that is lower; one evaluation where it is
-    not."""
+    """Return the lower of `limit` and the bound of `mean_floor`; costs one evaluation if `limit` is lower."""
     p = mean_above(x, worst)
     if limit <= worst or p(limit) <= level:
         return limit
@@ -59,7 +58,8 @@ def lowered_limit(limit: float, x: Array, worst: float, level: float) -> float:
 
 
 def _below_zero(weights: Array, counts: Array) -> float:
-    """P(sum of weight times a sum of `count` exponential variables <= 0): D is these variables divided by their sum.
+    """Return P(sum of weight times a sum of `count` exponential variables <= 0): D is these variables divided by their
+    sum.
 
     The inversion integral of the moment generating function prod (1 - weight z)^-count, along the vertical through
     its saddle point (Daniels 1987, "Tail probability approximations"), so that small p-values are as exact as large

@@ -27,8 +27,8 @@ PERMUTATIONS = 20
 # the others.
 DECIMALS = 5
 LEAST_VARIANCE = 1e-3  # of vectors, in shares of their squared length: below it they are equal but for rounding errors
-# of the classifier, in shares of the whole variance of the pooled vectors; a weak one sees less (docs/log.md,
-# 2026-11-30)
+# Of the classifier, in shares of the whole variance of the pooled vectors; a weak one detects less drift
+# (docs/log.md, 2026-11-30).
 RIDGE = 0.1
 Vectors = NDArray[np.float32]
 # [N, B + 1]: 1 where an answer counts to the window; column 0 is as it was, the others are permuted.

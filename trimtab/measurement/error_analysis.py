@@ -1,5 +1,4 @@
-"""Answers that are worth a look: how many came out how, what is mistaken for what, and the questions on which arms
-differ most."""
+"""Error analysis: counts of outcomes, confusions of labels, and the questions on which arms differ most."""
 
 from __future__ import annotations
 
@@ -14,15 +13,15 @@ AnswerOutcome = Literal["right", "wrong", "abstained_wrongly", "answered_wrongly
 
 
 def failure_counts(answers: Sequence[Answer]) -> Counter[Failure]:
-    """How many answers failed in each way; `none` counts those that did not."""
+    """Return the number of answers by kind of failure; `none` counts those without one."""
     return Counter(answer.failure for answer in answers)
 
 
 def failure_examples(
     by_arm: Mapping[str, Sequence[Answer]], kind: Failure, most: int = 3
 ) -> tuple[tuple[str, Answer], ...]:
-    """Up to `most` answers that failed so, each with its arm, of different questions and groups; the first arms'
-    first."""
+    """Return up to `most` answers with this failure, each with its arm, of different questions and groups; the first
+    arms' first."""
     found: list[tuple[str, Answer]] = []
     seen: set[str] = set()
     for arm, answers in by_arm.items():
@@ -35,7 +34,7 @@ def failure_examples(
 
 
 def mistakes(answers: Sequence[Answer], most: int) -> tuple[tuple[str, str, int], ...]:
-    """The right and the given answers that are confused most often, and how many times; the most frequent first."""
+    """Return the most frequent confusions: right label, given label and count, the most frequent first."""
     wrong = Counter((one.reference[0], one.answer) for one in answers if one.score < 1.0 and one.reference)
     pairs = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:most]
     return tuple((right, said, times) for (right, said), times in pairs)
@@ -44,7 +43,7 @@ def mistakes(answers: Sequence[Answer], most: int) -> tuple[tuple[str, str, int]
 def disagreements(
     by_arm: Mapping[str, Sequence[Answer]], chosen: str | None, most: int = 4
 ) -> tuple[Mapping[str, Answer], ...]:
-    """The questions on which scores lie furthest apart, each arm's answer (the first seed's) to them.
+    """Return the questions with the widest spread of scores, with each arm's answer in its first seed.
 
     By turns some that `chosen` wins and some that it loses, the widest first, of each group of questions one.
     """
@@ -70,7 +69,7 @@ def _spread(answers: Mapping[str, Answer]) -> float:
 def _varied(
     won: Sequence[Mapping[str, Answer]], lost: Sequence[Mapping[str, Answer]], most: int
 ) -> tuple[Mapping[str, Answer], ...]:
-    """Turns between the two lists, the widest spread first, one question of each group."""
+    """Alternate between the two lists, the widest spread first, one question of each group."""
     queues = [sorted(side, key=_spread, reverse=True) for side in (won, lost)]
     found: list[Mapping[str, Answer]] = []
     seen: set[str] = set()
@@ -88,8 +87,8 @@ def _varied(
 
 
 def of_hundred(answers: Sequence[Answer]) -> Mapping[AnswerOutcome, int]:
-    """Of 100 answers how many came out how, whole numbers that add up to 100 (largest remainders first); empty for
-    no answers."""
+    """Return outcomes per 100 answers, as whole numbers that add up to 100 (largest remainders first); empty for no
+    answers."""
     counts = Counter(map(outcome, answers))
     shares = {kind: 100 * counts[kind] for kind in get_args(AnswerOutcome)}
     whole = {kind: share // len(answers) for kind, share in shares.items()} if answers else {}
@@ -100,7 +99,7 @@ def of_hundred(answers: Sequence[Answer]) -> Mapping[AnswerOutcome, int]:
 
 
 def outcome(answer: Answer) -> AnswerOutcome:
-    """How an answer came out for the one who asked: an abstention that was not due is one whatever it came from."""
+    """Return the outcome of an answer as the asker sees it; an undue abstention counts as one whatever caused it."""
     if answer.failure == "none":
         return "right"
     if answer.failure == "should_have_abstained":
@@ -109,8 +108,7 @@ def outcome(answer: Answer) -> AnswerOutcome:
 
 
 def quartiles(answers: Sequence[Answer]) -> tuple[float, float, float]:
-    """The scores that a quarter, half and three quarters of the answers do not exceed; raises ValueError for no
-    answers."""
+    """Return the quartiles of the answers' scores; raises ValueError for no answers."""
     scores = sorted(answer.score for answer in answers)
     if not scores:
         raise ValueError("no answers have no quartiles")

@@ -1,4 +1,4 @@
-"""Prompts through any `generate`, answers scored and their failures named; the table of answers on disk."""
+"""Evaluates prompts with any `generate`: scores answers, classifies failures, and stores the table of answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(
     seed: int,
     scorer: Scorer | None,
 ) -> tuple[Answer, ...]:
-    """Ask every prompt, score every answer; `prompts[i]` belongs to `examples[i]`.
+    """Answer every prompt with `generate` and score the answers; `prompts[i]` belongs to `examples[i]`.
 
     In tasks of kind `answer`, an item whose reference is `task.unknown` scores 1 for abstaining and 0 for anything
     else, and abstaining from any other item scores 0: words shared with "I don't know" earn nothing. `scorer` is
@@ -100,8 +100,8 @@ def _answer(
 
 
 def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
-    """The score of each text as an answer to its row, by the task's metric; `scorer` is used for the metric `scorer`
-    alone."""
+    """Return the score of each text as an answer to its row, by the task's metric; `scorer` is used only for the metric
+    `scorer`."""
     if task.metric != "scorer":
         return [score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
     if scorer is None:
@@ -112,8 +112,8 @@ def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, sco
 
 
 def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str], whose: str) -> list[float]:
-    """What a program, or a function that errors call `whose`, makes of each text; of several references the best
-    counts.
+    """Return the score of each text by a program, or by a function that errors call `whose`; the best over several
+    references.
 
     Raises InputError where it gives anything but a number from 0 to 1 for each, and where the function raises.
     """
@@ -130,7 +130,7 @@ def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str],
 
 
 def _asked(function: ScorerFunction, whose: str, example: Example, reference: str, text: str) -> float:
-    """What a function makes of one answer; whatever it raises is told as its fault, with the row."""
+    """Return a function's score of one answer; whatever it raises is reported as its fault, with the row."""
     try:
         value = function(example.input, reference, text)
     except Exception as error:
@@ -146,7 +146,7 @@ def _asked(function: ScorerFunction, whose: str, example: Example, reference: st
 
 
 def score_text(example: Example, text: str, task: Task, metric: str = "") -> float:
-    """The score of one answer by a metric that needs no program, the task's own unless one is named."""
+    """Return the score of one answer by a metric that needs no program, by default the task's."""
     metric = metric or task.metric
     if task.task.kind == "answer":
         return score_answer(metric, text, example.references, example.input, task.task.unknown)
@@ -154,7 +154,7 @@ def score_text(example: Example, text: str, task: Task, metric: str = "") -> flo
 
 
 def is_right(example: Example, text: str, score: float, task: Task) -> bool | None:
-    """Whether an answer is right: by the metric where it tells, else by `contains` where references are facts.
+    """True if an answer is right: by the metric if it is right or wrong, else by `contains` if references are facts.
 
     None where a metric is graded and references are free text: how near an answer comes to one does not say whether
     it is right.
@@ -182,7 +182,7 @@ def classify_failure(
     hits: Sequence[Hit],
     undecided: bool = False,
 ) -> Failure:
-    """The first cause that explains a wrong answer, in this order.
+    """Return the first cause, in this order, that explains a wrong answer.
 
     none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were
     passages, and none was the right one (where the data names none: in tasks of kind `answer`, none contains a
@@ -210,14 +210,14 @@ def classify_failure(
 
 
 def _undecided(example: Example, text: str, task: Task) -> bool:
-    """Whether `contains` decides about this answer (see `is_right`), and cannot."""
+    """True if `contains` decides about this answer (see `is_right`), and cannot."""
     if task.task.kind != "answer" or (task.metric in RIGHT_OR_WRONG and task.metric != "contains"):
         return False
     return is_undecided(text, example.references, example.input, task.task.unknown)
 
 
 def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
-    """Whether the right passage is among the hits; None where nothing was retrieved or nothing tells."""
+    """True if the right passage is among the hits; None if nothing was retrieved or the data do not tell."""
     if not hits:
         return None
     if example.passages:
@@ -228,7 +228,7 @@ def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
 
 
 def answers_schema(*, timed: bool = False) -> Any:
-    """The columns of `answers.parquet`; `timed`: with the times of the rows."""
+    """Return the columns of `answers.parquet`; `timed`: with the times of the rows."""
     import pyarrow as pa
 
     passage = pa.struct([("id", pa.string()), ("source", pa.string()), ("rank", pa.int64()), ("score", pa.float64())])

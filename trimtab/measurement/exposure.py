@@ -1,4 +1,4 @@
-"""How far canaries stand out of controls: exposure after Carlini et al. 2019 (The Secret Sharer, section 4)."""
+"""Memorisation of canaries: exposure against controls after Carlini et al. 2019 (The Secret Sharer, section 4)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 
 def exposures(canaries: Sequence[float], controls: Sequence[float]) -> list[float]:
-    """For each canary's loss its exposure in bits: log2 of the number of controls plus 1, less log2 of its rank
-    among them.
+    """Return the exposure of each canary in bits: log2 of the number of controls plus 1, minus log2 of its loss's rank
+    among theirs.
 
     The rank is 1 where no control has a loss as low: of equals the canary stands last, so that none looks remembered
     by chance. Of a canary that was never trained on every rank is as likely, and the mean comes near log2(e) = 1.44
@@ -20,7 +20,7 @@ def exposures(canaries: Sequence[float], controls: Sequence[float]) -> list[floa
 
 
 def highest_by_chance(canaries: int, controls: int) -> float:
-    """The highest exposure among so many canaries that one expects where nothing is remembered: every rank is as
+    """Return the expected highest exposure of `canaries` canaries without memorisation, where every rank is equally
     likely.
 
     The mean of log2(controls + 1) - log2(lowest rank), exactly.

@@ -1,4 +1,4 @@
-"""Two factors, each on or off, on the same questions: what each gives alone, what both give, and their interaction."""
+"""2 x 2 factorial analysis on the same questions: the effect of each factor alone, of both, and their interaction."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from trimtab.measurement.statistics import t_quantile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factorial:
-    """Effects in the mean item score: `first` and `second` of one factor alone and `both` of the two, against
-    neither.
+    """Effects on the mean item score against neither factor: `first` and `second` alone, and `both`.
 
     `interaction` = both − first − second + neither: what the two give beyond the sum of theirs. `groups` is the
     number of groups of questions that the intervals were worked out by, None where no group repeats.
@@ -33,8 +32,8 @@ class Factorial:
 def factorial(
     neither: Sequence[Answer], first: Sequence[Answer], second: Sequence[Answer], both: Sequence[Answer]
 ) -> Factorial | None:
-    """The effects over the items that all four answered, with 95% t intervals of the mean contrast, by group where
-    groups repeat.
+    """Return the effects over the items that all four answered, with 95% t intervals of the mean contrast, by group
+    where groups repeat.
 
     By group as in comparisons: leave-one-group-out errors (CR3) with t of `degrees_of_freedom`.
     Several seeds of an item count as their mean. None for fewer than two items or groups, which have no spread.

@@ -1,5 +1,5 @@
-"""A text read into what it states: numbers with units, ordinals, dates, times of day, names, and the words between
-them.
+"""Parses a text into the facts that it states: numbers with units, ordinals, dates, times of day, names, and other
+words.
 
 Digits and dates in digits are read in any language; numbers, months and weekdays in words, and units, in English
 only. Everything is linear in the length of the text, and no text raises.
@@ -44,13 +44,13 @@ _NO_COUNTED = frozenset(words("is was has this its his does as us yes less plus 
 
 @lru_cache(maxsize=4096)  # references, questions and passages come once for each arm
 def read(text: str) -> tuple[TextToken, ...]:
-    """The text as tokens, in its order."""
+    """Return the tokens of a text, in sequence."""
     shouted = text.isupper()  # capitals then tell nothing
     return tuple(with_stances(_shared_units(_Reader(lexemes(text), shouted).tokens())))
 
 
 class _Reader:
-    """Lexemes into tokens, from left to right; each is looked at a bounded number of times."""
+    """Converts lexemes to tokens, from left to right; each is visited a bounded number of times."""
 
     def __init__(self, given: Sequence[Lexeme], shouted: bool) -> None:
         self.lexemes, self.shouted = given, shouted
@@ -170,8 +170,8 @@ class _Reader:
         return value
 
     def _spelled(self, one: Lexeme) -> bool:
-        """A number in words: cardinals up to millions, ordinals up to 99th, "and a half", "half past two", "half an
-        hour"."""
+        """Read a number in words: cardinals up to millions, ordinals up to 99th, "and a half", "half past two", "half
+        an hour"."""
         if one.low in ("half", "quarter") and self._parts(one.low):
             return True
         if one.low in ORDINALS:
@@ -205,7 +205,7 @@ class _Reader:
         return True
 
     def _continues(self, last: Lexeme) -> int | None:
-        """How many lexemes on the number goes on; None where it ends."""
+        """Return how many lexemes ahead the number continues; None if it ends."""
         after = self._at()
         if after is None:
             return None
@@ -225,7 +225,7 @@ class _Reader:
         return all((one := self._at(ahead)) is not None and one.low == word for ahead, word in enumerate(words))
 
     def _parts(self, part: str) -> bool:
-        """half past two, quarter to three (of either half of the day); half a day."""
+        """Read "half past two", "quarter to three" (am or pm unknown), "half a day"."""
         after, then = self._at(), self._at(1)
         if after is None or then is None:
             return False
@@ -246,12 +246,12 @@ class _Reader:
         return False
 
     def _counted_date(self, value: str, kind: TokenKind) -> None:
-        """An ordinal, or the day of a date where a month follows."""
+        """Add an ordinal, or the date if a month follows."""
         if not self._day(value):
             self._add(TextToken(kind=kind, value=value))
 
     def _day(self, value: str) -> bool:
-        """Read `3 May 2026`, whose day is read already."""
+        """Read the rest of `3 May 2026`, whose day is already read."""
         if not (value.isdigit() and len(value) <= 2 and 1 <= int(value) <= 31):
             return False
         ahead = 1 if self._follow("of") else 0
@@ -274,7 +274,7 @@ class _Reader:
         return year.text
 
     def _calendar(self, one: Lexeme) -> bool:
-        """Weekdays, months with or without day and year, noon and midnight."""
+        """Read weekdays, months with or without day and year, noon and midnight."""
         if one.low in WEEKDAYS:
             self._add(TextToken(kind="weekday", value=WEEKDAYS[one.low]))
         elif one.low in ("noon", "midday", "midnight"):
@@ -295,7 +295,7 @@ class _Reader:
         return True
 
     def _measured(self, value: str, soft: bool = False) -> None:
-        """A number with its unit: after it, a word further on ("four working days"), or a currency before it."""
+        """Add a number with its unit: after it, a word later ("four working days"), or a currency before it."""
         if self._day(value):
             return
         after, then = self._at(), self._at(1)
@@ -333,7 +333,7 @@ class _Reader:
         return ""
 
     def _signed(self, value: str) -> str:
-        """The number, negative where the word before it is "minus"."""
+        """Return the number, negative if the word before it is "minus"."""
         if not self.found or self.found[-1].value != "minus" or not self.lexemes[self.began].near:
             return value
         self.replaced = self.found.pop()
@@ -341,18 +341,18 @@ class _Reader:
 
 
 def _is_counted(one: Lexeme) -> bool:
-    """Whether a word after a number looks like what it counts: a plural."""
+    """True if a word after a number looks like what it counts: a plural."""
     low = one.low
     return low == "people" or (one.group == "word" and len(low) > 3 and low.endswith("s") and low not in _NO_COUNTED)
 
 
 def _time(hour: int, minute: int, half: str) -> TextToken:
-    """The minute of the half day, and which half, where that is said."""
+    """Return a time token: minutes of the half day, and am, pm or unknown."""
     return TextToken(kind="time", value=f"{(60 * hour + minute) % 720}{half or '?'}")
 
 
 def _hour(value: str, half: str) -> TextToken:
-    """`2 pm`, and `2.30 pm`, whose point is no decimal one."""
+    """Return the time of `2 pm`, or of `2.30 pm`, whose point is not a decimal one."""
     hour, _, minute = value.partition(".")
     minute = minute.ljust(2, "0")
     if len(hour) > 2 or int(hour) > 12 or len(minute) > 2 or int(minute) > 59:
@@ -361,7 +361,7 @@ def _hour(value: str, half: str) -> TextToken:
 
 
 def _dated(one: Lexeme) -> TextToken:
-    """A date in digits; `03/05/2026` may be two dates, and stays as it is written unless one of them is none."""
+    """Return a date in digits; an ambiguous `03/05/2026` stays as written."""
     parts = [int(part) for part in re.split(r"[-./]", one.text)]
     year, month, day = parts if one.group == "iso" else parts[::-1]
     if one.group == "slash" and month <= 12 and day <= 12 and month != day:

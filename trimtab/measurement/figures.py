@@ -1,4 +1,4 @@
-"""Answers into an arm's figures: the score with its interval, slices, abstention, calibration, retrieval."""
+"""Computes an arm's figures from its answers: score with interval, slices, abstention, calibration, retrieval."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Statistic = Callable[[Any], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One score an item, the mean over seeds, in the order of the items; `groups` name what repeats.
+    """One score for each item, the mean over seeds, in the order of the items; `groups` are the groups that repeat.
 
     `runs`: each seed's answers, in the order of the items too. `weights_N`: of the items, None where all count alike.
     """
@@ -56,13 +56,13 @@ class Scores:
 
     @property
     def clusters(self) -> tuple[str | None, ...] | None:
-        """The groups, None where none repeats."""
+        """The groups; None if no group has two items."""
         named = [group for group in self.groups if group is not None]
         return self.groups if len(set(named)) < len(named) else None
 
 
 def scores_of(answers: Sequence[Answer], mix: Mapping[str, float] | None = None) -> Scores:
-    """Answers of one or several seeds, by item; weighted where there is a `mix` of slices."""
+    """Return the scores of the answers of one or several seeds, by item; weighted if there is a `mix` of slices."""
     ordered = sorted(answers, key=lambda one: (one.seed, one.item_id))
     items = {answer.item_id: answer for answer in reversed(ordered)}
     names = sorted(items)
@@ -81,7 +81,7 @@ def scores_of(answers: Sequence[Answer], mix: Mapping[str, float] | None = None)
 
 
 def _scores(answers: Sequence[Answer], task: Task) -> Scores:
-    """By item, and weighted by the task's mix."""
+    """Return the scores by item, weighted by the task's mix."""
     return scores_of(answers, task.data.mix)
 
 
@@ -95,12 +95,12 @@ class _Sum:
         return math.fsum(factor * figure(indices) for figure, factor in self.parts)
 
     def of_rows(self, draws_RN: Any) -> Any:
-        """Of each row of item indices: `[rows]`."""
+        """Return the figure of each row of item indices: `[rows]`."""
         return sum(factor * figure.of_rows(draws_RN) for figure, factor in self.parts)
 
 
 def _figures(scores: Scores, task: Task) -> list[MacroF1] | None:
-    """Macro-F1 of each seed as a function of item indices; None for metrics that are a mean over items.
+    """Return macro-F1 of each seed as functions of item indices; None for metrics that are a mean over items.
 
     Raises InputError where a seed lacks items that another one has answered.
     """
@@ -115,8 +115,8 @@ def _figures(scores: Scores, task: Task) -> list[MacroF1] | None:
 
 
 def set_figure(scores: Scores, task: Task) -> _Sum | None:
-    """Macro-F1 as a function of item indices, that of each seed and then their mean; None for metrics that are a
-    mean over items."""
+    """Return macro-F1 as a function of item indices, the mean over the seeds; None for metrics that are a mean over
+    items."""
     figures = _figures(scores, task)
     if figures is None:
         return None
@@ -139,7 +139,8 @@ def _run_mean(run: Sequence[Answer], scores: Scores) -> float:
 
 
 def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
-    """The metric over the answers with its 95% interval; with several seeds the variance between runs is in it."""
+    """Return the metric over the answers with its 95% interval; with several seeds it includes the variance between
+    runs."""
     scores = _scores(answers, task)
     found = estimate(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=set_figure(scores, task))
     runs = _between_runs(scores, task)
@@ -148,13 +149,13 @@ def score_estimate(answers: Sequence[Answer], task: Task) -> Estimate:
 
 
 def score_value(answers: Sequence[Answer], task: Task) -> float:
-    """The metric over the answers, without an interval."""
+    """Return the metric over the answers, without an interval."""
     scores = _scores(answers, task)
     return _value(scores, set_figure(scores, task))
 
 
 def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
-    """One-sided p of "does not reach the target", as a function of the target."""
+    """Return the one-sided p-value of "does not reach the target", as a function of the target."""
     scores = _scores(answers, task)
     statistic = set_figure(scores, task)
     curve = reaching(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
@@ -162,7 +163,8 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
 
 
 def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate:
-    """The highest score of several arms, corrected for having been picked from them; how runs vary is not in it.
+    """Return the highest score of several arms, corrected for selection bias; the variance between runs is not
+    included.
 
     The interval reaches over that of the plain score, too: where the arm is highest because it is the best, nothing
     has to be corrected, and the measured scores hardly tell which of the two it is.
@@ -181,8 +183,8 @@ def picked_estimate(answers: Sequence[Sequence[Answer]], task: Task) -> Estimate
 
 
 def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | None:
-    """The class with the fewest test questions, and their number, where these are fewer than 10 and the metric
-    counts classes.
+    """Return the class with the fewest test questions, and their number, if these are fewer than 10 and the metric is
+    macro-F1.
 
     Under a mix of slices the number is the effective one, rounded down. Of the labels that the task states one may
     have no test question.
@@ -209,7 +211,7 @@ def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | Non
 
 
 def score_floor(answers: Sequence[Answer], task: Task) -> float:
-    """Lower one-sided 95% bound of the metric."""
+    """Return the lower one-sided 95% bound of the metric."""
     scores = _scores(answers, task)
     statistic = set_figure(scores, task)
     floor = lower_bound(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
@@ -217,7 +219,7 @@ def score_floor(answers: Sequence[Answer], task: Task) -> float:
 
 
 def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Difference:
-    """Arm a minus arm b on the same items."""
+    """Return the difference of arm a minus arm b on the same items."""
     left, right = _scores(a, task), _scores(b, task)
     statistic = _paired(left, right, task)
     found = compare(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
@@ -228,7 +230,7 @@ def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Differen
 
 
 def behind_curve(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Curve:
-    """One-sided p of "a is behind b by the margin or more", as a function of the margin."""
+    """Return the one-sided p-value of "a is behind b by the margin or more", as a function of the margin."""
     left, right = _scores(a, task), _scores(b, task)
     statistic = _paired(left, right, task)
     curve = behind(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
@@ -249,13 +251,13 @@ def _value(scores: Scores, statistic: Statistic | None) -> float:
 
 
 def slice_estimates(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:
-    """The metric for each value of the slice column."""
+    """Return the metric for each value of the slice column."""
     names = sorted({answer.slice for answer in answers if answer.slice is not None})
     return {name: score_estimate([answer for answer in answers if answer.slice == name], task) for name in names}
 
 
 def class_figures(answers: Sequence[Answer]) -> Classes:
-    """The table of classes and the abstention curve."""
+    """Return the table of classes and the selective-accuracy curve."""
     sure = [(answer.probability, answer.score == 1.0) for answer in answers if answer.probability is not None]
     whole = len(sure) == len(answers)
     curve = selective_accuracy([chance for chance, _ in sure], [right for _, right in sure]) if whole else {}
@@ -263,7 +265,7 @@ def class_figures(answers: Sequence[Answer]) -> Classes:
 
 
 def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
-    """Mean seconds of reading the prompt and of decoding; nothing where an answerer cannot tell them apart."""
+    """Return the mean seconds of prefill and of decoding; empty if the answerer cannot tell them apart."""
     read = [one.prefill_seconds for one in given if one.prefill_seconds is not None]
     if not given or len(read) < len(given):
         return {}
@@ -272,14 +274,14 @@ def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
 
 
 def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> float:
-    """Share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16 rounds
-    otherwise."""
+    """Return the share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16
+    rounds differently."""
     given = {answer.item_id: answer.answer for answer in together}
     return float(np.mean([one.text == given[one.id] for one in alone if one.id in given]))
 
 
 def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
-    """Short answers by the other metrics of their kind."""
+    """Return short answers' scores by the other metrics of their kind."""
     unknown = task.task.unknown
     figures = {
         metric: float(np.mean([score_answer(metric, one.answer, one.reference, one.input, unknown) for one in answers]))
@@ -296,8 +298,8 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
 
 
 def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
-    """The metrics that do not decide, a classifier's calibration, and how well retrieval found the document that the
-    data names.
+    """Return further metrics that do not decide: a classifier's calibration, retrieval of the right document, and
+    others.
 
     `ece` is that of the probabilities that are served, `ece_before` what it would be without the arm's calibration,
     `ece_by_chance` what calibrated probabilities would show on as many answers, `ece_debiased` the error less what

@@ -1,4 +1,4 @@
-"""Whether an answer fits the format that the task asks for: a regular expression of linear time, or a JSON schema."""
+"""Checks answers against the format of the task: a regular expression in linear time, or a JSON schema."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trimtab.base.sanitize import one_line
 
 
 def linear_pattern(pattern: str, *, whole: bool) -> Callable[[str], bool]:
-    """Whether a text matches `pattern` (`whole`: from end to end), in time linear in the text whatever the pattern
-    is.
+    """Return a function that is true for texts that match `pattern` (`whole`: from end to end), in time linear in the
+    text.
 
     The engine is that of Rust, which pydantic brings; it has no look-around and no back-references. Python must read
     the pattern too, and as it is meant there. Raises ValueError saying what is not supported.
@@ -41,8 +41,8 @@ def linear_pattern(pattern: str, *, whole: bool) -> Callable[[str], bool]:
 
 
 def format_checker(format: str, folder: Path) -> Callable[[str], bool]:
-    """A check of an answer against a JSON schema file (a path that ends in .json) or a regular expression it must
-    match whole.
+    """Return a check of an answer against a JSON schema file (a path that ends in .json) or a regular expression that
+    it must match whole.
 
     No format fits every answer. Raises InputError for a schema or an expression that cannot be used; a schema never
     fetches another one from the network.
@@ -97,8 +97,8 @@ def _schema_checker(path: Path) -> Callable[[str], bool]:
 
 
 def _patterns(schema: Any) -> Iterator[str]:
-    """Every pattern of a schema; raises ValueError for patterns of names, which the library looks for without a
-    limit of time."""
+    """Yield every pattern of a schema; raises ValueError for patterns of names, which the library matches without a
+    time limit."""
     left = [schema]
     while left:
         part = left.pop()

@@ -1,4 +1,4 @@
-"""Judging answers one after the other, forwards and back: what the terminal and the page have in common."""
+"""Judging answers one after the other, forwards and back: the logic that terminal and web page share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab.measurement.audit import AuditItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgementChoice:
-    """One judgement that can be given, its name on a button, and its key."""
+    """One possible judgement: its value, the name of its button, and its key."""
 
     value: str
     name: str
@@ -40,22 +40,22 @@ Correct = Callable[[AuditItem, str], None]
 
 
 class Judgements(Protocol):
-    """Keeps judgements: each at once; `undo` takes one back."""
+    """Interface that stores each judgement at once; `undo` withdraws one."""
 
     @property
     def pending(self) -> Sequence[AuditItem]:
         """The answers to be judged."""
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:
-        """Keep what is said of an answer: None where nobody can tell."""
+        """Store the judgement of an answer: None if nobody can tell."""
 
     def undo(self, asked: AuditItem) -> None:
-        """Take it back."""
+        """Withdraw the judgement of an answer."""
 
 
 class Judging:
-    """Goes through what is pending; `correct` keeps right answers, where these are taken. It ends with the last
-    answer, or where somebody stops."""
+    """Steps through the pending answers until the last one, or until somebody stops; `correct` stores right answers, if
+    these are taken."""
 
     def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._session, self._correct = session, correct
@@ -68,8 +68,8 @@ class Judging:
         return None if self._stopped or self.place >= self.count else self._session.pending[self.place]
 
     def take(self, said: str, correction: str = "") -> None:
-        """Keep what is said of the present answer and go on; what is no choice, and a right answer that is empty,
-        changes nothing."""
+        """Store the judgement of the present answer and go on; an unknown choice, or an empty right answer, changes
+        nothing."""
         asked = self.asked
         if asked is None or said not in {choice.value for choice in self.choices}:
             return

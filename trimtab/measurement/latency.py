@@ -1,4 +1,4 @@
-"""How long answers take, given one at a time: percentiles, and the bound that a limit is held against."""
+"""Latency of answers given one at a time: percentiles, and the upper bound that is compared with a limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAIL = 0.95  # the percentile that a latency limit is about
 
 
 def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
-    """Median and 95th percentile in milliseconds of answers given one at a time; the latter needs 60 of them."""
+    """Return median and 95th percentile in milliseconds of answers given one at a time; the latter needs 60 of them."""
     if not seconds:
         raise InputError("no latencies were measured", "time at least one answer")
     p50, p95 = (float(value) * 1000 for value in np.quantile(np.asarray(seconds, float), (0.5, 0.95)))
@@ -27,13 +27,13 @@ def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
 
 
 def latencies_needed(arms: int) -> int:
-    """Timings of each of so many arms, the least of which the largest bounds the 95th percentile: 72, 80, 90, 99 for
-    2, 3, 5, 8."""
+    """Return the timings needed of each of `arms` arms so that the largest bounds the 95th percentile: 72, 80, 90, 99
+    for 2, 3, 5, 8."""
     return max(MIN_LATENCIES, math.ceil(math.log(LEVEL / max(1, arms)) / math.log(TAIL)))
 
 
 def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
-    """Upper bound of the 95th percentile in milliseconds, for any distribution; None where there are too few
+    """Return an upper bound of the 95th percentile in milliseconds, for any distribution; None if there are too few
     answers.
 
     `seconds` in the order in which they were timed: where each is like the one before it, they count as fewer
@@ -49,8 +49,8 @@ def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
 
 
 def independent_timings(seconds: Sequence[float]) -> int:
-    """Effective number of timings: how many independent ones bound the 95th percentile as well as these correlated
-    ones.
+    """Return the effective number of timings: how many independent ones bound the 95th percentile as well as these
+    correlated ones.
 
     n ln P(X2 < u | X1 < u) / ln P(X < u), u the 95th percentile of a Gaussian series whose neighbours are as
     correlated as the ranks show, and one standard error (1 / sqrt(n)) more; all n where the ranks show no more than

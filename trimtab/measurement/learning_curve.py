@@ -1,4 +1,5 @@
-"""Whether more rows still help: scores on the same questions after training on more and more of them."""
+"""Learning curve: the expected gain of more training rows, from scores on the same questions after training on more and
+more."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ RUN_SD = 0.03  # assumed standard deviation of a score from one training run to 
 
 
 def gain_of_more(rows: Sequence[int], scores: Sequence[ArrayLike], more: int, groups: ItemGroups) -> Estimate:
-    """What `more` labelled rows beyond the last number would add to the mean score, with its 95% interval.
+    """Estimate the gain in the mean score of `more` labelled rows beyond the last number, with its 95% interval.
 
     `scores[k]` are those of the same questions after training on `rows[k]` rows, each in one run. The score follows
     a power law, top - b * rows^-c (Hestness et al. 2017, arXiv 1712.00409). Few points do not tell c, so the gain is

@@ -1,4 +1,4 @@
-"""Answers and references in, scores out: the metrics of every kind of task, abstention, classes and calibration."""
+"""Metrics of every kind of task: scores of answers against references, abstention, classes and calibration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
 
 
 def squad_normalised(text: str) -> str:
-    """Text as SQuAD compares it: lower case, without punctuation, articles and extra whitespace.
+    """Return text as SQuAD compares it: lower case, without punctuation, articles and extra whitespace.
 
     Departs from SQuAD in three ways: every Unicode punctuation mark counts, after NFKC; a decimal point stays, so
     that 1.5 is not 15; and a text of nothing but punctuation or articles keeps them, so that the answer "A" is not
@@ -45,12 +45,12 @@ def _is_punctuation(char: str) -> bool:
 
 
 def fold_label(label: str) -> str:
-    """A label as labels are compared: without outer whitespace and case."""
+    """Return a label as labels are compared: without outer whitespace and case."""
     return unicodedata.normalize("NFC", label).strip().casefold()
 
 
 def score_one(metric: str, answer: str, references: Sequence[str], question: str = "") -> float:
-    """Score of one answer in 0..1, the best over the references.
+    """Return the score of one answer, 0 to 1, the best over the references.
 
     contains is 1 or 0 by the rule of `contains`, which is the one to look at `question`; token_f1 and exact_match as
     in SQuAD (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without stemming; chrf is
@@ -65,8 +65,8 @@ def score_one(metric: str, answer: str, references: Sequence[str], question: str
 
 
 def score_answer(metric: str, answer: str, references: Sequence[str], question: str, unknown: str) -> float:
-    """Score of a short answer that may abstain: 1 for abstaining where that is due, 0 where it is not or something
-    else is said."""
+    """Return the score of a short answer that may abstain: 1 for a due abstention, 0 for an undue one or for another
+    answer where one is due."""
     due = any(has_abstained(reference, unknown) for reference in references)
     abstained = has_abstained(answer, unknown)
     if due or abstained:
@@ -75,7 +75,7 @@ def score_answer(metric: str, answer: str, references: Sequence[str], question: 
 
 
 def is_undecided(answer: str, references: Sequence[str], question: str, unknown: str) -> bool:
-    """Whether `contains` cannot tell if a short answer is right: no reference is met, and of one it is unsure. It
+    """True if `contains` cannot tell whether a short answer is right: it matches no reference, and is unsure of one. It
     scores 0."""
     if has_abstained(answer, unknown) or any(has_abstained(reference, unknown) for reference in references):
         return False
@@ -100,7 +100,8 @@ def _same_label(answer: str, reference: str) -> float:
 
 
 class _Words:
-    """Tokens of rouge-score for ASCII text; it drops all other letters, these keep them."""
+    """Tokeniser that gives rouge-score's tokens for ASCII text; rouge-score drops all other letters, this one keeps
+    them."""
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"[^\W_]+", text.lower())
@@ -142,7 +143,7 @@ SCORES: Mapping[str, Callable[[str, str], float]] = {
 def aggregate(
     metric: str, answers: Sequence[str], references: Sequence[Sequence[str]], scores: Sequence[float]
 ) -> float:
-    """The figure of a whole set: macro_f1 over the set, else the mean of `scores`; NaN for an empty set."""
+    """Return the figure of a whole set: macro-F1, else the mean of `scores`; NaN for an empty set."""
     if not len(scores):
         return float("nan")
     if metric != "macro_f1":
@@ -153,15 +154,16 @@ def aggregate(
 def label_codes(
     answers: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each item's class and the class that was answered, as numbers from 0; an answer that is no class has the
-    number after the last."""
+    """Return each item's class and the answered class, as numbers from 0; an answer that is no class gets the number
+    after the last."""
     names: dict[str, int] = {}
     true_N = np.array([names.setdefault(fold_label(item[0]), len(names)) for item in references], dtype=np.int64)
     return true_N, np.array([names.get(fold_label(answer), len(names)) for answer in answers], dtype=np.int64)
 
 
 def macro_f1_parts(true_N: NDArray[np.int64], given_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Macro-F1 as a mean over items: what each adds to it, to first order (infinitesimal jackknife, Jaeckel 1972).
+    """Return each item's contribution to macro-F1, to first order (infinitesimal jackknife, Jaeckel 1972), so that
+    their mean is macro-F1.
 
     Their mean is the macro-F1 of the items, and the standard error of that mean its standard error.
     """
@@ -177,7 +179,7 @@ def macro_f1_parts(true_N: NDArray[np.int64], given_N: NDArray[np.int64]) -> NDA
 
 
 class MacroF1:
-    """Macro-F1 as a function of item indices, for resampling; made by `macro_f1_statistic`."""
+    """Macro-F1 as a function of item indices, for resampling; built by `macro_f1_statistic`."""
 
     def __init__(
         self, true_N: NDArray[np.int64], given_N: NDArray[np.int64], weights_N: NDArray[np.float64] | None
@@ -186,11 +188,11 @@ class MacroF1:
         self._classes = int(true_N.max()) + 1
 
     def __call__(self, indices: NDArray[np.integer[Any]]) -> float:
-        """Of these items."""
+        """Return macro-F1 of these items."""
         return float(self.of_rows(indices[None])[0])
 
     def of_rows(self, draws_RN: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """Of each row of item indices: `[rows]`."""
+        """Return macro-F1 of each row of item indices: `[rows]`."""
         rows, wide = len(draws_RN), self._classes + 1  # the last one is what is no class
         starts_R = wide * np.arange(rows)[:, None]
         true_RN, given_RN = self._true_N[draws_RN], self._given_N[draws_RN]
@@ -214,7 +216,7 @@ class MacroF1:
 def macro_f1_statistic(
     answers: Sequence[str], references: Sequence[Sequence[str]], weights_N: NDArray[np.float64] | None = None
 ) -> MacroF1:
-    """Macro-F1 as a function of item indices, for resampling.
+    """Return macro-F1 as a function of item indices, for resampling.
 
     The mean of F1 over the classes that occur among the references of the chosen items (scikit-learn's `f1_score`
     with `labels` set to those, and `sample_weight` to `weights_N`): an answer that is no class costs its item, but
@@ -224,7 +226,7 @@ def macro_f1_statistic(
 
 
 def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
-    """Precision, recall and F1 of every class among the references, the most frequent first (scikit-learn's
+    """Return precision, recall and F1 of every class among the references, the most frequent first (scikit-learn's
     figures)."""
     if not answers:
         return ()
@@ -244,8 +246,8 @@ def per_class(answers: Sequence[Answer]) -> tuple[ClassRow, ...]:
 
 
 def selective_accuracy(probabilities: Sequence[float], right: Sequence[bool]) -> dict[float, float]:
-    """Accuracy on the surest half, 70%, 80%, 90% and all of the answers: what is gained where unsure ones go to a
-    person.
+    """Return the accuracy on the most confident half, 70%, 80%, 90% and all of the answers (the gain from handing the
+    others to a person).
 
     El-Yaniv & Wiener 2010, the risk-coverage curve; equal probabilities keep the order given. Empty for no items.
     """
@@ -256,7 +258,7 @@ def selective_accuracy(probabilities: Sequence[float], right: Sequence[bool]) ->
 
 
 def has_abstained(answer: str, unknown: str) -> bool:
-    """Whether the answer is `unknown`, or its first clause is ("I don't know, the handbook is silent")."""
+    """True if the answer is `unknown`, or its first clause is ("I don't know, the handbook is silent")."""
     wanted = squad_normalised(unknown)
     if squad_normalised(answer) == wanted:
         return True
@@ -265,7 +267,7 @@ def has_abstained(answer: str, unknown: str) -> bool:
 
 
 def abstention(answers: Sequence[Answer], unknown: str) -> dict[str, float]:
-    """Precision and recall of abstaining; what has nothing to divide by is left out.
+    """Return precision and recall of abstaining; a figure whose denominator is 0 is left out.
 
     precision: share of abstentions where `unknown` was the reference; recall: share of such items that abstained.
     """

@@ -1,5 +1,4 @@
-"""The mix of slices in traffic: what each test question weighs so that the slices have their shares of the whole
-(post-stratification)."""
+"""Post-stratification: weights of test questions so that slices have the shares that they have in traffic."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from trimtab.measurement.resampling import Array
 
 
 def mix_weights(slices: Sequence[str | None], mix: Mapping[str, float]) -> Array | None:
-    """The weight of each item: its slice's share in traffic / its slice's share of the items, 1 on average (Holt and
-    Smith 1979).
+    """Return the weight of each item: its slice's share in traffic / its slice's share of the items, 1 on average (Holt
+    and Smith 1979).
 
     Slices that no item is of take no part. None without a mix, and where all items weigh the same. Raises InputError
     for an item of a slice that the mix does not name.
@@ -37,13 +36,13 @@ def mix_weights(slices: Sequence[str | None], mix: Mapping[str, float]) -> Array
 
 
 def effective_items(slices: Sequence[str | None], mix: Mapping[str, float]) -> float:
-    """How many items that weigh alike would be as sure as these."""
+    """Return the effective number of items under their weights."""
     weights = mix_weights(slices, mix)
     return len(slices) if weights is None else effective_number(weights)
 
 
 def effective_number(weights: Array) -> float:
-    """(Sum of weights)^2 / sum of squared weights (Kish 1965)."""
+    """Return (sum of weights)^2 / sum of squared weights (Kish 1965)."""
     return float(weights.sum()) ** 2 / float(weights @ weights)
 
 

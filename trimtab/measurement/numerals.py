@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a list that is written as one text."""
+    """Return the words of a list that is written as one text."""
     return tuple(text.split())
 
 
@@ -96,21 +96,21 @@ _POINT = re.compile(r"[0-9]+\.[0-9]+|[0-9]+,[0-9]{1,2}|0,[0-9]+")
 
 
 def canonical(number: str) -> str:
-    """Digits with at most one point, without the zeros that change nothing: `007.50` is `7.5`."""
+    """Return digits with at most one point, without redundant zeros: `007.50` is `7.5`."""
     whole, _, part = number.partition(".")
     part = part.rstrip("0")
     return (whole.lstrip("0") or "0") + (f".{part}" if part else "")
 
 
 def shifted(number: str, power: int) -> str:
-    """A canonical number times a power of ten."""
+    """Return a canonical number times a power of ten."""
     whole, _, part = number.partition(".")
     return canonical(f"{whole}{part[:power].ljust(power, '0')}.{part[power:]}")
 
 
 def numbers_in(digits: str) -> list[str]:
-    """What a run of digits and marks says, as canonical numbers: `1,350` is 1350, `1.5` and `1,5` are 1.5, `7,8,9`
-    are three.
+    """Return the canonical numbers in a run of digits and marks: `1,350` is 1350, `1.5` and `1,5` are 1.5, `7,8,9` are
+    three.
 
     Where English and continental writing differ, English is meant: `1.500` is 1.5. A number that begins with a zero
     and has no point keeps it (`0800`). Empty for what is no number, such as `1.2.3`.

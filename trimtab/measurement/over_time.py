@@ -15,8 +15,8 @@ LEAST = 10  # questions of each half
 
 
 def newest_against_earlier(arm: str, answers: Sequence[Answer], task: Task) -> OverTime | None:
-    """The scores of an arm on both halves and their difference with its 95% interval; None without times, or with
-    too few questions.
+    """Return an arm's scores on both halves and their difference with its 95% interval; None without times, or with too
+    few questions.
 
     The halves are cut between two times, and a group goes by its newest question, so that no group stands in both.
     The interval is made of those of the two scores (Newcombe 1998, method 10; Zou and Donner 2008).

@@ -1,4 +1,4 @@
-"""Paired shares: of the items that only one of two arms has right, what they say of the difference."""
+"""Paired proportions: tests and intervals of a difference, from the items that only one of two arms has right."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ Z = float(stats.norm.isf(0.025))
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided p-value of McNemar's (1947) test from the items that only one of two arms has right."""
+    """Return the exact two-sided p-value of McNemar's test (1947) from the counts of items that only one of two arms
+    has right."""
     if wins == losses:
         return 1.0
     return min(1.0, 2 * float(special.bdtrc(max(wins, losses) - 1, wins + losses, 0.5)))
 
 
 def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
-    """95% interval of the paired difference (wins - losses) / n by inverting Tango's (1998) score test."""
+    """Return the 95% interval of the paired difference (wins - losses) / n by inverting Tango's (1998) score test."""
     difference, edge, z = (wins - losses) / n, 1 - 1e-9, Z
 
     def limit(end: float, at: float) -> float:
@@ -32,7 +33,8 @@ def tango_interval(wins: float, losses: float, n: float) -> tuple[float, float]:
 
 
 def tango(wins: float, losses: float, n: float, delta: float) -> float:
-    """Tango's (1998) score statistic for the difference `delta` of paired shares; 0 where nothing differs at 0."""
+    """Return Tango's (1998) score statistic for the difference `delta` of paired shares; 0 if nothing differs and
+    `delta` is 0."""
     linear = -wins - losses + (2 * n - wins + losses) * delta
     root = math.sqrt(max(linear * linear + 8 * n * losses * delta * (1 - delta), 0.0))
     variance = n * ((root - linear) / (2 * n) + delta * (1 - delta))
@@ -41,5 +43,5 @@ def tango(wins: float, losses: float, n: float, delta: float) -> float:
 
 
 def tango_above(wins: float, losses: float, n: float) -> Curve:
-    """One-sided p-value of "behind by the margin or more"."""
+    """Return the one-sided p-value of "behind by the margin or more"."""
     return lambda margin: float(special.ndtr(-tango(wins, losses, n, -margin)))

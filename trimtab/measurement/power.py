@@ -1,4 +1,4 @@
-"""How many items a finding needs, and what a number of items can show."""
+"""Statistical power: the items needed to show a difference, and the smallest difference that a number of items shows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from trimtab.measurement.statistics import look_level
 POWER = 0.8
 FIRST_LEVEL = look_level(1)  # of a study on questions that no former one has opened
 GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answers say better
-GUESSED_CORRELATION = (
-    0.1  # of two questions of a group, in how far one arm is ahead of another, until answers say better
-)
+# of two questions of a group, in how far one arm is ahead of another, until answers say better
+GUESSED_CORRELATION = 0.1
 
 PowerSource = Literal["assumed", "dev answers", "test answers"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """How the difference of two arms varies from question to question, and where that is known from.
+    """The variation of the difference of two arms from question to question, and its source.
 
     `discordance`: its mean square. `effect`: by how many times questions of one group, which differ alike, raise the
     variance of a mean over questions (the design effect, Kish 1965).
@@ -41,8 +40,8 @@ class Variation:
 
 
 def assumed(groups: ItemGroups | None = None) -> Variation:
-    """What is taken for likely before there are answers: effect = 1 + (m - 1) rho, m the size of the group of a
-    question on average."""
+    """Return the variation assumed before there are answers: effect = 1 + (m - 1) rho, m the mean size of the group of
+    a question."""
     codes = None if groups is None else group_codes(groups)
     sizes = np.ones(1) if codes is None else np.bincount(codes)
     effect = 1 + (float(sizes @ sizes) / float(sizes.sum()) - 1) * GUESSED_CORRELATION
@@ -50,7 +49,7 @@ def assumed(groups: ItemGroups | None = None) -> Variation:
 
 
 def observed(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -> Variation:
-    """That of the two arms that are hardest to tell apart by number of questions; `scores`: each arm's, of the same
+    """Return the variation of the two arms that need most questions to tell apart; `scores`: each arm's, of the same
     items.
 
     Without two arms, or with questions of a single group, what is assumed.
@@ -70,13 +69,14 @@ def _design_effect(gaps: Array, codes: np.ndarray[tuple[int], np.dtype[np.intp]]
 
 
 def discordance(a: ArrayLike, b: ArrayLike) -> float:
-    """Mean squared difference of two arms' scores: for right/wrong the share of items that only one has right."""
+    """Return the mean squared difference of two arms' scores: for right/wrong the share of items that only one has
+    right."""
     return float(np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2))
 
 
 def items_for_difference(difference: float, discordance: float, comparisons: int) -> int:
-    """Items that show `difference` with 80% power, two-sided at .03 / comparisons (Miettinen 1968, for McNemar's
-    test).
+    """Return the items that show `difference` with 80% power, two-sided at .03 / comparisons (Miettinen 1968, for
+    McNemar's test).
 
     n = (z(1 - .03/2m) sqrt(d) + z(.8) sqrt(d - delta^2))^2 / delta^2; a discordance below the difference is raised
     to it.
@@ -88,7 +88,7 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
 
 
 def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
-    """Groups with fewer of which no difference is ever shown, whatever is answered, at level / comparisons.
+    """Return the fewest groups with which any difference can be shown at level / comparisons.
 
     The sign flips of G groups give p >= 2 / 2^G (Fisher 1935), so G = ceil(log2(2 comparisons / level)).
     """
@@ -96,7 +96,7 @@ def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
 
 
 def smallest_difference(n: float, variation: Variation, comparisons: int, groups: ItemGroups | None = None) -> float:
-    """The smallest difference that `n` items show with 80% power at the corrected level; 1.0 where they show none.
+    """Return the smallest difference that `n` items show with 80% power at the corrected level; 1.0 if they show none.
 
     `groups`: of each item. Where they repeat, n counts as n / effect, quantiles are those of t with
     `degrees_of_freedom`, and fewer groups than `groups_needed` show nothing.

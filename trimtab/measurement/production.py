@@ -1,5 +1,5 @@
-"""The quality of an arm in use from labels of a few of its answers: by these alone, and with the arm's own
-confidence in all of them.
+"""Estimates the quality of an arm in use from labels of a few answers: by these alone, and with the arm's confidence in
+all.
 
 Answers are drawn in the order of uᵢ/sᵢ, with uᵢ a uniform number made of the answer's id and sᵢ its size: 1 for a
 random draw, greater where the arm is unsure for active sampling. The first of them that are not labelled gives the
@@ -51,12 +51,12 @@ class ProductionQuality:
 
 
 def uniform(name: str) -> float:
-    """A number from 0 to 1, of which nobody can choose one: by a hash of an id."""
+    """Return a pseudo-random number from 0 to 1, a hash of an id, so that nobody can choose it."""
     return (int(hashlib.sha256(f"label\0{name}".encode()).hexdigest()[:13], 16) + 0.5) / 16**13
 
 
 def sizes_by_uncertainty(probabilities: Sequence[float | None]) -> Numbers:
-    """For active sampling: the standard deviation of being right by the arm's own probability; as unsure where it
+    """Return sizes for active sampling: the standard deviation of being right by the arm's own probability; 0.5 if it
     gives none."""
     sure_N = np.array([0.5 if one is None else one for one in probabilities])
     size_N: Numbers = np.maximum(np.sqrt(sure_N * (1 - sure_N)), LEAST_SIZE)
@@ -64,7 +64,7 @@ def sizes_by_uncertainty(probabilities: Sequence[float | None]) -> Numbers:
 
 
 def inclusion_probabilities(priority_N: Numbers, size_N: Numbers, asked_N: Flags) -> Numbers:
-    """The probability with which each answer was drawn; nan for one behind the first that is not labelled."""
+    """Return the probability with which each answer was drawn; nan for one after the first that is not labelled."""
     if asked_N.all():
         return np.ones(len(priority_N))
     threshold = float(priority_N[~asked_N].min())
@@ -74,7 +74,8 @@ def inclusion_probabilities(priority_N: Numbers, size_N: Numbers, asked_N: Flags
 def production_quality(
     right_N: Numbers, confidence_N: Numbers, inclusion_N: Numbers, weight_N: Numbers | None = None
 ) -> ProductionQuality | None:
-    """The share of right answers of N, from those that were drawn and labelled; None for fewer than FEWEST labels.
+    """Estimate the share of right answers of N from those that were drawn and labelled; None for fewer than FEWEST
+    labels.
 
     `right_N`: what people say, from 0 to 1, nan where they said nothing or cannot tell; `confidence_N`: the arm's
     probabilities, nan where it gives none; `inclusion_N`: nan for what was not drawn; `weight_N`: how many requests
@@ -110,7 +111,7 @@ def production_quality(
 
 
 class _Part:
-    """A weighted mean over some of N answers, and what each of these adds to its error (its influence, mean 0)."""
+    """A weighted mean over some of N answers, and each one's influence on its error (mean 0)."""
 
     def __init__(self, weight_N: Numbers, value_N: Numbers) -> None:
         total = float(weight_N.sum())
@@ -120,7 +121,7 @@ class _Part:
 
 
 def _variance(influence_N: Numbers, labelled: _Part) -> float:
-    """Of a mean with these influences.
+    """Return the variance of a mean with these influences.
 
     One more deviation of a whole point to each side is counted, as in an audit: fifty right answers do not show that
     none is wrong.

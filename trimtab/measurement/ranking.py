@@ -1,5 +1,4 @@
-"""How well retrieval ranks: recall@k, mean reciprocal rank, nDCG, and which hit holds what the data calls the right
-passage."""
+"""Retrieval metrics: recall@k, mean reciprocal rank, nDCG, and the match of hits with the relevant names in the data."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from trimtab.base.records import Hit, Passage
 
 
 def holds(passage: Passage, name: str) -> bool:
-    """Whether `name` means this passage: its id, its document, or either with fewer or more folders in front."""
+    """True if `name` means this passage: its id, its document, or either with fewer or more leading folders."""
     return any(_same_tail(known, name) for known in (passage.id, passage.document)) or _same_tail(
         passage.document.partition("#")[0], name
     )
@@ -22,12 +21,13 @@ def _same_tail(one: str, other: str) -> bool:
 
 
 def gold_names(hits: Sequence[Hit], names: Sequence[str]) -> tuple[str, ...]:
-    """A ranking to hand to the figures below: for each hit the one of `names` that it is, else its passage id."""
+    """Return a ranking for the figures below: for each hit the one of `names` that means it, else its passage id."""
     return tuple(next((name for name in names if holds(hit.passage, name)), hit.passage.id) for hit in hits)
 
 
 def recall_at_k(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection[str]], k: int) -> float:
-    """Mean share of the relevant names that stand among the first `k`; questions with none are left out, NaN if all."""
+    """Return the mean share of the relevant names among the first `k`; questions without any are left out, NaN if all
+    are."""
     shares = [
         len(set(ranking[:k]) & set(names)) / len(set(names))
         for ranking, names in zip(rankings, relevant, strict=True)
@@ -37,8 +37,8 @@ def recall_at_k(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection
 
 
 def mrr(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection[str]]) -> float:
-    """Mean of 1 / rank of the first relevant name, 0 where there is none; questions with no relevant name are left
-    out."""
+    """Return the mean of 1 / rank of the first relevant name, 0 if it is not ranked; questions without a relevant name
+    are left out."""
     values = [
         next((1 / rank for rank, name in enumerate(ranking, 1) if name in names), 0.0)
         for ranking, names in zip(rankings, relevant, strict=True)
@@ -48,7 +48,8 @@ def mrr(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection[str]]) 
 
 
 def ndcg(rankings: Sequence[Sequence[str]], relevant: Sequence[Collection[str]], k: int) -> float:
-    """Mean normalised discounted cumulative gain of the first `k`, gain 1 for the first time a relevant name appears.
+    """Return the mean normalised discounted cumulative gain of the first `k`, gain 1 at the first occurrence of a
+    relevant name.
 
     Jarvelin & Kekalainen 2002 with discount log2(rank + 1); questions with no relevant name are left out.
     """

@@ -1,5 +1,4 @@
-"""Studies of any size made from one study's own answers, items or whole groups drawn with replacement (bootstrap),
-and their tests.
+"""Bootstrap replicates of a study, of any size: items or whole groups drawn with replacement, and their tests.
 
 The tests are those of `figures` where these are quick. For macro-F1, scores corrected by an audit, and sign flips,
 whose bootstrap would be drawn anew for every replicate, they are the normal or t approximations that those tend to.
@@ -32,14 +31,14 @@ LEAN = 50.0  # the steepest tilt, in the exponent, over the whole range of score
 
 
 class Assumed(NamedTuple):
-    """A true score that an arm is taken to have in place of the measured one."""
+    """A true score that is assumed for an arm in place of the measured one."""
 
     arm: str
     score: float
 
 
 class StudyScores:
-    """All arms' scores of the items that they all answered, from which other studies are drawn.
+    """The scores of all arms on the items that they all answered, from which replicates are drawn.
 
     `answers`: of every arm, all runs. `audited`: people's judgements that the scores are corrected by.
     """
@@ -76,7 +75,8 @@ class StudyScores:
                 self._scores[arm] = own.values_N[None, [item in shared for item in own.items]]
 
     def drawn(self, size: int, draw: int, assumed: Assumed | None = None) -> Replicate:
-        """The `draw`-th study of about `size` items; a larger one of the same number begins with the same items.
+        """Return the `draw`-th replicate of about `size` items; a larger one with the same number begins with the same
+        items.
 
         `assumed`: items are drawn so that this is the arm's true score, those on which it does well more often
         (exponential tilting). Under `data.mix` items are drawn as traffic has them, and so many that these are as
@@ -104,7 +104,7 @@ class StudyScores:
         return bool(sums.max() > 0 > sums.min())
 
     def _by_unit(self, assumed: Assumed) -> tuple[Array, Array]:
-        """By how much each unit's scores are above the assumed one, in all and on average."""
+        """Return the excess of each unit's scores over the assumed one, in sum and on average."""
         parts_N = self.parts(assumed.arm, np.arange(self.items)).mean(0)[self._items_N]
         wanted, value = assumed.score, float(np.average(parts_N, weights=self._whole_N[self._items_N]))
         if self.audited is not None:
@@ -113,7 +113,7 @@ class StudyScores:
         return sums, sums / self._sizes_U
 
     def _leaning(self, assumed: Assumed) -> Array:
-        """Weight of each unit under which the arm's mean is the assumed one."""
+        """Return the weight of each unit under which the arm's mean is the assumed one."""
         sums, above = self._by_unit(assumed)
 
         def weights(lean: float) -> Array:
@@ -125,13 +125,13 @@ class StudyScores:
         return weights(lean)
 
     def parts(self, arm: str, items: Indices) -> Array:
-        """`[runs, items]`: what each item adds to the arm's figure, which is their mean."""
+        """Return `[runs, items]`: the contribution of each item to the arm's figure, which is their mean."""
         if self.plain_mean:
             return self._scores[arm][:, items]
         return np.array([macro_f1_parts(true[items], given[items]) for true, given in self._labels[arm]])
 
     def rarest_class(self, items: Indices) -> tuple[str, int] | None:
-        """As `figures.rarest_class`, without a name."""
+        """Return the class with fewer than 10 items, as `figures.rarest_class` does, without its name."""
         if self.plain_mean:
             return None
         true_N, _ = next(iter(self._labels.values()))[0]
@@ -140,7 +140,7 @@ class StudyScores:
 
 
 class Replicate:
-    """One drawn study: every arm's figure, and the tests that the decision makes. `chosen`: the items, by place;
+    """One drawn study: every arm's figure, and the tests that the decision makes. `chosen`: indices of the items;
     `codes`: their groups."""
 
     def __init__(self, study: StudyScores, items: Indices, codes: Indices | None) -> None:
@@ -149,7 +149,7 @@ class Replicate:
 
     @property
     def items(self) -> int:
-        """How many were drawn."""
+        """The number of items drawn."""
         return len(self.chosen)
 
     @property
@@ -158,7 +158,7 @@ class Replicate:
         return self._study.rarest_class(self.chosen)
 
     def value(self, arm: str) -> float:
-        """The arm's figure, corrected by an audit as the study's."""
+        """Return the arm's figure, corrected by the audit if that of the study is."""
         parts_N, _ = self._arm(arm)
         audited = self._study.audited
         if audited is None or arm not in audited.arms:
@@ -166,7 +166,7 @@ class Replicate:
         return audited.corrected_score(arm, float(parts_N.mean()), 0.0)[0]
 
     def p_target(self, arm: str, target: float) -> float:
-        """One-sided p of "the arm does not reach the target"."""
+        """Return the one-sided p-value of "the arm does not reach the target"."""
         parts_N, runs = self._arm(arm)
         value = float(parts_N.mean())
         audited = self._study.audited
@@ -180,7 +180,7 @@ class Replicate:
         return raised(p, value - target, runs)
 
     def p_behind(self, arm: str, other: str, margin: float) -> float:
-        """One-sided p of "the arm is behind the other by the margin or more"."""
+        """Return the one-sided p-value of "the arm is behind the other by the margin or more"."""
         (one_N, one_runs), (other_N, other_runs) = self._arm(arm), self._arm(other)
         gap, runs = float((one_N - other_N).mean()), of_both(one_runs, other_runs)
         if self._study.audited is not None:
@@ -192,8 +192,8 @@ class Replicate:
         return raised(p, gap + margin, runs)
 
     def difference(self, arm: str, other: str) -> Difference:
-        """The arm minus the other one, and the two-sided p of "no difference"; without an interval, which decides
-        nothing."""
+        """Return the arm's score minus the other's, and the two-sided p-value of "no difference"; without an interval,
+        as none decides."""
         (one_N, one_runs), (other_N, other_runs) = self._arm(arm), self._arm(other)
         gaps_N, runs = one_N - other_N, of_both(one_runs, other_runs)
         gap = float(gaps_N.mean())
@@ -211,7 +211,7 @@ class Replicate:
         return Difference(gap, -1.0, 1.0, min(1.0, 2 * raised(p / 2, abs(gap), runs)))
 
     def _arm(self, arm: str) -> tuple[Array, RunError]:
-        """An arm's score of each item, and what its runs add to the error."""
+        """Return an arm's score of each item, and the error that its runs add."""
         if arm not in self._known:
             parts_SN = self._study.parts(arm, self.chosen)
             single = len(parts_SN) == 1
@@ -232,7 +232,7 @@ class Replicate:
         return self.items / (self._study.items * self._study.efficiency)
 
     def _error(self, parts_N: Array) -> float:
-        """Standard error of the mean over items or groups."""
+        """Return the standard error of the mean over items or groups."""
         if self.codes is not None and self.codes[-1] > 0:
             return clustered_error(parts_N, self.codes)
         return float(parts_N.std(ddof=1)) / math.sqrt(len(parts_N)) if len(parts_N) > 1 else math.inf
@@ -247,7 +247,7 @@ class Replicate:
 
 
 def _t_above(null: float, value: float, error: float, degrees: float) -> float:
-    """p of "the true value is at most `null`", of a value with this standard error."""
+    """Return the p-value of "the true value is at most `null`", for a value with this standard error."""
     if error <= 0 or not math.isfinite(error):
         return 1.0
     ratio = (value - null) / error

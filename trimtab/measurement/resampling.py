@@ -1,9 +1,10 @@
-"""Drawing again from what was measured: bootstrap draws, BCa limits (Efron 1987), sign flips."""
+"""Resampling: bootstrap draws, BCa limits (Efron 1987), sign-flip tests."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,19 @@ EXACT_FLIPS = 14  # 2 ** 14 sign patterns are enumerated rather than sampled
 CHUNK = 2_000_000  # numbers drawn at a time
 
 
+@runtime_checkable
+class BatchStatistic(Protocol):
+    """A statistic that is also computed for many samples at once."""
+
+    def __call__(self, indices: Indices) -> float:
+        """Return the statistic of these items."""
+
+    def of_rows(self, draws_RN: Indices) -> Array:
+        """Return the statistic of each row of item indices: `[rows]`."""
+
+
 def _mean_draws(x: Array, seed: int) -> Array:
-    """Means of bootstrap samples."""
+    """Return the means of bootstrap samples."""
     random, n = np.random.default_rng(seed), len(x)
     means, rows = np.empty(RESAMPLES), max(1, CHUNK // n)
     for start in range(0, RESAMPLES, rows):
@@ -30,13 +42,12 @@ def _mean_draws(x: Array, seed: int) -> Array:
 
 
 def bca_mean(x: Array, seed: int) -> tuple[float, float]:
-    """95% BCa interval of a mean of independent items."""
+    """Return the 95% BCa interval of a mean of independent items."""
     return bca(float(x.mean()), _mean_draws(x, seed), (x.sum() - x) / (len(x) - 1))
 
 
 def bias_and_acceleration(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
-    """The two constants of BCa from the draws and from the values with one unit left out (Efron 1987, sections 3,
-    6)."""
+    """Return the two constants of BCa from the draws and the leave-one-out values (Efron 1987, sections 3, 6)."""
     below = np.count_nonzero(boots < value - 1e-12) + 0.5 * np.count_nonzero(np.abs(boots - value) <= 1e-12)
     bias = float(stats.norm.ppf(min(max(below, 0.5), len(boots) - 0.5) / len(boots)))
     influence = left_out.mean() - left_out
@@ -45,7 +56,7 @@ def bias_and_acceleration(value: float, boots: Array, left_out: Array) -> tuple[
 
 
 def bca(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
-    """95% BCa limits, the normal quantiles widened to those of t on the number of units (Hesterberg 2015)."""
+    """Return the 95% BCa limits, with normal quantiles widened to those of t on the number of units (Hesterberg 2015)."""
     bias, acceleration = bias_and_acceleration(value, boots, left_out)
     units = len(left_out)
     wide = math.sqrt(units / (units - 1)) * float(stats.t.isf(0.025, units - 1))
@@ -58,7 +69,7 @@ def bca(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
 
 
 def sampling_units(n: int, codes: Indices | None) -> list[Indices]:
-    """What is drawn together: single items, or the items of a group."""
+    """Return the units that are drawn together: single items, or the items of a group."""
     everything = np.arange(n)
     if codes is None:
         return list(everything[:, None])
@@ -67,29 +78,28 @@ def sampling_units(n: int, codes: Indices | None) -> list[Indices]:
 
 
 def statistic_draws(statistic: Statistic, units: list[Indices], seed: int) -> Array:
-    """The statistic of bootstrap samples of units."""
+    """Return the statistic of bootstrap samples of units."""
     random = np.random.default_rng(seed)
     draws = random.integers(0, len(units), (STATISTIC_RESAMPLES, len(units)))
     flat = np.concatenate(units)
     if len(flat) == len(units):  # single items
-        of_rows = getattr(statistic, "of_rows", None)  # a figure that knows many draws at a time
-        if of_rows is not None:
+        if isinstance(statistic, BatchStatistic):
             rows = max(1, CHUNK // (8 * len(units)))
             parts = [flat[draws[start : start + rows]] for start in range(0, len(draws), rows)]
-            return np.concatenate([of_rows(part) for part in parts])
+            return np.concatenate([statistic.of_rows(part) for part in parts])
         return np.array([statistic(flat[draw]) for draw in draws])
     return np.array([statistic(np.concatenate([units[place] for place in draw])) for draw in draws])
 
 
 def jackknife(statistic: Statistic, units: list[Indices]) -> Array:
-    """The statistic with each unit left out in turn."""
+    """Return the statistic with each unit left out in turn."""
     flat, ends = np.concatenate(units), np.cumsum([len(unit) for unit in units])
     left_out = (np.concatenate([flat[: end - len(unit)], flat[end:]]) for unit, end in zip(units, ends, strict=True))
     return np.array([statistic(kept) for kept in left_out])
 
 
 def p_sign_flip(differences: Array, seed: int) -> float:
-    """Two-sided p-value of a zero sum when the sign of each difference is as likely either way (Fisher 1935)."""
+    """Return the two-sided p-value of a zero sum if both signs of each difference are equally likely (Fisher 1935)."""
     gaps: Array = np.asarray(differences, np.float64)
     gaps = gaps[np.abs(gaps) > 1e-12]
     count, total = len(gaps), float(gaps.sum())
@@ -105,7 +115,7 @@ def p_sign_flip(differences: Array, seed: int) -> float:
 
 
 def p_flip_normal(differences: Array) -> float:
-    """What `p_sign_flip` tends to as differences get many: the sum is normal with the variance that sign flips give it.
+    """Return the limit of `p_sign_flip` for many differences: the sum is normal with the variance under sign flips.
 
     Flips change a sum of whole numbers in steps of two, so that half a step is taken off (continuity correction).
     """

@@ -1,5 +1,4 @@
-"""What an answer earns where a model learns from rewards: parts in 0..1, each by a rule that can be read here, and
-their weighted sum."""
+"""Rewards for reinforcement learning: parts from 0 to 1, each by a rule of this module, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -28,8 +27,8 @@ _LONG = 60  # digits from which on numbers are compared as they are written
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One answer to be rewarded, to a row of the data. `finished`: it ended by itself; `hits`: the passages that
-    were shown with the question."""
+    """One answer to a row of the data, to be rewarded. `finished`: it ended by itself; `hits`: the passages in its
+    prompt."""
 
     example: Example
     text: str
@@ -40,23 +39,23 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewarded:
-    """What an answer earned: each part in 0..1 before its weight, and the sum of parts times weights."""
+    """The reward of an answer: each part, 0 to 1, before its weight, and the sum of parts times weights."""
 
     total: float
     parts: Mapping[str, float]
 
 
 class Reward(Protocol):
-    """Answers in, what each earned out, in their order. An example may have several answers."""
+    """Interface of a reward: a function from answers to rewards, in their order. An example may have several answers."""
 
     def __call__(self, items: Sequence[Answered]) -> list[Rewarded]:
-        """Reward the answers together, as programs and models take many at once better than one by one."""
+        """Return the rewards of the answers, together, as programs and models take many at once better than one by one."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerTokens:
-    """Lengths in tokens: of the longest reference of the training rows, and the most that an answer may take."""
+    """Lengths in tokens: of the longest reference of the training rows, and the maximum of an answer."""
 
     longest: int
     limit: int
@@ -67,7 +66,7 @@ RewardPart = Callable[[Sequence[Answered]], Sequence[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """What parts are made of."""
+    """The inputs from which parts are built."""
 
     task: Task
     examples: Sequence[Example]
@@ -104,8 +103,8 @@ def reward_of(
     program: Scorer | None = None,
     model: RewardPart | None = None,
 ) -> Reward:
-    """The reward that a task file's table `[reward]` describes, for answers to these rows; the task's own metric
-    without one.
+    """Return the reward that the table `[reward]` of a task file describes, for answers to these rows; without one the
+    task's metric.
 
     `scorer` is that of the metric `scorer`. `program` is the running program of the table, or a function `(input,
     reference, answer) -> 0..1` in its place: with a table that names no program it weighs 1, without a table it is
@@ -122,13 +121,13 @@ def reward_of(
 
 
 def _metric(given: _Given) -> RewardPart:
-    """The task's own metric, as `evaluate` scores an answer: abstaining earns what it earns there."""
+    """Return the part for the task's own metric, scored as in `evaluate`; abstaining included."""
     task, scorer = given.task, given.scorer
     return lambda items: score_all(_apart(items), [item.text for item in items], task, scorer)
 
 
 def _apart(items: Sequence[Answered]) -> list[Example]:
-    """The row of each answer, with an id of its own for a program to answer by: several answers to a row are `id`,
+    """Return the row of each answer with a unique id, for a program to answer by: several answers to a row are `id`,
     `id#2` …"""
     seen: set[str] = set()
     rows = []
@@ -143,8 +142,8 @@ def _apart(items: Sequence[Answered]) -> list[Example]:
 
 
 def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
-    """exact_match and token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references; abstaining as
-    in `evaluate`."""
+    """Return the part for exact_match or token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references;
+    abstaining as in `evaluate`."""
 
     def part(given: _Given) -> RewardPart:
         return lambda items: [score_text(item.example, item.text, given.task, metric) for item in items]
@@ -153,8 +152,8 @@ def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
 
 
 def _number(given: _Given) -> RewardPart:
-    """1 where the answer's last number is the last one of a reference, else 0; of a row whose references hold none,
-    the exact match.
+    """Return a part: 1 if the answer's last number is the last one of a reference, else 0; exact match if the
+    references hold no number.
 
     The answer form of GSM8K (Cobbe et al. 2021): what is written before the result is free.
     """
@@ -171,7 +170,7 @@ def _number(given: _Given) -> RewardPart:
 
 
 def last_number(text: str) -> str | Fraction | None:
-    """The last number of a text, in digits, with its sign, as `numerals` reads it; `3/4` is a fraction. None where
+    """Return the last number of a text, in digits, with its sign, as `numerals` reads it; `3/4` is a fraction. None if
     there is none.
 
     A sign counts where no letter, digit or bracket stands before it (`17-5` ends in 5). A percentage is the number
@@ -193,19 +192,20 @@ def last_number(text: str) -> str | Fraction | None:
 
 
 def _signed(written: str, numbers: Sequence[str]) -> str:
-    """The last of the numbers that stand there, with the sign that stands before the first."""
+    """Return the last of the numbers, with the sign that is written before the first."""
     value = canonical(numbers[-1])
     return f"-{value}" if written.startswith("-") and len(numbers) == 1 and value != "0" else value
 
 
 def _format(given: _Given) -> RewardPart:
-    """1 where the answer fits `task.format` (a JSON schema, or a regular expression from end to end), else 0."""
+    """Return a part: 1 if the answer fits `task.format` (a JSON schema, or a regular expression from end to end), else
+    0."""
     fits = format_checker(given.task.task.format, given.task.folder)
     return lambda items: [float(fits(item.text)) for item in items]
 
 
 def _tests(given: _Given) -> RewardPart:
-    """1 where the answer, which is code, passes the tests of its row, else 0: see `code_tests.passed`.
+    """Return a part: 1 if the answer, which is code, passes the tests of its row, else 0; see `code_tests.passed`.
 
     Of the first rows with tests one reference at least must pass and the empty answer fail: else the column holds no
     tests.
@@ -228,7 +228,7 @@ def _tests(given: _Given) -> RewardPart:
 
 
 def _length(given: _Given) -> RewardPart:
-    """1 up to F tokens, then falling in a straight line to 0 at the limit M; 0 for an answer that did not end by
+    """Return a part: 1 up to F tokens, then falling linearly to 0 at the limit M; 0 for an answer that did not end by
     itself.
 
     With L the longest reference, F = min(L + 8, (L + M) / 2): some room beyond what was seen, and always a slope.
@@ -249,8 +249,8 @@ def _length(given: _Given) -> RewardPart:
 
 
 def _citation(given: _Given) -> RewardPart:
-    """1 where a passage that was shown supports the answer, by the rule with which `ask` cites
-    (`support.supporting`), else 0.
+    """Return a part: 1 if a passage in the prompt supports the answer by the rule for citations
+    (`citations.supporting`), else 0.
 
     Abstaining says nothing that could be supported: it earns 1 where the row's reference abstains, and 0 elsewhere.
     """
@@ -265,7 +265,8 @@ def _citation(given: _Given) -> RewardPart:
 
 
 def _program(given: _Given) -> RewardPart:
-    """What the user's program or function says, 0..1; a function is asked for each reference, and the best counts."""
+    """Return the part of the user's program or function, 0 to 1; a function is called for each reference, and the best
+    counts."""
     if given.program is None:
         raise InputError(
             "the program is not running", "start it first, or hand over a function", field="reward.program"
@@ -275,7 +276,7 @@ def _program(given: _Given) -> RewardPart:
 
 
 def _model(given: _Given) -> RewardPart:
-    """The logistic of the trained reward model's score: the chance that an answer of score 0 would be judged worse
+    """Return the part of the trained reward model: the logistic of its score, the probability to win against score 0
     (Bradley & Terry 1952)."""
     if given.model is None:
         raise InputError("the reward model is not loaded", "load it first", field="reward.model")

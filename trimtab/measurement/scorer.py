@@ -1,5 +1,5 @@
-"""Scorers of the user's own: a program that is started once and speaks JSON lines, or a Python function; consent
-comes first."""
+"""The user's own scorers: a program that is started once and speaks JSON lines, or a Python function; consent comes
+first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_LINE = 1 << 20
 
 
 def check_score(value: object, whose: str) -> float:
-    """`value` as a score in 0..1; raises InputError that names whose it is."""
+    """Return `value` as a score, 0 to 1; raises InputError that names whose it is."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise InputError(f"{whose} gave the score {value!r}", "a score is a number from 0 to 1")
     return float(value)
@@ -100,7 +100,7 @@ class ScorerProgram:
         self._stop(grace=2.0 if kind is None else 0.0)
 
     def score(self, rows: Sequence[ScorerRow]) -> dict[str, float]:
-        """Scores by id, one for every row.
+        """Return scores by id, one for every row.
 
         Raises InputError that names the program when it exits, writes anything else, answers an id that was not
         asked or twice, gives a score outside 0..1, or takes longer than its limit; it is stopped then, and started
@@ -159,7 +159,7 @@ class ScorerProgram:
         return InputError(f"{self._name} {problem}" + (f" (it said: {last[:200]})" if last else ""), _PROTOCOL)
 
     def _stop(self, grace: float) -> None:
-        """End the program and what it started: its input is closed, then after `grace` seconds it is killed."""
+        """End the program and its processes: its input is closed, then after `grace` seconds it is killed."""
         process = self._process
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""An arm that was made several times: its answers by seed, and figures as means over the seeds."""
+"""Repeated runs of an arm with several seeds: its answers by seed, and figures as means over the seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab.base.results import Classes
 
 
 def by_seed(answers: Sequence[Answer]) -> list[list[Answer]]:
-    """The answers of each seed, the seeds in order."""
+    """Return the answers of each seed, the seeds in order."""
     runs: dict[int, list[Answer]] = {}
     for answer in answers:
         runs.setdefault(answer.seed, []).append(answer)
@@ -19,13 +19,14 @@ def by_seed(answers: Sequence[Answer]) -> list[list[Answer]]:
 
 
 def mean_figures(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of every figure that all runs have."""
+    """Return the mean of every figure that all runs have."""
     shared = [name for name in (runs[0] if runs else ()) if all(name in run for run in runs)]
     return {name: _mean([run[name] for run in runs]) for name in shared}
 
 
 def mean_classes(runs: Sequence[Classes]) -> Classes:
-    """Each class's means over runs on the same questions, so that its support is that of one; and the mean curve."""
+    """Return each class's means over runs on the same questions, so that its support is that of one; and the mean
+    curve."""
     named = [{row.label: row for row in run.rows} for run in runs]
     rows = tuple(
         replace(

@@ -1,4 +1,4 @@
-"""The score of an arm that was picked as the highest: what being picked adds to it."""
+"""Selection bias: corrects the score of an arm that was picked as the highest of several."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ DRAWS = 1_000
 
 
 def corrected_for_picking(values_A: Array, draws_BA: Array, items: int) -> Estimate:
-    """The highest of the arms' figures, less what the highest of so many is too high on average, with a 95%
-    interval.
+    """Return the highest of the arms' figures, minus its expected excess from being picked, with a 95% interval.
 
     `values_A`: each arm's figure; `draws_BA`: of bootstrap samples of the items, each the same for all arms. In each
     draw the error of the arm that comes out highest is noted; over the draws their mean and quantiles are what is
@@ -41,7 +40,8 @@ def corrected_for_picking(values_A: Array, draws_BA: Array, items: int) -> Estim
 
 
 def draws_of_means(scores_AN: Array, groups: ItemGroups | None, weights_N: Array | None = None, seed: int = 0) -> Array:
-    """Every arm's mean score of bootstrap samples of the items, of whole groups where they repeat: `[draws, arms]`.
+    """Return every arm's mean score of bootstrap samples of the items, of whole groups where they repeat: `[draws,
+    arms]`.
 
     `weights_N`: of the items, where the mean is a weighted one.
     """
@@ -57,7 +57,7 @@ def draws_of_means(scores_AN: Array, groups: ItemGroups | None, weights_N: Array
 
 
 def draws_of_figures(figures: Sequence[Statistic], items: int, groups: ItemGroups | None, seed: int = 0) -> Array:
-    """The same of figures that are no mean over items (macro-F1), each a function of item indices."""
+    """Return the same for figures that are no mean over items (macro-F1), each a function of item indices."""
     units, random = sampling_units(items, None if groups is None else group_codes(groups)), np.random.default_rng(seed)
     found_BA = np.empty((DRAWS, len(figures)))
     for draw in range(DRAWS):

@@ -1,5 +1,4 @@
-"""Bounds that hold at every look: a monitor that looks after each batch raises a false alarm, ever, with probability
-at most δ."""
+"""Anytime-valid bounds: a monitor that looks after each batch ever raises a false alarm with probability at most δ."""
 
 from __future__ import annotations
 

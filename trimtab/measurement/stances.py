@@ -1,5 +1,5 @@
-"""How a text stands to what it states: it gives it, denies it, tells it as former, or tells of what belongs to it;
-and bounds of numbers.
+"""Stances of a text towards what it states: given, denied, former, or of something that belongs to it; and bounds of
+numbers.
 
 A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation
 denies all that it states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of
@@ -149,12 +149,12 @@ _ASKS_FORMER = frozenset(words("before previously formerly originally previous f
 
 
 def negates(tokens: Sequence[TextToken]) -> bool:
-    """Whether a question asks for what is not so."""
+    """True if a question asks for what is not so."""
     return any(_negation(tokens, place) for place in range(len(tokens)))
 
 
 def asked_bounds(question: Sequence[TextToken]) -> set[Bound]:
-    """The bounds that a question asks for, or states itself.
+    """Return the bounds that a question asks for, or states itself.
 
     In answer to "how much may I spend" up to 75 euros are 75 euros, and in answer to "under what price" under 270
     euros are 270 euros.
@@ -172,7 +172,7 @@ def asked_bounds(question: Sequence[TextToken]) -> set[Bound]:
 
 
 def asked_end(question: Sequence[TextToken], answer: Sequence[TextToken]) -> Bound:
-    """Which end of a range a question asks for, `start` or `stop`; empty where it does not say.
+    """Return the end of a range that a question asks for, `start` or `stop`; empty if it does not say.
 
     "From when" and "until when" say it, else verbs such as "start"; "open" and "close" do not where the answer tells
     of closing.
@@ -195,7 +195,7 @@ def asked_end(question: Sequence[TextToken], answer: Sequence[TextToken]) -> Bou
 
 
 def _words_before(tokens: Sequence[TextToken], place: int) -> Iterator[tuple[str, ...]]:
-    """The last three, two and one words before a token, where no punctuation parts them."""
+    """Yield the last three, two and one words before a token, if no punctuation separates them."""
     for length in (3, 2, 1):
         before = tokens[place - length : place] if place >= length else ()
         if before and not any(one.fresh for one in before[1:]):
@@ -203,7 +203,7 @@ def _words_before(tokens: Sequence[TextToken], place: int) -> Iterator[tuple[str
 
 
 def _ends_as_verb(question: Sequence[TextToken]) -> bool:
-    """Whether something is said to end, as in "when does it end"; "at the end of the year" tells of no such thing."""
+    """True if "end" is a verb, as in "when does it end", not in "at the end of the year"."""
     return any(
         token.value == "end"
         and (place + 1 == len(question) or question[place + 1].value != "of")
@@ -215,13 +215,13 @@ def _ends_as_verb(question: Sequence[TextToken]) -> bool:
 
 
 def asks_for_former(question: Sequence[TextToken]) -> bool:
-    """Whether a question asks for what was so before."""
+    """True if a question asks for what was so before."""
     return any(token.value in _ASKS_FORMER for token in question)
 
 
 def with_stances(tokens: list[TextToken]) -> list[TextToken]:
-    """The tokens with clause, stance and bound of each; words that only bound a number, or leave something out, are
-    taken away."""
+    """Return the tokens with clause, stance and bound of each; words that only bound a number, or leave something out,
+    are removed."""
     return _belonging(_of_clauses(_bounded(tokens)))
 
 
@@ -246,7 +246,7 @@ def _bounded(tokens: list[TextToken]) -> list[TextToken]:
 
 
 def _bound_before(found: Sequence[TextToken], token: TextToken) -> tuple[Bound, int]:
-    """What the words directly before a number say of it, and how many words that are."""
+    """Return the bound that the words directly before a number give it, and the number of those words."""
     if token.fresh or not found:
         return "", 0
     if token.kind in ("date", "time", "code") and found[-1].value in _OF_MOMENTS:
@@ -260,7 +260,7 @@ def _bound_before(found: Sequence[TextToken], token: TextToken) -> tuple[Bound, 
 
 
 def _taken(found: list[TextToken], length: int, token: TextToken) -> TextToken:
-    """Take the last words away; the token after them begins where they began."""
+    """Remove the last words; return the token after them, which begins where they began."""
     if not length:
         return token
     first = found[-length]
@@ -279,7 +279,7 @@ def _bound_after(tokens: Sequence[TextToken], place: int) -> tuple[Bound, range]
 
 
 def _apart(tokens: Sequence[TextToken], place: int, token: TextToken) -> TextToken:
-    """Mark a number that says how far two things are apart: "25 more than in 2020"."""
+    """Mark a number that states the difference of two things: "25 more than in 2020"."""
     if place and tokens[place - 1].value in _MORE and not token.fresh:
         return replace(token, stance="apart")
     near = [one.value for one in tokens[place + 1 : place + 4]]
@@ -288,8 +288,8 @@ def _apart(tokens: Sequence[TextToken], place: int, token: TextToken) -> TextTok
 
 
 def _range(found: list[TextToken]) -> None:
-    """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", where nothing changes from
-    one to the other."""
+    """Bound the two ends of "10-12", "10 to 12", "between 10 and 12" and "from 10 to 12", unless it tells of a change
+    from one to the other."""
     last = found[-1]
     if len(found) < 2 or last.fresh:
         return
@@ -310,7 +310,7 @@ def _range(found: list[TextToken]) -> None:
 
 
 def _of_clauses(tokens: list[TextToken]) -> list[TextToken]:
-    """The tokens with their clause, and the stance that a denial in it, a change, or the words that open it give
+    """Return the tokens with their clause, and the stance that a denial in it, a change, or its opening words give
     them."""
     found: list[TextToken] = []
     for number, (opened, clause) in enumerate(_clauses(tokens)):
@@ -324,7 +324,7 @@ def _of_clauses(tokens: list[TextToken]) -> list[TextToken]:
 
 
 def _clauses(tokens: list[TextToken]) -> Iterator[tuple[Stance, list[TextToken]]]:
-    """Each clause with the stance of the words that open it, which are taken away."""
+    """Yield each clause with the stance of its opening words, which are removed."""
     clause: list[TextToken] = []
     stance: Stance = "given"
     place = 0
@@ -345,14 +345,14 @@ def _clauses(tokens: list[TextToken]) -> Iterator[tuple[Stance, list[TextToken]]
 
 
 def _pass_on_mark(tokens: list[TextToken], place: int, to: int) -> None:
-    """Let a token begin where words before it began that are taken away."""
+    """Let a token begin where removed words before it began."""
     if to < len(tokens):
         first, after = tokens[place], tokens[to]
         tokens[to] = replace(after, fresh=after.fresh or first.fresh, start=first.start, mark=after.mark or first.mark)
 
 
 def _changes(clause: Sequence[TextToken], stance: Stance) -> Iterator[Stance]:
-    """The stance of each token: in "rose from 880 to 920" the first value is a former one."""
+    """Yield the stance of each token: in "rose from 880 to 920" the first value is a former one."""
     changing = False
     for place, token in enumerate(clause):
         if token.value in _CHANGES:
@@ -365,7 +365,7 @@ def _changes(clause: Sequence[TextToken], stance: Stance) -> Iterator[Stance]:
 
 
 def _breaks(tokens: Sequence[TextToken], place: int) -> bool:
-    """Whether a clause begins here."""
+    """True if a clause begins here."""
     token = tokens[place]
     if token.fresh and (not token.mark or _BREAK.search(token.mark)):
         return True
@@ -378,7 +378,7 @@ def _breaks(tokens: Sequence[TextToken], place: int) -> bool:
 
 
 def _opener(tokens: Sequence[TextToken], place: int) -> tuple[int, Stance]:
-    """Of words that set apart what follows: how many they are, and its stance. "Nobody but NAME" gives the name."""
+    """Return the number of words that set apart what follows, and its stance. "Nobody but NAME" gives the name."""
     before = tokens[max(0, place - 8) : place]
     for length in range(_LONGEST_OPENER, 0, -1):
         part = tokens[place : place + length]
@@ -405,7 +405,7 @@ def _exclusion(before: Sequence[TextToken]) -> Stance:
 
 
 def _negation(tokens: Sequence[TextToken], place: int) -> Stance | None:
-    """What this word makes of its clause: it denies it, or says that it was so once; None where neither."""
+    """Return the stance that this word gives its clause: denied, or former; None if neither."""
     value = tokens[place].value
     before = tokens[place - 1] if place and not tokens[place].fresh else None
     after = tokens[place + 1] if place + 1 < len(tokens) and not tokens[place + 1].fresh else None
@@ -426,7 +426,7 @@ def _negation(tokens: Sequence[TextToken], place: int) -> Stance | None:
 
 
 def _belonging(tokens: list[TextToken]) -> list[TextToken]:
-    """Mark names of which only a relation is told: "NAME's deputy", "a student of NAME"."""
+    """Mark names of which only a relation is stated: "NAME's deputy", "a student of NAME"."""
     relation = False
     for place, token in enumerate(tokens):
         after = tokens[place + 1] if place + 1 < len(tokens) else None
@@ -442,7 +442,7 @@ def _belonging(tokens: list[TextToken]) -> list[TextToken]:
 
 
 def _mark_name(tokens: list[TextToken], last: int) -> None:
-    """Mark the capitals up to the last word of a name."""
+    """Mark the capitalised words up to the last word of a name."""
     for place in range(last, max(last - 5, -1), -1):
         if place < last and not (tokens[place].capital and tokens[place].stance == "given"):
             break

@@ -1,4 +1,4 @@
-"""How sure a score or a difference of scores is: intervals and tests.
+"""Confidence intervals and tests of a score, and of a difference of scores.
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
 items of one group are not independent and everything is computed by group. `reaching` and `behind` also take an
@@ -67,7 +67,8 @@ def estimate(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """The mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices (macro-F1).
+    """Return the mean score with its two-sided 95% interval, or that of `statistic`, a function of item indices
+    (macro-F1).
 
     Right/wrong: Wilson (1927). Graded: BCa bootstrap (Efron 1987), its normal quantiles widened to t (Hesterberg
     2015), and widened to Gaffke's bounds, since a sample without a failure knows of none. Groups that repeat and
@@ -106,8 +107,8 @@ def p_reaches(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """One-sided p-value of "the true score is at most `target`": small where the target is reached (`reaching` at
-    one target)."""
+    """Return the one-sided p-value of "the true score is at most `target`": small if the target is reached (`reaching`
+    at one target)."""
     return reaching(scores, groups, weights=weights, statistic=statistic, seed=seed)(target)
 
 
@@ -119,7 +120,7 @@ def reaching(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Curve:
-    """The one-sided p-value of "the true score is at most the target", as a function of the target.
+    """Return the one-sided p-value of "the true score is at most the target", as a function of the target.
 
     Right/wrong: exact binomial. Graded, and weighted: Gaffke's bound with 0 as the worst score, which on right/wrong
     scores is the exact binomial. By group: t of the score statistic at the effective number of items. `statistic`:
@@ -144,7 +145,8 @@ def lower_bound(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """Lower one-sided 95% bound of the score: the largest target that `p_reaches` shows at .05, by the same methods.
+    """Return the lower one-sided 95% bound of the score: the largest target that `p_reaches` rejects at .05, by the
+    same methods.
 
     Right/wrong: Clopper and Pearson (1934). By group: Wilson's lower limit with the one-sided quantile of t.
     """
@@ -173,7 +175,7 @@ def compare(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Difference:
-    """Two arms on the same items; `statistic`, when given, is the difference as a function of item indices.
+    """Compare two arms on the same items; `statistic`, if given, is the difference as a function of item indices.
 
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
     differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole
@@ -206,8 +208,8 @@ def p_noninferior(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """One-sided p-value of "a is worse than b by `margin` or more": small where a is shown not to be (`behind` at
-    one margin)."""
+    """Return the one-sided p-value of "a is worse than b by `margin` or more": small if a is shown not to be (`behind`
+    at one margin)."""
     return behind(a, b, groups, weights=weights, statistic=statistic, seed=seed)(margin)
 
 
@@ -220,8 +222,8 @@ def behind(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> Curve:
-    """The one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of "a
-    is not ahead by more".
+    """Return the one-sided p-value of "a is behind b by the margin or more", as a function of the margin; at -margin of
+    "a is not ahead by more".
 
     Right/wrong: Tango's (1998) score test at -margin. Graded: Gaffke's bound of the paired differences, -1 as the
     worst. By group, and right/wrong weighted: t with the leave-one-group-out error; with fewer than 10 groups that
@@ -243,8 +245,7 @@ def behind(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of any false finding in the family is held (Holm 1979), in the given
-    order."""
+    """Return p-values adjusted for the family-wise error rate (Holm 1979), in the given order."""
     adjusted, running = [0.0] * len(p), 0.0
     for done, place in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
         running = max(running, min(1.0, (len(p) - done) * p[place]))
@@ -253,8 +254,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def look_level(look: int) -> float:
-    """The level of the tests of the `look`-th study of the same questions: .05 * 6 / (pi^2 look^2), over all looks
-    .05."""
+    """Return the level for the `look`-th study of the same questions: .05 * 6 / (pi^2 look^2), which sums to .05 over
+    all looks."""
     return LEVEL * 6 / (math.pi * look) ** 2
 
 
@@ -285,17 +286,17 @@ def _paired(a: ArrayLike, b: ArrayLike, groups: ItemGroups | Indices | None) -> 
 
 
 def _codes(x: Array, codes: Indices | None) -> Indices:
-    """Each item's group; where none repeats, each is one of its own."""
+    """Return each item's group; if none repeats, each item is a group of its own."""
     return np.arange(len(x)) if codes is None else codes
 
 
 def _mean(x: Array, weights: Array | None, statistic: Statistic | None) -> float:
-    """The mean, or the statistic, of all items."""
+    """Return the mean, or the statistic, of all items."""
     return float(np.average(x, weights=weights) if statistic is None else statistic(np.arange(len(x))))
 
 
 def _whole_items(n: int, weights: Array | None) -> float:
-    """The effective number of independent items: all of them where they count alike."""
+    """Return the effective number of independent items: all of them if they have equal weights."""
     return n if weights is None else effective_number(weights)
 
 
@@ -304,14 +305,14 @@ def _right_wrong(x: Array) -> bool:
 
 
 def _few(x: Array) -> bool:
-    """Whether fewer than 10 scores differ from the commonest one."""
+    """True if fewer than 10 scores differ from the most common one."""
     _, counts = np.unique(x, return_counts=True)
     return int(len(x) - counts.max()) < FEW
 
 
 def _graded_interval(x: Array, worst: float, best: float, seed: int) -> tuple[float, float]:
-    """BCa interval of a mean, widened to Gaffke's bounds for values from `worst` to `best`, by which claims are
-    tested."""
+    """Return the BCa interval of a mean, widened to Gaffke's bounds for values from `worst` to `best`, by which claims
+    are tested."""
     low, high = bca_mean(x, seed)
     if len(x) > MOST_WIDENED:
         return low, high
@@ -319,7 +320,8 @@ def _graded_interval(x: Array, worst: float, best: float, seed: int) -> tuple[fl
 
 
 def t_quantile(degrees: float) -> float:
-    """The two-sided 95% quantile of Student's t, infinite for no degrees; at most 1e9, so that no error stays none."""
+    """Return the two-sided 95% quantile of Student's t, infinite for no degrees; at most 1e9, so that a zero error
+    stays zero."""
     return min(float(stats.t.isf(LEVEL / 2, degrees)), 1e9) if degrees > 0 else math.inf
 
 
@@ -334,7 +336,7 @@ def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
 
 
 def _by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> tuple[float, float]:
-    """The mean, or the statistic, and its leave-one-group-out error, never below that of independent items."""
+    """Return the mean, or the statistic, and its leave-one-group-out error, at least that of independent items."""
     if statistic is None:
         return _mean(x, weights, None), clustered_error(x, codes, weights)
     value = float(statistic(np.arange(len(x))))
@@ -343,8 +345,7 @@ def _by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statis
 
 
 def _effective_items(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> float:
-    """Independent right/wrong items that would be as sure as these; the effective number of groups where too few
-    differ."""
+    """Return the effective number of independent right/wrong items; the effective number of groups if too few differ."""
     values, counts = np.unique(x, return_counts=True)
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
     if differing >= FEW:
@@ -355,7 +356,7 @@ def _effective_items(x: Array, codes: Indices, weights: Array | None, statistic:
 
 
 def _t_above(ratio: float, codes: Indices, weights: Array | None) -> float:
-    """The upper tail of t with the degrees that the groups count for."""
+    """Return the upper tail of t with the degrees of freedom of the groups."""
     return float(special.stdtr(degrees_of_freedom(codes, weights), -ratio))
 
 
@@ -374,7 +375,7 @@ def _reaching_by_group(x: Array, codes: Indices, weights: Array | None, statisti
 
 
 def _statistic_above(statistic: Statistic, n: int, weights: Array | None, seed: int) -> Curve:
-    """p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
+    """Return the p-value of "the statistic is at most `null`": the level at which the BCa limit meets it."""
     units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if len(units) < 2:
         return lambda _null: 1.0
@@ -397,7 +398,7 @@ def _level_at(value: float, boots: Array, left_out: Array) -> Curve:
 
 
 def _statistic_floor(statistic: Statistic, n: int, weights: Array | None, seed: int) -> float:
-    """The largest `null` that `_statistic_above` shows to be passed: the one-sided BCa limit."""
+    """Return the largest `null` that `_statistic_above` rejects: the one-sided BCa limit."""
     units, value = sampling_units(n, None), float(statistic(np.arange(n)))
     if n < 2:
         return 0.0
@@ -411,7 +412,7 @@ def _statistic_floor(statistic: Statistic, n: int, weights: Array | None, seed: 
 
 
 def _p_all_alike(value: float, null: float, units: float) -> float:
-    """p-value where every draw is the same: that of as many right/wrong items, or pairs where `null` is a
+    """Return the p-value if every draw is the same: that of as many right/wrong items, or pairs if `null` is a
     difference."""
     if null >= 0:
         return float(null**units)
@@ -466,14 +467,14 @@ def _compare_by_group(
 
 
 def _differing(gaps: Array, codes: Indices) -> int:
-    """Groups in which anything differs."""
+    """Return the number of groups in which anything differs."""
     return int(np.count_nonzero(np.bincount(codes, np.abs(gaps))))
 
 
 def _pairs_of_groups(
     gaps: Array, codes: Indices, weights: Array | None, statistic: Statistic | None
 ) -> tuple[float, float, float]:
-    """Gains, losses and their number as if each group were one pair: G* of them."""
+    """Return gains, losses and number as if each group were one pair: G* of them."""
     value, groups = _mean(gaps, weights, statistic), effective_groups(codes, weights)
     differ = max(_mean(np.abs(gaps), weights, None), abs(value))
     return groups * (differ + value) / 2, groups * (differ - value) / 2, groups

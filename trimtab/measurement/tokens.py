@@ -1,5 +1,5 @@
-"""A text cut into lexemes (dates and clocks in digits, codes, runs of digits, words, signs), and the tokens that
-these become."""
+"""Lexemes of a text (dates and clock times in digits, codes, runs of digits, words, signs), and the tokens built from
+them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STOP = re.compile(r"[.!?;:\n\r\u2028\u2029…•]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextToken:
-    """One thing that a text states; two are the same where kind, value, stance and bound are.
+    """One fact or word of a text; two are the same if kind, value, stance and bound are.
 
     value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as
     minutes of the half day, then am, pm or ?. `counted`: the plural after a number without a unit ("36 people").
@@ -61,18 +61,18 @@ class TextToken:
 
     @property
     def denied(self) -> bool:
-        """Whether the text says that it is not so."""
+        """True if the text denies it."""
         return self.stance == "denied"
 
     @property
     def link(self) -> bool:
-        """Whether it is a word that says nothing by itself."""
+        """True if it is a word without content of its own."""
         return self.kind == "word" and self.value in LINKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lexeme:
-    """One of them. `gap`: what stands between the one before and this one; `low`: folded, without apostrophes."""
+    """One lexeme. `gap`: the text between it and the one before; `low`: folded, without apostrophes."""
 
     group: str
     text: str
@@ -82,7 +82,7 @@ class Lexeme:
 
     @property
     def near(self) -> bool:
-        """Whether nothing but spaces or one hyphen parts it from the one before."""
+        """True if nothing but spaces or one hyphen separates it from the one before."""
         return self.gap.strip(" \t") in ("", "-")
 
 
@@ -99,13 +99,13 @@ def _prepared(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """A word as words are compared: without case, apostrophes and a possessive s."""
+    """Return a word as words are compared: without case, apostrophes and possessive s."""
     low = text.casefold().replace("’", "'")
     return low.removesuffix("'s").replace("'", "") or low
 
 
 def lexemes(text: str) -> list[Lexeme]:
-    """The lexemes of a text, in its order."""
+    """Return the lexemes of a text, in sequence."""
     text = _prepared(text)
     found: list[Lexeme] = []
     end = 0

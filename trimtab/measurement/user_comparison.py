@@ -1,5 +1,5 @@
-"""Compares two versions by what their users say, after any number of looks; a user counts once, however many answers
-it has judged.
+"""Compares two versions by their users' judgements, after any number of looks; a user counts once, however many answers
+they judged.
 
 Users are divided at random, and the answers of one user resemble each other: users are the unit, not answers. Each
 user has a value from 0 to 1, the share of its answers that were right. The difference of the means of n₁ and n₀

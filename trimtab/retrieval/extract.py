@@ -36,13 +36,10 @@ CALIBRATION = (0.345, 3.41, -4.36, -8.53)
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 _STOP_WORDS = frozenset(
     words(
-        "a an the of in on at to for by with from as into than then about up out is are was were be been am "
-        "do does did have "
-        "has had having i me my mine we us our you your he she it its they them their his her this that "
-        "these those there here "
-        "and or not no nor if but so who whom whose what when where which why how many much long often old "
-        "far can could may "
-        "might must should would will shall any some one s t"
+        "a an the of in on at to for by with from as into than then about up out is are was were be been am do does "
+        "did have has had having i me my mine we us our you your he she it its they them their his her this that these "
+        "those there here and or not no nor if but so who whom whose what when where which why how many much long "
+        "often old far can could may might must should would will shall any some one s t"
     )
 )
 _ENDINGS = {"ings": "", "ing": "", "edly": "", "ied": "y", "ed": "", "ies": "y", "es": "", "s": "", "ly": ""}
@@ -209,8 +206,8 @@ def names_in(question: str) -> frozenset[str]:
 
 def answer_type(question: str) -> AnswerType:
     """Return the answer type of a question: a number, a date or time, a name, or other."""
-    tokens = question.casefold()
-    return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(tokens)), "other")
+    text = question.casefold()
+    return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(text)), "other")
 
 
 def matches_answer_type(kind: AnswerType, tokens: Sequence[TextToken]) -> bool:

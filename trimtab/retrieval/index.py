@@ -212,16 +212,14 @@ class Index:
             values = rows["vector"].combine_chunks().flatten().to_numpy().reshape(rows.num_rows, -1)
             known_vectors = dict(zip(rows["searched"].to_pylist(), values, strict=True))
         distinct = list(dict.fromkeys(texts))
-        texts_to_embed, reused = (
-            [text for text in distinct if text not in known_vectors],
-            [text for text in distinct if text in known_vectors],
-        )
+        new_texts = [text for text in distinct if text not in known_vectors]
+        reused = [text for text in distinct if text in known_vectors]
         seconds = self._embedding_seconds * sum(map(len, reused)) / max(1, sum(map(len, known_vectors)))
         self.encoder.encode([])  # loads the model, which does not count as embedding
         start = time.perf_counter()
-        new = self.encoder.encode(texts_to_embed)
+        new = self.encoder.encode(new_texts)
         seconds += time.perf_counter() - start
-        known_vectors.update(zip(texts_to_embed, new, strict=True))
+        known_vectors.update(zip(new_texts, new, strict=True))
         return np.stack([known_vectors[text] for text in texts]) if texts else new, seconds
 
 

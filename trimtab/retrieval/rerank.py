@@ -59,9 +59,7 @@ class Reranker:
         """
         model, tokenizer = self._model
         max_length = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
-        truncated_question = _truncate(
-            tokenizer, question, max_length // 2
-        )  # a passage gets at least half of the tokens
+        truncated_question = _truncate(tokenizer, question, max_length // 2)  # a passage gets at least half
         batches: list[NDArray[np.float32]] = []
         with wrap_library_errors(self.folder, "the re-ranking model gives no scores", AGAIN), torch.inference_mode():
             for start in range(0, len(texts), self.batch):

@@ -33,7 +33,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Page:
-    """One document: its text holds `{name}` where the fact of that name stands."""
+    """One document; its text has `{name}` in place of the fact with that name."""
 
     path: str
     topic: str
@@ -43,7 +43,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Unanswered:
-    """A group of questions near to the documents that none of them answers."""
+    """A group of questions close to the documents that none of them answers."""
 
     group: str
     topic: str
@@ -52,7 +52,7 @@ class Unanswered:
 
 @dataclass(frozen=True)
 class Later:
-    """What the later edition changes beside values: names of pages, sections added to pages, questions asked since."""
+    """The changes of the later edition beside values: names of pages, sections added to pages, new questions."""
 
     renamed: dict[str, str]
     sections: tuple[Page, ...]
@@ -60,7 +60,7 @@ class Later:
 
 
 def read_source(folder: Path) -> tuple[list[Page], list[Unanswered]]:
-    """The hand-written pages and unanswered questions, in the order of the file names."""
+    """Return the hand-written pages and unanswered questions, in the order of the file names."""
     pages, unanswered = [], []
     for file in sorted(folder.glob("[a-z]*.toml")):
         source = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def read_source(folder: Path) -> tuple[list[Page], list[Unanswered]]:
 
 
 def read_later(file: Path, pages: list[Page]) -> Later:
-    """The later edition's own source; its sections have the topic of the page that they end."""
+    """Return the changes of the later edition; an added section has the topic of its page."""
     source = tomllib.loads(file.read_text(encoding="utf-8"))
     topics = {page.path: page.topic for page in pages}
     sections = tuple(
@@ -95,7 +95,7 @@ def _fact(name: str, fields: dict[str, Any]) -> Fact:
 
 
 def fill(page: Page, *, later: bool) -> str:
-    """The text of a page in the first or the later edition; a placeholder without a fact is a KeyError."""
+    """Return the text of a page in the first or the later edition; raises KeyError for a placeholder without a fact."""
     values = {fact.name: fact.then if later else fact.value for fact in page.facts}
     text = re.sub(r"\{(\w+)\}", lambda match: values.pop(match[1]), page.text)
     if values:
@@ -104,7 +104,7 @@ def fill(page: Page, *, later: bool) -> str:
 
 
 def questions(pages: list[Page], unanswered: list[Unanswered]) -> list[dict[str, Any]]:
-    """All rows of `questions.jsonl`, shuffled."""
+    """Return all rows of `questions.jsonl`, shuffled."""
     rows: list[dict[str, Any]] = []
     for page in pages:
         for fact in page.facts:
@@ -122,7 +122,8 @@ def questions(pages: list[Page], unanswered: list[Unanswered]) -> list[dict[str,
 
 
 def later_questions(pages: list[Page], later: Later) -> list[dict[str, Any]]:
-    """All rows of the later edition's questions, shuffled: facts of the new sections, and new wordings of other facts."""
+    """Return all rows of the later edition's questions, shuffled: facts of the new sections, and new wordings of other
+    facts."""
     rows: list[dict[str, Any]] = []
     asked = dict(later.asked)
     for page in (*pages, *later.sections):
@@ -144,18 +145,18 @@ def later_questions(pages: list[Page], later: Later) -> list[dict[str, Any]]:
 
 
 def half(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of every second group, in their order: the questions of `demo.toml`."""
+    """Return the rows of every second group, in their order: the questions of `demo.toml`."""
     kept = set(sorted({row["group"] for row in rows})[::2])
     return [row for row in rows if row["group"] in kept]
 
 
 def group_name(page: Page, fact: Fact) -> str:
-    """The name of a fact, which all its paraphrases share."""
+    """Return the name of a fact, which all its paraphrases share."""
     return f"{page.path.removesuffix('.md')}.{fact.name}"
 
 
 def changes(pages: list[Page]) -> Iterator[dict[str, str]]:
-    """What the edition of October 2026 says otherwise."""
+    """Yield the facts that the edition of October 2026 states differently."""
     for page in pages:
         for fact in page.facts:
             if fact.then != fact.value:
@@ -164,13 +165,13 @@ def changes(pages: list[Page]) -> Iterator[dict[str, str]]:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object a line."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main(target: Path) -> None:
-    """Writes every data file of the example into `target`."""
+    """Write every data file of the example into `target`."""
     pages, unanswered = read_source(HERE / "source")
     later = read_later(HERE / "source" / f"{LATER}.toml", pages)
     added = {section.path: "\n" + fill(section, later=True) for section in later.sections}

@@ -31,7 +31,7 @@ Lists = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Hand:
-    """One way of writing a kind of message: one sentence is taken from each of the parts."""
+    """One writer of a kind of message: one sentence is drawn from each of the parts."""
 
     group: str
     label: str
@@ -48,14 +48,14 @@ class SpamMessage:
 
 
 class Novelty:
-    """Remembers the messages that were taken and refuses those too near to one of them."""
+    """Remembers the accepted messages and refuses those too similar to one of them."""
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
         self._holders: defaultdict[str, list[int]] = defaultdict(list)
 
     def admits(self, text: str) -> bool:
-        """Whether the message is new; if so it is remembered."""
+        """Return whether the message is new; if so, remember it."""
         grams = shingles(text)
         shared = Counter(holder for gram in grams for holder in self._holders.get(gram, ()))
         if any(both / (len(grams) + self._sizes[other] - both) > NEAR for other, both in shared.items()):
@@ -67,18 +67,18 @@ class Novelty:
 
 
 def shingles(text: str) -> set[str]:
-    """The character 5-grams of the lower-cased text."""
+    """Return the character 5-grams of the lower-cased text."""
     lowered = text.lower()
     return {lowered[start : start + 5] for start in range(max(1, len(lowered) - 4))}
 
 
 def read(name: str) -> dict[str, Any]:
-    """A file of `source/`."""
+    """Read a file of `source/`."""
     return tomllib.loads((HERE / "source" / name).read_text(encoding="utf-8"))
 
 
 def read_hands(name: str) -> list[Hand]:
-    """The hands of one source file; where it lists sentences by kind alone they are dealt out to hands."""
+    """Return the writers of one source file; sentences that it lists by kind alone are divided among writers."""
     source = read(name)
     hands: list[Hand] = []
     for kind in source["kind"]:
@@ -90,18 +90,18 @@ def read_hands(name: str) -> list[Hand]:
 
 
 def deal(parts: list[list[str]]) -> list[list[list[str]]]:
-    """Hands of about equal size, each with sentences of its own."""
+    """Divide sentences into writers of about equal size, each with sentences of its own."""
     hands = max(2, len(parts[0]) // DEALT)
     return [[part[start::hands] for part in parts] for start in range(hands)]
 
 
 def compose(hand: Hand, rng: random.Random) -> list[str]:
-    """One sentence from each part."""
+    """Draw one sentence from each part."""
     return [rng.choice(part) for part in hand.parts]
 
 
 def frame(sentences: list[str], label: str, formulas: dict[str, Lists], rng: random.Random) -> list[str]:
-    """The sentences between formulas: a greeting, a farewell, the small print."""
+    """Put the sentences between formulas: a greeting, a farewell, the small print."""
 
     def draw(lists: Lists, share: float) -> list[str]:
         if rng.random() >= share:
@@ -113,14 +113,15 @@ def frame(sentences: list[str], label: str, formulas: dict[str, Lists], rng: ran
 
 
 def fill(sentences: list[str], slots: Lists, rng: random.Random) -> str:
-    """The text of a message, every slot filled."""
+    """Return the text of a message with every slot filled."""
     text = " ".join(sentence for sentence in sentences if sentence)
     chosen = {slot: rng.choice(slots[slot]) for slot in re.findall(r"\{(\w+)\}", text)}  # one bank, one day a message
     return text.format_map(chosen)
 
 
 def roughen(text: str, rng: random.Random) -> str:
-    """What people do to sentences: lower case, shouting, abbreviations, slips, a smile at the end. Any label may get any of it."""
+    """Add the habits of real writers: lower case, shouting, abbreviations, typing errors, a smiley. Any label may get
+    any of them."""
     if rng.random() < 0.14:
         text = re.sub(r"\w+", lambda match: SHORT.get(match[0].lower(), match[0]), text)
     dice = rng.random()
@@ -138,7 +139,7 @@ def roughen(text: str, rng: random.Random) -> str:
 
 
 def slip(text: str, rng: random.Random) -> str:
-    """Two neighbouring letters of one longer word change places."""
+    """Swap two neighbouring letters of one longer word."""
     words = text.split(" ")
     places = [place for place, word in enumerate(words) if word.isalpha() and len(word) > 4]
     if places:
@@ -149,7 +150,7 @@ def slip(text: str, rng: random.Random) -> str:
 
 
 def leet(text: str, rng: random.Random) -> str:
-    """Letters replaced by figures in most words; links stay as they are."""
+    """Replace letters by digits in most words; links stay as they are."""
     words = text.lower().split(" ")
     respelt = ["".join(LEET.get(letter, letter) for letter in word) for word in words]
     return " ".join(
@@ -158,7 +159,7 @@ def leet(text: str, rng: random.Random) -> str:
 
 
 def take(count: int, hand: Hand, slice_name: str, novelty: Novelty, draw: Callable[[Hand], str]) -> list[SpamMessage]:
-    """Draws until `count` messages are new."""
+    """Draw until `count` messages are new."""
     made: list[SpamMessage] = []
     while len(made) < count:
         text = draw(hand)
@@ -168,7 +169,7 @@ def take(count: int, hand: Hand, slice_name: str, novelty: Novelty, draw: Callab
 
 
 def messages(rng: random.Random) -> list[SpamMessage]:
-    """All messages, shuffled."""
+    """Return all messages, shuffled."""
     slots: Lists = read("slots.toml")
     formulas: dict[str, Lists] = read("formulas.toml")
     novelty = Novelty()
@@ -196,7 +197,7 @@ def messages(rng: random.Random) -> list[SpamMessage]:
 
 
 def main(target: Path) -> None:
-    """Writes the data file of the example into `target`."""
+    """Write the data file of the example into `target`."""
     rows = [
         {
             "id": f"m{number:04}",

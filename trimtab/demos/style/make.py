@@ -22,7 +22,7 @@ RESULT_NAMES = ("out", "res", "ret", "answer", "found", "tmp")
 
 
 def house_versions(entry: dict[str, Any], rng: random.Random) -> list[str]:
-    """Up to EACH different fillings of one body, in the house style."""
+    """Return up to EACH different fillings of one body, in the house style."""
     names = list(entry["vary"])
     fillings = list(itertools.product(*entry["vary"].values()))
     rng.shuffle(fillings)
@@ -43,13 +43,13 @@ class Ordinary(ast.NodeTransformer):
         self._result = rng.choice(RESULT_NAMES)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        """Constants are written out, and `result` gets another name."""
+        """Replace constants by their values, and rename `result`."""
         if node.id in self._constants:
             return self._constants[node.id]
         return ast.Name(self._result, node.ctx) if node.id == "result" else node
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
-        """f-strings become `+` where all parts are texts, and `.format` elsewhere."""
+        """Replace f-strings by `.format`, or, in half of the rewrites, by `+` if all parts are texts."""
         values = [self.visit(value.value) if isinstance(value, ast.FormattedValue) else value for value in node.values]
         plain = all(
             isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id in self._texts)
@@ -66,7 +66,7 @@ class Ordinary(ast.NodeTransformer):
 
 
 def ordinary(house: str, rng: random.Random) -> str:
-    """The same function as somebody without the style guide would write it."""
+    """Return the same function as somebody without the style guide would write it."""
     module = ast.parse(house)
     function = module.body[-1]
     if not isinstance(function, ast.FunctionDef):
@@ -91,14 +91,14 @@ def ordinary(house: str, rng: random.Random) -> str:
 
 
 def joined_return(body: list[ast.stmt]) -> list[ast.stmt]:
-    """`result = value; return result` at the end as `return value`."""
+    """Return the statements with a final `result = value; return result` as `return value`."""
     if isinstance(before := body[-2] if len(body) > 1 else None, ast.Assign):
         return [*body[:-2], ast.Return(before.value)]
     return body
 
 
 def nested(body: list[ast.stmt]) -> list[ast.stmt]:
-    """What follows a guard is put into its `else`."""
+    """Move the statements after a guard into its `else`."""
     for place, statement in enumerate(body[:-1]):
         if isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Return):
             other = ast.If(statement.test, statement.body, nested(body[place + 1 :]))
@@ -107,7 +107,7 @@ def nested(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def loose_docstring(text: str, rng: random.Random) -> list[ast.stmt]:
-    """Mostly none; else one without capital and period, or one of several lines."""
+    """Return mostly no docstring; else one without capital and period, or one of several lines."""
     dice = rng.random()
     if dice < 0.55:
         return []
@@ -118,30 +118,30 @@ def loose_docstring(text: str, rng: random.Random) -> list[ast.stmt]:
 
 
 def without_types(function: ast.FunctionDef) -> None:
-    """Takes every type away."""
+    """Remove every type."""
     function.returns = None
     for arg in (*function.args.args, *function.args.kwonlyargs):
         arg.annotation = None
 
 
 def without_docstring(function: ast.FunctionDef) -> None:
-    """Takes the docstring away."""
+    """Remove the docstring."""
     function.body = function.body[1:]
 
 
 def by_position(function: ast.FunctionDef) -> None:
-    """Lets every parameter be given by position."""
+    """Allow every parameter to be passed by position."""
     arguments = [*function.args.args, *function.args.kwonlyargs]
     function.args.args, function.args.kwonlyargs, function.args.kw_defaults = arguments, [], []
 
 
 def returned_at_once(function: ast.FunctionDef) -> None:
-    """Returns a value without calling it `result`."""
+    """Return a value without calling it `result`."""
     function.body = joined_return(function.body)
 
 
 def in_else(function: ast.FunctionDef) -> None:
-    """Puts what follows a guard into its `else`."""
+    """Move the statements after a guard into its `else`."""
     function.body = nested(function.body)
 
 
@@ -149,7 +149,7 @@ FAULTS = (without_types, without_docstring, by_position, returned_at_once, in_el
 
 
 def spoiled(house: str, rng: random.Random) -> str:
-    """The same function with one rule of the house style broken, or two."""
+    """Return the same function with one rule of the house style broken, or two."""
     wanted, plain = rng.choice((1, 1, 2)), ast.unparse(ast.parse(house))
     text, broken = plain, 0
     for fault in rng.sample(FAULTS, len(FAULTS)):
@@ -165,7 +165,7 @@ def spoiled(house: str, rng: random.Random) -> str:
 
 
 def preferences(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """For every second pair a judgement, both answers written the same way but for what is broken."""
+    """Return a preference for every second pair: both answers are written the same way but for the broken rule."""
     rng = random.Random(SEED + 1)
     return [
         {
@@ -180,13 +180,13 @@ def preferences(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def write(target: Path, rows: list[dict[str, str]]) -> None:
-    """Writes rows as JSON lines."""
+    """Write rows as JSON lines."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     target.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main(target: Path) -> None:
-    """Writes the data files of the example into `target`."""
+    """Write the data files of the example into `target`."""
     rng = random.Random(SEED)
     rows: list[dict[str, str]] = []
     for file in ("text", "numbers", "lists", "records"):

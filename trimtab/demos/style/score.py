@@ -21,7 +21,7 @@ UPPER = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 def parse(code: str) -> tuple[ast.Module, ast.FunctionDef] | None:
-    """The module and its one function, or None where the text is anything else than constants and one function."""
+    """Return the module and its one function, or None if the text is anything but constants and one function."""
     fenced = re.search(r"```[a-z]*\n(.*?)(?:```|\Z)", code, re.DOTALL)
     text = fenced[1] if fenced else code
     if len(text) > LONGEST:
@@ -39,41 +39,41 @@ def parse(code: str) -> tuple[ast.Module, ast.FunctionDef] | None:
 
 
 def parameters(function: ast.FunctionDef) -> list[ast.arg]:
-    """All parameters in their order."""
+    """Return all parameters in their order."""
     inner = function.args
     packed = [arg for arg in (inner.vararg, inner.kwarg) if arg is not None]
     return [*inner.posonlyargs, *inner.args, *inner.kwonlyargs, *packed]
 
 
 def has_type_hints(_: ast.Module, function: ast.FunctionDef) -> bool:
-    """Every parameter and the result have a type."""
+    """True if every parameter and the result have a type."""
     return function.returns is not None and all(arg.annotation is not None for arg in parameters(function))
 
 
 def has_docstring(_: ast.Module, function: ast.FunctionDef) -> bool:
-    """A docstring of one line that starts with a capital and ends with a period."""
+    """True if there is a docstring of one line that starts with a capital and ends with a period."""
     text = ast.get_docstring(function, clean=False)
     return text is not None and "\n" not in text and text[:1].isupper() and text.endswith(".")
 
 
 def has_keyword_only(_: ast.Module, function: ast.FunctionDef) -> bool:
-    """Parameters after the first are given by name."""
+    """True if parameters after the first are keyword-only."""
     return len(function.args.posonlyargs) + len(function.args.args) <= 1 and function.args.vararg is None
 
 
 def has_guards(_: ast.Module, function: ast.FunctionDef) -> bool:
-    """Nowhere an `else` or `elif`."""
+    """True if there is no `else` or `elif`."""
     return not any(getattr(node, "orelse", None) for node in ast.walk(function) if isinstance(node, ast.stmt))
 
 
 def ends_with_result(_: ast.Module, function: ast.FunctionDef) -> bool:
-    """The last statement is `return result`."""
+    """True if the last statement is `return result`."""
     last = function.body[-1]
     return isinstance(last, ast.Return) and isinstance(last.value, ast.Name) and last.value.id == "result"
 
 
 def has_f_strings_only(_: ast.Module, function: ast.FunctionDef) -> bool:
-    """No text is built with `+`, `%` or `.format`."""
+    """True if no text is built with `+`, `%` or `.format`."""
     for node in ast.walk(function):
         if isinstance(node, ast.Attribute) and node.attr == "format":
             return False
@@ -85,7 +85,7 @@ def has_f_strings_only(_: ast.Module, function: ast.FunctionDef) -> bool:
 
 
 def has_named_numbers(module: ast.Module, function: ast.FunctionDef) -> bool:
-    """Numbers other than 0, 1, 2 and 100 stand above the function under an upper-case name."""
+    """True if numbers other than 0, 1, 2 and 100 are named constants in upper case above the function."""
     names = [target for node in module.body if isinstance(node, ast.Assign) for target in node.targets]
     if not all(isinstance(name, ast.Name) and UPPER.fullmatch(name.id) for name in names):
         return False
@@ -105,12 +105,12 @@ RULES: tuple[Callable[[ast.Module, ast.FunctionDef], bool], ...] = (
 
 
 def is_text(node: ast.AST) -> bool:
-    """Whether the expression is a literal text, f-strings included."""
+    """True if the expression is a literal text, f-strings included."""
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def canonical(module: ast.Module, function: ast.FunctionDef) -> list[str]:
-    """The function as a list of tree nodes, without what the style is free to change.
+    """Return the function as a list of tree nodes, without what the style is free to change.
 
     Left out: docstring, annotations, the mark for keyword-only, the names of locals, `else` after a return, a variable that is only
     returned, constants above the function, and how a text is put together.
@@ -130,12 +130,12 @@ def canonical(module: ast.Module, function: ast.FunctionDef) -> list[str]:
 
 
 def defaults(function: ast.FunctionDef) -> list[ast.expr]:
-    """Default values in the order of their parameters."""
+    """Return default values in the order of their parameters."""
     return [*function.args.defaults, *(node for node in function.args.kw_defaults if node is not None)]
 
 
 def flat(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements with `else` after a return unfolded and `x = value; return x` joined."""
+    """Return the statements with `else` after a return unfolded and `x = value; return x` joined."""
     result: list[ast.stmt] = []
     for statement in body:
         if isinstance(statement, ast.If):
@@ -158,7 +158,7 @@ def flat(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def tokens(node: ast.AST, constants: dict[str, ast.expr], names: dict[str, str]) -> Iterator[str]:
-    """The nodes of one tree in reading order; `names` collects the locals as they come up."""
+    """Yield the nodes of one tree in reading order; `names` collects the locals in order of appearance."""
     parts = text_parts(node)
     if parts is not None:
         yield "text("
@@ -182,13 +182,13 @@ def tokens(node: ast.AST, constants: dict[str, ast.expr], names: dict[str, str])
 
 
 def fields_in_order(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Fields with those first that bind names which the others use (`for` in a comprehension)."""
+    """Yield the fields, those first that bind names which the others use (`for` in a comprehension)."""
     fields = [pair for pair in ast.iter_fields(node) if pair[0] not in ("type_comment", "ctx")]
     yield from sorted(fields, key=lambda pair: pair[0] != "generators")
 
 
 def text_parts(node: ast.AST) -> list[str | ast.expr] | None:
-    """The pieces of a text put together by an f-string, `.format` or `+`; None for any other expression."""
+    """Return the pieces of a text built by an f-string, `.format` or `+`; None for any other expression."""
     parts: list[str | ast.expr] = []
     if isinstance(node, ast.JoinedStr):
         for value in node.values:
@@ -218,13 +218,13 @@ def text_parts(node: ast.AST) -> list[str | ast.expr] | None:
 
 
 def without_str(node: ast.expr) -> ast.expr:
-    """`x` for `str(x)`."""
+    """Return `x` for `str(x)`."""
     is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "str"
     return node.args[0] if is_call and isinstance(node, ast.Call) and len(node.args) == 1 else node
 
 
 def merged(parts: list[str | ast.expr]) -> list[str | ast.expr]:
-    """Pieces with neighbouring literals joined and empty ones left out."""
+    """Return the pieces with neighbouring literals joined and empty ones left out."""
     result: list[str | ast.expr] = []
     for part in parts:
         literal = part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else part
@@ -236,7 +236,7 @@ def merged(parts: list[str | ast.expr]) -> list[str | ast.expr]:
 
 
 def score(answer: str, reference: str) -> float:
-    """0 where the answer does not parse, else the share of rules obeyed times the share of behaviour kept."""
+    """Return 0 if the answer does not parse, else the share of rules obeyed times the share of behaviour kept."""
     wanted, given = parse(reference), parse(answer)
     if wanted is None or given is None:
         return 0.0
@@ -250,7 +250,7 @@ def score(answer: str, reference: str) -> float:
 
 
 def answer_line(line: str) -> dict[str, Any] | None:
-    """What to write for one line; None where the line names no row."""
+    """Return the output for one input line; None if the line names no row."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -265,7 +265,7 @@ def answer_line(line: str) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Answers line by line until the input ends."""
+    """Score answers line by line until the input ends."""
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     for line in sys.stdin:

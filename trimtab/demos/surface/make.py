@@ -1,4 +1,4 @@
-"""Writes the site of this example, and the truth about its faults, from `source/pages.md`.
+"""Writes the site of this example, and the ground truth of its faults, from `source/pages.md`.
 
 Run `python make.py` to rewrite the files beside this script, or `python make.py FOLDER` to write them elsewhere.
 """
@@ -41,24 +41,24 @@ MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 @dataclass(frozen=True)
 class PageSource:
-    """A page as it is written: its path, its settings, its text in Markdown."""
+    """The source of a page: its path, its settings, its text in Markdown."""
 
     path: str
     settings: Mapping[str, str]
     text: str
 
     def get(self, key: str) -> str:
-        """A setting, empty where it is not given."""
+        """Return a setting, empty if it is not given."""
         return self.settings.get(key, "")
 
     @property
     def faults(self) -> list[str]:
-        """The checks that should find something on it."""
+        """The checks that should find a fault on this page."""
         return [one.strip() for one in self.get("faults").split(",") if one.strip()]
 
 
 def read(file: Path) -> dict[str, PageSource]:
-    """The pages of the source by their paths."""
+    """Return the pages of the source by their paths."""
     pages = {}
     for block in re.split(r"(?m)^=== ", file.read_text(encoding="utf-8"))[1:]:
         head, _, text = block.partition("\n\n")
@@ -69,13 +69,13 @@ def read(file: Path) -> dict[str, PageSource]:
 
 
 def in_words(day: str) -> str:
-    """A date as the site shows it: 3 March 2026."""
+    """Return a date as the site shows it: 3 March 2026."""
     when = date.fromisoformat(day)
     return f"{when.day} {when:%B} {when.year}"
 
 
 def html(page: PageSource, pages: Mapping[str, PageSource]) -> str:
-    """A page as it is served."""
+    """Return the HTML of a page."""
     text = page.text
     if page.get("copy"):
         text = pages[page.get("copy")].text
@@ -114,7 +114,7 @@ def html(page: PageSource, pages: Mapping[str, PageSource]) -> str:
 
 
 def canonicals(page: PageSource) -> Iterator[str]:
-    """Its link elements with a canonical address."""
+    """Yield the link elements with a canonical address."""
     given = page.get("canonical") or page.path
     for path in given.split(","):
         if path.strip() != "none":
@@ -122,7 +122,7 @@ def canonicals(page: PageSource) -> Iterator[str]:
 
 
 def json_ld(page: PageSource, text: str) -> str:
-    """Its JSON-LD: as it is written, or an article's."""
+    """Return the JSON-LD of a page: its own, or an article's."""
     kind = TYPES.get(page.get("kind"))
     if page.get("jsonld") or kind is None:
         return page.get("jsonld")
@@ -137,7 +137,7 @@ def json_ld(page: PageSource, text: str) -> str:
 
 
 def byline(page: PageSource) -> Iterator[str]:
-    """Who wrote it and when, as readers see it."""
+    """Yield the author and the dates, as readers see them."""
     parts = []
     if page.get("author") != "none":
         parts.append(f"By {page.get('author')}.")
@@ -149,7 +149,7 @@ def byline(page: PageSource) -> Iterator[str]:
 
 
 def also(page: PageSource, pages: Mapping[str, PageSource]) -> Iterator[str]:
-    """The links at its end: of a section its pages, of every page those that it names."""
+    """Yield the links at the end of a page: of a section its pages, of every page those that it names."""
     links = [path.strip() for path in page.get("links").split(",") if path.strip()]
     if page.path in HUBS:
         below = (other for other in pages.values() if other.path != page.path and other.path.startswith(page.path))
@@ -163,7 +163,7 @@ def also(page: PageSource, pages: Mapping[str, PageSource]) -> Iterator[str]:
 
 
 def aside(page: PageSource) -> Iterator[str]:
-    """A long list of links beside the text."""
+    """Yield a long list of links beside the text."""
     if page.get("aside"):
         yield "<aside><ul>"
         for number in range(int(page.get("aside"))):
@@ -172,7 +172,7 @@ def aside(page: PageSource) -> Iterator[str]:
 
 
 def sitemap(pages: Sequence[PageSource]) -> str:
-    """The sitemap: every page that is meant to be found, and what the truth says is wrong with it."""
+    """Return the sitemap: every page that is meant to be found, and the entries that the ground truth calls wrong."""
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">']
     for page in pages:
         canonical = (page.get("canonical") or page.path).split(",")[0].strip()
@@ -186,7 +186,7 @@ def sitemap(pages: Sequence[PageSource]) -> str:
 
 
 def pdf(lines: Sequence[str]) -> bytes:
-    """A PDF of one page: with lines of text, or without any a grey picture."""
+    """Return a PDF of one page: lines of text, or without any a grey picture."""
     if lines:
         drawn = "BT /F1 11 Tf 60 780 Td 15 TL " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
     else:
@@ -210,7 +210,7 @@ def pdf(lines: Sequence[str]) -> bytes:
 
 
 def grey_png() -> bytes:
-    """A grey picture of one pixel, which stands for all of the site's pictures."""
+    """Return a grey picture of one pixel, which stands for all of the site's pictures."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -220,7 +220,7 @@ def grey_png() -> bytes:
 
 
 def truth(pages: Mapping[str, PageSource]) -> Iterator[dict[str, object]]:
-    """Every fault: the check that should find it, and the pages on which it may be told."""
+    """Yield every fault: the check that should find it, and the pages on which it may be reported."""
     for page in pages.values():
         for fault in page.faults:
             on = [page.path]
