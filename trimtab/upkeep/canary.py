@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -33,7 +32,6 @@ from trimtab.base.canary import (
 from trimtab.base.database import Closing
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.show import Shown
-from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Release
 from trimtab.decision.canary import decide
 from trimtab.decision.candidate_gate import SLOWER
@@ -49,7 +47,7 @@ from trimtab.measurement.user_comparison import (
     variance_behind,
 )
 from trimtab.upkeep.labels import TRAFFIC, labelled
-from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry, user_name
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
 
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
 CLEAR_HARM = 0.1  # a difference whose forecast stands beside that of the margin
@@ -95,25 +93,11 @@ class CanaryStatus(Shown):
         return f"{named}: version {one.candidate} answers {one.share:.1%} of the users, {one.production} the others; open for {self.evidence.days:.1f} of {one.days:g} days"
 
 
-def canaries(
-    task: str | Path | Task = TASK_FILE,
-    address: str | Path | None = None,
-    *,
-    artifacts: str | Path | None = None,
-    store: str | None = None,
-    judged: JudgedSince,
-) -> Canaries:
-    """Open the canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for
-    `serve`.
-
-    `judged` reads the judgements of users. Raises MissingError where there is no registry.
-    """
-    own = task if isinstance(task, Task) else load_task(Path(task))
-    return Canaries(registry(own, address, artifacts=artifacts, make=False), store=store, judged=judged)
-
-
 class Canaries(Closing):
-    """The canaries of one task: `start`, `status` and `stop` for people, the others for a server."""
+    """The canaries of one task: `start`, `status` and `stop` for people, the others for a server.
+
+    `opened` is closed with it. `store`: of traffic, as for `serve`. `judged`: reads the judgements of users.
+    """
 
     def __init__(self, opened: Registry, *, store: str | None, judged: JudgedSince) -> None:
         self._registry, self._store, self._judged = opened, store, judged
