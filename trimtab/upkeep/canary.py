@@ -90,7 +90,10 @@ class CanaryStatus(Shown):
         if self.record is not None:
             return self.record.headline
         one, named = self.canary, "would begin" if self.canary.number is None else f"canary {self.canary.number}"
-        return f"{named}: version {one.candidate} answers {one.share:.1%} of the users, {one.production} the others; open for {self.evidence.days:.1f} of {one.days:g} days"
+        return (
+            f"{named}: version {one.candidate} answers {one.share:.1%} of the users, {one.production} the others; "
+            f"open for {self.evidence.days:.1f} of {one.days:g} days"
+        )
 
 
 class Canaries(Closing):

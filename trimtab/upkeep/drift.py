@@ -145,7 +145,8 @@ def _look(
     missing = settings.window * (count + 2) - len(used.answers)
     if not (windows or documents or judged or (quality and quality.points)):
         raise InputError(
-            f"too few answers of version {used.version} to compare: {len(used.answers):,} are kept, and {missing:,} more are needed",
+            f"too few answers of version {used.version} to compare: "
+            f"{len(used.answers):,} are kept, and {missing:,} more are needed",
             f"wait for them, or set a smaller window than {settings.window} under [upkeep] drift",
             file=traffic.name,
         )
@@ -515,7 +516,8 @@ def _sentence(
         found.append(f"Drift since window {first.number} ({first.began:%Y-%m-%d}), p = {first.p:.4f}: {what}.")
     if judged and judged.fell:
         found.append(
-            f"Users like fewer answers: at most {judged.points[-1].at_most:.0%}, and {judged.floor:.0%} is {judged.floor_of}."
+            f"Users like fewer answers: at most {judged.points[-1].at_most:.0%}, "
+            f"and {judged.floor:.0%} is {judged.floor_of}."
         )
     if documents:
         found.append(

@@ -313,8 +313,8 @@ class _Refresh:
         outcome, sentence, number = self._let_through(source, candidate, found)
         if outdated:
             sentence += (
-                f" {len(outdated)} old test questions rest on sentences that the documents hold no more, and were left out: "
-                f"answer them anew ({', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''})."
+                f" {len(outdated)} old test questions rest on sentences that the documents hold no more, "
+                f"and were left out: answer them anew ({', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''})."
             )
         self._keep(done=True)
         result = RefreshResult(
@@ -546,7 +546,8 @@ class _Refresh:
         now = self.versions.current(PRODUCTION).number
         if now not in (self.production.number, number):
             raise InputError(
-                f"{PRODUCTION} named version {self.production.number} when the refresh began, and names version {now} now",
+                f"{PRODUCTION} named version {self.production.number} when the refresh began, "
+                f"and names version {now} now",
                 f"the gate says nothing of that one; begin anew with: {self.task.command('refresh')}",
                 file=self.versions.name,
             )
@@ -658,8 +659,8 @@ class _Refresh:
         known = next((rows for place in places if (rows := read_known_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
-                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, and does not say "
-                f"from which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
+                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, "
+                f"and does not say from which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
             )
         return known
 
@@ -671,7 +672,8 @@ class _Refresh:
             raise MissingError(f"{self.home}: no refresh was stopped; begin one with: {self.task.command('refresh')}")
         if record.production != self.production.number:
             raise InputError(
-                f"it began with version {record.production} in production, which is version {self.production.number} now",
+                f"it began with version {record.production} in production, "
+                f"which is version {self.production.number} now",
                 f"begin anew with: {self.task.command('refresh')}",
                 file=newest,
             )

@@ -315,7 +315,7 @@ class Registry(Closing):
         """Return a function that `serve` calls for the version that an alias points to now, with its files on this
         machine.
 
-        It gives None where that is one of the numbers that it is called with, which a server has already.
+        The function takes the numbers of the versions that a server has already, and returns None for one of these.
         """
         _require_alias(alias)
 
