@@ -43,9 +43,8 @@ def demo(
     sys.stderr.write(describe_demo(task, place))
     for model in (task.base.model, task.base.embedding):
         fetch_model(model, place, listeners)
-    return study(
-        task, allow_commands=True, listeners=listeners
-    )  # its scorer is the bundled one: `copy_demo` verified that
+    # Its scorer is the bundled one: `copy_demo` verified that.
+    return study(task, allow_commands=True, listeners=listeners)
 
 
 def describe_demo(task: Task, place: Path) -> str:
