@@ -45,7 +45,7 @@ def watched(task: Task) -> Task:
 
 @pytest.fixture
 def said() -> list[UserOutcome]:
-    """What users have said so far."""
+    """Return the outcomes of users so far, which tests append to."""
     return []
 
 
