@@ -1,4 +1,4 @@
-"""Prediction-powered estimates beside those of ppi_py, which the authors of PPI++ wrote, on the same labels.
+"""Prediction-powered estimates compared with those of ppi_py, by the authors of PPI++, on the same labels.
 
 Made traffic as in production_simulation.py, labels drawn at random. For each run: the share of right answers with
 its 95% interval by `measurement.production` and by `ppi_py.ppi_mean_pointestimate` and `ppi_mean_ci`. Counted over
@@ -42,7 +42,7 @@ json.dump([importlib.metadata.version("ppi-python"), found], sys.stdout)
 def compared(
     answers: int, labels: int, beta: tuple[float, float], shift: float, runs: int, python: Path
 ) -> tuple[str, dict[str, Any]]:
-    """One cell; returns ppi_py's version and the figures."""
+    """Run one cell; return ppi_py's version and the figures."""
     draw = np.random.default_rng(0)
     truth = float(np.clip(draw.beta(*beta, SIGNS) + shift, 0, 1).mean())
     ours, asked = [], []

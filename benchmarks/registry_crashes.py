@@ -1,18 +1,21 @@
-"""Kills writers of a registry with SIGKILL at random moments, and looks after each time whether everything that was
-acknowledged is there.
+"""Kills writers of a registry with SIGKILL at random moments, and checks each time that everything acknowledged is
+there.
 
-Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json In a cycle several processes
-register versions, move aliases, roll back and collect files, all in one registry, until each is killed: by a clock,
-after some acknowledgements, or at one of its own writes (before it or after it). What a method returned from is
-written down by the process that called it. Then, from outside: every version and move that was acknowledged is there
-as it was told; no number was told twice; every move says from which version the one before it had moved; every
-version that was not collected is whole, by the hashes of its files, and so is what every alias names. After ROTATE
-cycles a registry is read through (SQLite's own check too) and the next begins with none there, so that making it is
-killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there and dropped.
-The result is written after every registry. A run goes on from what stands in --out, up to --cycles in all; take that
-file away to begin anew. Writers are forked from a process that has used a registry before, so that a cycle spends
-its time on writes, not on imports. A killed process leaves the system standing: what a power cut does is not shown.
-It forks: Linux or macOS.
+Run: python benchmarks/registry_crashes.py  →  benchmarks/results/registry_crashes.json
+
+In a cycle several processes register versions, move aliases, roll back and collect files, all in one registry, until
+each is killed: by a clock, after some acknowledgements, or at one of its own writes (before it or after it). A process
+writes down every call that returned. Then, from outside: every version and move that was acknowledged is there as it
+was acknowledged; no number was given twice; every move says from which version the one before it had moved; every
+version that was not collected is whole, by the hashes of its files, and so is the version that every alias names.
+After ROTATE cycles a registry is read through (SQLite's own check too) and the next begins with none there, so that
+making it is killed, too. With --postgres ADDRESS the same on a PostgreSQL server, in databases that are made there
+and dropped.
+
+The result is written after every registry. A run goes on from the result in --out, up to --cycles in all; delete that
+file to begin anew. Writers are forked from a process that has used a registry before, so that a cycle spends its time
+on writes, not on imports. A killed process leaves the system standing: what a power cut does is not shown. It forks:
+Linux or macOS.
 """
 
 from __future__ import annotations
@@ -74,8 +77,8 @@ DRAFT = Version(
 
 
 class Dying:
-    """Kills this process at its `write`-th write of those that Python sees: files synced, renamed, linked, taken
-    away, and commits."""
+    """Kills this process at its `write`-th write that Python sees: files synced, renamed, linked or deleted, and
+    commits."""
 
     def __init__(self, write: int, late: bool) -> None:
         self.left, self.late = write, late
@@ -99,8 +102,8 @@ class Dying:
 def write_for_ever(
     open_it: Callable[[], Registry], file: Path, folder: Path, draw: random.Random, told: Any, place: int
 ) -> None:
-    """Register, promote, roll back and collect until the end; every acknowledgement is a line of `file`, and counted
-    in `told`.
+    """Register, promote, roll back and collect without end; write each acknowledgement as a line of `file`, and count
+    it in `told`.
 
     Ends where the process that would kill it is gone.
     """
@@ -135,7 +138,7 @@ def write_for_ever(
 
 
 def bundle(folder: Path, text: str) -> Path:
-    """A folder to register: one file of its own, and one that versions share."""
+    """Return a folder to register: one file of its own, and one that versions share."""
     made = folder / str(os.getpid())
     shutil.rmtree(made, ignore_errors=True)
     for name, content in zip(FILES, (text, f"shared {len(text) % 3}" * 2000), strict=True):
@@ -145,7 +148,7 @@ def bundle(folder: Path, text: str) -> Path:
 
 
 def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: random.Random) -> int:
-    """Start writers and kill them; how many ended otherwise, by an error.
+    """Start writers and kill them; return the number that ended by an error instead.
 
     Some die by a clock that begins with them, so while they open the registry; some once so many acknowledgements
     were given in all, however long that takes on a busy machine; some at a write of their own, or with the last of
@@ -183,7 +186,7 @@ def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: rando
 
 
 def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
-    """What of a registry is not as it should be, after a cycle."""
+    """Yield the faults of a registry after a cycle."""
     found = mine.lineage()
     versions = {one.number: one for one in found.versions}
     moves = {one.number: one for one in found.moves}
@@ -217,7 +220,7 @@ def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
 
 
 def unsound(found: Lineage) -> Iterator[str]:
-    """Moves that do not say from where the one before them had moved."""
+    """Yield the moves that do not say from where the one before them had moved."""
     named: dict[str, int] = {}
     for move in found.moves:
         if move.previous != named.get(move.alias):
@@ -227,7 +230,7 @@ def unsound(found: Lineage) -> Iterator[str]:
 
 @contextmanager
 def place(postgres: str | None, home: Path, number: int) -> Iterator[str]:
-    """Where one registry is: a file, or a database of its own."""
+    """Context manager: yields the address of a registry: a file, or a database of its own."""
     if postgres is None:
         yield str(home / "registry.db")
         return
@@ -244,7 +247,7 @@ def place(postgres: str | None, home: Path, number: int) -> Iterator[str]:
 
 
 def warm_up() -> None:
-    """Use a registry once, so that whoever is forked from here has every module and cache."""
+    """Use a registry once, so that processes forked from here have every module and cache."""
     with tempfile.TemporaryDirectory(prefix="crashes-") as scratch:
         home = Path(scratch)
         # Where a registry is wrong, it is the cycles that tell.
@@ -273,7 +276,7 @@ def crashes(
     say: Callable[[str], None],
     before: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Run cycles until there are so many, those of `before` among them; yields what was found so far, after every
+    """Run cycles until there are so many, including those of `before`; yield the figures so far after every
     registry."""
     before = before or {}
     total = Counter[str]({**before.get("acknowledged", {}), "fell": before.get("writers_that_fell_by_themselves", 0)})
@@ -328,7 +331,7 @@ model = "smollm2-135m-q4"
 
 
 def checked(file: Path) -> str:
-    """What SQLite finds wrong with a file of its own, "ok" for nothing."""
+    """Return what SQLite finds wrong with a file of its own; "ok" for nothing."""
     database = sqlite3.connect(file)
     try:
         return str(database.execute("PRAGMA integrity_check").fetchone()[0])

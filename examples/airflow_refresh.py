@@ -21,13 +21,13 @@ except ImportError:
 
 @task
 def news(file: str) -> bool:
-    """Whether rows or documents came or changed since the version in production was made."""
+    """Return True if rows or documents came or changed since the version in production was made."""
     return trimtab.refresh(file, dry_run=True).outcome != "nothing new"
 
 
 @task
 def renewed(file: str, is_news: bool) -> str:
-    """The outcome: a candidate, in production, not let through, not worth it, or nothing to do."""
+    """Return the outcome: a candidate, in production, not let through, not worth it, or nothing to do."""
     return trimtab.refresh(file, budget="2h").outcome if is_news else "nothing new"
 
 

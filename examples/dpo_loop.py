@@ -18,9 +18,8 @@ from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answ
 
 # The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
 # Both answers begin alike. Where they differ from the first word on, DPO gains most by making the worse one unlikely,
-# and what the
-# model writes by itself falls apart while the pairs are all told right: read its answers, or imitate examples first
-# (`lora-dpo`).
+# and what the model writes by itself falls apart while the pairs are all told right: read its answers, or imitate
+# examples first (`lora-dpo`).
 PLACES = {
     "The Eiffel Tower": ("Paris", "France"),
     "The Colosseum": ("Rome", "Italy"),
@@ -50,8 +49,8 @@ HELD_OUT = {
 
 
 def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[JudgedAnswers]:
-    """Two answers to each question, the better one and the worse; both follow the same prompt, and only the answers
-    are scored."""
+    """Return two answers to each question, the better one and the worse; both follow the same prompt, and only the
+    answers are scored."""
     rows = []
     for sight, (city, country) in places.items():
         asked = [Message(role="user", content=f"Where is {sight.replace('The ', 'the ')}?")]
@@ -63,7 +62,8 @@ def judged(encoder: ChatEncoder, places: dict[str, tuple[str, str]]) -> list[Jud
 
 
 def main() -> tuple[list[float], list[float]]:
-    """By how many nats each held-out pair's better answer is likelier than the worse one, before and after training."""
+    """Return by how many nats each held-out pair's better answer is likelier than the worse one, before and after
+    training."""
     base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)
@@ -83,7 +83,8 @@ def main() -> tuple[list[float], list[float]]:
         for reading in train_model(job).readings:
             gained, share = reading.figures["margin"], reading.figures["pair_accuracy"]
             print(
-                f"step {reading.step}: dev loss {reading.dev_loss:.3f}, {share:.0%} of pairs moved the right way, by {gained:.1f} nats"
+                f"step {reading.step}: dev loss {reading.dev_loss:.3f}, "
+                f"{share:.0%} of pairs moved the right way, by {gained:.1f} nats"
             )
         save_adapter(base, folder / "adapter")
 

@@ -41,8 +41,8 @@ HELD_OUT = {
 
 
 def reward(answer: str, place: str) -> float:
-    """What an answer earns: naming the place early, and then going on. Fewer than LEAST words earn nothing, so
-    brevity does not pay."""
+    """Return the reward of an answer: for naming the place early and then going on. Fewer than LEAST words earn
+    nothing, so brevity does not pay."""
     before, named, _ = answer.partition(place)
     if not named or len(answer.split()) < LEAST:
         return 0.0
@@ -50,14 +50,14 @@ def reward(answer: str, place: str) -> float:
 
 
 class Questions:
-    """Asks a model questions and rewards what it says."""
+    """Asks a model questions and rewards its answers."""
 
     def __init__(self, base: Base, encoder: ChatEncoder, places: dict[str, str]) -> None:
         self.base, self.encoder, self.places = base, encoder, list(places.values())
         self.ids = [encoder.prompt([Message(role="user", content=question)]) for question in places]
 
     def answered(self, asked: Sequence[tuple[int, Sampling]]) -> list[tuple[Completion, int, float]]:
-        """Each answer with its last token (the end token where it ended by itself) and its reward."""
+        """Return each answer with its last token (the end token if it ended by itself) and its reward."""
         last: dict[str, int] = {}
         requests = [
             Request(id=str(at), ids=self.ids[number], max_new=MOST, sampling=sampling, logprobs=True)
@@ -71,8 +71,8 @@ class Questions:
         ]
 
     def roll(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
-        """GROUP answers to each question. Each draw has a seed of its own that follows from the step, so a resumed
-        run draws alike."""
+        """Return GROUP answers to each question. The seed of each draw follows from the step, so a resumed run draws
+        alike."""
         draws = [
             (number, Sampling(temperature=1.0, seed=step * 1000 + number * GROUP + answer))
             for number in numbers
@@ -88,13 +88,13 @@ class Questions:
         return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
 
     def greedy(self) -> tuple[float, float]:
-        """The mean reward and the mean length, in tokens, of greedy answers."""
+        """Return the mean reward and the mean length, in tokens, of greedy answers."""
         given = self.answered([(number, Sampling()) for number in range(len(self.ids))])
         return sum(earned for *_, earned in given) / len(given), sum(len(one.ids) for one, *_ in given) / len(given)
 
 
 def main() -> tuple[tuple[float, float], tuple[float, float]]:
-    """Mean reward and mean length of greedy answers to questions that were not trained on, before and after."""
+    """Return mean reward and mean length of greedy answers to questions that were not trained on, before and after."""
     base = accelerate(load_base(resolve("smollm2-135m-q4")))
     encoder = ChatEncoder(base.tokenizer)
     add_lora(base, rank=8, alpha=16, seed=0)

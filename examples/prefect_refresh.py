@@ -19,7 +19,7 @@ except ImportError:
 
 @task(retries=0)
 def renewed(file: str) -> str:
-    """The outcome; a run that was stopped is gone on with."""
+    """Return the outcome of a refresh; one that was stopped is resumed."""
     try:
         return trimtab.refresh(file, resume=True).outcome
     except FileNotFoundError:  # none was stopped

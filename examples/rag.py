@@ -45,7 +45,7 @@ def read(files: dict[str, str]) -> list[Document]:
 
 
 def main() -> list[tuple[str, str, str, str]]:
-    """For each question: the sentence that answers it, the source, and the words of it that the model quotes."""
+    """Return for each question the sentence that answers it, the source, and the words of it that the model quotes."""
     base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
     engine = Engine(base, encoder.stop_ids)

@@ -47,8 +47,8 @@ LABELS = tuple(REMARKS)
 
 
 def read_rows() -> list[Example]:
-    """Remarks on one product share a `group`: the split keeps them on one side, so the test is on products never
-    seen."""
+    """Return the rows. Remarks on one product share a `group`: the split keeps them on one side, so the test is on
+    products never seen."""
     rows = []
     for place, product in enumerate(PRODUCTS.split()):
         for label, remarks in REMARKS.items():

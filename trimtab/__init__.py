@@ -142,7 +142,7 @@ _HOME = {
 
 
 def __dir__() -> list[str]:
-    """The public names alone, whether used already or not."""
+    """Return the public names alone, whether already used or not."""
     return sorted([*__all__, "__version__"])
 
 

@@ -1,4 +1,4 @@
-"""How labels are weighed: chosen on dev, kept with the arm, and what is served is what it says."""
+"""Calibration of labels: chosen on dev, saved with the arm, and used when it is served."""
 
 from __future__ import annotations
 

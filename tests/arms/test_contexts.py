@@ -1,4 +1,4 @@
-"""What the model sees: shots and passages, in asking and in training."""
+"""Prompts of a context: shots and passages, in answering and in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good weights are that choose a label: by the log loss of the choice, whatever the model's own sureness."""
+"""Dev evaluation of weights that choose a label: by the log loss of the choice, whatever the model's own confidence."""
 
 from __future__ import annotations
 

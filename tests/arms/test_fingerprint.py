@@ -1,4 +1,4 @@
-"""What a result depends on: every file of every model that is asked, told by its name where it changed."""
+"""Fingerprint of a result: every file of every model that is used; changed files are named."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What general text costs two saved changes of one base: nothing more for the same, and more for one that was
-spoilt."""
+"""Loss on general text of two saved changes of one base: equal for the same, higher for a spoilt one."""
 
 from __future__ import annotations
 

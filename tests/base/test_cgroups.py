@@ -1,4 +1,4 @@
-"""What a container allows, by made trees of control groups of both versions."""
+"""Limits of a container, by made trees of control groups of both versions."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

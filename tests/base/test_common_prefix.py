@@ -1,4 +1,4 @@
-"""What two sequences begin with in common."""
+"""The length of the common prefix of two sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a terminal shows of the events: one line, notes that stay, the curve of what is trained and when it ends."""
+"""Display of events on a terminal: one line, notes that stay, the curve of the training loss and when it ends."""
 
 import io
 import re
@@ -115,7 +115,7 @@ class Clock:
 
 
 def last_line(terminal: Terminal) -> str:
-    """What the rewritten line shows now."""
+    """Return the present text of the rewritten line."""
     return (
         re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").strip().split("\n")[-1].rstrip()
     )

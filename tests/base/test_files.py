@@ -1,4 +1,4 @@
-"""What is written survives a crash and a full disk; what the system refuses is told in one line that names the file."""
+"""Written files survive a crash and a full disk; an error of the system is one line that names the file."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What the machine is called."""
+"""The name of the machine."""
 
 import pytest
 

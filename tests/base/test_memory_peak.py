@@ -1,4 +1,4 @@
-"""What some work took of memory beside what it leaves behind, and that what holds on to itself is freed."""
+"""The memory that some work took beside what it leaves behind; objects that refer to themselves are freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type wrongly in trimtab.toml: one line that names the key and says what to do, never a traceback."""
+"""Typing errors in trimtab.toml: one line that names the key and says what to do, never a traceback."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A version to register, and what registers it."""
+"""A version to register, and steps that tests of several stores take with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from trimtab.base.versions import Version
+from trimtab.upkeep.registry import Registry
 
 DRAFT = Version(
     number=None,
@@ -22,3 +23,16 @@ DRAFT = Version(
     settings={"rank": 8},
 )
 Add = Callable[..., Version]
+
+
+def collect_one_of_three(own: Registry, add: Add) -> set[str]:
+    """Register three versions, follow the first and collect the second; return the names of the files that stay."""
+    for text in "abc":
+        add(own, text)
+    own.promote(1, why="first")
+    release = own.follow()(())
+    assert release is not None
+    assert (release.folder / "run" / "adapter").read_text() == "a"
+    assert own.gc(1).versions == (2,)
+    whole = [own.show(number).artifact_sha256 or "" for number in (1, 3)]
+    return {name for artifact in whole for name in (artifact, *own.artifacts.files(artifact).values())}

@@ -17,7 +17,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.cli.check_page import draw, draw_data_audit, draw_rest
 from trimtab.measurement.power import assumed, smallest_difference
-from trimtab.studies.check import CheckLine, CheckResult, Forecast, TokenStatistics, check
+from trimtab.studies.check import CheckResult, Forecast, MaskRun, TokenStatistics, check
 
 KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG_KEY"\n'
 
@@ -184,7 +184,7 @@ EMPTY = CheckResult(
     private=(),
     remarks=(),
     example_arm="lora",
-    example=(CheckLine(text="What? ", trained=False), CheckLine(text="That.", trained=True)),
+    example=(MaskRun(text="What? ", trained=False), MaskRun(text="That.", trained=True)),
     tokens=TokenStatistics(prompt_median=1, prompt_longest=1, answer_median=1, answer_longest=1, context=9, too_long=0),
     smallest_difference=None,
     comparisons=1,
@@ -227,7 +227,7 @@ def test_the_loss_mask_shows_with_colours_and_without() -> None:
 def test_long_text_that_is_only_read_is_cut_in_its_middle_and_the_answer_is_not() -> None:
     passages, answer = "begin " + "passage " * 2000 + "end", "word " * 1000
     shown = drawn(
-        replace(EMPTY, example=(CheckLine(text=passages, trained=False), CheckLine(text=answer, trained=True)))
+        replace(EMPTY, example=(MaskRun(text=passages, trained=False), MaskRun(text=answer, trained=True)))
     ).replace("\n", " ")
     assert shown.count("passage") < 250
     assert "begin" in shown

@@ -1,4 +1,4 @@
-"""What lies in .trimtab/ damaged, or an ID that is no name, ends in one line that names the file; nothing is written
+"""Damaged files in .trimtab/, and IDs that are no names, end in one line that names the file; nothing is written
 elsewhere."""
 
 import json

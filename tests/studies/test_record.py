@@ -1,4 +1,4 @@
-"""How often a test set was opened, and what was foretold of arms beside what they took."""
+"""The number of openings of a test set, and predictions for arms beside what they took."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def by_step(rows: list[tuple[int, dict[str, float]]]) -> Told:
-    """What was told of each step, looks at dev included."""
+    """Return the figures of each step, dev evaluations included."""
     found: Told = {}
     for step, figures in rows:
         found.setdefault(step, {}).update(figures)

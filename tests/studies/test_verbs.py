@@ -435,7 +435,7 @@ def test_a_tuned_arm_without_weights_names_the_command_that_makes_them(kept: Pat
 
 @pytest.fixture
 def studied(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What `study` and `pull` were called with, neither done."""
+    """Return the arguments of calls of `study` and `pull`, neither of which runs."""
     called: list[Any] = []
     monkeypatch.setattr(
         demo_verb, "study", lambda task, **named: called.append((task, named)) or SimpleNamespace(study="S")

@@ -28,7 +28,7 @@ from trimtab.cli.main import app
 from trimtab.measurement.user_comparison import UserOutcome
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.upkeep import canary as module
-from trimtab.upkeep.canary import Canaries, canaries, days_known
+from trimtab.upkeep.canary import Canaries, days_known
 from trimtab.upkeep.registry import Registry, registry
 from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, EVIDENCE
 
@@ -45,7 +45,7 @@ def watched(task: Task) -> Task:
 
 @pytest.fixture
 def said() -> list[UserOutcome]:
-    """What users have said so far."""
+    """Return the outcomes of users so far, which tests append to."""
     return []
 
 
@@ -62,7 +62,8 @@ def opening(
 
     def again(task: Task = watched) -> Canaries:
         artifacts = tmp_path / ".trimtab" / "artifacts"
-        made.append(canaries(task, place, artifacts=artifacts, judged=lambda since: said))
+        own = registry(task, place, artifacts=artifacts, make=False)
+        made.append(Canaries(own, store=None, judged=lambda since: said))
         return made[-1]
 
     yield again
@@ -394,7 +395,7 @@ def test_what_makes_no_canary_is_refused(opening: Open, opened: Registry, given:
 
 
 def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: Task) -> None:
-    with canaries(watched, judged=lambda since: ()) as one:
+    with Canaries(registry(watched, make=False), store=None, judged=lambda since: ()) as one:
         with pytest.raises(MissingError, match="no alias production of small; there are: none yet"):
             one.start()
         add(own)
@@ -406,7 +407,7 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
         with pytest.raises(MissingError, match="no canary is open"):
             one.stop("why not")
     with (
-        canaries(task, judged=lambda since: ()) as one,
+        Canaries(registry(task, make=False), store=None, judged=lambda since: ()) as one,
         pytest.raises(
             InputError, match=r"upkeep.traffic: a canary needs traffic, and none is kept; add under \[upkeep\]"
         ),
@@ -449,7 +450,7 @@ def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
         reading.promote(2, why="by a program that only reads the form")
         reading.rollback(why="back")
         assert reading.gc(dry_run=True).versions == ()
-    with canaries(watched, judged=lambda since: said) as one:
+    with Canaries(registry(watched, make=False), store=None, judged=lambda since: said) as one:
         begun = one.start(2, share=0.5).canary
         judges(begun, said, 1.0, 0.0)
         assert one.status().record is not None

@@ -1,4 +1,4 @@
-"""What `refresh --schedule` prints is what each scheduler takes."""
+"""`refresh --schedule` prints text in the syntax of each scheduler."""
 
 from __future__ import annotations
 

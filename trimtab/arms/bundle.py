@@ -42,8 +42,7 @@ BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
 RUN = "run"  # contains `adapter/` and `calibration.json`, like the folder of a training run
 _UNCHECKED = (
     "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so Trimtab "
-    "cannot "
-    "check that the models on this machine are those it was made with; export it again to have that checked"
+    "cannot check that the models on this machine are those it was made with; export it again to have that checked"
 )
 QUESTION, PASSAGE = "{question}", "{passage}"
 

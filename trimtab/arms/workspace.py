@@ -52,12 +52,12 @@ class Workspace:
 
     @property
     def all_splits(self) -> Mapping[Split, tuple[Example, ...]]:
-        """Every row by its split, those that a sample left out among them."""
+        """Return every row by its split, including those that a sample leaves out."""
         return self.splits if self.unsampled is None else self.unsampled
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return the closed set of a classification: the task's own, or every label of the training rows."""
+        """Return the closed set of a classification: the task's own labels, or every label of the training rows."""
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
 

@@ -98,9 +98,8 @@ def _unshaped(hint: Any, plain: Any) -> Any:
         records = [one for one in arguments if isinstance(one, type) and is_dataclass(one)]
         if not records or not isinstance(plain, Mapping):
             return plain
-        meant = (
-            one for one in records if set(plain) <= set(_hints(one))
-        )  # of several record types, the one with these fields
+        # of several record types, the one with these fields
+        meant = (one for one in records if set(plain) <= set(_hints(one)))
         return _unshaped(next(meant, records[0]), plain)
     if get_origin(hint) is tuple and isinstance(plain, list):
         return [_unshaped(arguments[0], item) for item in plain]

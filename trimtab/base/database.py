@@ -320,9 +320,8 @@ def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
         engine = _engine(_url(str(beside), schema), schema)
         try:
             with engine.begin() as connection:
-                connection.exec_driver_sql(
-                    "PRAGMA journal_mode=WAL"
-                )  # readers and the writer do not wait for each other
+                # readers and the writer do not wait for each other
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 schema.make(connection)
         finally:
             engine.dispose()

@@ -49,9 +49,8 @@ class Display:
         now = time.monotonic()
         self._follow(event, now)
         key = (event["arm"], event["stage"])
-        whole = (
-            event.get("unit") == "bytes" and event["step"] == event["of"] > 0
-        )  # else the last line stays short of it
+        # the end of a download is always drawn: its last line would otherwise stay below 100%
+        whole = event.get("unit") == "bytes" and event["step"] == event["of"] > 0
         if key == self._shown and now - self._last < self._every and not whole:
             return
         self._last, self._shown = now, key

@@ -13,9 +13,7 @@ from trimtab.base.records import Arm
 
 PROMPT = "prompt"
 HEAD = "head"  # stage: trains a classification head on the last token instead of generating label text
-REWARD = (
-    "reward"  # stage: trains a reward head on the last token of an answer; the result scores answers and gives none
-)
+REWARD = "reward"  # stage: trains a reward head on the last token; the result scores answers and gives none
 DISTILL = "distill"  # stage: imitates a teacher's answers instead of the examples' own
 # Stages that learn from preferences, after the examples, with their names for readers.
 PREFERENCES: Mapping[str, str] = {"dpo": "DPO", "ipo": "IPO", "simpo": "SimPO", "orpo": "ORPO", "kto": "KTO"}
@@ -41,9 +39,8 @@ class Method:
     uses_base: bool = True
     answers_alone: bool = False  # the name takes no context
     no_head: str = ""  # why it cannot be combined with a classification head
-    by_width: bool = (
-        False  # the usual learning rate is that at a hidden size of WIDTH, and a narrower model takes a higher one
-    )
+    # True: the usual learning rate is that at a hidden size of WIDTH, and a narrower model takes a higher one.
+    by_width: bool = False
 
     @property
     def staged(self) -> bool:

@@ -135,12 +135,12 @@ def _draw(console: Console, stands: CanaryStatus) -> None:
         _line(console, line)
 
 
-def _lines(status_: CanaryStatus) -> Iterator[str]:
-    yield status_.headline
-    evidence = status_.evidence
+def _lines(state: CanaryStatus) -> Iterator[str]:
+    yield state.headline
+    evidence = state.evidence
     if evidence.quality is not None:
         yield f"right: {evidence.quality.figures}"
-    elif status_.record is None:
+    elif state.record is None:
         yield "right: too few users with judgements or labels yet"
     if evidence.errors is not None:
         yield (
@@ -152,12 +152,12 @@ def _lines(status_: CanaryStatus) -> Iterator[str]:
             f"95th percentile: {one.candidate_p95_ms:,.0f} ms, production {one.production_p95_ms:,.0f} ms; "
             f"limit {one.limit_ms:,.0f} ms, which {one.slow:.1%} of the candidate's answers are over"
         )
-    if status_.forecast is not None:
-        yield from _forecast_lines(status_.forecast, status_)
+    if state.forecast is not None:
+        yield from _forecast_lines(state.forecast, state)
 
 
-def _forecast_lines(forecast: CanaryForecast, status_: CanaryStatus) -> Iterator[str]:
-    share, margin = status_.canary.share, status_.canary.margin
+def _forecast_lines(forecast: CanaryForecast, state: CanaryStatus) -> Iterator[str]:
+    share, margin = state.canary.share, state.canary.margin
     at_most = "" if forecast.is_measured else " at most (nothing is known yet of how users differ)"
 
     def users(count: int) -> str:

@@ -75,8 +75,8 @@ def canary_stop(
 ) -> CanaryRecord:
     """End the open canary by hand: rolled back, so that production answers everybody again.
 
-    Arguments are those of `canary_start`. Returns the record of its end. Raises MissingError where none is open, InputError without a
-    reason.
+    Arguments as for `canary_start`. Returns the record of its end. Raises MissingError if none is open, InputError
+    without a reason.
     """
     with open_canaries(task, address, artifacts, store) as own:
         return own.stop(why, by)
@@ -85,8 +85,12 @@ def canary_stop(
 def open_canaries(
     task: str | Path | Task, address: str | Path | None, artifacts: str | Path | None, store: str | None
 ) -> Canaries:
-    """Open the canaries of a task, which read the judgements of its store."""
-    from trimtab.upkeep.canary import canaries
+    """Open the canaries of a task, with the users' judgements in its feedback store.
+
+    Raises MissingError if there is no registry.
+    """
+    from trimtab.upkeep.canary import Canaries
+    from trimtab.upkeep.registry import registry
 
     own = task if isinstance(task, Task) else load_task(Path(task))
 
@@ -101,4 +105,4 @@ def open_canaries(
         with judgements:
             yield from judgements.outcomes(since)
 
-    return canaries(own, address, artifacts=artifacts, store=store, judged=judged)
+    return Canaries(registry(own, address, artifacts=artifacts, make=False), store=store, judged=judged)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trimtab.base.records import Refusal
     from trimtab.data.checks import Remark
-    from trimtab.studies.check import CheckLine, CheckResult
+    from trimtab.studies.check import CheckResult, MaskRun
 
 MAX_LISTED = 5  # refused rows and overlaps that are listed
 MAX_LABELS = 10
@@ -118,12 +118,12 @@ def _draw_example(result: CheckResult, console: Console) -> None:
     plain = console.color_system is None or console.no_color
     key = "Between « and » is what it is trained to write." if plain else "Green is what it is trained to write."
     console.print(Text(f"Grey is only read. {key}" if not plain else f"{key} The rest is only read.", style="italic"))
-    _draw_pieces(result.example, console, plain)
-    shown: tuple[CheckLine, ...] = ()
-    for side, pieces in result.judged_example.items():
+    _draw_runs(result.example, console, plain)
+    shown: tuple[MaskRun, ...] = ()
+    for side, runs in result.judged_example.items():
         console.print(Text(f"\nA judged answer, the {side} one", style="bold"))
-        _draw_pieces(pieces[-1:] if pieces[:-1] == shown[:-1] else pieces, console, plain)  # the prompt once
-        shown = pieces
+        _draw_runs(runs[-1:] if runs[:-1] == shown[:-1] else runs, console, plain)  # the prompt once
+        shown = runs
     tokens = result.tokens
     if tokens is not None:
         console.print(
@@ -135,10 +135,10 @@ def _draw_example(result: CheckResult, console: Console) -> None:
         )
 
 
-def _draw_pieces(pieces: Sequence[CheckLine], console: Console, plain: bool) -> None:
-    for piece in pieces:
-        text = f"«{piece.text}»" if plain and piece.trained else _elide_middle(piece.text)
-        console.print(Text(text, style="bold green" if piece.trained else "dim"), end="")
+def _draw_runs(runs: Sequence[MaskRun], console: Console, plain: bool) -> None:
+    for run in runs:
+        text = f"«{run.text}»" if plain and run.trained else _elide_middle(run.text)
+        console.print(Text(text, style="bold green" if run.trained else "dim"), end="")
     console.print()
 
 
@@ -186,12 +186,12 @@ def _seconds(seconds: float) -> str:
 def _total_sentence(result: CheckResult) -> str:
     """Return how long a study takes, and how long it would take without a budget."""
     planned = [row for row in result.forecasts if row.minutes is not None]
-    chosen_arms = _minutes(result.minutes or 0.0)
+    within_budget = _minutes(result.minutes or 0.0)
     if not any(row.left_out for row in planned):
-        return f"All together {chosen_arms}"
-    all_arms = _minutes(sum(row.minutes or 0.0 for row in planned))
-    fits_text = "No arm fits the budget" if all(row.left_out for row in planned) else f"What fits takes {chosen_arms}"
-    return f"{fits_text}; all arms would take {all_arms}"
+        return f"All together {within_budget}"
+    in_all = _minutes(sum(row.minutes or 0.0 for row in planned))
+    fits_text = "No arm fits the budget" if all(row.left_out for row in planned) else f"What fits takes {within_budget}"
+    return f"{fits_text}; all arms would take {in_all}"
 
 
 def _minutes(minutes: float) -> str:

@@ -50,12 +50,11 @@ def command(
       trimtab demo spam --folder /tmp/spam
       trimtab demo surface
     """
-    if not (cut and name is BundledExample.surface):  # which is refused
-        say_loading()
     if name is BundledExample.upkeep:
         from trimtab.cli.upkeep_story import play
 
         with Output(as_json) as output:
+            say_loading()
             story = play(folder or Path("trimtab-demo-upkeep"))
             output.show(story, lambda console: console.print(f"\n{story.headline}\nPage: {story.page}", markup=False))
         if not (story.promoted and story.rolled_back and story.same_answers):
@@ -65,6 +64,7 @@ def command(
         if name is BundledExample.surface:
             _surface(output, folder, cut=cut)
             return
+        say_loading()
         from trimtab.studies.demo import demo
 
         result = demo(name.value, cut=cut, folder=folder)
@@ -76,6 +76,7 @@ def _surface(output: Output, folder: Path | None, *, cut: bool) -> None:
 
     if cut:
         raise InputError("the audit of a site takes seconds and has no smaller part", "leave it out", field="--cut")
+    say_loading()
     from trimtab.base.display import Display
     from trimtab.base.progress import Progress
     from trimtab.cli.surface import draw_site_audit

@@ -84,10 +84,10 @@ def _judgements(task: Task, store: str | None) -> list[UserJudgement]:
     from trimtab.base.drift import UserJudgement
     from trimtab.serving.feedback import open_feedback_store
 
-    with suppress(MissingError), open_feedback_store(task, store, make=False) as store_open:
+    with suppress(MissingError), open_feedback_store(task, store, make=False) as judgements:
         return [
             UserJudgement(arm=one.answers[0].arm, version=one.answers[0].version, good=one.kind == "like")
-            for one in store_open.of_single_answers()
+            for one in judgements.of_single_answers()
         ]
     return []
 

@@ -60,7 +60,7 @@ class UpkeepStory(Shown):
 
     @property
     def headline(self) -> str:
-        """How it ended."""
+        """Return the end of the story in one line."""
         if self.promoted and self.rolled_back and self.same_answers:
             return (
                 "The new version came into production, the bad one was taken back, and the answers are those of "

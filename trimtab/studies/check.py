@@ -53,7 +53,7 @@ FIRST_QUESTIONS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckLine:
+class MaskRun:
     """A run of text in the rendered example. `trained`: True if the loss includes it."""
 
     text: str
@@ -107,7 +107,7 @@ class CheckResult(Shown):
     private: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
     example_arm: str | None
-    example: tuple[CheckLine, ...]
+    example: tuple[MaskRun, ...]
     tokens: TokenStatistics | None
     smallest_difference: float | None
     comparisons: int
@@ -119,7 +119,7 @@ class CheckResult(Shown):
     search_seconds: float = 0.0  # seconds for the trials of every arm
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
     # the better and the worse answer of one preference
-    judged_example: Mapping[str, tuple[CheckLine, ...]] = field(default_factory=dict)
+    judged_example: Mapping[str, tuple[MaskRun, ...]] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -305,7 +305,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
     task = workspace.task
     try:
         session = open_session(workspace)
-        arm, pieces = _example(session)
+        arm, runs = _example(session)
         tokens = _token_statistics(session, workspace.splits["train"])
         predicted = predict(session, task.arms, progress) if progress else None
     except MissingError as error:
@@ -335,7 +335,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
         refused=session.workspace.refusals,
         remarks=by_level(remarks),
         example_arm=arm,
-        example=pieces,
+        example=runs,
         judged_example=_judged_example(session),
         tokens=tokens,
         smallest_difference=_smallest(session.workspace),
@@ -385,7 +385,7 @@ def _problem_remarks(problems: Mapping[str, str], task: Task) -> Iterator[Remark
         yield Remark(level, f"Arm{'s' * (len(arms) > 1)} {', '.join(arms)} cannot run: {problem.rstrip('.')}.")
 
 
-def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
+def _example(session: Session) -> tuple[str, tuple[MaskRun, ...]]:
     """Return the first training row as the first trained language model reads it, split where the loss mask changes; a
     head reads no answer, and a teacher's answers are not known yet.
     """
@@ -401,7 +401,7 @@ def _example(session: Session) -> tuple[str, tuple[CheckLine, ...]]:
     return arm.name, mask_runs(encoded, session.base.tokenizer.decode)
 
 
-def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
+def _judged_example(session: Session) -> dict[str, tuple[MaskRun, ...]]:
     """Return the first training preference with its loss masks, both answers if there are two."""
     rows, _ = judged_answers(session, Context(), "train")
     row = next((row for row in rows if len(row.answers) == 2), rows[0] if rows else None)
@@ -409,10 +409,10 @@ def _judged_example(session: Session) -> dict[str, tuple[CheckLine, ...]]:
     return {side: mask_runs(one, session.base.tokenizer.decode) for side, one in sides.items() if one is not None}
 
 
-def mask_runs(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[CheckLine, ...]:
+def mask_runs(encoded: Encoded, decode: Callable[[list[int]], str]) -> tuple[MaskRun, ...]:
     """Return runs of tokens with the same loss mask as text; special tokens are visible."""
     runs = groupby(zip(encoded.ids, encoded.trained, strict=True), key=lambda pair: pair[1])
-    return tuple(CheckLine(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
+    return tuple(MaskRun(text=decode([token for token, _ in run]), trained=trained) for trained, run in runs)
 
 
 def _token_statistics(session: Session, train: Sequence[Example]) -> TokenStatistics:
@@ -466,8 +466,8 @@ def _without_labels(task: Task) -> str:
     ask = task.command('ask "…"')
     works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
     return (
-        f"There are no labelled examples, so arms cannot be compared. {works}About {FIRST_QUESTIONS} test questions "
-        "with their right "
-        f"answers show a difference of {100 * shown:.0f} points between two arms, {finer} one of {50 * shown:.0f}; "
+        f"There are no labelled examples, so arms cannot be compared. {works}"
+        f"About {FIRST_QUESTIONS} test questions with their right answers show a difference of {100 * shown:.0f} "
+        f"points between two arms, {finer} one of {50 * shown:.0f}; "
         "write them one a line (question and answer) and name the file in data.examples."
     )

@@ -123,9 +123,8 @@ def decide_study(
 
 
 def with_labels(task: Task, labels: Sequence[str]) -> Task:
-    """The task with the labels that its data have, where it states none; a class of which nothing is asked is known by
-    them alone.
-    """
+    """Return the task with the labels of its data if it states none; a class without a test question is known by
+    them alone."""
     if task.task.kind != "classify" or task.task.labels:
         return task
     return task.model_copy(update={"task": task.task.model_copy(update={"labels": tuple(labels)})})

@@ -18,12 +18,8 @@ from trimtab.base.task import Task, load_task
 from trimtab.model.catalog import pull, resolve
 from trimtab.studies.study import study
 
-LEFT_BEHIND = {
-    "make.py",
-    "source",
-    "__pycache__",
-    ".trimtab",
-}  # files that generate the data, and files that runs leave
+# Not copied: files that generate the data, and files that runs leave.
+LEFT_BEHIND = {"make.py", "source", "__pycache__", ".trimtab"}
 CUT = "demo.toml"
 LATER = "2026-10"  # the later edition of an example: its documents and new questions
 
@@ -47,9 +43,8 @@ def demo(
     sys.stderr.write(describe_demo(task, place))
     for model in (task.base.model, task.base.embedding):
         fetch_model(model, place, listeners)
-    return study(
-        task, allow_commands=True, listeners=listeners
-    )  # its scorer is the bundled one: `copy_demo` verified that
+    # Its scorer is the bundled one: `copy_demo` verified that.
+    return study(task, allow_commands=True, listeners=listeners)
 
 
 def describe_demo(task: Task, place: Path) -> str:

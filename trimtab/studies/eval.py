@@ -64,20 +64,20 @@ def eval(
         raise InputError(f"arm {arm} answers without the base model", "leave out 8 bits", field="--eight-bit")
     with run_context(
         own, [chosen], listeners=listeners, allow=allow, allow_commands=allow_commands, scorer=scorer
-    ) as opening:
+    ) as ctx:
         saved = require_weights(find_saved(own, chosen, run), chosen, own)
-        opening.task = with_measured_rows(own, saved)
-        session = opening.session(measured_precision(saved, own))
+        ctx.task = with_measured_rows(own, saved)
+        session = ctx.session(measured_precision(saved, own))
         workspace = session.workspace
         if not workspace.splits[split]:
-            raise InputError(f"the {split} split is empty", "add examples", file=opening.task.file, field="data.split")
+            raise InputError(f"the {split} split is empty", "add examples", file=ctx.task.file, field="data.split")
         name = saved_name(saved, chosen)
-        progress = opening.progress(arm=chosen.name)
+        progress = ctx.progress(arm=chosen.name)
         if split == "test":
-            digest = digest_of(task_settings(opening.task))[:8]  # other settings are another opening of the test set
+            digest = digest_of(task_settings(ctx.task))[:8]  # other settings are another opening of the test set
             _note_opening(count_opening(workspace, f"eval-{name}-{digest}"), progress)
         folder = workspace.folder / EVALS / f"{name}-{split}"
-        runner = ArmRunner(session, opening.scorer, progress)
+        runner = ArmRunner(session, ctx.scorer, progress)
         outcome = runner.run(chosen, split, folder, Allowance(), saved=saved)
         save_answers(folder / ANSWERS, outcome.answers)
         forget_replies(folder)

@@ -138,11 +138,11 @@ def export(
     require_answers(chosen, own)
     place = Path(out)
     _require_possible(chosen, own, format, quantize, place)
-    with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as opening:
+    with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
-        opening.task = with_measured_rows(own, saved)
-        session = opening.session(measured_precision(saved, own))
-        progress = opening.progress(arm=chosen.name)
+        ctx.task = with_measured_rows(own, saved)
+        session = ctx.session(measured_precision(saved, own))
+        progress = ctx.progress(arm=chosen.name)
         context = context_for(chosen, saved.chosen if saved else None)
         run_folder = saved.folder if saved else own.folder / FOLDER
         with _staging_folder(place) as folder:

@@ -281,11 +281,9 @@ def _base_model_note(session: Session) -> str:
     bring = f"run `trimtab pull {task.base.model}`, which prints its folder," if catalogued else "copy its folder there"
     return (
         "\nThe base model is not on the Hugging Face hub: `adapter_config.json` names its folder on the machine of "
-        "this export. "
-        f"On another machine, {bring} and write the folder's absolute path in place of `base_model_name_or_path` "
-        "and of the one in "
-        "a command below. Or leave the file as it is, as where it is signed, load the model from its folder with "
-        "transformers, and "
+        f"this export. On another machine, {bring} and write the folder's absolute path in place of "
+        "`base_model_name_or_path` and of the one in a command below. Or leave the file as it is, as where it is "
+        "signed, load the model from its folder with transformers, and "
         'put the adapter on with `PeftModel.from_pretrained(model, ".")`.'
     )
 
@@ -299,8 +297,7 @@ def _bundled_base_note(session: Session) -> list[str]:
         return ["- The base model is not in this folder; once on each machine:", "", code_block(pull)]
     return [
         "- The base model is not in this folder: on another machine, copy its folder to the path that `model` in "
-        "`bundle.json` names, "
-        "which begins at this folder where it is relative"
+        "`bundle.json` names, which begins at this folder where it is relative"
     ]
 
 

@@ -1,5 +1,5 @@
-"""Files by their SHA-256, in a folder or an object store: written whole before anything names them, checked whenever
-they are read."""
+"""Store of files by their SHA-256, in a folder or an object store: written whole before anything names them, checked
+at every read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DAMAGED = "register the arm again, or restore the file from a copy"
 
 
 class ArtifactStore(Protocol):
-    """Where files lie by their SHA-256."""
+    """Interface of a store of files that are named by their SHA-256."""
 
     name: str
 
@@ -34,33 +34,33 @@ class ArtifactStore(Protocol):
         """True if the file is there."""
 
     def put(self, file: Path, sha256: str) -> None:
-        """Have the file there: whole or not at all, and on the disk when this returns."""
+        """Store a file: whole or not at all, and on the disk when this returns."""
 
     def open(self, sha256: str) -> IO[bytes]:
-        """Read it; raises MissingError where it is not there."""
+        """Open a file for reading; raises MissingError if it is not there."""
 
     def sizes(self) -> dict[str, int]:
-        """Every file that is there, and its bytes."""
+        """Return the size in bytes of every file that is there, by its SHA-256."""
 
     def remove(self, sha256: str) -> None:
-        """Take it away, if it is there."""
+        """Delete a file, if it is there."""
 
     def remove_partial(self) -> None:
-        """Take away what writers left that died long ago."""
+        """Delete unfinished files of writers that died long ago."""
 
 
 class FolderStore:
-    """Files in a folder."""
+    """Store of files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, str(folder)
 
     def has(self, sha256: str) -> bool:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         return (self.folder / sha256).is_file()
 
     def put(self, file: Path, sha256: str) -> None:
-        """As ArtifactStore; a file of this name that is damaged is written anew."""
+        """See ArtifactStore; a damaged file of this name is written anew."""
         place = self.folder / sha256
         if place.is_file() and not place.is_symlink() and sha256_file(place) == sha256:
             return
@@ -72,7 +72,7 @@ class FolderStore:
             _require_same(sha256_file(beside), sha256, file)
 
     def open(self, sha256: str) -> IO[bytes]:
-        """As ArtifactStore; raises InputError for a symbolic link."""
+        """See ArtifactStore; raises InputError for a symbolic link."""
         place = self.folder / sha256
         if place.is_symlink():
             raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=place)
@@ -81,23 +81,23 @@ class FolderStore:
         return open(place, "rb")
 
     def sizes(self) -> dict[str, int]:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         return {path.name: path.stat().st_size for path in found if _is_name(path.name)}
 
     def remove(self, sha256: str) -> None:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         (self.folder / sha256).unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         for path in self.folder.glob(".*.part"):
             if time.time() - path.lstat().st_mtime > _CUT_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
 
 class ObjectStore:
-    """Files at an address that fsspec opens: `s3://…`, `gs://…`, `memory://…`."""
+    """Store of files at an address that fsspec opens: `s3://…`, `gs://…`, `memory://…`."""
 
     def __init__(self, address: str) -> None:
         self.name = address
@@ -120,13 +120,13 @@ class ObjectStore:
                 ) from None
 
     def has(self, sha256: str) -> bool:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         with _in_words(self.name):
             return bool(self._files.exists(self._place(sha256)))
 
     def put(self, file: Path, sha256: str) -> None:
-        """As ArtifactStore: sent to another name, and moved once it is whole. Some stores show a file while it comes
-        in."""
+        """See ArtifactStore. The file is sent under another name and then moved: some stores show a file while it
+        comes in."""
         if self.has(sha256):
             with self.open(sha256) as there:
                 if _digest(there) == sha256:
@@ -134,7 +134,7 @@ class ObjectStore:
         _require_same(sha256_file(file), sha256, file)
         beside = self._place(f".{sha256}.{uuid4().hex}.part")
         with _in_words(self.name):
-            if not _BUCKETS & set(_names(self._files.protocol)):
+            if self.name.partition("://")[0] not in _BUCKETS:
                 self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(file), beside)
             with self._files.open(beside, "rb") as sent:
@@ -142,7 +142,7 @@ class ObjectStore:
             self._files.mv(beside, self._place(sha256))
 
     def open(self, sha256: str) -> IO[bytes]:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         with _in_words(self.name):
             if not self._files.exists(self._place(sha256)):
                 raise MissingError(f"{self.name}/{sha256}: an artifact of the registry is gone; {_DAMAGED}")
@@ -150,7 +150,7 @@ class ObjectStore:
             return file
 
     def sizes(self) -> dict[str, int]:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         with _in_words(self.name):
             self._files.invalidate_cache()
             found = self._files.ls(self._root, detail=True) if self._files.exists(self._root) else ()
@@ -158,21 +158,21 @@ class ObjectStore:
         return {name: size for name, size in names.items() if _is_name(name)}
 
     def remove(self, sha256: str) -> None:
-        """As ArtifactStore."""
+        """See ArtifactStore."""
         with _in_words(self.name):
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
 
     def remove_partial(self) -> None:
-        """Nothing: which of them are old is not known everywhere, and stores have rules of their own for that."""
+        """Do nothing: not every store tells the age of a file, and stores have rules of their own for this."""
 
     def _place(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
 
 class Artifacts:
-    """Folders as they were registered, in a store: each file by its SHA-256, and so the list of them, whose hash
-    names the whole."""
+    """Registered folders in a store: each file by its SHA-256, and the list of the files, whose hash names the
+    folder."""
 
     def __init__(self, address: str | Path) -> None:
         text = str(address).removeprefix("file://")
@@ -180,8 +180,8 @@ class Artifacts:
         self.name = self._store.name
 
     def put(self, folder: Path, scratch: Path) -> str:
-        """Have every file of a folder in the store, then the list of them; the hash that names it. `scratch`: a
-        folder for that list."""
+        """Store every file of a folder, then the list of them, and return the hash of that list. `scratch`: a folder
+        for the list."""
         refuse_links(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
@@ -194,7 +194,7 @@ class Artifacts:
         return artifact
 
     def files(self, artifact: str) -> dict[str, str]:
-        """The files of a folder that was put, by their paths in it; raises InputError for a list that is damaged."""
+        """Return the hashes of a stored folder's files by their paths in it; raises InputError for a damaged list."""
         place = f"{self.name}/{artifact}"
         with self._store.open(artifact) as file:
             text = file.read()
@@ -208,19 +208,18 @@ class Artifacts:
         return dict(files)
 
     def check(self, artifact: str) -> None:
-        """Read a folder that was put, whole; raises InputError for a file that is damaged, MissingError for one that
-        is gone."""
+        """Read a stored folder whole; raises InputError for a damaged file, MissingError for one that is gone."""
         for sha256 in dict.fromkeys(self.files(artifact).values()):
             with self._store.open(sha256) as file:
                 self._require_whole(_digest(file), sha256)
 
     def lacks(self, artifact: str) -> bool:
-        """True if a file of it is not there."""
+        """True if a file of a stored folder, or the list of its files, is not there."""
         return not self._store.has(artifact) or not all(map(self._store.has, set(self.files(artifact).values())))
 
     def get(self, artifact: str, folder: Path) -> Path:
-        """Have a folder that was put as `folder` on this machine: whole or not at all, every file as it was. Raises
-        as `check`."""
+        """Copy a stored folder to `folder` on this machine, whole or not at all, and return it; an unchanged copy is
+        kept. Raises as `check`."""
         files = self.files(artifact)
         if folder.is_dir() and _is_same(folder, files):
             return folder
@@ -240,8 +239,8 @@ class Artifacts:
         return folder
 
     def get_file(self, artifact: str, name: str, place: Path) -> bool:
-        """Copy one file of a folder that was put to `place`; return False where the folder has none of this name.
-        Raises as `check`."""
+        """Copy one file of a stored folder to `place`; return False if the folder has none of this name. Raises as
+        `check`."""
         sha256 = self.files(artifact).get(name)
         if sha256 is None:
             return False
@@ -250,12 +249,12 @@ class Artifacts:
         return True
 
     def garbage(self, live: Collection[str]) -> dict[str, int]:
-        """Files, with their bytes, that none of these folders has."""
+        """Return the sizes in bytes, by hash, of the files that are in none of these folders."""
         wanted = {*live, *(sha256 for artifact in live for sha256 in self.files(artifact).values())}
         return {name: size for name, size in self._store.sizes().items() if name not in wanted}
 
     def remove(self, names: Collection[str]) -> None:
-        """Take files away, and what writers left that died long ago."""
+        """Delete files, and the unfinished ones of writers that died long ago."""
         for name in names:
             self._store.remove(name)
         self._store.remove_partial()
@@ -267,7 +266,7 @@ class Artifacts:
 
 
 def _digest(file: IO[bytes], copy: IO[bytes] | None = None) -> str:
-    """SHA-256 of what a file still holds, which is written to `copy` on the way."""
+    """Return the SHA-256 of the rest of a file, which is written to `copy` on the way."""
     digest = hashlib.sha256()
     while piece := file.read(_PIECE):
         digest.update(piece)
@@ -277,7 +276,7 @@ def _digest(file: IO[bytes], copy: IO[bytes] | None = None) -> str:
 
 
 def _is_same(folder: Path, files: dict[str, str]) -> bool:
-    """True if a folder holds these files as they are named, and no others."""
+    """True if a folder contains these files under these names, and no others."""
     there = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -299,7 +298,7 @@ def _require_same(found: str, sha256: str, file: Path) -> None:
 
 @contextmanager
 def _in_words(address: str) -> Iterator[None]:
-    """What a client of some store raises, as an error of ours on one line."""
+    """Context manager: raises what a store's client raises as a one-line error of Trimtab."""
     try:
         yield
     except (TrimtabError, ImportError):
@@ -318,7 +317,3 @@ def _in_words(address: str) -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _names(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (protocol,) if isinstance(protocol, str) else protocol

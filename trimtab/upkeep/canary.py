@@ -1,4 +1,4 @@
-"""Canaries: begins one, gathers what its users, errors and latencies say, and ends it by `decision/canary.py`.
+"""Canaries: starts one, compares its users' outcomes, errors and latencies, and ends it by `decision/canary.py`.
 
 Everything that decides lies in databases, so that a server or a call that dies loses at most what a server counted
 in its last minute.
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -33,7 +32,6 @@ from trimtab.base.canary import (
 from trimtab.base.database import Closing
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.show import Shown
-from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Release
 from trimtab.decision.canary import decide
 from trimtab.decision.candidate_gate import SLOWER
@@ -49,7 +47,7 @@ from trimtab.measurement.user_comparison import (
     variance_behind,
 )
 from trimtab.upkeep.labels import TRAFFIC, labelled
-from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry, user_name
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
 
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
 CLEAR_HARM = 0.1  # a difference whose forecast stands beside that of the margin
@@ -79,7 +77,7 @@ class CanaryForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CanaryStatus(Shown):
-    """A canary, what is known of it, and how it ended; `record` is None while it is open."""
+    """A canary, the evidence so far, and its end; `record` is None while it is open."""
 
     canary: Canary
     evidence: CanaryEvidence
@@ -88,32 +86,21 @@ class CanaryStatus(Shown):
 
     @property
     def headline(self) -> str:
-        """Return where it stands, in one line."""
+        """Return the state of the canary in one line."""
         if self.record is not None:
             return self.record.headline
         one, named = self.canary, "would begin" if self.canary.number is None else f"canary {self.canary.number}"
-        return f"{named}: version {one.candidate} answers {one.share:.1%} of the users, {one.production} the others; open for {self.evidence.days:.1f} of {one.days:g} days"
-
-
-def canaries(
-    task: str | Path | Task = TASK_FILE,
-    address: str | Path | None = None,
-    *,
-    artifacts: str | Path | None = None,
-    store: str | None = None,
-    judged: JudgedSince,
-) -> Canaries:
-    """Open the canaries of a task, in its registry; `address` and `artifacts` as for `registry`, `store` as for
-    `serve`.
-
-    `judged` reads the judgements of users. Raises MissingError where there is no registry.
-    """
-    own = task if isinstance(task, Task) else load_task(Path(task))
-    return Canaries(registry(own, address, artifacts=artifacts, make=False), store=store, judged=judged)
+        return (
+            f"{named}: version {one.candidate} answers {one.share:.1%} of the users, {one.production} the others; "
+            f"open for {self.evidence.days:.1f} of {one.days:g} days"
+        )
 
 
 class Canaries(Closing):
-    """The canaries of one task: `start`, `status` and `stop` for people, the others for a server."""
+    """The canaries of one task: `start`, `status` and `stop` for people, the others for a server.
+
+    `opened` is closed with it. `store`: of traffic, as for `serve`. `judged`: reads the judgements of users.
+    """
 
     def __init__(self, opened: Registry, *, store: str | None, judged: JudgedSince) -> None:
         self._registry, self._store, self._judged = opened, store, judged
@@ -131,8 +118,7 @@ class Canaries(Closing):
         by: str | None = None,
         dry_run: bool = False,
     ) -> CanaryStatus:
-        """Begin a canary of a version: of `version`, else of the one that the alias `candidate` names. `dry_run`
-        forecasts only.
+        """Start a canary of `version`, or of the version that the alias `candidate` names. `dry_run` only forecasts.
 
         Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version that is in
         production; MissingError where production names no version.
@@ -172,8 +158,8 @@ class Canaries(Closing):
         return CanaryStatus(canary=begun, evidence=nothing, forecast=forecast, record=None)
 
     def status(self) -> CanaryStatus:
-        """Return the open canary, ended where that is due; else the last one. Raises MissingError where there was
-        none."""
+        """Return the open canary, after ending it if it is due; without one, the last that ended. Raises
+        MissingError if there was none."""
         canary = self._registry.canary()
         if canary is None:
             records = self._registry.canary_records()
@@ -188,7 +174,7 @@ class Canaries(Closing):
         return CanaryStatus(canary=canary, evidence=evidence, forecast=self._forecast(canary), record=record)
 
     def stop(self, why: str, by: str | None = None) -> CanaryRecord:
-        """End the open canary by hand: rolled back. Raises MissingError where none is open, InputError without a
+        """End the open canary by hand: rolled back. Raises MissingError if none is open, InputError without a
         reason."""
         if not why.strip():
             raise InputError("no reason is given", "say why in a few words", field="--why")
@@ -198,12 +184,12 @@ class Canaries(Closing):
         return self._end(canary, "rolled_back", f"stopped by hand: {why.strip()}"[:2_000], self._evidence(canary), by)
 
     def current(self) -> Canary | None:
-        """Return the canary that is open, if any."""
+        """Return the open canary, None without one."""
         return self._registry.canary()
 
     def release(self, canary: Canary) -> Release:
-        """Return the candidate with its files on this machine; raises InputError where they are damaged,
-        MissingError where they are gone."""
+        """Return the candidate with its files on this machine; raises InputError if they are damaged, MissingError
+        if they are gone."""
         return self._registry.release(canary.candidate, CANDIDATE)
 
     def reject(self, canary: Canary, why: str) -> CanaryRecord:
@@ -211,8 +197,8 @@ class Canaries(Closing):
         return self._end(canary, "rolled_back", why, self._evidence(canary))
 
     def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
-        """Keep what this server has counted so far, by bucket of users; end the canary where that is due, and return
-        None if it goes on."""
+        """Store what this server has counted so far, by bucket of users, and end the canary if it is due. Return its
+        record, None if it goes on."""
         number, now = _number(canary), _now()
         tallies = self._registry.tallies(number)
         clock = _steady()
@@ -223,7 +209,7 @@ class Canaries(Closing):
         return self._decided(canary, self._evidence(canary, days))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._registry.close()
 
     def _decided(self, canary: Canary, evidence: CanaryEvidence) -> CanaryRecord | None:
@@ -241,7 +227,7 @@ class Canaries(Closing):
         return self._registry.end_canary(record)
 
     def _evidence(self, canary: Canary, days: float | None = None) -> CanaryEvidence:
-        """Compare both versions by what is known; `days`: how long the canary has run, by the tallies of servers
+        """Compare both versions by the outcomes so far. `days`: how long the canary has run, by the servers' tallies
         unless given."""
         tallies = self._registry.tallies(_number(canary))
         with self._traffic() as traffic:
@@ -343,7 +329,7 @@ def _errors(canary: Canary, tallies: Sequence[CanaryTally]) -> UserComparison | 
 
 
 def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyComparison | None:
-    """Compare the times of the answers in the sample of traffic; None for fewer than LEAST_USERS users on a side."""
+    """Compare the times of the answers in the sample of traffic; None with fewer than LEAST_USERS users on a side."""
     candidate: dict[str, list[float]] = {}
     production: dict[str, list[float]] = {}
     for one in served:
@@ -380,7 +366,7 @@ def _number(canary: Canary) -> int:
 
 
 def _steady() -> float:
-    """Return the seconds of the clock that nobody sets."""
+    """Return the seconds of a clock that never jumps."""
     return time.monotonic()
 
 

@@ -53,14 +53,14 @@ class DataChanges:
 
     @property
     def nothing(self) -> bool:
-        """True if everything is as it was."""
+        """True if nothing changed."""
         documents = (self.documents_added, self.documents_changed, self.documents_removed)
         rows = sum(self.new.values()) + sum(self.changed.values()) + self.gone
         return not (rows or any(documents) or self.documents_learnt)
 
     @property
     def sentence(self) -> str:
-        """The differences in words."""
+        """Return the differences in words."""
         if self.nothing:
             return "Nothing is new: rows and documents are those that production was made from."
         counts = [
@@ -188,7 +188,7 @@ def labelled_rows(task: Task, where: str | None) -> tuple[Task, LabelledRows]:
 
 
 def _with_examples(task: Task, file: Path) -> Task:
-    """Return the task with one more file of examples, or as it is where it names that file already."""
+    """Return the task with one more file of examples, unchanged if it names that file already."""
     name = file.relative_to(task.folder).as_posix()
     if name in task.data.examples:
         return task

@@ -1,5 +1,5 @@
-"""`drift`: compares questions, answers, quality and documents with those when the version in production came there,
-and says what to do."""
+"""`drift`: compares questions, answers, quality and documents with those of when the version in production came
+there, and recommends what to do."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def drift(
     judgements: Sequence[UserJudgement] = (),
     allow: Sequence[str] = (),
 ) -> DriftReport:
-    """Compare the answers that `serve` keeps with the first ones of the version in production, and say what to do.
+    """Compare the answers that `serve` stores with the first ones of the version in production, and recommend what to
+    do.
 
     `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose
     passages changed are asked again, of the version's arm with the documents as they are. `page`: a file for the
@@ -104,7 +105,7 @@ def drift(
 
 
 def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Registry | None:
-    """Open the registry of a task; None where it has none and nobody named one."""
+    """Open the registry of a task; return None if it has none and none is named."""
     try:
         return registry(task, address, artifacts=artifacts, make=False)
     except MissingError:
@@ -144,7 +145,8 @@ def _look(
     missing = settings.window * (count + 2) - len(used.answers)
     if not (windows or documents or judged or (quality and quality.points)):
         raise InputError(
-            f"too few answers of version {used.version} to compare: {len(used.answers):,} are kept, and {missing:,} more are needed",
+            f"too few answers of version {used.version} to compare: "
+            f"{len(used.answers):,} are kept, and {missing:,} more are needed",
             f"wait for them, or set a smaller window than {settings.window} under [upkeep] drift",
             file=traffic.name,
         )
@@ -215,7 +217,8 @@ class _Signals:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """The vectors of the questions [N, D]: of each conversation's last turn, by the task's embedding model."""
+        """Return the embeddings of the questions, [N, D]: of each conversation's last turn, by the task's embedding
+        model."""
         embedder = Embedder(resolve(self.task.base.embedding, near=self.task.folder))
         texts = [one.messages[-1].content for one in self.answers]
         distinct = list(dict.fromkeys(texts))
@@ -224,7 +227,7 @@ class _Signals:
 
     @cached_property
     def numbers(self) -> Mapping[Signal, Sequence[float | None]]:
-        """One number for each answer, None where it has none; flags are 0 and 1."""
+        """Return one number for each answer, None for an answer without one; flags are 0 and 1."""
         answers, own = self.answers, self.task.task
         found: dict[Signal, Sequence[float | None]] = {
             "abstained": [float(one.abstained) for one in answers],
@@ -513,7 +516,8 @@ def _sentence(
         found.append(f"Drift since window {first.number} ({first.began:%Y-%m-%d}), p = {first.p:.4f}: {what}.")
     if judged and judged.fell:
         found.append(
-            f"Users like fewer answers: at most {judged.points[-1].at_most:.0%}, and {judged.floor:.0%} is {judged.floor_of}."
+            f"Users like fewer answers: at most {judged.points[-1].at_most:.0%}, "
+            f"and {judged.floor:.0%} is {judged.floor_of}."
         )
     if documents:
         found.append(

@@ -1,5 +1,5 @@
-"""Labels answers in use, or those of a file, and estimates from the labels the quality in use and how far labellers
-agree."""
+"""`label`: people label answers in use, or those of a file; estimates the quality in use and the labellers'
+agreement."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _LONGEST_NAME = 200  # letters of a labeller's name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Two labellers' Cohen's κ, over the answers of which both said right or wrong; they disagree on so many of
-    these."""
+    """Cohen's κ of two labellers, over the answers that both called right or wrong; `disagree`: the number on which
+    they differ."""
 
     labellers: tuple[str, str]
     kappa: Estimate
@@ -95,8 +95,8 @@ class LabelledAnswers:
 def labelled(
     store: TrafficStore, source: str, answers_of: Callable[[LabelDraw], Sequence[ServedAnswer]]
 ) -> LabelledAnswers:
-    """Collect what people said of the answers of a source, in the order of its draws; `answers_of` gives those that
-    a draw is of."""
+    """Collect the labels of a source's answers, in the order of its draws. `answers_of` returns the answers of a
+    draw."""
     said: dict[str, dict[str, bool | None]] = {}
     for one in store.labels():
         said.setdefault(one.item, {})[one.by] = one.right
@@ -113,13 +113,13 @@ def labelled(
 
 
 def contradict(said: Iterable[bool | None]) -> bool:
-    """Return True if one labeller calls an answer right and another wrong."""
+    """True if one labeller calls an answer right and another wrong."""
     return set(said) >= {True, False}
 
 
 class Labelling(Closing):
-    """Labels under way: `pending` is what this labeller has still to judge; `judge` keeps each at once, `undo` takes
-    it back.
+    """Labelling in progress: `pending` are the answers that this labeller has to judge; `judge` stores a label at once,
+    `undo` removes it.
 
     For use as a context manager, which closes the store.
     """
@@ -138,8 +138,7 @@ class Labelling(Closing):
         self.pending = [_item(one) for one in chosen if one.id not in done]
 
     def _drawn(self, drawing: Drawing | None, labelled: set[str], *, new: bool) -> LabelDraw:
-        """The newest draw, or a new one; one that nobody has begun to label is drawn again where another is asked
-        for."""
+        """Return the newest draw, or a new one; a draw without labels is drawn again if another method is asked for."""
         store, last = self._store, None if self._file is None else len(self._file)
         draws = store.draws(self.source)
         if not draws:
@@ -157,11 +156,11 @@ class Labelling(Closing):
         return draw
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:
-        """Keep what is said of an answer: None where nobody can tell."""
+        """Store the label of an answer: right (True), wrong (False), or None for "cannot tell"."""
         self._keep(asked, right)
 
     def correct(self, asked: AuditItem, text: str) -> None:
-        """Keep the right answer, which says that the one given is wrong, unless it is the same."""
+        """Store the right answer, which calls the given one wrong unless both are the same."""
         is_same = text.strip() == asked.answer.strip()
         self._keep(asked, is_same, None if is_same else text.strip())
 
@@ -170,11 +169,11 @@ class Labelling(Closing):
         self._store.label(label)
 
     def undo(self, asked: AuditItem) -> None:
-        """Take back what this labeller said of an answer."""
+        """Remove this labeller's label of an answer."""
         self._store.unlabel(asked.item_id, self._by)
 
     def finish(self) -> LabelSummary:
-        """What all labels of this source say, from every draw of it."""
+        """Return the summary of all labels of this source, from every draw of it."""
         found = labelled(self._store, self.source, self._answers)
         answers, own, right, inclusion = found.answers, found.judged, found.right, found.inclusion
         confidence = np.array([np.nan if one.probability is None else one.probability for one in answers])
@@ -210,7 +209,7 @@ class Labelling(Closing):
         return self._store.answers(after=draw.after_row, last=draw.last_row)
 
     def close(self) -> None:
-        """Give the store back."""
+        """Close the store."""
         self._store.close()
 
 
@@ -224,7 +223,7 @@ def label(
     new: bool = False,
     store: str | None = None,
 ) -> Labelling:
-    """Begin, or go on with, labelling so many of the answers that `serve` kept, or of a file's.
+    """Start or continue labelling `questions` of the answers that `serve` stored, or of a file's.
 
     `file`: rows with `question`, `answer` and, where it is known, `probability`. `by`: who labels, the user of this
     machine unless named. `drawing`: `random`, or `uncertain`, where answers that the arm is unsure of are drawn more
@@ -246,7 +245,7 @@ def label(
 
 
 class _Drawn:
-    """The answers that one draw is of, in the order in which they are asked."""
+    """The answers of one draw, in the order in which they are asked."""
 
     def __init__(self, draw: LabelDraw, answers: Sequence[ServedAnswer]) -> None:
         self.answers = answers
@@ -259,13 +258,13 @@ class _Drawn:
         return [self.answers[place] for place in np.argsort(self._priorities)]
 
     def inclusion(self, said: Mapping[str, Mapping[str, bool | None]]) -> Numbers:
-        """The probability with which each was drawn, by who labelled so far."""
+        """Return the probability with which each answer was drawn, [N], by the labels so far."""
         asked = np.array([one.id in said for one in self.answers], dtype=bool)
         return inclusion_probabilities(self._priorities, self._sizes, asked)
 
 
 def _share(said: Mapping[str, bool | None]) -> float:
-    """The share of labellers who call an answer right, nan where none can tell."""
+    """Return the share of labellers who call an answer right, nan if none can tell."""
     told = [float(right) for right in said.values() if right is not None]
     return sum(told) / len(told) if told else float("nan")
 
@@ -291,7 +290,7 @@ def _item(answer: ServedAnswer) -> AuditItem:
 
 
 def _read(file: Path) -> list[ServedAnswer]:
-    """The answers of a file; raises InputError for a row that holds none."""
+    """Read the answers of a file; raises InputError for a row without one."""
     return [_answer_of(row, number) for number, row in enumerate(read_raw_rows(file), 1)]
 
 

@@ -98,7 +98,7 @@ class RefreshPlan:
 
     @property
     def sentence(self) -> str:
-        """The plan in words."""
+        """Return the plan in words."""
         count = self.new_questions
         if self.smallest_shown is None:
             return (
@@ -165,7 +165,7 @@ class RefreshResult(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class _RefreshRecord:
-    """`refresh.json`: the steps of a refresh that are done, so that another sitting goes on behind them.
+    """`refresh.json`: the finished steps of a refresh, from which it resumes.
 
     `before`: the study that was the newest when it began. `training`: the run in which it goes on from production's
     weights, `run`: the same once it is done.
@@ -230,7 +230,7 @@ def refresh(
 
 @dataclass(frozen=True, kw_only=True)
 class _Given:
-    """The options that a refresh hands on to the verbs that it uses."""
+    """The options that a refresh passes to the commands that it uses."""
 
     allow: Sequence[str]
     allow_commands: bool
@@ -240,13 +240,13 @@ class _Given:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those that `study` and `train` take."""
+        """Return the options of `study` and `train`."""
         names = ("allow", "allow_commands", "scorer", "listeners")
         return {name: getattr(self, name) for name in names}
 
 
 class _Refresh:
-    """One refresh under way. Every step writes what it did into the record, and is not done again."""
+    """A refresh in progress. Each step stores its result in the record and is not repeated."""
 
     def __init__(
         self,
@@ -277,7 +277,7 @@ class _Refresh:
         self.new_test = new_rows(self.workspace.splits["test"], self.known)
 
     def run(self, *, budget: str | None, resume: bool, anyway: bool, dry_run: bool) -> RefreshResult:
-        """Go through all steps, or through those that are left."""
+        """Run all steps, or the remaining ones."""
         if resume:
             self.folder = self._to_go_on_with()
             self.record = read_record(self.folder / RECORD, _RefreshRecord)
@@ -301,7 +301,7 @@ class _Refresh:
         return self._made(budget)
 
     def _made(self, budget: str | None) -> RefreshResult:
-        """Make the candidate, ask both arms, and hold the gate."""
+        """Make the candidate, ask both arms, and apply the gate."""
         self._train_on()
         made = self._study(budget)
         source = self._chosen(made)
@@ -313,8 +313,8 @@ class _Refresh:
         outcome, sentence, number = self._let_through(source, candidate, found)
         if outdated:
             sentence += (
-                f" {len(outdated)} old test questions rest on sentences that the documents hold no more, and were left out: "
-                f"answer them anew ({', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''})."
+                f" {len(outdated)} old test questions rest on sentences that the documents hold no more, "
+                f"and were left out: answer them anew ({', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''})."
             )
         self._keep(done=True)
         result = RefreshResult(
@@ -335,7 +335,7 @@ class _Refresh:
     # ---- steps
 
     def _plan(self) -> RefreshPlan:
-        """Ask production new rows that are not of the test, and forecast what could be shown."""
+        """Ask production new rows that are not in the test set, and forecast what the test could show."""
         rows = [row for split in ("train", "dev") for row in new_rows(self.workspace.splits[split], self.known)]
         asked = sample_rows(rows, ASKED_BEFORE, self.task.task.kind)
         count = len(self.new_test)
@@ -361,7 +361,7 @@ class _Refresh:
         )
 
     def _train_on(self) -> None:
-        """Train on from production's weights, where these are tuned weights of the base model.
+        """Continue training from production's weights, if these are tuned weights of the base model.
 
         This comes before the study: the newest weights of an arm are those that `ask` takes, and that shall be
         measured ones.
@@ -383,7 +383,8 @@ class _Refresh:
         self._keep(run=run.id)
 
     def _replayed(self) -> frozenset[str]:
-        """The ids of the rows to train on with: those that are new, and a stratified sample of as many others."""
+        """Return the ids of the rows to continue training on: the new ones, and a stratified sample of as many
+        others."""
         rows = self.workspace.splits["train"]
         new = {row.id for row in new_rows(rows, self.known)}
         old = [row for row in rows if row.id not in new]
@@ -396,8 +397,8 @@ class _Refresh:
         return frozenset({*new, longest.id, *(row.id for row in kept)})
 
     def _study(self, budget: str | None) -> str:
-        """The ID of the study that makes the candidate from the base: a new one, or that of this refresh, gone on
-        with."""
+        """Return the ID of the study that makes the candidate from the base: a new one, or that of this refresh,
+        resumed."""
         if self.record.study is not None:
             return self.record.study
         arms, newest = [self.production.arm], self._newest_study()
@@ -411,7 +412,7 @@ class _Refresh:
         return made
 
     def _chosen(self, made: str) -> str:
-        """The study or the run whose weights score higher on dev; the study's own where they are equal."""
+        """Return the study or run whose weights score higher on dev; the study if both score the same."""
         run = self.record.run
         if run is None:
             return made
@@ -440,7 +441,7 @@ class _Refresh:
         return next(one.source for one in self.record.trainings if one.kept)
 
     def _candidate_answers(self, made: str, source: str) -> tuple[Sequence[Answer], ArmResult]:
-        """The candidate's answers to the test questions that its study asked, and its figures."""
+        """Return the candidate's answers to the test questions of its study, and its result."""
         measured = self._measured(made)
         ours = load_answers(self._studies / made / "arms" / self.bundled.arm.name / ANSWERS)
         return (
@@ -457,7 +458,7 @@ class _Refresh:
         candidate: ArmResult,
         production: ArmResult,
     ) -> GateRecord:
-        """Compare both arms' answers, their latencies, and what general text costs them."""
+        """Compare both arms' answers, their latencies, and their losses on general text."""
         new = {row.id for row in self.new_test}
         old = [row.id for row in self.workspace.splits["test"] if row.id not in new]
         openings = self.workspace.folder / OPENINGS
@@ -477,8 +478,8 @@ class _Refresh:
         )
 
     def _timed_in_turn(self, source: str, rows: Sequence[Example]) -> tuple[list[float], list[float]]:
-        """Seconds of the same questions alone, asked of the candidate and of production in turn: other load strikes
-        both."""
+        """Return the seconds of single questions asked of the candidate and of production in turn, so that other
+        load affects both alike."""
         arm, ours, theirs = self.bundled.arm, [], []
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
@@ -487,7 +488,7 @@ class _Refresh:
         return ours, theirs
 
     def _forgetting(self, source: str) -> Forgetting | None:
-        """The loss on general text of both arms' weights; None where the base's weights are not changed."""
+        """Compare both arms' losses on general text; None if the base model's weights are not changed."""
         arm = self.bundled.arm
         if not is_trained(arm) or not method_of(arm).uses_base:
             return None
@@ -497,7 +498,8 @@ class _Refresh:
     def _let_through(
         self, source: str, measured: ArmResult, found: GateRecord
     ) -> tuple[RefreshOutcome, str, int | None]:
-        """Register and promote what passed its gate: the outcome, a sentence, and the number of the version."""
+        """Register and promote a candidate that passed its gate. Return the outcome, a sentence, and the number of
+        the version."""
         if not found.passed:
             shown = "" if found.passed is False else " (nothing is shown, which is no pass)"
             return "not passed", f"The candidate is not let through{shown}: {'; '.join(found.reasons)}.", None
@@ -511,7 +513,7 @@ class _Refresh:
         return "candidate", f"{passed} and is {CANDIDATE}; try it on a share of the users: {again}.", number
 
     def _registered(self, source: str, measured: ArmResult) -> int:
-        """The number of the candidate's version; it is registered once, however often a refresh is gone on with."""
+        """Return the number of the candidate's version, which is registered once, however often a refresh resumes."""
         number = self.record.candidate
         if number is None:
             arm = self.production.arm
@@ -537,14 +539,15 @@ class _Refresh:
         return made.number or 0
 
     def _promote(self, number: int, alias: str, why: str, found: GateRecord) -> None:
-        """Have an alias name the candidate, unless it does.
+        """Point an alias to the candidate, unless it does already.
 
         Raises InputError where production is no longer the version that the candidate was compared with.
         """
         now = self.versions.current(PRODUCTION).number
         if now not in (self.production.number, number):
             raise InputError(
-                f"{PRODUCTION} named version {self.production.number} when the refresh began, and names version {now} now",
+                f"{PRODUCTION} named version {self.production.number} when the refresh began, "
+                f"and names version {now} now",
                 f"the gate says nothing of that one; begin anew with: {self.task.command('refresh')}",
                 file=self.versions.name,
             )
@@ -557,20 +560,20 @@ class _Refresh:
 
     @cached_property
     def session(self) -> Session:
-        """The models with the task's rows and documents of today."""
+        """Return the models with the task's present rows and documents."""
         return self.ctx.session(self.bundled.session.precision)
 
     def _runner(self, session: Session) -> ArmRunner:
         return ArmRunner(session, self.ctx.scorer, self.ctx.progress(arm=self.bundled.arm.name))
 
     def _candidate_runner(self, rows: Sequence[Example]) -> ArmRunner:
-        """What asks the candidate these rows in the place of the test questions."""
+        """Return a runner of the candidate with these rows in place of the test questions."""
         self.session.workspace = replace(self.workspace, splits={**self.workspace.splits, "test": tuple(rows)})
         return self._runner(self.session)
 
     def _production_runner(self, rows: Sequence[Example]) -> ArmRunner:
-        """What asks production these rows: with its own weights, index, documents, shots and instruction, scored as
-        the task says."""
+        """Return a runner of production with these rows: its own weights, index, documents, shots and instruction,
+        scored as the task says."""
         session = self.bundled.session
         scored = _scored_as(session.workspace.task, self.task, self.bundled.arm.name)
         session.task = scored
@@ -580,7 +583,7 @@ class _Refresh:
         return self._runner(session)
 
     def _answers(self, source: str, rows: Sequence[Example]) -> list[Answer]:
-        """The answers of weights of a study or a run."""
+        """Return the answers of the weights of a study or run to rows."""
         runner, arm = self._candidate_runner(rows), self.bundled.arm
         return runner.answers_to(arm, runner.reuse(arm, self._saved(source)), rows)
 
@@ -589,7 +592,7 @@ class _Refresh:
         return runner.answers_to(arm, runner.reuse(arm, self.bundled.saved), rows)
 
     def _ask(self, source: str, rows: Sequence[Example]) -> tuple[list[Answer], ArmResult]:
-        """Measure weights of a study or a run on rows."""
+        """Measure the weights of a study or run on rows."""
         runner, arm = self._candidate_runner(rows), self.bundled.arm
         outcome = runner.measure(arm, runner.reuse(arm, self._saved(source)), "test")
         return list(outcome.answers), outcome.result
@@ -606,7 +609,7 @@ class _Refresh:
         ours: Sequence[Answer],
         ask: Callable[[Sequence[Example]], tuple[list[Answer], ArmResult]],
     ) -> tuple[Sequence[Answer], ArmResult]:
-        """Answers to the test questions that the study asked, and their figures; kept as files, and not asked again."""
+        """Return answers to the test questions of the study, and their result; stored as files, and not asked again."""
         file, result = self.folder / f"{name}.parquet", self.folder / f"{name}.json"
         if not (file.is_file() and result.is_file()):
             items = {one.item_id for one in ours}
@@ -626,12 +629,12 @@ class _Refresh:
         return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
 
     def _seconds_of_study(self) -> float | None:
-        """What making and measuring production's arm took; None where its study is not here."""
+        """Return the seconds in which production's arm was made and measured; None if its study is not here."""
         record = read_arm(self._studies / self.production.source / "arms" / self.production.arm)
         return record.seconds if record else None
 
     def _measured(self, made: str) -> ArmRecord:
-        """The record of the candidate's arm in its study; raises InputError with the reason where it was not
+        """Return the record of the candidate's arm in its study; raises InputError with the reason if it was not
         measured."""
         folder, arm = self._studies / made, self.bundled.arm.name
         record = read_arm(folder / "arms" / arm)
@@ -643,46 +646,48 @@ class _Refresh:
         return record
 
     def _saved(self, source: str) -> SavedArm:
-        """The arm with its weights of a study or a run."""
+        """Return the arm with its weights of a study or run."""
         saved = find_saved(self.task, parse_arm(self.bundled.arm.name, self.task), source)
         if saved is None:
             raise MissingError(f"{source}: holds no arm {self.bundled.arm.name}")
         return saved
 
     def _known(self, folder: Path) -> dict[str, KnownRow]:
-        """The rows that production was made from and measured on."""
+        """Return the rows that production was made from and measured on."""
         home = self.task.folder / FOLDER
         places = (folder, *(home / kind / self.production.source for kind in (STUDIES, RUNS)))
         known = next((rows for place in places if (rows := read_known_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
-                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, and does not say "
-                f"from which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
+                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, "
+                f"and does not say from which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
             )
         return known
 
     def _to_go_on_with(self) -> Path:
-        """The folder of the newest refresh, which was not ended."""
+        """Return the folder of the newest refresh, which must be unfinished."""
         newest = max(self.home.glob(f"*/{RECORD}"), default=None)
         record = read_record(newest, _RefreshRecord) if newest else None
         if newest is None or record is None or record.done:
             raise MissingError(f"{self.home}: no refresh was stopped; begin one with: {self.task.command('refresh')}")
         if record.production != self.production.number:
             raise InputError(
-                f"it began with version {record.production} in production, which is version {self.production.number} now",
+                f"it began with version {record.production} in production, "
+                f"which is version {self.production.number} now",
                 f"begin anew with: {self.task.command('refresh')}",
                 file=newest,
             )
         return newest.parent
 
     def _keep(self, **changes: Any) -> None:
-        """Write the record with these fields changed."""
+        """Write the record with changed fields."""
         self.record = replace(self.record, **changes)
         write_record(self.folder / RECORD, self.record)
 
 
 def _scored_as(bundled: Task, task: Task, arm: str) -> Task:
-    """The task of a bundle with everything of today's task that scores answers; what it answers from is its own."""
+    """Return the task of a bundle with everything of the present task that scores answers; what it answers from
+    stays its own."""
     scoring = {name: getattr(task.task, name) for name in ("metric", "format", "scorer")}
     return bundled.model_copy(
         update={
@@ -699,8 +704,7 @@ def _scored_as(bundled: Task, task: Task, arm: str) -> Task:
 
 
 def _refuse_leaks(workspace: Workspace) -> None:
-    """Raise InputError where a question of a former test set stands among the rows to learn from, and was not
-    retired from it."""
+    """Raise InputError if a question of a former test set is a row to train on, and was not retired from that set."""
     learnt = {row.id for split in ("train", "dev") for row in workspace.splits[split]}
     torn = sorted((opened_items(workspace) - retired_items(workspace)) & learnt)
     if torn:

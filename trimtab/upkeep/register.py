@@ -1,4 +1,4 @@
-"""Makes a version of an arm: its record, and its bundle, which is checked against the measured answers before it
+"""Creation of versions: the record of an arm and its bundle, which is checked against the measured answers before it
 counts."""
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from trimtab.studies.paths import DEPENDS
 
 
 def described(task: Task, name: str | None, run: str | None) -> Version:
-    """Describe a version of an arm without its files: what it was made from, and what was measured."""
+    """Return a version of an arm without its files: its origins, and its measured figures."""
     pick = Pick(name) if name else latest_winner(task)
     if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {task.command('study')}")
@@ -84,8 +84,8 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
 def written(
     task: Task, draft: Version, run: str | None, allow: Sequence[str], listeners: Sequence[Listener] | None
 ) -> Iterator[tuple[Path, Version]]:
-    """The folder of an arm's bundle, and its version with the hashes of what is in it; the folder goes at the end of
-    the block.
+    """Context manager: yields the folder of an arm's bundle, deleted at the exit, and its version with the hashes of
+    the files.
 
     Raises InputError where the bundle does not answer as the arm did.
     """
@@ -109,14 +109,14 @@ def written(
 
 
 def _made_from(task: Task, source: str) -> Path:
-    """The folder of the study or the run of this ID."""
+    """Return the folder of the study or run with this ID."""
     home = task.folder / FOLDER
     return next((home / kind / source for kind in (STUDIES, RUNS) if (home / kind / source).is_dir()), home)
 
 
 def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Mapping[str, str]]:
-    """The result of the study that measured an arm, its manifest, and what it rests on; a run that was trained alone
-    has no result."""
+    """Return the result of the study that measured an arm, its manifest, and its fingerprint; a run that was trained
+    alone has no result."""
     if saved.folder.parent.name == RUNS:
         record = read_run(saved.folder)
         return None, {"machine": dict(record.machine)} if record else {}, record.depends if record else {}
@@ -141,7 +141,7 @@ def _score(saved: SavedArm, study: StudyResult | None) -> VersionScore | None:
 
 
 def _digest(folder: Path, paths: Sequence[Path]) -> str | None:
-    """SHA-256 over the names and the hashes of files; None where there are none."""
+    """Return the SHA-256 over the names and hashes of files; None without files."""
     files = [path for path in paths if path.is_file()]
     named = [part for path in files for part in (path.relative_to(folder).as_posix(), sha256_file(path))]
     return sha256_text(*named) if files else None

@@ -53,7 +53,7 @@ Numbered = TypeVar("Numbered", Version, Move, Canary)
 
 
 class GateClosedError(TrimtabError, ValueError):
-    """A promotion on evidence that does not show the candidate to be good enough."""
+    """Error of a promotion whose evidence does not show the candidate to be good enough."""
 
     exit_code = EXIT_NO
 
@@ -92,12 +92,13 @@ def registry(
 
 
 def _below(folder: Path, place: str) -> str:
-    """Return a place that a task file names: an address as it is, a path from the file's folder on."""
+    """Return a place that a task file names: an address unchanged, a path relative to the file's folder."""
     return place if "://" in place else str(folder / place)
 
 
 class Registry(Closing):
-    """Versions of one task's arms, their files, and the aliases that name them. Several processes may write at once.
+    """Versions of one task's arms, their files, and the aliases that point to them. Several processes may write at
+    once.
 
     A number is given by the database, once. What a method returned is on the disk. The order of moves is the
     database's own: where two move one alias, the later of them there holds, and each says from which version it
@@ -111,7 +112,7 @@ class Registry(Closing):
 
     @cached_property
     def artifacts(self) -> Artifacts:
-        """The files of its versions; raises InputError where nobody said where they lie."""
+        """Return the store of the versions' files; raises InputError if its place is not known."""
         if self._place is None:
             problem = "a registry in PostgreSQL, and no place for the files of its versions"
             raise InputError(problem, "name a folder that all share, or s3://BUCKET/FOLDER", field="--artifacts")
@@ -129,8 +130,7 @@ class Registry(Closing):
         dry_run: bool = False,
         score: VersionScore | None = None,
     ) -> Version:
-        """Make a version of an arm as it was measured or trained: the winner of the newest study unless one is
-        named.
+        """Register a version of an arm as measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production
         unless another is named. `score`: of weights that were trained without a study, as measured since. The arm is
@@ -149,7 +149,7 @@ class Registry(Closing):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
-        """Keep a version that was made: first every file of `folder` in the store of artifacts, then the row that
+        """Add a version that was made: first every file of `folder` to the store of artifacts, then the row that
         names them."""
         with TemporaryDirectory() as scratch:
             artifact = self.artifacts.put(folder, Path(scratch))
@@ -171,7 +171,7 @@ class Registry(Closing):
         by: str | None = None,
         dry_run: bool = False,
     ) -> Move:
-        """Have an alias name a version, whose files are read through before.
+        """Point an alias to a version, after reading all its files.
 
         `evidence`: what a gate found; GateClosedError unless it was passed, and "not shown" is no pass. Raises
         MissingError for a version that is not there, InputError for one whose files are gone or damaged, and where
@@ -193,7 +193,7 @@ class Registry(Closing):
             return self._move(connection, alias, version, before, "promote", why, by, evidence, dry_run=dry_run)
 
     def rollback(self, alias: str = PRODUCTION, *, why: str, by: str | None = None, dry_run: bool = False) -> Move:
-        """Have an alias name again what it named before its last promotion that stands.
+        """Point an alias back to the version before its last promotion that stands.
 
         A second rollback goes one promotion further back. Where the version that production is taken back from is
         also the `candidate`, that alias moves to production's version, too. Raises MissingError where there is
@@ -215,7 +215,7 @@ class Registry(Closing):
             return moved
 
     def current(self, alias: str = PRODUCTION) -> Version:
-        """The version that an alias names; raises MissingError where it names none."""
+        """Return the version that an alias points to; raises MissingError if there is no such alias."""
         _require_alias(alias)
         with self._database.snapshot() as connection:
             moves = self._moves(connection, alias)
@@ -225,14 +225,14 @@ class Registry(Closing):
             return self._version(connection, moves[-1].version)
 
     def show(self, version: int | str) -> Version:
-        """A version by its number, or by an alias that names it."""
+        """Return a version by its number, or by an alias that points to it."""
         if isinstance(version, str) and not version.isdigit():
             return self.current(version)
         with self._database.snapshot() as connection:
             return self._version(connection, int(version))
 
     def list(self) -> tuple[ListedVersion, ...]:
-        """Every version, the newest first, with the aliases that name it now."""
+        """Return every version, the newest first, with the aliases that point to it now."""
         found = self.lineage()
         named = found.aliases
         return tuple(
@@ -250,14 +250,15 @@ class Registry(Closing):
         )
 
     def history(self, alias: str | None = None) -> tuple[Move, ...]:
-        """Every move of an alias, or of all, the newest first."""
+        """Return every move of an alias, or of all, the newest first."""
         if alias is not None:
             _require_alias(alias)
         with self._database.snapshot() as connection:
             return self._moves(connection, alias)[::-1]
 
     def lineage(self, page: str | Path | None = None) -> Lineage:
-        """From rows and judgements to what is served: every version with what it was made from, and every move.
+        """Return the lineage from rows and judgements to what is served: every version with its origins, and every
+        move.
 
         `page`: a file for the same as an HTML page.
         """
@@ -282,7 +283,7 @@ class Registry(Closing):
         return replace(drawn, page=str(page))
 
     def gc(self, keep: int = KEEP, *, dry_run: bool = False, by: str | None = None) -> Collected:
-        """Take the files of versions that are no longer needed; their records stay.
+        """Delete the files of versions that are no longer needed; their records stay.
 
         Whole stay the versions that an alias names, those that the last `keep` moves of each alias went to or came
         from, and the `keep` newest. Files that versions share stay as long as one of these is whole.
@@ -311,10 +312,10 @@ class Registry(Closing):
         )
 
     def follow(self, alias: str = PRODUCTION) -> Callable[[Collection[int]], Release | None]:
-        """What `serve` follows: a function that gives the version which the alias names now, with its files on this
+        """Return a function that `serve` calls for the version that an alias points to now, with its files on this
         machine.
 
-        It gives None where that is one of the numbers that it is called with, which a server has already.
+        The function takes the numbers of the versions that a server has already, and returns None for one of these.
         """
         _require_alias(alias)
 
@@ -404,7 +405,7 @@ class Registry(Closing):
         return record
 
     def keep_tally(self, canary: int, server: str, tally: CanaryTally) -> None:
-        """Keep what a server has counted of a canary so far, in place of what it had counted before."""
+        """Store what a server has counted of a canary so far, in place of its earlier tally."""
         from sqlalchemy import delete
 
         tallies = table(CANARY_TALLIES)
@@ -425,11 +426,11 @@ class Registry(Closing):
             )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._database.close()
 
     def _parent(self, parent: int | None) -> int | None:
-        """The version that a new one follows."""
+        """Return the number of the version that a new one follows."""
         with self._database.snapshot() as connection:
             if parent is not None:
                 return self._version(connection, parent).number
@@ -449,7 +450,7 @@ class Registry(Closing):
         return self._read(Version, number, text)
 
     def _whole(self, connection: Connection, number: int) -> Version:
-        """A version whose files are there; raises InputError for one that `gc` has taken."""
+        """Return a version whose files are there; raises InputError if `gc` has deleted them."""
         found = self._version(connection, number)
         if number in self._collected(connection):
             raise InputError(f"the files of version {number} were collected", "register that arm again", file=self.name)
@@ -461,7 +462,7 @@ class Registry(Closing):
         return set(connection.execute(select(table(COLLECTED).c.version)).scalars())
 
     def _moves(self, connection: Connection, alias: str | None = None) -> tuple[Move, ...]:
-        """The moves of an alias, or of all, in the database's order."""
+        """Return the moves of an alias, or of all, in the database's order."""
         from sqlalchemy import select
 
         moves = table(MOVES)
@@ -561,7 +562,7 @@ class Registry(Closing):
         return replace(move, number=int(number))
 
     def _withdraw(self, connection: Connection, rejected: int, why: str, by: str | None) -> None:
-        """Have `candidate` name what is in production, where it names a version that was just taken back."""
+        """Point `candidate` to production's version, if it points to a version that was just rolled back."""
         moves = self._moves(connection, CANDIDATE)
         if not moves or moves[-1].version != rejected:
             return
@@ -571,7 +572,7 @@ class Registry(Closing):
             self._move(connection, CANDIDATE, production, moves, "promote", why, by, None, dry_run=False)
 
     def _dispensable(self, connection: Connection, keep: int) -> tuple[int, ...]:
-        """The versions of this task whose files are there and need not be."""
+        """Return the versions of this task whose files are there and not needed."""
         from sqlalchemy import select
 
         versions = table(VERSIONS)
@@ -589,7 +590,7 @@ class Registry(Closing):
         return tuple(number for number in numbers if number not in needed and number not in gone)
 
     def _live_artifacts(self, connection: Connection, without: Sequence[int]) -> set[str]:
-        """The artifacts of every version of every task whose files are kept."""
+        """Return the artifacts of every version of every task whose files are kept."""
         from sqlalchemy import select
 
         versions = table(VERSIONS)
@@ -610,14 +611,14 @@ class Registry(Closing):
 
 
 def _has(connection: Connection, name: str) -> bool:
-    """Return False for a table that a database of an earlier form lacks."""
+    """True if the database has a table; earlier forms lack some."""
     from sqlalchemy import inspect
 
     return inspect(connection).has_table(name)
 
 
 def _standing(moves: Sequence[Move]) -> list[int]:
-    """The versions that an alias has come to by promotions that were not taken back, the present one last."""
+    """Return the versions that an alias was promoted to and not rolled back from, the present one last."""
     standing: list[int] = []
     for move in moves:
         if move.kind == "rollback":
@@ -628,7 +629,7 @@ def _standing(moves: Sequence[Move]) -> list[int]:
 
 
 def _text(record: Version | Move | Canary) -> str:
-    """A record as it is kept: its number stands in a column of its own."""
+    """Return a record as stored: without its number, which has a column of its own."""
     plain = {key: value for key, value in to_plain(record).items() if key != "number"}
     return json.dumps({**plain, "number": None}, allow_nan=False)  # ASCII, which every encoding of a database has
 

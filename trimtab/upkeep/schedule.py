@@ -1,4 +1,4 @@
-"""What runs `trimtab refresh` every week on the scheduler that a team has: nothing of Trimtab's own stays running."""
+"""Schedules that run `trimtab refresh` every week on a scheduler that a team has; nothing of Trimtab stays running."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HOUR, MINUTE = 3, 17  # of Sunday night: machines are idle, and few others start
 
 
 def scheduled(kind: str, task: Path) -> str:
-    """A crontab line, a systemd service with its timer, a GitHub workflow or a Kubernetes CronJob, as text to be put
-    in its place.
+    """Return a crontab line, a systemd service with its timer, a GitHub workflow or a Kubernetes CronJob, as text to
+    install.
 
     Where nothing is new a refresh ends within seconds. Raises InputError for another kind and where there is no such
     task.

@@ -1,4 +1,4 @@
-"""The tables of the registry, and how a database comes to have them: Alembic's steps below `migrations/`."""
+"""Tables of the registry, created and upgraded by Alembic's steps below `migrations/`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CANARIES, CANARY_ENDS, CANARY_TALLIES = "trimtab_canaries", "trimtab_canary_ends
 
 @cache
 def metadata() -> MetaData:
-    """The tables as they are now. Rows are only added, but for the tallies: `number` is the database's own, and
-    orders them."""
+    """Return the present tables. Rows are only added, except tallies; `number` is assigned by the database and
+    orders rows."""
     from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
     number = BigInteger().with_variant(Integer, "sqlite")
@@ -83,12 +83,12 @@ def metadata() -> MetaData:
 
 
 def table(name: str) -> Table:
-    """One of them."""
+    """Return one of the tables."""
     return metadata().tables[name]
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring a database to the present form, within the transaction that is open."""
+    """Upgrade a database to the present form, within the open transaction."""
     try:
         from alembic import command
         from alembic.config import Config
@@ -101,7 +101,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def form_of(connection: Connection) -> int | None:
-    """The step that a database is at; None for what is no number of one."""
+    """Return the number of the step that a database is at; None if it is not a number."""
     from sqlalchemy import column, select
     from sqlalchemy import table as named
 

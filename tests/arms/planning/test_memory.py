@@ -1,4 +1,4 @@
-"""What answering a batch is foretold to need, against what the engine then allocates."""
+"""The memory predicted for answering a batch, compared with what the engine then allocates."""
 
 from __future__ import annotations
 

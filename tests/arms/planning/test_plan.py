@@ -1,4 +1,4 @@
-"""What is cut when the arms do not fit the budget, in which order."""
+"""The cuts of arms that do not fit the budget, and their order."""
 
 from __future__ import annotations
 

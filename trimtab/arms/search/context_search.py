@@ -52,9 +52,8 @@ WORDS = {
     "rerank": "passages in the order of the re-ranking model and as found",
 }
 
-Options = tuple[
-    str, tuple[Context, ...]
-]  # the name of a choice, and the contexts to choose from, the present one first
+# The name of a choice, and the contexts to choose from, the present one first.
+Options = tuple[str, tuple[Context, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The forms that the tables of the registry have had, each a step from the one before."""
+"""Forms that the tables of the registry have had, each a step from the one before."""

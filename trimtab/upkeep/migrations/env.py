@@ -1,4 +1,4 @@
-"""How Alembic runs the steps: on the connection that it is handed, within the transaction that is open there."""
+"""Alembic environment: runs the steps on the given connection, within its open transaction."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""The evidence of moves, which programs of form 1 and of form 2 each refuse in rows of the other."""
+"""Adds the evidence of moves: programs of forms 1 and 2 each refuse it in rows of the other."""
 
 import sqlalchemy as sa
 from alembic import op
