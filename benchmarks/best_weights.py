@@ -1,4 +1,4 @@
-"""Which evaluation's weights to keep, and when to stop: rules compared on recorded training runs.
+"""Compares, on recorded training runs, rules for which evaluation's weights are kept and when training stops.
 
 python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those
 there are kept python benchmarks/best_weights.py compare    # every rule on every recorded run →
@@ -204,7 +204,7 @@ def recorded() -> list[dict[str, Any]]:
 
 
 def record_all(source: Path, names: Sequence[str]) -> None:
-    """Every run that is not there yet, one seed of every task after the other."""
+    """Record every run that is missing, one seed of every task after the other."""
     done = {(run["task"], run["seed"]) for run in recorded()}
     for seed in SEEDS:
         for name in names:

@@ -1,5 +1,5 @@
-"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what
-effort standard finds.
+"""Measures what search effort standard gains each arm over its usual settings, on cuts of the bundled examples and
+XQuAD.
 
 python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl,
 those there are kept python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some

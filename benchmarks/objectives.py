@@ -165,7 +165,7 @@ class Measure:
         return found
 
     def earned(self) -> float:
-        """What greedy answers earn on average."""
+        """Return the mean reward of greedy answers."""
         given = self.session.answer(self.builder.prompts(self.test))
         items = [
             Answered(example=row, text=one.text, new_tokens=one.new_tokens, finished=one.finished)
@@ -186,7 +186,7 @@ def teacher_in(scratch: Path) -> Path:
 
 
 def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> Distillation:
-    """What the teacher says to held-out questions, as an objective to look at."""
+    """Return the teacher's answers to held-out questions, as an objective to evaluate."""
     teacher = Teacher(session, scratch / "asked", Progress())
     taught, own = teacher.answers(Context(), "test", examples), teacher.own
     if own is None or not same_tokenization(session.encoder, own.encoder, taught):

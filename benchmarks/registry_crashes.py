@@ -183,7 +183,7 @@ def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: rando
 
 
 def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
-    """What of a registry is not as it should be, after a cycle."""
+    """Return what is wrong with a registry after a cycle."""
     found = mine.lineage()
     versions = {one.number: one for one in found.versions}
     moves = {one.number: one for one in found.moves}
@@ -227,7 +227,7 @@ def unsound(found: Lineage) -> Iterator[str]:
 
 @contextmanager
 def place(postgres: str | None, home: Path, number: int) -> Iterator[str]:
-    """Where one registry is: a file, or a database of its own."""
+    """Context manager: the address of one registry, a file or a database of its own."""
     if postgres is None:
         yield str(home / "registry.db")
         return
@@ -328,7 +328,7 @@ model = "smollm2-135m-q4"
 
 
 def checked(file: Path) -> str:
-    """What SQLite finds wrong with a file of its own, "ok" for nothing."""
+    """Return what SQLite's integrity check finds wrong with a file, "ok" for nothing."""
     database = sqlite3.connect(file)
     try:
         return str(database.execute("PRAGMA integrity_check").fetchone()[0])
