@@ -1,7 +1,6 @@
 """Compares features for the `linear` arm, and settings of retrieval.
 
-python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed
-again
+    python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json, from what the cache holds
 
 Retrieval: recall@3 and MRR@10 of the bundled handbook and XQuAD, over sizes of passages and weights of the two
 searches. Linear: test accuracy on five closed sets, each split several times by the program's own code, over

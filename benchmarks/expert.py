@@ -1,10 +1,10 @@
 """The expert's table: the best of a hand-made sweep of TRL against our arm under effort standard, on the same rows.
 
-python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there
-are kept python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
-python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds:
-their means are compared python benchmarks/expert.py usual                      # our arm without any search, beside
-it: how far the usual settings are python benchmarks/expert.py compare                    # → results/expert.json
+    python benchmarks/expert.py run [--tasks spam,xquad]   # appends missing tasks to results/expert_runs.jsonl
+    python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
+    python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at their choice: means are compared
+    python benchmarks/expert.py usual                      # our arm without any search beside it
+    python benchmarks/expert.py compare                    # → results/expert.json
 
 Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths;
 the adapter that scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`,

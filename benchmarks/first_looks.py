@@ -1,9 +1,8 @@
 """Compares signals of the first dev evaluation by how well they predict the best learning rate: losses, losses at a
 temperature, scores; averaged weights.
 
-python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # adds a line a run to
-results/first_looks_runs.jsonl, those there are kept python benchmarks/first_looks.py compare
-# → results/first_looks.json
+    python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # appends to results/first_looks_runs.jsonl
+    python benchmarks/first_looks.py compare                             # → results/first_looks.json
 
 Rows and lengths are those of the expert's table (64 to train, 64 for dev, 200 for test, 100 steps), five rates in
 the steps of the search around the usual one, each run to its end as the search trains: constant, falling in the last

@@ -1,9 +1,8 @@
 """Every objective once from end to end on the real small model: what it should move on held-out items, before and
 after, and what is forgotten.
 
-python benchmarks/objectives.py run [--only dpo,grpo]   # trains; adds a line an objective to
-results/objectives_runs.jsonl, those there are kept python benchmarks/objectives.py table                   #
-results/objectives.json, and the table
+    python benchmarks/objectives.py run [--only dpo,grpo]   # trains; appends to results/objectives_runs.jsonl
+    python benchmarks/objectives.py table                   # results/objectives.json, and the table
 
 Each is a stage alone on the base model, trained by the code that trains arms, on a cut of a bundled example or on
 made sums. Forgetting is the loss on rows of another bundled example. One seed and few rows: it shows that a stage

@@ -1,8 +1,8 @@
 """Compares passages shown to a tuned arm, `lora+rag` on the bundled handbook, and signals on dev that could choose
 among them and among rates.
 
-python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there
-are kept python benchmarks/passages.py compare                 # → results/passages.json
+    python benchmarks/passages.py run ["3 x 120 @ 1" …]   # appends missing runs to results/passages_runs.jsonl
+    python benchmarks/passages.py compare                 # → results/passages.json
 
 A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At
 each of four looks: loss of the dev answers with every right passage put in and with passages as they are found,

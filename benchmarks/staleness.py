@@ -1,10 +1,10 @@
 """Measures how fast arms go stale on documents that change each month, and whether the safe retraining period is
 predicted.
 
-python benchmarks/staleness.py run [--arms extract,lora+rag,…] [--products 16]   # adds a line for each arm, policy
-and month to results/staleness_runs.jsonl python benchmarks/staleness.py compare
-# → results/staleness.json python benchmarks/staleness.py show extract replaced 2026-07                     # ten
-answers, to be read
+    python benchmarks/staleness.py run [--arms extract,lora+rag,…] [--products 16]   # appends missing lines to
+                                       # results/staleness_runs.jsonl, one for each arm, policy and month
+    python benchmarks/staleness.py compare                                           # → results/staleness.json
+    python benchmarks/staleness.py show extract replaced 2026-07                     # ten answers, to be read
 
 Release facts of 150 products at twelve month ends. Each arm is built once, on the documents and training questions
 of the first month, and asked about other products at every month's end; the right answer is that month's. Three

@@ -1,12 +1,12 @@
 """The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran
 on.
 
-python benchmarks/studies.py handbook             # a bundled example's cut; spam, style python benchmarks/studies.py
-banking77            # lays out the public data, runs the study python benchmarks/studies.py banking77-10m        #
-the same data with effort standard and a budget of ten minutes python benchmarks/studies.py handbook-documents   #
-arms that look up answers, beside tuning; xquad-documents, endoflife python benchmarks/studies.py sums
-# made sums: what a reward adds to examples python benchmarks/studies.py handbook --from
-trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
+    python benchmarks/studies.py handbook             # a bundled example's cut; spam, style
+    python benchmarks/studies.py banking77            # lays out the public data, runs the study
+    python benchmarks/studies.py banking77-10m        # the same data with effort standard and a budget of ten minutes
+    python benchmarks/studies.py handbook-documents   # arms that retrieve, beside tuning; xquad-documents, endoflife
+    python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
+    python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Compares a method's usual settings with other rates, lengths and batches, on bundled and public tasks.
 
-python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # adds a line a run to
-results/usual_runs.jsonl, those there are kept python benchmarks/usual.py compare
-# → results/usual.json
+    python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # appends to results/usual_runs.jsonl
+    python benchmarks/usual.py compare                                             # → results/usual.json
 
 The rows are those of the expert's table (64 to train, 64 for dev, 200 for test), and arms are made as `trimtab
 train` makes them, with the settings of a task file. What a run is called follows from its rate beside the usual one
