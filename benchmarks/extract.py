@@ -216,8 +216,7 @@ def best(one: Scored, weights_F: Array) -> tuple[int, float, float]:
 
 def fit_sure(there: Sequence[Sequence[Scored]], absent: Sequence[Sequence[Scored]], weights_F: Array) -> Sure:
     """Fit the log-odds that the sentence answers, from score, cosine and unknown names; a question and its twin
-    without an
-    answer weigh alike."""
+    without an answer weigh alike."""
     rows, right, shares = [], [], []
     for group in (*there, *absent):
         for one in group:

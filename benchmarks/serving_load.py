@@ -46,8 +46,7 @@ PATH = "/v1/chat/completions"
 @dataclass(kw_only=True)
 class Told:
     """The outcomes of the questions of some stretches of a kind: seconds of answers and of refusals, and the clients
-    that
-    left or saw an error.
+    that left or saw an error.
 
     `counted`: from when to when goodput is counted.
     """

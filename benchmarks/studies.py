@@ -125,8 +125,7 @@ def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
 
 def answers_told(study: Path) -> dict[str, dict[str, float]]:
     """Return figures on the answers of each arm of a study with documents: shares that abstain, and that invent;
-    words and
-    correct abstentions.
+    words and correct abstentions.
 
     `invented`: of all questions, those whose answer gives numbers, dates, times or names that no single document
     holds, but for those of the question. `abstained_rightly`: of the questions that documents do not answer, those

@@ -1,6 +1,5 @@
 """Measures how often `surface coverage` judges wrongly, on labelled questions, and at which distance questions of
-similar
-meaning are joined.
+similar meaning are joined.
 
 python benchmarks/surface_coverage.py          # → results/surface_coverage.json
 

@@ -44,8 +44,7 @@ MODEL, RANK = "smollm2-135m-q4", 16
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """The work of both sides: the script, what is trained (`rank` of LoRA, or the last `layers`, or neither: all),
-    and the
-    peer."""
+    and the peer."""
 
     what: str
     peer: str

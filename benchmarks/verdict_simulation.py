@@ -277,8 +277,7 @@ def followed() -> list[tuple[Scenario, World]]:
 
 def measure_followed(scenario: Scenario, world: World, studies: int) -> dict[str, Any]:
     """Measure how often an arm is shown in the study that a "not shown" asks for, where the measured scores are the
-    true
-    ones.
+    true ones.
 
     Its questions are drawn from those that were asked (`redrawn`); those that were asked stay and only the further
     ones are drawn (`added`); or all are new ones of arms whose true scores are the measured ones (`simulated`).
