@@ -101,16 +101,16 @@ def llama(program: Path, model: Path, clients: int) -> Iterator[Server]:
     threads = str(psutil.cpu_count(logical=True))
     command = [str(program), "-m", str(model), "--port", str(port), "-np", str(clients), "-c", str(clients * SLOT_TOKENS), "-t", threads, "-tb", threads, "--jinja"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
+    server = Server(host="127.0.0.1", port=port, key="", process=psutil.Process(process.pid))
     try:
         for _ in range(600):
             try:
-                if httpx.get(f"{url}/health").status_code == 200:
+                if httpx.get(f"{server.url}/health").status_code == 200:
                     break
             except httpx.HTTPError:
                 pass
             time.sleep(0.2)
-        yield Server(url=url, key="", process=psutil.Process(process.pid))
+        yield server
     finally:
         process.terminate()
         process.wait(60)
