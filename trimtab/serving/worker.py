@@ -107,7 +107,9 @@ class ModelWorker:
                 self._active |= self._queued
                 self._queued.clear()
             for question_id in list(self._active):
-                self._deliver(FailedQuestion(id=question_id, error=RuntimeError(f"the thread that runs the models has crashed: {error}")))
+                self._deliver(
+                    FailedQuestion(id=question_id, error=RuntimeError(f"the model thread has crashed: {error}"))
+                )
             raise
 
     def _admit(self) -> bool:
