@@ -60,7 +60,7 @@ Prompt = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What one row asks: prompts, how many new tokens each (0: a label), and the labels' tokens."""
+    """The input of one row of the table: prompts, new tokens of each (0: a label), and the labels' tokens."""
 
     prompts: list[Prompt]
     lengths: list[int]
@@ -102,7 +102,7 @@ ROWS = {
 
 
 def asked(name: str, tokenizer: Any, count: int, data: Path) -> Asked:
-    """The same on both sides."""
+    """Return the input of a row; both sides get the same."""
     if name == "few-shot":
         prompts = few_shot_prompts(tokenizer, count, data)
         return Asked(prompts=prompts, lengths=[NEW_TOKENS] * len(prompts), labels=[])
@@ -242,7 +242,8 @@ def generate_batch(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:  # no
 
 
 def scored(name: str) -> tuple[Any, Callable[[Asked], list[Any]]]:  # noqa: ARG001
-    """Every label behind the question, all labels of a question in a batch; the head on the labels' positions alone."""
+    """Score every label after the question, all labels of a question in a batch; the head on the labels' positions
+    alone."""
     tokenizer, model = plain("sdpa")
 
     def answer(given: Asked) -> list[Any]:
@@ -285,7 +286,7 @@ def padded(prompts: Sequence[Prompt], *, left: bool) -> tuple[torch.Tensor, torc
 
 
 def side(name: str, row: str, count: int, data: Path) -> None:
-    """What the process of one side does; its figures are the last line."""
+    """Run one side of a row in this process; the figures are the last line of its output."""
     tokenizer, answer = SIDES[name](row)
     given = asked(row, tokenizer, count, data)
     answer(replace(given, prompts=given.prompts[:2], lengths=[min(8, n) for n in given.lengths[:2]]))
@@ -307,7 +308,7 @@ def run(name: str, row: str, count: int, data: Path) -> dict[str, Any]:
 
 
 def compared(row: str, count: int, rounds: int, data: Path) -> dict[str, Any]:
-    """Us and each peer in the order A B B A."""
+    """Measure ours and each peer in the order A B B A."""
     result: dict[str, Any] = {
         "what": f"{count} × {ROWS[row].what}",
         "freed memory": "kept",

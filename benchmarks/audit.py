@@ -1,5 +1,4 @@
-"""How long the audit of `trimtab check` takes and how much memory, from 1,000 to 300,000 rows, and how many near
-duplicates MinHash misses.
+"""Time and memory of the audit of `trimtab check`, from 1,000 to 300,000 rows, and near duplicates that MinHash misses.
 
 Two kinds of rows: *made*, 14 words each of a vocabulary of 20,000 with frequencies of natural text (Zipf), hardly
 any alike; and *real*, questions of Banking77 (12 words at the median), from the 13,084th on with one to four words
@@ -62,7 +61,7 @@ def real(count: int, source: Path) -> list[str]:
 
 
 def floods(count: int, _: Path) -> list[str]:
-    """Some thousand floods of rows that differ in a number, each much like the others: MinHash at its worst."""
+    """Return groups of rows that differ in a number, each like many others: MinHash at its worst."""
     words = [f"{random.Random(i).randrange(10**9):x}" for i in range(100)]
     end = "won a prize of many pounds in our weekly draw, claim it with code"
     return [f"{words[i % 100]} {words[i % 97]} {end} {i}" for i in range(count)]

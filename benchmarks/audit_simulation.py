@@ -1,4 +1,4 @@
-"""How far an audit's corrected figures can be trusted: made studies whose true shares of right answers are known.
+"""Checks an audit's corrected figures on simulated studies whose true shares of right answers are known.
 
 Each study has two arms and a metric that accepts a share of the right answers (sensitivity) and rejects a share of
 the wrong ones (specificity), of each arm its own. People judge the answers to some questions, drawn as `trimtab

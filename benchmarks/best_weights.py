@@ -1,8 +1,7 @@
-"""Which evaluation's weights to keep, and when to stop: rules compared on recorded training runs.
+"""Compares, on recorded training runs, rules for which evaluation's weights are kept and when training stops.
 
-python benchmarks/best_weights.py record     # trains; adds a line a run to results/best_weights_runs.jsonl, those
-there are kept python benchmarks/best_weights.py compare    # every rule on every recorded run →
-results/best_weights.json
+    python benchmarks/best_weights.py record     # trains; appends missing runs to results/best_weights_runs.jsonl
+    python benchmarks/best_weights.py compare    # every rule on every recorded run → results/best_weights.json
 
 A run is LoRA on a cut of a task: at every evaluation the loss and the score of each dev row, and the mean score on
 test rows that decide nothing. No run stops early, so that every rule can be asked afterwards what it would have kept
@@ -204,7 +203,7 @@ def recorded() -> list[dict[str, Any]]:
 
 
 def record_all(source: Path, names: Sequence[str]) -> None:
-    """Every run that is not there yet, one seed of every task after the other."""
+    """Record every run that is missing, one seed of every task after the other."""
     done = {(run["task"], run["seed"]) for run in recorded()}
     for seed in SEEDS:
         for name in names:

@@ -1,5 +1,5 @@
-"""How many greedy answers bfloat16 changes: the adapter merged or beside the weights, a question alone or in a
-batch, float32 or not.
+"""Counts the greedy answers that bfloat16 changes: adapter merged or not, a question alone or in a batch, float32 or
+not.
 
 Run: python benchmarks/bf16_answers.py  →  benchmarks/results/bf16_answers.json In float32 the first two are equal to
 the token (tests hold that); in bfloat16 the share that differs is what this reports.

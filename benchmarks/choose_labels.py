@@ -93,13 +93,13 @@ class Tokens:
         Base.hidden = counted  # type: ignore[method-assign, assignment]
 
     def taken(self) -> int:
-        """Those since the last call."""
+        """Return the tokens read since the last call."""
         taken, self.count = self.count, 0
         return taken
 
 
 def compared(requests: Sequence[LabelRequest], held: Any, sides: dict[str, Choose], tokens: Tokens) -> dict[str, Any]:
-    """Both sides in turn: all questions together, then some alone behind what all begin with."""
+    """Measure both sides in turn: all questions together, then some alone after their common prefix."""
     seconds: dict[str, list[float]] = {f"{side}, {how}": [] for side in sides for how in ("together", "alone")}
     read: dict[str, int] = {}
     given: dict[str, list[Any]] = {}

@@ -70,7 +70,7 @@ class Pool:
     labels: NDArray[np.str_] | None
 
     def take(self, rows: Rows) -> Pool:
-        """Some of them."""
+        """Return the pool of these rows."""
         return Pool(
             vectors=self.vectors[rows],
             numbers={name: values[rows] for name, values in self.numbers.items()},
@@ -78,7 +78,7 @@ class Pool:
         )
 
     def beside(self, other: Pool) -> Pool:
-        """These, and then others."""
+        """Return this pool followed by another one."""
         return Pool(
             vectors=np.concatenate([self.vectors, other.vectors]),
             numbers={name: np.concatenate([values, other.numbers[name]]) for name, values in self.numbers.items()},
@@ -88,7 +88,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """Where rows of a pool come from: any of `usual`, and in a share of a shifted window any of `shifted`."""
+    """A source of windows: rows of `usual`, and in a shifted window a share of `shifted` rows."""
 
     pool: Pool
     usual: Rows
@@ -268,7 +268,7 @@ class KeptVectors:
             self._held = dict(zip(found["texts"].tolist(), found["vectors"], strict=True))
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """As Embedder."""
+        """Embed texts as `Embedder.encode`, each text once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._held]
         self._held.update(zip(new, self._embedder.encode(new), strict=True))
         if new and self._file is not None:

@@ -1,10 +1,10 @@
-"""What searching brings each arm: the bundled examples' cuts and XQuAD as a study of the usual settings, and of what
-effort standard finds.
+"""Measures what search effort standard gains each arm over its usual settings, on cuts of the bundled examples and
+XQuAD.
 
-python benchmarks/effort.py run [handbook spam style xquad]   # adds a line a study to results/effort_runs.jsonl,
-those there are kept python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]   # some
-arms anew, in a line that stands for theirs python benchmarks/effort.py run … --folder FOLDER       # one that was
-cut off goes on python benchmarks/effort.py compare                     # → results/effort.json
+    python benchmarks/effort.py run [handbook spam style xquad]  # appends missing studies to results/effort_runs.jsonl
+    python benchmarks/effort.py run handbook --arms lora+rag --efforts standard [--seeds 1]  # replaces those arms
+    python benchmarks/effort.py run … --folder FOLDER            # resumes one that was cut off
+    python benchmarks/effort.py compare                          # → results/effort.json
 
 XQuAD needs the public file of --source (see docs/start/your-data.md). No budget, so that nothing is cut. Scores and
 what was chosen are of interest here; how long it took is not, so other work may stand beside it.

@@ -1,7 +1,6 @@
-"""Which features the `linear` arm should choose among, and which settings retrieval should search.
+"""Compares features for the `linear` arm, and settings of retrieval.
 
-python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json; what is in the cache is not computed
-again
+    python benchmarks/embeddings.py --cache FOLDER    # → results/embeddings.json, from what the cache holds
 
 Retrieval: recall@3 and MRR@10 of the bundled handbook and XQuAD, over sizes of passages and weights of the two
 searches. Linear: test accuracy on five closed sets, each split several times by the program's own code, over
@@ -89,7 +88,7 @@ def bundled(name: str, file: str) -> list[dict[str, Any]]:
 
 
 def banking77(source: Path) -> ClosedSet:
-    """As many messages as `docs/make_real_data.py` lays out, drawn from the public training rows."""
+    """Return as many messages as `docs/make_real_data.py` lays out, drawn from the public training rows."""
     with open(source / "banking77.train.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     chosen = random.Random(0).sample(rows, 1_950)
@@ -100,7 +99,7 @@ def banking77(source: Path) -> ClosedSet:
 
 
 def xquad_titles(source: Path) -> ClosedSet:
-    """Which of 48 articles a question is about; questions about one paragraph stay together."""
+    """Return the article (of 48) of each question; questions about one paragraph stay together."""
     articles = json.loads((source / "xquad.en.json").read_text(encoding="utf-8"))["data"]
     items = (
         (question["question"], article["title"].replace("_", " "), sha256_text(paragraph["context"]))
@@ -229,11 +228,11 @@ class Remembered:
         self._held: dict[tuple[bool, str], Array] = {}
 
     def encode(self, texts: Sequence[str]) -> Array:
-        """As the embedder does."""
+        """Embed passages as the embedder does, each text once."""
         return self._encode(texts, False)
 
     def encode_questions(self, texts: Sequence[str]) -> Array:
-        """As the embedder does."""
+        """Embed questions as the embedder does, each text once."""
         return self._encode(texts, True)
 
     def _encode(self, texts: Sequence[str], asked: bool) -> Array:
@@ -244,7 +243,7 @@ class Remembered:
 
 
 def is_right(hit: Hit, example: Example) -> bool:
-    """Whether a passage of the right document holds the answer."""
+    """Return True if a passage of the right document holds the answer."""
     text = hit.passage.text.casefold()
     named = any(holds(hit.passage, name) for name in example.passages)
     return named and any(answer.casefold() in text for answer in example.references)
@@ -294,7 +293,7 @@ def copy_demo(name: str, source: Path, folder: Path) -> Path:
 
 
 def kept(file: Path, make: Callable[[], Any]) -> Any:
-    """What is in the file, made first where it is not there."""
+    """Return the content of the file; it is made first if it is missing."""
     if not file.is_file():
         write_json(file, make())
         print(file.stem, "done", flush=True)

@@ -1,10 +1,10 @@
 """The expert's table: the best of a hand-made sweep of TRL against our arm under effort standard, on the same rows.
 
-python benchmarks/expert.py run [--tasks spam,xquad]   # adds a line a task to results/expert_runs.jsonl, those there
-are kept python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
-python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at what they chose, with other seeds:
-their means are compared python benchmarks/expert.py usual                      # our arm without any search, beside
-it: how far the usual settings are python benchmarks/expert.py compare                    # → results/expert.json
+    python benchmarks/expert.py run [--tasks spam,xquad]   # appends missing tasks to results/expert_runs.jsonl
+    python benchmarks/expert.py ours [--tasks spam]        # our side again, the peer's sweep of a line stays
+    python benchmarks/expert.py seeds [--tasks handbook]   # both sides twice more at their choice: means are compared
+    python benchmarks/expert.py usual                      # our arm without any search beside it
+    python benchmarks/expert.py compare                    # → results/expert.json
 
 Four tasks, 64 training rows each. The peer: LoRA r=16 on all linear layers, batch 8, cosine, 5 rates x 2 lengths;
 the adapter that scores best on dev is the one whose test score counts. Ours: `lora` with `effort = "standard"`,
@@ -63,7 +63,7 @@ def cut(session: Session) -> None:
 
 
 def scores(session: Session, adapter: Path, part: Sequence[Example]) -> list[float]:
-    """What an adapter's answers score."""
+    """Return the score of each answer with an adapter."""
     base = session.fresh_base()
     load_adapter(base, adapter)
     with merged(base.model):
@@ -91,7 +91,7 @@ def sweep(session: Session, folder: Path) -> dict[str, Any]:
 
 
 def peers(session: Session, folder: Path, settings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the peer trained with each setting: the folder of the adapter, and its seconds."""
+    """Train the peer with each setting; return the folder of each adapter, and its seconds."""
     splits = session.workspace.splits
     pairs = PromptBuilder(session, Context()).training_prompts(splits["train"], 0)
     rows = [
@@ -167,7 +167,7 @@ def usual(line: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def run(name: str, source: Path, former: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Both sides on one task; the peer's as it was, where there is a `former` line."""
+    """Measure both sides on one task; the peer's figures are those of the `former` line if there is one."""
     with laid_out(name, source, "standard") as (session, folder):
         mine = ours(session, folder)
         print(f"{name}: ours {mean(mine['test']):.3f} in {mine['processor_seconds']:.0f} processor seconds", flush=True)

@@ -1,4 +1,5 @@
-"""How often the sentence that `extract` finds answers, on three public sets; and where its weights come from.
+"""Measures how often the sentence that `extract` finds answers the question, on three public sets; and fits its
+weights.
 
 python benchmarks/extract.py          # → results/extract.json
 
@@ -138,7 +139,7 @@ SETS = {"handbook": handbook, "xquad": xquad, "endoflife": endoflife}
 
 
 def scored(extractor: Extractor, asked: Sequence[Asked], *, without: bool) -> list[Scored]:
-    """Every question with its sentences; `without` those of the document that answers it."""
+    """Return every question with its sentences; `without`: those of the document that answers it are left out."""
     found, index = [], extractor.index
     standing: dict[str, set[str]] = {}
     for passage in index.passages.values():
@@ -214,8 +215,8 @@ def best(one: Scored, weights_F: Array) -> tuple[int, float, float]:
 
 
 def fit_sure(there: Sequence[Sequence[Scored]], absent: Sequence[Sequence[Scored]], weights_F: Array) -> Sure:
-    """From score, cosine and strange names to the log-odds that the sentence answers, a question and its twin
-    without an answer counting alike."""
+    """Fit the log-odds that the sentence answers, from score, cosine and unknown names; a question and its twin
+    without an answer weigh alike."""
     rows, right, shares = [], [], []
     for group in (*there, *absent):
         for one in group:
@@ -231,7 +232,7 @@ def fit_sure(there: Sequence[Sequence[Scored]], absent: Sequence[Sequence[Scored
 
 
 def told(there: Sequence[Scored], absent: Sequence[Scored], weights_F: Array, sure: Sure) -> dict[str, Any]:
-    """What of a set's questions is found, and answered at each threshold."""
+    """Return the shares of a set's questions that are found, and answered at each threshold."""
     known = [one for one in there if one.asked.references]
     nowhere = [*absent, *(one for one in there if not one.asked.references)]
 

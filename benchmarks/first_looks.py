@@ -1,9 +1,8 @@
-"""What the first look at dev should go by, to foretell which learning rate ends best: losses, losses at a
+"""Compares signals of the first dev evaluation by how well they predict the best learning rate: losses, losses at a
 temperature, scores; averaged weights.
 
-python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # adds a line a run to
-results/first_looks_runs.jsonl, those there are kept python benchmarks/first_looks.py compare
-# → results/first_looks.json
+    python benchmarks/first_looks.py run [--tasks spam,handbook,xquad]   # appends to results/first_looks_runs.jsonl
+    python benchmarks/first_looks.py compare                             # → results/first_looks.json
 
 Rows and lengths are those of the expert's table (64 to train, 64 for dev, 200 for test, 100 steps), five rates in
 the steps of the search around the usual one, each run to its end as the search trains: constant, falling in the last
@@ -51,7 +50,7 @@ TEMPERATURES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
 class Averaged(SupervisedObjective):
-    """The same objective, which sums up the weights before every step."""
+    """A supervised objective that sums up the weights before every step."""
 
     def __init__(self, base: Base, rows: Sequence[TrainingRow], *, batch: int) -> None:
         super().__init__(rows, batch=batch, seed=0)
@@ -141,7 +140,7 @@ def run(session: Session, folder: Path, step: int) -> dict[str, Any]:
 
 
 def record(tasks: Sequence[str], source: Path) -> None:
-    """Every run that is not there yet."""
+    """Record every run that is missing."""
     done = {(line["task"], line["rate_steps"]) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
@@ -152,7 +151,7 @@ def record(tasks: Sequence[str], source: Path) -> None:
 
 
 def signals(look: dict[str, Any], tokens: int) -> dict[str, float]:
-    """What a look would rank rates by, lower is better."""
+    """Return the values by which an evaluation may rank rates, lower is better."""
     sums = [sum(row[n] for row in look["nats"]) / tokens for n in range(len(TEMPERATURES))]
     found = {"loss": sums[0], "loss at a temperature": min(sums), "score": -fmean(look["dev"])}
     return found | ({"loss of the choice": fmean(look["choice"])} if "choice" in look else {})

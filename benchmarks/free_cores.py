@@ -43,7 +43,7 @@ ORDER = ("all threads", "free cores", "free cores", "all threads")
 
 @contextmanager
 def all_threads() -> Iterator[None]:
-    """Inside, nothing makes room for others."""
+    """Context manager: torch uses all threads, whatever other programs do."""
     with patch.object(threads, "threads_for_cores", lambda count, *_: count):
         yield
 

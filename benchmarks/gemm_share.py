@@ -1,5 +1,5 @@
-"""How much of this machine's own rate of matrix products a training step reaches: LoRA and all weights, SmolLM2-135M
-on GSM8K rows.
+"""Measures the share of this machine's own rate of matrix products that a training step reaches: LoRA and all weights,
+SmolLM2-135M on GSM8K rows.
 
 Run: python benchmarks/gemm_share.py [--threads 2]  →  benchmarks/results/gemm_share.json (processors that are there
 stay); alone on the machine. The machine's rate is that of torch's bf16 products, the best of several square sizes;

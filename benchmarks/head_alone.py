@@ -1,5 +1,5 @@
-"""What one answer of a classification head takes, asked alone, beside a plain forward pass of transformers over the
-same prompt.
+"""Time of one answer of a classification head, asked alone, beside a plain forward pass of transformers over the same
+prompt.
 
 Run: python benchmarks/head_alone.py  →  benchmarks/results/head_alone.json The arm is trained for a few steps (its
 weights do not matter to its speed), saved, loaded and merged as a study does.

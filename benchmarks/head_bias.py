@@ -1,5 +1,4 @@
-"""What a classification head loses without a bias: the same heads with and without, on the base as it is and trained
-with LoRA.
+"""Compares classification heads with and without a bias, on the base as it is and trained with LoRA.
 
 Run: python benchmarks/head_bias.py  →  benchmarks/results/head_bias.json transformers' sequence classifiers have no
 bias, so ours has none. Both kinds start from the same weights and see the same rows in the same order.
@@ -39,7 +38,7 @@ FROZEN_EPOCHS, FROZEN_SEEDS, FROZEN_RATES = 20, 3, (1e-3, 1e-2)
 
 
 class WithBias(ClassificationHead):
-    """The same head with a bias that starts at 0."""
+    """A classification head with a bias that starts at 0."""
 
     def __init__(self, labels: Sequence[str], hidden_size: int, *, seed: int = 0) -> None:
         super().__init__(labels, hidden_size, seed=seed)

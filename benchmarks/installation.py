@@ -1,5 +1,4 @@
-"""What an installation brings: packages, MB and seconds of the core in fresh environments, and what each extra adds
-to it.
+"""Measures an installation: packages, MB and seconds of the core in fresh environments, and what each extra adds.
 
 The wheel is built from this clone and installed by uv, with its own settings. The core is installed into new
 environments with an empty and with a filled cache. Then each extra is installed on top of the core and taken off
@@ -49,7 +48,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 def new_environment(folder: Path) -> Path:
-    """Its Python."""
+    """Create an environment and return the path of its Python."""
     run(sys.executable, "-m", "venv", folder)
     return folder / "bin" / "python"
 

@@ -233,7 +233,7 @@ def trained(name: str, folder: Path) -> None:
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """What a run has come to: what lies in its folder, with a digest of every file of its weights.
+    """Return the outcome of a run: the files in its folder, with a digest of every file of its weights.
 
     Raises InputError where a line of its events is damaged.
     """
@@ -246,7 +246,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """When a process dies: `after` seconds, or at its `write`-th write, before or after it (`late`)."""
+    """The moment at which a process dies: `after` seconds, or at its `write`-th write, before or after it (`late`)."""
 
     after: float | None = None
     write: int = 0
@@ -255,7 +255,7 @@ class Death:
 
 @dataclass
 class Told:
-    """What is counted of an objective."""
+    """The counts of one objective."""
 
     kills: int = 0
     kills_inside_saves: int = 0
@@ -332,7 +332,7 @@ def sitting(name: str, folder: Path, save_seconds: float, death: Death) -> tuple
 
 
 def undisturbed(name: str, scratch: Path) -> tuple[dict[str, str], dict[float, tuple[int, float]]]:
-    """What an objective comes to, and for each way of saving how many writes and seconds it takes."""
+    """Return the outcome of an objective that is not killed, and for each way of saving its writes and seconds."""
     found, spans = [], {}
     for save_seconds in (0.0, math.inf):
         folder = scratch / f"{name}-{save_seconds}"

@@ -56,7 +56,7 @@ def measure(way: str, source: Path, steps: int) -> dict[str, float]:
 
 
 def beside(others: int, way: str, source: Path) -> dict[str, float]:
-    """The same in a process of its own, while `others` programs run."""
+    """Measure in a process of its own, while `others` programs run."""
     with busy_programs(others):
         steps = "2" if others else "4"
         command = [sys.executable, __file__, "--source", str(source), "--way", way, "--steps", steps]

@@ -1,4 +1,4 @@
-"""How far the memory that a plan foretells lies from the peak that an arm of the base model then holds.
+"""Compares the peak memory that a plan predicts for arms of the base model with the measured one.
 
 Run: python benchmarks/memory_of_arms.py  →  benchmarks/results/memory_of_arms.json Each arm is a study of its own in
 a process of its own, on the demo's handbook with the real small model; the last studies all of them in one process.

@@ -1,9 +1,8 @@
 """Every objective once from end to end on the real small model: what it should move on held-out items, before and
 after, and what is forgotten.
 
-python benchmarks/objectives.py run [--only dpo,grpo]   # trains; adds a line an objective to
-results/objectives_runs.jsonl, those there are kept python benchmarks/objectives.py table                   #
-results/objectives.json, and the table
+    python benchmarks/objectives.py run [--only dpo,grpo]   # trains; appends to results/objectives_runs.jsonl
+    python benchmarks/objectives.py table                   # results/objectives.json, and the table
 
 Each is a stage alone on the base model, trained by the code that trains arms, on a cut of a bundled example or on
 made sums. Forgetting is the loss on rows of another bundled example. One seed and few rows: it shows that a stage
@@ -165,7 +164,7 @@ class Measure:
         return found
 
     def earned(self) -> float:
-        """What greedy answers earn on average."""
+        """Return the mean reward of greedy answers."""
         given = self.session.answer(self.builder.prompts(self.test))
         items = [
             Answered(example=row, text=one.text, new_tokens=one.new_tokens, finished=one.finished)
@@ -186,7 +185,7 @@ def teacher_in(scratch: Path) -> Path:
 
 
 def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> Distillation:
-    """What the teacher says to held-out questions, as an objective to look at."""
+    """Return the teacher's answers to held-out questions, as an objective to evaluate."""
     teacher = Teacher(session, scratch / "asked", Progress())
     taught, own = teacher.answers(Context(), "test", examples), teacher.own
     if own is None or not same_tokenization(session.encoder, own.encoder, taught):

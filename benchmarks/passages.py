@@ -1,8 +1,8 @@
-"""What a tuned arm should be shown, and by what on dev that can be told: `lora+rag` on the bundled handbook, other
-passages and rates.
+"""Compares passages shown to a tuned arm, `lora+rag` on the bundled handbook, and signals on dev that could choose
+among them and among rates.
 
-python benchmarks/passages.py run ["3 x 120 @ 1" …]   # adds a line a run to results/passages_runs.jsonl, those there
-are kept python benchmarks/passages.py compare                 # → results/passages.json
+    python benchmarks/passages.py run ["3 x 120 @ 1" …]   # appends missing runs to results/passages_runs.jsonl
+    python benchmarks/passages.py compare                 # → results/passages.json
 
 A run has a number of passages, their words, and a rate as a multiple of the usual one; it is trained to its end. At
 each of four looks: loss of the dev answers with every right passage put in and with passages as they are found,
@@ -56,7 +56,7 @@ def as_asked(session: Session, context: Context, part: Sequence[Example]) -> lis
 
 
 def context_of(what: str) -> tuple[Context, float]:
-    """What a run shows, and its rate in usual ones."""
+    """Return the context of a run, and its learning rate in multiples of the usual one."""
     parsed = re.fullmatch(r"(\d+) x (\d+) @ ([\d.]+)", what)
     assert parsed, what
     return Context(passages=int(parsed[1]), chunk_words=int(parsed[2])), float(parsed[3])

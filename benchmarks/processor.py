@@ -1,4 +1,4 @@
-"""Which kind of processor a figure is of: results of different kinds stand beside each other."""
+"""Identifies the kind of processor of a figure: results of different kinds are filed beside each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trimtab.base.machine import describe_machine
 
 
 def instructions() -> str:
-    """What the processor multiplies bfloat16 with."""
+    """Return the instructions with which the processor multiplies bfloat16."""
     file = Path("/proc/cpuinfo")
     flags = file.read_text(encoding="utf-8").split() if file.is_file() else []
     return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "neither AMX nor avx512_bf16")

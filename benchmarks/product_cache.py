@@ -1,4 +1,4 @@
-"""What prepared products cost in memory, and what keeping fewer of them costs in time.
+"""Measures the memory of prepared products, and the time that keeping fewer of them costs.
 
 Run: python benchmarks/product_cache.py  →  benchmarks/results/product_cache.json, in about ten minutes on one core.
 oneDNN keeps the code that it made for each shape of a product, and torch what led to it (1,024 of each by default).

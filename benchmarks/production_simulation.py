@@ -1,4 +1,4 @@
-"""How far the quality in use from few labels can be trusted: made traffic whose share of right answers is known.
+"""Checks the estimated quality in use from few labels on simulated traffic whose share of right answers is known.
 
 Each answer has a probability that the arm gives it, from a beta distribution, and is right with that probability
 plus a shift (0: the arm is calibrated). Some are labelled, drawn as `trimtab label` draws them. Counted over the

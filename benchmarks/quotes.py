@@ -1,5 +1,5 @@
-"""How much less is invented where an answer must stand in the passages shown: the same weights and prompts, with and
-without `quote`.
+"""Compares invented answers with and without `quote`, which holds answers to the passages shown: same weights and
+prompts.
 
 python benchmarks/quotes.py TASK ARM …      # → results/quotes.json: an entry for each arm; a trained one as it was
 made last

@@ -1,5 +1,5 @@
-"""Whether a reader beats the sentence that answers: a span head on the embedding model's encoder, trained on a
-task's own rows.
+"""Compares a reader (a span head on the embedding model's encoder, trained on a task's own rows) with the sentence that
+answers.
 
 python benchmarks/reader.py TASK … [--epochs 6] [--longest 384]    # → results/reader.json: an entry for each task
                                                                    # (what `benchmarks/studies.py` lays out)
@@ -132,7 +132,7 @@ def spans(rows: Sequence[Example], texts: dict[str, list[str]], unknown: str) ->
 
 
 def looked_up(workspace: Workspace) -> dict[str, list[str]]:
-    """For every row the texts of its best passages."""
+    """Return, for every row, the texts of its best passages."""
     rows = [row for part in workspace.splits.values() for row in part]
     with tempfile.TemporaryDirectory() as place:
         index = Index.open(Path(place), Embedder(resolve(workspace.task.base.embedding)))

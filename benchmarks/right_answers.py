@@ -1,5 +1,4 @@
-"""How often the metric `contains` judges as people do: 400 pairs of reference and answer, labelled by hand, right or
-wrong.
+"""Compares the metric `contains` with people: 400 pairs of reference and answer, labelled by hand, right or wrong.
 
 The pairs (tests/measurement/right_answers.jsonl) were written and labelled before the metric's answers to them were
 looked at. Half of each kind, by hash, are for tuning (`tune`); the others are held back (`held`). A false accept is

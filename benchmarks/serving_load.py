@@ -45,8 +45,8 @@ PATH = "/v1/chat/completions"
 
 @dataclass(kw_only=True)
 class Told:
-    """What became of the questions of some stretches of a kind: seconds of answers and of refusals, and how many
-    clients left or saw an error.
+    """The outcomes of the questions of some stretches of a kind: seconds of answers and of refusals, and the clients
+    that left or saw an error.
 
     `counted`: from when to when goodput is counted.
     """
@@ -61,7 +61,7 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where it listens, with its key, and its process."""
+    """A running server: its address, its key and its process."""
 
     host: str
     port: int
@@ -149,7 +149,7 @@ class Load:
             told.errors += 1
 
     async def closed(self, told: Told, workers: int, lead: float, seconds: float) -> None:
-        """So many clients, each asking again once it is answered."""
+        """Run `workers` clients, each asking again once it is answered."""
         end = self._counts(told, lead, seconds)
 
         async def work() -> None:

@@ -46,7 +46,8 @@ UNEQUAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What test questions and answers are like. `groups`: how many, of 1 to 7 items each; or their `sizes`; else `n`
+    """A distribution of test questions and answers. `groups`: how many, of 1 to 7 items each; or their `sizes`; else
+    `n`
     lone items."""
 
     kind: str = "right/wrong"
@@ -62,7 +63,7 @@ class World:
 
     @property
     def named(self) -> str:
-        """In words, for a table."""
+        """Describe the world in words, for a table."""
         if self.sizes:
             items = next(name for name, sizes in UNEQUAL.items() if sizes == self.sizes)
         else:
@@ -122,7 +123,7 @@ def answers_of(random: np.random.Generator, truths: Sequence[float], world: Worl
 
 
 def right_share(truth: float, world: World) -> float:
-    """How often an arm must be right for its metric to be `truth`."""
+    """Return the share of right answers at which an arm's metric is `truth`."""
     truth = min(max(truth, 0.001), 0.999)
     if world.kind == "rare failures":
         return min(0.999, truth / 0.95)

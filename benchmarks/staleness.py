@@ -1,9 +1,10 @@
-"""How fast arms go stale on documents that change each month, and whether the safe retraining period is foretold.
+"""Measures how fast arms go stale on documents that change each month, and whether the safe retraining period is
+predicted.
 
-python benchmarks/staleness.py run [--arms extract,lora+rag,…] [--products 16]   # adds a line for each arm, policy
-and month to results/staleness_runs.jsonl python benchmarks/staleness.py compare
-# → results/staleness.json python benchmarks/staleness.py show extract replaced 2026-07                     # ten
-answers, to be read
+    python benchmarks/staleness.py run [--arms extract,lora+rag,…] [--products 16]   # appends missing lines to
+                                       # results/staleness_runs.jsonl, one for each arm, policy and month
+    python benchmarks/staleness.py compare                                           # → results/staleness.json
+    python benchmarks/staleness.py show extract replaced 2026-07                     # ten answers, to be read
 
 Release facts of 150 products at twelve month ends. Each arm is built once, on the documents and training questions
 of the first month, and asked about other products at every month's end; the right answer is that month's. Three
@@ -95,7 +96,7 @@ Row = dict[str, Any]
 
 
 def questions(source: Path = SOURCE) -> list[Row]:
-    """Every question with its right answer at each month's end."""
+    """Return every question with its right answer at each month's end."""
     return [json.loads(line) for line in (source / "questions.jsonl").read_text("utf-8").splitlines()]
 
 
@@ -133,7 +134,7 @@ class World:
         return open_session(self.workspace)
 
     def documents_of(self, policy: str, month: str) -> tuple[Document, ...]:
-        """What the index holds at a month's end."""
+        """Return the documents in the index at a month's end."""
         if policy == "replaced":
             return self.documents[month]
         if policy == "not updated":
@@ -398,7 +399,7 @@ def first_month_below(lost: Sequence[float], loss: float) -> float | None:
 
 
 def foretold(rows: Sequence[Row]) -> Row:
-    """What the first months foretell of the rest, by each way to estimate, beside what happened."""
+    """Return the predictions from the first months, by each way to estimate, beside what happened."""
     changed_NM = changes(rows)
     counts_N = changed_NM[:, :KNOWN].sum(axis=1)
     months = months_of(rows)
@@ -478,7 +479,7 @@ def _finite(entry: Row) -> Row:
 
 
 def _redrawn(groups: Sequence[str], kinds_N: Array, counts_N: Array) -> dict[str, list[ChangeTable]]:
-    """Both tables of rates from products drawn again, whole products at a time."""
+    """Return both tables of rates from products drawn again, whole products at a time."""
     places: dict[str, list[int]] = {}
     for number, name in enumerate(groups):
         places.setdefault(name, []).append(number)

@@ -41,11 +41,11 @@ WAYS = {"transformers": (), "torch": fused.FAMILIES, "kernels": fused.FAMILIES}
 
 @contextmanager
 def by(way: str) -> Iterator[None]:
-    """Inside, what has kernels goes without them, but for their own way."""
+    """Context manager: switch our kernels off, unless `way` is theirs."""
     with ExitStack() as stack:
         if way != "kernels":
             for room in (operations, attention):
-                stack.enter_context(patch.object(room, "can", lambda *_: False))
+                stack.enter_context(patch.object(room, "supports", lambda *_: False))
         yield
 
 

@@ -1,12 +1,17 @@
-"""16 streams from server to client: `trimtab serve` and llama.cpp's own server, the same model, the same questions, on this machine.
+"""16 streams from server to client: `trimtab serve` and llama.cpp's own server, the same model and questions, on this
+machine.
 
-Run: python benchmarks/streams.py --llama-server PATH  →  benchmarks/results/streams.json, in about four minutes, alone on the machine.
-llama.cpp is not installed with the project: its source comes with llama-cpp-python's source package (`vendor/llama.cpp`), and
-`cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_UI=OFF`, then `cmake --build build --target llama-server`, make the server.
+Run: python benchmarks/streams.py --llama-server PATH  →  benchmarks/results/streams.json, in about four minutes,
+alone on the machine. llama.cpp is not installed with the project: its source comes with llama-cpp-python's source
+package (`vendor/llama.cpp`). To make the server:
 
-So many clients ask GSM8K questions over loopback, each the next one once it has its answer; answers are streamed, greedy, and up to 64
-tokens long. New tokens a second as the servers count them, seconds to the first piece of an answer, the highest memory of each server; A B C C B A, medians.
-llama.cpp has the model as GGUF in f16, and in bf16 too; one slot for each client, as many threads as there are cores.
+    cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_UI=OFF
+    cmake --build build --target llama-server
+
+So many clients ask GSM8K questions over loopback, each the next one once it has its answer; answers are streamed,
+greedy, and up to 64 tokens long. New tokens a second as the servers count them, seconds to the first piece of an
+answer, the highest memory of each server; A B C C B A, medians. llama.cpp has the model as GGUF in f16, and in bf16
+too; one slot for each client, as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -48,7 +53,7 @@ GOAL = 1.0
 
 @dataclass(kw_only=True)
 class Told:
-    """What came of the questions of one run."""
+    """The outcomes of the questions of one run."""
 
     prompt_tokens: list[int] = field(default_factory=list)
     new_tokens: int = 0
@@ -78,7 +83,7 @@ def copy_demo(folder: Path, asked: Sequence[str]) -> Path:
 
 
 def save_gguf(folder: Path, kind: str) -> Path:
-    """The same model for llama.cpp."""
+    """Save the same model for llama.cpp."""
     base = accelerate(load_base(resolve(MODEL), "fp32"))
     encoder, weights = ChatEncoder(base.tokenizer), merged_weights(base)
     path, config = folder / f"{MODEL}-{kind}.gguf", merged_config(base, weights)
@@ -96,16 +101,16 @@ def llama(program: Path, model: Path, clients: int) -> Iterator[Server]:
     threads = str(psutil.cpu_count(logical=True))
     command = [str(program), "-m", str(model), "--port", str(port), "-np", str(clients), "-c", str(clients * SLOT_TOKENS), "-t", threads, "-tb", threads, "--jinja"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
+    server = Server(host="127.0.0.1", port=port, key="", process=psutil.Process(process.pid))
     try:
         for _ in range(600):
             try:
-                if httpx.get(f"{url}/health").status_code == 200:
+                if httpx.get(f"{server.url}/health").status_code == 200:
                     break
             except httpx.HTTPError:
                 pass
             time.sleep(0.2)
-        yield Server(url=url, key="", process=psutil.Process(process.pid))
+        yield server
     finally:
         process.terminate()
         process.wait(60)
@@ -137,7 +142,10 @@ async def ask(client: httpx.AsyncClient, server: Server, turns: list[dict[str, s
 
 
 async def load(server: Server, asked: Sequence[str], clients: int, *, own: bool) -> tuple[Told, float]:
-    """So many clients, each asking the next question; what came, and the seconds. `own`: the arm adds the instruction itself."""
+    """Run `clients` clients, each asking the next question; return the outcomes, and the seconds.
+
+    `own`: the arm adds the instruction itself.
+    """
     told, waiting = Told(), list(reversed(asked))
     before = [] if own else [{"role": "system", "content": INSTRUCTION}]
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)

@@ -1,12 +1,12 @@
 """The studies of the README's tables: runs one, or takes a finished one, and keeps its `study.json` with what it ran
 on.
 
-python benchmarks/studies.py handbook             # a bundled example's cut; spam, style python benchmarks/studies.py
-banking77            # lays out the public data, runs the study python benchmarks/studies.py banking77-10m        #
-the same data with effort standard and a budget of ten minutes python benchmarks/studies.py handbook-documents   #
-arms that look up answers, beside tuning; xquad-documents, endoflife python benchmarks/studies.py sums
-# made sums: what a reward adds to examples python benchmarks/studies.py handbook --from
-trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
+    python benchmarks/studies.py handbook             # a bundled example's cut; spam, style
+    python benchmarks/studies.py banking77            # lays out the public data, runs the study
+    python benchmarks/studies.py banking77-10m        # the same data with effort standard and a budget of ten minutes
+    python benchmarks/studies.py handbook-documents   # arms that retrieve, beside tuning; xquad-documents, endoflife
+    python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
+    python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ def write_sums(file: Path, firsts: range, seconds: range, count: int) -> None:
 
 
 def seconds(events: Path) -> float:
-    """From the first event of a study to its last."""
+    """Return the seconds from the first event of a study to its last."""
     times = [datetime.fromisoformat(json.loads(line)["time"]) for line in events.read_text().splitlines()]
     return (times[-1] - times[0]).total_seconds()
 
 
 def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
-    """What each arm read on dev while it was trained."""
+    """Return each arm's dev evaluations during training."""
     found: dict[str, list[dict[str, float | None]]] = {}
     for event in map(json.loads, events.read_text().splitlines()):
         if event["stage"] == "dev":
@@ -124,8 +124,8 @@ def readings(events: Path) -> dict[str, list[dict[str, float | None]]]:
 
 
 def answers_told(study: Path) -> dict[str, dict[str, float]]:
-    """Of the answers of each arm of a study with documents: shares that abstain, and that invent; words and correct
-    abstentions.
+    """Return figures on the answers of each arm of a study with documents: shares that abstain, and that invent;
+    words and correct abstentions.
 
     `invented`: of all questions, those whose answer gives numbers, dates, times or names that no single document
     holds, but for those of the question. `abstained_rightly`: of the questions that documents do not answer, those

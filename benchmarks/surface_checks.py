@@ -39,7 +39,7 @@ Fault = tuple[str, tuple[str, ...]]
 def findings(
     folder: Path, origin: str, *, render: int = 0, change: Callable[[Site], Site] | None = None
 ) -> tuple[SurfaceFinding, ...]:
-    """What the checks find in a folder, `change`d as a server might answer otherwise."""
+    """Return the findings of the checks in a folder, `change`d as a server might answer otherwise."""
     site = crawl(str(folder), cache=folder, base=f"{origin}/")
     site = change(site) if change else site
     pages = read_pages(site.pages)
@@ -51,7 +51,7 @@ def findings(
 def scored(
     found: Iterable[SurfaceFinding], faults: Sequence[Fault], origin: str, names: Iterable[str]
 ) -> dict[str, dict[str, int]]:
-    """By check: faults planted, faults found, findings, and findings on pages without the fault."""
+    """Count, by check: faults planted, faults found, findings, and findings on pages without the fault."""
     places = [(one.check, one.page.removeprefix(origin) or origin) for one in found]
     table = {}
     for name in names:

@@ -1,5 +1,5 @@
-"""How often `surface coverage` judges wrongly, on labelled questions, and at which distance questions that mean
-alike are joined.
+"""Measures how often `surface coverage` judges wrongly, on labelled questions, and at which distance questions of
+similar meaning are joined.
 
 python benchmarks/surface_coverage.py          # → results/surface_coverage.json
 
@@ -59,7 +59,7 @@ def drawn(asked: Sequence[Asked], most: int) -> list[Asked]:
 
 
 def is_of(hit: Hit, document: str | None) -> bool:
-    """Whether a passage is of the document that answers."""
+    """Return True if a passage is of the document that answers."""
     return hit.passage.document.rpartition("/")[2] == document
 
 

@@ -1,5 +1,5 @@
-"""What GEO's tactics do to how a simulated assistant finds and cites a page, on three public sets; and the position
-of the passage beside it.
+"""Measures the effect of GEO's tactics on how a simulated assistant finds and cites a page, on three public sets; and
+of the passage's position.
 
 python benchmarks/surface_tactics.py --work FOLDER [--model smollm2-135m-q4]          # →
 results/surface_tactics.json

@@ -43,7 +43,7 @@ MODEL, RANK = "smollm2-135m-q4", 16
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What both sides do: by which script, with what moving (`rank` of LoRA, or the last `layers`, or neither: all),
+    """The work of both sides: the script, what is trained (`rank` of LoRA, or the last `layers`, or neither: all),
     and the peer."""
 
     what: str
@@ -175,7 +175,7 @@ def rows_of(name: str, count: int, source: Path) -> list[dict[str, Any]]:
 
 
 def measured(name: str, work: Work, options: argparse.Namespace) -> dict[str, Any]:
-    """Both sides of one work."""
+    """Measure both sides of one work."""
     plan = {
         "model": str(resolve(MODEL)),
         "work": work.script,

@@ -34,7 +34,8 @@ ORDER = ("kept", "read again", "read again", "kept")
 
 
 def conversation(base: Base, questions: list[str], cache_salt: str) -> list[tuple[int, int, float]]:
-    """Of each turn the tokens of its prompt, those that were not read, and the milliseconds to its first token."""
+    """Return, for each turn, the tokens of its prompt, those that were not read, and the milliseconds to its first
+    token."""
     encoder, engine, turns, found = ChatEncoder(base.tokenizer), Engine(base, frozenset()), list[Message](), []
     for question in questions:
         turns.append(Message(role="user", content=question))

@@ -1,9 +1,7 @@
-"""What the usual settings of a method leave to a search: other rates, lengths and batches beside them, on bundled
-and public tasks.
+"""Compares a method's usual settings with other rates, lengths and batches, on bundled and public tasks.
 
-python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # adds a line a run to
-results/usual_runs.jsonl, those there are kept python benchmarks/usual.py compare
-# → results/usual.json
+    python benchmarks/usual.py run [--tasks spam,handbook] [--methods lora,dora]   # appends to results/usual_runs.jsonl
+    python benchmarks/usual.py compare                                             # → results/usual.json
 
 The rows are those of the expert's table (64 to train, 64 for dev, 200 for test), and arms are made as `trimtab
 train` makes them, with the settings of a task file. What a run is called follows from its rate beside the usual one
@@ -84,7 +82,7 @@ def run(session: Session, folder: Path, method: str, name: str, settings: Mappin
 
 
 def record(tasks: list[str], methods: list[str], source: Path) -> None:
-    """Every run that is not there yet."""
+    """Record every run that is missing."""
     done = {(line["task"], line["method"], named(line)) for line in read_json_lines(RUNS)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
@@ -100,7 +98,7 @@ def record(tasks: list[str], methods: list[str], source: Path) -> None:
 
 
 def named(line: Mapping[str, Any]) -> str:
-    """What a run is called today: as it was, with its rate beside the usual one."""
+    """Return the present name of a run: as it was, with its rate beside the usual one."""
     usual = usual_rate(METHODS[line["method"]], HIDDEN)
     steps = round(math.log(line["settings"]["learning_rate"] / usual, STEP))
     if not steps:

@@ -277,8 +277,8 @@ def followed() -> list[tuple[Scenario, World]]:
 
 
 def measure_followed(scenario: Scenario, world: World, studies: int) -> dict[str, Any]:
-    """How often an arm is shown in the study that a "not shown" asks for, where the measured scores are the true
-    ones.
+    """Measure how often an arm is shown in the study that a "not shown" asks for, where the measured scores are the
+    true ones.
 
     Its questions are drawn from those that were asked (`redrawn`); those that were asked stay and only the further
     ones are drawn (`added`); or all are new ones of arms whose true scores are the measured ones (`simulated`).
@@ -387,7 +387,7 @@ def _looked(scenario: Scenario, random: np.random.Generator, task: Task) -> Coun
 
 
 def _wrong(scenario: Scenario, names: Sequence[str], shown: str | None) -> dict[str, int]:
-    """What a verdict that shows an arm claims wrongly: worse by the margin, or dearer although a lighter arm is
+    """Return the false claims of a verdict that shows an arm: worse by the margin, or dearer although a lighter arm is
     within it."""
     if shown is None:
         return {}

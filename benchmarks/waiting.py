@@ -55,7 +55,7 @@ def measure(source: Path, steps: int) -> dict[str, float]:
 
 
 def beside(others: int, spins: str, source: Path) -> dict[str, float]:
-    """The same in a process of its own, while `others` programs run."""
+    """Measure in a process of its own, while `others` programs run."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     environment["GOMP_SPINCOUNT"] = "300000" if spins == "default" else spins
     with busy_programs(others):
@@ -66,7 +66,7 @@ def beside(others: int, spins: str, source: Path) -> dict[str, float]:
 
 @contextmanager
 def busy_programs(count: int, program: str = BUSY) -> Iterator[None]:
-    """Inside, so many programs do nothing but count."""
+    """Context manager: `count` programs run beside, by default each keeping a core busy."""
     busy = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(count)]
     try:
         yield

@@ -21,8 +21,7 @@ STOPPED = (SIMPLEST, SHIPPED, "the rule until now")  # with which every stop is 
 
 @dataclass(frozen=True)
 class Dev:
-    """What a run's evaluations read on the same N dev rows: losses whose mean is the dev loss, and scores,
-    `[evaluations, N]`."""
+    """A run's evaluations on the same N dev rows: losses whose mean is the dev loss, and scores, `[evaluations, N]`."""
 
     losses: np.ndarray
     scores: np.ndarray
@@ -32,12 +31,12 @@ class Dev:
         return Dev(self.losses[:count], self.scores[:count])
 
     def over(self, rows: np.ndarray) -> Dev:
-        """The same evaluations on other rows."""
+        """Return the same evaluations on other rows."""
         return Dev(self.losses[:, rows], self.scores[:, rows])
 
     @cached_property
     def readings(self) -> list[EvalRecord]:
-        """As the program has them."""
+        """Return the evaluations as the training loop records them."""
         means = self.loss.tolist()
         return [
             EvalRecord(step=t, train_loss=0.0, dev_loss=mean, dev_metric=None, rows=tuple(rows))
@@ -84,12 +83,12 @@ def lowest_loss(dev: Dev) -> int:
 
 
 def latest_alike(dev: Dev) -> int:
-    """As the program keeps them."""
+    """Return the evaluation whose weights the program keeps."""
     return dev.readings.index(best_of(dev.readings))
 
 
 def highest_score(dev: Dev) -> int:
-    """Of equals the one with the lower loss."""
+    """Return the evaluation with the highest score, of equals the one with the lower loss."""
     return min(range(len(dev.loss)), key=lambda t: (-dev.score[t], dev.loss[t]))
 
 

@@ -41,8 +41,7 @@ HELD_OUT = {
 
 
 def reward(answer: str, place: str) -> float:
-    """Return the reward of an answer: for naming the place early and then going on. Fewer than LEAST words earn
-    nothing, so brevity does not pay."""
+    """Return the reward of an answer: for naming the place early. One of fewer than LEAST words earns nothing."""
     before, named, _ = answer.partition(place)
     if not named or len(answer.split()) < LEAST:
         return 0.0
@@ -71,8 +70,7 @@ class Questions:
         ]
 
     def roll(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
-        """Return GROUP answers to each question. The seed of each draw follows from the step, so a resumed run draws
-        alike."""
+        """Return GROUP answers to each question. Seeds follow from the step, so a resumed run draws alike."""
         draws = [
             (number, Sampling(temperature=1.0, seed=step * 1000 + number * GROUP + answer))
             for number in numbers

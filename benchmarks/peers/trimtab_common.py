@@ -1,4 +1,4 @@
-"""What the scripts of our side share: an objective trained with a clock, and what is told of the run."""
+"""Shared code of the scripts of our side: an objective trained with a clock, and the figures of the run."""
 
 from __future__ import annotations
 

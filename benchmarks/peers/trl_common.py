@@ -1,4 +1,4 @@
-"""What the scripts of the peer share: the clock, the settings that are best on a CPU, the adapter, and what is told
+"""Shared code of the scripts of the peer: the clock, the settings that are best on a CPU, the adapter, and the figures
 of a run."""
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def lora(rank: int, task: str = "CAUSAL_LM") -> LoraConfig:
 
 
 def versions() -> dict[str, str]:
-    """Of what ran."""
+    """Return the version of each library that ran."""
     return {one.__name__: one.__version__ for one in (trl, peft, transformers, torch)}
 
 

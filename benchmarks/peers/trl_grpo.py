@@ -28,7 +28,7 @@ class Grpo(GRPOTrainer):  # type: ignore[misc]
 
 
 def earned(completions: list[Any], **_: Any) -> list[float]:
-    """What an answer earns: the share of its letters that are digits."""
+    """Return the reward of an answer: the share of its letters that are digits."""
     texts = [one[0]["content"] for one in completions]
     return [sum(letter.isdigit() for letter in text) / max(1, len(text)) for text in texts]
 

@@ -1,5 +1,5 @@
-"""What TRL's own trainers make of given log-probabilities, for `tests/training/trl_losses.json`; needs TRL in its
-environment.
+"""Computes the losses of TRL's own trainers for given log-probabilities, for `tests/training/trl_losses.json`; needs
+TRL in its environment.
 
 Run: python benchmarks/peers/trl_losses.py tests/training/trl_losses.json Each loss is the trainer's method, called
 on one judgement at a time with log-probabilities, or a reward model's scores, in place of a model's.

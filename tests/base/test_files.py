@@ -78,7 +78,7 @@ def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path):
 
 def test_what_would_stop_the_next_write_too_is_known_through_what_it_was_wrapped_in():
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert os_error_message(full).startswith("no space left on the disk; make room")
+    assert os_error_message(full).startswith("no space left on the disk; free disk space")
     rust = RuntimeError("I/O error: No space left on device (os error 28)")
     wrapped = TrimtabError("could not be written")
     wrapped.__cause__ = full

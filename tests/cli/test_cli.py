@@ -367,7 +367,7 @@ def test_init_says_in_a_few_lines_what_it_found(tmp_path, monkeypatch):
         (
             RuntimeError("No space left (os error 28)"),
             2,
-            "trimtab: RuntimeError: No space left (os error 28); make room",
+            "trimtab: RuntimeError: No space left (os error 28); free disk space",
         ),
     ],
 )

@@ -34,4 +34,4 @@ def test_what_a_study_cannot_write_is_one_line(
     fill(small_disk, leave)
     code, line = told("study", "--task", str(task), "--budget", "2m")
     assert code == 2
-    assert "no space left on the disk; make room" in line
+    assert "no space left on the disk; free disk space" in line

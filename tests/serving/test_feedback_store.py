@@ -261,7 +261,7 @@ def test_a_full_disk_takes_no_new_store_and_says_so(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(OSError, match="full") as told:
         FeedbackStore(small_disk / "new" / "feedback.db")
-    assert "no space left on the disk; make room" in os_error_message(told.value)
+    assert "no space left on the disk; free disk space" in os_error_message(told.value)
     assert not [path for path in small_disk.rglob("*") if path.suffix in (".db", ".part")]
 
 

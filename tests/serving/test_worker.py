@@ -1,4 +1,4 @@
-"""The engine room: clients that leave, many at once, documents that change, questions that make something raise,
+"""The model worker: clients that leave, many at once, documents that change, questions that make something raise,
 endpoints that hang."""
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ def test_a_full_disk_stops_the_study_and_not_one_arm_alone(tmp_path, tiny_model_
 
     with monkeypatch.context() as patch:
         patch.setattr("trimtab.arms.trainer.save_adapter", full)
-        with pytest.raises(InputError, match=r"arm quick could not be kept .*; make room, .* --resume"):
+        with pytest.raises(InputError, match=r"arm quick could not be kept .*; free disk space, .* --resume"):
             study(task, listeners=[])
     assert not (folder_of(task) / "study.json").exists()
     assert [arm.status for arm in study(task, resume="latest", listeners=[]).arms] == ["done", "done"]

@@ -431,7 +431,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(small_disk: Path, task: T
         fill(small_disk)
         with pytest.raises(OSError, match="No space left") as told:
             add(one, "x" * 10_000)
-        assert "no space left on the disk; make room" in os_error_message(told.value)
+        assert "no space left on the disk; free disk space" in os_error_message(told.value)
         assert {path.name for path in (small_disk / "artifacts").iterdir()} == before
         (small_disk / "filler").unlink()
         assert [found.version for found in one.list()] == [1]

@@ -107,8 +107,8 @@ class StoppedError(TrimtabError, InterruptedError):
 _FOLDER_WANTED = ("a file is where a folder should be", "move it away")
 _DENIED = ("access is denied", "change the permissions, or work in another folder")
 _PLAIN = {
-    errno.ENOSPC: ("no space left on the disk", "make room; study and train then go on with --resume"),
-    errno.EDQUOT: ("the disk quota is used up", "make room; study and train then go on with --resume"),
+    errno.ENOSPC: ("no space left on the disk", "free disk space; study and train then continue with --resume"),
+    errno.EDQUOT: ("the disk quota is used up", "free disk space; study and train then continue with --resume"),
     errno.EROFS: ("the file system is read-only", "work in a folder that can be written"),
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,

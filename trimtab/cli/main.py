@@ -164,7 +164,7 @@ def _error_line(error: BaseException) -> tuple[str, int]:
     if is_out_of_memory(error):
         return f"{NO_MEMORY}; study and train then go on with --resume", EXIT_BAD_INPUT
     if is_write_failure(error):
-        return f"{found}; make room, or work in a folder that can be written", EXIT_BAD_INPUT
+        return f"{found}; free disk space, or work in a folder that can be written", EXIT_BAD_INPUT
     return f"internal error, {found}; run it with TRIMTAB_DEBUG=1 and report what it prints", EXIT_BAD_INPUT
 
 

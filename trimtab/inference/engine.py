@@ -327,16 +327,12 @@ class Engine:
             found += [part_RW.flatten() for part_RW in top_log_probabilities(logits_RV, most)]
         read = torch.cat(found).tolist()  # float32 is exact for ids below 2^24
         sampled = [SampledToken(token=int(token)) for token in read[: len(sequences)]]
-        logs, pairs = (
-            read[len(sequences) :][: len(rows_with_logprobs)],
-            read[len(sequences) + len(rows_with_logprobs) :],
-        )
+        logs = read[len(sequences) :][: len(rows_with_logprobs)]
+        pairs = read[len(sequences) + len(rows_with_logprobs) :]
         for place, row in enumerate(rows_with_logprobs):
             best = slice(place * most, place * most + top_counts[row])
-            tokens, scores = (
-                pairs[: len(rows_with_logprobs) * most][best],
-                pairs[len(rows_with_logprobs) * most :][best],
-            )
+            tokens = pairs[: len(rows_with_logprobs) * most][best]
+            scores = pairs[len(rows_with_logprobs) * most :][best]
             sampled[row] = replace(
                 sampled[row],
                 log_probability=logs[place],

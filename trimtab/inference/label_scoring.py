@@ -29,10 +29,8 @@ from trimtab.model.threads import limit_to_free_cores
 ROW_TOKENS, HEAD_ROWS, MIN_SHARED_TOKENS = 2048, 128, 16
 CACHED_TOKENS = 4096  # tokens of prompts and nodes whose keys and values are cached between waves
 MIN_PASS_TOKENS = 24  # tokens of a pass: fewer take as long, so tries of up to this size are scored at once
-MAX_WAVES, EXHAUSTIVE_SHARE = (
-    2,
-    0.5,
-)  # at this wave, or if this share of the rest may matter, all of it is scored: a pass costs as much as many nodes
+# At this wave, or if this share of the rest may matter, all of it is scored: a pass costs as much as many nodes.
+MAX_WAVES, EXHAUSTIVE_SHARE = 2, 0.5
 MAX_LABELS = 5000  # beyond these even one question takes minutes
 
 

@@ -34,10 +34,7 @@ from trimtab.inference.protocols import PROTOCOLS, ReplyError
 FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or as Retry-After asks
 _RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")  # characters allowed in a header
-_SHOWN_CHARACTERS, _READ_CHARACTERS = (
-    200,
-    4_000,
-)  # characters of a refusal in the message, and those searched for the key
+_SHOWN_CHARACTERS, _READ_CHARACTERS = 200, 4_000  # of a refusal: in the message, and searched for the key
 
 
 class RemoteModel:

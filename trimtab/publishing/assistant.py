@@ -1,4 +1,4 @@
-"""A simulated assistant: hybrid search over own and competitors' pages, and an answer whose sentences name their
+"""Simulates an assistant: hybrid search over own and competitors' pages, and an answer whose sentences name their
 sources.
 
 It is no product of any vendor. Passages are handed to an engine as data; an instruction that stands in one is never
@@ -132,11 +132,11 @@ class CachingEncoder:
         return self._encoder.digest
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As `Encoder.encode`."""
+        """Embed passages as `Encoder.encode`, each text once."""
         return self._held(texts, self._passages, self._encoder.encode)
 
     def encode_questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """As `Encoder.encode_questions`."""
+        """Embed questions as `Encoder.encode_questions`, each text once."""
         return self._held(texts, self._questions, self._encoder.encode_questions)
 
     def _held(
@@ -235,7 +235,7 @@ class ExtractiveEngine:
         self.judge, self.name = judge, "extractive engine, sentences word for word"
 
     def answer(self, questions: Sequence[str], hits: Sequence[Sequence[Hit]]) -> list[tuple[CitedSentence, ...]]:
-        """As `AnswerEngine.answer`."""
+        """Answer as `AnswerEngine.answer`, with sentences of the passages."""
         return [self._answer(question, found) for question, found in zip(questions, hits, strict=True)]
 
     def _answer(self, question: str, hits: Sequence[Hit]) -> tuple[CitedSentence, ...]:
@@ -263,7 +263,7 @@ class WritingEngine:
         self.name, self._generate = name, generate
 
     def answer(self, questions: Sequence[str], hits: Sequence[Sequence[Hit]]) -> list[tuple[CitedSentence, ...]]:
-        """As `AnswerEngine.answer`; the n-th hit is source [n]."""
+        """Answer as `AnswerEngine.answer`, in the model's words; the n-th hit is source [n]."""
         prompts = [
             Prompt(id=str(number), messages=sources_prompt(question, found), hits=tuple(found))
             for number, (question, found) in enumerate(zip(questions, hits, strict=True))
@@ -448,9 +448,9 @@ def instructions_in(passages: Sequence[Passage]) -> tuple[SurfaceFinding, ...]:
 
 @contextmanager
 def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
-    """Inside, a local model (a catalogue name, a folder or an id in the cache) writes the answers.
+    """Context manager: an engine whose answers a local model writes (a catalogue name, a folder or an id in the cache).
 
-    Raises MissingError with the command that fetches it where it is not there.
+    Raises MissingError with the command that fetches the model if it is not there.
     """
     from trimtab.data.prompts import ChatEncoder
     from trimtab.inference.engine import Engine, generate_texts
@@ -474,8 +474,10 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
 
 
 def remote_engine(name: str, table: ApiTable) -> WritingEngine:
-    """An endpoint of the task file writes the answers; questions and passages are sent to it. Raises InputError
-    without its key."""
+    """Return an engine whose answers an endpoint of the task file writes; questions and passages are sent to it.
+
+    Raises InputError without its key.
+    """
     from trimtab.inference.remote import remote_model
 
     model = remote_model(table)

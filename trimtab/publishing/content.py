@@ -1,4 +1,4 @@
-"""What a publisher and its competitors say: the documents of folders and sites, each known by whose it is and by its
+"""Reads the content of a publisher and its competitors: documents of folders and sites, each identified by owner and
 page."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""`surface coverage`: are a publisher's pages found, cited and enough, for the questions that people ask, by a
-simulated assistant?"""
+"""`surface coverage`: measures whether a simulated assistant finds and cites a publisher's pages, and whether they
+answer the questions that people ask."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def assistant_over(
     progress: Progress | None = None,
     encoder: Encoder | None = None,
 ) -> Iterator[AssistantSession]:
-    """Inside, a simulated assistant can be asked over the contents; the first is the publisher's own."""
+    """Context manager: a simulated assistant over the contents, ready to be asked; the first is the publisher's own."""
     name, remembered = encoder_of(task, embedding, encoder)
     if progress is not None:
         progress.emit("index")

@@ -56,7 +56,7 @@ _SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionGroup:
-    """A group of questions that mean alike. `name`: the one nearest to their middle. `members`: places in the list
+    """A group of questions of similar meaning. `name`: the one nearest to their middle. `members`: places in the list
     that was grouped.
 
     `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one

@@ -373,7 +373,7 @@ async def _next(inbox: asyncio.Queue[OnlineEvent | None], worker: ModelWorker) -
                 return await inbox.get()
         except TimeoutError:
             if not worker.is_alive:
-                raise Refused(500, "the engine room fell; see the log", kind="server_error") from None
+                raise Refused(500, "the model thread has crashed; see the log", kind="server_error") from None
 
 
 def refusal(error: Exception) -> Refused:

@@ -207,7 +207,7 @@ class Follower:
             self._next_canary_check = 0.0
         active = dispatcher.canary
         if active is not None and not active.served.worker.is_alive:
-            _log_canary_end(log, source.reject(active.canary, "its engine room fell"))
+            _log_canary_end(log, source.reject(active.canary, "its model thread has crashed"))
             self._end_canary(dispatcher, loop)
         elif canary is not None and time.monotonic() >= self._next_canary_check:
             # A canary of another production version must end, too.

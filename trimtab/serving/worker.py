@@ -10,7 +10,7 @@ import torch
 
 from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineArm, OnlineEvent, OnlineQuestion
 
-THREAD_NAME = "engine room"
+THREAD_NAME = "model worker"
 CLOSE_SECONDS = 5.0  # for a running step when the worker is to close
 MAX_ADMITTED = 8  # questions admitted between two steps, so that running answers do not stall
 
@@ -107,7 +107,9 @@ class ModelWorker:
                 self._active |= self._queued
                 self._queued.clear()
             for question_id in list(self._active):
-                self._deliver(FailedQuestion(id=question_id, error=RuntimeError(f"the engine room fell: {error}")))
+                self._deliver(
+                    FailedQuestion(id=question_id, error=RuntimeError(f"the model thread has crashed: {error}"))
+                )
             raise
 
     def _admit(self) -> bool:

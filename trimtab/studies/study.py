@@ -496,7 +496,7 @@ class _StudyRun:
         if is_write_failure(error):
             if own:
                 raise error
-            remedy = "make room, then run the same command with --resume"
+            remedy = "free disk space, then run the same command with --resume"
             raise InputError(
                 f"arm {arm.name} could not be kept ({why})", remedy, file=self.folder / "arms" / arm.name
             ) from error

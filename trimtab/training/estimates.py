@@ -84,10 +84,8 @@ def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, s
     """Return the rate of an objective's steps, with `step_seconds` seconds of the optimizer each; the first epoch fills
     its cache.
     """
-    warmup_steps, trainable = (
-        objective.steps_per_epoch if objective.activation_cache else 1,
-        list(trainable_parameters(base.model).values()),
-    )
+    warmup_steps = objective.steps_per_epoch if objective.activation_cache else 1
+    trainable = list(trainable_parameters(base.model).values())
 
     def run_batch(batch: Batch) -> None:
         torch.autograd.grad(objective.loss(base, batch).value, trainable, allow_unused=True)

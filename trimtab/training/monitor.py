@@ -89,10 +89,8 @@ def health(readings: Sequence[EvalRecord]) -> Health:
         return "learning"
     lowest = _lowest_record(readings)
     last, former = readings[-1], readings[-2]
-    rise, fall = (
-        loss_or_negated_metric(last) - loss_or_negated_metric(lowest),
-        loss_or_negated_metric(former) - loss_or_negated_metric(last),
-    )
+    rise = loss_or_negated_metric(last) - loss_or_negated_metric(lowest)
+    fall = loss_or_negated_metric(former) - loss_or_negated_metric(last)
     if REWARD_FIGURE in last.figures:
         if last.figures[REWARD_FIGURE] > lowest.figures[REWARD_FIGURE] and _exceeds(rise, paired_error(lowest, last)):
             return "gaming"

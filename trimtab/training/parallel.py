@@ -46,11 +46,9 @@ def map_microbatches(function: Callable[[Item], Result], items: Sequence[Item]) 
     An item that is left over, or alone, gets all threads. Gradients are enabled in the lanes if they are enabled in the
     caller. If one call fails, those that are running end first. Inside a lane the items run one after another.
     """
-    count, threads, grad_enabled = (
-        1 if _lane.lane_count else parallel_lanes(),
-        torch.get_num_threads(),
-        torch.is_grad_enabled(),
-    )
+    count = 1 if _lane.lane_count else parallel_lanes()
+    threads = torch.get_num_threads()
+    grad_enabled = torch.is_grad_enabled()
     in_parallel = [] if count == 1 or len(items) == 1 else items[: len(items) - (len(items) % count == 1)]
 
     def run_in_lane(item: Item) -> Result:

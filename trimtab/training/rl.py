@@ -139,13 +139,11 @@ class PolicyGradient:
         """`batch` counts prompts; raises InputError if there are none."""
         if not prompts:
             raise InputError("no prompt to answer", "give training rows", field="data.examples")
-        self.count, self.generate_rollouts, self.loss_name, self.batch, self.seed = (
-            prompts,
-            generate_rollouts,
-            loss,
-            batch,
-            seed,
-        )
+        self.count = prompts
+        self.generate_rollouts = generate_rollouts
+        self.loss_name = loss
+        self.batch = batch
+        self.seed = seed
         self._base, self._start = base, snapshot(trainable_parameters(base.model))
         self.value = _zero_value_head(base) if loss == "ppo" else None
 
