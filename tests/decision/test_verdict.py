@@ -150,6 +150,7 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     assert found.status == "not_shown"
     assert "The nearest, rag (" in found.sentence
     assert found.needs is not None
+    assert "were asked): more than the target, but too few questions were asked to be sure." in found.sentence
     enough = "that is enough in 4 of 5 such studies, if it truly gets 88 of 100 right."
     assert f"To settle it, ask {found.needs}: {enough}" in found.sentence
     more = int(found.needs.split()[1].replace(",", ""))
@@ -174,6 +175,7 @@ def test_a_score_below_a_target_that_its_interval_holds_is_no_end() -> None:
     task = a_task()
     found = verdict([an_arm("rag", 0.84, task), an_arm("prompt", 0.4, task)], task)
     assert "that is enough in 4 of 5 such studies, if it truly gets 86.5 of 100 right." in found.sentence
+    assert "more than the target" not in found.sentence
     assert (found.needs or "").startswith("about ")
 
 
@@ -181,7 +183,9 @@ def test_below_the_target_more_questions_do_not_help() -> None:
     task = a_task()
     found = verdict([an_arm("rag", 0.8, task), an_arm("prompt", 0.4, task)], task)
     assert found.status == "not_shown"
-    assert found.sentence.startswith("No choice: none of the 2 measured is shown to reach the target of 85 of 100.")
+    assert found.sentence.startswith(
+        "No choice: none of the 2 ways measured is shown to reach the target of 85 of 100."
+    )
     assert "More test questions will not help" in found.sentence
     assert found.needs is not None
     assert found.needs.startswith("not more")
@@ -217,13 +221,13 @@ def test_a_lighter_arm_that_is_not_worse_is_shown() -> None:
     gaps = {("lora+rag", "rag"): (0.005, 0.013), ("lora+rag", "prompt"): (0.505, 0.05), ("rag", "prompt"): (0.5, 0.05)}
     found = verdict(arms, task, gaps)
     assert (found.status, found.arm) == ("shown", "rag")
-    worse = "every cheaper or simpler one is worse than lora+rag by more than 2 of 100"
-    assert f"It is shown that {worse}, and that no other is better by more than that." in found.sentence
+    worse = "every cheaper or simpler way is worse than lora+rag by more than 2 of 100"
+    assert f"It is shown that {worse}, and that no other way is better by more than that." in found.sentence
     assert found.sentence.startswith(
         "If a score of 0.90 on a scale from 0 to 1 is enough, use rag: the language model as it is, shown matching "
         "passages of your documents. Very likely it scores 0.86 to 0.94 (300 questions were asked)."
     )
-    assert "The task file states no target; rag is shown to reach one of up to 8" in found.sentence
+    assert "The task file states no target; rag is shown to reach any of up to 8" in found.sentence
 
 
 def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_margin() -> None:
@@ -231,7 +235,7 @@ def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_mar
     arms = [an_arm("rag", 0.80, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.1, 0.05)})
     assert (found.status, found.arm) == ("shown", "lora+rag")
-    assert "It is shown that every cheaper or simpler one is worse by more than 2 of 100" in found.sentence
+    assert "It is shown that every cheaper or simpler way is worse by more than 2 of 100" in found.sentence
     assert "It costs" in found.sentence
 
 
@@ -273,7 +277,7 @@ def test_a_heavier_arm_that_may_be_much_better_leaves_it_open() -> None:
     assert "it is not shown that prompt is at most 2 of 100 worse." in open_one.sentence
     found = verdict(arms, task, {("prompt", "lora"): (0.01, 0.025)})
     assert (found.status, found.arm) == ("shown", "prompt")
-    assert "It is the cheapest, and it is shown that no other is better by more than 2 of 100." in found.sentence
+    assert "It is the cheapest, and it is shown that no other way is better by more than 2 of 100." in found.sentence
 
 
 def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
@@ -345,7 +349,7 @@ def test_where_no_answer_is_right_more_questions_do_not_help() -> None:
     arms = [an_arm(name, 0.0, task, half=0.01) for name in ("prompt", "rag")]
     found = verdict(arms, task, {("prompt", "rag"): (0.0, 0.01)})
     assert (found.status, found.arm) == ("not_shown", None)
-    assert "all that were measured scored 0" in found.sentence
+    assert "all ways measured scored 0" in found.sentence
     assert found.needs is not None
     assert found.needs.startswith("not more test questions")
 
@@ -422,9 +426,7 @@ def test_the_sentence_says_whether_it_speaks_of_a_model_or_of_a_method() -> None
     built = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task)], task).sentence
     assert "lora was trained only once; trained again, it may do better or worse." in built
     method = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task, seeds=3)], task).sentence
-    mean = (
-        "Each trained one was trained 3 times: its score is the mean, and its interval includes how much these differ."
-    )
+    mean = "Each trained one was trained 3 times: its score is the mean, and its interval includes how much the runs differ."
     assert mean in method
     assert "trained only once" not in method
     arms = [an_arm("linear", 0.9, task), an_arm("lora", 0.96, task, seeds=3)]  # linear comes out alike each time
@@ -452,7 +454,7 @@ def test_best_is_not_said_of_what_was_compared_to_within_a_margin() -> None:
     for arms in ([light, heavy], [replace(light, effort=cut), heavy], [light, replace(heavy, effort=cut)]):
         told = verdict(arms, task, gaps).sentence
         assert "use lora: " in told
-        assert "It is shown that every cheaper or simpler one is worse by more than 2 of 100" in told
+        assert "It is shown that every cheaper or simpler way is worse by more than 2 of 100" in told
         assert " best " not in told.replace("The next best", "")
 
 
@@ -578,8 +580,8 @@ def test_what_cannot_be_used_is_not_spoken_of_as_shown_to_be_no_better() -> None
     slow = an_arm("lora+rag", 0.97, task, latency_p95_ms=2000.0)
     fast = [an_arm(name, score, task, latency_p95_ms=500.0) for name, score in (("rag", 0.9), ("prompt", 0.5))]
     told = verdict([slow, *fast], task, {("rag", "prompt"): (0.4, 0.05)}).sentence
-    assert "every cheaper or simpler one that can be used is worse by more than 2 of 100" in told
-    assert "no other that can be used is better by more than that." in told
+    assert "every cheaper or simpler way that can be used is worse by more than 2 of 100" in told
+    assert "no other way that can be used is better by more than that." in told
 
 
 def test_where_no_latency_is_known_more_questions_are_not_said_to_be_of_no_help() -> None:

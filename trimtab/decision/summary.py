@@ -115,11 +115,13 @@ def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     yet = " yet" if score_of(nearest).high > target or score_of(nearest).value > target else ""
     right = study.right.get(nearest.arm)
     how_good = f"gets {of_hundred(right)}" if right else f"scores {_of_one(score_of(nearest))}"
-    about = f"{_name_in_words(study, nearest.arm)}, {how_good}."
+    unsure = score_of(nearest).value > target and not study.rarest_class
+    why = ": more than the target, but too few questions were asked to be sure" if unsure else ""
+    about = f"{_name_in_words(study, nearest.arm)}, {how_good}{why}."
     reach = f"is shown to reach the target of {in_metric(study.task, target)}"
     if len(study.done) == 1:
-        return f"No choice{yet}: the only one measured is not shown to reach the target of {in_metric(study.task, target)}. That one, {about}"
-    return f"No choice{yet}: none of the {len(study.done)} measured {reach}. The nearest, {about}"
+        return f"No choice{yet}: the only way measured is not shown to reach the target of {in_metric(study.task, target)}. That one, {about}"
+    return f"No choice{yet}: none of the {len(study.done)} ways measured {reach}. The nearest, {about}"
 
 
 def assumptions(study: Evidence, of: ArmResult | None) -> list[str]:
@@ -132,7 +134,7 @@ def _not_stated(study: Evidence, of: ArmResult | None) -> list[str]:
     task, said = study.task, []
     if task.target.quality is None:
         reached = None if of is None else reachable_target(study, of.arm)
-        shown = f"; {of.arm} is shown to reach one of up to {in_metric(task, reached)}" if of and reached else ""
+        shown = f"; {of.arm} is shown to reach any of up to {in_metric(task, reached)}" if of and reached else ""
         said.append(f"The task file states no target{shown}.")
         if "margin" not in task.target.model_fields_set:
             count = f"differences of up to {in_metric(task, task.target.margin)} count as none"
@@ -198,7 +200,7 @@ def rare_class(study: Evidence) -> str:
     few = f"The class {name} has {count} test question{'s' if count != 1 else ''}"
     return (
         f"{few}: below 10 of a class, a score in which every class counts alike (macro-F1) is too uncertain "
-        "to show that a target is reached, or that one is better or as good as another."
+        "to show that a target is reached, or that one way is better or as good as another."
     )
 
 

@@ -93,12 +93,10 @@ def _reaching(study: Evidence, choice: VerdictChoice) -> str:
     winner, count = choice.fitting[0], len(study.done)
     if len(choice.fitting) > 1:
         cheapest = _cheapest(winner, choice.fitting)
-        reach = (
-            f"{len(choice.fitting)} of the {count} measured are shown to reach the target; of these it is {cheapest}."
-        )
+        reach = f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target; of these {winner.arm} is {cheapest}."
         return _scores_and_costs(study, winner, choice.fitting, reach)
     is_only = len(study.passing) == 1 < count
-    only = f" It is the only one of {count} that is shown to reach the target." if is_only else ""
+    only = f" It is the only way of {count} that is shown to reach the target." if is_only else ""
     return f"{winner.arm} has {_scored(winner, study.task)}.{only}"
 
 
@@ -110,7 +108,7 @@ def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str,
     right = f"gets {of_hundred(score)} and " if task.metric in SHARES else ""
     opening = (
         f"No model is needed: one fixed rule ({trivial}: {what}) {right}"
-        f"is shown to reach the target of {in_metric(task, target)}."
+        f"is shown to reach the target of {in_metric(task, target)}. It costs nothing."
     )
     reach = [arm.arm for arm in study.passing]
     if reach:
@@ -164,14 +162,14 @@ def _beside_others(study: Evidence, chosen: ArmResult, best: ArmResult, fitting:
     margin = in_metric(study.task, study.task.target.margin)
     usable = "" if len(fitting) == len(study.done) else " that can be used"
     if chosen is fitting[0]:
-        no_better = f"no other{usable} is better by more than {margin}"
+        no_better = f"no other way{usable} is better by more than {margin}"
         return f"It is {_cheapest(chosen, fitting)}, and it is shown that {no_better}."
     lighter = fitting[: fitting.index(chosen)]
-    worse = f"every cheaper or simpler one{usable} is worse"
+    worse = f"every cheaper or simpler way{usable} is worse"
     if not _are_comparable(chosen, lighter):
         worse = f"{joined([arm.arm for arm in lighter])} {'is' if len(lighter) == 1 else 'are'} worse"
     than = "" if chosen is best else f" than {best.arm}"
-    no_better = f"no other{usable} is better by more than that"
+    no_better = f"no other way{usable} is better by more than that"
     return f"It is shown that {worse}{than} by more than {margin}, and that {no_better}."
 
 
@@ -213,7 +211,7 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
         first = study.done[0]
-        opening = f"No choice: {first.arm} {study.problem(first)}; so it is with all that were measured."
+        opening = f"No choice: {first.arm} {study.problem(first)}; so it is with every way measured."
         return opening, "", "a faster arm or machine"
     if best is None:
         first = choice.fitting[0]
@@ -221,7 +219,7 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
         return opening, f"{first.arm} has {_scored(first, task)}.", "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
-        opening = f"No choice: all that were measured scored 0 on {score_of(best).n:,} test questions. "
+        opening = f"No choice: all ways measured scored 0 on {score_of(best).n:,} test questions. "
         opening += "More of them will not help. Try a stronger base model, and look at the instruction and the metric."
         return opening, "", needs
     rivals = choice.rivals if candidate is best else [candidate]
@@ -353,7 +351,7 @@ def _runs(study: Evidence) -> str:
         if each or len(several) == 1
         else "their scores are means, and their intervals include"
     )
-    return f"{which} trained {runs} times: {its} how much these differ."
+    return f"{which} trained {runs} times: {its} how much the runs differ."
 
 
 # ---- shared
