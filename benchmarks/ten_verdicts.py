@@ -186,7 +186,7 @@ CASES = (
         target=0.8,
         stated=PRICED,
         trivial={"always-unknown": 0.1},
-        cuts=("lora+rag: 3 of 8 learning rates were tried",),
+        cuts=("lora+rag: 3 of 8 settings of its training (learning rates) were tried",),
         not_done=(("few-shot", "not_run", "needs 12 more minutes"), ("lora", "failed", "out of memory")),
         improving=("lora+rag",),
     ),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from trimtab.base.grammar import joined
 from trimtab.base.results import ArmResult, HumanAudit, Verdict
 from trimtab.base.task import Task
+from trimtab.decision.summary import way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 
 TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
@@ -23,7 +24,7 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     favoured, other = (b, a) if gap > 0 else (a, b)
     needs = "a metric or a scorer that judges all arms alike"
     sentence = (
-        f"No choice: the program that marks answers ({task.metric}) favours {favoured} over {other} by {abs(gap):.3f}, "
+        f"No choice: the program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} by {abs(gap):.3f}, "
         f"as people who judged answers found. That is more than the margin of {task.target.margin:g}, so what it says of the two is withheld."
     )
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
@@ -34,7 +35,7 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     if task.task.kind == "classify":
         return ""
     unsure = joined(
-        f"{arm.extras['unsure']:.0%} of the answers of {arm.arm}"
+        f"{arm.extras['unsure']:.0%} of the answers of {way(arm.arm)}"
         for arm in results
         if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
     )

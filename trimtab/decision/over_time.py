@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trimtab.base.results import OverTime
+from trimtab.decision.summary import way
 
 
 def over_time_sentence(found: OverTime | None) -> str:
@@ -11,7 +12,7 @@ def over_time_sentence(found: OverTime | None) -> str:
         return ""
     new, before = found.newest.value, found.earlier.value
     told = (
-        f"On the newer half of the test questions (from {found.since} on) {found.arm} scores {new:.3f}, on the older half {before:.3f}: "
+        f"On the newer half of the test questions (from {found.since} on) {way(found.arm)} scores {new:.3f}, on the older half {before:.3f}: "
         f"a difference of {found.difference:+.3f} (95% interval {found.low:+.3f} to {found.high:+.3f})"
     )
     if found.high < 0:

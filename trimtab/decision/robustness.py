@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +13,13 @@ from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, scored_again
+from trimtab.decision.summary import in_metric, way
 from trimtab.measurement.metrics import score_answer
 
 MARGINS = (0.5, 0.75, 1.5, 2.0)  # times the stated one
 TARGETS = (-1.0, -0.5, 0.5, 1.0)  # margins above the stated one
 MOST_TOLD = 3  # checks that the sentence names
+_COUNTS_AS = {"exact_match": "right is only the expected text alone", "macro_f1": "each class counts alike"}
 
 Answers = Mapping[str, Sequence[Answer]]
 
@@ -36,21 +39,41 @@ def robustness_checks(
     return tuple(checks)
 
 
-def robustness_sentence(verdict: Verdict, arms: int) -> str:
-    """Return the number of robustness checks with the same verdict, and the first of the others.
+def robustness_sentence(verdict: Verdict, arms: int, task: Task) -> str:
+    """Return what the robustness checks say: that all agree with the verdict, or what would overturn it.
 
     Empty if nothing is ever shown, and if fewer than two `arms` were measured, so that there was nothing to choose
     from.
     """
-    other = [one for one in verdict.robustness if one.arm != verdict.arm]
-    count = len(verdict.robustness)
+    other, count = differing(verdict), len(verdict.robustness)
     if not count or arms < 2 or (verdict.arm is None and not other):
         return ""
-    told = "; ".join(f"{one.what}: {one.arm or 'no choice'}" for one in other[:MOST_TOLD])
-    same = "the choice stays the same" if verdict.arm else "there is no choice either"
-    changed = "" if other else f", such as {verdict.robustness[0].what}"
-    how_many = f"{count - len(other)} of {count}" if other else f"all {count}"
-    return f"With one thing changed at a time{changed}, {same} in {how_many} checks{f' ({told})' if told else ''}."
+    if not other:
+        such = _in_words(verdict.robustness[0].what, task)
+        return f"With one thing changed at a time, such as {such}, the choice stays the same in all {count} checks."
+    told: dict[str | None, list[str]] = {}
+    for one in other[:MOST_TOLD]:
+        told.setdefault(one.arm, []).append(_in_words(one.what, task, alone=True))
+    found = "; ".join(
+        f"{' or '.join(whats)}, {f'it would be {way(arm)}' if arm else 'no choice could be made'}"
+        for arm, whats in told.items()
+    )
+    may = "The choice could change" if verdict.arm else "A choice could be made"
+    return f"{may} ({len(other)} of {count} checks): {found}."
+
+
+def differing(verdict: Verdict) -> list[RobustnessCheck]:
+    """Return the robustness checks with another verdict."""
+    return [one for one in verdict.robustness if one.arm != verdict.arm]
+
+
+def _in_words(what: str, task: Task, *, alone: bool = False) -> str:
+    """Return what a check changed, its value as the verdict gives scores; `alone`: as an adverbial."""
+    value = re.fullmatch(r"(a (?:margin|target) of )(\d\S*)", what)
+    if value:
+        return f"{'with ' * alone}{value[1]}{in_metric(task, float(value[2]))}"
+    metric = what.removeprefix("scored by ")
+    return f"{what} ({_COUNTS_AS[metric]})" if metric in _COUNTS_AS else what
 
 
 def _shown(study: Evidence) -> str | None:

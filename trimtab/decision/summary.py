@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 
 from trimtab.base.grammar import DISTILL, HEAD, REWARDED, arm_from_name, joined, method_of
 from trimtab.base.records import Arm
-from trimtab.base.results import ArmResult, Cost, Estimate
+from trimtab.base.results import ArmResult, Comparison, Cost, Estimate
 from trimtab.base.task import Task
 from trimtab.decision.cost import MACHINE_SECONDS
 from trimtab.decision.cost_order import alike
@@ -14,8 +16,12 @@ from trimtab.decision.evidence import SHARES, Evidence, score_of
 
 STEP = 0.01  # between the targets that are tried
 LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
-ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_NUMBERS = dict(enumerate(("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"), 1))
 UNKNOWN, FIGURES = "Not known or weak:", "In figures:"  # headings of the lines after the first
+EACH_CLASS = "each class counts alike; 1 is best"  # what macro-F1 is
+GROUPS = "questions that the split keeps together, such as those about one document"
+MOST_NAMED = 3  # arms or slices, beyond which they are counted and not named
+_MENTION = re.compile("\x02(.+?)\x03(:?)")  # an arm's name as `way` marks it, and a colon that its words would follow
 
 # What an arm is, for readers who know no method: the report names its method in full.
 _UNTRAINED = {
@@ -31,12 +37,43 @@ _TRAINED_ON = {
     DISTILL: "a teacher model's answers",
     **dict.fromkeys(REWARDED, "what its own answers earn"),
 }
-_SHOWN = {
-    "rag": "shown matching passages of your documents",
+_GIVEN = {
+    "rag": "given matching passages of your documents",
     "quote": "answering in their words",
-    "few-shot": "shown a few worked examples",
-    "nearest-shots": "shown worked examples like the question",
+    "few-shot": "given a few worked examples",
+    "nearest-shots": "given worked examples like the question",
 }
+# What an answer without a model does, as a clause.
+WITHOUT_MODEL = {
+    "most-frequent": "giving every question the same answer",
+    "always-unknown": "saying to every question that the answer is not known",
+    "nearest-answer": "copying the answer of the most similar training question",
+}
+
+
+def way(name: str) -> str:
+    """Return an arm's name, marked so that `explained` finds it."""
+    return f"\x02{name}\x03"
+
+
+def ways(arms: Iterable[ArmResult]) -> str:
+    """Return the marked names of arms, joined."""
+    return joined([way(arm.arm) for arm in arms])
+
+
+def explained(text: str, study: Evidence) -> str:
+    """Return a text with the names of arms that `way` marked, each with its plain words where it comes first."""
+    said: set[str] = set()
+
+    def named(found: re.Match[str]) -> str:
+        name, colon = found.groups()
+        words = name if name in said else in_plain_words(study, name)
+        said.add(name)
+        if words == name:
+            return name
+        return f"{name}: {words}" if colon else f"{name} ({words})"
+
+    return _MENTION.sub(named, text)
 
 
 def in_lines(opening: str, unknown: Iterable[str], figures: Iterable[str]) -> str:
@@ -60,37 +97,42 @@ def use(study: Evidence, chosen: ArmResult, compared: str) -> str:
 
     `compared`: the sentence on what is shown of it beside the others, where there is no target.
     """
-    target, right = study.task.target.quality, study.right.get(chosen.arm)
-    about = f"{chosen.arm}: {in_plain_words(study, chosen.arm)}."
+    task, right = study.task, study.right.get(chosen.arm)
+    target = task.target.quality
     if target is None:
-        value = score_of(chosen).value
-        enough = (
-            f"about {_hundredths(right)} of 100 right answers are"
-            if right
-            else f"a score of {value:.2f} on a scale from 0 to 1 is"
-        )
-        range_text = f"Very likely it {_range(right or score_of(chosen), 'gets' if right else 'scores')}."
-        said = [f"If {enough} enough, use {about}", range_text, compared]
-    elif right and study.task.metric in SHARES:
-        reached = f"which is shown to reach the target of {in_metric(study.task, target)}"
-        said = [f"Use {about}", f"It gets {of_hundred(right)}, {reached}."]
+        name, ending = "If it is good enough for you (no target is stated), use", promise(study, chosen, "; {}")
     else:
-        each = " (every class counts alike)" if study.task.metric == "macro_f1" else ""
-        reached = f"its score of {score_of(chosen).value:.2f}{each} is shown to reach the target of {target:g}"
-        how_good = f"It gets {of_hundred(right)}, and {reached}" if right else f"I{reached[1:]}"
-        said = [f"Use {about}", f"{how_good}."]
-    said += [cost_sentence(study, chosen), _next_best(study, chosen), only_measured(study)]
-    return " ".join(filter(None, said))
+        name, ending = "Use", f", which is shown to reach the target of {in_metric(task, target)}"
+    if right and task.metric not in SHARES:
+        said = f"It gets {of_hundred(right)}. Its score ({EACH_CLASS}) is {score_of(chosen).value:.2f}{ending}."
+    else:
+        said = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(score_of(chosen))}'}{ending}."
+    parts = (f"{name} {way(chosen.arm)}:.", said, cost_sentence(study, chosen), _beside_next_best(study, chosen))
+    return " ".join(filter(None, (*parts, compared, only_measured(study))))
 
 
-def cost_sentence(study: Evidence, arm: ArmResult, name: str = "It") -> str:
-    """Return what an arm costs over the horizon, or that it is not known."""
-    table, usage = study.task.cost, study.usages.get(arm.arm)
+def promise(study: Evidence, arm: ArmResult, within: str) -> str:
+    """Say the highest score to promise of an arm (`reachable_target`), and why where that is below the range of its
+    score. Put into `within`; empty for none."""
+    reached, low = reachable_target(study, arm.arm), score_of(arm).low
+    if not reached:
+        return ""
+    why = ": a promise is held to a stricter test than the range" if round(100 * reached) < _down(low) else ""
+    return within.format(f"do not promise more than {in_metric(study.task, reached)}{why}")
+
+
+def cost_sentence(study: Evidence, arm: ArmResult) -> str:
+    """Return what an arm costs over the horizon, or that it is not known; the arm is "it"."""
     if arm.cost is None:
-        return f"What {name if name != 'It' else 'it'} costs is not known: no price was given."
+        return "What it costs is not known: no price was given."
+    return f"It costs {_whole_cost(study, arm)}."
+
+
+def _whole_cost(study: Evidence, arm: ArmResult) -> str:
+    table, usage = study.task.cost, study.usages.get(arm.arm)
     over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
     training = ", training included" if usage is not None and usage.trained else ""
-    return f"{name} costs {amount(arm.cost)} {over}{training}."
+    return f"{amount(arm.cost)} {over}{training}" if arm.cost else "an unknown amount"
 
 
 def only_measured(study: Evidence) -> str:
@@ -98,47 +140,98 @@ def only_measured(study: Evidence) -> str:
     return "Nothing else was measured." if len(study.done) == 1 else ""
 
 
-def unsettled(study: Evidence, best: ArmResult, others: Sequence[ArmResult], *, better: bool) -> str:
-    """Say why no arm is shown without a target: another one may be as good as the one that scored highest, or better
-    than it by more than the margin."""
+def unsettled(
+    study: Evidence, best: ArmResult, rivals: Sequence[ArmResult], gaps: Sequence[Comparison | None], *, better: bool
+) -> str:
+    """Say why no arm is shown without a target: one of `rivals` may be as good as the arm that scored highest, or
+    better than it by more than the margin. `gaps`: that arm's lead over each of them."""
     right = study.right.get(best.arm)
-    names = joined([f"{_name_in_words(study, other.arm)}, {_got(study, other, best)}," for other in others])
-    first = f"gets the most right, {of_hundred(right, '')}" if right else f"scores highest, {_of_one(score_of(best))}"
-    may_be = (
-        f"may be better by more than {in_metric(study.task, study.task.target.margin)}" if better else "may be as good"
-    )
-    return f"No choice yet: {_name_in_words(study, best.arm)} {first}. But {names} {may_be}."
+    which = "which is better" if better else f"whether {ways(rivals)} may take the place of {way(best.arm)}"
+    how_good = of_hundred(right) if right else _of_one(score_of(best))
+    costs = f", and costs {_whole_cost(study, best)}" if best.cost else ""
+    said = [
+        f"No choice yet: the test is too small to say {which}.",
+        f"{way(best.arm)} scored highest, {how_good}{costs}.",
+        "" if best.cost else cost_sentence(study, best),
+    ]
+    for other, gap in list(zip(rivals, gaps, strict=True))[:MOST_NAMED]:
+        lies = "it was not compared" if gap is None else _open_difference(study, best.arm, other.arm, gap, better)
+        its = study.right.get(other.arm)
+        got = f"got {_hundredths(its)} of 100 right" if its else f"scored {score_of(other).value:.2f}"
+        said.append(f"{way(other.arm)} {got}{_and_costs(other.cost, best.cost)}; {lies}.")
+    rest = rivals[MOST_NAMED:]
+    said.append(f"The same is open for {ways(rest)}." if rest else "")
+    return " ".join(filter(None, said))
+
+
+def _open_difference(study: Evidence, best: str, other: str, gap: Comparison, better: bool) -> str:
+    """Say between which ends the true difference of two arms may lie, and what of the margin that leaves open."""
+    task, margin, share = study.task, study.task.target.margin, study.task.metric in SHARES
+    unit, of_margin = " of 100" if share else "", the_margin(task)
+
+    def end(hundredths: int) -> str:
+        return f"{hundredths}" if share else f"{hundredths / 100:.2f}"
+
+    if gap.low < 0 < gap.high:
+        lies = f"from {way(best)} {end(_up(gap.high))}{unit} ahead to {way(other)} {end(_up(-gap.low))} ahead"
+    else:
+        leader, low, high = (best, gap.low, gap.high) if gap.high > 0 else (other, -gap.high, -gap.low)
+        lies = f"from {way(leader)} {end(_down(low))} to {end(_up(high))}{unit} ahead"
+    text = f"the true difference may lie anywhere {lies}"
+    if better and -gap.low > margin:
+        return text
+    if better:
+        return f"{text}, and more proof is needed that it is not better by more than {of_margin}"
+    if gap.low <= margin <= gap.high:
+        return f"{text}, which is less or more than {of_margin}"
+    return f"{text}, and more proof is needed to say whether it is more than {of_margin}"
+
+
+def the_margin(task: Task) -> str:
+    """Return the margin in words, and whether it is stated or assumed."""
+    stated = "stated" if "margin" in task.target.model_fields_set else "assumed"
+    return f"the {stated} margin of {in_metric(task, task.target.margin)}"
 
 
 def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     """Say why no arm is shown with a target: none is shown to reach it; "yet" where the nearest may do so."""
     yet = " yet" if score_of(nearest).high > target or score_of(nearest).value > target else ""
-    right = study.right.get(nearest.arm)
+    task, right = study.task, study.right.get(nearest.arm)
     how_good = f"gets {of_hundred(right)}" if right else f"scores {_of_one(score_of(nearest))}"
+    if right and task.metric not in SHARES:
+        how_good += f" with a score ({EACH_CLASS}) of {score_of(nearest).value:.2f}"
     unsure = score_of(nearest).value > target and not study.rarest_class
     why = ": more than the target, but too few questions were asked to be sure" if unsure else ""
-    about = f"{_name_in_words(study, nearest.arm)}, {how_good}{why}."
-    reach = f"is shown to reach the target of {in_metric(study.task, target)}"
+    about = f"{way(nearest.arm)}, {how_good}{why}."
+    reach = f"is shown to reach the target of {in_metric(task, target)}"
     if len(study.done) == 1:
-        return f"No choice{yet}: the only way measured is not shown to reach the target of {in_metric(study.task, target)}. That one, {about}"
+        only = f"the only way measured is not shown to reach the target of {in_metric(task, target)}"
+        return f"No choice{yet}: {only}. That one, {about}"
     return f"No choice{yet}: none of the {len(study.done)} ways measured {reach}. The nearest, {about}"
 
 
-def assumptions(study: Evidence, of: ArmResult | None) -> list[str]:
-    """Return what the task file leaves open and what weakens the study, a sentence each. `of`: the arm that the
-    verdict is about."""
-    return [*_not_stated(study, of), *_not_compared(study), *_weak_questions(study), *_weak_search(study)]
+def assumptions(
+    study: Evidence, of: ArmResult | None, rests_on: Sequence[ArmResult], opening: str, *, shown: bool
+) -> list[str]:
+    """Return what the task file leaves open and what weakens the study, a sentence each.
+
+    `of`: the arm that the verdict is about, `shown` or not. `rests_on`: that arm and those it was held against.
+    `opening`: the text before, whose words are not explained again.
+    """
+    said = [*_not_stated(study, of, shown=shown), *_not_compared(study)]
+    return [*said, *_weak_questions(study, opening), *_weak_search(study, rests_on)]
 
 
-def _not_stated(study: Evidence, of: ArmResult | None) -> list[str]:
+def _not_stated(study: Evidence, of: ArmResult | None, *, shown: bool) -> list[str]:
     task, said = study.task, []
     if task.target.quality is None:
-        reached = None if of is None else reachable_target(study, of.arm)
-        shown = f"; {of.arm} is shown to reach any of up to {in_metric(task, reached)}" if of and reached else ""
-        said.append(f"The task file states no target{shown}.")
+        if not shown:  # else the opening says it
+            promised = "" if of is None else promise(study, of, f"; of {way(of.arm)}, {{}}")
+            said.append(f"No target is stated{promised}.")
         if "margin" not in task.target.model_fields_set:
             count = f"differences of up to {in_metric(task, task.target.margin)} count as none"
             said.append(f"No margin is stated: {count}.")
+    of = of or next((arm for arm in study.done if arm.cost is not None), None)
     if of is not None and of.cost is not None:
         if "questions_per_month" not in task.cost.model_fields_set:
             said.append(f"No volume is stated: {task.cost.questions_per_month:,.0f} questions a month are assumed.")
@@ -150,44 +243,53 @@ def _not_stated(study: Evidence, of: ArmResult | None) -> list[str]:
 
 
 def _not_compared(study: Evidence) -> list[str]:
-    lost = []
-    for status, why in (("failed", "failed"), ("not_run", "did not fit the budget")):
-        names = [arm.arm for arm in study.results if arm.status == status]
-        lost += [f"{joined(names)} ({why})"] if names else []
-    return [f"Nothing is known of {', nor of '.join(lost)}."] if lost else []
-
-
-def _weak_questions(study: Evidence) -> list[str]:
-    """Return what makes the test questions weak: a rare class, few groups, earlier looks."""
-    said = [rare_class(study)] if study.rarest_class else []
-    if study.few_groups is not None:
-        groups = f"only about {study.few_groups} independent groups"
-        said.append(f"The test questions form {groups}, and those of one group are alike, so every figure is rough.")
-    if study.look is not None and study.look > 1:
-        nth = ORDINALS[study.look - 2] if study.look - 2 < len(ORDINALS) else f"{study.look}th"
-        stricter = (
-            f"This is the {nth} study of these test questions, so its tests are stricter (level {study.level:.2g})"
-        )
-        said.append(f"{stricter}; {study.task.command('test --fresh')} draws fresh ones.")
+    said = []
+    for status, one, several in (
+        ("failed", "could not be measured: its run failed", "could not be measured: their runs failed"),
+        (
+            "not_run",
+            "was not measured: it did not fit the time budget",
+            "were not measured: they did not fit the time budget",
+        ),
+    ):
+        arms = [arm for arm in study.results if arm.status == status]
+        said += [f"{ways(arms)} {one if len(arms) == 1 else several}."] if arms else []
     return said
 
 
-def _weak_search(study: Evidence) -> list[str]:
-    """Return what makes the arms weak: what the budget cut, searches that ended early, one training each, free
-    labels."""
+def _weak_questions(study: Evidence, opening: str) -> list[str]:
+    """Return what makes the test questions weak: a rare class, few groups, earlier looks."""
+    said = [rare_class(study)] if study.rarest_class else []
+    if study.few_groups is not None:
+        what = "" if GROUPS in opening else f" ({GROUPS})"
+        groups = f"The test questions form groups{what} that count as only {study.few_groups}"
+        said.append(f"{groups}; those of one group are alike, so every figure is rough.")
+    if study.look is not None and study.look > 1:
+        before = study.look - 1
+        used = f"{_NUMBERS.get(before, f'{before}')} earlier {'study' if before == 1 else 'studies'} used these test questions"
+        more = f"so more proof is needed (level {study.level:.2g})"
+        said.append(f"{used}, {more}; new questions ({study.task.command('test --fresh')}) start afresh.")
+    return said
+
+
+def _weak_search(study: Evidence, rests_on: Sequence[ArmResult]) -> list[str]:
+    """Return what makes the arms weak: what the budget cut, searches that ended early, one training of those that the
+    verdict rests on, free labels."""
     said = []
     if study.cuts:
         more = f"; and {len(study.cuts) - LONGEST_CUTS} more" if len(study.cuts) > LONGEST_CUTS else ""
         said.append(f"To fit the time budget: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}.")
-    names = [arm.arm for arm in study.done if arm.effort is not None and arm.effort.improving]
-    if names:
-        were = "was" if len(names) == 1 else "were"
-        said.append(f"{joined(names)} {were} still getting better when the search ended; more time may change this.")
+    improving = [arm for arm in study.done if arm.effort is not None and arm.effort.improving]
+    if improving:
+        were, their = ("was", "its") if len(improving) == 1 else ("were", "their")
+        still = f"still getting better when the search for {their} settings ended"
+        said.append(f"{ways(improving)} {were} {still}; more time may raise {their} score.")
     trained, several = trained_arms(study)
-    once = joined([arm.arm for arm in trained if arm not in several])
+    once = [arm for arm in dict.fromkeys(arm.arm for arm in rests_on) if arm in {one.arm for one in trained}]
+    once = [arm for arm in once if arm not in {one.arm for one in several}]
     if once:
-        was, it = ("was", "it") if len(trained) - len(several) == 1 else ("were", "they")
-        said.append(f"{once} {was} trained only once; trained again, {it} may do better or worse.")
+        was, it = ("was", "it") if len(once) == 1 else ("were", "they")
+        said.append(f"{joined(map(way, once))} {was} trained only once; trained again, {it} may do better or worse.")
     used = {usage.labels for usage in study.usages.values()}
     if study.task.cost.machine_hour and study.task.cost.label is None and len(used) > 1:
         said.append("Labels are counted as free.")
@@ -229,7 +331,7 @@ def in_plain_words(study: Evidence, name: str) -> str:
     arm = _arm_of(study, name)
     if arm is None:
         return name
-    given = joined([_SHOWN[part] for part in arm.parts if part in _SHOWN])
+    given = joined([_GIVEN[part] for part in arm.parts if part in _GIVEN])
     return f"{_model_in_words(arm)}{', ' if given else ''}{given}"
 
 
@@ -247,25 +349,6 @@ def amount(cost: Cost) -> str:
     return f"{cost.total:,.{digits}f} {cost.currency}"
 
 
-def relative_cost(one: Cost | None, other: Cost | None) -> str:
-    """Compare two costs, as "3.0 times as much" or "8% as much"; empty where they are alike or not comparable."""
-    if one is None or other is None or one.currency != other.currency or min(one.total, other.total) <= 0:
-        return ""
-    if alike(*sorted((one, other), key=lambda cost: cost.total)):
-        return ""
-    times = one.total / other.total
-    if times > 1:
-        return f"{times:,.{0 if times >= 10 else 1}f} times as much"
-    return f"{times:.0%} as much" if times >= 0.005 else "less than 1% as much"
-
-
-def _got(study: Evidence, other: ArmResult, best: ArmResult) -> str:
-    """Return the right answers of an arm, or its score, and its cost beside the best one's, as a relative clause."""
-    right = study.right.get(other.arm)
-    got = f"got {_hundredths(right)} of 100 right" if right else f"scored {score_of(other).value:.2f}"
-    return f"which {got}{_and_costs(other.cost, best.cost)}"
-
-
 def _arm_of(study: Evidence, name: str) -> Arm | None:
     return {own.name: own for own in study.task.arms}.get(name) or arm_from_name(name)
 
@@ -277,17 +360,17 @@ def _model_in_words(arm: Arm) -> str:
     return f"the language model trained on {joined(sources)}"
 
 
-def _name_in_words(study: Evidence, name: str) -> str:
-    words = in_plain_words(study, name)
-    return name if words == name else f"{name} ({words})"
-
-
-def _next_best(study: Evidence, chosen: ArmResult) -> str:
-    """Compare the best of the other arms that could be chosen with the chosen one: right answers and cost."""
+def next_best(study: Evidence, chosen: ArmResult) -> ArmResult | None:
+    """Return the best of the other arms that could be chosen; None for none."""
     others = [arm for arm in study.done if arm is not chosen and study.problem(arm) is None]
-    if not others:
+    return max(others, key=lambda arm: score_of(arm).value, default=None)
+
+
+def _beside_next_best(study: Evidence, chosen: ArmResult) -> str:
+    """Compare the best of the other arms that could be chosen with the chosen one: right answers and cost."""
+    other = next_best(study, chosen)
+    if other is None:
         return ""
-    other = max(others, key=lambda arm: score_of(arm).value)
     mine, its = study.right.get(chosen.arm), study.right.get(other.arm)
     is_better = score_of(other).value > score_of(chosen).value
     if mine and its:
@@ -295,43 +378,57 @@ def _next_best(study: Evidence, chosen: ArmResult) -> str:
         gap = f"gets {abs(more)} {'more' if more > 0 else 'fewer'} of 100 right" if more else "gets as many right"
     else:
         gap = f"scores {score_of(other).value:.2f}"
-    name = _name_in_words(study, other.arm)
-    which = f"{name} scores highest" if is_better else f"The next best is {name}"
+    which = f"{way(other.arm)} scores highest: it" if is_better else f"The next best, {way(other.arm)},"
     missed = study.task.target.quality is not None and other not in study.passing
     not_shown = "; it is not shown to reach the target" if missed else ""
-    return f"{which}: it {gap}{_and_costs(other.cost, chosen.cost)}{not_shown}."
+    return f"{which} {gap}{_and_costs(other.cost, chosen.cost)}{not_shown}.{_even_price(study, chosen, other)}"
 
 
 def _and_costs(one: Cost | None, other: Cost | None) -> str:
     if one is None:
         return ", at a cost that is not known"
-    compared = relative_cost(one, other)
-    if not compared and other is not None and one.currency == other.currency and alike(other, one):
-        return " and costs about as much"
-    return f" and costs {compared or amount(one)}"
+    equal = other is not None and one.currency == other.currency and alike(other, one)
+    return f", for {amount(one)}{', which counts as equal' if equal else ''}"
+
+
+def _even_price(study: Evidence, one: ArmResult, other: ArmResult) -> str:
+    """Say at which price of a machine hour two arms cost alike, if one is in machine hours and the other, which uses no
+    machine of one's own, in money."""
+    if one.cost is None or other.cost is None or one.cost.currency == other.cost.currency:
+        return ""
+    own, bought = (one, other) if one.cost.currency == MACHINE_SECONDS else (other, one)
+    usage = study.usages.get(bought.arm)
+    if own.cost is None or bought.cost is None or min(own.cost.total, bought.cost.total) <= 0:
+        return ""
+    if usage is None or usage.index_seconds + usage.choose_seconds > 0:
+        return ""  # hours of its own, which no price counts
+    price = bought.cost.total / (own.cost.total / 3600)
+    price = round(price, 1 - math.floor(math.log10(price)))
+    at = f"a machine hour in use costs less than about {price:,.2f} {bought.cost.currency}"
+    return f" {way(own.arm)} is cheaper if {at}." if price >= 0.01 else ""
 
 
 def _hundredths(right: Estimate) -> int:
     return round(100 * right.value)
 
 
-def _range(score: Estimate, verb: str) -> str:
-    """Return the 95% interval in words, with the number of questions: of 100 where the score is a share ("gets")."""
-    weighted = ", weighted by the mix of traffic" if score.n_effective is not None else ""
-    asked = f"({score.n:,} questions were asked{weighted})"
-    if verb == "gets":
-        return f"gets {round(100 * score.low)} to {round(100 * score.high)} of 100 right {asked}"
-    return f"scores {score.low:.2f} to {score.high:.2f} {asked}"
+def _down(value: float) -> int:
+    """Return a low end in hundredths, rounded down."""
+    return math.floor(round(100 * value, 6))
 
 
-def of_hundred(right: Estimate, word: str = " right") -> str:
+def _up(value: float) -> int:
+    """Return a high end in hundredths, rounded up."""
+    return math.ceil(round(100 * value, 6))
+
+
+def of_hundred(right: Estimate) -> str:
     """Return how many of 100 questions are right, with the 95% interval and the number of questions that were asked."""
-    low, high = round(100 * right.low), round(100 * right.high)
     weighted = ", weighted by the mix of traffic" if right.n_effective is not None else ""
-    asked = f"very likely {low} to {high}; {right.n:,} were asked{weighted}"
-    return f"about {_hundredths(right)} of 100 questions{word} ({asked})"
+    asked = f"very likely {_down(right.low)} to {_up(right.high)}; {right.n:,} were asked{weighted}"
+    return f"about {_hundredths(right)} of 100 questions right ({asked})"
 
 
 def _of_one(score: Estimate) -> str:
-    likely = f"very likely {score.low:.2f} to {score.high:.2f}"
+    likely = f"very likely {_down(score.low) / 100:.2f} to {_up(score.high) / 100:.2f}"
     return f"{score.value:.2f} on a scale from 0 to 1 ({likely}; {score.n:,} questions were asked)"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trimtab.base.grammar import TRIVIAL, joined
+from trimtab.base.grammar import joined
 from trimtab.base.results import Estimate, TrivialArm
+from trimtab.decision.summary import WITHOUT_MODEL, way
 from trimtab.measurement.statistics import LEVEL, holm
 
 
@@ -25,8 +26,11 @@ def beside(
     )
 
 
-def sentence(trivial: Sequence[TrivialArm]) -> str:
-    """Return the arms that are not shown to beat a trivial arm, each beside the best of those; empty if all beat all."""
+def sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float]) -> str:
+    """Return the arms that are not shown to beat a trivial arm, each beside the best of those; empty if all beat all.
+
+    `scores`: by arm; of one that scores no more than the trivial arm it is said that it does no better.
+    """
     strongest: dict[str, TrivialArm] = {}
     for one in sorted(trivial, key=lambda one: -one.score.value):
         for arm in one.not_beaten_by:
@@ -34,11 +38,13 @@ def sentence(trivial: Sequence[TrivialArm]) -> str:
     named = []
     for one in trivial:
         arms = [arm for arm, own in strongest.items() if own is one]
-        rule = f"{one.arm}: {TRIVIAL[one.arm].removeprefix('no model: ')}; it scores {one.score.value:.3f}"
-        verb = "is" if len(arms) == 1 else "are"
-        named += (
-            [f"{joined(arms)} {verb} not shown to be better than a fixed rule without a model ({rule})."]
-            if arms
-            else []
-        )
+        no_better = [arm for arm in arms if scores[arm] <= one.score.value]
+        rule = f"a fixed rule without a model, {WITHOUT_MODEL[one.arm]} ({one.arm}: {one.score.value:.3f})"
+        for those, one_does, several_do in (
+            (no_better, "does no better than", "do no better than"),
+            ([arm for arm in arms if arm not in no_better], "is not shown to beat", "are not shown to beat"),
+        ):
+            if those:
+                named.append(f"{joined(map(way, those))} {one_does if len(those) == 1 else several_do} {rule}.")
+                rule = f"that rule ({one.arm})"
     return " ".join(named)

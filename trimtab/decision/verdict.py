@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, joined
+from trimtab.base.grammar import joined
 from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
@@ -17,29 +17,37 @@ from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.sample_size import POWER, questions_needed
 from trimtab.decision.sensitivity import find_flips
 from trimtab.decision.summary import (
+    GROUPS,
+    MOST_NAMED,
+    WITHOUT_MODEL,
     amount,
     assumptions,
     cost_sentence,
+    explained,
     in_lines,
     in_metric,
+    next_best,
     of_hundred,
+    the_margin,
     trained_arms,
     unreached,
     unsettled,
     use,
+    way,
+    ways,
 )
 from trimtab.measurement.power import groups_needed
 from trimtab.measurement.replicates import Assumed
 
 NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "contains": "share of right answers",
-    "exact_match": "exact match",
-    "token_f1": "token F1",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-    "scorer": "score",
+    "accuracy": "the share of right answers (accuracy)",
+    "macro_f1": "the score (macro-F1)",
+    "contains": "the share of right answers",
+    "exact_match": "the share of right answers (exact match)",
+    "token_f1": "the score (token F1)",
+    "rouge_l": "the score (ROUGE-L)",
+    "chrf": "the score (chrF)",
+    "scorer": "the score",
 }
 IN_FIVE = round(5 * POWER)  # of five studies with the number of questions that is asked for, in how many it is enough
 NOTHING = 1e-9  # a difference below this is rounding
@@ -47,6 +55,12 @@ NOTHING = 1e-9  # a difference below this is rounding
 
 def decide(study: Evidence) -> Verdict:
     """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question; pure."""
+    found = drafted(study)
+    return replace(found, sentence=explained(found.sentence, study))
+
+
+def drafted(study: Evidence) -> Verdict:
+    """Return the verdict with the names of arms still marked in its text, for `explained` when the text is whole."""
     verdict = replace(_decided(study), picked=study.picked)
     return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
 
@@ -57,31 +71,36 @@ def _decided(study: Evidence) -> Verdict:
         return _not_shown(f"Nothing ran to its end{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
 
-    def text(opening: str, figures: str, of: ArmResult | None) -> str:
-        """Return what to do, what is not known, and the figures, one line each."""
-        return in_lines(
-            f"{opening}{_left_out(study, choice)}", assumptions(study, of), (figures, *_besides(study, choice))
-        )
+    def text(opening: str, figures: str, *rests_on: ArmResult | None) -> str:
+        """Return what to do, what is not known, and the figures, one line each. `rests_on`: the arm that the verdict is
+        about, and those that it was held against."""
+        known = [arm for arm in rests_on if arm is not None]
+        of, shown = (known[0] if known else None), bool(known) and known[0] is choice.arm
+        weak = assumptions(study, of, known, opening, shown=shown)
+        return in_lines(f"{opening}{_left_out(study, choice)}", weak, (figures, *_besides(study, choice)))
 
     if study.without_model is not None and target is not None:
-        opening, figures, needs = _no_model_needed(study, study.without_model, target)
-        return _not_shown(text(opening, figures, None), needs)
+        opening, figures, needs = _target_tells_nothing(study, study.without_model, target)
+        return _not_shown(text(opening, figures), needs)
     turned = quiet_rival(study, choice)
     if turned is not None:
         opening, needs = _turned(study, turned, choice.arm)
-        return _not_shown(text(opening, "", None), needs)
+        return _not_shown(text(opening, _others(study, ())), needs)
+    if choice.arm is None and target is not None:
+        opening, figures, needs, nearest = _nothing_reaches(study, target)
+        return _not_shown(text(opening, f"{figures} {_others(study, [nearest])}".strip(), nearest), needs)
     if choice.arm is None:
-        opening, figures, needs = (
-            _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
-        )
+        opening, figures, needs = _nothing_told(study, choice)
         of = choice.best or max(study.done, key=lambda arm: score_of(arm).value)
-        return _not_shown(text(opening, figures, of), needs)
+        rivals = _rivals(choice) if choice.candidate else []
+        return _not_shown(text(opening, figures, of, *rivals), needs)
     if target is not None:
-        compared, figures = "", _reaching(study, choice)
+        compared, between = "", _reaching(study, choice)
     else:
-        compared = _beside_others(study, choice.arm, choice.best or choice.arm, choice.fitting)
-        figures = _scores_and_costs(study, choice.arm, choice.fitting)
-    sentence = text(use(study, choice.arm, compared), figures, choice.arm)
+        compared, between = _beside_others(study, choice.arm, choice.best or choice.arm, choice.fitting), ""
+    figures = f"{way(choice.arm.arm)} has {_scored(choice.arm, study.task)}."
+    figures = " ".join(filter(None, (figures, between, _others(study, [choice.arm]))))
+    sentence = text(use(study, choice.arm, compared), figures, choice.arm, next_best(study, choice.arm))
     return Verdict(status="shown", arm=choice.arm.arm, sentence=sentence, flips=find_flips(study, choice.arm))
 
 
@@ -89,60 +108,66 @@ def _decided(study: Evidence) -> Verdict:
 
 
 def _reaching(study: Evidence, choice: VerdictChoice) -> str:
-    """Return the score of the chosen arm, and how many reach the target with what scores and costs."""
+    """Return how many arms reach the target, and why the chosen one was taken of them."""
     winner, count = choice.fitting[0], len(study.done)
     if len(choice.fitting) > 1:
         cheapest = _cheapest(winner, choice.fitting)
-        reach = f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target; of these {winner.arm} is {cheapest}."
-        return _scores_and_costs(study, winner, choice.fitting, reach)
+        reach = f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target"
+        return f"{reach}; of these {way(winner.arm)} is {cheapest}."
     is_only = len(study.passing) == 1 < count
-    only = f" It is the only way of {count} that is shown to reach the target." if is_only else ""
-    return f"{winner.arm} has {_scored(winner, study.task)}.{only}"
+    return f"It is the only way of {count} that is shown to reach the target." if is_only else ""
 
 
-def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
+def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
     """Return opening, figures and needs if an answer without a model reaches the target, which then says nothing of the
     arms."""
     score, task = study.trivial[trivial], study.task
-    what = TRIVIAL[trivial].removeprefix("no model: ")
-    right = f"gets {of_hundred(score)} and " if task.metric in SHARES else ""
-    opening = (
-        f"No model is needed: one fixed rule ({trivial}: {what}) {right}"
-        f"is shown to reach the target of {in_metric(task, target)}. It costs nothing."
+    share = task.metric in SHARES
+    how_good = f"gets {of_hundred(score)}" if share else f"scores {score.value:.2f}"
+    rule = f"A fixed rule without a model, {WITHOUT_MODEL[trivial]}, {how_good}, at no cost, and is shown to reach it."
+    table, digits = task.cost, (0 if share else 2)
+    least = f"{100 * score.value:.0f} of 100" if share else f"{score.value:.2f}"
+    listed = joined(
+        [f"{way(arm.arm)} {100**share * score_of(arm).value:.{digits}f}{_priced(arm)}" for arm in study.done]
     )
-    reach = [arm.arm for arm in study.passing]
-    if reach:
-        verb, they = ("reaches", "it is") if len(reach) == 1 else ("reach", "they are")
-        opening += f" {joined(reach)} {verb} it too; only a higher target would tell what {they} worth."
-    figures = f"{trivial} has {_with_interval(score, task)}."
-    others = [f"{arm.arm} {_number(score_of(arm).value)}" for arm in study.done]
-    figures += f" For comparison: {joined(others)}." if others else ""
-    return opening, figures, "a target above what an answer without a model scores"
+    over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
+    said = [
+        f"No choice: the target of {in_metric(task, target)} is too low to tell anything. {rule}",
+        f"The ways measured: {listed}, {over}." if study.done else "",
+        f"Set a target above {least}.",
+    ]
+    verb = "is" if len(study.passing) == 1 else "are"
+    reach = f" {ways(study.passing)} {verb} shown to reach the target, too." if study.passing else ""
+    figures = f"The rule ({trivial}) has {_with_interval(score, task)}.{reach}"
+    return " ".join(filter(None, said)), figures, "a target above what an answer without a model scores"
 
 
-def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
-    """Return the opening, the figures, and what would settle the question, if no arm is shown to reach the target."""
+def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, ArmResult]:
+    """Return the opening, the figures, what would settle the question, and the nearest arm, if none is shown to reach
+    the target."""
     task = study.task
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
-        problem, figures = study.problem(nearest), f"{nearest.arm} has {_scored(nearest, task)}."
-        opening = f"No choice: {nearest.arm} is shown to reach the target of {in_metric(task, target)}, but {problem}."
+        problem, figures = study.problem(nearest), f"{way(nearest.arm)} has {_scored(nearest, task)}."
+        opening = (
+            f"No choice: {way(nearest.arm)} is shown to reach the target of {in_metric(task, target)}, but {problem}."
+        )
         if task.target.latency_p95_ms is not None and nearest.latency_p95_high_ms is None:
-            return opening, figures, f"a known latency: {nearest.arm} {problem}"
+            return opening, figures, f"a known latency: {nearest.arm} {problem}", nearest
         needs = f"not more test questions: {nearest.arm} {problem}"
-        return f"{opening} More test questions will not help.", figures, needs
+        return f"{opening} More test questions will not help.", figures, needs, nearest
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
-    score, figures = score_of(nearest), f"{nearest.arm} has {_scored(nearest, task)}."
+    score, figures = score_of(nearest), f"{way(nearest.arm)} has {_scored(nearest, task)}."
     opening = f"{unreached(study, nearest, target)} {cost_sentence(study, nearest)}"
     if study.rarest_class:
         needs = "at least 10 test questions of every class"
-        return f"{opening} To settle it, {needs} are needed.", figures, needs
+        return f"{opening} To settle it, {needs} are needed.", figures, needs, nearest
     if score.value <= target and score.high <= target:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
         why = "even the upper end of that range is below the target"
         other = "Try a stronger model or more training examples, or lower the target."
-        return f"{opening} More test questions will not help: {why}. {other}", figures, needs
+        return f"{opening} More test questions will not help: {why}. {other}", figures, needs, nearest
     # The measured score where it is above the target, else one between target and interval's end: a score below it is no proof
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
     needs = _more_questions(questions_needed(study, assumed), study)
@@ -151,45 +176,63 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
         condition = f"it truly gets {100 * true:.3g} of 100 right"
     else:
         condition = f"its true score is {_number(true)}"
-    return f"{opening} {_settling(needs, condition, study)}", figures, needs
+    return f"{opening} {_settling(needs, condition, study)}", figures, needs, nearest
 
 
 # ---- without a target
 
 
 def _beside_others(study: Evidence, chosen: ArmResult, best: ArmResult, fitting: Sequence[ArmResult]) -> str:
-    """Say what is shown of the chosen arm beside the others."""
-    margin = in_metric(study.task, study.task.target.margin)
+    """Say what is shown of the chosen arm beside the others; `best` has the highest score."""
+    margin, place = the_margin(study.task), fitting.index(chosen)
     usable = "" if len(fitting) == len(study.done) else " that can be used"
-    if chosen is fitting[0]:
-        no_better = f"no other way{usable} is better by more than {margin}"
-        return f"It is {_cheapest(chosen, fitting)}, and it is shown that {no_better}."
-    lighter = fitting[: fitting.index(chosen)]
-    worse = f"every cheaper or simpler way{usable} is worse"
-    if not _are_comparable(chosen, lighter):
-        worse = f"{joined([arm.arm for arm in lighter])} {'is' if len(lighter) == 1 else 'are'} worse"
-    than = "" if chosen is best else f" than {best.arm}"
-    no_better = f"no other way{usable} is better by more than that"
-    return f"It is shown that {worse}{than} by more than {margin}, and that {no_better}."
+    lighter, heavier = fitting[:place], [arm for arm in fitting[place + 1 :] if arm is not best]
+    than = "it" if next_best(study, chosen) is best else way(best.arm)
+    if chosen is best:
+        within = f"no other way{usable} is better by more than {margin}"
+    else:
+        all_others = f" and every other way{usable}" if heavier else ""
+        within = f"{way(chosen.arm)} is at most {margin} behind {than}{all_others}"
+    if not lighter:
+        return f"{way(chosen.arm)} is {_cheapest(chosen, fitting)}, and it is shown that {within}."
+    is_many = len(lighter) > 1
+    equal = any(alike(chosen.cost, arm.cost) for arm in lighter)
+    simple = f"cheaper{' or simpler' if equal else ''}" if _are_comparable(chosen, lighter) else ""
+    if len(lighter) > MOST_NAMED and simple:
+        them = f"the {len(lighter)} {simple} ways"
+    else:
+        them = f"the {simple} {ways(lighter)}" if simple else ways(lighter)
+    if chosen is best:
+        return f"It is shown that {within}, and that {them} {'are' if is_many else 'is'} worse by more."
+    behind = f"further behind{'' if than == 'it' else f' {than}'}"
+    return f"It is shown that {within}, and that {them} {'are' if is_many else 'is'} {behind}."
 
 
-def _scores_and_costs(study: Evidence, chosen: ArmResult, arms: Sequence[ArmResult], between: str = "") -> str:
-    """Return the score of the chosen arm, a sentence in `between`, and the scores and costs of the others of `arms`,
-    light to heavy."""
-    others = [arm for arm in arms if arm is not chosen]
-    listed = joined([f"{arm.arm} {_number(score_of(arm).value)}{_priced(arm)}" for arm in others])
-    said = [f"{chosen.arm} has {_scored(chosen, study.task)}.", between, f"The others: {listed}."]
-    unknown = joined([arm.arm for arm in others if arm.cost is None])
+def _others(study: Evidence, told: Sequence[ArmResult]) -> str:
+    """Return the scores and costs of the arms that were measured, without those of `told`, light to heavy; empty for
+    none."""
+    others = [arm for arm in study.done if arm not in told]
+    if not others:
+        return ""
+    share = study.task.metric in SHARES
+
+    def score(arm: ArmResult) -> str:
+        value = score_of(arm).value
+        return f"{100 * value:.1f}" if share else _number(value)
+
+    listed = joined([f"{way(arm.arm)} {score(arm)}{_priced(arm)}" for arm in others])
+    said = [f"The other{'s' if len(others) > 1 or not told else ''}{' (of 100)' if share else ''}: {listed}."]
+    unknown = [arm for arm in others if arm.cost is None]
     if unknown:
-        said.append(f"What {unknown} would cost is not known: no price was given.")
-    return " ".join(filter(None, said))
+        said.append(f"What {joined([arm.arm for arm in unknown])} would cost is not known: no price was given.")
+    return " ".join(said)
 
 
 def _cheapest(chosen: ArmResult, fitting: Sequence[ArmResult]) -> str:
     """Return why the lightest arm is the lightest: alone the cheapest, or the simplest of equal costs (`alike`)."""
     if chosen.cost is None:
         return "the simplest (no cost is known)"
-    equal = joined([arm.arm for arm in fitting if arm is not chosen and alike(chosen.cost, arm.cost)])
+    equal = joined([way(arm.arm) for arm in fitting if arm is not chosen and alike(chosen.cost, arm.cost)])
     if not equal and not _are_comparable(chosen, fitting):
         return "the cheapest of those whose costs can be compared"
     return f"the simplest of the cheapest (its cost counts as equal to that of {equal})" if equal else "the cheapest"
@@ -211,29 +254,36 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
         first = study.done[0]
-        opening = f"No choice: {first.arm} {study.problem(first)}; so it is with every way measured."
-        return opening, "", "a faster arm or machine"
+        opening = f"No choice: {way(first.arm)} {study.problem(first)}; so it is with every way measured."
+        return opening, _others(study, ()), "a faster arm or machine"
     if best is None:
         first = choice.fitting[0]
-        opening = f"No choice: {first.arm} has nothing to be compared with. State a target, or measure a second way."
-        return opening, f"{first.arm} has {_scored(first, task)}.", "a target, or a second arm that runs to its end"
+        opening = (
+            f"No choice: {way(first.arm)} has nothing to be compared with. State a target, or measure a second way."
+        )
+        figures = " ".join(filter(None, (f"{way(first.arm)} has {_scored(first, task)}.", _others(study, [first]))))
+        return opening, figures, "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
         opening = f"No choice: all ways measured scored 0 on {score_of(best).n:,} test questions. "
         opening += "More of them will not help. Try a stronger base model, and look at the instruction and the metric."
         return opening, "", needs
-    rivals = choice.rivals if candidate is best else [candidate]
+    rivals = _rivals(choice)
     needs, settling = _what_settles(study, choice, best, candidate)
-    opening = unsettled(study, best, rivals, better=candidate is best)
-    opening = f"{opening} {cost_sentence(study, best, best.arm)} {settling}"
-    gaps = joined([_behind(study.against(best.arm, arm.arm), arm) for arm in rivals])
-    margin = in_metric(task, task.target.margin)
-    if candidate is best:
-        seen = f"{gaps}; it is not shown that {best.arm} is at most {margin} worse."
-    else:
-        than = joined([arm.arm for arm in choice.rivals])
-        seen = f"{gaps}; it is not shown that it is at most {margin} worse than {than}, nor that it is worse by more."
-    return opening, f"{best.arm} has {_scored(best, task)}; {seen}", needs
+    gaps = [study.against(best.arm, arm.arm) for arm in rivals]
+    opening = unsettled(study, best, rivals, gaps, better=candidate is best)
+    beyond = [arm for arm in choice.rivals if arm is not best]
+    if candidate is not best and beyond:
+        margin = the_margin(task)
+        opening += f" Whether {way(candidate.arm)} is at most {margin} behind {ways(beyond)} is open, too."
+    behind = joined([_behind(gap, arm) for gap, arm in zip(gaps, rivals, strict=True)])
+    figures = f"{way(best.arm)} has {_scored(best, task)}; {behind}."
+    return f"{opening} {settling}", f"{figures} {_others(study, [best, *rivals])}".strip(), needs
+
+
+def _rivals(choice: VerdictChoice) -> Sequence[ArmResult]:
+    """Return the arms that hold the choice back, beside the best one."""
+    return choice.rivals if choice.candidate is choice.best or choice.candidate is None else [choice.candidate]
 
 
 def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
@@ -253,8 +303,8 @@ def _settling(needs: str, condition: str, study: Evidence) -> str:
         other = "a lower target" if study.task.target.quality is not None else "a target, or a wider margin,"
         other = f"questions in new groups, or {other}" if "so few groups" in needs else other
         return f"{needs[0].upper()}{needs[1:]} would be enough {chance}; {other} may settle it."
-    unlike = " (unlike those already asked)" if study.groups is not None else ""
-    return f"To settle it, ask {needs}{unlike}: that is enough {chance}."
+    what = f" ({GROUPS})" if study.groups is not None else ""
+    return f"To settle it, ask {needs}{what}: that is enough {chance}."
 
 
 def _never_shown(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> str | None:
@@ -294,27 +344,29 @@ def _left_out(study: Evidence, choice: VerdictChoice) -> str:
     for arm in study.done:
         problem = study.problem(arm)
         if problem and arm in study.passing and choice.arm:
-            barred.append(f"{arm.arm} reaches the target too, but {problem}.")
+            barred.append(f"{way(arm.arm)} reaches the target too, but {problem}.")
         elif problem and score_of(arm).value > shown:
-            barred.append(f"{arm.arm} scored higher ({in_metric(study.task, score_of(arm).value)}), but {problem}.")
+            barred.append(
+                f"{way(arm.arm)} scored higher ({in_metric(study.task, score_of(arm).value)}), but {problem}."
+            )
     return "".join(f" {sentence}" for sentence in barred)
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
     """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is shown."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
-    whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
-    instead = f" in place of {chosen.arm}" if chosen else ""
+    whys = "; ".join(f"{way(arm.arm)} {study.problem(arm)}" for arm in slow)
+    instead = f" in place of {way(chosen.arm)}" if chosen else ""
     opening = (
         f"No choice yet: measure again while nothing else runs on the machine. "
-        f"On a quiet machine {turned.arm} might be chosen{instead}; here, {whys}."
+        f"On a quiet machine {way(turned.arm)} might be chosen{instead}; here, {whys}."
     )
     return opening, f"the latency of {joined([arm.arm for arm in slow])} on a quiet machine"
 
 
 def _busy(study: Evidence) -> str:
     """Name the arms that were measured on a busy machine, and say how their costs count."""
-    names = [f"{arm.arm} ({arm.processor_share:.0%} of the processor)" for arm in study.done if arm.busy_machine]
+    names = [f"{way(arm.arm)} ({arm.processor_share:.0%} of the processor)" for arm in study.done if arm.busy_machine]
     if not names:
         return ""
     return f"Measured on a busy machine: {joined(names)}, so a cost difference did not decide."
@@ -327,11 +379,9 @@ def _picked(study: Evidence, choice: VerdictChoice) -> str:
         return ""
     if round(study.picked.value, 3) >= round(score_of(spoken).value, 3):
         return ""  # so far ahead that having been picked adds nothing
-    found, fast = study.picked, sum(too_slow(arm, study.task) is None for arm in study.done)
-    return (
-        f"Part of being the highest of {fast} is luck: corrected for that, {highest} is at "
-        f"{_number(found.value)} ({_number(found.low)} to {_number(found.high)})."
-    )
+    value, fast = study.picked.value, sum(too_slow(arm, study.task) is None for arm in study.done)
+    allowed = f"{100 * value:.1f} of 100" if study.task.metric in SHARES else _number(value)
+    return f"The highest of {fast} usually looks a little better than it is; allowing for that: {allowed}."
 
 
 def _runs(study: Evidence) -> str:
@@ -341,11 +391,7 @@ def _runs(study: Evidence) -> str:
         return ""
     runs = max(result.seeds for result in several)
     each = len(several) == len(trained)
-    which = (
-        "Each trained one was"
-        if each
-        else f"{joined([result.arm for result in several])} {'was' if len(several) == 1 else 'were'}"
-    )
+    which = "Each trained one was" if each else f"{ways(several)} {'was' if len(several) == 1 else 'were'}"
     its = (
         "its score is the mean, and its interval includes"
         if each or len(several) == 1
@@ -373,8 +419,8 @@ def _with_interval(score: Estimate, task: Task) -> str:
 
 def _behind(gap: Comparison | None, arm: ArmResult) -> str:
     if gap is None:
-        return f"{arm.arm} was not compared"
-    return f"{arm.arm} is behind by {_number(gap.difference)} (95% interval {_number(gap.low)} to {_number(gap.high)})"
+        return f"{way(arm.arm)} was not compared"
+    return f"{way(arm.arm)} is behind by {_number(gap.difference)} (95% interval {_number(gap.low)} to {_number(gap.high)})"
 
 
 def _number(value: float) -> str:
@@ -385,6 +431,13 @@ def _more_questions(more: int | None, study: Evidence) -> str:
     """Return how many more are needed, rounded up to two digits; None means more than anyone can label."""
     if more is None:
         return "no practicable number of test questions"
-    unit = 10 ** max(0, len(str(more)) - 2)
-    groups = "" if study.groups is None else " in new groups"
-    return f"about {math.ceil(more / unit) * unit:,} more test question{'s' if more > 1 else ''}{groups}"
+    asked = score_of(study.done[0]).n
+    groups = "" if study.groups is None else f" in about {_rounded_up(more * study.groups / asked)} new groups"
+    return f"about {_rounded_up(more)} more test question{'s' if more > 1 else ''}{groups}"
+
+
+def _rounded_up(value: float) -> str:
+    """Return a count, rounded up to two digits."""
+    count = math.ceil(value)
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return f"{math.ceil(count / unit) * unit:,}"

@@ -14,13 +14,13 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import audit_sentence
-from trimtab.decision.evidence import Evidence, best_arm, evidence_of
+from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of
 from trimtab.decision.over_time import over_time_sentence
-from trimtab.decision.robustness import robustness_checks, robustness_sentence
+from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
 from trimtab.decision.slices import slices_sentence
-from trimtab.decision.summary import with_more
+from trimtab.decision.summary import explained, with_more
 from trimtab.decision.trivial import beside, sentence
-from trimtab.decision.verdict import decide
+from trimtab.decision.verdict import drafted
 from trimtab.measurement.audit import Audited, judged_by_key
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
@@ -83,7 +83,7 @@ def decide_study(
         )
 
     study, audited = tested(results, answers, task), audit_of(answers, task)
-    verdict = replace(decide(study), robustness=robustness_checks(study, answers, tested))
+    verdict = replace(drafted(study), robustness=robustness_checks(study, answers, tested))
     beaten = beside(
         list(answers),
         {name: score_estimate(own, task) for name, own in trivial.items()},
@@ -105,20 +105,24 @@ def decide_study(
         over_time = newest_against_earlier(spoken, answers[spoken], task)
     is_beaten = any(spoken in one.not_beaten_by for one in beaten)
     by_people = audit_sentence(audit, study.results, task)
+    without_model = sentence(beaten, {arm.arm: score_of(arm).value for arm in study.done})
+    checks, may_change = robustness_sentence(verdict, len(study.done), task), bool(differing(verdict))
     weak = (
-        sentence(beaten) if is_beaten else "",
+        checks if may_change else "",
+        without_model if is_beaten else "",
         "" if study.audited else by_people,
         f"Changed since the first study of these questions: {'; '.join(changed)}." if changed else "",
     )
     figures = (
         by_people if study.audited else "",
-        "" if is_beaten else sentence(beaten),
+        "" if is_beaten else without_model,
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
         over_time_sentence(over_time),
-        robustness_sentence(verdict, len(study.done)),
+        "" if may_change else checks,
     )
+    text = explained(with_more(verdict.sentence, unknown=weak, figures=figures), study)
     return Decision(
-        verdict=replace(verdict, sentence=with_more(verdict.sentence, unknown=weak, figures=figures)),
+        verdict=replace(verdict, sentence=text),
         arms=tuple(study.results),
         comparisons=tuple(study.comparisons),
         trivial=beaten,
