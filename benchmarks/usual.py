@@ -29,10 +29,10 @@ from trimtab.arms.recipe import LEAST_STEPS, recipe_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
 from trimtab.base.files import append_line, read_json_lines, write_json
-from trimtab.base.grammar import METHODS, usual_rate
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Progress
 from trimtab.base.task import parse_arm
+from trimtab.model.adapters.registry import defaults_of
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "usual_runs.jsonl", HERE / "results" / "usual.json"
@@ -99,7 +99,7 @@ def record(tasks: list[str], methods: list[str], source: Path) -> None:
 
 def named(line: Mapping[str, Any]) -> str:
     """Return the present name of a run: as it was, with its rate beside the usual one."""
-    usual = usual_rate(METHODS[line["method"]], HIDDEN)
+    usual = defaults_of(line["method"]).rate(HIDDEN)
     steps = round(math.log(line["settings"]["learning_rate"] / usual, STEP))
     if not steps:
         return str(line["what"].partition(", rate")[0])
