@@ -74,6 +74,16 @@ _ADAPTERS: Mapping[str, Method] = {
         staged=True,
     ),
     "bitfit": Method(words="the model with a trained bias in every layer (BitFit)", staged=True),
+    "oft": Method(
+        words="the model with the inputs of every layer rotated, block by block (OFT)",
+        staged=True,
+        options=("rank",),
+    ),
+    "loha": Method(
+        words="the model tuned by the elementwise product of two small adapters (LoHa)",
+        staged=True,
+        options=("rank",),
+    ),
     "soft-prompt": Method(
         words="the model behind trained virtual tokens (a soft prompt)",
         staged=True,

@@ -8,7 +8,9 @@ from trimtab.model.adapters.base import AdapterLayer, MethodDefaults
 from trimtab.model.adapters.bitfit import BitFitLinear
 from trimtab.model.adapters.dora import DoraLinear
 from trimtab.model.adapters.ia3 import Ia3Linear
+from trimtab.model.adapters.loha import LohaLinear
 from trimtab.model.adapters.lora import LoraLinear
+from trimtab.model.adapters.oft import OftLinear
 from trimtab.model.adapters.pissa import PissaLinear
 from trimtab.model.adapters.qlora import QloraLinear
 from trimtab.model.adapters.rslora import RsloraLinear
@@ -25,6 +27,8 @@ LAYER_METHODS: Mapping[str, type[AdapterLayer]] = {
     "vera": VeraLinear,
     "ia3": Ia3Linear,
     "bitfit": BitFitLinear,
+    "oft": OftLinear,
+    "loha": LohaLinear,
 }
 # Methods that put trained virtual tokens before every sequence.
 VIRTUAL_TOKEN_METHODS: Mapping[str, type[VirtualTokens]] = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
