@@ -275,6 +275,8 @@ def change_config(folder, **values):
         ("dora", {"use_dora": False}, "layers are not those"),
         ("dora", {"use_rslora": True}, "together"),
         ("lora", {"use_dora": True}, "layers are not those"),
+        ("qlora", {"use_rslora": True}, r"quantization\.json and use_rslora together are not supported"),
+        ("qlora", {"use_dora": True}, r"quantization\.json and use_dora together are not supported"),
         ("vera", {"r": 5}, "r is 5, and the tensors are of rank 4"),
         ("prefix", {"num_virtual_tokens": 10**30}, "num_virtual_tokens is an integer of 19 digits or more, and"),
         ("prefix", {"prefix_projection": True}, "prefix_projection"),
