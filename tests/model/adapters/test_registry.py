@@ -1,6 +1,7 @@
 """The grammar of arms and the registry of methods name the same methods, with the same settings."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from trimtab.model.adapters.peft_format import EXTRA_FILES
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS, defaults_of
 
 TABLES = (LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS)
+PAGE = Path(__file__).parents[3] / "docs" / "concepts" / "methods.md"
 STAGED = [name for name, method in METHODS.items() if method.staged]
 
 
@@ -22,6 +24,14 @@ def test_every_method_that_is_trained_in_stages_stands_in_one_table():
 @pytest.mark.parametrize("method", STAGED)
 def test_the_settings_that_the_grammar_takes_are_those_with_a_default(method):
     assert METHODS[method].options == defaults_of(method).options
+
+
+def test_the_page_of_methods_has_a_row_with_the_default_rate_of_each():
+    """At the hidden size of the small model."""
+    table = PAGE.read_text("utf-8").partition("## Learning rates")[0]
+    rows = [[cell.strip("` ") for cell in line.split(" | ")] for line in table.splitlines() if line[:3] == "| `"]
+    rates = {row[0].removeprefix("| `"): float(row[3]) for row in rows}
+    assert rates == {name: pytest.approx(defaults_of(name).rate(576), rel=0.05) for name in STAGED}
 
 
 @pytest.mark.parametrize("method", STAGED)
