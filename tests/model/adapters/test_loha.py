@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from peft import LoHaConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tiny_models import base_of, plain_model
 from torch import nn
 
@@ -87,6 +88,24 @@ def test_beside_other_low_rank_layers_it_is_the_same_layer():
     outs = shared_input_forward([first, second], values)
     assert torch.allclose(outs[0], first(values), atol=1e-5)
     assert torch.allclose(outs[1], second(values), atol=1e-5)
+
+
+def test_a_rank_whose_square_fills_the_memory_is_refused_wherever_it_comes_from(tmp_path):
+    base = base_of("llama")
+    with pytest.raises(InputError, match=r"rank = 65, .*; set at most 64"):
+        attach(base, "loha", seed=0, rank=65)
+    assert not adapter_layers(base.model)
+    attach(base, "loha", seed=0, rank=2)
+    save_adapter(base, tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    wide = {name: torch.zeros(65, value.shape[1]) if "_b" in name[-2:] else value for name, value in tensors.items()}
+    save_file(wide, tmp_path / "adapter_model.safetensors")
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "r": 65}))
+    again = base_of("llama")
+    with pytest.raises(InputError, match="r is 65, and at most 64"):
+        load_adapter(again, tmp_path)
+    assert not adapter_layers(again.model)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from trimtab.base.errors import InputError
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults, PeftFormat
 from trimtab.model.adapters.lora import LowRankLayer
 from trimtab.model.adapters.saved import SavedAdapter
 
+MAX_RANK = 64  # factors of 4,096 columns: far more take more memory than the model
 _PARTS = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 _OUTER_STD, _INNER_STD = 0.1, 1.0  # standard deviations of a new B₁, and of a new A₁ and A₂; B₂ is zeros
 
@@ -32,24 +34,32 @@ class LohaLinear(LowRankLayer):
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         super().__init__(base, alpha / rank)
         self.alpha, device = alpha, base.weight.device
-        shapes = {"outer": (base.out_features, rank), "inner": (rank, base.in_features)}
-        outer_OR, inner_RI, second_RI = (
-            torch.randn(shapes[side], generator=generator) * std
-            for side, std in (("outer", _OUTER_STD), ("inner", _INNER_STD), ("inner", _INNER_STD))
-        )
-        self.outer_1, self.inner_1 = nn.Parameter(outer_OR.to(device)), nn.Parameter(inner_RI.to(device))
-        self.outer_2 = nn.Parameter(torch.zeros(shapes["outer"], device=device))
-        self.inner_2 = nn.Parameter(second_RI.to(device))
+
+        def drawn(rows: int, columns: int, std: float) -> nn.Parameter:
+            return nn.Parameter((torch.randn(rows, columns, generator=generator) * std).to(device))
+
+        self.outer_1 = drawn(base.out_features, rank, _OUTER_STD)
+        self.inner_1 = drawn(rank, base.in_features, _INNER_STD)
+        self.outer_2 = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+        self.inner_2 = drawn(rank, base.in_features, _INNER_STD)
 
     @classmethod
     def maker(cls, init: AdapterInit) -> LayerMaker:
-        """Return the maker of layers whose alpha is the rank."""
+        """Return the maker of layers whose alpha is the rank; raises InputError above MAX_RANK."""
+        if init.rank > MAX_RANK:
+            raise InputError(
+                f"rank = {init.rank}, and the square of it is computed with",
+                f"set at most {MAX_RANK}",
+                field="arm.rank",
+            )
         return lambda _, layer: cls(layer, init.rank, float(init.rank), init.generator)
 
     @classmethod
     def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:
-        """Return the maker of layers of the saved rank and alpha."""
+        """Return the maker of layers of the saved rank and alpha; raises InputError above MAX_RANK."""
         rank, alpha = saved.rank(".hada_w1_b"), saved.alpha("alpha")
+        if rank > MAX_RANK:
+            raise saved.error(f"r is {rank}, and at most {MAX_RANK} is supported")
         return lambda _, layer: cls(layer, rank, alpha)
 
     def factors(self) -> tuple[Tensor, Tensor]:
