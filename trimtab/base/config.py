@@ -336,7 +336,9 @@ class ArmTable(Settings):
     context: str = Field(
         PROMPT, description="prompt, few-shot, nearest-shots, rag, rag+quote, or either of these with one of the shots."
     )
-    rank: int | None = Field(None, ge=1, le=1024, description="Rank of LoRA and its variants.")
+    rank: int | None = Field(
+        None, ge=1, le=1024, description="Rank of LoRA and its variants; of oft, the size of a block."
+    )
     learning_rate: PeakRate | Mapping[str, PeakRate] | None = Field(
         None, description="Peak learning rate, or one for each stage."
     )

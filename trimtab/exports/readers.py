@@ -34,7 +34,7 @@ from transformers import (
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import PackageError
 from trimtab.base.files import read_object
-from trimtab.model.adapters.peft_format import QUANTIZED_FILE
+from trimtab.model.adapters.qlora import QUANTIZED_FILE
 from trimtab.model.load import DTYPES, wrap_library_errors
 
 Turns = Sequence[Mapping[str, str]]

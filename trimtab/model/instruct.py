@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.config import BASE_MODEL
-from trimtab.base.grammar import METHODS
+from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.footprint import GAPS, activation_width, answering_bytes
 
 LISTED = "2025-08"
@@ -68,7 +68,7 @@ class InstructModel:
 
         The adapter counts 16 bytes a number: a float32 master, the sum of its gradients and two moments.
         """
-        adapter = 16 * int(METHODS["lora"].usual["rank"]) * self.num_hidden_layers * sum(map(sum, self._matrices))
+        adapter = 16 * (LoraLinear.defaults.rank or 1) * self.num_hidden_layers * sum(map(sum, self._matrices))
         kept = passes * _PASS * self.num_hidden_layers * activation_width(self, fused=False) * _BF16
         look = _BF16 * self._layers + GAPS * answering_bytes(self, _BF16, _BATCH, _PROMPT, _READ)
         return (_LIBRARIES + _BF16 * self.parameters + adapter + max(kept, look)) / 1e9

@@ -46,7 +46,7 @@ from trimtab.exports.hf import (
 from trimtab.exports.modelfile import modelfile, turn_template_of
 from trimtab.exports.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
 from trimtab.exports.signing import sign_folder
-from trimtab.model.adapters.apply import VIRTUAL_TOKEN_METHODS
+from trimtab.model.adapters.registry import VIRTUAL_TOKEN_METHODS
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
 from trimtab.studies.equivalence import (
