@@ -39,7 +39,7 @@ from trimtab.base.records import Document
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.drift import Vectors, drift_test
 from trimtab.model.catalog import resolve
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 from trimtab.retrieval.embed import Embedder, embedded_text
 from trimtab.upkeep.drift import REFERENCE, window_statistics
 
@@ -239,7 +239,7 @@ def releases(source: Path, embedder: KeptVectors) -> Replay:
         row = json.loads(line)
         sections = parse_markdown(row["text"], row["title"])[1]
         document = Document(id=row["name"], title=row["title"], source=row["name"], sections=sections, digest="")
-        passages += chunk(document)
+        passages += chunk_document(document)
     found = embedder.encode([embedded_text(passage) for passage in passages])
     lines = (source / "endoflife" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]

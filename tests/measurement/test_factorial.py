@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trimtab.base.records import Answer
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.factorial import Factorial, factorial
-from trimtab.measurement.statistics import compare
+from trimtab.measurement.statistics import compare_paired
 
 
 def answers(scores: Sequence[float], groups: Sequence[str | None] | None = None, seed: int = 0) -> tuple[Answer, ...]:
@@ -85,7 +85,7 @@ def test_an_interval_by_group_is_that_of_a_comparison_by_group() -> None:
             random.random((4, 200)) * 0.5 + swing * np.tile([1, -1], 100) * [[0], [1], [0], [0]] + 0.2, 0, 1
         )
         first = effects_of(scores, groups).first
-        wanted = compare(scores[1], scores[0], groups)
+        wanted = compare_paired(scores[1], scores[0], groups)
         assert (first.value, first.low, first.high) == pytest.approx(wanted[:3])
 
 

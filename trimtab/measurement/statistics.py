@@ -166,7 +166,7 @@ def lower_bound(
     return mean_floor(x, worst=0.0, level=LEVEL, weights=weights)
 
 
-def compare(
+def compare_paired(
     a: ArrayLike,
     b: ArrayLike,
     groups: ItemGroups | None = None,

@@ -97,7 +97,7 @@ CATALOGUE = {
 
 
 def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path:
-    """The folder of safetensors and tokenizer that `name` stands for; nothing is downloaded.
+    """Return the folder of safetensors and tokenizer that `name` stands for; nothing is downloaded.
 
     `name` is a catalogue name, a folder (relative to `near`), or a Hugging Face id in the local cache at `revision`.
     Raises MissingError with the command that fetches it, UnknownModelError (one of these) for a name that nothing

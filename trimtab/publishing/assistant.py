@@ -25,12 +25,12 @@ from trimtab.measurement.citations import supporting
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.facts import read
 from trimtab.measurement.metrics import has_abstained
-from trimtab.retrieval.chunk import WORDS, chunk
+from trimtab.retrieval.chunk import WORDS, chunk_document
 from trimtab.retrieval.embed import Encoder, embedded_text
 from trimtab.retrieval.extract import SentenceScorer, content_stems, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import RERANK_DEPTH, Reranker
-from trimtab.retrieval.search import EQUAL_WEIGHT, search
+from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 
 SOURCES = 5  # passages that an answer is written from
 THRESHOLD = 0.15  # least probability with which a sentence is taken as an answer (`benchmarks/extract.py`)
@@ -165,7 +165,7 @@ class SentenceJudge:
     def __init__(self, passages: Mapping[str, Passage], encoder: Encoder) -> None:
         self.encoder = encoder
         self._of: dict[str, tuple[Passage, ...]] = {
-            name: chunk(
+            name: chunk_document(
                 Document(
                     id=name,
                     title=one.title,
@@ -329,7 +329,7 @@ class SimulatedAssistant:
     def retrieve(self, questions: Sequence[str]) -> list[tuple[Hit, ...]]:
         """Find the passages that each question is answered from, the best first."""
         depth = max(self.k, RERANK_DEPTH) if self.reranker else self.k
-        found = search(self.index, questions, depth, vector_weight=self.vector_weight)
+        found = hybrid_search(self.index, questions, depth, vector_weight=self.vector_weight)
         if self.reranker is not None:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
         return [hits[: self.k] for hits in found]

@@ -18,7 +18,7 @@ from trimtab.measurement.stances import MEASURED
 from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
 from trimtab.publishing.site_pages import CrawledPages, Found, quoted
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 
 _VERB = (
     r"is|are|was|were|has|have|had|can|could|will|would|must|should|may|might|does|do|did|means|makes|made|allows|lets|gives|gave|"
@@ -198,7 +198,7 @@ def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
         ]
         rest = Section(path=section.path, text=_TABLE.sub("\n", section.text).strip())
         document = Document(id=page.url, title=title, source=page.url, sections=(rest,), digest="")
-        for passage in chunk(document, words=SENTENCE):
+        for passage in chunk_document(document, words=SENTENCE):
             text = _LEADING.sub("", re.sub(r"[*_]{1,2}", "", " ".join(passage.text.split())))
             found.append(Sentence(text=text, heading=heading))
     return tuple(found)

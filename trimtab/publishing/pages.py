@@ -23,7 +23,7 @@ from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
 from trimtab.publishing.page_links import is_html, media_type
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 
 SECONDS, SECONDS_EACH, MEGABYTES, MEGABYTES_EACH = 5, 5, 512, 128
 """Seconds of processor time and MB of memory that reading a page may take, each with what a MB of the page adds."""
@@ -81,7 +81,7 @@ def headed_passages(page: SitePage) -> Iterator[tuple[str, str]]:
         return
     title, sections = parse_markdown(page.text, page.title)
     document = Document(id=page.url, title=title, source=page.url, sections=sections, digest="")
-    for passage in chunk(document):
+    for passage in chunk_document(document):
         names = dict.fromkeys(name for name in (page.title, title, *passage.path) if name)
         yield " > ".join(names), passage.text
 

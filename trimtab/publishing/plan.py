@@ -38,7 +38,7 @@ from trimtab.publishing.coverage import (
 from trimtab.publishing.questions import MOST, drawn
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
 from trimtab.retrieval.extract import answer_type, matches_answer_type
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 
 DOCUMENTS = "documents"  # whose the files are that are not published
 DEPTH = 20  # passages that are looked through for facts
@@ -111,7 +111,7 @@ def plan_from(
     judge = SentenceJudge(index.passages, session.encoder)
     open_groups = [one for one in covered.groups if _gap(covered, one.group) > 0]
     wanted = [one for one in covered.questions if one.status != "answered"]
-    found = search(index, [one.question for one in wanted], DEPTH)
+    found = hybrid_search(index, [one.question for one in wanted], DEPTH)
     looked = {
         one.question: UnansweredQuestion(question=one, hits=hits, judge=judge)
         for one, hits in zip(wanted, found, strict=True)

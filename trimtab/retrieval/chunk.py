@@ -25,14 +25,14 @@ _ABBREVIATED = re.compile(
 )
 
 
-def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
+def chunk_document(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
     """Cut a document into passages of about `words` words, at most `words + overlap`, in reading order; ids are
     `{document id}#{n}`.
 
     Each passage lies inside one section and carries its heading path; short sections stay passages of their own, empty
     ones give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only if they are
     longer than a passage. A passage that continues a section repeats the last whole sentences of the one before it, up
-    to `overlap` words (default: a sixth of `words`). With `words=SENTENCE` each sentence is a passage, cut only if it
+    to `overlap` words (default: a sixth of `words`). With `words=SENTENCE` (1) each sentence is a passage, cut only if it
     has more than WORDS words.
     """
     overlap = default_overlap(words) if overlap is None else overlap

@@ -68,7 +68,7 @@ _ANSWER_TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
 
 
 class SentenceScorer:
-    """Scores sentences (`chunk` with `words=SENTENCE`) as answers; terms are weighted by inverse document frequency."""
+    """Scores sentences (`chunk_document` with `words=SENTENCE`) as answers; terms are weighted by inverse document frequency."""
 
     def __init__(self, passages: Mapping[str, Passage]) -> None:
         self.passages = passages
@@ -167,7 +167,7 @@ def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> floa
 
 
 class Extractor:
-    """Answers questions from an index whose passages are sentences (`chunk` with `words=SENTENCE`)."""
+    """Answers questions from an index whose passages are sentences (`chunk_document` with `words=SENTENCE`)."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
