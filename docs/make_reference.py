@@ -1,7 +1,8 @@
 """Writes the pages of docs/reference that repeat what the code says; `--check` fails where one is stale.
 
 cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI
-description, rooms.md the public names of the rooms. In architecture/index.md the tables of files are written: each file with the first sentence of its module.
+description, rooms.md the public names of the rooms. In architecture/index.md the tables of files are written: each file
+with the first sentence of its module.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def task_file() -> str:
     known = schema["$defs"]
     parts = [
         f"# Task file\n\nEvery key of `trimtab.toml`, with its type, default and limits. {WRITTEN}",
-        "[How to write one](../how-to/task-file.md) explains the choices. An unknown key is refused, and the nearest known one is named.",
+        "[How to write one](../how-to/task-file.md) explains the choices. An unknown key is refused, and the "
+        "nearest known one is named.",
     ]
     for name, entry in schema["properties"].items():
         table = _table_of(entry, known)
@@ -123,8 +125,10 @@ def http() -> str:
     described = routes(parts).openapi()
     known = described["components"]["schemas"]
     text = [
-        f"# HTTP API\n\nEvery route of `trimtab serve`, from its OpenAPI description (`/openapi.json` of a running server). {WRITTEN}",
-        'A request carries `Authorization: Bearer KEY`. Errors have OpenAI\'s form: `{"error": {"message", "type", "param", "code"}}`.'
+        "# HTTP API\n\nEvery route of `trimtab serve`, from its OpenAPI description (`/openapi.json` of a "
+        f"running server). {WRITTEN}",
+        'A request carries `Authorization: Bearer KEY`. Errors have OpenAI\'s form: `{"error": {"message", '
+        '"type", "param", "code"}}`.'
         " [Serving](../how-to/serving.md) shows the routes in use.",
     ]
     for path, methods in described["paths"].items():
@@ -144,8 +148,8 @@ def _body(route: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
 def rooms() -> str:
     """Every public name of the rooms, with its signature and docstring."""
     text = [
-        f"# Rooms\n\nThe parts that `trimtab` is built of, for code of your own: models, training, inference, retrieval, "
-        f"measurement, decision. {WRITTEN}",
+        "# Rooms\n\nThe parts that `trimtab` is built of, for code of your own: models, training, inference, "
+        f"retrieval, measurement, decision. {WRITTEN}",
         "Each room exports the names below, and imports a part when it is first used. `examples/` in the repository "
         "shows them at work. Other modules of a room are internal and may change.",
     ]

@@ -32,8 +32,8 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
     arms = [an_arm(name, right.value, task) for name, right in RIGHT.items()]
     first = verdict(arms, task, right=RIGHT).sentence.split("\nIn figures:")[0]
     assert first.startswith(
-        "Use rag (the model as it is, shown passages retrieved from the documents): it gets about 90 of 100 questions right "
-        "(86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
+        "Use rag (the model as it is, shown passages retrieved from the documents): it gets about 90 of 100 "
+        "questions right (86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
     )
     assert "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by" in first
     assert "gets 7 more right at" in first
@@ -61,9 +61,10 @@ def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> No
         "If it is enough to get about 90 of 100 questions right (86 to 94; 300 were asked), use rag ("
     )
     assert second == (
-        "Not known or weak: the task file states no target (rag is shown to reach one of up to 0.85), no margin (differences of up "
-        "to 0.02 count as none) and no volume (10,000 questions a month are assumed); the time budget cut searching or training, as "
-        "told below; the test questions form only about 4 independent groups, so that every figure is rough."
+        "Not known or weak: the task file states no target (rag is shown to reach one of up to 0.85), no margin "
+        "(differences of up to 0.02 count as none) and no volume (10,000 questions a month are assumed); the "
+        "time budget cut searching or training, as told below; the test questions form only about 4 independent "
+        "groups, so that every figure is rough."
     )
     stated = a_task(0.85)
     told = verdict([an_arm("rag", 0.95, stated)], stated).sentence
@@ -76,8 +77,9 @@ def test_without_right_answers_the_score_is_told() -> None:
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.93, task)]
     told = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.05)}).sentence
     assert told.startswith(
-        "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages retrieved from the documents) scores highest, "
-        "0.93 of 1 (0.89 to 0.97; 300 questions were asked), but rag (the model as it is, shown passages retrieved from the documents)"
+        "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages retrieved from the "
+        "documents) scores highest, 0.93 of 1 (0.89 to 0.97; 300 questions were asked), but rag (the model as it "
+        "is, shown passages retrieved from the documents)"
     )
 
 

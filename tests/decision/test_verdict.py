@@ -301,7 +301,8 @@ def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_
     assert found.status == "not_shown"
     assert (
         found.needs
-        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 comparisons, 8 are the least)"
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 "
+        "comparisons, 8 are the least)"
     )
     enough = verdict(arms, task, gaps, groups=8)
     assert enough.needs is not None

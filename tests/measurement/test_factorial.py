@@ -20,7 +20,8 @@ from trimtab.measurement.statistics import compare_paired
 def answers(scores: Sequence[float], groups: Sequence[str | None] | None = None, seed: int = 0) -> tuple[Answer, ...]:
     return tuple(
         Answer(
-            item_id=f"{index:04d}", split="test", group=groups[index] if groups else None, slice=None, seed=seed, input="q",
+            item_id=f"{index:04d}", split="test", group=groups[index] if groups else None, slice=None, seed=seed,
+            input="q",
             reference=("r",), answer="a", score=score, format_ok=True, abstained=False, probability=None, seconds=0.1,
             prompt_tokens=1, new_tokens=1, hits=(), failure="none" if score == 1 else "wrong",
         )

@@ -21,15 +21,17 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     a, b, gap = found
     favoured, other = (b, a) if gap > 0 else (a, b)
     sentence = (
-        f"Not shown: people who judged answers found that the program which marks them ({task.metric}) favours {favoured} over {other} by {abs(gap):.3f}, "
-        f"more than the margin of {task.target.margin:g}, so what it says of the two is withheld."
+        f"Not shown: people who judged answers found that the program which marks them ({task.metric}) favours "
+        f"{favoured} over {other} by {abs(gap):.3f}, more than the margin of {task.target.margin:g}, so what it "
+        "says of the two is withheld."
     )
     needs = "a metric or a scorer that judges all arms alike"
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
 
 
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
-    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
+    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of
+    labels."""
     if task.task.kind == "classify":
         return ""
     unsure = [
@@ -37,11 +39,17 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     ]
     undecided = f" It could not decide some answers, which count as wrong: {', '.join(unsure)}." if unsure else ""
     if audit is None:
-        return f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people check it.{undecided}"
+        return (
+            f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people "
+            f"check it.{undecided}"
+        )
     if audit.why_not:
         return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
     sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
-    return f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions{sure}."
+    return (
+        f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} "
+        f"questions{sure}."
+    )
 
 
 def still_needed(audit: HumanAudit) -> int:

@@ -1,4 +1,5 @@
-"""The first two lines of a verdict: the choice, for a reader who knows no metrics or statistics, then the assumptions."""
+"""The first two lines of a verdict: the choice, for a reader who knows no metrics or statistics, then the
+assumptions."""
 
 from __future__ import annotations
 
@@ -59,11 +60,15 @@ def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     about = f"{name_in_words(study, nearest.arm)}: {how_good}."
     if len(study.done) == 1:
         return f"Not shown to reach the target of {target:g}: {about}"
-    return f"Not shown: none of the {len(study.done)} that were measured is shown to reach the target of {target:g}. The nearest is {about}"
+    return (
+        f"Not shown: none of the {len(study.done)} that were measured is shown to reach the target of {target:g}. "
+        f"The nearest is {about}"
+    )
 
 
 def assumptions(study: Evidence, of: ArmResult | None) -> str:
-    """Say what the task file leaves open and what weakens the study; empty where nothing does. `of`: the arm that the verdict is about."""
+    """Say what the task file leaves open and what weakens the study; empty where nothing does. `of`: the arm that the
+    verdict is about."""
     table, said = study.task.target, []
     if table.quality is None:
         reached = None if of is None else reachable_target(study, of.arm)
@@ -113,7 +118,8 @@ def amount(cost: Cost) -> str:
 
 
 def relative_cost(one: Cost | None, other: Cost | None) -> str:
-    """Compare two costs, as " at 3.0 times the cost" or " at 1/13 of the cost"; empty where they are alike or not comparable."""
+    """Compare two costs, as " at 3.0 times the cost" or " at 1/13 of the cost"; empty where they are alike or not
+    comparable."""
     if one is None or other is None or one.currency != other.currency or min(one.total, other.total) <= 0:
         return ""
     if alike(*sorted((one, other), key=lambda cost: cost.total)):

@@ -35,7 +35,8 @@ LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
 def decide(study: Evidence) -> Verdict:
-    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question; pure."""
+    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question;
+    pure."""
     verdict = replace(_decided(study), picked=study.picked)
     return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
 
@@ -101,7 +102,10 @@ def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str,
     sentence = f"No model is needed: answering without one ({trivial}: {what}) reaches the target of {target:g}."
     reach = [arm.arm for arm in study.passing]
     if reach:
-        sentence += f" {joined(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
+        sentence += (
+            f" {joined(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what "
+            f"{'it is' if len(reach) == 1 else 'they are'} worth."
+        )
     return sentence, f"{trivial} has {score}.", "a target above what an answer without a model scores"
 
 
@@ -125,7 +129,8 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
     if score.value <= target and score.high <= target:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
         return opening, f"{figures}. As its interval ends below the target, more test questions will not help.", needs
-    # The measured score where it is above the target, else one between target and interval's end: a score below it is no proof
+    # The measured score where it is above the target, else one between target and interval's end: a score below it is
+    # no proof
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
     needs = _more_questions(questions_needed(study, assumed), study)
     true = _number(assumed.score if assumed else score.value)
@@ -229,7 +234,8 @@ def _too_few_groups(study: Evidence) -> str | None:
 
 
 def _besides(study: Evidence, choice: VerdictChoice) -> str:
-    """Say what else a reader must know: the correction for picking, the look, a rare class, cuts, a busy machine, runs, free labels."""
+    """Say what else a reader must know: the correction for picking, the look, a rare class, cuts, a busy machine, runs,
+    free labels."""
     said = [
         _picked(study, choice),
         _look(study),
@@ -257,11 +263,15 @@ def _left_out(study: Evidence, choice: VerdictChoice) -> str:
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
-    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is shown."""
+    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is
+    shown."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
     whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {chosen.arm}" if chosen else ""
-    sentence = f"Not shown: {whys}. On a quiet machine {turned.arm} might be shown{instead}: measure again while nothing else runs."
+    sentence = (
+        f"Not shown: {whys}. On a quiet machine {turned.arm} might be shown{instead}: measure again while nothing "
+        "else runs."
+    )
     return sentence, f"the latency of {joined([arm.arm for arm in slow])} on a quiet machine"
 
 
@@ -323,7 +333,10 @@ def _improving(study: Evidence) -> str:
     names = [arm.arm for arm in _still_improving(study)]
     if not names:
         return ""
-    return f"{joined(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; more effort may change this."
+    return (
+        f"{joined(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; "
+        "more effort may change this."
+    )
 
 
 def _still_improving(study: Evidence) -> list[ArmResult]:
@@ -344,7 +357,10 @@ def _speaks_of(study: Evidence) -> str:
     if len(several) == len(trained):
         return f"Every trained arm is the mean of {runs} runs, and the intervals include how much these differ."
     names, verb = joined([result.arm for result in several]), "is" if len(several) == 1 else "are"
-    return f"{names} {verb} the mean of {runs} runs, and the interval includes how much these differ; every other trained arm was trained once, and training it again could give another result."
+    return (
+        f"{names} {verb} the mean of {runs} runs, and the interval includes how much these differ; every other "
+        "trained arm was trained once, and training it again could give another result."
+    )
 
 
 # ---- shared

@@ -46,10 +46,12 @@ class Rewarded:
 
 
 class Reward(Protocol):
-    """Interface of a reward: a function from answers to rewards, in their order. An example may have several answers."""
+    """Interface of a reward: a function from answers to rewards, in their order. An example may have several
+    answers."""
 
     def __call__(self, items: Sequence[Answered]) -> list[Rewarded]:
-        """Return the rewards of the answers, together, as programs and models take many at once better than one by one."""
+        """Return the rewards of the answers, together, as programs and models take many at once better than one by
+        one."""
         ...
 
 

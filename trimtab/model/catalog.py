@@ -1,4 +1,5 @@
-"""Resolves a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face hub."""
+"""Resolves a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face
+hub."""
 
 from __future__ import annotations
 

@@ -301,7 +301,8 @@ def name_of(value: Any) -> str | None:
 
 _NAME = r"(?:[A-Z]\.|[^\W\d_a-z][\w'’-]+)"
 _BYLINE = re.compile(
-    rf"^(?:[Bb]y|[Ww]ritten by|[Aa]uthor:?|[Vv]on|[Pp]ar)\s+({_NAME}(?:\s+(?:(?:van|von|de|der|den|la|le)\s+)*{_NAME}){{1,3}})",
+    rf"^(?:[Bb]y|[Ww]ritten by|[Aa]uthor:?|[Vv]on|[Pp]ar)\s+({_NAME}(?:\s+(?:(?:van|von|de|der|den|la"
+    rf"|le)\s+)*{_NAME}){{1,3}})",
     re.M,
 )
 
@@ -345,7 +346,8 @@ _DATE = (
 )
 _PUBLISHED = r"(?:first )?published|posted|created|veröffentlicht|publié|publicado"
 _MODIFIED = (
-    r"(?:last |page )*(?:updated|modified|revised|reviewed|changed)|last (?:update|change|review)|aktualisiert|stand|geändert|"
+    r"(?:last |page )*(?:updated|modified|revised|reviewed|changed)|last (?:update|change|review)|aktualisiert"
+    r"|stand|geändert|"
     r"mis à jour|modifié|actualizado"
 )
 _SAID_DATE = re.compile(rf"\b(?:({_PUBLISHED})|({_MODIFIED}))(?:\s+(?:on|at|am|le|el))?\s*[:–-]?\s*({_DATE})", re.I)
