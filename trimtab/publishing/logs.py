@@ -74,6 +74,14 @@ class _Visits:
     first: datetime = _LATEST
     last: datetime = _EARLIEST
 
+    def add(self, request: LogRequest) -> None:
+        """Count a request of this agent, and remember the path that it got, up to MOST_PATHS of them."""
+        self.requests += 1
+        self.statuses[request.status] += 1
+        self.first, self.last = min(self.first, request.when), max(self.last, request.when)
+        if request.status in (200, 206, 304) and len(self.got) < MOST_PATHS:
+            self.got.add(_canonical_path(request.target))
+
 
 def read_logs(
     paths: Sequence[Path], ranges: Path | None = None, site: Site | None = None
@@ -112,11 +120,7 @@ def read_logs(
             if agent is None:
                 continue
             one = visits.setdefault(agent.token, _Visits())
-            one.requests += 1
-            one.statuses[request.status] += 1
-            one.first, one.last = min(one.first, request.when), max(one.last, request.when)
-            if request.status in (200, 206, 304) and len(one.got) < MOST_PATHS:
-                one.got.add(_canonical_path(request.target))
+            one.add(request)
             if agent.token in networks:
                 one.verified += is_from(request.address, agent.token)
         lines, unread = lines + read + failed, unread + failed
@@ -380,9 +384,8 @@ def _networks(path: Path) -> dict[str, tuple[_Network, ...]]:
                     "has no name that a vendor gives to its ranges", f"name it as one of: {names}", file=file
                 )
         elif isinstance(value, dict):
-            for name, ranges in value.items():
-                if name.lower() in tokens:
-                    found[tokens[name.lower()]] = _prefixes(ranges, file)
+            known = {tokens[name.lower()]: ranges for name, ranges in value.items() if name.lower() in tokens}
+            found |= {token: _prefixes(ranges, file) for token, ranges in known.items()}
     if not found:
         raise InputError(
             "holds no address ranges of an agent", "give them as their vendors publish them, in JSON", file=path
