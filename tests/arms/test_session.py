@@ -79,7 +79,7 @@ def test_passages_are_looked_up_once_for_each_question_and_setting(
     test = session.workspace.splits["test"]
     session.forget_hits()
     asked: list[float] = []
-    real = looking_up.search
+    real = looking_up.hybrid_search
 
     def counted(index, questions, k, *, vector_weight):
         asked.extend([vector_weight] * len(questions))
