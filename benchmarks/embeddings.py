@@ -42,7 +42,7 @@ from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import hybrid_search
-from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack_rows
+from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
 from trimtab.training.linear import word_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -166,7 +166,7 @@ def hidden(base: Base, prompts: Sequence[Sequence[int]]) -> dict[str, Array]:
     ]
     found = {f"{how} of {layer}": {} for how in ("mean", "end") for layer in ("middle", "last")}
     with torch.no_grad():
-        for part in micro_batches(units, MICRO_TOKENS, shared=False):
+        for part in micro_batches(units, shared=False):
             batch = pack_rows([row for unit in part for row in unit], shared=False)
             caught["last"] = base.hidden(batch.ids_N, batch.positions_N, batch.layout)
             begins = [0, *(batch.scored_M + 1).tolist()]

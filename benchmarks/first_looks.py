@@ -36,7 +36,7 @@ from trimtab.base.machine import describe_machine
 from trimtab.base.task import parse_arm
 from trimtab.model.adapters.apply import merged
 from trimtab.model.load import Base
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, micro_batches, pack_rows
+from trimtab.training.batch import Batch, TrainingRow, micro_batches, pack_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.losses import label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.monitor import DevEvaluation
@@ -77,7 +77,7 @@ class Averaged(SupervisedObjective):
 def losses_by_temperature(base: Base, rows: Sequence[TrainingRow]) -> list[list[float]]:
     """Nats of each row at each of the temperatures; one divides the last hidden states, as the head is linear."""
     found: dict[int, list[float]] = {}
-    for part in micro_batches([(row,) for row in rows], MICRO_TOKENS):
+    for part in micro_batches([(row,) for row in rows]):
         units = [row for unit in part for row in unit]
         batch = pack_rows(units)
         hidden_MD = scored_hidden(base, batch)

@@ -97,7 +97,7 @@ def _study(study: dict[str, Any]) -> str:
             cells.append(f"{arm['extras'].get('ece_before', arm['extras']['ece']):.3f} → {arm['extras']['ece']:.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     verdict = study["verdict"]
-    shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences begin with it
+    shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences say it themselves
     return "\n".join(lines) + f"\n\n{shown}{verdict['sentence']}"
 
 

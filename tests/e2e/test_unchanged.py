@@ -1,10 +1,8 @@
 """Small cuts of the three bundled studies, seeded: the losses of every step and every answer stay what they were.
 
 `unchanged.json` holds what is equal to the bit on one thread, by model of processor and version of torch. A model
-without a record of its own is compared with the first record, within rounding, as every model is. What a later
-change moved in its last bits is left out of records for which there was no such machine to make them anew: dev
-losses of the closed set (AMD, family 25). To write this machine's record after a change that is meant to change
-figures:
+without a record of its own is compared with the first record, within rounding, as every model is. To write this
+machine's record after a change that is meant to change figures, in place of all others:
 
     OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers python tests/e2e/test_unchanged.py
 """
@@ -169,7 +167,6 @@ def test_seeded_losses_and_answers_are_what_they_were(
 if __name__ == "__main__":
     import tempfile
 
-    kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
     with tempfile.TemporaryDirectory() as place:
-        kept[kind()] = {name: figures(name, Path(place) / name) for name in KEPT}
+        kept = {kind(): {name: figures(name, Path(place) / name) for name in KEPT}}
     RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

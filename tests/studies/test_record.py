@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from trimtab.base.results import ArmResult
 from trimtab.base.task import load_task
 from trimtab.measurement.statistics import look_level
 from trimtab.studies.held_out import held_out
-from trimtab.studies.record import _planned, changed_since, count_opening
+from trimtab.studies.record import _planned, changed_since, count_opening, frozen_plan, plan_hash
 
 
 @pytest.fixture
@@ -62,6 +63,15 @@ def test_what_changed_since_the_first_look_is_told(workspace: Workspace) -> None
     ]
     count_opening(workspace, "without")
     assert told("without") == ["target.quality 0.8 → not stated"]
+
+
+def test_a_plan_that_was_edited_in_the_record_is_told(workspace: Workspace) -> None:
+    count_opening(workspace, "a")
+    file = workspace.folder / "openings.jsonl"
+    assert json.loads(file.read_text())["plan_sha256"] == plan_hash(frozen_plan(workspace.task))
+    file.write_text(file.read_text().replace('"target.margin": 0.02', '"target.margin": 0.05'))
+    edited = "the record of the plan itself, which no longer has its hash"
+    assert changed_since(workspace.folder / "studies" / "a") == [edited]
 
 
 def test_openings_of_before_the_items_are_read(workspace: Workspace) -> None:

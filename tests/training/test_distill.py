@@ -86,7 +86,6 @@ def as_base(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family, tokens, kept, monkeypatch):
     monkeypatch.setattr(batches, "MICRO_TOKENS", tokens)
-    monkeypatch.setattr(distill, "default_microbatch_tokens", lambda _: tokens)
     if not kept:
         monkeypatch.setattr(distill, "MAX_BYTES", 0)
     base, plain, lessons = base_of(family), plain_model(family), lessons_of(6, begins=range(3, 21))

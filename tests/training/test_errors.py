@@ -141,8 +141,7 @@ def test_it_names_what_takes_less_memory_and_nothing_that_does_not(tmp_path, dty
     assert "a lower rank" in line
     assert "batch" not in line
     assert ('base.precision = "bf16"' in line) == (dtype == torch.float32)
-    most = "512" if dtype == torch.float32 else "1,024"
-    assert (f"rows of at most {most} tokens" in line) == (length > MICRO_TOKENS)
+    assert (f"rows of at most {MICRO_TOKENS:,} tokens" in line) == (length > MICRO_TOKENS)
 
 
 @pytest.mark.parametrize(("dtype", "way"), [(torch.bfloat16, 'base.precision = "fp32"'), (torch.float32, "the rows")])

@@ -15,11 +15,10 @@ from tiny_models import base_of, random_rows
 from trimtab.base.errors import BusyError, DivergedError, InputError, StoppedError
 from trimtab.base.files import locked
 from trimtab.base.progress import Progress
-from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import add_lora, trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import checkpoint, loop
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, step_rows, steps_per_epoch
+from trimtab.training.batch import micro_batches, step_rows, steps_per_epoch
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.losses import Loss
 from trimtab.training.monitor import DevEvaluation, paired_error
@@ -202,15 +201,6 @@ class Counted:
     def loss(self, base, batch):
         figures = {"rows": float(len(batch.layout.lengths)), "share": self.figure * batch.weights_M.sum()}
         return Loss(value=self.inner.loss(base, batch).value, figures=figures)
-
-
-@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 512), (torch.bfloat16, 1024)])
-def test_a_pass_has_half_as_many_tokens_where_numbers_take_twice_the_room(dtype, most):
-    rows = [TrainingRow(encoded=Encoded(ids=tuple(range(n, n + 50)), trained=(True,) * 50)) for n in range(100)]
-    batches = SupervisedObjective(rows, batch=100, seed=0, tokens=default_microbatch_tokens(dtype)).batches(0)
-    sizes = [len(batch.ids_N) for batch in batches]
-    assert sum(sizes) == 5000
-    assert 0.8 * most < max(sizes) <= most
 
 
 def test_figures_are_added_up_over_the_micro_batches_of_a_step(tmp_path, monkeypatch):

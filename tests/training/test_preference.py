@@ -15,6 +15,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
+from trimtab.training import batch as batches_of
 from trimtab.training import loop
 from trimtab.training import preference as preferences
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
@@ -95,7 +96,7 @@ def expected_loss(name, policy, reference, rows):
 @pytest.mark.parametrize("tokens", [30, 512])
 @pytest.mark.parametrize("name", PAIR_LOSSES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
-    monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     rows = judged(10, weights=True)
     unfreeze(base, "full")
@@ -129,7 +130,7 @@ def test_kto_over_one_kind_of_judgement_is_the_mean_over_it(kind):
 
 @pytest.mark.parametrize("tokens", [30, 512])
 def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(tokens, monkeypatch):
-    monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     rows = judged(11, alone=True)
     unfreeze(base, "full")
@@ -208,7 +209,7 @@ def test_it_learns_which_answer_is_better_and_held_out_pairs_follow(name, dtype,
 
 def test_a_step_is_the_same_however_it_is_split(monkeypatch):
     def gradients(tokens):
-        monkeypatch.setattr(preferences, "default_microbatch_tokens", lambda _: tokens)
+        monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
         base = with_lora()
         stirred(base)
         objective = PreferenceObjective(base, judged(12, weights=True), "dpo", batch=12, seed=0)

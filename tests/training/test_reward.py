@@ -13,8 +13,8 @@ from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.classifier import ClassificationHead
+from trimtab.training import batch as batches_of
 from trimtab.training import loop
-from trimtab.training import reward as rewards
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers, bradley_terry
 
@@ -54,7 +54,7 @@ def padded_scores(model, head, answers):
 
 @pytest.mark.parametrize("tokens", [30, 512])
 def test_loss_figures_and_gradients_are_those_of_plain_torch_on_one_padded_batch(tokens, monkeypatch):
-    monkeypatch.setattr(rewards, "MICRO_TOKENS", tokens)
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
     base, plain = base_of("llama"), plain_model("llama")
     unfreeze(base, "full")
     head, plain_head = ClassificationHead(SCORE_LABELS, 32, seed=3), ClassificationHead(SCORE_LABELS, 32, seed=3)

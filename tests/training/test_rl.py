@@ -14,7 +14,8 @@ from trimtab.base.progress import Progress
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
-from trimtab.training import loop, rl
+from trimtab.training import batch as batches_of
+from trimtab.training import loop
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.rl import (
@@ -151,7 +152,7 @@ def expected_loss(name, groups, policy, reference, value):
 @pytest.mark.parametrize("tokens", [30, 512])
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(name, tokens, monkeypatch):
-    monkeypatch.setattr(rl, "default_microbatch_tokens", lambda _: tokens)
+    monkeypatch.setattr(batches_of, "MICRO_TOKENS", tokens)
     base, policy, reference = base_of("llama"), plain_model("llama"), plain_model("llama")
     groups = kept_rollouts(3)
     unfreeze(base, "full")

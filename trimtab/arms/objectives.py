@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from trimtab.arms.canaries import canary_rows
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.recipe import Recipe, Stage
@@ -21,7 +19,7 @@ from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import ClassificationHead
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens
+from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
 from trimtab.training.preference import WITHOUT_REFERENCE, JudgedAnswers, PreferenceObjective, fitting_rows, usable_rows
@@ -134,11 +132,10 @@ def supervised_objectives(
 
     Canaries are among the rows of `sft`, never among those of dev.
     """
-    tokens = default_microbatch_tokens(session.base.model.dtype)
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder)
         return (
-            SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, cache_activations=stage.rereads, tokens=tokens),
+            SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, cache_activations=stage.rereads),
             None,
             0,
         )
@@ -150,28 +147,17 @@ def supervised_objectives(
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
             return ClassificationObjective(
-                rows, head, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens
+                rows, head, batch=batch, seed=seed, cache_activations=cache_activations
             ), skipped
         rows, skipped = training_rows(session, context, examples, plan.seed, mix)
-        return SupervisedObjective(
-            rows, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens
-        ), skipped
+        return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations), skipped
 
     objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, cache_activations=stage.rereads)
     if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
     dev = session.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
-    together = _dev_batch(session, plan)
+    together = max(plan.batch, DEV_ROWS)  # more of them share a prefix than those of a step
     return objective, over(dev, 0, USUAL_MIX, batch=together, cache_activations=True)[0] if dev else None, skipped
-
-
-def _dev_batch(session: Session, plan: Recipe) -> int:
-    """Return the batch size over dev: all rows, more of which share a prefix than those of a step.
-
-    In float32 the batch size of training: there seeded losses are held to the bit, and the last bits of a sum depend
-    on its grouping.
-    """
-    return plan.batch if session.base.model.dtype == torch.float32 else max(plan.batch, DEV_ROWS)
 
 
 def preference_objectives(
@@ -189,8 +175,7 @@ def preference_objectives(
 
     def over(judged: Sequence[JudgedAnswers], seed: int, *, cache_activations: bool) -> JudgedObjective:
         if head is not None and stage.name == REWARD:
-            tokens = default_microbatch_tokens(session.base.model.dtype)
-            return BradleyTerry(answer_pairs(judged), head, batch=plan.batch, seed=seed, tokens=tokens)
+            return BradleyTerry(answer_pairs(judged), head, batch=plan.batch, seed=seed)
         return PreferenceObjective(
             session.base, judged, stage.name, batch=plan.batch, seed=seed, cache_activations=cache_activations
         )
@@ -228,7 +213,6 @@ def distill_objectives(
     A teacher with the same tokenization is imitated by its token distributions, any other by the text of its
     answers.
     """
-    tokens = default_microbatch_tokens(session.base.model.dtype)
     teacher_answers = teacher.answers(context, "train", session.workspace.splits["train"])
     dev_answers = teacher.answers(context, "dev", session.subset("dev", DEV_ROWS))
     own, began = teacher.own, time.perf_counter()
@@ -241,15 +225,16 @@ def distill_objectives(
     def over(answers: Sequence[TeacherAnswer], seed: int, *, batch: int, cache_activations: bool) -> DistillObjective:
         rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in answers]
         if own is None or not alike:
-            return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens)
+            return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations)
         read = [answer_row(own.encoder, one) for one in answers]
         lessons = [TeacherTargets(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distillation(
-            lessons, own.base, batch=batch, seed=seed, cache_activations=cache_activations, tokens=tokens
-        )
+        return Distillation(lessons, own.base, batch=batch, seed=seed, cache_activations=cache_activations)
 
     objective = over(fitting, plan.seed, batch=plan.batch, cache_activations=stage.rereads)
-    of_dev, together = fitting_answers(session, dev_answers), _dev_batch(session, plan)
+    of_dev, together = (
+        fitting_answers(session, dev_answers),
+        max(plan.batch, DEV_ROWS),
+    )  # more of them share a prefix than those of a step
     dev = over(of_dev, 0, batch=together, cache_activations=True) if of_dev else None
     teacher.seconds += time.perf_counter() - began
     cut = sum(not one.answer.finished for one in fitting)

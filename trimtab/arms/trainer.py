@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on_dev
@@ -106,24 +106,33 @@ def train_weights(
     # problems of reward or teacher are raised before the earlier stages are trained
     reward = reward_for(session, arm, scorer=scorer, program=reward_program) if learns_from_rewards(arm) else None
     teacher = Teacher(session, folder, progress) if imitates_teacher(arm) else None
-    making = _WeightTrainer(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
-    results, efforts = making.train_all(search, may_grow=epochs is None)
-    making.save()
-    plan, best = making.plan, results[-1].best
+    trainer = _WeightTrainer(session, arm, context, folder, progress, scorer, reward, teacher, plan, begin)
+    results: list[TrainResult] = []
+    effort: ArmEffort | None = None
+    for number in range(len(plan.stages)):
+        if search and trainer.can_search(trainer.plan.stages[number]):
+            left = search.seconds - (effort.seconds if effort else 0.0)
+            result, own = trainer.search(number, replace(search, seconds=left), may_grow=epochs is None)
+            effort = effort.and_then(own) if effort else own
+        else:
+            result = trainer.train_stage(trainer.plan.stages[number])
+        results.append(result)
+    trainer.save()
+    best = results[-1].best
     return TrainedWeights(
         seconds=sum(result.seconds for result in results) + (teacher.seconds if teacher else 0.0),
         fee=teacher.fee if teacher else 0.0,
         tokens=sum(result.tokens for result in results),
         steps=sum(result.steps for result in results),
         planned_steps=sum(result.planned for result in results),
-        skipped=making.skipped,
+        skipped=trainer.skipped,
         epochs=results[-1].epochs,
         health=results[-1].health,
         best=best and replace(best, rows=()),  # stored for comparison; the run stores their mean
-        dev_scores=scores_at_best(results[-1], making.dev_evaluations) or making.scores_on_dev(),
-        recipe=plan,
-        effort=reduce(ArmEffort.and_then, efforts) if efforts else None,
-        pair_accuracy=making.pair_accuracy(),
+        dev_scores=scores_at_best(results[-1], trainer.dev_evaluations) or trainer.scores_on_dev(),
+        recipe=trainer.plan,
+        effort=effort,
+        pair_accuracy=trainer.pair_accuracy(),
         exposure=exposure(session, progress) if "sft" in arm.stages else None,
     )
 
@@ -164,27 +173,8 @@ class _WeightTrainer:
         self.head = new_head(self.session, self.arm, plan.seed)
         self._on, self._start = plan.rank, snapshot({})
 
-    def train_all(self, search: TrainingSearch | None, *, may_grow: bool) -> tuple[list[TrainResult], list[ArmEffort]]:
-        """Train every stage in order; each that dev can evaluate shares the search time with the remaining ones."""
-        several = sum(stage.name != "docs" for stage in self.plan.stages) > 1
-        results: list[TrainResult] = []
-        efforts: list[ArmEffort] = []
-        for number in range(len(self.plan.stages)):
-            self._start = snapshot({})
-            if search is None or not self._may_be_searched(self.plan.stages[number]):
-                results.append(self.train_stage(self.plan.stages[number]))
-                continue
-            spent = sum(effort.seconds for effort in efforts)
-            share = (search.seconds - spent) / sum(stage.name != "docs" for stage in self.plan.stages[number:])
-            result, effort = self.search(number, replace(search, seconds=share), may_grow=may_grow)
-            if several:
-                effort = _with_stage_name(effort, self.plan.stages[number].name)
-            results.append(result)
-            efforts.append(effort)
-        return results, efforts
-
-    def _may_be_searched(self, stage: Stage) -> bool:
-        """True if dev can compare settings of the current stage."""
+    def can_search(self, stage: Stage) -> bool:
+        """Return True if dev can compare settings of a stage."""
         return self._dev_evaluator(stage, self._objectives(stage)[1]) is not None
 
     def train_stage(
@@ -244,8 +234,9 @@ class _WeightTrainer:
 
     def search(self, number: int, search: TrainingSearch, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
         """Train a stage with the settings that dev selects, and put them into the recipe. Return its run and the
-        effort.
+        effort. `search.seconds` are shared evenly with the later stages.
         """
+        self._start = snapshot({})
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage = self.plan.stages[number]
         free = open_settings(self.arm, self.plan, number, self.context)
@@ -257,9 +248,15 @@ class _WeightTrainer:
         )
         free = replace(free, epochs=free.epochs and may_grow)
         setting, result, effort = search_learning_rate(
-            partial(self.train_variant, number), centre, free, search.menu, search.seconds
+            partial(self.train_variant, number),
+            centre,
+            free,
+            search.menu,
+            search.seconds / _searched(self.plan, number),
         )
         self.plan = self.with_setting(number, setting)
+        if _searched(self.plan) > 1:
+            effort = _with_stage_name(effort, stage.name)
         return result, effort
 
     def train_variant(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
@@ -350,6 +347,11 @@ def _result_at_step(result: TrainResult, step: int) -> TrainResult:
         seconds=result.seconds * step / result.steps,
         readings=tuple(reading for reading in result.readings if reading.step <= step),
     )
+
+
+def _searched(plan: Recipe, first: int = 0) -> int:
+    """Return the number of stages from `first` on that a search may choose settings of: all but reading documents."""
+    return sum(stage.name != "docs" for stage in plan.stages[first:])
 
 
 def _with_stage_name(effort: ArmEffort, stage: str) -> ArmEffort:

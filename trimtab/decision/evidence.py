@@ -202,14 +202,12 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
         needed = (
             f"at least {latencies_needed(len(task.arms))} answers are needed, more where neighbouring ones take alike"
         )
-        return f"has no known latency at the 95th percentile ({needed}) where {limit:,.0f} ms are allowed"
+        return f"has no known latency at the 95th percentile ({needed}), and the limit is {limit:,.0f} ms"
     if high > limit:
-        measured = "" if p95 is None else f", {p95:,.0f} ms measured"
-        busy = ", on a busy machine" if arm.busy_machine else ""
-        return (
-            f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}{busy}) where {limit:,.0f} ms "
-            "are allowed"
-        )
+        measured = "" if p95 is None else f"; {p95:,.0f} ms measured"
+        busy = " on a busy machine" if arm.busy_machine else ""
+        slow = f"1 in 20 answers may take longer than {high:,.0f} ms (upper 95% bound{measured}{busy})"
+        return f"is not shown to be fast enough: {slow}, and the limit is {limit:,.0f} ms"
     return None
 
 

@@ -33,10 +33,14 @@ def sentence(trivial: Sequence[TrivialArm]) -> str:
     for one in sorted(trivial, key=lambda one: -one.score.value):
         for arm in one.not_beaten_by:
             strongest.setdefault(arm, one)
-    named = [
-        f"{joined([arm for arm, own in strongest.items() if own is one])} ({one.arm}, "
-        f"{TRIVIAL[one.arm].removeprefix('no model: ')}, scores {one.score.value:.3f})"
-        for one in trivial
-        if one in strongest.values()
-    ]
-    return f"Not shown to be better than an answer that takes no model at all: {'; '.join(named)}." if named else ""
+    named = []
+    for one in trivial:
+        arms = [arm for arm, own in strongest.items() if own is one]
+        rule = f"{one.arm}: {TRIVIAL[one.arm].removeprefix('no model: ')}; it scores {one.score.value:.3f}"
+        verb = "is" if len(arms) == 1 else "are"
+        named += (
+            [f"{joined(arms)} {verb} not shown to be better than a fixed rule without a model ({rule})."]
+            if arms
+            else []
+        )
+    return " ".join(named)

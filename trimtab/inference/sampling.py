@@ -154,9 +154,9 @@ def log_probabilities(logits_BV: Tensor, tokens_B: Tensor) -> Tensor:
 def log_sum_exp_of(logits_BV: Tensor) -> Tensor:
     """Return each row's log-sum-exp, float32 `log_sum_B`.
 
-    On CPU a few rows at a time, which stay in cache; not in float32, where measured values are compared to the bit.
+    On CPU a few rows at a time, which stay in cache.
     """
-    if logits_BV.dtype == torch.float32 or logits_BV.device.type != "cpu":
+    if logits_BV.device.type != "cpu":
         return logits_BV.float().logsumexp(-1)
     if ops.supports_rows("log_sums", logits_BV):
         return ops.log_sum_exp(logits_BV)

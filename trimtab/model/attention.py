@@ -83,17 +83,14 @@ class PackedSequences:
     ) -> Tensor:
         """Causal attention, by the variable-length kernel if it supports these heads, else sequence by sequence.
 
-        Short neighbours with the same parents are padded and attended together, except in float32: seeded losses are
-        compared to the bit there, and a product's sums depend on its size.
+        Short neighbours with the same parents are padded and attended together.
         """
         if config.sees_all(self.longest) and self.varlen.supports(query_HND, key_KND, value_KND):
             return self.varlen.attend(query_HND, key_KND, value_KND, config.scale)
         keys, values = (torch.split(side, self.lengths, dim=1) for side in (key_KND, value_KND))
-        unpadded = query_HND.dtype == torch.float32
-        groups = [range(number, number + 1) for number in range(len(self.lengths))] if unpadded else self.groups
-        sizes = [sum(self.lengths[number] for number in group) for group in groups]
+        sizes = [sum(self.lengths[number] for number in group) for group in self.groups]
         outs = []
-        for group, query_HQD in zip(groups, torch.split(query_HND, sizes, dim=1), strict=True):
+        for group, query_HQD in zip(self.groups, torch.split(query_HND, sizes, dim=1), strict=True):
             if len(group) == 1:
                 out_HQD = causal_attention(
                     query_HQD, self.with_parents(keys, group[0]), self.with_parents(values, group[0]), config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from trimtab.arms.planning.plan import Plan
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.config import CostTable
-from trimtab.base.files import append_line, read_json_lines
+from trimtab.base.files import append_line, read_json_lines, sha256_text
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
 from trimtab.base.show import flattened
@@ -41,7 +42,8 @@ def count_opening(workspace: Workspace, study: str) -> int:
         return looks.index(study) + 1
     if any(one["study"] == study for one in read_json_lines(workspace.folder / OPENINGS, "study")):  # a repeated export
         return len(looks) + 1
-    opening = {"study": study, "items": _test_items(workspace), "plan": frozen_plan(workspace.task)}
+    plan = frozen_plan(workspace.task)
+    opening = {"study": study, "items": _test_items(workspace), "plan": plan, "plan_sha256": plan_hash(plan)}
     append_line(workspace.folder / OPENINGS, opening)
     return len(looks) + 1
 
@@ -60,6 +62,13 @@ def frozen_plan(task: Task) -> dict[str, Any]:
     return dict(flattened("", stated))
 
 
+def plan_hash(plan: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a frozen plan as JSON with sorted keys: published before a study, it binds whoever states
+    the plan.
+    """
+    return sha256_text(json.dumps(plan, sort_keys=True, ensure_ascii=False))
+
+
 def changed_since(folder: Path) -> list[str]:
     """Return the entries of a study's frozen plan that changed since the first opening of its questions; empty for that
     opening itself.
@@ -68,11 +77,16 @@ def changed_since(folder: Path) -> list[str]:
     own = next((one for one in entries if one["study"] == folder.name), None)
     if own is None:
         return []
-    before, now = next(one for one in entries if _overlaps(one, own["items"]))["plan"], own["plan"]
+    first = next(one for one in entries if _overlaps(one, own["items"]))
+    before, now = first["plan"], own["plan"]
+    edited = any(plan_hash(one["plan"]) != one.get("plan_sha256", plan_hash(one["plan"])) for one in (first, own))
     return [
-        f"{name} {before.get(name, 'not stated')} → {now.get(name, 'not stated')}"
-        for name in dict.fromkeys([*before, *now])
-        if before.get(name) != now.get(name)
+        *(["the record of the plan itself, which no longer has its hash"] if edited else []),
+        *(
+            f"{name} {before.get(name, 'not stated')} → {now.get(name, 'not stated')}"
+            for name in dict.fromkeys([*before, *now])
+            if before.get(name) != now.get(name)
+        ),
     ]
 
 
@@ -164,6 +178,7 @@ def manifest(
             "data": digest_of({name: depends[name] for name in ROWS}),
             "documents": depends["documents"],
             "task": digest_of(task_settings(task)),
+            "plan": plan_hash(frozen_plan(task)),
             **{name: depends[words] for name, words in WEIGHTS.items() if words in depends},
         },
         "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.artifacts import TrainedWeights
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of, fingerprint_rows, require_unchanged
@@ -29,7 +28,7 @@ from trimtab.base.results import Exposure
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.run_context import RunContext, resolve_task, run_context
+from trimtab.studies.run_context import resolve_task, run_context
 from trimtab.training.monitor import Health
 
 
@@ -113,7 +112,24 @@ def train(
         if begun is not None:
             begun(folder.name)
         with locked(folder):
-            record, trained = _trained(ctx, chosen, folder, seed, begin, only)
+            saved = read_run(folder)
+            session = ctx.session(saved.precision if saved else None)
+            if only is not None:
+                rows = tuple(row for row in session.workspace.splits["train"] if row.id in only)
+                session.workspace = replace(session.workspace, splits={**session.workspace.splits, "train": rows})
+            record = _begin_record(session, chosen, folder, saved.seed if saved else seed, saved)
+            write_known_rows(folder, ctx.workspace.all_splits)
+            context, progress = context_for(chosen, record.chosen), ctx.progress(folder / "metrics.jsonl", chosen.name)
+            progress.seed = record.seed
+            trained = train_weights(
+                *(session, chosen, context, folder, progress),
+                seed=record.seed,
+                scorer=ctx.scorer,
+                reward_program=ctx.reward_program if learns_from_rewards(chosen) else None,
+                begin=begin,
+            )
+            calibrate(session, chosen, context, folder, progress)
+            write_run(folder, replace(record, result=trained))
     return TrainedRun(
         id=folder.name,
         arm=chosen.name,
@@ -130,42 +146,13 @@ def train(
     )
 
 
-def _trained(
-    ctx: RunContext, arm: Arm, folder: Path, seed: int, begin: Path | None, only: Collection[str] | None
-) -> tuple[RunRecord, TrainedWeights]:
-    """Train the weights in the run's folder, resuming an earlier process; return the record and the result."""
-    begun = read_run(folder)
-    session = ctx.session(begun.precision if begun else None)
-    if only is not None:
-        train = tuple(row for row in session.workspace.splits["train"] if row.id in only)
-        session.workspace = replace(session.workspace, splits={**session.workspace.splits, "train": train})
-    record = _record(session, arm, begun.seed if begun else seed)
-    if begun is not None:
-        require_unchanged(folder, begun.depends, record.depends, ctx.task.command(f"train {arm.name}"))
-    write_run(folder, record)
-    write_known_rows(folder, ctx.workspace.all_splits)
-    progress = ctx.progress(folder / "metrics.jsonl", arm.name)
-    progress.seed = record.seed
-    context = context_for(arm, record.chosen)
-    trained = train_weights(
-        *(session, arm, context, folder, progress),
-        seed=record.seed,
-        scorer=ctx.scorer,
-        reward_program=ctx.reward_program if learns_from_rewards(arm) else None,
-        begin=begin,
-    )
-    calibrate(session, arm, context, folder, progress)
-    write_run(folder, replace(record, result=trained))
-    return record, trained
-
-
-def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
-    """Return the record of what the weights depend on; the result is added when the run is finished. Shots and passages
-    are the arm's own or the defaults.
+def _begin_record(session: Session, arm: Arm, folder: Path, seed: int, saved: RunRecord | None) -> RunRecord:
+    """Write the record of what the weights depend on; the result is added when the run is finished. Shots and passages
+    are the arm's own or the defaults. Raises InputError if it differs from what the resumed run was begun with.
     """
     base, splits = session.task.base, session.workspace.splits
     staged = method_of(arm).staged
-    return RunRecord(
+    record = RunRecord(
         arm=arm,
         seed=seed,
         chosen=context_for(arm).chosen(),
@@ -178,6 +165,10 @@ def _record(session: Session, arm: Arm, seed: int) -> RunRecord:
         machine=describe_machine(),
         counts={name: len(part) for name, part in splits.items()},
     )
+    if saved is not None:
+        require_unchanged(folder, saved.depends, record.depends, session.task.command(f"train {arm.name}"))
+    write_run(folder, record)
+    return record
 
 
 def _run_folder(workspace: Workspace, arm: Arm, seed: int, resume: str | None) -> Path:

@@ -20,20 +20,10 @@ from trimtab.model.attention import PackedSequences
 from trimtab.training.parallel import LANE_COST, parallel_lanes
 from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, PrefixTree, prefix_tree, without_sharing
 
-# Tokens of one forward and backward pass: bounds memory, and decides which rows share a prefix; the step's sums change
-# only
-# by rounding.
+# Tokens of one forward and backward pass: bounds memory, and decides which rows share a prefix; it changes a step's
+# sums by rounding only.
 MICRO_TOKENS = 1024
 MAX_BALANCED_PARTS = 16  # with more parts, lanes take the next one as they end and hardly wait
-
-
-def default_microbatch_tokens(dtype: torch.dtype) -> int:
-    """Return the tokens of a micro-batch for a dtype: half as many in float32, which takes twice the memory.
-
-    The split decides the last bits of a step's sums. Seeded losses in float32 are compared to the bit, so it must not
-    change there.
-    """
-    return MICRO_TOKENS // 2 if dtype == torch.float32 else MICRO_TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,48 +131,39 @@ def steps_per_epoch(count: int, batch: int) -> int:
     return -(-count // batch)
 
 
-def step_batches(
-    rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
-) -> list[Batch]:
+def step_batches(rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int) -> list[Batch]:
     """Return the micro-batches of one optimizer step over single rows.
 
     Their weights are divided by the step's total weight, so weighted sums over the micro-batches add up to the step's
     weighted mean, however it is split.
     """
-    return [pack_rows(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)]
+    return [pack_rows(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed)]
 
 
-def first_epoch(
-    rows: Sequence[TrainingRow], *, batch: int, seed: int, tokens: int | None = None
-) -> list[list[TrainingRow]]:
+def first_epoch(rows: Sequence[TrainingRow], *, batch: int, seed: int) -> list[list[TrainingRow]]:
     """Return the rows of each micro-batch of the first epoch of `step_batches`."""
     steps = range(steps_per_epoch(len(rows), batch))
-    return [
-        part for step in steps for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed, tokens=tokens)
-    ]
+    return [part for step in steps for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed)]
 
 
-def step_microbatch_rows(
-    rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int, tokens: int | None = None
-) -> list[list[TrainingRow]]:
-    """Return the rows of each micro-batch of one optimizer step, weighted as in `step_batches`.
-
-    `tokens`: the most tokens of a micro-batch, MICRO_TOKENS by default.
-    """
+def step_microbatch_rows(rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int) -> list[list[TrainingRow]]:
+    """Return the rows of each micro-batch of one optimizer step, weighted as in `step_batches`."""
     chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]
-    return [[row for unit in part for row in unit] for part in micro_batches(units, tokens or MICRO_TOKENS)]
+    return [[row for unit in part for row in unit] for part in micro_batches(units)]
 
 
 def micro_batches(
-    units: Sequence[tuple[TrainingRow, ...]], tokens: int, *, shared: bool = True
+    units: Sequence[tuple[TrainingRow, ...]], tokens: int | None = None, *, shared: bool = True
 ) -> list[list[tuple[TrainingRow, ...]]]:
-    """Split the rows of one step into micro-batches of at most `tokens` tokens, balanced over the parallel lanes.
+    """Split the rows of one step into micro-batches of at most `tokens` tokens, MICRO_TOKENS by default,
+    balanced over the parallel lanes.
 
     A unit (a pair, a group) is never split: its rows stand next to each other in their order, and a single unit may
     exceed `tokens`. A common prefix counts once if `shared`.
     """
+    tokens = tokens or MICRO_TOKENS
     parts = _fill(units, tokens, shared=shared)
     lanes = parallel_lanes()
     if lanes == 1:

@@ -34,16 +34,11 @@ class ClassificationObjective:
         batch: int,
         seed: int,
         cache_activations: bool = True,
-        tokens: int | None = None,
     ) -> None:
-        """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly. `tokens`: of a
-        micro-batch, MICRO_TOKENS by default.
-        """
-        self.rows, self.head, self.batch, self.seed, self.tokens = list(rows), head, batch, seed, tokens
+        """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly."""
+        self.rows, self.head, self.batch, self.seed = list(rows), head, batch, seed
         self.activation_cache = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
-            if cache_activations
-            else None
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed)) if cache_activations else None
         )
 
     @property
@@ -60,7 +55,7 @@ class ClassificationObjective:
 
     def batches(self, step: int) -> list[Batch]:
         """Return the micro-batches of one optimizer step."""
-        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
+        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed)
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """Return this micro-batch's part of the step's loss (nats per row) and accuracy, weighted alike."""

@@ -21,7 +21,6 @@ from trimtab.training.activation_cache import MAX_BYTES, ActivationCache
 from trimtab.training.batch import (
     Batch,
     TrainingRow,
-    default_microbatch_tokens,
     first_epoch,
     micro_batches,
     pack_rows,
@@ -72,17 +71,12 @@ class Distillation:
         batch: int,
         seed: int,
         cache_activations: bool = True,
-        tokens: int | None = None,
     ) -> None:
-        """`cache_activations`: cache the outputs of the student's frozen layers, if rows are read repeatedly. `tokens`:
-        of a micro-batch, MICRO_TOKENS by default.
-        """
+        """`cache_activations`: cache the outputs of the student's frozen layers, if rows are read repeatedly."""
         self.rows = [target.student for target in targets]
-        self.batch, self.seed, self.tokens = batch, seed, tokens
+        self.batch, self.seed = batch, seed
         self.activation_cache = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
-            if cache_activations
-            else None
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed)) if cache_activations else None
         )
         self._number_of = {id(row.encoded): number for number, row in enumerate(self.rows)}
         teacher_rows = [target.teacher for target in targets]
@@ -108,8 +102,7 @@ class Distillation:
     def batches(self, step: int) -> list[DistillBatch]:
         """Return the micro-batches of one optimizer step."""
         return [
-            self._pack(part)
-            for part in step_microbatch_rows(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
+            self._pack(part) for part in step_microbatch_rows(self.rows, batch=self.batch, step=step, seed=self.seed)
         ]
 
     def _pack(self, rows: Sequence[TrainingRow]) -> DistillBatch:
@@ -151,7 +144,7 @@ def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
     units = [(TrainingRow(encoded=answer),) for answer in answers]
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: dict[int, Tensor] = {}
-    parts = micro_batches(units, default_microbatch_tokens(teacher.model.dtype))
+    parts = micro_batches(units)
 
     def read(part: Sequence[tuple[TrainingRow, ...]]) -> tuple[Tensor, ...]:
         batch = pack_rows([row for unit in part for row in unit])

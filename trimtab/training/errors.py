@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from trimtab.base.errors import DivergedError, MemoryRanOutError, is_out_of_memory
 from trimtab.model.load import Base
-from trimtab.training.batch import default_microbatch_tokens
+from trimtab.training.batch import MICRO_TOKENS
 
 
 def require_finite(
@@ -60,8 +60,8 @@ def _memory_advice(base: Base, tokens: int) -> str:
     ways = ["a smaller base.model"]
     if base.precision != "bf16":
         ways.append('base.precision = "bf16"')
-    if tokens > (most := default_microbatch_tokens(base.model.dtype)):
-        ways.append(f"rows of at most {most:,} tokens (shorter texts, fewer shots or passages)")
+    if tokens > MICRO_TOKENS:
+        ways.append(f"rows of at most {MICRO_TOKENS:,} tokens (shorter texts, fewer shots or passages)")
     ways.append("fewer trainable parameters (a lower rank, fewer layers, lora in place of full)")
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 

@@ -19,7 +19,7 @@ from trimtab.model.fast.train_layers import trains_by_kernels
 from trimtab.model.footprint import activation_width, answering_bytes
 from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import count_virtual_tokens
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, default_microbatch_tokens
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow
 from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
 from trimtab.training.sft import SupervisedObjective
@@ -67,13 +67,10 @@ def measure_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: f
 
 def _measured_rate(base: Base, rows: Sequence[TrainingRow], batch: int, seconds: float) -> TrainingRate:
     step_seconds = _optimizer_step_seconds(base)
-    tokens = default_microbatch_tokens(base.model.dtype)
-    uncached = SupervisedObjective(rows, batch=batch, seed=0, cache_activations=False, tokens=tokens)
+    uncached = SupervisedObjective(rows, batch=batch, seed=0, cache_activations=False)
     if not first_trainable_layer(base.model):
         return _measured(base, uncached, step_seconds, seconds)
-    with_cache = _measured(
-        base, SupervisedObjective(rows, batch=batch, seed=0, tokens=tokens), step_seconds, seconds / 2
-    )
+    with_cache = _measured(base, SupervisedObjective(rows, batch=batch, seed=0), step_seconds, seconds / 2)
     without_cache = _measured(base, uncached, step_seconds, seconds / 2)
     return replace(
         with_cache, frozen_seconds=max(0.0, 1 / without_cache.tokens_per_second - 1 / with_cache.tokens_per_second)

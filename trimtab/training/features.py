@@ -11,7 +11,7 @@ from trimtab.base.records import Encoded
 from trimtab.model.fast.partial_forward import layer_output
 from trimtab.model.load import Base
 from trimtab.model.threads import limit_to_free_cores
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
+from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
 
 
 def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -27,7 +27,7 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
         (TrainingRow(encoded=Encoded(ids=tuple(ids), trained=(False,) * len(ids)), scored=((len(ids) - 1, number),)),)
         for number, ids in enumerate(prompts)
     ]
-    for part in micro_batches(units, default_microbatch_tokens(base.model.dtype), shared=False):
+    for part in micro_batches(units, shared=False):
         # without sharing, as the mean needs each prompt in one piece
         batch = pack_rows([row for unit in part for row in unit], shared=False)
         with limit_to_free_cores():

@@ -84,19 +84,6 @@ def label_log_probabilities(
     )
 
 
-def weighted_cross_entropy(log_p_M: Tensor, weights_M: Tensor, vocabulary: int) -> Tensor:
-    """Return the sum of weight times cross entropy, in nats.
-
-    It is added up in float32 over chunks whose size depends on `vocabulary`, so that seeded losses stay the same to the
-    bit.
-    """
-    values_M = log_p_M * weights_M
-    total = values_M[:0].sum()  # 0, and differentiable if nothing is scored
-    for part in _chunks(len(values_M), 4 * vocabulary):
-        total = total - values_M[part].sum()
-    return total
-
-
 def token_log_probabilities(
     hidden_MD: Tensor,
     weight_VD: Tensor,
@@ -318,7 +305,7 @@ def _label_log_probabilities(
     rows = SLICE_ROWS if logits_RV.device.type == "cpu" else max(1, len(labels_R))
     for part in (slice(start, start + rows) for start in range(0, len(labels_R), rows)):
         logits_SV, tanh_SV = _capped(logits_RV[part].float(), cap)
-        p_SV, log_p_R[part] = _softmax(logits_SV, labels_R[part], of_float32=logits_RV.dtype == torch.float32)
+        p_SV, log_p_R[part] = _softmax(logits_SV, labels_R[part])
         if scale_R is not None:
             grad_SV = _logits_gradient(p_SV, tanh_SV, labels_R[part], scale_R[part])
             logits_RV[part] = grad_SV
@@ -327,12 +314,8 @@ def _label_log_probabilities(
     return log_p_R
 
 
-def _softmax(logits_SV: Tensor, labels_S: Tensor, *, of_float32: bool) -> tuple[Tensor, Tensor]:
+def _softmax(logits_SV: Tensor, labels_S: Tensor) -> tuple[Tensor, Tensor]:
     """Return probabilities `p_SV` and the labels' log-probabilities `log_p_S`, from float32 logits."""
-    if of_float32:  # slower, but seeded losses are compared to the bit there
-        log_p_SV = torch.log_softmax(logits_SV, dim=-1)
-        log_p_S = log_p_SV.gather(1, labels_S[:, None])[:, 0]
-        return log_p_SV.exp_(), log_p_S
     p_SV = logits_SV.softmax(-1)
     label_logits_S = logits_SV.gather(1, labels_S[:, None])[:, 0]
     # subtract the largest logit first, so that large logits do not round away a certain label's small log-probability
@@ -356,12 +339,9 @@ def _head_chunks(count: int, head_VD: Tensor, *, whole_gradient: bool) -> Iterat
     gradient.
 
     From the second chunk on, the gradient of a trainable head is converted to float32 and added: a first chunk of that
-    size saves both time and memory. Not on a GPU, which holds a float32 copy of a chunk; nor in float32, where seeded
-    losses are compared to the bit.
+    size saves both time and memory. Not on a GPU, which holds a float32 copy of a chunk.
     """
     row = len(head_VD) * head_VD.element_size()
-    if head_VD.dtype == torch.float32:
-        return _chunks(count, row)
     most = max(CHUNK_BYTES, 4 * head_VD.numel() if whole_gradient and head_VD.device.type == "cpu" else 0)
     parts = -(-count // max(1, most // row))
     rows = -(-count // max(1, parts))

@@ -26,7 +26,6 @@ from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import (
     Batch,
     TrainingRow,
-    default_microbatch_tokens,
     micro_batches,
     pack_rows,
     step_rows,
@@ -193,9 +192,7 @@ class PreferenceObjective:
         answers = [row.answers for row in self.rows]
         self._kl_answers = _mismatched_answers(self.rows) if loss == "kto" else []
         self.activation_cache = (
-            ActivationCache(partial(_passes, (answers, self._kl_answers), default_microbatch_tokens(base.model.dtype)))
-            if cache_activations
-            else None
+            ActivationCache(partial(_passes, (answers, self._kl_answers))) if cache_activations else None
         )
         self._reference = [(0.0,) * len(both) for both in answers]
         if loss not in WITHOUT_REFERENCE:
@@ -222,7 +219,7 @@ class PreferenceObjective:
         divergence = self._divergence(chosen) if self.loss_name == "kto" else 0.0
         units = [tuple(TrainingRow(encoded=answer) for answer in self.rows[number].answers) for number in chosen]
         number_of = {id(unit): number for unit, number in zip(units, chosen, strict=True)}
-        parts = micro_batches(units, default_microbatch_tokens(self._base.model.dtype))
+        parts = micro_batches(units)
         return [self._packed(part, [number_of[id(unit)] for unit in part], total, divergence) for part in parts]
 
     def _judgement_count(self, number: int) -> int:
@@ -308,7 +305,7 @@ def answer_log_probabilities(
     units = _units(answers)
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
-    parts = micro_batches(units, default_microbatch_tokens(base.model.dtype))
+    parts = micro_batches(units)
 
     def sums_of(part: Sequence[tuple[TrainingRow, ...]]) -> list[float]:
         batch = pack_rows([row for unit in part for row in unit])
@@ -327,9 +324,9 @@ def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[TrainingRow, ..
     return [tuple(TrainingRow(encoded=answer) for answer in both) for both in answers]
 
 
-def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]], tokens: int) -> list[list[TrainingRow]]:
+def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]]) -> list[list[TrainingRow]]:
     """Return the rows of each pass of `answer_log_probabilities` over each of the groups."""
-    parts = (part for answers in groups for part in micro_batches(_units(answers), tokens))
+    parts = (part for answers in groups for part in micro_batches(_units(answers)))
     return [[row for unit in part for row in unit] for part in parts]
 
 

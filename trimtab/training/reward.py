@@ -18,7 +18,6 @@ from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
 from trimtab.training.batch import (
-    MICRO_TOKENS,
     Batch,
     TrainingRow,
     micro_batches,
@@ -62,11 +61,10 @@ class BradleyTerry:
         *,
         batch: int,
         seed: int,
-        tokens: int | None = None,
     ) -> None:
-        """Raises InputError if no pair has a weight above 0. `tokens`: of a micro-batch, MICRO_TOKENS by default."""
+        """Raises InputError if no pair has a weight above 0."""
         self.rows = [row for row in rows if row.weight > 0]
-        self.head, self.batch, self.seed, self.tokens = head, batch, seed, tokens
+        self.head, self.batch, self.seed = head, batch, seed
         if not self.rows:
             problem = "no pairs of a better and a worse answer to train on"
             raise InputError(problem, "reward needs them in data.preferences", field="data.preferences")
@@ -91,7 +89,7 @@ class BradleyTerry:
             (_last_token(row.chosen, row.weight / total), _last_token(row.rejected, row.weight / total))
             for row in chosen
         ]
-        parts = micro_batches(units, self.tokens or MICRO_TOKENS)
+        parts = micro_batches(units)
         return [pack_rows([row for unit in part for row in unit]) for part in parts]
 
     def loss(self, base: Base, batch: Batch) -> Loss:

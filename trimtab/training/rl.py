@@ -23,7 +23,6 @@ from trimtab.model.load import Base
 from trimtab.training.batch import (
     Batch,
     TrainingRow,
-    default_microbatch_tokens,
     micro_batches,
     pack_rows,
     step_rows,
@@ -160,7 +159,7 @@ class PolicyGradient:
     def batches(self, step: int) -> list[RolloutBatch]:
         """Sample answers from the current weights and return them with the advantage of each token."""
         groups = self.generate_rollouts(step_rows(self.count, self.batch, step, self.seed), step)
-        places = _split_answers(groups, default_microbatch_tokens(self._base.model.dtype))
+        places = _split_answers(groups)
         parts = [[groups[prompt][answer] for prompt, answer in part] for part in places]
         packed = [pack_rows([TrainingRow(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
@@ -290,8 +289,8 @@ class PolicyGradient:
         return 0.5 * (weights_M * error_M).sum()
 
 
-def _split_answers(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[list[tuple[int, int]]]:
-    """Split the answers of a step into micro-batches of about `tokens` tokens, those of one prompt together if they
+def _split_answers(groups: Sequence[Sequence[Rollout]]) -> list[list[tuple[int, int]]]:
+    """Split the answers of a step into micro-batches, those of one prompt together if they
     fit.
     """
     found: list[list[tuple[int, int]]] = []
@@ -300,11 +299,11 @@ def _split_answers(groups: Sequence[Sequence[Rollout]], tokens: int) -> list[lis
     for prompt, group in enumerate(groups):
         rows = [(TrainingRow(encoded=one.encoded),) for one in group]
         numbers = {id(row[0]): answer for answer, row in enumerate(rows)}
-        for part in micro_batches(rows, tokens):
+        for part in micro_batches(rows):
             unit = tuple(row for one in part for row in one)
             units.append(unit)
             place_of[id(unit)] = [(prompt, numbers[id(row)]) for row in unit]
-    for part in micro_batches(units, tokens):
+    for part in micro_batches(units):
         found.append([index for unit in part for index in place_of[id(unit)]])
     return found
 

@@ -18,7 +18,6 @@ from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import (
     Batch,
     TrainingRow,
-    default_microbatch_tokens,
     first_epoch,
     micro_batches,
     pack_rows,
@@ -30,7 +29,6 @@ from trimtab.training.losses import (
     label_log_probabilities,
     scored_hidden,
     sums_by_row,
-    weighted_cross_entropy,
 )
 from trimtab.training.parallel import map_microbatches
 
@@ -45,16 +43,11 @@ class SupervisedObjective:
         batch: int,
         seed: int,
         cache_activations: bool = True,
-        tokens: int | None = None,
     ) -> None:
-        """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly. `tokens`: of a
-        micro-batch, MICRO_TOKENS by default.
-        """
-        self.rows, self.batch, self.seed, self.tokens = list(rows), batch, seed, tokens
+        """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly."""
+        self.rows, self.batch, self.seed = list(rows), batch, seed
         self.activation_cache = (
-            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed, tokens=tokens))
-            if cache_activations
-            else None
+            ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed)) if cache_activations else None
         )
 
     @property
@@ -68,22 +61,20 @@ class SupervisedObjective:
 
     def batches(self, step: int) -> list[Batch]:
         """Return the micro-batches of one optimizer step."""
-        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed, tokens=self.tokens)
+        return step_batches(self.rows, batch=self.batch, step=step, seed=self.seed)
 
     def loss(self, base: Base, batch: Batch) -> Loss:
         """Return this micro-batch's part of the step's loss; the weights are already divided by the step's total."""
         hidden_MD = scored_hidden(base, batch, self.activation_cache)
         weights_M = batch.weights_M.to(hidden_MD.device)
         log_p_M = label_log_probabilities(base, hidden_MD, batch.labels_M, upstream_grad_M=-weights_M)
-        vocabulary = base.model.get_output_embeddings().weight.shape[0]
-        value = weighted_cross_entropy(log_p_M, weights_M, vocabulary)
-        return Loss(value=value, parts_M=-(log_p_M.detach() * weights_M))
+        return Loss(value=-(log_p_M * weights_M).sum(), parts_M=-(log_p_M.detach() * weights_M))
 
 
 @torch.no_grad()
 def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
     """Return the loss of each row, summed over its trained tokens whatever its weight, in nats."""
-    parts = micro_batches([(replace(row, weight=1.0),) for row in rows], default_microbatch_tokens(base.model.dtype))
+    parts = micro_batches([(replace(row, weight=1.0),) for row in rows])
 
     def nats(part: Sequence[tuple[TrainingRow, ...]]) -> dict[int, float]:
         units = [row for unit in part for row in unit]

@@ -20,7 +20,7 @@ from trimtab.base.task import load_task
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.kv_cache import KVCache, slots_for
 from trimtab.model.load import load_base
-from trimtab.training.batch import TrainingRow, default_microbatch_tokens, micro_batches, pack_rows
+from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack_rows
 from trimtab.training.estimates import TrainingRate, inference_mb
 from trimtab.training.rl import GROUP
 
@@ -90,14 +90,11 @@ def test_passes_over_drawn_answers_are_foretold_as_large_as_a_step_of_them_is(
                 TrainingRow(encoded=Encoded(ids=prompt + one, trained=(False,) * len(prompt + one))) for one in answers
             )
         )
-    passes = [
-        len(pack_rows([row for unit in part for row in unit]).ids_N)
-        for part in micro_batches(read, default_microbatch_tokens(session.base.model.dtype))
-    ]
+    passes = [len(pack_rows([row for unit in part for row in unit]).ids_N) for part in micro_batches(read)]
     beside = sum(sorted(passes)[-2:])
     short = TrainingRate(tokens_per_second=1.0, pass_tokens=10)
     foretold = _pass_tokens(session, made, short, length + answer_tokens(session))
     if output_tokens == 6:  # all in one pass a lane
         assert beside <= foretold < 1.1 * beside
     else:
-        assert foretold == 2 * 512  # as many as there may be in float32
+        assert foretold == 2 * MICRO_TOKENS

@@ -13,7 +13,7 @@ from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import slots_for
 from trimtab.model.footprint import GAPS
 from trimtab.training.activation_cache import cache_bytes
-from trimtab.training.batch import default_microbatch_tokens
+from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.estimates import TrainingRate, inference_mb, memory_mb
 from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
@@ -68,7 +68,7 @@ def _pass_tokens(session: Session, recipe: Recipe, speed: TrainingRate, each: fl
     names = {stage.name for stage in recipe.stages}
     if names <= set(IMITATING):
         return speed.pass_tokens
-    most = float(default_microbatch_tokens(session.base.model.dtype) * parallel_lanes())
+    most = float(MICRO_TOKENS * parallel_lanes())
     if "docs" not in names:
         # a prompt is read once for all its answers, which are as long as the references once those were imitated
         new = answer_tokens(session) if names & set(IMITATING) else session.output_tokens

@@ -40,7 +40,7 @@ from trimtab.inference.kv_cache import copied_length, shared_length
 from trimtab.model.fast.packed_weights import merged_and_packed, packed
 from trimtab.model.fast.partial_forward import first_trainable_layer
 from trimtab.training.activation_cache import cache_bytes
-from trimtab.training.batch import default_microbatch_tokens
+from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.estimates import TrainingRate, measure_rate
 from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
@@ -340,7 +340,7 @@ class _Profiler:
         token.
         """
         if self._token_seconds is None:
-            most = min(default_microbatch_tokens(self.session.base.model.dtype), self.session.context_tokens)
+            most = min(MICRO_TOKENS, self.session.context_tokens)
             several = [*ids] * (most // max(1, len(ids)) + 1)
             several, taken = several[:most], []
             for _ in range(2):  # a new length is slower
@@ -398,7 +398,7 @@ class _Profiler:
         ]
         speed = self._training.get(recipe.method) or TrainingRate(tokens_per_second=1 / max(*seconds, 1e-9))
         each = prompt_tokens(self.session, context) + answer_tokens(self.session)
-        tokens = round(max(default_microbatch_tokens(session.base.model.dtype), each)) * parallel_lanes()
+        tokens = round(max(MICRO_TOKENS, each)) * parallel_lanes()
         return each, replace(speed, pass_tokens=tokens), False
 
     def _rollout_tokens(self, each: float, speed: TrainingRate, rate: AnsweringRate) -> float:

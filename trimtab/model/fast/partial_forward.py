@@ -91,13 +91,10 @@ def hidden_at(
 
 
 def _may_end(base: Base, wanted: int, tokens: int) -> bool:
-    """Return True if the last layer can skip work at tokens that are not wanted, as `_ended` does.
-
-    Not in float32: seeded losses are compared to the bit there, and a product's last bits depend on its size.
-    """
+    """Return True if the last layer can skip work at tokens that are not wanted, as `_ended` does."""
     last = base.model.base_model.layers[-1]
     known = is_known_decoder_layer(last) and last not in INFERENCE_FORWARDS
-    return known and wanted < tokens and base.model.dtype != torch.float32 and virtual_tokens_of(base.model) is None
+    return known and wanted < tokens and virtual_tokens_of(base.model) is None
 
 
 def _ended(layer: Any, wanted_M: Tensor, hidden_1ND: Tensor, **attends: Any) -> Tensor:
