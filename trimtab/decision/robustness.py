@@ -1,4 +1,5 @@
-"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or group."""
+"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or
+group."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def robustness_checks(
 ) -> tuple[RobustnessCheck, ...]:
     """Decide the study again with one thing changed at a time.
 
-    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the target does, since
-    it is a value of its metric.
+    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the
+    target does, since it is a value of its metric.
     """
     checks = [RobustnessCheck(what=what, arm=_shown(study.under(task))) for what, task in _other_targets(study.task)]
     for what, task, given in _other_answers(answers, study.task):

@@ -120,7 +120,10 @@ def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     about = f"{_name_in_words(study, nearest.arm)}, {how_good}{why}."
     reach = f"is shown to reach the target of {in_metric(study.task, target)}"
     if len(study.done) == 1:
-        return f"No choice{yet}: the only way measured is not shown to reach the target of {in_metric(study.task, target)}. That one, {about}"
+        return (
+            f"No choice{yet}: the only way measured is not shown to reach the target of "
+            f"{in_metric(study.task, target)}. That one, {about}"
+        )
     return f"No choice{yet}: none of the {len(study.done)} ways measured {reach}. The nearest, {about}"
 
 

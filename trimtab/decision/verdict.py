@@ -46,7 +46,8 @@ NOTHING = 1e-9  # a difference below this is rounding
 
 
 def decide(study: Evidence) -> Verdict:
-    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question; pure."""
+    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question;
+    pure."""
     verdict = replace(_decided(study), picked=study.picked)
     return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
 
@@ -93,7 +94,10 @@ def _reaching(study: Evidence, choice: VerdictChoice) -> str:
     winner, count = choice.fitting[0], len(study.done)
     if len(choice.fitting) > 1:
         cheapest = _cheapest(winner, choice.fitting)
-        reach = f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target; of these {winner.arm} is {cheapest}."
+        reach = (
+            f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target; of these "
+            f"{winner.arm} is {cheapest}."
+        )
         return _scores_and_costs(study, winner, choice.fitting, reach)
     is_only = len(study.passing) == 1 < count
     only = f" It is the only way of {count} that is shown to reach the target." if is_only else ""
@@ -143,7 +147,8 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
         why = "even the upper end of that range is below the target"
         other = "Try a stronger model or more training examples, or lower the target."
         return f"{opening} More test questions will not help: {why}. {other}", figures, needs
-    # The measured score where it is above the target, else one between target and interval's end: a score below it is no proof
+    # The measured score where it is above the target, else one between target and interval's end: a score below it is
+    # no proof
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
     needs = _more_questions(questions_needed(study, assumed), study)
     true = assumed.score if assumed else score.value
@@ -301,7 +306,8 @@ def _left_out(study: Evidence, choice: VerdictChoice) -> str:
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
-    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is shown."""
+    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is
+    shown."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
     whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {chosen.arm}" if chosen else ""
