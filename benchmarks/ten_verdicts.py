@@ -238,7 +238,8 @@ def decided(case: Case) -> tuple[Decision, dict[str, list[Answer]], list[ArmResu
 
 
 def _named(row: Answer, case: Case) -> Answer:
-    """Return an answer with the slice's own name; of a question that has one right answer, it says a text of its own."""
+    """Return an answer with the slice's own name; of a question that has one right answer, it says a text of its
+    own."""
     name = case.slices[int(row.slice)][0] if row.slice is not None and case.slices else row.slice
     text = row.answer if case.kind == "classify" else f"{row.answer} {row.score:.0f}"
     return replace(row, slice=name, answer=text)

@@ -29,16 +29,30 @@ from trimtab.arms.recipe import LEAST_STEPS, recipe_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
 from trimtab.base.files import append_line, read_json_lines, write_json
-from trimtab.base.grammar import METHODS, usual_rate
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Progress
 from trimtab.base.task import parse_arm
+from trimtab.model.adapters.registry import defaults_of
 
 HERE = Path(__file__).resolve().parent
 RUNS, RESULT = HERE / "results" / "usual_runs.jsonl", HERE / "results" / "usual.json"
 STEP = 2.5  # between two rates of a search
 HIDDEN = 576  # of the small base, which usual rates follow
-TRIED = ("lora", "rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix", "freeze", "full")
+TRIED = (
+    "lora",
+    "rslora",
+    "dora",
+    "pissa",
+    "vera",
+    "ia3",
+    "bitfit",
+    "oft",
+    "loha",
+    "soft-prompt",
+    "prefix",
+    "freeze",
+    "full",
+)
 SHORT, LONG = "three epochs", "100 steps"  # usual until the second was measured, and since
 
 
@@ -81,9 +95,9 @@ def run(session: Session, folder: Path, method: str, name: str, settings: Mappin
     }
 
 
-def record(tasks: list[str], methods: list[str], source: Path) -> None:
-    """Record every run that is missing."""
-    done = {(line["task"], line["method"], named(line)) for line in read_json_lines(RUNS)}
+def record(tasks: list[str], methods: list[str], source: Path, runs: Path) -> None:
+    """Record every run that is missing in the file `runs`."""
+    done = {(line["task"], line["method"], named(line)) for line in read_json_lines(runs)}
     for task in tasks:
         with laid_out(task, source, "none") as (session, folder):
             for method in methods:
@@ -93,13 +107,13 @@ def record(tasks: list[str], methods: list[str], source: Path) -> None:
                         continue
                     line = {"task": task, "method": method, "what": name}
                     line |= run(session, folder, method, name, settings)
-                    append_line(RUNS, line | {"machine": describe_machine()["processor"]})
+                    append_line(runs, line | {"machine": describe_machine()["processor"]})
                     print(*line.values(), sep=" | ", flush=True)
 
 
 def named(line: Mapping[str, Any]) -> str:
     """Return the present name of a run: as it was, with its rate beside the usual one."""
-    usual = usual_rate(METHODS[line["method"]], HIDDEN)
+    usual = defaults_of(line["method"]).rate(HIDDEN)
     steps = round(math.log(line["settings"]["learning_rate"] / usual, STEP))
     if not steps:
         return str(line["what"].partition(", rate")[0])
@@ -137,9 +151,10 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS), help="which of them, with commas")
     parser.add_argument("--methods", default=",".join(TRIED), help="which of them, with commas")
     parser.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="the file that runs are appended to")
     given = parser.parse_args()
     if given.what == "run":
-        record(given.tasks.split(","), given.methods.split(","), given.source)
+        record(given.tasks.split(","), given.methods.split(","), given.source, given.runs)
         return
     table = compared()
     write_json(RESULT, {"rows_train_dev_test": [64, 64, 200], "machine": describe_machine(), "table": table})

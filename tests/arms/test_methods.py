@@ -63,7 +63,7 @@ def test_what_is_measured_is_what_was_saved(
     assert all(torch.equal(now[name], value) for name, value in published.items())
 
 
-@pytest.mark.parametrize("method", ["dora", "vera", "bitfit", "qlora"])
+@pytest.mark.parametrize("method", ["dora", "vera", "bitfit", "oft", "loha", "qlora"])
 def test_it_goes_with_a_head(method: str, tmp_path: Path, tiny_model_folder: Path) -> None:
     session = opened(tmp_path, tiny_model_folder, [f"{method}-head"], task=CLASSIFY, data=LABELLED)
     runner, arm = ArmRunner(session, None, Progress()), parse_arm(f"{method}-head", session.task)

@@ -20,12 +20,12 @@ from trimtab.arms.store import SavedArm
 from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import METHODS
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Prompt
 from trimtab.base.task import load_task, parse_arm
 from trimtab.decision.cost import cost_of
 from trimtab.measurement.calibration import LEAST_ROWS
+from trimtab.model.adapters.registry import defaults_of
 
 WILD = '[arm.wild]\nweights = "full"\nlearning_rate = 0.05\nepochs = 2\n'
 
@@ -87,17 +87,17 @@ def test_settings_stand_over_the_defaults_and_the_budget_over_both() -> None:
     def epochs(arm: Arm, most: float | None = None, rows: int = 400) -> list[float]:
         return [stage.epochs for stage in recipe(arm, rows, 0, epochs=most).stages]
 
-    assert (epochs(plain), epochs(plain, 1.0)) == ([METHODS["lora"].usual["epochs"]], [1.0])
+    assert (epochs(plain), epochs(plain, 1.0)) == ([defaults_of("lora").epochs], [1.0])
     assert epochs(plain, rows=50) == [pytest.approx(100 / 7)]  # few rows are read more often: 100 steps of 8 rows
     judged = Arm(name="y", weights="lora", stages=("sft", "dpo"), context="prompt")
     for by_need in (False, True):  # which learns more from its examples than it should
-        assert recipe(judged, 50, 0, by_need=by_need).stages[1].epochs == METHODS["lora"].usual["epochs"]
+        assert recipe(judged, 50, 0, by_need=by_need).stages[1].epochs == defaults_of("lora").epochs
     rewarded = Arm(name="z", weights="lora", stages=("sft", "grpo"), context="prompt")
     assert recipe(rewarded, 50, 0, by_need=True).stages[1].epochs == pytest.approx(100 / 7)
     assert (epochs(own), recipe(own, 50, 0).rank) == ([9.0], 4)
     assert epochs(own, 1.0) == [1.0]  # a cut to the budget holds for every arm
     assert epochs(own, 20.0) == [9.0]
-    assert recipe(plain, 50, 0).stages[0].learning_rate == METHODS["lora"].usual["learning_rate"]
+    assert recipe(plain, 50, 0).stages[0].learning_rate == defaults_of("lora").learning_rate
 
 
 def test_each_stage_has_its_own_rate_and_length() -> None:
@@ -105,7 +105,7 @@ def test_each_stage_has_its_own_rate_and_length() -> None:
     arm = Arm(name="x", weights="lora", stages=("docs", "sft"), context="prompt", settings=settings)
     docs, sft = recipe(arm, 50, 0, epochs=2.0).stages
     assert (docs.name, docs.learning_rate, docs.epochs) == ("docs", 1e-5, 1.0)
-    assert (sft.name, sft.learning_rate, sft.epochs) == ("sft", METHODS["lora"].usual["learning_rate"], 2.0)
+    assert (sft.name, sft.learning_rate, sft.epochs) == ("sft", defaults_of("lora").learning_rate, 2.0)
 
 
 def test_arms_take_turns_on_one_loaded_base_that_stays_as_published(session: Session, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_freezing_trains_the_last_layers_at_most_all_of_them(session: Session) -
     arm = Arm(name="freeze", weights="freeze", stages=("sft",), context="prompt")
     prepare_base(session, recipe(arm, 50, 0))
     moving = {name for name, value in session.base.model.named_parameters() if value.requires_grad}
-    assert METHODS["freeze"].usual["layers"] > 2
+    assert defaults_of("freeze").layers > 2
     assert {name.split(".")[2] for name in moving if ".layers." in name} == {"0", "1"}
     assert not any("embed" in name for name in moving)
     assert all(torch.isfinite(value).all() for value in session.base.model.parameters())
@@ -141,7 +141,8 @@ def test_choosing_on_dev_is_paid_by_every_arm_that_shares_the_choice(tmp_path: P
     more = (
         '[arm.again]\nweights = "base"\ncontext = "few-shot"\n'
         '[arm.quick]\nweights = "lora"\ncontext = "few-shot"\nepochs = 0.25\nlearning_rate = 1e-3\nrank = 2\n'
-        '[arm.fixed]\nweights = "lora"\ncontext = "few-shot"\nshots = 2\nepochs = 0.25\nlearning_rate = 1e-3\nrank = 2\n'
+        '[arm.fixed]\nweights = "lora"\ncontext = "few-shot"\nshots = 2\nepochs = 0.25\nlearning_rate = 1e-3\n'
+        "rank = 2\n"
         '[api.big]\nurl = "http://127.0.0.1:9"\nmodel = "m"\n'
     )
     task = load_task(write_task(tmp_path, tiny_model_folder, arms, more=more, effort="standard"))

@@ -32,6 +32,8 @@ WEIGHTS = [
     "vera-head",
     "ia3",
     "bitfit-docs",
+    "oft",
+    "loha-docs-head",
     "soft-prompt",
     "soft-prompt-docs",
     "prefix",

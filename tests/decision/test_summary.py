@@ -34,8 +34,9 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
     arms = [an_arm(name, right.value, task) for name, right in RIGHT.items()]
     first = verdict(arms, task, right=RIGHT).sentence.split("\nIn figures:")[0]
     assert first.startswith(
-        "Use rag: the language model as it is, shown matching passages of your documents. It gets about 90 of 100 questions "
-        "right (very likely 86 to 94; 300 were asked), which is shown to reach the target of 80 of 100. It costs "
+        "Use rag: the language model as it is, shown matching passages of your documents. It gets about 90 of "
+        "100 questions right (very likely 86 to 94; 300 were asked), which is shown to reach the target of 80 of "
+        "100. It costs "
     )
     assert "USD over 12 months at 10,000 questions a month. lora+rag (the language model trained on your" in first
     assert "scores highest: it gets 7 more of 100 right and costs 1.2 times as much." in first
@@ -65,10 +66,11 @@ def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> No
     assert first.startswith("If about 90 of 100 right answers are enough, use rag: ")
     assert "Very likely it gets 86 to 94 of 100 right (300 questions were asked)." in first
     assert second == (
-        "Not known or weak: The task file states no target; rag is shown to reach any of up to 85 of 100. No margin is stated: "
-        "differences of up to 2 of 100 count as none. No volume is stated: 10,000 questions a month are assumed. The test questions "
-        "form only about 4 independent groups, and those of one group are alike, so every figure is rough. To fit the time budget: "
-        "one epoch. lora+rag was trained only once; trained again, it may do better or worse."
+        "Not known or weak: The task file states no target; rag is shown to reach any of up to 85 of 100. No "
+        "margin is stated: differences of up to 2 of 100 count as none. No volume is stated: 10,000 questions a "
+        "month are assumed. The test questions form only about 4 independent groups, and those of one group are "
+        "alike, so every figure is rough. To fit the time budget: one epoch. lora+rag was trained only once; "
+        "trained again, it may do better or worse."
     )
     stated = a_task(0.85)
     told = verdict([an_arm("rag", 0.95, stated)], stated).sentence
@@ -82,8 +84,9 @@ def test_without_right_answers_the_score_is_told() -> None:
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.93, task)]
     told = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.05)}).sentence
     assert told.startswith(
-        "No choice yet: lora+rag (the language model trained on your examples, shown matching passages of your documents) scores highest, "
-        "0.93 on a scale from 0 to 1 (very likely 0.89 to 0.97; 300 questions were asked). But rag (the language model as it is,"
+        "No choice yet: lora+rag (the language model trained on your examples, shown matching passages of your "
+        "documents) scores highest, 0.93 on a scale from 0 to 1 (very likely 0.89 to 0.97; 300 questions were "
+        "asked). But rag (the language model as it is,"
     )
 
 

@@ -69,7 +69,10 @@ def test_of_costs_within_a_tenth_the_simpler_arm_is_lighter() -> None:
     found = verdict([blend, rag], task, usages={})
     assert found.arm == "rag"
     assert "It costs 109 USD over 12 months at 10,000 questions a month." in found.sentence
-    equal = "the simplest of the cheapest (its cost counts as equal to that of lora+rag). The others: lora+rag 0.950 for 100 USD."
+    equal = (
+        "the simplest of the cheapest (its cost counts as equal to that of lora+rag). The others: lora+rag 0.950 for "
+        "100 USD."
+    )
     assert equal in found.sentence
     assert verdict([blend, costing("rag", 111.0, task)], task, usages={}).arm == "lora+rag"
     small = costing("lora", 109.0, task, stored_bytes=5)
@@ -316,7 +319,8 @@ def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_
     assert found.status == "not_shown"
     assert (
         found.needs
-        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 comparisons, 8 are the least)"
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 "
+        "comparisons, 8 are the least)"
     )
     enough = verdict(arms, task, gaps, groups=8)
     assert enough.needs is not None
@@ -426,7 +430,10 @@ def test_the_sentence_says_whether_it_speaks_of_a_model_or_of_a_method() -> None
     built = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task)], task).sentence
     assert "lora was trained only once; trained again, it may do better or worse." in built
     method = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task, seeds=3)], task).sentence
-    mean = "Each trained one was trained 3 times: its score is the mean, and its interval includes how much the runs differ."
+    mean = (
+        "Each trained one was trained 3 times: its score is the mean, and its interval includes how much the runs "
+        "differ."
+    )
     assert mean in method
     assert "trained only once" not in method
     arms = [an_arm("linear", 0.9, task), an_arm("lora", 0.96, task, seeds=3)]  # linear comes out alike each time

@@ -52,7 +52,7 @@ def written(base: Base, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "freeze", "full"])
+@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "oft", "loha", "freeze", "full"])
 def test_a_merged_model_answers_in_transformers_as_it_did_here(method, tiny_model_folder, tmp_path):
     base = load_base(tiny_model_folder, "fp32")
     before = ours(base)
@@ -124,7 +124,7 @@ def test_an_adapter_names_its_base_and_no_folder_of_this_machine(tiny_model_fold
 
 
 @pytest.mark.parametrize(
-    "method", ["lora", "dora", "rslora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix"]
+    "method", ["lora", "dora", "rslora", "pissa", "vera", "ia3", "bitfit", "oft", "loha", "soft-prompt", "prefix"]
 )
 def test_peft_opens_an_adapter_of_every_method_with_its_base(method, tiny_model_folder, tmp_path):
     base = changed(load_base(tiny_model_folder, "fp32"), method)

@@ -19,6 +19,7 @@ from trimtab.model.adapters.apply import attach, detach, load_adapter, merged, s
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.adapters.peft_format import peft_tensors
 from trimtab.model.adapters.pissa import principal_factors
+from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS
 from trimtab.model.attention import PackedSequences
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.training.optim import Optimizer
@@ -30,8 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),  # PEFT's prefix hands them over
 ]
 
-LAYERWISE = ("lora", "rslora", "dora", "pissa", "vera", "ia3", "bitfit", "qlora")
-VIRTUAL = ("soft-prompt", "prefix")
+LAYERWISE, VIRTUAL = tuple(LAYER_METHODS), tuple(VIRTUAL_TOKEN_METHODS)
 SETTINGS = {"rank": 4, "virtual_tokens": 5}
 IDS = torch.tensor([1, *(row % VOCABULARY for row in range(5, 200, 13))])
 
@@ -136,7 +136,7 @@ def test_it_starts_from_its_seed_and_as_the_base_where_nothing_is_put_before(met
         attach(base, method, seed, **SETTINGS)
     first, again, other = (peft_tensors(base.model) for base in bases)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    drawn = method not in ("ia3", "bitfit")
+    drawn = method not in ("ia3", "bitfit", "oft")
     assert drawn != all(torch.equal(first[name], other[name]) for name in first)
     if method in LAYERWISE and method != "qlora":  # which begins with what 4 bits leave
         assert torch.allclose(logits(bases[0]), logits(base_of("qwen2")), atol=1e-5)
@@ -173,7 +173,7 @@ def peft_name(name):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "phi"])
-@pytest.mark.parametrize("method", ["rslora", "dora", "vera", "ia3", "bitfit", "qlora", *VIRTUAL])
+@pytest.mark.parametrize("method", [*(name for name in LAYERWISE if name not in ("lora", "pissa")), *VIRTUAL])
 def test_its_gradients_are_those_of_peft(method, family, tmp_path):
     base, rows = trained(method, family, tmp_path), random_rows(6)
     model = published(method, family, tmp_path)
@@ -275,6 +275,8 @@ def change_config(folder, **values):
         ("dora", {"use_dora": False}, "layers are not those"),
         ("dora", {"use_rslora": True}, "together"),
         ("lora", {"use_dora": True}, "layers are not those"),
+        ("qlora", {"use_rslora": True}, r"quantization\.json and use_rslora together are not supported"),
+        ("qlora", {"use_dora": True}, r"quantization\.json and use_dora together are not supported"),
         ("vera", {"r": 5}, "r is 5, and the tensors are of rank 4"),
         ("prefix", {"num_virtual_tokens": 10**30}, "num_virtual_tokens is an integer of 19 digits or more, and"),
         ("prefix", {"prefix_projection": True}, "prefix_projection"),

@@ -10,6 +10,7 @@ from tiny_models import FAMILIES, base_of
 from torch import Tensor
 
 from trimtab.base.errors import InputError
+from trimtab.base.grammar import METHODS as GRAMMAR
 from trimtab.model.adapters.apply import (
     add_lora,
     attach,
@@ -25,7 +26,7 @@ from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.share_weights import share_weights
 
-METHODS = ("lora", "dora", "rslora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix", "freeze", "full")
+METHODS = [name for name, method in GRAMMAR.items() if method.staged and name != "qlora"]
 IDS = torch.tensor([5, 9, 14, 3, 22, 41])
 
 

@@ -244,7 +244,9 @@ def test_a_pass_may_begin_where_the_first_layer_moves(family):
     assert first_trainable_layer(base.model) == 0
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "vera", "full", "soft-prompt", "prefix"])
+@pytest.mark.parametrize(
+    "method", ["lora", "dora", "ia3", "bitfit", "vera", "oft", "loha", "full", "soft-prompt", "prefix"]
+)
 def test_methods_that_change_the_first_layer_keep_nothing(method):
     base, rows = base_of("llama"), some_rows()
     attach(base, method, 0, rank=2, virtual_tokens=3)

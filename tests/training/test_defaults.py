@@ -14,11 +14,11 @@ from transformers import AutoTokenizer
 
 from trimtab.arms.recipe import evaluations, recipe
 from trimtab.base.config import DataTable
-from trimtab.base.grammar import WIDTH, arm_from_name
+from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm, Message
 from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import attach
-from trimtab.model.adapters.base import adapter_layers
+from trimtab.model.adapters.base import WIDTH, adapter_layers
 from trimtab.model.adapters.peft_format import peft_config
 from trimtab.training.loop import LoopSettings
 from trimtab.training.losses import kl_from_teacher

@@ -12,7 +12,7 @@ from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
 
-METHODS = ("rslora", "dora", "pissa", "vera", "ia3", "bitfit", "soft-prompt", "prefix")
+METHODS = ("rslora", "dora", "pissa", "vera", "ia3", "bitfit", "oft", "loha", "soft-prompt", "prefix")
 
 
 def prepared(method):

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
-from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, WIDTH, method_of, usual_rate
-from trimtab.base.records import Arm, Setting
+from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, method_of
+from trimtab.base.records import Arm
+from trimtab.model.adapters.base import WIDTH
+from trimtab.model.adapters.registry import defaults_of
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
@@ -82,14 +84,14 @@ def recipe(
     """
     if not method_of(arm).staged:
         raise ValueError(f"arm {arm.name} is not trained in stages")
-    usual, rate = method_of(arm).usual, usual_rate(method_of(arm), hidden)
-    own = {**usual, **arm.settings}
-    batch = _whole(own, "batch") or (8 if rows < 1000 else 16)
+    defaults = defaults_of(arm.weights)
+    rate = defaults.rate(hidden)
+    batch = _whole(arm, "batch") or (8 if rows < 1000 else 16)
     stages = [
         Stage(
             name=name,
             learning_rate=_for_stage(arm, "learning_rate", name, rate * LATER_RATES.get(name, 1.0)),
-            epochs=min(_for_stage(arm, "epochs", name, usual["epochs"]), math.inf if epochs is None else epochs),
+            epochs=min(_for_stage(arm, "epochs", name, defaults.epochs), math.inf if epochs is None else epochs),
         )
         for name in arm.stages
     ]
@@ -101,9 +103,9 @@ def recipe(
     return Recipe(
         method=arm.weights,
         stages=tuple(stages),
-        rank=_whole(own, "rank"),
-        layers=_whole(arm.settings, "layers"),
-        virtual_tokens=_whole(own, "virtual_tokens"),
+        rank=_whole(arm, "rank") or defaults.rank,
+        layers=_whole(arm, "layers"),
+        virtual_tokens=_whole(arm, "virtual_tokens") or defaults.virtual_tokens,
         batch=batch,
         seed=seed,
     )
@@ -127,8 +129,8 @@ def _for_stage(arm: Arm, name: str, stage: str, usual: float) -> float:
     return float(setting.get(stage, usual) if isinstance(setting, Mapping) else setting)
 
 
-def _whole(settings: Mapping[str, Setting], name: str) -> int | None:
-    value = settings.get(name)
+def _whole(arm: Arm, name: str) -> int | None:
+    value = arm.settings.get(name)
     return value if isinstance(value, int) else None
 
 

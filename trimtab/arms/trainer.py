@@ -32,7 +32,6 @@ from trimtab.base.files import sha256_cached
 from trimtab.base.grammar import (
     DISTILL,
     JUDGED,
-    METHODS,
     PREFERENCES,
     REWARD,
     REWARDED,
@@ -46,6 +45,7 @@ from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Reward
 from trimtab.model.adapters.apply import attach, load_adapter, save_adapter
+from trimtab.model.adapters.registry import defaults_of
 from trimtab.model.classifier import save_head
 from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, evaluate_objective, train_model
@@ -67,8 +67,7 @@ def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> N
     if begin is not None:
         load_adapter(base, begin)
         return
-    usual = int(METHODS[plan.method].usual.get("layers", 0))
-    layers = plan.layers or min(usual, base.model.config.num_hidden_layers)
+    layers = plan.layers or min(defaults_of(plan.method).layers or 0, base.model.config.num_hidden_layers)
     attach(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from trimtab.base.records import Arm
 
@@ -27,97 +27,94 @@ _NAME = re.compile(r"[a-z0-9-]+(\+[a-z0-9-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One method of producing weights. `usual`: the settings of an `[arm.NAME]` table that apply to it, with their
-    defaults.
+    """One method of producing weights. `words`: a description for readers. `staged`: True if it is trained in stages by
+    the training loop.
 
-    `usual` is empty if nothing is trained by the training loop. `words`: a description for readers. `uses_base`:
-    True if it runs the base model.
+    `options`: the settings of an `[arm.NAME]` table that apply to it, beside those of every staged method; their
+    defaults are those of its class (`model/adapters/registry.py`). `uses_base`: True if it runs the base model.
     """
 
     words: str
-    usual: Mapping[str, float] = field(default_factory=dict)
+    staged: bool = False
+    options: tuple[str, ...] = ()
     uses_base: bool = True
     answers_alone: bool = False  # the name takes no context
     no_head: str = ""  # why it cannot be combined with a classification head
-    # True: the usual learning rate is that at a hidden size of WIDTH, and a narrower model takes a higher one.
-    by_width: bool = False
-
-    @property
-    def staged(self) -> bool:
-        """True if it is trained in stages by the training loop."""
-        return bool(self.usual)
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Return the names of the settings that apply; the default `batch` depends on the number of rows."""
-        return (*self.usual, "batch") if self.usual else ()
+        """Return the names of the settings that apply."""
+        return (*self.options, "learning_rate", "epochs", "batch") if self.staged else ()
 
 
-WIDTH, NARROWER, NARROWEST = 2000, 0.78, 256
-
-# The learning rates are the centres of the search: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about
-# ten times full tuning's, either growing as the hidden size shrinks, with the exponent above), the others' from the
-# papers named in docs/concepts/methods.md, if they state one; PiSSA's is lower than there, as dev and test have it on
-# two tasks (docs/concepts/methods.md).
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
 _ADAPTERS: Mapping[str, Method] = {
     "dora": Method(
         words="the model tuned by a small adapter that also sets the length of each row of weights (DoRA)",
-        usual={"rank": 16, "learning_rate": 4e-4, "epochs": 3.0},
-        by_width=True,
+        staged=True,
+        options=("rank",),
     ),
     "rslora": Method(
         words="the model tuned by a wide adapter whose scale follows its rank (rsLoRA)",
-        usual={"rank": 64, "learning_rate": 4e-4, "epochs": 3.0},
-        by_width=True,
+        staged=True,
+        options=("rank",),
     ),
     "pissa": Method(
         words="the model tuned by an adapter that begins with the weights' largest directions (PiSSA)",
-        usual={"rank": 16, "learning_rate": 8e-5, "epochs": 3.0},
-        by_width=True,
+        staged=True,
+        options=("rank",),
     ),
     "vera": Method(
         words="the model tuned by two vectors a layer over random matrices (VeRA)",
-        usual={"rank": 256, "learning_rate": 2e-2, "epochs": 3.0},
+        staged=True,
+        options=("rank",),
     ),
     "ia3": Method(
         words="the model with its keys, values and inner activations stretched by vectors (IA3)",
-        usual={"learning_rate": 1e-2, "epochs": 3.0},
+        staged=True,
     ),
-    "bitfit": Method(
-        words="the model with a trained bias in every layer (BitFit)", usual={"learning_rate": 3e-3, "epochs": 3.0}
+    "bitfit": Method(words="the model with a trained bias in every layer (BitFit)", staged=True),
+    "oft": Method(
+        words="the model with the inputs of every layer rotated, block by block (OFT)",
+        staged=True,
+        options=("rank",),
+    ),
+    "loha": Method(
+        words="the model tuned by the elementwise product of two small adapters (LoHa)",
+        staged=True,
+        options=("rank",),
     ),
     "soft-prompt": Method(
         words="the model behind trained virtual tokens (a soft prompt)",
-        usual={"virtual_tokens": 20, "learning_rate": 3e-2, "epochs": 3.0},
+        staged=True,
+        options=("virtual_tokens",),
         no_head=_BEHIND_VIRTUAL,
     ),
     "prefix": Method(
         words="the model behind trained keys and values in every layer (prefix tuning)",
-        usual={"virtual_tokens": 20, "learning_rate": 1e-2, "epochs": 3.0},
+        staged=True,
+        options=("virtual_tokens",),
         no_head=_BEHIND_VIRTUAL,
     ),
     "qlora": Method(
         words="the model in 4 bits, tuned by a small adapter (QLoRA)",
-        usual={"rank": 16, "learning_rate": 5e-4, "epochs": 3.0},
-        by_width=True,
+        staged=True,
+        options=("rank",),
     ),
 }
 METHODS: Mapping[str, Method] = {
     "base": Method(words="the model as it is"),
     "lora": Method(
         words="the model tuned by a small adapter (LoRA)",
-        usual={"rank": 16, "learning_rate": 5e-4, "epochs": 3.0},
-        by_width=True,
+        staged=True,
+        options=("rank",),
     ),
     "freeze": Method(
         words="the model with its last layers tuned",
-        usual={"layers": 6, "learning_rate": 1e-4, "epochs": 3.0},
-        by_width=True,
+        staged=True,
+        options=("layers",),
     ),
-    "full": Method(
-        words="the model with all its weights tuned", usual={"learning_rate": 5e-5, "epochs": 3.0}, by_width=True
-    ),
+    "full": Method(words="the model with all its weights tuned", staged=True),
     **_ADAPTERS,
     "linear": Method(
         words="no language model: a linear classifier over words or embeddings of the text",
@@ -225,12 +222,6 @@ def require_arm(arm: Arm) -> None:
 def method_of(arm: Arm) -> Method:
     """Return the method of an arm."""
     return METHODS[arm.weights]
-
-
-def usual_rate(method: Method, hidden: int) -> float:
-    """Return the default learning rate of a method for a hidden size. Very narrow models were not studied."""
-    rate = method.usual["learning_rate"]
-    return float(rate * (WIDTH / max(hidden, NARROWEST)) ** NARROWER) if method.by_width else rate
 
 
 def is_trained(arm: Arm) -> bool:

@@ -24,14 +24,16 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     favoured, other = (b, a) if gap > 0 else (a, b)
     needs = "a metric or a scorer that judges all arms alike"
     sentence = (
-        f"No choice: the program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} by {abs(gap):.3f}, "
-        f"as people who judged answers found. That is more than the margin of {task.target.margin:g}, so what it says of the two is withheld."
+        f"No choice: the program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} "
+        f"by {abs(gap):.3f}, as people who judged answers found. That is more than the margin of {task.target.margin:g}, so what it "
+        "says of the two is withheld."
     )
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
 
 
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
-    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
+    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of
+    labels."""
     if task.task.kind == "classify":
         return ""
     unsure = joined(
@@ -41,14 +43,15 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     )
     undecided = f" The program could not decide {unsure}, which count as wrong." if unsure else ""
     if audit is None:
-        marked = (
-            f"Not audited: a program marked the answers (metric: {task.metric}), and no person has checked its marks"
-        )
-        return f"{marked}; trimtab audit lets people do so.{undecided}"
+        marked = f"Not audited: a program marked the answers (metric: {task.metric})"
+        return f"{marked}; trimtab audit lets people check its marks.{undecided}"
     if audit.why_not:
         return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
     sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
-    return f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected by that."
+    return (
+        f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected "
+        "by that."
+    )
 
 
 def still_needed(audit: HumanAudit) -> int:

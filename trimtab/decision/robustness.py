@@ -1,4 +1,5 @@
-"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or group."""
+"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or
+group."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from trimtab.measurement.metrics import score_answer
 MARGINS = (0.5, 0.75, 1.5, 2.0)  # times the stated one
 TARGETS = (-1.0, -0.5, 0.5, 1.0)  # margins above the stated one
 MOST_TOLD = 3  # checks that the sentence names
-_COUNTS_AS = {"exact_match": "right is only the expected text alone", "macro_f1": "each class counts alike"}
+_COUNTS_AS = {"exact_match": "the whole answer must match", "macro_f1": "each class counts alike"}
 
 Answers = Mapping[str, Sequence[Answer]]
 
@@ -29,8 +30,8 @@ def robustness_checks(
 ) -> tuple[RobustnessCheck, ...]:
     """Decide the study again with one thing changed at a time.
 
-    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the target does, since
-    it is a value of its metric.
+    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the
+    target does, since it is a value of its metric.
     """
     checks = [RobustnessCheck(what=what, arm=_shown(study.under(task))) for what, task in _other_targets(study.task)]
     for what, task, given in _other_answers(answers, study.task):
@@ -49,13 +50,14 @@ def robustness_sentence(verdict: Verdict, arms: int, task: Task) -> str:
     if not count or arms < 2 or (verdict.arm is None and not other):
         return ""
     if not other:
-        such = _in_words(verdict.robustness[0].what, task)
-        return f"With one thing changed at a time, such as {such}, the choice stays the same in all {count} checks."
+        first = _conditions([verdict.robustness[0].what], task)
+        rest = f", and in {count - 1} more checks," if count > 1 else ""
+        return f"{first[0].upper()}{first[1:]}{rest} the choice stays the same."
     told: dict[str | None, list[str]] = {}
     for one in other[:MOST_TOLD]:
-        told.setdefault(one.arm, []).append(_in_words(one.what, task, alone=True))
+        told.setdefault(one.arm, []).append(one.what)
     found = "; ".join(
-        f"{' or '.join(whats)}, {f'it would be {way(arm)}' if arm else 'no choice could be made'}"
+        f"{_conditions(whats, task)}, {f'it would be {way(arm)}' if arm else 'no choice could be made'}"
         for arm, whats in told.items()
     )
     may = "The choice could change" if verdict.arm else "A choice could be made"
@@ -67,13 +69,21 @@ def differing(verdict: Verdict) -> list[RobustnessCheck]:
     return [one for one in verdict.robustness if one.arm != verdict.arm]
 
 
-def _in_words(what: str, task: Task, *, alone: bool = False) -> str:
-    """Return what a check changed, its value as the verdict gives scores; `alone`: as an adverbial."""
-    value = re.fullmatch(r"(a (?:margin|target) of )(\d\S*)", what)
-    if value:
-        return f"{'with ' * alone}{value[1]}{in_metric(task, float(value[2]))}"
-    metric = what.removeprefix("scored by ")
-    return f"{what} ({_COUNTS_AS[metric]})" if metric in _COUNTS_AS else what
+def _conditions(whats: Sequence[str], task: Task) -> str:
+    """Return what checks changed, their values as the verdict gives scores."""
+    values: dict[str, list[str]] = {}
+    rest = []
+    for what in whats:
+        found = re.fullmatch(r"(a (?:margin|target) of )(\d\S*)", what)
+        metric = what.removeprefix("scored by ")
+        if found:
+            values.setdefault(found[1], []).append(in_metric(task, float(found[2])))
+        else:
+            rest.append(f"{what} ({_COUNTS_AS[metric]})" if metric in _COUNTS_AS else what)
+    for which, own in values.items():
+        first = [one.removesuffix(" of 100") for one in own[:-1]]
+        rest.insert(0, f"with {which}{' or '.join([*first, own[-1]])}")
+    return " or ".join(rest)
 
 
 def _shown(study: Evidence) -> str | None:

@@ -17,8 +17,8 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
     """Return the slices on which another arm is shown to be better than the chosen one by more than the margin, or that
     there are none.
 
-    One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices that are large enough, and
-    for macro-F1, which means little within a slice.
+    One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices
+    that are large enough, and for macro-F1, which means little within a slice.
     """
     if chosen is None or task.metric == "macro_f1":
         return ""

@@ -43,6 +43,7 @@ _GIVEN = {
     "few-shot": "given a few worked examples",
     "nearest-shots": "given worked examples like the question",
 }
+_SAID_AGAIN = {"the language model": "the model", " of your documents": ""}  # what follows its first mention
 # What an answer without a model does, as a clause.
 WITHOUT_MODEL = {
     "most-frequent": "giving every question the same answer",
@@ -62,12 +63,18 @@ def ways(arms: Iterable[ArmResult]) -> str:
 
 
 def explained(text: str, study: Evidence) -> str:
-    """Return a text with the names of arms that `way` marked, each with its plain words where it comes first."""
+    """Return a text with the names of arms that `way` marked, each arm that was measured with its plain words where it
+    comes first; what the words before have said already is said shorter."""
     said: set[str] = set()
+    measured = {arm.arm for arm in study.done}
 
     def named(found: re.Match[str]) -> str:
         name, colon = found.groups()
-        words = name if name in said else in_plain_words(study, name)
+        words = name if name in said or name not in measured else in_plain_words(study, name)
+        for whole, short in _SAID_AGAIN.items():
+            before = whole in said
+            said.update([whole] * (whole in words))
+            words = words.replace(whole, short) if before else words
         said.add(name)
         if words == name:
             return name
@@ -218,17 +225,17 @@ def assumptions(
     `of`: the arm that the verdict is about, `shown` or not. `rests_on`: that arm and those it was held against.
     `opening`: the text before, whose words are not explained again.
     """
-    said = [*_not_stated(study, of, shown=shown), *_not_compared(study)]
+    said = [*_not_stated(study, of, opening, shown=shown), *_not_compared(study)]
     return [*said, *_weak_questions(study, opening), *_weak_search(study, rests_on)]
 
 
-def _not_stated(study: Evidence, of: ArmResult | None, *, shown: bool) -> list[str]:
+def _not_stated(study: Evidence, of: ArmResult | None, opening: str, *, shown: bool) -> list[str]:
     task, said = study.task, []
     if task.target.quality is None:
         if not shown:  # else the opening says it
             promised = "" if of is None else promise(study, of, f"; of {way(of.arm)}, {{}}")
             said.append(f"No target is stated{promised}.")
-        if "margin" not in task.target.model_fields_set:
+        if "margin" not in task.target.model_fields_set and the_margin(task) not in opening:
             count = f"differences of up to {in_metric(task, task.target.margin)} count as none"
             said.append(f"No margin is stated: {count}.")
     of = of or next((arm for arm in study.done if arm.cost is not None), None)
@@ -266,7 +273,8 @@ def _weak_questions(study: Evidence, opening: str) -> list[str]:
         said.append(f"{groups}; those of one group are alike, so every figure is rough.")
     if study.look is not None and study.look > 1:
         before = study.look - 1
-        used = f"{_NUMBERS.get(before, f'{before}')} earlier {'study' if before == 1 else 'studies'} used these test questions"
+        studies = f"{_NUMBERS.get(before, str(before))} earlier {'study' if before == 1 else 'studies'}"
+        used = f"{studies} used these test questions"
         more = f"so more proof is needed (level {study.level:.2g})"
         said.append(f"{used}, {more}; new questions ({study.task.command('test --fresh')}) start afresh.")
     return said

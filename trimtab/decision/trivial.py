@@ -15,8 +15,9 @@ def beside(
 ) -> tuple[TrivialArm, ...]:
     """Return each trivial arm with the arms that are not shown to be better than it.
 
-    `p_behind(arm, trivial)`: one-sided p of "the arm is no better", the paired test that the verdict makes, with no margin. Holm over
-    all pairs of an arm and a trivial arm: every arm might be the one that is said to beat one of them.
+    `p_behind(arm, trivial)`: one-sided p of "the arm is no better", the paired test that the verdict makes, with no
+    margin. Holm over all pairs of an arm and a trivial arm: every arm might be the one that is said to beat one of
+    them.
     """
     pairs = [(name, arm) for name in trivial for arm in arms]
     adjusted = dict(zip(pairs, holm([p_behind(arm, name) for name, arm in pairs]), strict=True))

@@ -54,7 +54,8 @@ NOTHING = 1e-9  # a difference below this is rounding
 
 
 def decide(study: Evidence) -> Verdict:
-    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question; pure."""
+    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question;
+    pure."""
     found = drafted(study)
     return replace(found, sentence=explained(found.sentence, study))
 
@@ -99,8 +100,9 @@ def _decided(study: Evidence) -> Verdict:
     else:
         compared, between = _beside_others(study, choice.arm, choice.best or choice.arm, choice.fitting), ""
     figures = f"{way(choice.arm.arm)} has {_scored(choice.arm, study.task)}."
-    figures = " ".join(filter(None, (figures, between, _others(study, [choice.arm]))))
-    sentence = text(use(study, choice.arm, compared), figures, choice.arm, next_best(study, choice.arm))
+    second = next_best(study, choice.arm)
+    figures = " ".join(filter(None, (figures, between, _others(study, [choice.arm], priced=second))))
+    sentence = text(use(study, choice.arm, compared), figures, choice.arm, second)
     return Verdict(status="shown", arm=choice.arm.arm, sentence=sentence, flips=find_flips(study, choice.arm))
 
 
@@ -138,7 +140,7 @@ def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple
     ]
     verb = "is" if len(study.passing) == 1 else "are"
     reach = f" {ways(study.passing)} {verb} shown to reach the target, too." if study.passing else ""
-    figures = f"The rule ({trivial}) has {_with_interval(score, task)}.{reach}"
+    figures = f"the rule ({trivial}) has {_with_interval(score, task)}.{reach}"
     return " ".join(filter(None, said)), figures, "a target above what an answer without a model scores"
 
 
@@ -148,7 +150,7 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, Arm
     task = study.task
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
-        problem, figures = study.problem(nearest), f"{way(nearest.arm)} has {_scored(nearest, task)}."
+        problem, figures = study.problem(nearest), f"{way(nearest.arm)} has {_scored(nearest, task, of=True)}."
         opening = (
             f"No choice: {way(nearest.arm)} is shown to reach the target of {in_metric(task, target)}, but {problem}."
         )
@@ -168,7 +170,8 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, Arm
         why = "even the upper end of that range is below the target"
         other = "Try a stronger model or more training examples, or lower the target."
         return f"{opening} More test questions will not help: {why}. {other}", figures, needs, nearest
-    # The measured score where it is above the target, else one between target and interval's end: a score below it is no proof
+    # The measured score where it is above the target, else one between target and interval's end: a score below it is
+    # no proof
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
     needs = _more_questions(questions_needed(study, assumed), study)
     true = assumed.score if assumed else score.value
@@ -208,9 +211,9 @@ def _beside_others(study: Evidence, chosen: ArmResult, best: ArmResult, fitting:
     return f"It is shown that {within}, and that {them} {'are' if is_many else 'is'} {behind}."
 
 
-def _others(study: Evidence, told: Sequence[ArmResult]) -> str:
+def _others(study: Evidence, told: Sequence[ArmResult], priced: ArmResult | None = None) -> str:
     """Return the scores and costs of the arms that were measured, without those of `told`, light to heavy; empty for
-    none."""
+    none. `priced`: one whose cost has been told."""
     others = [arm for arm in study.done if arm not in told]
     if not others:
         return ""
@@ -220,7 +223,7 @@ def _others(study: Evidence, told: Sequence[ArmResult]) -> str:
         value = score_of(arm).value
         return f"{100 * value:.1f}" if share else _number(value)
 
-    listed = joined([f"{way(arm.arm)} {score(arm)}{_priced(arm)}" for arm in others])
+    listed = joined([f"{way(arm.arm)} {score(arm)}{'' if arm is priced else _priced(arm)}" for arm in others])
     said = [f"The other{'s' if len(others) > 1 or not told else ''}{' (of 100)' if share else ''}: {listed}."]
     unknown = [arm for arm in others if arm.cost is None]
     if unknown:
@@ -261,7 +264,9 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
         opening = (
             f"No choice: {way(first.arm)} has nothing to be compared with. State a target, or measure a second way."
         )
-        figures = " ".join(filter(None, (f"{way(first.arm)} has {_scored(first, task)}.", _others(study, [first]))))
+        figures = " ".join(
+            filter(None, (f"{way(first.arm)} has {_scored(first, task, of=True)}.", _others(study, [first])))
+        )
         return opening, figures, "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
@@ -353,7 +358,8 @@ def _left_out(study: Evidence, choice: VerdictChoice) -> str:
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
-    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is shown."""
+    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is
+    shown."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
     whys = "; ".join(f"{way(arm.arm)} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {way(chosen.arm)}" if chosen else ""
@@ -407,20 +413,24 @@ def _not_shown(sentence: str, needs: str) -> Verdict:
     return Verdict(status="not_shown", arm=None, sentence=sentence, needs=needs)
 
 
-def _scored(arm: ArmResult, task: Task) -> str:
-    return _with_interval(score_of(arm), task)
+def _scored(arm: ArmResult, task: Task, *, of: bool = False) -> str:
+    return _with_interval(score_of(arm), task, of=of)
 
 
-def _with_interval(score: Estimate, task: Task) -> str:
+def _with_interval(score: Estimate, task: Task, *, of: bool = False) -> str:
+    """Return a score with its interval; `of` how many questions, where no sentence before has said it, and always where
+    some count more than others."""
     interval = f"95% interval {_number(score.low)} to {_number(score.high)}"
-    count = f"{score.n:,} test questions" if score.n_effective is None else score.effective
-    return f"{NAMES[task.metric]} {_number(score.value)} on {count} ({interval})"
+    count = f" on {score.n:,} test questions" if of else ""
+    count = count if score.n_effective is None else f" on {score.effective}"
+    return f"{NAMES[task.metric]} {_number(score.value)}{count} ({interval})"
 
 
 def _behind(gap: Comparison | None, arm: ArmResult) -> str:
     if gap is None:
         return f"{way(arm.arm)} was not compared"
-    return f"{way(arm.arm)} is behind by {_number(gap.difference)} (95% interval {_number(gap.low)} to {_number(gap.high)})"
+    interval = f"95% interval {_number(gap.low)} to {_number(gap.high)}"
+    return f"{way(arm.arm)} is behind by {_number(gap.difference)} ({interval})"
 
 
 def _number(value: float) -> str:

@@ -19,7 +19,8 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import read_object, write_json
 from trimtab.model.adapters.apply import ADAPTER_FILE, HEAD_KEY
 from trimtab.model.adapters.base import adapter_layers
-from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE
+from trimtab.model.adapters.qlora import QUANTIZED_FILE
+from trimtab.model.adapters.saved import CONFIG_FILE
 from trimtab.model.classifier import LABELS_FILE, ClassificationHead
 from trimtab.model.load import GENERATION_FILE, Base
 from trimtab.model.prompt_tuning import virtual_tokens_of
@@ -87,7 +88,8 @@ def _require_same_names(
     odd = sorted(wanted ^ weights.keys())
     if odd:
         raise InputError(
-            f"architecture {settings.get('model_type')!r} of transformers has no parameter for what was trained ({odd[0]})",
+            f"architecture {settings.get('model_type')!r} of transformers has no parameter for what was trained "
+            f"({odd[0]})",
             "export it as peft",
             field="format",
         )

@@ -8,11 +8,12 @@ head size, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from trimtab.model.adapters.base import MethodDefaults
 from trimtab.model.attention import AttentionConfig, Layout, PackedSequences, causal_attention
 
 MODULE_NAME = "virtual"  # name of the submodule on the model
@@ -53,6 +54,7 @@ class VirtualTokens(nn.Module):
     """Base class of soft prompt and prefix; `ids` stand for the virtual tokens where prompts are compared."""
 
     PEFT_TYPE = ""
+    defaults: ClassVar[MethodDefaults]
 
     def __init__(self, values: Tensor) -> None:
         super().__init__()
@@ -65,6 +67,15 @@ class VirtualTokens(nn.Module):
     def ids(self) -> tuple[int, ...]:
         """Negative ids, which no real token has."""
         return tuple(range(-1 - len(self), -1))
+
+    @classmethod
+    def width(cls, config: Any) -> int:
+        """Return how many numbers a virtual token has in a model of this configuration."""
+        raise NotImplementedError
+
+    def peft_config(self, config: Any) -> dict[str, Any]:
+        """Return PEFT's options of these tokens before a model of this configuration."""
+        raise NotImplementedError
 
     def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """Return the last hidden states `hidden_NE` of packed sequences; `positions_N` count from each sequence's own
@@ -81,6 +92,17 @@ class SoftPrompt(VirtualTokens):
     """Trained embeddings `[P, E]`, read by the model like those of tokens."""
 
     PEFT_TYPE = "PROMPT_TUNING"
+    defaults = MethodDefaults(virtual_tokens=20, learning_rate=3e-2)
+
+    @classmethod
+    def width(cls, config: Any) -> int:
+        """Return the size of an embedding."""
+        return int(config.hidden_size)
+
+    def peft_config(self, config: Any) -> dict[str, Any]:
+        """Return the number of tokens, and the model's sizes."""
+        own = {"num_virtual_tokens": len(self), "num_layers": prefix_shape(config)[0], "num_transformer_submodules": 1}
+        return {**own, "token_dim": config.hidden_size, "num_attention_heads": config.num_attention_heads}
 
     def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """The virtual tokens are computed once, at the start of the row, for all sequences."""
@@ -102,6 +124,20 @@ class LearnedPrefix(VirtualTokens):
     """
 
     PEFT_TYPE = "PREFIX_TUNING"
+    defaults = MethodDefaults(virtual_tokens=20, learning_rate=1e-2)
+
+    @classmethod
+    def width(cls, config: Any) -> int:
+        """Return the number of keys and values of a token in all layers."""
+        layers, heads, size = prefix_shape(config)
+        return 2 * layers * heads * size
+
+    def peft_config(self, config: Any) -> dict[str, Any]:
+        """Return the number of tokens, and the model's sizes."""
+        layers, heads, size = prefix_shape(config)
+        own = {"num_virtual_tokens": len(self), "num_layers": layers, "num_transformer_submodules": 1}
+        width = {"token_dim": heads * size, "num_attention_heads": heads, "encoder_hidden_size": heads * size}
+        return {**own, **width, "prefix_projection": False}
 
     def hidden(self, model: Any, ids_N: Tensor, positions_N: Tensor, layout: PackedSequences) -> Tensor:
         """Every sequence sees the trained keys and values before its own."""

@@ -46,7 +46,7 @@ from trimtab.exports.hf import (
 from trimtab.exports.modelfile import modelfile, turn_template_of
 from trimtab.exports.readers import ExportReader, LlamaCppReader, has_llama_cpp, has_peft, load_back
 from trimtab.exports.signing import sign_folder
-from trimtab.model.adapters.apply import VIRTUAL_TOKEN_METHODS
+from trimtab.model.adapters.registry import VIRTUAL_TOKEN_METHODS
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
 from trimtab.studies.equivalence import (
@@ -201,6 +201,11 @@ def _require_possible(arm: Arm, task: Task, format: str, quantize: str | None, o
     if quantize is not None and quantize not in KINDS:
         problem = f"the gguf package cannot write {quantize[:40]!r}"
         raise InputError(problem, f"use one of: {', '.join(KINDS)}", field="quantize")
+    _require_form_of(arm, task, format, out)
+
+
+def _require_form_of(arm: Arm, task: Task, format: str, out: Path) -> None:
+    """Refuse a format that cannot hold this arm."""
     if arm.endpoint:
         problem, remedy = f"arm {arm.name} is an endpoint, whose weights are not here", "take another arm"
         raise InputError(problem, remedy)

@@ -25,7 +25,7 @@ from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.exports.hf import adapter_kind, adapter_rank
 from trimtab.exports.readers import CLASSIFIER_KEYS
 from trimtab.exports.signing import SIGNATURE
-from trimtab.model.adapters.peft_format import QUANTIZED_FILE
+from trimtab.model.adapters.qlora import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
 from trimtab.reports.markdown import code_block, escape_markdown
 from trimtab.studies.equivalence import EquivalenceCheck

@@ -6,9 +6,8 @@ weights by parameter name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +19,18 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, remove_partial, replacing, write_json
 from trimtab.base.sanitize import one_line, visible
-from trimtab.model.adapters.base import AdapterLayer, adapter_layers, unwrap, wrap
-from trimtab.model.adapters.dora import DoraLinear
-from trimtab.model.adapters.ia3_bitfit import SCALED_INPUTS, BitFitLinear, Ia3Linear, ia3_targets
+from trimtab.model.adapters.base import AdapterInit, AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.lora import LoraLinear
-from trimtab.model.adapters.peft_format import CONFIG_FILE, QUANTIZED_FILE, attach_as_saved, peft_config, peft_tensors
-from trimtab.model.adapters.pissa import PissaLinear
-from trimtab.model.adapters.qlora import SETTINGS, QloraLinear, require_bitsandbytes
-from trimtab.model.adapters.vera import VeraLinear, shared_projections
+from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
+from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
+from trimtab.model.adapters.saved import CONFIG_FILE
 from trimtab.model.load import Base, linear_layers
-from trimtab.model.prompt_tuning import (
-    LearnedPrefix,
-    SoftPrompt,
-    add_virtual_tokens,
-    detach_virtual_tokens,
-    virtual_tokens_of,
-)
+from trimtab.model.prompt_tuning import add_virtual_tokens, detach_virtual_tokens, virtual_tokens_of
 
 ADAPTER_FILE, TRAINED_FILE = "adapter_model.safetensors", "moved.safetensors"
 FULL_MODEL_FILE = "model.safetensors"  # fully trained weights with a classification head
 HEAD_KEY = "score.weight"  # the head, which `model/classifier.py` adds
 PEFT_HEAD_KEY = f"base_model.model.{HEAD_KEY}"
-ALPHA_PER_RANK = 2  # except rsLoRA, whose scale depends on the rank, and PiSSA, which starts from the weight
-RSLORA_ALPHA = 16.0  # as in its paper; at rank 64 the same scale as the others
-VIRTUAL_TOKEN_METHODS = {"soft-prompt": SoftPrompt, "prefix": LearnedPrefix}
-LayerMaker = Callable[
-    [str, nn.Linear], AdapterLayer
-]  # a layer's name and the linear layer → the layer that replaces it
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterInit:
-    """The inputs for building a method's adapter layers; `layers`: all layers that will be wrapped, by name."""
-
-    rank: int
-    generator: torch.Generator
-    layers: Mapping[str, nn.Linear]
-
-    @property
-    def alpha(self) -> float:
-        """LoRA's alpha for this rank."""
-        return float(self.rank * ALPHA_PER_RANK)
 
 
 def attach(
@@ -72,25 +42,23 @@ def attach(
     """
     if method in VIRTUAL_TOKEN_METHODS:
         add_virtual_tokens(base.model, VIRTUAL_TOKEN_METHODS[method], virtual_tokens or 1, seed)
-    elif method in ("freeze", "full"):
+    elif method in WEIGHT_METHODS:
         unfreeze(base, method, layers)
     else:
-        targets = _layers(base, ia3_targets if method == "ia3" else dict)
+        targets = _layers(base, LAYER_METHODS[method])
         init = AdapterInit(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=targets)
-        wrap(base.model, targets, LAYER_METHODS[method](init))
+        wrap(base.model, targets, LAYER_METHODS[method].maker(init))
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
     """Wrap every linear layer of the decoder with LoRA; only the low-rank factors are trainable."""
     generator = torch.Generator().manual_seed(seed)
-    wrap(base.model, _layers(base), lambda _, layer: LoraLinear(layer, rank, alpha, generator))
+    wrap(base.model, _layers(base, LoraLinear), lambda _, layer: LoraLinear(layer, rank, alpha, generator))
 
 
-def _layers(
-    base: Base, select: Callable[[Mapping[str, nn.Linear]], dict[str, nn.Linear]] = dict
-) -> dict[str, nn.Linear]:
-    """Return the linear layers of the decoder that `select` picks; raises InputError if there are none."""
-    targets = select(linear_layers(base.model))
+def _layers(base: Base, method: type[AdapterLayer]) -> dict[str, nn.Linear]:
+    """Return the linear layers of the decoder that a method changes; raises InputError if there are none."""
+    targets = method.layers_of(linear_layers(base.model))
     if not targets:
         raise InputError(
             f"architecture {base.model.config.model_type!r} has no linear layers to adapt",
@@ -98,29 +66,6 @@ def _layers(
             file=base.folder,
         )
     return targets
-
-
-def _vera(init: AdapterInit) -> LayerMaker:
-    shared = shared_projections(init.layers.values(), init.rank, init.generator)
-    return lambda _, layer: VeraLinear(layer, *shared)
-
-
-def _qlora(init: AdapterInit) -> LayerMaker:
-    require_bitsandbytes()
-    return lambda _, layer: QloraLinear(layer, init.rank, init.alpha, init.generator)
-
-
-# Adapter layers of each method that wraps linear layers, by its name in the grammar.
-LAYER_METHODS: Mapping[str, Callable[[AdapterInit], LayerMaker]] = {
-    "lora": lambda init: lambda _, layer: LoraLinear(layer, init.rank, init.alpha, init.generator),
-    "rslora": lambda init: lambda _, layer: LoraLinear(layer, init.rank, RSLORA_ALPHA, init.generator, use_rslora=True),
-    "dora": lambda init: lambda _, layer: DoraLinear(layer, init.rank, init.alpha, init.generator),
-    "pissa": lambda init: lambda _, layer: PissaLinear(layer, init.rank, init.generator),
-    "qlora": _qlora,
-    "vera": _vera,
-    "ia3": lambda _: lambda name, layer: Ia3Linear(layer, scale_input=name.rpartition(".")[2] in SCALED_INPUTS),
-    "bitfit": lambda _: lambda _, layer: BitFitLinear(layer),
-}
 
 
 def detach(base: Base) -> None:
@@ -185,17 +130,16 @@ def save_adapter(base: Base, folder: Path) -> None:
 
     For a base quantised to 4 bits the adapter comes with its quantisation settings (`quantization.json`).
     """
-    for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, QUANTIZED_FILE):
+    for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, *EXTRA_FILES):
         remove_partial(folder, f"{name}.*")
-    layers = adapter_layers(base.model).values()
-    if not layers and virtual_tokens_of(base.model) is None:
+    if not adapter_layers(base.model) and virtual_tokens_of(base.model) is None:
         trained = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}
         write_tensors(trained, folder / TRAINED_FILE)
         return
     write_tensors({name: value.contiguous() for name, value in peft_tensors(base.model).items()}, folder / ADAPTER_FILE)
     write_json(folder / CONFIG_FILE, peft_config(base))
-    if any(isinstance(layer, QloraLinear) for layer in layers):
-        write_json(folder / QUANTIZED_FILE, SETTINGS)
+    for name, content in extra_files(base).items():
+        write_json(folder / name, content)
 
 
 def load_adapter(base: Base, folder: Path) -> None:

@@ -1,22 +1,34 @@
-"""LoRA and rsLoRA as one fused autograd function over the frozen weight and both low-rank factors.
+"""LoRA, and the fused autograd function over a frozen weight and two low-rank factors that its kin share.
 
-Sources: LoRA, Hu et al. 2021 (arXiv 2106.09685), y = W x + (alpha / r) B A x, with B = 0 at the start; rsLoRA,
-Kalajdzievski 2023 (arXiv 2312.03732), the same with alpha / sqrt(r). Shapes: N tokens, I inputs, O outputs, R rank.
+Source: Hu et al. 2021 (arXiv 2106.09685), y = W x + (alpha / r) B A x, with B = 0 at the start. Shapes: N tokens, I
+inputs, O outputs, R rank.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.base import AdapterLayer, frozen_bias
+from trimtab.model.adapters.base import (
+    AdapterInit,
+    AdapterLayer,
+    LayerMaker,
+    MethodDefaults,
+    PeftFormat,
+    frozen_bias,
+)
+from trimtab.model.adapters.saved import SavedAdapter
 from trimtab.model.kernels.matmul import contiguous_transpose, grad_matmul, lora_down, matmul
 from trimtab.model.kernels.ops import apply_function
+
+ALPHA_PER_RANK = 2  # so the scale is the same for every rank
+LORA_PARTS = ("lora_A.weight", "lora_B.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +91,21 @@ def _split_ranks(low_NS: Tensor, bs: Sequence[Tensor]) -> Sequence[Tensor]:
 class LowRankLayer(AdapterLayer):
     """An adapter that adds `scale * B A` to the weight; subclasses define A and B."""
 
-    scale = 1.0
+    def __init__(self, base: nn.Linear, scale: float = 1.0) -> None:
+        super().__init__(base)
+        self.scale = scale
 
+    @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return A `[R, I]` and B `[O, R]` in float32."""
-        raise NotImplementedError
-
-    def frozen_weight(self) -> Tensor:
-        """Return the frozen weight, `[O, I]`, in the dtype of the input."""
-        return self.base.weight.detach()
 
     def saved_for_backward(self, tokens: int) -> int:
         """The low-rank activations, and both factors in the dtype of the weights."""
-        return (tokens + self.base.in_features + self.base.out_features) * int(self.factors()[0].shape[0])
-
-    def linear(self, input: Tensor, bias_O: Tensor | None) -> Tensor:
-        """Return the changed weight times the input, plus a bias if one is given."""
-        return _lora_forward(input, [_FrozenLinear(self.frozen_weight, bias_O, self.scale)], [self])[0]
+        return low_rank_saved(self.base, tokens, len(self.factors()[0]))
 
     def forward_adapted(self, input: Tensor) -> Tensor:
         """Return the output with the low-rank change."""
-        return self.linear(input, self.base.bias)
+        return low_rank_forward(input, self.frozen_weight, self.base.bias, self.scale, *self.factors())
 
     def delta(self) -> Tensor:
         """Return the change of the weight, `[O, I]`, in float32."""
@@ -111,50 +117,90 @@ class LowRankLayer(AdapterLayer):
         return self.frozen_weight().float() + self.delta(), frozen_bias(self.base)
 
 
+def low_rank_saved(base: nn.Linear, tokens: int, rank: int) -> int:
+    """Return how many numbers `low_rank_forward` saves for backward."""
+    return (tokens + base.in_features + base.out_features) * rank
+
+
+def low_rank_forward(
+    input: Tensor, weight: Callable[[], Tensor], bias_O: Tensor | None, scale: float, a_RI: Tensor, b_OR: Tensor
+) -> Tensor:
+    """Return `[..., O]`, the frozen weight plus `scale * B A` times the input `[..., I]`, plus the bias if there is
+    one.
+    """
+    return _lora_forward(input, [_FrozenLinear(weight, bias_O, scale)], [a_RI, b_OR])[0]
+
+
 def shared_input_forward(layers: Sequence[nn.Module], input: Tensor) -> list[Tensor]:
     """Return the outputs of layers with the same input; their low-rank factors A are applied in one product."""
-    low = [
-        one
-        for one in layers
-        if isinstance(one, LowRankLayer) and type(one).forward_adapted is LowRankLayer.forward_adapted
-    ]
+    low = [one for one in layers if isinstance(one, LowRankLayer)]
     if len(low) < len(layers) or any(one.is_merged for one in low):
         return [one(input) for one in layers]
-    return _lora_forward(input, [_FrozenLinear(one.frozen_weight, one.base.bias, one.scale) for one in low], low)
+    frozen = [_FrozenLinear(one.frozen_weight, one.base.bias, one.scale) for one in low]
+    return _lora_forward(input, frozen, [factor for one in low for factor in one.factors()])
 
 
-def _lora_forward(input: Tensor, frozen: Sequence[_FrozenLinear], layers: Sequence[LowRankLayer]) -> list[Tensor]:
+def _lora_forward(input: Tensor, frozen: Sequence[_FrozenLinear], factors: Sequence[Tensor]) -> list[Tensor]:
     flat_NI = input.reshape(-1, input.shape[-1])
-    factors = [factor for layer in layers for factor in layer.factors()]
     outs = apply_function(_LoraLinearFunction, flat_NI, frozen, *factors)
     return [out_NO.view(*input.shape[:-1], -1) for out_NO in outs]
 
 
-class LoraLinear(LowRankLayer):
-    """LoRA with trained factors in float32; `use_rslora` scales by the root of the rank instead of the rank."""
+def new_factors(base: nn.Linear, rank: int, generator: torch.Generator | None) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return A `[R, I]` with Kaiming initialisation and B `[O, R]`, zeros, in float32."""
+    device = base.weight.device
+    a_RI = torch.empty(rank, base.in_features)
+    nn.init.kaiming_uniform_(a_RI, a=math.sqrt(5), generator=generator)
+    return nn.Parameter(a_RI.to(device)), nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
-    def __init__(
-        self,
-        base: nn.Linear,
-        rank: int,
-        alpha: float,
-        generator: torch.Generator | None = None,
-        *,
-        use_rslora: bool = False,
-    ) -> None:
-        super().__init__(base)
-        self.rank, self.alpha, self.use_rslora = rank, alpha, use_rslora
-        self.scale = alpha / (math.sqrt(rank) if use_rslora else rank)
-        device = base.weight.device
-        a_RI = torch.empty(rank, base.in_features)
-        nn.init.kaiming_uniform_(a_RI, a=math.sqrt(5), generator=generator)
-        self.lora_a = nn.Parameter(a_RI.to(device))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
+
+def lora_config(rank: int, alpha: float, *flags: str) -> dict[str, Any]:
+    """Return PEFT's options of a LoRA; `flags`: the options of its kin that are on."""
+    own = {"r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none"}
+    return {**own, **dict.fromkeys(flags, True)}
+
+
+def lora_tensors(a_RI: Tensor, b_OR: Tensor) -> dict[str, Tensor]:
+    """Return both factors by PEFT's names."""
+    return dict(zip(LORA_PARTS, (a_RI.detach(), b_OR.detach()), strict=True))
+
+
+def lora_sizes(saved: SavedAdapter) -> tuple[int, float]:
+    """Return rank and alpha of a saved LoRA; raises InputError if they are not those of its tensors."""
+    return saved.rank(".lora_A."), saved.alpha("lora_alpha")
+
+
+@final
+class LoraLinear(LowRankLayer):
+    """LoRA with trained factors in float32."""
+
+    defaults = MethodDefaults(rank=16, learning_rate=5e-4, by_width=True)
+    saved_as = PeftFormat(peft_type="LORA", parts=LORA_PARTS)
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
+        super().__init__(base, alpha / rank)
+        self.alpha = alpha
+        self.lora_a, self.lora_b = new_factors(base, rank, generator)
+
+    @classmethod
+    def maker(cls, init: AdapterInit) -> LayerMaker:
+        """Return the maker of layers with ALPHA_PER_RANK."""
+        return lambda _, layer: cls(layer, init.rank, float(ALPHA_PER_RANK * init.rank), init.generator)
+
+    @classmethod
+    def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:
+        """Return the maker of layers of the saved rank and alpha."""
+        rank, alpha = lora_sizes(saved)
+        return lambda _, layer: cls(layer, rank, alpha)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return the trained factors."""
         return self.lora_a, self.lora_b
 
+    def peft_config(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+        """Return rank and alpha."""
+        return lora_config(len(self.lora_a), self.alpha)
+
     def peft_tensors(self) -> dict[str, Tensor]:
         """Return both factors."""
-        return {"lora_A.weight": self.lora_a.detach(), "lora_B.weight": self.lora_b.detach()}
+        return lora_tensors(*self.factors())

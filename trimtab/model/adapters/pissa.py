@@ -8,21 +8,30 @@ inputs, O outputs, R rank.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, final
+
 import torch
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
-from trimtab.model.adapters.lora import LoraLinear
+from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults
+from trimtab.model.adapters.lora import LoraLinear, LowRankLayer, lora_config, lora_tensors, new_factors
+from trimtab.model.adapters.saved import SavedAdapter
 
 _OVERSAMPLING, _POWER_ITERATIONS = 8, 4  # of the randomised SVD: directions beyond the rank, and products with W Wᵀ
 
 
-class PissaLinear(LoraLinear):
+@final
+class PissaLinear(LowRankLayer):
     """Trains A and B from the principal directions on; saved as plain LoRA of twice the rank over the pretrained
     weight.
 
     Raises InputError if the layer has fewer directions than `rank`.
     """
+
+    defaults = MethodDefaults(rank=16, learning_rate=8e-5, by_width=True)
+    saved_as = LoraLinear.saved_as
 
     def __init__(self, base: nn.Linear, rank: int, generator: torch.Generator) -> None:
         if rank > min(base.in_features, base.out_features):
@@ -31,7 +40,8 @@ class PissaLinear(LoraLinear):
                 "lower it",
                 field="arm.rank",
             )
-        super().__init__(base, rank, float(rank), generator)
+        super().__init__(base)
+        self.lora_a, self.lora_b = new_factors(base, rank, generator)
         a_RI, b_OR = principal_factors(self.frozen_weight().float(), rank, generator)
         with torch.no_grad():
             self.lora_a.copy_(a_RI)
@@ -41,15 +51,29 @@ class PissaLinear(LoraLinear):
         self.start_a: Tensor
         self.start_b: Tensor
 
+    @classmethod
+    def maker(cls, init: AdapterInit) -> LayerMaker:
+        """Return the maker of layers whose factors are found in their weights."""
+        return lambda _, layer: cls(layer, init.rank, init.generator)
+
+    @classmethod
+    def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:
+        """Return the maker of LoRA layers, which it is saved as."""
+        return LoraLinear.maker_as_saved(saved)
+
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return the change as a product of twice the rank."""
         a_RI, b_OR = self.lora_a, self.lora_b
         return torch.cat([a_RI, a_RI - self.start_a]), torch.cat([b_OR - self.start_b, self.start_b], dim=1)
 
+    def peft_config(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+        """Return twice the rank, and as much alpha."""
+        rank = 2 * len(self.lora_a)
+        return lora_config(rank, float(rank))
+
     def peft_tensors(self) -> dict[str, Tensor]:
         """Return both factors of the change, as copies."""
-        a_RI, b_OR = self.factors()
-        return {"lora_A.weight": a_RI.detach(), "lora_B.weight": b_OR.detach()}
+        return lora_tensors(*self.factors())
 
 
 def principal_factors(weight_OI: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,27 @@ Source: Dettmers et al. 2023 (arXiv 2305.14314), NF4 with double quantisation.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from trimtab.base.errors import InputError
-from trimtab.model.adapters.lora import LoraLinear
+from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults, PeftFormat
+from trimtab.model.adapters.lora import (
+    ALPHA_PER_RANK,
+    LORA_PARTS,
+    LowRankLayer,
+    lora_config,
+    lora_sizes,
+    lora_tensors,
+    new_factors,
+)
+from trimtab.model.adapters.saved import SavedAdapter
 
+QUANTIZED_FILE = "quantization.json"
 # Arguments of transformers' BitsAndBytesConfig to load the base with, for PEFT to attach the adapter.
 SETTINGS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 
@@ -32,31 +44,49 @@ def require_bitsandbytes() -> None:
         )
 
 
-class QloraLinear(LoraLinear):
+@final
+class QloraLinear(LowRankLayer):
     """LoRA over a weight that is stored in 4 bits and dequantised for each product.
 
     The pretrained weight stays in host memory until the layer is released, so on a CPU no memory is saved.
     """
 
+    defaults = MethodDefaults(rank=16, learning_rate=5e-4, by_width=True)
+    saved_as = PeftFormat(peft_type="LORA", parts=LORA_PARTS, files={QUANTIZED_FILE: SETTINGS})
+
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
-        super().__init__(base, rank, alpha, generator)
-        import bitsandbytes.functional as functional
+        super().__init__(base, alpha / rank)
+        self.alpha = alpha
+        self.lora_a, self.lora_b = new_factors(base, rank, generator)
+        import bitsandbytes.functional
 
-        self._functional: Any = functional
-        published = base.weight.data
-        self._packed, self._state = self._functional.quantize_4bit(
-            published, quant_type=SETTINGS["bnb_4bit_quant_type"], compress_statistics=True
+        functional: Any = bitsandbytes.functional
+        packed, state = functional.quantize_4bit(
+            base.weight.data, quant_type=SETTINGS["bnb_4bit_quant_type"], compress_statistics=True
         )
-        self._device, self._published = published.device, published.cpu()
-        base.weight.data = published.new_empty(0)
+        self.pack_frozen_weight(lambda: functional.dequantize_4bit(packed, state))
 
-    def frozen_weight(self) -> Tensor:
-        """Return the dequantised weight."""
-        weight_OI: Tensor = self._functional.dequantize_4bit(self._packed, self._state)
-        return weight_OI
+    @classmethod
+    def maker(cls, init: AdapterInit) -> LayerMaker:
+        """Return the maker of layers with LoRA's alpha; raises InputError without bitsandbytes."""
+        require_bitsandbytes()
+        return lambda _, layer: cls(layer, init.rank, float(ALPHA_PER_RANK * init.rank), init.generator)
 
-    def release(self) -> nn.Linear:
-        """Return the layer with its pretrained weight, back on the device."""
-        base = super().release()
-        base.weight.data = self._published.to(self._device)
-        return base
+    @classmethod
+    def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:
+        """Return the maker of layers of the saved rank and alpha; raises InputError without bitsandbytes."""
+        rank, alpha = lora_sizes(saved)
+        require_bitsandbytes()
+        return lambda _, layer: cls(layer, rank, alpha)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return the trained factors."""
+        return self.lora_a, self.lora_b
+
+    def peft_config(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+        """Return rank and alpha."""
+        return lora_config(len(self.lora_a), self.alpha)
+
+    def peft_tensors(self) -> dict[str, Tensor]:
+        """Return both factors."""
+        return lora_tensors(*self.factors())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model.adapters.lora import LoraLinear
+from trimtab.model.adapters.rslora import RsloraLinear
 from trimtab.model.attention import PackedSequences
 from trimtab.model.fast.forwards import Accelerated, is_plain_linear
 from trimtab.model.fast.inference_layers import attention_config
@@ -22,6 +23,7 @@ from trimtab.model.kernels.ops import BLOCK, PAIR, apply_function, is_silu
 from trimtab.model.kernels.varlen_attention import VarlenAttention
 
 _LINEARS = 7
+_LORA = (LoraLinear, RsloraLinear)  # adapters whose trained parameters are A and B themselves
 
 
 class _LinearStruct(ctypes.Structure):
@@ -88,7 +90,7 @@ def _is_supported(layer: Any, linears: list[Any]) -> bool:
     """Return True if kernels support the modules of a layer and all that is trainable in it."""
     if hasattr(layer.self_attn, "q_norm") or not is_silu(layer.mlp.act_fn):
         return False
-    lora = [one for one in linears if type(one) is LoraLinear and not one.is_merged]
+    lora = [one for one in linears if isinstance(one, _LORA) and not one.is_merged]
     plain = [one.base for one in lora] or linears
     if len(lora) not in (0, _LINEARS) or not all(map(is_plain_linear, plain)):
         return False
@@ -134,7 +136,7 @@ class _KernelArgs:
         varlen: VarlenAttention,
         wanted_M: Tensor | None,
     ) -> None:
-        lora = [one for one in linears if isinstance(one, LoraLinear)]
+        lora = [one for one in linears if isinstance(one, _LORA)]
         plain = [one.base for one in lora] or linears
         norms, attention, config = _norms(layer), layer.self_attn, attention_config(layer.self_attn)
         self.angles, self.varlen = [side_1ND[0].contiguous() for side_1ND in angles], varlen

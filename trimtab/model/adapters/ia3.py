@@ -1,31 +1,54 @@
-"""IA³ and BitFit: one trained vector per layer that scales (IA³) or shifts (BitFit) its outputs.
+"""IA³: one trained vector per layer that scales its outputs, or its inputs.
 
-Sources: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times
-a vector initialised to ones; Ben Zaken et al. 2021 (arXiv 2106.10199), the biases. Llama-like models have none: there a
-bias is added, initialised to zeros. Shapes: I inputs, O outputs.
+Source: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times
+a vector initialised to ones. Shapes: I inputs, O outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.base import AdapterLayer, frozen_bias
+from trimtab.model.adapters.base import (
+    AdapterInit,
+    AdapterLayer,
+    LayerMaker,
+    MethodDefaults,
+    PeftFormat,
+    frozen_bias,
+)
+from trimtab.model.adapters.saved import SavedAdapter
 
 # By the last part of a layer's name; a fused QKV layer is scaled as a whole.
 SCALED_OUTPUTS, SCALED_INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", "fc2")
 
 
+@final
 class Ia3Linear(AdapterLayer):
     """A layer with trained scales of its outputs, or of its inputs (`scale_input`)."""
+
+    defaults = MethodDefaults(learning_rate=1e-2)
+    saved_as = PeftFormat(peft_type="IA3", parts=("ia3_l",))
+    targets = (*SCALED_OUTPUTS, *SCALED_INPUTS)
 
     def __init__(self, base: nn.Linear, *, scale_input: bool) -> None:
         super().__init__(base)
         self.scale_input = scale_input
         shape = (1, base.in_features) if scale_input else (base.out_features, 1)  # as in PEFT
         self.stretch = nn.Parameter(torch.ones(shape, device=base.weight.device))
+
+    @classmethod
+    def maker(cls, init: AdapterInit) -> LayerMaker:  # noqa: ARG003
+        """Return the maker of layers that scale what the paper scales."""
+        return lambda name, layer: cls(layer, scale_input=name.rpartition(".")[2] in SCALED_INPUTS)
+
+    @classmethod
+    def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:  # noqa: ARG003
+        """Return the maker of layers that scale what the paper scales."""
+        return lambda name, layer: cls(layer, scale_input=name.rpartition(".")[2] in SCALED_INPUTS)
 
     def saved_for_backward(self, tokens: int) -> int:
         """The scaled tensor before scaling, and for inputs also after."""
@@ -47,35 +70,10 @@ class Ia3Linear(AdapterLayer):
             bias_O = bias_O * stretch.flatten()
         return self.base.weight.detach().float() * stretch, bias_O
 
+    def peft_config(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the names of the layers with scaled inputs."""
+        return {"feedforward_modules": [name for name in names if name in SCALED_INPUTS]}
+
     def peft_tensors(self) -> dict[str, Tensor]:
         """Return the scales."""
         return {"ia3_l": self.stretch.detach()}
-
-
-class BitFitLinear(AdapterLayer):
-    """A layer with a trained shift of its outputs, added to its bias if it has one."""
-
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__(base)
-        self.shift = nn.Parameter(torch.zeros(1, base.out_features, device=base.weight.device))
-
-    def forward_adapted(self, input: Tensor) -> Tensor:
-        """Return the output, shifted in float32."""
-        out: Tensor = (self.base(input) + self.shift.flatten()).to(input.dtype)
-        return out
-
-    def merged_weight(self) -> tuple[Tensor, Tensor | None]:
-        """Return the unchanged weight and the shifted bias."""
-        bias_O, shift_O = frozen_bias(self.base), self.shift.detach().flatten()
-        return self.base.weight.detach().float(), shift_O if bias_O is None else bias_O + shift_O
-
-    def peft_tensors(self) -> dict[str, Tensor]:
-        """Return the shift."""
-        return {"beft_bias": self.shift.detach()}
-
-
-def ia3_targets(layers: Mapping[str, nn.Linear]) -> dict[str, nn.Linear]:
-    """Return the layers that IA³ scales."""
-    return {
-        name: layer for name, layer in layers.items() if name.rpartition(".")[2] in (*SCALED_OUTPUTS, *SCALED_INPUTS)
-    }
