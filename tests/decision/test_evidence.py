@@ -112,8 +112,8 @@ def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so(
     answers, results = {"prompt": answers_of("prompt", right)}, [costing("prompt", 1.0, task)]
     looks = [evidence_of(results, answers, [arm_from_name("prompt")], task, {}, look=look) for look in (1, 2, 3)]
     assert [one.results[0].passes for one in looks] == [True, False, False]
-    assert "study of these test questions" not in decide(looks[0]).sentence
-    stricter = "This is the third study of these test questions, so its tests are stricter (level 0.0034)"
+    assert "used these test questions" not in decide(looks[0]).sentence
+    stricter = "Two earlier studies used these test questions, so more proof is needed (level 0.0034)"
     assert stricter in decide(looks[2]).sentence
     assert sum(look_level(look) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
 
@@ -131,8 +131,10 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         assert study.results[0].passes
         assert found.arm == ("prompt" if needed else None)
         if not needed:
-            assert found.sentence.startswith("No model is needed: one fixed rule (most-frequent:")
-            assert "prompt reaches it too" in found.sentence
+            assert found.sentence.startswith(
+                "No choice: the target of 55 of 100 is too low to tell anything. A fixed rule"
+            )
+            assert "prompt is shown to reach the target, too." in found.sentence
         else:
             # at a lower target no arm would be needed either
             assert ("not shown", True) in [(flip.then, flip.below is not None) for flip in found.flips]
@@ -151,7 +153,7 @@ def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_pick
     assert found.picked is not None
     assert found.picked.value < max(scores.values()) - 0.01
     corrected = (
-        f"Part of being the highest of 4 is luck: corrected for that, {max(scores, key=scores.__getitem__)} is at"
+        f"The highest of 4 usually looks a little better than it is; allowing for that: {100 * found.picked.value:.1f}"
     )
     assert corrected in found.sentence
     alone = decide(evidence_of(results[:1], {"prompt": answers["prompt"]}, [arm_from_name("prompt")], task, {}))

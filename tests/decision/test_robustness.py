@@ -15,6 +15,7 @@ from trimtab.base.results import RobustnessCheck, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.evidence import evidence_of
 from trimtab.decision.robustness import robustness_checks, robustness_sentence
+from trimtab.decision.summary import way
 from trimtab.measurement.figures import score_estimate
 
 
@@ -75,9 +76,20 @@ def test_the_sentence_counts_and_names_what_differs() -> None:
     kept = tuple(RobustnessCheck(what=f"a margin of {n}", arm="a") for n in range(3))
     other = RobustnessCheck(what="without run 1", arm=None)
     verdict = Verdict(status="shown", arm="a", sentence="", robustness=(*kept, other))
-    same = "With one thing changed at a time, the choice stays the same in 3 of 4 checks (without run 1: no choice)."
-    assert robustness_sentence(verdict, 2) == same
-    all_same = "With one thing changed at a time, such as a margin of 0, the choice stays the same in all 3 checks."
-    assert robustness_sentence(replace(verdict, robustness=kept), 2) == all_same
-    assert robustness_sentence(verdict, 1) == ""  # there was nothing to choose from
-    assert robustness_sentence(Verdict(status="shown", arm="a", sentence=""), 2) == ""
+    task = a_task(None)
+    told = "The choice could change (1 of 4 checks): without run 1, no choice could be made."
+    assert robustness_sentence(verdict, 2, task) == told
+    all_same = "With a margin of 0 of 100, and in 2 more checks, the choice stays the same."
+    assert robustness_sentence(replace(verdict, robustness=kept), 2, task) == all_same
+    assert robustness_sentence(verdict, 1, task) == ""  # there was nothing to choose from
+    assert robustness_sentence(Verdict(status="shown", arm="a", sentence=""), 2, task) == ""
+
+
+def test_what_would_overturn_a_choice_is_told_in_the_units_of_the_verdict() -> None:
+    turned = [("a margin of 0.025", None), ("a margin of 0.1", "lora"), ("a margin of 0.0375", None)]
+    checks = tuple(RobustnessCheck(what=what, arm=arm) for what, arm in turned)
+    told = robustness_sentence(Verdict(status="shown", arm="a", sentence="", robustness=checks), 2, a_task(None))
+    assert told == (
+        "The choice could change (3 of 3 checks): with a margin of 2.5 or 3.75 of 100, no choice could be made; "
+        f"with a margin of 10 of 100, it would be {way('lora')}."
+    )

@@ -71,7 +71,10 @@ def test_a_target_that_an_answer_without_a_model_reaches_names_that_answer() -> 
     assert [(flip.then, flip.trivial) for flip in flips] == [("not shown", "nearest-answer"), ("not shown", None)]
     assert flips[0].below is not None
     below = a_task(round(flips[0].below - 0.001, 4))
-    assert "No model is needed" in verdict([an_arm("rag", 0.9, below)], below, trivial=trivial).sentence
+    assert (
+        "is too low to tell anything. A fixed rule without a model"
+        in verdict([an_arm("rag", 0.9, below)], below, trivial=trivial).sentence
+    )
 
 
 def test_a_machine_price_flips_only_against_an_endpoint() -> None:

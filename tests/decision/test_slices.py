@@ -10,6 +10,7 @@ from test_robustness import answer
 
 from trimtab.base.records import Answer
 from trimtab.decision.slices import slices_sentence
+from trimtab.decision.summary import way
 
 
 def arm(shares: dict[str, float], seed: int, each: int = 60) -> list[Answer]:
@@ -24,7 +25,7 @@ def arm(shares: dict[str, float], seed: int, each: int = 60) -> list[Answer]:
 def test_a_slice_on_which_another_arm_is_better_is_named() -> None:
     answers = {"prompt": arm({"rare": 0.3, "usual": 0.99}, 0), "lora": arm({"rare": 0.95, "usual": 0.5}, 1)}
     said = slices_sentence("prompt", answers, a_task(None), 0.05)
-    assert "lora on rare" in said
+    assert f"{way('lora')} on rare" in said
     assert "usual" not in said
 
 
@@ -38,8 +39,8 @@ def test_equal_arms_are_rarely_told_apart_on_any_slice() -> None:
     ]
     assert sum(said.startswith("On some slices") for said in told) <= 6
     none = (
-        "On none of the 6 slices of the questions that were tested is another one shown to be better by more than 0 "
-        "of 100."
+        "Looked at separately (the 6 slices of the questions), no other way is shown to be better by more than "
+        "0 of 100 on any."
     )
     assert none in told
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from trimtab.base.codec import from_plain, to_plain
+from trimtab.base.grammar import TRIVIAL
 from trimtab.base.results import Estimate, TrivialArm
+from trimtab.decision.summary import WITHOUT_MODEL, way
 from trimtab.decision.trivial import beside, sentence
 
 
@@ -28,13 +30,14 @@ def test_the_sentence_names_each_arm_once_beside_the_strongest_that_it_does_not_
     weak = TrivialArm(arm="most-frequent", score=estimate(0.037), not_beaten_by=("prompt", "rag"))
     strong = TrivialArm(arm="always-unknown", score=estimate(0.111), not_beaten_by=("prompt", "few-shot"))
     beaten = TrivialArm(arm="nearest-answer", score=estimate(0.2))
-    assert sentence([weak, strong, beaten]) == (
-        "rag is not shown to be better than a fixed rule without a model "
-        "(most-frequent: the most frequent answer of the training rows, whatever is asked; it scores 0.037). "
-        "prompt and few-shot are not shown to be better than a fixed rule without a model "
-        "(always-unknown: says that it does not know, whatever is asked; it scores 0.111)."
+    scores = {"prompt": 0.111, "few-shot": 0.12, "rag": 0.03}
+    assert sentence([weak, strong, beaten], scores) == (
+        f"{way('rag')} does no better than a fixed rule without a model, giving every question the same answer "
+        f"(most-frequent: 0.037). {way('prompt')} does no better than a fixed rule without a model, saying to every "
+        f"question that the answer is not known (always-unknown: 0.111). {way('few-shot')} is not shown to beat that "
+        "rule (always-unknown)."
     )
-    assert sentence([beaten]) == sentence([]) == ""
+    assert sentence([beaten], scores) == sentence([], scores) == ""
 
 
 def test_a_trivial_arm_stands_in_files_with_its_score_beside_its_name() -> None:
@@ -42,3 +45,7 @@ def test_a_trivial_arm_stands_in_files_with_its_score_beside_its_name() -> None:
     plain = to_plain(one)
     assert list(plain) == ["arm", "score", "low", "high", "n", "not_beaten_by"]
     assert from_plain(TrivialArm, plain) == one
+
+
+def test_every_answer_without_a_model_has_its_words() -> None:
+    assert set(WITHOUT_MODEL) == set(TRIVIAL)

@@ -30,7 +30,7 @@ def test_the_cheapest_arm_that_passes_is_shown_not_the_best() -> None:
     found = verdict([an_arm("lora+rag", 0.97, task), an_arm("rag", 0.92, task), an_arm("prompt", 0.4, task)], task)
     assert (found.status, found.arm, found.needs) == ("shown", "rag", None)
     assert "0.92" in found.sentence
-    assert "0.85" in found.sentence
+    assert "the target of 85 of 100" in found.sentence
     assert "USD over 12 months at 10,000 questions a month" in found.sentence
     assert "more test questions" not in found.sentence
 
@@ -69,10 +69,7 @@ def test_of_costs_within_a_tenth_the_simpler_arm_is_lighter() -> None:
     found = verdict([blend, rag], task, usages={})
     assert found.arm == "rag"
     assert "It costs 109 USD over 12 months at 10,000 questions a month." in found.sentence
-    equal = (
-        "the simplest of the cheapest (its cost counts as equal to that of lora+rag). The others: lora+rag 0.950 for "
-        "100 USD."
-    )
+    equal = "the simplest of the cheapest (its cost counts as equal to that of lora+rag). The other"
     assert equal in found.sentence
     assert verdict([blend, costing("rag", 111.0, task)], task, usages={}).arm == "lora+rag"
     small = costing("lora", 109.0, task, stored_bytes=5)
@@ -119,7 +116,7 @@ def test_a_slow_arm_is_passed_over_and_named() -> None:
     found = verdict([rag, both], task)
     assert found.arm == "lora+rag"
     assert (
-        "rag reaches the target too, but is not shown to be fast enough: 1 in 20 answers may take longer than 2,100 ms"
+        ") reaches the target too, but is too slow: 1 in 20 answers took over 2,100 ms (limit 1,000 ms)."
         in found.sentence
     )
     alone = verdict([rag], task)
@@ -162,7 +159,9 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     passed = np.mean([p_reaches(random.random(n) < 0.88, 0.85) <= 0.025 for _ in range(500)])
     assert passed == pytest.approx(0.8, abs=0.08)
     grouped = verdict([arm, other], task, groups=40)
-    assert grouped.needs == f"{found.needs} in new groups"
+    groups = -(-more * 40 // 100)  # of 2.5 questions each, to two digits
+    assert re.fullmatch(rf"{found.needs} in about (\d+) new groups", grouped.needs or "")
+    assert int((grouped.needs or "").split()[-3]) == pytest.approx(groups, rel=0.05)
 
 
 def test_more_questions_are_for_the_stricter_level_of_the_next_look() -> None:
@@ -199,7 +198,10 @@ def test_facts_that_change_too_fast_rule_tuning_alone_out() -> None:
     task = a_task(change=change)
     found = verdict([an_arm("lora", 0.95, task), an_arm("lora+rag", 0.95, task)], task)
     assert found.arm == "lora+rag"
-    assert "lora reaches the target too, but cannot be retrained often enough" in found.sentence
+    assert (
+        "lora (the model trained on your examples) reaches the target too, but cannot be retrained often enough"
+        in found.sentence
+    )
     assert verdict([an_arm("lora", 0.95, a_task()), an_arm("lora+rag", 0.95, a_task())], a_task()).arm == "lora"
 
 
@@ -224,13 +226,15 @@ def test_a_lighter_arm_that_is_not_worse_is_shown() -> None:
     gaps = {("lora+rag", "rag"): (0.005, 0.013), ("lora+rag", "prompt"): (0.505, 0.05), ("rag", "prompt"): (0.5, 0.05)}
     found = verdict(arms, task, gaps)
     assert (found.status, found.arm) == ("shown", "rag")
-    worse = "every cheaper or simpler way is worse than lora+rag by more than 2 of 100"
-    assert f"It is shown that {worse}, and that no other way is better by more than that." in found.sentence
-    assert found.sentence.startswith(
-        "If a score of 0.90 on a scale from 0 to 1 is enough, use rag: the language model as it is, shown matching "
-        "passages of your documents. Very likely it scores 0.86 to 0.94 (300 questions were asked)."
+    behind = "rag is at most the stated margin of 2 of 100 behind it"
+    assert f"It is shown that {behind}, and that the cheaper prompt (the model as it is) is further behind." in (
+        found.sentence
     )
-    assert "The task file states no target; rag is shown to reach any of up to 8" in found.sentence
+    assert found.sentence.startswith(
+        "If it is good enough for you (no target is stated), use rag: the language model as it is, given matching "
+        "passages of your documents. It scores 0.90 on a scale from 0 to 1 (very likely 0.86 to 0.94; 300 questions "
+        "were asked); do not promise more than 8"
+    )
 
 
 def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_margin() -> None:
@@ -238,7 +242,10 @@ def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_mar
     arms = [an_arm("rag", 0.80, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.1, 0.05)})
     assert (found.status, found.arm) == ("shown", "lora+rag")
-    assert "It is shown that every cheaper or simpler way is worse by more than 2 of 100" in found.sentence
+    shown = (
+        "no other way is better by more than the stated margin of 2 of 100, and that the cheaper rag is worse by more."
+    )
+    assert f"It is shown that {shown}" in found.sentence
     assert "It costs" in found.sentence
 
 
@@ -249,10 +256,11 @@ def test_a_dearer_arm_is_not_shown_for_a_difference_within_the_margin() -> None:
     arms = [an_arm("rag", 0.885, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.015, 0.010)})
     assert (found.status, found.arm) == ("not_shown", None)
-    assert ", which scored 0.89 and costs 84% as much, may be as good." in found.sentence
+    lies = "the true difference may lie anywhere from lora+rag 0 to 3 of 100 ahead"
+    assert f"rag scored 0.89, for 12.00 USD; {lies}, which is less or more than the stated margin of 2 of 100." in (
+        found.sentence
+    )
     assert "rag is behind by 0.015 (95% interval 0.005 to 0.025)" in found.sentence
-    open_claims = "it is not shown that it is at most 2 of 100 worse than lora+rag, nor that it is worse by more."
-    assert open_claims in found.sentence
 
 
 def test_a_lighter_arm_that_may_do_as_well_leaves_it_open() -> None:
@@ -266,7 +274,7 @@ def test_a_lighter_arm_that_may_do_as_well_leaves_it_open() -> None:
     if_true = "that is enough in 4 of 5 such studies, if the differences measured here are the true ones."
     assert f"To settle it, ask {found.needs}: {if_true}" in found.sentence
     in_groups = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.04)}, groups=40)
-    assert f"{found.needs} in new groups (unlike those already asked): {if_true}" in in_groups.sentence
+    assert re.search(rf"{found.needs} in about [\d,]+ new groups \(questions that .*\): {if_true}", in_groups.sentence)
 
 
 def test_a_heavier_arm_that_may_be_much_better_leaves_it_open() -> None:
@@ -274,13 +282,14 @@ def test_a_heavier_arm_that_may_be_much_better_leaves_it_open() -> None:
     arms = [an_arm("prompt", 0.9, task), an_arm("lora", 0.89, task)]
     open_one = verdict(arms, task, {("prompt", "lora"): (0.01, 0.06)})
     assert open_one.status == "not_shown"
-    assert "lora (the language model trained on your examples), which scored 0.89 and costs" in open_one.sentence
-    assert "may be better by more than 2 of 100." in open_one.sentence
+    assert "lora (the model trained on your examples) scored 0.89, for " in open_one.sentence
+    assert "may lie anywhere from prompt 7 of 100 ahead to lora 5 ahead." in open_one.sentence
     assert "lora is behind by 0.010" in open_one.sentence
-    assert "it is not shown that prompt is at most 2 of 100 worse." in open_one.sentence
     found = verdict(arms, task, {("prompt", "lora"): (0.01, 0.025)})
     assert (found.status, found.arm) == ("shown", "prompt")
-    assert "It is the cheapest, and it is shown that no other way is better by more than 2 of 100." in found.sentence
+    assert "prompt is the cheapest, and it is shown that no other way is better by more than the stated margin" in (
+        found.sentence
+    )
 
 
 def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
@@ -291,7 +300,7 @@ def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
     gaps = {("lora+rag", "rag"): near, ("lora+rag", "prompt"): open_one, ("rag", "prompt"): (0.019, 0.025)}
     found = verdict(arms, task, gaps)
     assert found.status == "not_shown"
-    assert "But prompt (the language model as it is), which scored 0.88 and costs 19% as much, may be" in found.sentence
+    assert "whether prompt (the language model as it is) may take the place of lora+rag (" in found.sentence
     worse = {**gaps, ("lora+rag", "prompt"): (0.06, 0.025), ("rag", "prompt"): (0.059, 0.025)}
     assert verdict(arms, task, worse).arm == "rag"
 
@@ -398,7 +407,7 @@ def test_a_slower_but_better_arm_is_named() -> None:
     rag, prompt = (an_arm(name, score, task, latency_p95_ms=500.0) for name, score in (("rag", 0.9), ("prompt", 0.5)))
     found = verdict([slow, rag, prompt], task, {("rag", "prompt"): (0.4, 0.05)})
     assert found.arm == "rag"
-    assert "lora+rag scored higher (97 of 100), but is not shown to be fast enough: 1 in 20 answers" in found.sentence
+    assert "scored higher (97 of 100), but is too slow: 1 in 20 answers took over 2,000 ms" in found.sentence
 
 
 def test_failed_and_unrun_arms_are_named_and_not_decided_on() -> None:
@@ -408,7 +417,9 @@ def test_failed_and_unrun_arms_are_named_and_not_decided_on() -> None:
     other = replace(left_out, arm="prompt")
     found = verdict([failed, left_out, other, an_arm("rag", 0.95, task)], task)
     assert found.arm == "rag"
-    assert "Nothing is known of lora (failed), nor of full and prompt (did not fit the budget)." in found.sentence
+    assert "lora could not be measured: its run failed. full and prompt were not measured: they did not fit the" in (
+        found.sentence
+    )
     nothing = verdict([failed], task)
     assert nothing.status == "not_shown"
     assert "out of memory" in nothing.sentence
@@ -448,7 +459,7 @@ def test_arms_that_were_still_getting_better_are_named() -> None:
     done = ArmEffort(seconds=1.0, trials=(), stopped="no trial was better")
     cut = replace(done, stopped="budget", improving=True)
     arms = [replace(an_arm("rag", 0.95, task), effort=done), replace(an_arm("lora", 0.9, task), effort=cut)]
-    told = "lora was still getting better when the search ended; more time may change this."
+    told = "lora was still getting better when the search for its settings ended; more time may raise its score."
     assert told in verdict(arms, task).sentence
     assert told not in verdict([arms[0], an_arm("lora", 0.9, task)], task).sentence
 
@@ -461,7 +472,9 @@ def test_best_is_not_said_of_what_was_compared_to_within_a_margin() -> None:
     for arms in ([light, heavy], [replace(light, effort=cut), heavy], [light, replace(heavy, effort=cut)]):
         told = verdict(arms, task, gaps).sentence
         assert "use lora: " in told
-        assert "It is shown that every cheaper or simpler way is worse by more than 2 of 100" in told
+        assert (
+            "It is shown that no other way is better by more than the stated margin of 2 of 100, and that the" in told
+        )
         assert " best " not in told.replace("The next best", "")
 
 
@@ -544,9 +557,10 @@ def test_where_a_quiet_machine_could_let_another_arm_keep_the_latency_nothing_is
     assert (found.status, found.needs) == ("not_shown", "the latency of prompt on a quiet machine")
     assert found.sentence.startswith(
         "No choice yet: measure again while nothing else runs on the machine. "
-        "On a quiet machine prompt might be chosen in place of rag; here, prompt is not shown to be fast enough"
+        "On a quiet machine prompt (the language model as it is) might be chosen in place of rag (the model as it is, "
+        "given matching passages of your documents); here, prompt is too slow: 1 in 20 answers took over 900 ms on a "
+        "busy machine (limit 500 ms)."
     )
-    assert "on a busy machine), and the limit is 500 ms." in found.sentence
     quiet = replace(light, processor_share=0.95)
     assert decide(evidence([quiet, heavy], task)).arm == "rag"
     worse = replace(light, score=replace(score_of(light), value=0.5, low=0.46, high=0.54))
@@ -573,12 +587,12 @@ def test_costs_that_cannot_be_compared_are_not_called_cheaper() -> None:
     best = [an_arm("prompt", 0.5, task), an_arm("api-big", 0.9, task, used=far)]
     told = verdict(best, task, {("api-big", "prompt"): (0.4, 0.05)}, usages=used)
     assert told.arm == "api-big"
-    assert "It is shown that prompt is worse by more than 2 of 100" in told.sentence
-    assert "cheaper" not in told.sentence
+    assert "and that prompt is worse by more." in told.sentence
+    assert "the cheaper prompt" not in told.sentence
     alike = [an_arm("prompt", 0.9, task), an_arm("api-big", 0.89, task, used=far)]
     own = verdict(alike, task, {("prompt", "api-big"): (0.01, 0.02)}, usages=used)
     assert own.arm == "prompt"
-    assert "It is the cheapest of those whose costs can be compared, and it is shown" in own.sentence
+    assert "prompt is the cheapest of those whose costs can be compared, and it is shown" in own.sentence
     assert "costs are in machine hours, which cannot be compared with costs in USD." in own.sentence
 
 
@@ -587,8 +601,8 @@ def test_what_cannot_be_used_is_not_spoken_of_as_shown_to_be_no_better() -> None
     slow = an_arm("lora+rag", 0.97, task, latency_p95_ms=2000.0)
     fast = [an_arm(name, score, task, latency_p95_ms=500.0) for name, score in (("rag", 0.9), ("prompt", 0.5))]
     told = verdict([slow, *fast], task, {("rag", "prompt"): (0.4, 0.05)}).sentence
-    assert "every cheaper or simpler way that can be used is worse by more than 2 of 100" in told
-    assert "no other way that can be used is better by more than that." in told
+    assert "and that the cheaper prompt is worse by more." in told
+    assert "no other way that can be used is better by more than the stated margin of 2 of 100" in told
 
 
 def test_where_no_latency_is_known_more_questions_are_not_said_to_be_of_no_help() -> None:

@@ -25,8 +25,8 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     needs = "a metric or a scorer that judges all arms alike"
     sentence = (
         f"No choice: the program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} "
-        f"by {abs(gap):.3f}, as people who judged answers found. That is more than the margin of {task.target.margin:g}, so what it "
-        "says of the two is withheld."
+        f"by {abs(gap):.3f}, as people who judged answers found. That is more than the margin of "
+        f"{task.target.margin:g}, so what it says of the two is withheld."
     )
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
 
