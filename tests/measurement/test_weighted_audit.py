@@ -154,9 +154,8 @@ def test_the_verdict_tells_how_sure_weighted_judgements_are_and_how_many_are_mis
             n_effective=audited.effective,
         )
         assert audited.effective is not None
-        assert audit_sentence(found, [], a_task(MIX)).endswith(
-            f"to {count} questions, as sure as {audited.effective:.0f} that count alike."
-        )
+        sure = f"to {count} questions, as sure as {audited.effective:.0f} that count alike; all scores and"
+        assert sure in audit_sentence(found, [], a_task(MIX))
         assert still_needed(found) == 0
     short = replace(found, questions=60, n_effective=15.0)
     assert still_needed(short) == 60 * ENOUGH_WEIGHTED / 15 - 60

@@ -37,7 +37,7 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     if task.task.kind == "classify":
         return ""
     unsure = joined(
-        f"{arm.extras['unsure']:.0%} of the answers of {way(arm.arm)}"
+        f"{arm.extras['unsure']:.0%} of {way(arm.arm)}'s answers"
         for arm in results
         if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
     )

@@ -125,7 +125,8 @@ def promise(study: Evidence, arm: ArmResult, within: str) -> str:
     if not reached:
         return ""
     why = ": a promise is held to a stricter test than the range" if round(100 * reached) < _down(low) else ""
-    return within.format(f"do not promise more than {in_metric(study.task, reached)}{why}")
+    most = f"{100 * reached:.0f}" if study.task.metric in SHARES else in_metric(study.task, reached)
+    return within.format(f"do not promise more than {most}{why}")
 
 
 def cost_sentence(study: Evidence, arm: ArmResult) -> str:
